@@ -1,0 +1,98 @@
+"""The records of what is archived: files, copies and base backups, as plain values."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from wal_pipeline.wal.lsn import Lsn
+from wal_pipeline.wal.names import FileKind
+
+
+class Codec(StrEnum):
+    """How an object's bytes are compressed. The value is the setting's word."""
+
+    GZIP = "gzip"
+    ZSTD = "zstd"
+    LZ4 = "lz4"
+    NONE = "none"
+
+    @property
+    def suffix(self) -> str:
+        """What the codec adds to a file's name; the standard tool of that name opens it."""
+        return {"gzip": ".gz", "zstd": ".zst", "lz4": ".lz4", "none": ""}[self.value]
+
+
+class CopyStatus(StrEnum):
+    """What is known of one file's copy on one store."""
+
+    PENDING = "pending"  # not there yet, or not yet verified
+    VERIFIED = "verified"  # there, and its stored bytes were read back and compared
+    FAILED = "failed"  # the last try failed; ``last_error`` says why, and it is tried again
+    MISSING = "missing"  # was verified once and is not there any more
+    DAMAGED = "damaged"  # there, with other bytes than were stored
+
+
+class CommitTimes(StrEnum):
+    """Whether a segment's commit times are known."""
+
+    KNOWN = "known"  # read by pg_waldump; both times None: the segment holds no commit
+    UNKNOWN = "unknown"  # pg_waldump could not be had or could not read the segment
+    NONE = "none"  # not a segment
+
+
+@dataclass(frozen=True, slots=True)
+class WalFile:
+    """One file of the WAL archive, by its content.
+
+    ``sha256`` (64 hex digits) and ``size_bytes`` are of the file as PostgreSQL wrote it. ``wal_segment_size`` in
+    bytes, ``server_major`` (such as 18), ``start_lsn`` and ``end_lsn`` (exclusive) are None for files without
+    WAL pages (``.history``, ``.backup``). ``spooled_at`` is when the file came into the spool.
+    ``first_commit_at``/``last_commit_at`` are the commit times in it, where ``commit_times`` is KNOWN.
+    """
+
+    name: str
+    kind: FileKind
+    system_identifier: int
+    timeline: int
+    size_bytes: int
+    sha256: str
+    spooled_at: datetime
+    wal_segment_size: int | None = None
+    server_major: int | None = None
+    start_lsn: Lsn | None = None
+    end_lsn: Lsn | None = None
+    commit_times: CommitTimes = CommitTimes.NONE
+    first_commit_at: datetime | None = None
+    last_commit_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """What was done to a file's bytes before they were stored.
+
+    ``size_bytes``, ``sha256`` (hex) and ``md5`` (hex) are of the stored bytes; ``seconds`` is compression's wall time.
+    """
+
+    codec: Codec
+    encrypted: bool
+    size_bytes: int
+    sha256: str
+    md5: str
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """One file on one store. ``store_seconds``: put and read-back. ``lag_seconds``: spooled to verified."""
+
+    name: str
+    system_identifier: int
+    store: str
+    status: CopyStatus
+    object_key: str
+    encoding: Encoding | None
+    tries: int = 0
+    last_error: str | None = None
+    verified_at: datetime | None = None
+    store_seconds: float | None = None
+    lag_seconds: float | None = None

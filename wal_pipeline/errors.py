@@ -1,0 +1,101 @@
+"""Every error that this program raises on purpose: what happened to which thing, and the way out."""
+
+
+class WalPipelineError(Exception):
+    """The root of our errors.
+
+    The message is lower case, without a full stop, with names in quotes, and says what was expected and
+    what was found. ``hint`` is one sentence: what the person can do now.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message if self.hint is None else f"{self.message}\nHINT: {self.hint}"
+
+
+class SettingsError(WalPipelineError):
+    """A setting is missing, misspelt or has a value that cannot be used."""
+
+
+class InvalidWalNameError(WalPipelineError):
+    """A name is not one that PostgreSQL gives to a file of the WAL archive."""
+
+
+class InvalidWalFileError(WalPipelineError):
+    """A file's bytes are not those of the file that its name promises (half a file, another cluster's)."""
+
+
+class SpoolError(WalPipelineError):
+    """The spool cannot be read or written."""
+
+
+class SpoolBusyError(SpoolError):
+    """Another process of ours is archiving from this spool."""
+
+
+class StoreError(WalPipelineError):
+    """A store refused or failed; ``store`` is its name. The message begins with it."""
+
+    def __init__(self, store: str, message: str, *, hint: str | None = None) -> None:
+        super().__init__(f"{store}: {message}", hint=hint)
+        self.store = store
+
+
+class StoreUnavailableError(StoreError):
+    """The store did not answer, or answered that it cannot now; the same call may succeed later."""
+
+
+class StoreAccessError(StoreError):
+    """The store refused the credentials, or the credentials do not allow the call."""
+
+
+class BucketMissingError(StoreError):
+    """The bucket does not exist."""
+
+
+class ObjectMissingError(StoreError):
+    """The object does not exist: the store answered, and has no such key."""
+
+
+class ObjectLockedError(StoreError):
+    """The object may not be deleted: the bucket's retention rules hold it."""
+
+
+class DamagedCopyError(StoreError):
+    """The stored bytes are not those that were sent or recorded."""
+
+
+class CopyConflictError(StoreError):
+    """The store has a copy of that name with other content. A copy is never overwritten."""
+
+
+class CodecError(WalPipelineError):
+    """Bytes cannot be compressed or opened: damaged, too large when opened, or no identity to decrypt with."""
+
+
+class CatalogError(WalPipelineError):
+    """The catalog cannot be reached, or is of another version."""
+
+
+class PostgresError(WalPipelineError):
+    """PostgreSQL or one of its programs failed or could not be found."""
+
+
+class RecoveryTargetError(WalPipelineError):
+    """The recovery target cannot be reached from what the stores hold."""
+
+
+class RestoreError(WalPipelineError):
+    """A restore cannot begin or go on."""
+
+
+class BaseBackupError(WalPipelineError):
+    """A base backup failed or is not restorable."""
+
+
+class RetentionError(WalPipelineError):
+    """Expiry would remove what a kept base backup needs."""

@@ -1,0 +1,161 @@
+"""What a store is: the contract that every store keeps and the contract suite tests."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import BinaryIO
+
+
+class PutOutcome(StrEnum):
+    """What ``put_if_absent`` found."""
+
+    CREATED = "created"
+    EXISTS = "exists"
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """The bytes of one object, with the digests that the store must confirm.
+
+    ``md5`` is the raw 16-byte digest, ``sha256`` the 64 hex digits, both of ``data`` as stored.
+    """
+
+    data: bytes | memoryview
+    md5: bytes
+    sha256: str
+
+    @property
+    def size_bytes(self) -> int:
+        """The object's size in bytes."""
+        return len(self.data)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """One object as a store describes it.
+
+    ``metadata`` is the object's user metadata: filled by ``head``, empty in a listing. ``etag`` has no quotes.
+    """
+
+    key: str
+    size_bytes: int
+    modified_at: datetime
+    etag: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVersion:
+    """One version of an object, on a store that keeps versions. A delete marker has no bytes."""
+
+    key: str
+    version_id: str
+    size_bytes: int
+    modified_at: datetime
+    is_latest: bool
+    is_delete_marker: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MultipartUpload:
+    """An upload in parts that was begun and neither completed nor aborted."""
+
+    key: str
+    upload_id: str
+    begun_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class UploadedPart:
+    """One part of an upload in parts; ``number`` counts from 1."""
+
+    number: int
+    etag: str
+    size_bytes: int
+    md5: bytes
+
+
+class Store(ABC):
+    """A flat place for objects under string keys. One store is one bucket.
+
+    The contract, for every store:
+
+    - A call either did what it says, durably, or raises a ``StoreError`` that begins with the store's name.
+      ``StoreUnavailableError`` means that the same call may succeed later; the store itself has already
+      retried what is worth retrying at once.
+    - A put is never partly visible: the object is there whole with the given metadata, or is not there.
+      The store checks the bytes against ``Body.md5`` and ``Body.sha256`` and the store's answer against
+      them; a mismatch raises ``DamagedCopyError`` and leaves no object.
+    - An object is never overwritten.
+    - ``head``, ``open`` and ``list`` see a put as soon as it returned.
+    - ``list`` is in ascending order of the keys' UTF-8 bytes, however many there are.
+    - Keys are relative, ``/``-separated, without empty, ``.`` or ``..`` parts; others are refused with
+      ``StoreError``. Metadata names are lower-case ASCII with ``-``, values printable ASCII; 2 KiB together.
+    - Every method may be called from several threads at once.
+    """
+
+    name: str
+
+    @abstractmethod
+    def put_if_absent(self, key: str, body: Body, metadata: Mapping[str, str]) -> PutOutcome:
+        """Store ``body`` under ``key`` unless an object is there already.
+
+        Returns ``EXISTS``, and changes nothing, where one is, whatever its content: the caller compares.
+
+        Raises: StoreUnavailableError, StoreAccessError, BucketMissingError, DamagedCopyError.
+        """
+
+    @abstractmethod
+    def open(self, key: str, *, start: int = 0) -> AbstractContextManager[BinaryIO]:
+        """Read the stored bytes as a stream, from byte ``start`` on.
+
+        A stream that is cut short raises ``StoreUnavailableError`` from ``read``, never an early end.
+
+        Raises: ObjectMissingError, and as ``put_if_absent``.
+        """
+
+    @abstractmethod
+    def head(self, key: str) -> StoredObject | None:
+        """Describe one object with its metadata; ``None`` only where the store answered that there is none."""
+
+    @abstractmethod
+    def list(self, prefix: str, *, start_after: str = "") -> Iterator[StoredObject]:
+        """Yield all objects whose keys begin with ``prefix`` and are greater than ``start_after``."""
+
+    @abstractmethod
+    def delete(self, key: str) -> int:
+        """Remove the object for good, with all its versions, and return how many versions were removed.
+
+        0 where there was none. Raises: ObjectLockedError, and as ``put_if_absent``.
+        """
+
+    @abstractmethod
+    def versions(self, prefix: str) -> Iterator[StoredVersion]:
+        """Yield every version and delete marker below ``prefix``; on a store without versions, its objects."""
+
+    @abstractmethod
+    def begin_upload(self, key: str, metadata: Mapping[str, str]) -> MultipartUpload:
+        """Begin an upload in parts. Nothing is visible under ``key`` before ``complete_upload``."""
+
+    @abstractmethod
+    def upload_part(self, upload: MultipartUpload, number: int, body: Body) -> UploadedPart:
+        """Store one part. All parts but the last have equal sizes of at least 5 MiB; at most 10,000 parts."""
+
+    @abstractmethod
+    def complete_upload(self, upload: MultipartUpload, parts: tuple[UploadedPart, ...]) -> PutOutcome:
+        """Make the object from its parts unless one is there already (then the upload is aborted)."""
+
+    @abstractmethod
+    def abort_upload(self, upload: MultipartUpload) -> None:
+        """Drop an upload and its parts; no error where it is gone already."""
+
+    @abstractmethod
+    def uploads(self, prefix: str) -> Iterator[MultipartUpload]:
+        """Yield the uploads below ``prefix`` that were begun and neither completed nor aborted."""
+
+    @abstractmethod
+    def check_access(self) -> None:
+        """Raise the error that says why the store cannot be used now; return where bucket and credentials answer."""
