@@ -96,3 +96,36 @@ class Copy:
     verified_at: datetime | None = None
     store_seconds: float | None = None
     lag_seconds: float | None = None
+
+
+class BackupKind(StrEnum):
+    """Whether a base backup stands alone or needs its parent."""
+
+    FULL = "full"
+    INCREMENTAL = "incremental"
+
+
+@dataclass(frozen=True, slots=True)
+class BaseBackup:
+    """One base backup, as its manifest object records it.
+
+    ``backup_id`` sorts by start time (``20261122T174500Z-<first segment's name>``). ``parent_id`` names the base backup
+    that an incremental one is built on. ``start_lsn`` is where replay begins, ``stop_lsn`` the first LSN at
+    which it is consistent; ``finished_at`` the server's time of the stop. ``server_version`` as in
+    ``server_version_num`` (180006). ``size_bytes``: as read from the server, ``stored_size_bytes``: as stored.
+    """
+
+    backup_id: str
+    kind: BackupKind
+    parent_id: str | None
+    system_identifier: int
+    timeline: int
+    start_lsn: Lsn
+    stop_lsn: Lsn
+    started_at: datetime
+    finished_at: datetime
+    wal_segment_size: int
+    server_version: int
+    label: str
+    size_bytes: int
+    stored_size_bytes: int

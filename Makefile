@@ -1,0 +1,45 @@
+# Everything a person types. Each target makes .venv first and installs what it needs.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS ?=
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test check bench chaos dev clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo   run the main job for real: PostgreSQL, two S3 servers, Dagster (ARGS=\"--once --json\")"
+	@echo "make test   run the tests               make check  ruff, mypy, layers"
+	@echo "make bench  measure                     make chaos  break things on purpose"
+	@echo "make dev    Dagster with your settings  make clean  remove .venv"
+
+$(BIN)/.installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: $(BIN)/.installed
+	$(BIN)/python -m demo $(ARGS)
+
+test: $(BIN)/.installed
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(BIN)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(BIN)/.installed
+	$(BIN)/python -m benchmarks $(ARGS)
+
+chaos: $(BIN)/.installed
+	$(BIN)/python -m wal_pipeline_tests.chaos $(ARGS)
+
+dev: $(BIN)/.installed
+	DAGSTER_HOME=$${DAGSTER_HOME:-$(CURDIR)/.dagster} $(BIN)/python -m wal_pipeline.cli dev $(ARGS)
+
+clean:
+	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,119 @@
+"""Where things lie in a store: object keys, made and read in this one place.
+
+``<prefix>/<cluster>/<system identifier>/wal/<timeline>/<timeline+log>/<file name><codec>[.age]``
+``<prefix>/<cluster>/<system identifier>/wal/<timeline>/<timeline>.history<codec>[.age]``
+``<prefix>/<cluster>/<system identifier>/base/<backup id>/<part>``, the part ``manifest.json`` written last.
+
+The system identifier keeps a cluster that was made again under the same name apart from the old one.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from wal_pipeline.archive.records import Codec
+from wal_pipeline.errors import SettingsError
+from wal_pipeline.wal.names import FileKind, WalFileName, parse_file_name
+
+ENCRYPTED_SUFFIX: Final = ".age"
+MANIFEST_NAME: Final = "manifest.json"
+_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+_SUFFIXES: Final = {codec.suffix: codec for codec in Codec if codec.suffix}
+
+
+@dataclass(frozen=True, slots=True)
+class StoredName:
+    """What a WAL object's key says: the file, and how it was encoded."""
+
+    file: WalFileName
+    codec: Codec
+    encrypted: bool
+
+
+def check_key_part(what: str, value: str) -> str:
+    """Return ``value`` where it can be one part of a key; ``what`` names it in the error.
+
+    Raises: SettingsError.
+    """
+    if not _PART.match(value):
+        raise SettingsError(
+            f"{what} '{value}' cannot be part of an object key",
+            hint="Use letters, digits, '.', '_' and '-', and begin with a letter or a digit.",
+        )
+    return value
+
+
+def cluster_prefix(prefix: str, cluster: str) -> str:
+    """Return the key prefix of all that a cluster's name holds, over all system identifiers; ends in ``/``."""
+    parts = [part for part in prefix.split("/") if part]
+    for part in parts:
+        check_key_part("the prefix's part", part)
+    return "/".join([*parts, check_key_part("the cluster's name", cluster)]) + "/"
+
+
+def system_identifier_of(prefix: str, cluster: str, key: str) -> int | None:
+    """Read the system identifier out of a key below ``cluster_prefix``; None where the key is not ours."""
+    head = cluster_prefix(prefix, cluster)
+    digits = key.removeprefix(head).split("/", 1)[0] if key.startswith(head) else ""
+    return int(digits) if re.fullmatch(r"[0-9]{1,20}", digits) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The keys of one cluster with one system identifier."""
+
+    prefix: str
+    cluster: str
+    system_identifier: int
+
+    @property
+    def root(self) -> str:
+        """The prefix of everything of this system identifier; ends in ``/``."""
+        return f"{cluster_prefix(self.prefix, self.cluster)}{self.system_identifier}/"
+
+    @property
+    def wal_root(self) -> str:
+        """The prefix of the WAL archive; ends in ``/``."""
+        return f"{self.root}wal/"
+
+    @property
+    def base_root(self) -> str:
+        """The prefix of all base backups; ends in ``/``."""
+        return f"{self.root}base/"
+
+    def wal_folder(self, file: WalFileName) -> str:
+        """Return the folder in which a file's object lies; ends in ``/``."""
+        timeline = f"{self.wal_root}{file.timeline:08X}/"
+        return timeline if file.kind is FileKind.HISTORY else f"{timeline}{file.name[:16]}/"
+
+    def wal_stem(self, file: WalFileName) -> str:
+        """Return the part of the key that does not depend on the encoding: list it to find any copy of the file."""
+        return f"{self.wal_folder(file)}{file.name}"
+
+    def wal_key(self, file: WalFileName, codec: Codec, *, encrypted: bool) -> str:
+        """Return the key of a file's object."""
+        return f"{self.wal_stem(file)}{codec.suffix}{ENCRYPTED_SUFFIX if encrypted else ''}"
+
+    def parse_wal_key(self, key: str) -> StoredName | None:
+        """Read a WAL object's key; None where it is not exactly the key that ``wal_key`` makes."""
+        rest = key.rsplit("/", 1)[-1]
+        encrypted = rest.endswith(ENCRYPTED_SUFFIX)
+        rest = rest.removesuffix(ENCRYPTED_SUFFIX)
+        codec = next((codec for suffix, codec in _SUFFIXES.items() if rest.endswith(suffix)), Codec.NONE)
+        file = parse_file_name(rest.removesuffix(codec.suffix))
+        if file is None or self.wal_key(file, codec, encrypted=encrypted) != key:
+            return None
+        return StoredName(file, codec, encrypted)
+
+    def base_key(self, backup_id: str, part: str) -> str:
+        """Return the key of one object of a base backup."""
+        return f"{self.base_root}{check_key_part('the backup id', backup_id)}/{check_key_part('the part', part)}"
+
+    def manifest_key(self, backup_id: str) -> str:
+        """Return the key of a base backup's manifest: without that object, the base backup does not exist."""
+        return self.base_key(backup_id, MANIFEST_NAME)
+
+    def backup_id_of(self, key: str) -> str | None:
+        """Read the backup id out of any key below ``base_root``; None where the key is not ours."""
+        parts = key.removeprefix(self.base_root).split("/")
+        return parts[0] if key.startswith(self.base_root) and len(parts) == 2 and parts[0] else None  # noqa: PLR2004
