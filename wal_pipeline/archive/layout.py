@@ -116,4 +116,4 @@ class Layout:
     def backup_id_of(self, key: str) -> str | None:
         """Read the backup id out of any key below ``base_root``; None where the key is not ours."""
         parts = key.removeprefix(self.base_root).split("/")
-        return parts[0] if key.startswith(self.base_root) and len(parts) == 2 and parts[0] else None  # noqa: PLR2004
+        return parts[0] if key.startswith(self.base_root) and len(parts) == 2 and parts[0] else None
