@@ -1,0 +1,216 @@
+"""What the program is told: environment variables and a .env file, in one model."""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from dotenv import dotenv_values
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from wal_pipeline.archive.layout import check_key_part, cluster_prefix
+from wal_pipeline.archive.records import Codec
+from wal_pipeline.errors import SettingsError
+
+PREFIX = "WAL_PIPELINE_"
+ENV_FILE_VARIABLE = "WAL_PIPELINE_ENV_FILE"
+DEFAULT_STATE_FOLDER = Path("~/.local/state/wal-pipeline")
+
+StoreName = Literal["r2", "b2", "local"]
+Words = Annotated[tuple[str, ...], NoDecode]
+Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """All settings. The environment wins over the ``.env`` file; an unknown ``WAL_PIPELINE_*`` name is refused."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True, case_sensitive=False
+    )
+
+    # The cluster
+    cluster: str = "main"
+    pgdata: Path | None = Field(None, validation_alias="PGDATA")
+    spool_folder: Path | None = Field(None, validation_alias="PG_WAL_ARCHIVE_DIR")
+    conninfo: SecretStr = SecretStr("")
+    pgbindir: Path | None = Field(None, validation_alias="PGBINDIR")
+    system_identifier: int | None = Field(None, ge=1, lt=2**64)
+    archive_timeout_seconds: int = Field(300, ge=1)
+
+    # The stores
+    stores: Annotated[tuple[StoreName, ...], NoDecode] = ("r2", "b2")
+    prefix: str = ""
+    ca_bundle: Path | None = None
+    r2_account_id: str | None = Field(None, validation_alias="R2_ACCOUNT_ID")
+    r2_bucket_name: str | None = Field(None, validation_alias="R2_BUCKET_NAME")
+    r2_access_key_id: SecretStr | None = Field(None, validation_alias="R2_ACCESS_KEY_ID")
+    r2_secret_access_key: SecretStr | None = Field(None, validation_alias="R2_SECRET_ACCESS_KEY")
+    r2_endpoint_url: str | None = Field(None, validation_alias="R2_ENDPOINT_URL")
+    b2_bucket_name: str | None = Field(None, validation_alias="B2_BUCKET_NAME")
+    b2_region: str | None = Field(None, validation_alias="B2_REGION")
+    b2_access_key_id: SecretStr | None = Field(None, validation_alias="B2_ACCESS_KEY_ID")
+    b2_secret_access_key: SecretStr | None = Field(None, validation_alias="B2_SECRET_ACCESS_KEY")
+    b2_endpoint_url: str | None = Field(None, validation_alias="B2_ENDPOINT_URL")
+    local_store_folder: Path | None = None
+
+    # Archiving
+    codec: Codec = Codec.GZIP
+    codec_level: int | None = Field(None, ge=-22, le=22)
+    age_recipients: Words = ()
+    age_identity_file: Path | None = None
+    concurrency: int = Field(4, ge=1, le=64)
+    memory_bytes: int = Field(160 * 2**20, ge=2**21)
+    read_back: bool = True
+    settle_seconds: float = Field(60.0, ge=0)
+    linger_seconds: float = Field(10.0, ge=0)
+    max_run_seconds: float = Field(900.0, gt=0)
+    sensor_interval_seconds: int = Field(5, ge=1)
+    sensor_wait_seconds: float = Field(20.0, ge=0, le=50)
+    max_backoff_seconds: float = Field(300.0, gt=0)
+
+    # Folders and records
+    state_folder: Path = Field(
+        DEFAULT_STATE_FOLDER, validation_alias=AliasChoices("WAL_PIPELINE_STATE_DIR", "WAL_PIPELINE_STATE_FOLDER")
+    )
+    quarantine_folder: Path | None = None
+    catalog_url: SecretStr | None = None
+
+    # Recovery
+    base_backup_codec: Codec = Codec.ZSTD
+    base_backup_codec_level: int | None = Field(None, ge=-22, le=22)
+    retention_days: int = Field(30, ge=1)
+    min_base_backups: int = Field(2, ge=1)
+
+    # Telling people
+    notification_urls: Secrets = ()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        **_: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take values from ``load_settings`` alone, which refuses unknown names in the environment and the file."""
+        return (init_settings,)
+
+    @field_validator("stores", "age_recipients", "notification_urls", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        """Read a list as words parted by commas or white space."""
+        return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
+
+    @field_validator("state_folder", "spool_folder", "quarantine_folder", "local_store_folder", "ca_bundle", "pgdata")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        """A folder stays the same wherever the program is started."""
+        return None if value is None else value.expanduser().absolute()
+
+    @model_validator(mode="after")
+    def _keys(self) -> Self:
+        try:
+            cluster_prefix(self.prefix, check_key_part("the cluster's name", self.cluster))
+        except SettingsError as error:
+            raise ValueError(error.message) from error
+        if not self.stores or len(set(self.stores)) != len(self.stores):
+            raise ValueError("WAL_PIPELINE_STORES must name each store once, and at least one")
+        return self
+
+    def require_spool_folder(self) -> Path:
+        """Return the spool. Raises: SettingsError where ``PG_WAL_ARCHIVE_DIR`` is not set."""
+        if self.spool_folder is None:
+            raise SettingsError(
+                "PG_WAL_ARCHIVE_DIR is not set",
+                hint="Set it to the folder into which PostgreSQL archives its WAL.",
+            )
+        return self.spool_folder
+
+    def quarantine(self) -> Path:
+        """Return the folder for files that are not archived: by default beside the spool."""
+        spool = self.require_spool_folder()
+        return self.quarantine_folder or spool.with_name(spool.name + "-quarantine")
+
+    def catalog(self) -> str:
+        """Return the catalog's URL: by default a SQLite file in the state folder."""
+        if self.catalog_url is not None:
+            return self.catalog_url.get_secret_value()
+        return f"sqlite:///{self.state_folder / 'catalog.sqlite'}"
+
+    def secret_values(self) -> tuple[str, ...]:
+        """Return every secret's value, for tests and for whatever must never show one."""
+        fields = [getattr(self, name) for name in type(self).model_fields]
+        flat = [item for field in fields for item in (field if isinstance(field, tuple) else (field,))]
+        return tuple(
+            item.get_secret_value() for item in flat if isinstance(item, SecretStr) and item.get_secret_value()
+        )
+
+
+def load_settings(environment: Mapping[str, str] | None = None, env_file: Path | None = None) -> Settings:
+    """Read the settings from the environment and the ``.env`` file.
+
+    The file is ``env_file``, else what ``WAL_PIPELINE_ENV_FILE`` names, else ``.env`` in the current folder.
+
+    Raises: SettingsError, which names each setting that is wrong and never a value.
+    """
+    environment = os.environ if environment is None else environment
+    merged = {**_file_values(environment, env_file), **environment}
+    _refuse_unknown(merged)
+    known = {name.upper(): value for name, value in merged.items() if value != ""}
+    try:
+        return Settings.model_validate(_by_alias(known))
+    except ValidationError as error:
+        raise SettingsError(
+            "\n".join(_describe(error)), hint="Every setting is explained in .env.example."
+        ) from None  # pydantic's own text repeats the values
+
+
+def variable_names() -> dict[str, tuple[str, ...]]:
+    """Return each field's environment variables, first the one to use."""
+    return {name: _aliases(name) for name in Settings.model_fields}
+
+
+def _aliases(field: str) -> tuple[str, ...]:
+    alias = Settings.model_fields[field].validation_alias
+    if isinstance(alias, AliasChoices):
+        return tuple(str(choice) for choice in alias.choices)
+    return (str(alias),) if alias is not None else ((PREFIX + field).upper(),)
+
+
+def _by_alias(values: Mapping[str, str]) -> dict[str, str]:
+    chosen = {}
+    for field, names in variable_names().items():
+        present = [name for name in names if name in values]
+        if present:
+            key = field if Settings.model_fields[field].validation_alias is None else present[0]
+            chosen[key] = values[present[0]]
+    return chosen
+
+
+def _file_values(environment: Mapping[str, str], env_file: Path | None) -> dict[str, str]:
+    named = env_file or (Path(environment[ENV_FILE_VARIABLE]) if environment.get(ENV_FILE_VARIABLE) else None)
+    path = named or Path(".env")
+    if named is not None and not path.is_file():
+        raise SettingsError(f"settings file '{path}' does not exist")
+    return {name: value for name, value in dotenv_values(path).items() if value is not None} if path.is_file() else {}
+
+
+def _refuse_unknown(names: Iterable[str]) -> None:
+    known = {alias for aliases in variable_names().values() for alias in aliases} | {ENV_FILE_VARIABLE}
+    unknown = sorted(name for name in names if name.upper().startswith(PREFIX) and name.upper() not in known)
+    if unknown:
+        raise SettingsError(
+            "unknown settings: " + ", ".join(f"'{name}'" for name in unknown),
+            hint="Look for a spelling mistake: every setting is listed in .env.example.",
+        )
+
+
+def _describe(error: ValidationError) -> list[str]:
+    names = variable_names()
+    lines = []
+    for item in error.errors(include_input=False, include_url=False, include_context=False):
+        field = str(item["loc"][0]) if item["loc"] else ""
+        variable = names[field][0] if field in names else field
+        message = item["msg"].removeprefix("Value error, ")
+        lines.append(f"{variable}: {message}" if variable else message)
+    return lines
