@@ -1,0 +1,247 @@
+"""The spool: the local folder into which PostgreSQL archives, until every store holds the file."""
+
+import errno
+import fcntl
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from wal_pipeline.errors import SpoolBusyError, SpoolError
+from wal_pipeline.wal.names import (
+    MAX_WAL_SEGMENT_SIZE,
+    MIN_WAL_SEGMENT_SIZE,
+    FileKind,
+    WalFileName,
+    parse_file_name,
+)
+
+LOCK_NAME: Final = ".wal-pipeline.lock"
+_TEMPORARY_PREFIXES: Final = (".", "archtemp.")  # ours and shells' begin with a dot; basic_archive's with archtemp.
+_MAX_TEXT_BYTES: Final = 1 << 20  # history and backup history files are some hundred bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolFile:
+    """One file in the spool, as it was when it was listed. ``spooled_at`` is its modification time."""
+
+    name: WalFileName
+    size_bytes: int
+    spooled_at: datetime
+    settled: bool
+    identity: tuple[int, int, int, int]  # device, inode, size, mtime in ns: changes when the file does
+
+    @property
+    def whole_size(self) -> bool:
+        """Whether a whole file of this kind can have this size: else it is still growing, or half a file."""
+        if self.name.kind in (FileKind.SEGMENT, FileKind.PARTIAL):
+            size = self.size_bytes
+            return MIN_WAL_SEGMENT_SIZE <= size <= MAX_WAL_SEGMENT_SIZE and size & (size - 1) == 0
+        return 0 < self.size_bytes <= _MAX_TEXT_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolListing:
+    """What lies in the spool. ``ready`` in archiving order; ``growing`` may be written to still; ``foreign``
+    names are not PostgreSQL's or not plain files, and are left alone."""
+
+    ready: tuple[SpoolFile, ...]
+    growing: tuple[SpoolFile, ...]
+    foreign: tuple[str, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """The bytes of all of PostgreSQL's files in the spool."""
+        return sum(file.size_bytes for file in self.ready + self.growing)
+
+
+class Spool:
+    """A spool folder. It only ever removes a file that ``release`` or ``quarantine`` was called for."""
+
+    def __init__(self, folder: Path, quarantine_folder: Path, settle_seconds: float) -> None:
+        """``settle_seconds``: a file that is not whole and did not change for so long is half a file."""
+        self.folder = folder
+        self.quarantine_folder = quarantine_folder
+        self._settle_seconds = settle_seconds
+
+    def scan(self, now: datetime) -> SpoolListing:
+        """List the spool. ``now`` tells which files have settled.
+
+        Raises: SpoolError where the folder cannot be read.
+        """
+        ready: list[SpoolFile] = []
+        growing: list[SpoolFile] = []
+        foreign: list[str] = []
+        for entry in self._entries():
+            if entry.name.startswith(_TEMPORARY_PREFIXES):
+                continue
+            file = self._describe(entry, now)
+            if file is None:
+                foreign.append(entry.name)
+            elif file.whole_size or file.settled:
+                ready.append(file)
+            else:
+                growing.append(file)
+        ready.sort(key=lambda file: file.name.order)
+        return SpoolListing(tuple(ready), tuple(growing), tuple(sorted(foreign)))
+
+    def changed_ns(self) -> int:
+        """Return when a name last came into the folder or left it, in ns: a cheap way to see that nothing is new."""
+        try:
+            return self.folder.stat().st_mtime_ns
+        except OSError as error:
+            raise self._error("cannot be read", error) from error
+
+    def read(self, file: SpoolFile) -> bytes | None:
+        """Return the file's bytes, or None where it changed or went since it was listed: list again.
+
+        Follows no symbolic link, opens nothing but a plain file. Raises: SpoolError.
+        """
+        try:
+            descriptor = os.open(self.path(file), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self._error(f"has '{file.name.name}', which cannot be read", error) from error
+        with os.fdopen(descriptor, "rb") as opened:
+            if _identity(os.fstat(descriptor)) != file.identity:
+                return None
+            data = opened.read(file.size_bytes + 1)
+            unchanged = _identity(os.fstat(descriptor)) == file.identity and len(data) == file.size_bytes
+        return data if unchanged else None
+
+    def release(self, file: SpoolFile) -> bool:
+        """Remove a file that every store holds; False where it is not the file that was listed any more.
+
+        Raises: SpoolError.
+        """
+        try:
+            if _identity(self.path(file).lstat()) != file.identity:
+                return False
+            self.path(file).unlink()
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise self._error(f"has '{file.name.name}', which cannot be removed", error) from error
+        return True
+
+    def quarantine(self, file: SpoolFile, now: datetime) -> Path:
+        """Move a file that may not be archived out of the spool, under a name that is not taken, and return it.
+
+        Raises: SpoolError.
+        """
+        try:
+            self.quarantine_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            target = self._free_name(f"{file.name.name}.{now.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}")
+            _move(self.path(file), target)
+            _sync_folder(self.quarantine_folder)
+            _sync_folder(self.folder)
+        except OSError as error:
+            raise SpoolError(
+                f"'{file.name.name}' cannot be moved to the quarantine folder '{self.quarantine_folder}': {error.strerror}",
+                hint="The file stays in the spool. Make the folder writable, or set WAL_PIPELINE_QUARANTINE_FOLDER.",
+            ) from error
+        return target
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Be the only one of our processes that archives from this spool; the kernel ends it with the process.
+
+        Raises: SpoolBusyError where another one is, SpoolError.
+        """
+        try:
+            descriptor = os.open(self.folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise self._error("cannot be written", error) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError:
+            raise SpoolBusyError(
+                f"spool '{self.folder}' is being archived by another process",
+                hint="Wait for the archiving run that is in flight; its run or terminal shows how far it is.",
+            ) from None
+        finally:
+            os.close(descriptor)
+
+    def busy(self) -> bool:
+        """Whether another process holds the lock now."""
+        try:
+            with self.lock():
+                return False
+        except SpoolBusyError:
+            return True
+
+    def free_bytes(self) -> int:
+        """Return the bytes that the spool's disk has free."""
+        try:
+            return shutil.disk_usage(self.folder).free
+        except OSError as error:
+            raise self._error("cannot be read", error) from error
+
+    def path(self, file: SpoolFile) -> Path:
+        """Return where the file lies."""
+        return self.folder / file.name.name
+
+    def _entries(self) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(self.folder) as entries:
+                return list(entries)
+        except OSError as error:
+            raise self._error("cannot be read", error) from error
+
+    def _describe(self, entry: os.DirEntry[str], now: datetime) -> SpoolFile | None:
+        name = parse_file_name(entry.name)
+        try:
+            status = entry.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        if name is None or not stat.S_ISREG(status.st_mode):
+            return None
+        # The inode's change time: 'cp -p' cannot set it. A time in the future means that the clock stepped back.
+        settled = abs(now.timestamp() - status.st_ctime) >= self._settle_seconds
+        spooled_at = datetime.fromtimestamp(status.st_mtime, UTC)
+        return SpoolFile(name, status.st_size, spooled_at, settled, _identity(status))
+
+    def _free_name(self, wanted: str) -> Path:
+        names = (self.quarantine_folder / (wanted + suffix) for suffix in ["", *(f".{n}" for n in range(1, 1000))])
+        return next(name for name in names if not os.path.lexists(name))
+
+    def _error(self, what: str, error: OSError) -> SpoolError:
+        return SpoolError(
+            f"spool '{self.folder}' {what}: {error.strerror}",
+            hint="PG_WAL_ARCHIVE_DIR must name a folder that PostgreSQL writes and this user can read and write; "
+            "'wal-pipeline setup' shows what is missing.",
+        )
+
+
+def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def _move(source: Path, target: Path) -> None:
+    """Rename, or copy durably and then unlink where the target is on another file system."""
+    try:
+        source.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        temporary = target.with_name(f".{target.name}.tmp")
+        shutil.copyfile(source, temporary, follow_symlinks=False)
+        with temporary.open("rb") as copied:
+            os.fsync(copied.fileno())
+        temporary.rename(target)
+        source.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
