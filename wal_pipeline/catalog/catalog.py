@@ -1,0 +1,41 @@
+"""The catalog of one cluster: the way in to all its areas."""
+
+from datetime import UTC, datetime
+
+from wal_pipeline.catalog.area import Clock
+from wal_pipeline.catalog.engine import Database, open_database
+from wal_pipeline.catalog.files import Files
+from wal_pipeline.catalog.migrate import ensure_schema
+from wal_pipeline.catalog.stores import Stores, SystemIdentifiers
+from wal_pipeline.catalog.values import Values
+
+
+class Catalog:
+    """The records of one cluster; usable from several threads, and by several processes at once."""
+
+    def __init__(self, database: Database, cluster: str, clock: Clock) -> None:
+        self.database = database
+        self.cluster = cluster
+        self.files = Files(database, cluster, clock)
+        self.stores = Stores(database, cluster, clock)
+        self.system_identifiers = SystemIdentifiers(database, cluster, clock)
+        self.values = Values(database, cluster, clock)
+
+    def close(self) -> None:
+        """Close the pooled connections; the next call opens new ones."""
+        self.database.close()
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def open_catalog(url: str, cluster: str, *, clock: Clock = _utc_now) -> Catalog:
+    """Open the catalog at a URL (``sqlite:////path`` or ``postgresql://…``) for one cluster's rows.
+
+    Its folder and tables are made on first use. Raises: CatalogError where it cannot be reached or is of another
+    schema version.
+    """
+    database = open_database(url)
+    ensure_schema(database)
+    return Catalog(database, cluster, clock)

@@ -1,0 +1,179 @@
+"""The database under the catalog: connections, transactions, upserts, and its errors as ours."""
+
+import json
+import sqlite3
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import URL, ColumnElement, Connection, Engine, Table, any_, create_engine, event, func, literal, select
+from sqlalchemy import Text as SqlText
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+
+from wal_pipeline.errors import CatalogError
+
+BUSY_TIMEOUT_SECONDS: Final = 30
+CONNECT_TIMEOUT_SECONDS: Final = 10
+_WRITES: Final = "wal_pipeline_writes"
+Row = Mapping[str, Any]
+
+
+class Database:
+    """One SQLite file or PostgreSQL database, used by several processes and threads at once."""
+
+    def __init__(self, url: URL) -> None:
+        self.url = url
+        self.is_sqlite = url.get_backend_name() == "sqlite"
+        self._engine = _sqlite_engine(url) if self.is_sqlite else _postgres_engine(url)
+        self._writer = self._engine.execution_options(**{_WRITES: True})
+
+    @property
+    def shown_url(self) -> str:
+        """The URL without its password, for messages."""
+        return self.url.render_as_string(hide_password=True)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Give a connection for reading. Raises: CatalogError."""
+        with self._errors_as_ours(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Give a connection in a transaction that writes: all of it is kept, or none. Raises: CatalogError.
+
+        On SQLite it begins IMMEDIATE: a transaction that reads first and writes later would fail at once, without
+        waiting, when another process wrote in between.
+        """
+        with self._errors_as_ours(), self._writer.begin() as connection:
+            yield connection
+
+    def upsert(self, connection: Connection, table: Table, rows: Sequence[Row], *, keep: Collection[str] = ()) -> None:
+        """Insert rows, or update those whose primary key is there; columns in ``keep`` stay as they are."""
+        if not rows:
+            return
+        insert = self.insert(table)
+        given = [column for column in table.c if column.name in rows[0] and not column.primary_key]
+        changes = {column.name: insert.excluded[column.name] for column in given if column.name not in keep}
+        connection.execute(
+            insert.on_conflict_do_update(index_elements=list(table.primary_key), set_=changes)
+            if changes
+            else insert.on_conflict_do_nothing(index_elements=list(table.primary_key)),
+            _in_key_order(table, rows),
+        )
+
+    def insert_absent(self, connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+        """Insert the rows whose primary key is not there yet, and leave the others as they are."""
+        if rows:
+            statement = self.insert(table).on_conflict_do_nothing(index_elements=list(table.primary_key))
+            connection.execute(statement, _in_key_order(table, rows))
+
+    def insert(self, table: Table) -> Any:
+        """Return this database's INSERT, which knows ON CONFLICT. Both dialects spell it the same."""
+        return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
+
+    def among(self, column: ColumnElement[str], values: Collection[str]) -> ColumnElement[bool]:
+        """Return ``column IN values`` as one parameter, however many values: 10,000 cost no long statement."""
+        if self.is_sqlite:
+            rows = func.json_each(json.dumps(list(values))).table_valued("value")
+            return column.in_(select(rows.c.value))
+        return column == any_(literal(list(values), postgresql.ARRAY(SqlText)))
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _errors_as_ours(self) -> Iterator[None]:
+        try:
+            yield
+        except DBAPIError as error:
+            # Not the exception's own text: that shows the statement's parameters.
+            raise CatalogError(
+                f"catalog '{self.shown_url}' failed: {_first_line(error.orig)}", hint=self._hint(error.orig)
+            ) from error
+        except SQLAlchemyError as error:
+            raise CatalogError(f"catalog '{self.shown_url}' failed: {_first_line(error)}") from error
+
+    def _hint(self, cause: object) -> str:
+        if self.is_sqlite and isinstance(cause, sqlite3.DatabaseError) and "database is locked" in str(cause):
+            return f"Another process has been writing to the catalog for {BUSY_TIMEOUT_SECONDS} seconds."
+        if self.is_sqlite and not isinstance(cause, sqlite3.OperationalError):
+            return "If the file is damaged, 'wal-pipeline catalog rebuild' makes it again from the stores."
+        return "Check WAL_PIPELINE_CATALOG_URL, and that the database answers and can be written."
+
+
+def open_database(url: str) -> Database:
+    """Prepare the database of a URL (``sqlite:///path`` or ``postgresql://…``); nothing is connected yet.
+
+    The folder of an SQLite file is made. Raises: CatalogError.
+    """
+    try:
+        parsed = make_url(url)
+        backend = parsed.get_backend_name()
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise CatalogError("the catalog's URL cannot be read", hint=_URL_HINT) from error
+    if backend == "postgresql":
+        return Database(parsed.set(drivername="postgresql+psycopg"))
+    if backend == "sqlite" and parsed.database not in (None, "", ":memory:"):
+        _make_folder(Path(str(parsed.database)))
+        return Database(parsed.set(drivername="sqlite+pysqlite"))
+    raise CatalogError(f"the catalog cannot be kept in '{parsed.drivername}' as given", hint=_URL_HINT)
+
+
+_URL_HINT: Final = "Use sqlite:////folder/catalog.db or postgresql://user:password@host/database."
+
+
+def _make_folder(file: Path) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CatalogError(
+            f"the catalog's folder '{file.parent}' cannot be made: {error.strerror}",
+            hint="Set WAL_PIPELINE_CATALOG_URL to a file in a folder that can be written.",
+        ) from error
+
+
+def _postgres_engine(url: URL) -> Engine:
+    return create_engine(
+        url,
+        pool_size=4,
+        pool_pre_ping=True,  # a restarted server must not fail the first statement after it
+        connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS, "application_name": "wal-pipeline catalog"},
+    )
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    engine = create_engine(url, pool_size=4, max_overflow=16, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
+    event.listen(engine, "connect", _set_up_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    # The driver's own transactions begin late and never IMMEDIATE: we begin them ourselves.
+    connection.isolation_level = None
+    # WAL: readers and one writer at once. FULL: a record that was committed survives a power failure too, because
+    # the spool file is removed after it. Both survive a killed process.
+    for pragma in (f"busy_timeout = {BUSY_TIMEOUT_SECONDS * 1000}", "journal_mode = WAL", "synchronous = FULL"):
+        connection.execute(f"PRAGMA {pragma}")
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(_WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _in_key_order(table: Table, rows: Sequence[Row]) -> list[Row]:
+    # Two transactions that lock the same rows in the same order cannot deadlock.
+    keys = [column.name for column in table.primary_key]
+    return sorted(rows, key=lambda row: tuple(str(row[key]) for key in keys))
+
+
+def _first_line(error: object) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

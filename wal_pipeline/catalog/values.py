@@ -1,0 +1,29 @@
+"""Single values under a key, such as the pause: what one process writes and another reads."""
+
+from typing import Any
+
+from sqlalchemy import delete, select
+
+from wal_pipeline.catalog.area import Area
+from wal_pipeline.catalog.schema import stored_values
+
+
+class Values(Area):
+    """Values that JSON can hold, by key."""
+
+    def get(self, key: str) -> Any:
+        """Return a value; None where there is none."""
+        statement = select(stored_values.c.value).where(self._mine(stored_values), stored_values.c.key == key)
+        with self._database.read() as connection:
+            return connection.execute(statement).scalar()
+
+    def put(self, key: str, value: Any) -> None:
+        """Keep a value in the place of the last one."""
+        row = {"cluster": self._cluster, "key": key, "value": value, "updated_at": self._clock()}
+        with self._database.write() as connection:
+            self._database.upsert(connection, stored_values, [row])
+
+    def remove(self, key: str) -> None:
+        """Forget a value; no error where there is none."""
+        with self._database.write() as connection:
+            connection.execute(delete(stored_values).where(self._mine(stored_values), stored_values.c.key == key))
