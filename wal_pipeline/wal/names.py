@@ -105,7 +105,7 @@ def require_file_name(name: str) -> WalFileName:
     if parsed is None:
         raise InvalidWalNameError(
             f"'{name}' is not the name of a file of the WAL archive",
-            hint="Expected 24 hex digits in upper case, perhaps with .partial or .<offset>.backup, or <timeline>.history.",
+            hint="Expected 24 hex digits in upper case, perhaps with .partial or .<offset>.backup, or <tli>.history.",
         )
     return parsed
 

@@ -1,0 +1,1 @@
+"""PostgreSQL's programs and files on this machine."""

@@ -1,0 +1,335 @@
+"""The commits in a segment, read by PostgreSQL's own pg_waldump."""
+
+import logging
+import os
+import re
+import subprocess
+import tempfile
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from wal_pipeline.errors import InvalidWalFileError, PostgresError
+from wal_pipeline.postgres.binaries import find_binaries
+from wal_pipeline.wal.lsn import Lsn
+from wal_pipeline.wal.names import FileKind, WalFileName, parse_file_name, segment_name
+from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, LongPageHeader, parse_long_page_header
+from wal_pipeline.wal.pages import first_record, record_end
+
+_LOG = logging.getLogger(__name__)
+_COMMIT_MARK: Final = b" desc: COMMIT"
+_COMMIT: Final = re.compile(
+    rb"len \(rec/tot\): +\d+/ *(?P<size>\d+), tx: +(?P<xid>\d+), lsn: (?P<lsn>[0-9A-F]+/[0-9A-F]+), .*?"
+    rb"desc: COMMIT(?:_PREPARED (?P<prepared>\d+):)? (?P<at>\d{4,}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}) UTC(?:;|$)"
+)
+_ERROR_MARK: Final = b"pg_waldump: "
+_NO_RECORD: Final = "could not find a valid record after "
+_LSN: Final = re.compile(r"\b[0-9A-F]{1,8}/[0-9A-F]{1,8}\b")
+_TAIL_BYTES: Final = 256 * 1024  # how far before a boundary a commit record that crosses it is looked for
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One COMMIT or COMMIT PREPARED record. ``at`` is the commit time as written in it, which the server's clock
+    gave; ``lsn`` is where the record begins."""
+
+    at: datetime
+    lsn: Lsn
+    xid: int
+
+
+@dataclass(frozen=True, slots=True)
+class CommitSpan:
+    """The commits that replaying a segment makes visible, ``first`` and ``last`` in WAL order.
+
+    ``latest_at`` is the greatest commit time: sessions take the time before they write the record, so that times are
+    not quite in WAL order. A commit record that ends in the next segment is the next segment's.
+
+    ``stopped_at`` is None for a sound, whole segment; else pg_waldump found no valid record there and replay ends
+    there too, as in a partial segment or a damaged one.
+    ``unseen_start``: the segment begins with the rest of a record from the one before, which was not at hand: where
+    that is a commit, it is not in this span.
+    """
+
+    first: Commit | None
+    last: Commit | None
+    count: int
+    latest_at: datetime | None
+    stopped_at: Lsn | None = None
+    unseen_start: bool = False
+
+
+class CommitReader(ABC):
+    """Reads the commits of a segment."""
+
+    @abstractmethod
+    def inspect(
+        self,
+        path: Path,
+        major: int,
+        wal_segment_size: int,
+        *,
+        name: WalFileName | None = None,
+        previous: Path | None = None,
+    ) -> CommitSpan | None:
+        """Return the commits in the segment file at ``path``, or None where they cannot be known.
+
+        ``major`` is the version of the server that wrote it, ``wal_segment_size`` is in bytes; both as in the page
+        header. ``name`` is the segment's, where the file is called otherwise. ``previous`` is the segment before
+        it, if at hand: only with it a commit record that crosses the boundary can be read.
+        """
+
+
+class PgWaldump(CommitReader):
+    """Reads commits with the pg_waldump of the very version that wrote the segment: no other one reads it."""
+
+    def __init__(self, *, bindir: Path | None = None, timeout_seconds: float = 60.0) -> None:
+        """``bindir``: looked at first (default: PGBINDIR). ``timeout_seconds`` is for one segment of 16 MiB;
+        larger ones get as much more."""
+        self._bindir = bindir
+        self._timeout_seconds = timeout_seconds
+
+    def inspect(
+        self,
+        path: Path,
+        major: int,
+        wal_segment_size: int,
+        *,
+        name: WalFileName | None = None,
+        previous: Path | None = None,
+    ) -> CommitSpan | None:
+        """Return the commits, or None (and a warning in the log) where they cannot be known."""
+        try:
+            return self.read(path, major, wal_segment_size, name=name, previous=previous)
+        except (PostgresError, InvalidWalFileError, OSError) as error:
+            _LOG.warning("the commits in '%s' are not known: %s", path, error)
+            return None
+
+    def read(
+        self,
+        path: Path,
+        major: int,
+        wal_segment_size: int,
+        *,
+        name: WalFileName | None = None,
+        previous: Path | None = None,
+    ) -> CommitSpan:
+        """Return the commits in the segment file at ``path``; see ``CommitReader.inspect``.
+
+        Raises: PostgresError, InvalidWalFileError, OSError.
+        """
+        segment = _segment(path, name)
+        header = _header(path, major, wal_segment_size)
+        program = find_binaries(major, exactly=True, bindir=self._bindir).program("pg_waldump")
+        timeout_seconds = self._timeout_seconds * max(1, wal_segment_size >> 24)
+        with _folder_of({segment: path}) as folder:
+            scan = _scan([program, "-r", "Transaction", folder / segment.name], timeout_seconds)
+        span = _whole_span(scan, path, header)
+        if not header.begins_inside_record:
+            return span
+        if previous is None:
+            return replace(span, unseen_start=True)
+        crossing = self._crossing(program, previous, path, segment, header)
+        return span if crossing is None else _prepend(crossing, span)
+
+    def _crossing(
+        self, program: Path, previous: Path, path: Path, segment: WalFileName, header: LongPageHeader
+    ) -> Commit | None:
+        """Return the commit whose record begins in ``previous`` and ends in ``segment``."""
+        size = header.wal_segment_size
+        before = segment_name(segment.timeline, segment.number(size) - 1, size)
+        start = Lsn(header.page_address - min(size, _TAIL_BYTES))
+        arguments = [
+            "-r",
+            "Transaction",
+            "-t",
+            str(segment.timeline),
+            "-s",
+            str(start),
+            "-e",
+            str(first_record(header)),
+        ]
+        # Both under the segment's timeline: after a promotion the one before may have the old timeline's name.
+        with _folder_of({before: previous, segment: path}) as folder:
+            scan = _scan([program, *arguments, "-p", folder], self._timeout_seconds)
+        last = scan.last
+        if last is None or last.commit.lsn >= header.page_address:
+            return None
+        end = record_end(last.commit.lsn, last.size_bytes, size, header.block_size)
+        return last.commit if end > header.page_address else None
+
+
+@dataclass(frozen=True, slots=True)
+class _CommitRecord:
+    commit: Commit
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Scan:
+    """What one run of pg_waldump printed. ``error`` is its error line, without the program's name."""
+
+    first: _CommitRecord | None
+    last: _CommitRecord | None
+    latest_at: datetime | None
+    count: int
+    error: str | None
+
+
+def _segment(path: Path, name: WalFileName | None) -> WalFileName:
+    segment = name or parse_file_name(path.name)
+    if segment is None or segment.kind not in (FileKind.SEGMENT, FileKind.PARTIAL):
+        raise PostgresError(f"'{path.name}' is not a segment's name")
+    return parse_file_name(segment.name[:24]) or segment
+
+
+def _header(path: Path, major: int, wal_segment_size: int) -> LongPageHeader:
+    with path.open("rb") as file:
+        header = parse_long_page_header(path.name, file.read(LONG_HEADER_BYTES))
+    if (header.server_major, header.wal_segment_size) != (major, wal_segment_size):
+        raise PostgresError(
+            f"'{path.name}' is of PostgreSQL {header.server_major or f'with magic {header.magic:04X}'} "
+            f"with segments of {header.wal_segment_size} bytes, expected {major} and {wal_segment_size}"
+        )
+    return header
+
+
+@contextmanager
+def _folder_of(files: dict[WalFileName, Path]) -> Iterator[Path]:
+    """Give a folder in which the segments have their own names: where they lie, or links in a temporary one."""
+    folders = {path.absolute().parent for path in files.values()}
+    if len(folders) == 1 and all(path.name == name.name for name, path in files.items()):
+        yield folders.pop()
+        return
+    with tempfile.TemporaryDirectory(prefix="wal-pipeline-waldump-") as folder:
+        for name, path in files.items():
+            (Path(folder) / name.name).symlink_to(path.absolute())
+        yield Path(folder)
+
+
+def _scan(command: list[Path | str], timeout_seconds: float) -> _Scan:
+    """Run pg_waldump and read its lines as they come: a segment of 1 GiB prints hundreds of MB.
+
+    Raises: PostgresError where it cannot be started, runs too long, or prints what cannot be read.
+    """
+    # Only what it needs: no credentials of ours, and times printed in UTC and in English.
+    environment = {"LC_ALL": "C", "TZ": "UTC", "PG_COLOR": "never"}
+    environment |= {key: os.environ[key] for key in ("PATH", "LD_LIBRARY_PATH") if key in os.environ}
+    try:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment
+        )
+    except OSError as error:
+        raise PostgresError(f"'{command[0]}' cannot be started: {error.strerror}") from error
+    timed_out = threading.Event()
+
+    def stop() -> None:
+        timed_out.set()
+        process.kill()
+
+    timer = threading.Timer(timeout_seconds, stop)
+    timer.start()
+    try:
+        with process:
+            assert process.stdout is not None  # noqa: S101 - mypy: stdout is a pipe
+            scan = _parse(process.stdout)
+    finally:
+        timer.cancel()
+        process.kill()  # where reading its output failed; else it has ended already
+    if timed_out.is_set():
+        raise PostgresError(f"'{command[0]}' took more than {timeout_seconds:g} s and was stopped")
+    if process.returncode != 0 and scan.error is None:
+        raise PostgresError(f"'{command[0]}' ended with exit code {process.returncode} and no error message")
+    return scan
+
+
+def _parse(lines: Iterable[bytes]) -> _Scan:
+    """Read pg_waldump's lines. Of the commits in between only the time is looked at."""
+    first: bytes | None = None
+    last: bytes | None = None
+    latest: bytes | None = None
+    latest_time = b""
+    count = 0
+    error: str | None = None
+    for line in lines:
+        at = line.find(_COMMIT_MARK)
+        if at >= 0:
+            count += 1
+            first = first or line
+            last = line
+            time = line[line.find(b"-", at) - 4 :][:26]  # of fixed width: compares as text
+            if time > latest_time:
+                latest, latest_time = line, time
+        elif line.startswith(_ERROR_MARK):
+            error = error or line.decode("utf-8", "replace").strip().removeprefix("pg_waldump: ").removeprefix(
+                "error: "
+            )
+    newest = _record(latest)
+    return _Scan(_record(first), _record(last), newest.commit.at if newest else None, count, error)
+
+
+def _record(line: bytes | None) -> _CommitRecord | None:
+    if line is None:
+        return None
+    match = _COMMIT.search(line)
+    if match is None:
+        raise PostgresError(f"pg_waldump's line cannot be read: '{line[:200].decode('utf-8', 'replace').strip()}'")
+    at = datetime.strptime(match["at"].decode(), "%Y-%m-%d %H:%M:%S.%f").replace(tzinfo=UTC)
+    commit = Commit(at, Lsn.parse(match["lsn"].decode()), int(match["prepared"] or match["xid"]))
+    return _CommitRecord(commit, int(match["size"]))
+
+
+def _whole_span(scan: _Scan, path: Path, header: LongPageHeader) -> CommitSpan:
+    """Turn the scan of a whole segment into its span.
+
+    Raises: PostgresError where pg_waldump's error leaves open what the segment holds.
+    """
+    stopped_at = None if scan.error is None else _stopped_at(scan.error, path, header)
+    return CommitSpan(
+        first=scan.first.commit if scan.first else None,
+        last=scan.last.commit if scan.last else None,
+        count=scan.count,
+        latest_at=scan.latest_at,
+        stopped_at=stopped_at,
+    )
+
+
+def _stopped_at(error: str, path: Path, header: LongPageHeader) -> Lsn | None:
+    """Return where pg_waldump found no valid record; None where the segment is sound and merely holds no whole one."""
+    if error.startswith(_NO_RECORD):
+        if _no_record_ends_inside(path, header):
+            return None
+        raise PostgresError(f"pg_waldump cannot read '{path.name}': {error}")
+    positions = [Lsn.parse(text) for text in _LSN.findall(error)]
+    end = header.page_address + header.wal_segment_size
+    inside = [position for position in positions if header.page_address <= position < end]
+    if not inside:
+        raise PostgresError(f"pg_waldump cannot read '{path.name}': {error}")
+    return inside[-1]
+
+
+def _no_record_ends_inside(path: Path, header: LongPageHeader) -> bool:
+    """Whether the first record that begins in the segment ends in a later one, or none begins in it at all."""
+    end = header.page_address + header.wal_segment_size
+    start = first_record(header)
+    if start >= end:
+        return True
+    with path.open("rb") as file:
+        file.seek(start - header.page_address)
+        size_bytes = int.from_bytes(file.read(4), "little")  # XLogRecord.xl_tot_len
+    return record_end(start, size_bytes, header.wal_segment_size, header.block_size) > end
+
+
+def _prepend(commit: Commit, span: CommitSpan) -> CommitSpan:
+    return replace(
+        span,
+        first=commit,
+        last=span.last or commit,
+        count=span.count + 1,
+        latest_at=max(commit.at, span.latest_at or commit.at),
+    )
