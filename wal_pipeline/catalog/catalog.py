@@ -2,9 +2,13 @@
 
 from datetime import UTC, datetime
 
+from wal_pipeline.catalog.alerts import Alerts
 from wal_pipeline.catalog.area import Clock
+from wal_pipeline.catalog.backups import BaseBackups
 from wal_pipeline.catalog.engine import Database, open_database
 from wal_pipeline.catalog.files import Files
+from wal_pipeline.catalog.frames import Frames
+from wal_pipeline.catalog.history import Drills, Gaps
 from wal_pipeline.catalog.migrate import ensure_schema
 from wal_pipeline.catalog.stores import Stores, SystemIdentifiers
 from wal_pipeline.catalog.values import Values
@@ -17,8 +21,13 @@ class Catalog:
         self.database = database
         self.cluster = cluster
         self.files = Files(database, cluster, clock)
+        self.base_backups = BaseBackups(database, cluster, clock)
         self.stores = Stores(database, cluster, clock)
         self.system_identifiers = SystemIdentifiers(database, cluster, clock)
+        self.alerts = Alerts(database, cluster, clock)
+        self.drills = Drills(database, cluster, clock)
+        self.gaps = Gaps(database, cluster, clock)
+        self.frames = Frames(database, cluster, clock)
         self.values = Values(database, cluster, clock)
 
     def close(self) -> None:

@@ -137,7 +137,7 @@ class Files(Area):
         """Forget copies that were expired from a store, and the files that no store has a record of any more."""
         with self._database.write() as connection:
             connection.execute(delete(copies).where(self._these(system_identifier, names, store)))
-            self._remove_bare_files(connection)
+            self._remove_bare_files(connection, self._database.among(files.c.name, names))
 
     def remove_unseen(self, system_identifier: int, store: str, before: datetime) -> list[str]:
         """Forget a store's copies whose records are older than ``before``; return their names."""
@@ -150,7 +150,7 @@ class Files(Area):
         with self._database.write() as connection:
             names = list(connection.execute(select(copies.c.name).where(unseen).order_by(copies.c.name)).scalars())
             connection.execute(delete(copies).where(unseen))
-            self._remove_bare_files(connection)
+            self._remove_bare_files(connection, files.c.updated_at < before)
         return names
 
     def files(self, only: CopyFilter = CopyFilter()) -> Iterator[WalFile]:
@@ -241,8 +241,8 @@ class Files(Area):
         )
         return connection.execute(statement).scalar()
 
-    def _remove_bare_files(self, connection: Connection) -> None:
-        connection.execute(delete(files).where(self._mine(files), ~exists().where(_same_file())))
+    def _remove_bare_files(self, connection: Connection, these: ColumnElement[bool]) -> None:
+        connection.execute(delete(files).where(self._mine(files), these, ~exists().where(_same_file())))
 
     def _file_conditions(self, only: CopyFilter) -> list[ColumnElement[bool]]:
         wanted = {

@@ -1,0 +1,141 @@
+"""Alerts as data: what a person is told, how urgent it is, and how a message reads."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final
+
+
+class AlertKind(StrEnum):
+    """What happened. With the subject (a store, a file, a folder) it says which alert is meant."""
+
+    COPY_FAILED = "copy_failed"  # a file could not be copied to a store, again and again
+    STORE_DOWN = "store_down"
+    SPOOL_GROWING = "spool_growing"
+    SPOOL_NEAR_FULL = "spool_near_full"
+    ARCHIVER_FAILING = "archiver_failing"  # pg_stat_archiver: PostgreSQL cannot archive into the spool
+    NO_NEW_WAL = "no_new_wal"  # nothing archived for longer than the archive timeout
+    GAP = "gap"
+    QUARANTINE = "quarantine"
+    BASE_BACKUP_FAILED = "base_backup_failed"
+    BASE_BACKUP_OLD = "base_backup_old"
+    DRILL_FAILED = "drill_failed"
+    DRILL_OLD = "drill_old"
+    DAMAGE = "damage"  # verification found a copy missing or damaged
+    RETENTION_FAILED = "retention_failed"
+    DISK_LOW = "disk_low"
+    RUN_FAILED = "run_failed"  # a Dagster run
+    PAUSED = "paused"
+    CATALOG_BEHIND = "catalog_behind"  # the catalog and the stores do not agree
+
+
+class Severity(StrEnum):
+    """How urgent an alert is."""
+
+    INFO = "info"  # a person may want to know
+    WARNING = "warning"  # look today
+    CRITICAL = "critical"  # what is written now may not be recoverable: look now
+
+    @property
+    def rank(self) -> int:
+        """The urgency as a number: more is more urgent."""
+        return tuple(Severity).index(self)
+
+
+_SEVERITIES: Final[Mapping[AlertKind, Severity]] = {
+    AlertKind.SPOOL_NEAR_FULL: Severity.CRITICAL,
+    AlertKind.ARCHIVER_FAILING: Severity.CRITICAL,
+    AlertKind.GAP: Severity.CRITICAL,
+    AlertKind.QUARANTINE: Severity.CRITICAL,
+    AlertKind.DRILL_FAILED: Severity.CRITICAL,
+    AlertKind.DAMAGE: Severity.CRITICAL,
+    AlertKind.DISK_LOW: Severity.CRITICAL,
+    AlertKind.PAUSED: Severity.INFO,
+}
+
+
+def default_severity(kind: AlertKind) -> Severity:
+    """Return how urgent alerts of a kind are where nothing else is known."""
+    return _SEVERITIES.get(kind, Severity.WARNING)
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """That a cause of an alert is there now. ``message``: lower case, without a full stop, names in quotes."""
+
+    subject: str
+    message: str
+    severity: Severity | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One alert, from its opening to its end. ``resolved_at`` is None while the cause is there.
+
+    ``opened_sent_at`` and ``resolved_sent_at``: when a notification said so.
+    """
+
+    id: int
+    kind: AlertKind
+    subject: str
+    severity: Severity
+    message: str
+    details: Mapping[str, Any]
+    opened_at: datetime
+    last_seen_at: datetime
+    times_seen: int
+    resolved_at: datetime | None = None
+    acknowledged_at: datetime | None = None
+    acknowledged_by: str | None = None
+    acknowledged_reason: str | None = None
+    opened_sent_at: datetime | None = None
+    resolved_sent_at: datetime | None = None
+
+    @property
+    def is_active(self) -> bool:
+        """Whether its cause is still there."""
+        return self.resolved_at is None
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """One message to people about one or more alerts."""
+
+    title: str
+    body: str
+    severity: Severity
+    resolved: bool
+
+
+MAX_LINES: Final = 20
+
+
+def notification(cluster: str, alerts: Sequence[Alert]) -> Notification:
+    """Put alerts into one message: the most urgent first, at most ``MAX_LINES`` of them told in full."""
+    ordered = sorted(alerts, key=lambda alert: (not alert.is_active, -alert.severity.rank, alert.opened_at, alert.id))
+    lines = [_line(alert) for alert in ordered[:MAX_LINES]]
+    if len(ordered) > MAX_LINES:
+        lines.append(f"and {len(ordered) - MAX_LINES} more: see 'wal-pipeline alerts'")
+    active = [alert.severity for alert in alerts if alert.is_active]
+    severity = max(active, key=lambda item: item.rank, default=Severity.INFO)
+    return Notification(_title(cluster, alerts), "\n".join(lines), severity, resolved=not active)
+
+
+def _title(cluster: str, alerts: Sequence[Alert]) -> str:
+    opened = sum(alert.is_active for alert in alerts)
+    counts = [(opened, "opened"), (len(alerts) - opened, "resolved")]
+    return f"wal-pipeline {cluster}: " + ", ".join(f"{count} {word}" for count, word in counts if count)
+
+
+def _line(alert: Alert) -> str:
+    name = f"{alert.kind.value} {alert.subject}".strip()
+    if alert.resolved_at is None:
+        return f"[{alert.severity.value}] {name}: {alert.message} (since {_moment(alert.opened_at)})"
+    lasted = timedelta(seconds=round((alert.resolved_at - alert.opened_at).total_seconds()))
+    return f"[resolved] {name}: {alert.message} (from {_moment(alert.opened_at)}, lasted {lasted})"
+
+
+def _moment(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S}Z"

@@ -1,0 +1,99 @@
+"""The records of base backups and of their copies."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, and_, delete, exists, select
+
+from wal_pipeline.archive.records import BaseBackup, CopyStatus
+from wal_pipeline.catalog.area import Area
+from wal_pipeline.catalog.rows import BACKUP_COLUMNS, backup_from_row, backup_to_row
+from wal_pipeline.catalog.schema import base_backup_copies, base_backups
+
+
+@dataclass(frozen=True, slots=True)
+class BaseBackupCopy:
+    """One base backup on one store: its objects there with the manifest, and their bytes.
+
+    ``restorable_at`` is when the WAL that it needs was verified on that store too; None: not restorable from there yet.
+    """
+
+    backup_id: str
+    system_identifier: int
+    store: str
+    status: CopyStatus
+    objects: int
+    stored_size_bytes: int
+    restorable_at: datetime | None = None
+    last_error: str | None = None
+    verified_at: datetime | None = None
+    last_deep_verified_at: datetime | None = None
+
+
+_COPY_COLUMNS = [column for column in base_backup_copies.c if column.name not in ("cluster", "updated_at")]
+
+
+class BaseBackups(Area):
+    """Base backups of one cluster."""
+
+    def record(self, backup: BaseBackup, held: Sequence[BaseBackupCopy]) -> None:
+        """Record a base backup and copies of it, in the place of what was recorded of them."""
+        at = self._clock()
+        with self._database.write() as connection:
+            self._database.upsert(connection, base_backups, [backup_to_row(self._cluster, backup, at)])
+            rows = [self._copy_row(copy, at) for copy in held]
+            self._database.upsert(connection, base_backup_copies, rows)
+
+    def all(self) -> list[BaseBackup]:
+        """Return the base backups, the oldest first."""
+        statement = select(*BACKUP_COLUMNS).where(self._mine(base_backups))
+        with self._database.read() as connection:
+            rows = connection.execute(statement.order_by(base_backups.c.started_at, base_backups.c.backup_id)).all()
+        return [backup_from_row(row) for row in rows]
+
+    def copies(self) -> list[BaseBackupCopy]:
+        """Return the copies of all base backups, in the order of their ids, then stores."""
+        statement = select(*_COPY_COLUMNS).where(self._mine(base_backup_copies))
+        order = (base_backup_copies.c.backup_id, base_backup_copies.c.store)
+        with self._database.read() as connection:
+            rows = [dict(row._mapping) for row in connection.execute(statement.order_by(*order))]
+        return [BaseBackupCopy(**(row | {"status": CopyStatus(row["status"])})) for row in rows]
+
+    def remove_copy(self, system_identifier: int, backup_id: str, store: str) -> None:
+        """Forget a base backup's copy on a store, and the base backup where no store has a record of it any more."""
+        this = and_(
+            self._mine(base_backup_copies),
+            base_backup_copies.c.system_identifier == system_identifier,
+            base_backup_copies.c.backup_id == backup_id,
+            base_backup_copies.c.store == store,
+        )
+        with self._database.write() as connection:
+            connection.execute(delete(base_backup_copies).where(this))
+            connection.execute(delete(base_backups).where(self._mine(base_backups), ~exists().where(_same_backup())))
+
+    def remove_unseen(self, system_identifier: int, store: str, before: datetime) -> list[str]:
+        """Forget a store's copies whose records are older than ``before``; return the ids."""
+        unseen = and_(
+            self._mine(base_backup_copies),
+            base_backup_copies.c.system_identifier == system_identifier,
+            base_backup_copies.c.store == store,
+            base_backup_copies.c.updated_at < before,
+        )
+        with self._database.write() as connection:
+            ids = list(connection.execute(select(base_backup_copies.c.backup_id).where(unseen)).scalars())
+            connection.execute(delete(base_backup_copies).where(unseen))
+            connection.execute(delete(base_backups).where(self._mine(base_backups), ~exists().where(_same_backup())))
+        return sorted(ids)
+
+    def _copy_row(self, copy: BaseBackupCopy, at: datetime) -> dict[str, object]:
+        row = {column.name: getattr(copy, column.name) for column in _COPY_COLUMNS}
+        return row | {"cluster": self._cluster, "status": copy.status.value, "updated_at": at}
+
+
+def _same_backup() -> ColumnElement[bool]:
+    return and_(
+        base_backups.c.cluster == base_backup_copies.c.cluster,
+        base_backups.c.system_identifier == base_backup_copies.c.system_identifier,
+        base_backups.c.backup_id == base_backup_copies.c.backup_id,
+    )
