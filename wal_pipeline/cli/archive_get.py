@@ -1,0 +1,253 @@
+"""``wal-pipeline archive-get FILE DESTINATION``: a ``restore_command``, whose exit codes PostgreSQL acts on.
+
+0: delivered. 1 (or the code of ``--exit-absent``): every configured store answered and none has the file. Above
+125: everything else, so that PostgreSQL stops rather than take a failure for the end of the archive. Nothing may
+end this program with a code of 1 to 125 by accident, so the whole call is guarded, and it leaves by ``os._exit``.
+"""
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from wal_pipeline.commands.archive_get import WalSource
+    from wal_pipeline.commands.prefetch import PrefetchFolder
+    from wal_pipeline.settings import Settings
+    from wal_pipeline.wal.names import WalFileName
+
+_EXIT_FAILED = 200  # the same as commands.restore_command.EXIT_FAILED, which an import error must not hide
+_EXIT_INTERRUPTED = 130
+_DESCRIPTION = "Fetch one file of the WAL archive: PostgreSQL's restore_command."
+
+
+def main(arguments: Sequence[str]) -> NoReturn:
+    """Run and leave the process with one of the exit codes above, whatever happens."""
+    code = _EXIT_FAILED
+    try:
+        code = _run(arguments)
+    except SystemExit as error:  # argparse: 0 after --help, 2 after a mistake
+        code = 0 if error.code == 0 else _EXIT_FAILED
+    except KeyboardInterrupt:
+        code = _EXIT_INTERRUPTED
+    except BaseException as error:  # noqa: BLE001 - PostgreSQL must never see Python's own exit code 1
+        _report(error)
+    finally:
+        _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End without Python's own shutdown, which exits with 120 where stderr cannot be flushed."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def _report(error: BaseException) -> None:
+    from wal_pipeline.errors import WalPipelineError
+
+    if isinstance(error, WalPipelineError):
+        say(f"ERROR: {error}")
+    else:
+        say("ERROR: " + "".join(traceback.format_exception_only(error)).strip())
+        traceback.print_exception(error)
+
+
+def say(text: str) -> None:
+    """Write to stderr, which goes into PostgreSQL's log."""
+    sys.stderr.write(f"wal-pipeline archive-get: {text}\n")
+    sys.stderr.flush()
+
+
+def _run(arguments: Sequence[str]) -> int:
+    options = parser().parse_args(arguments)
+    if options.print_restore_command:
+        return _print_restore_command(options)
+    return _deliver(options)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser; argparse rather than click, which takes longer to import."""
+    found = argparse.ArgumentParser("wal-pipeline archive-get", description=_DESCRIPTION, allow_abbrev=False)
+    found.add_argument("file", nargs="?", help="the file's name: %%f in a restore_command")
+    found.add_argument("destination", nargs="?", type=Path, help="where to put it: %%p in a restore_command")
+    found.add_argument("--pgdata", type=Path, help="the data directory (default: the current folder)")
+    found.add_argument("--store", default="any", help="ask only this store, such as r2 (default: any)")
+    found.add_argument("--system-identifier", type=int, help="default: PGDATA's, the setting, or the only one")
+    found.add_argument("--env-file", type=Path, help="the settings file (default: WAL_PIPELINE_ENV_FILE, else .env)")
+    found.add_argument("--prefetch-dir", type=Path, help="where to keep segments that were fetched ahead")
+    found.add_argument("--no-prefetch", action="store_true", help="fetch nothing ahead")
+    found.add_argument("--retry-seconds", type=float, default=60.0, help="how long to try while stores are unavailable")
+    found.add_argument(
+        "--exit-absent",
+        type=int,
+        choices=range(1, 126),
+        default=1,
+        metavar="CODE",
+        help="exit code for proven absence (default: 1)",
+    )
+    found.add_argument(
+        "--print-restore-command", action="store_true", help="print the line for postgresql.conf, with these options"
+    )
+    return found
+
+
+def _deliver(options: argparse.Namespace) -> int:
+    from wal_pipeline.commands.restore_command import EXIT_DELIVERED, deliver, note_position
+
+    name, destination = _operands(options)
+    call = _Call(options)
+    folder = call.folder()
+    delivery = deliver(
+        name,
+        destination,
+        folder=folder,
+        fetch=lambda: call.source.fetch(name),
+        retry_seconds=options.retry_seconds,
+        say=say,
+    )
+    if delivery is None:
+        return int(options.exit_absent)
+    for note in delivery.notes:
+        say(f"'{name.name}' was taken from {delivery.store}: {note}")
+    try:
+        if folder is not None and note_position(folder, name, delivery):
+            _start_prefetcher(folder, call)
+    except OSError as error:
+        say(f"cannot fetch ahead in '{error.filename}': {error.strerror}")
+    return EXIT_DELIVERED
+
+
+def _operands(options: argparse.Namespace) -> tuple["WalFileName", Path]:
+    from wal_pipeline.errors import SettingsError
+    from wal_pipeline.wal.names import require_file_name
+
+    if options.file is None or options.destination is None:
+        raise SettingsError("the file's name and the destination are missing: expected archive-get %f %p")
+    return require_file_name(options.file), options.destination.absolute()
+
+
+class _Call:
+    """What one call needs, made when it is needed: a prefetched file is delivered before boto3 is imported."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self.pgdata: Path = (options.pgdata or Path()).absolute()
+        self._settings: Settings | None = None
+        self._source: WalSource | None = None
+        self._system_identifier: int | None = options.system_identifier
+
+    @property
+    def settings(self) -> "Settings":
+        """The settings. Raises: SettingsError."""
+        from wal_pipeline.settings import load_settings
+
+        if self._settings is None:
+            self._settings = load_settings(env_file=self._options.env_file)
+        return self._settings
+
+    @property
+    def source(self) -> "WalSource":
+        """The stores, in the order in which they are asked."""
+        if self._source is None:
+            self._source = self.make_source()
+        return self._source
+
+    @property
+    def system_identifier(self) -> int:
+        """The cluster's: by option, from pg_control, by setting, else the only one below the cluster's name."""
+        if self._system_identifier is None:
+            self._system_identifier = self._local_identifier() or self._only_identifier()
+        return self._system_identifier
+
+    def folder(self) -> "PrefetchFolder | None":
+        """The folder of prefetched files; None where nothing shall be fetched ahead."""
+        from wal_pipeline.commands.restore_command import prefetch_folder
+
+        if self._options.no_prefetch:
+            return None
+        return prefetch_folder(self.pgdata, self.system_identifier, self._options.prefetch_dir)
+
+    def make_source(self) -> "WalSource":
+        """Return the stores with connections of their own."""
+        from wal_pipeline.wiring import age_identities, cluster_layout, open_stores
+
+        from wal_pipeline.commands.archive_get import WalSource
+
+        layout = cluster_layout(self.settings, self.system_identifier)
+        return WalSource(layout, open_stores(self.settings, self._options.store), age_identities(self.settings))
+
+    def _local_identifier(self) -> int | None:
+        from wal_pipeline.postgres.control_file import read_control_file
+
+        if (self.pgdata / "global" / "pg_control").exists():
+            return read_control_file(self.pgdata).system_identifier
+        return self.settings.system_identifier
+
+    def _only_identifier(self) -> int:
+        from wal_pipeline.wiring import open_stores
+
+        from wal_pipeline.commands.inventory import only_system_identifier
+
+        stores = open_stores(self.settings, self._options.store)
+        return only_system_identifier(stores, self.settings.prefix, self.settings.cluster)
+
+
+def _start_prefetcher(folder: "PrefetchFolder", call: _Call) -> None:
+    """Go on in a process of our own, which the server neither waits for nor signals.
+
+    A fork, not a new program: everything is imported already, so the next segments are under way at once.
+    """
+    sys.stderr.flush()
+    if os.fork() > 0:
+        return
+    code = _EXIT_FAILED
+    try:
+        os.setsid()
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):  # the server waits for the end of its log pipe
+            os.dup2(nowhere, stream)
+        os.chdir(folder.path)
+        code = _prefetch(folder, call)
+    finally:
+        os._exit(code)
+
+
+def _prefetch(folder: "PrefetchFolder", call: _Call) -> int:
+    from wal_pipeline.commands.prefetch import Prefetcher, PrefetchLimits
+
+    source = call.make_source()  # the parent's connections are not ours to use
+    Prefetcher(folder, source.fetch, PrefetchLimits()).run()
+    return 0
+
+
+def _print_restore_command(options: argparse.Namespace) -> int:
+    from wal_pipeline.commands.restore_command import EXIT_DELIVERED, shell_line
+
+    call = _Call(options)
+    folder = call.folder()
+    line = shell_line(program(options, call.system_identifier), None if folder is None else folder.path)
+    sys.stdout.write(line + "\n")
+    return EXIT_DELIVERED
+
+
+def program(options: argparse.Namespace, system_identifier: int) -> list[str]:
+    """Return the call of ``archive-get`` with the same options. ``-P`` keeps PGDATA out of Python's search path."""
+    words = [sys.executable, "-P", "-m", "wal_pipeline.cli.archive_get", f"--system-identifier={system_identifier}"]
+    given = {
+        "--env-file": options.env_file and options.env_file.absolute(),
+        "--prefetch-dir": options.prefetch_dir and options.prefetch_dir.absolute(),
+        "--store": None if options.store == "any" else options.store,
+        "--retry-seconds": options.retry_seconds,
+    }
+    words += [f"{name}={value}" for name, value in given.items() if value is not None]
+    return [*words, *(["--no-prefetch"] if options.no_prefetch else [])]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

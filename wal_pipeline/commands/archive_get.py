@@ -1,0 +1,257 @@
+"""Deliver one file of the WAL archive from whichever store has a good copy: what a ``restore_command`` does."""
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from wal_pipeline.archive.layout import Layout, StoredName
+from wal_pipeline.archive.object_metadata import from_metadata
+from wal_pipeline.codec import open_stored
+from wal_pipeline.errors import (
+    DamagedCopyError,
+    ObjectMissingError,
+    RestoreError,
+    SettingsError,
+    StoreError,
+    StoreUnavailableError,
+    WalPipelineError,
+)
+from wal_pipeline.stores.base import Store, StoredObject
+from wal_pipeline.wal.names import MAX_WAL_SEGMENT_SIZE, FileKind, WalFileName
+from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, check_segment
+
+MAX_TEXT_BYTES: Final = 1 << 20  # history and backup history files are some hundred bytes
+_METADATA_MARK: Final = "wal-format"
+_SHUN_SECONDS: Final = 60.0
+_FIRST_PAUSE_SECONDS: Final = 0.5
+_LONGEST_PAUSE_SECONDS: Final = 5.0
+
+
+class WalUnreachableError(RestoreError):
+    """A file could not be had, and its absence is not proven either; ``faults`` holds each store's error."""
+
+    def __init__(self, name: str, faults: Sequence[WalPipelineError]) -> None:
+        reasons = "\n".join(fault.message for fault in faults)
+        super().__init__(
+            f"'{name}' could not be had from any store:\n{reasons}",
+            hint="Recovery stops here rather than take this for the end of the archive; start it again when a "
+            "store answers with a good copy.",
+        )
+        self.faults = tuple(faults)
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same call may succeed later."""
+        return any(isinstance(fault, StoreUnavailableError) for fault in self.faults)
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedWal:
+    """One file, opened and verified. ``notes`` say what was wrong on the way, for the server's log."""
+
+    name: WalFileName
+    data: bytes
+    store: str
+    object_key: str
+    notes: tuple[str, ...] = ()
+
+
+class StoreHealth:
+    """Which stores failed lately, so that a dead one is asked last and not waited for at every file."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._failed_at: dict[str, float] = {}
+
+    def order(self, stores: Sequence[Store]) -> list[Store]:
+        """Return the stores in their order, those that failed in the last minute last."""
+        since = self._now() - _SHUN_SECONDS
+        return sorted(stores, key=lambda store: self._failed_at.get(store.name, since) > since)
+
+    def failed(self, store: Store) -> None:
+        """Note that a store was unavailable just now."""
+        self._failed_at[store.name] = self._now()
+
+
+@dataclass(frozen=True, slots=True)
+class WalSource:
+    """Where a cluster's WAL can be fetched from: the stores in the order in which they are asked."""
+
+    layout: Layout
+    stores: tuple[Store, ...]
+    identities: tuple[Any, ...] = ()
+    health: StoreHealth = field(default_factory=StoreHealth)
+
+    def fetch(self, name: WalFileName) -> FetchedWal | None:
+        """Return the file from the first store with a good copy; None where every store answered and none has it.
+
+        Raises: WalUnreachableError where a store failed or holds only damaged copies, and no other has the file;
+        SettingsError where no store has anything at all of this cluster.
+        """
+        faults: list[WalPipelineError] = []
+        for store in self.health.order(self.stores):
+            try:
+                fetched = self._fetch_from(store, name)
+            except WalPipelineError as error:
+                faults.append(error)
+                if isinstance(error, StoreUnavailableError):
+                    self.health.failed(store)
+                continue
+            if fetched is not None:
+                return replace(fetched, notes=(*(fault.message for fault in faults), *fetched.notes))
+        if faults:
+            raise WalUnreachableError(name.name, faults)
+        self._require_known_cluster(name)
+        return None
+
+    def _fetch_from(self, store: Store, name: WalFileName) -> FetchedWal | None:
+        """Return the file from one store; None where it answered that it has no copy."""
+        faults: list[WalPipelineError] = []
+        for key, stored in find_copies(store, self.layout, name):
+            try:
+                return replace(self._fetch_copy(store, key, stored), notes=tuple(fault.message for fault in faults))
+            except ObjectMissingError:
+                continue
+            except WalPipelineError as error:
+                faults.append(error)
+        if faults:
+            raise faults[0]
+        return None
+
+    def _fetch_copy(self, store: Store, key: str, stored: StoredName) -> FetchedWal:
+        described = store.head(key)
+        if described is None:
+            raise ObjectMissingError(store.name, f"object '{key}' does not exist")
+        try:
+            data, notes = _Copy(store, described, stored, self.layout, self.identities).open()
+        except StoreError:
+            raise
+        except WalPipelineError as error:
+            raise DamagedCopyError(store.name, f"object '{key}' cannot be used: {error.message}") from error
+        return FetchedWal(stored.file, data, store.name, key, notes)
+
+    def _require_known_cluster(self, name: WalFileName) -> None:
+        """Refuse to call a file absent where nothing of the cluster is found: that is a wrong setting, not an end."""
+        if any(next(iter(store.list(self.layout.root)), None) is not None for store in self.stores):
+            return
+        names = ", ".join(store.name for store in self.stores) or "none"
+        raise SettingsError(
+            f"no store ({names}) has anything below '{self.layout.root}', so '{name.name}' cannot be called absent",
+            hint="Check the cluster's name, the prefix, the buckets and the system identifier.",
+        )
+
+
+def find_copies(store: Store, layout: Layout, name: WalFileName) -> list[tuple[str, StoredName]]:
+    """Return the keys of a file's copies on one store, of any codec. One LIST; a store keeps one copy as a rule."""
+    found = ((item.key, layout.parse_wal_key(item.key)) for item in store.list(layout.wal_stem(name)))
+    return [(key, stored) for key, stored in found if stored is not None and stored.file.name == name.name]
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """One copy on one store: downloaded, compared with what is recorded of it, and opened."""
+
+    store: Store
+    described: StoredObject
+    stored: StoredName
+    layout: Layout
+    identities: tuple[Any, ...]
+
+    def open(self) -> tuple[bytes, tuple[str, ...]]:
+        """Return the file's bytes and what has to be said about them."""
+        body = self._download()
+        if _METADATA_MARK in self.described.metadata:
+            data = self._open_recorded(body)
+            notes: tuple[str, ...] = ()
+        else:
+            data, notes = self._open_unrecorded(body)
+        self._check_form(data)
+        return data, notes
+
+    def _download(self) -> bytes:
+        with self.store.open(self.described.key) as stream:
+            body = stream.read()
+        if len(body) != self.described.size_bytes:
+            raise self._damaged(f"{len(body)} bytes came, expected {self.described.size_bytes}")
+        return body
+
+    def _open_recorded(self, body: bytes) -> bytes:
+        file, encoding = from_metadata(self.described.key, self.described.metadata)
+        if (file.name, file.system_identifier) != (self.stored.file.name, self.layout.system_identifier):
+            raise self._damaged(
+                f"its metadata is of '{file.name}' of system identifier {file.system_identifier}, "
+                f"expected '{self.stored.file.name}' of {self.layout.system_identifier}"
+            )
+        self._check_digest("stored bytes", body, encoding.size_bytes, encoding.sha256)
+        data = self._opened(body, min(file.size_bytes, MAX_WAL_SEGMENT_SIZE))
+        self._check_digest("content", data, file.size_bytes, file.sha256)
+        return data
+
+    def _open_unrecorded(self, body: bytes) -> tuple[bytes, tuple[str, ...]]:
+        """Open a copy whose metadata was lost, as in a copy between buckets by another tool."""
+        data = self._opened(body, MAX_WAL_SEGMENT_SIZE if self._has_pages else MAX_TEXT_BYTES)
+        key = self.described.key
+        return data, (
+            f"{self.store.name}: object '{key}' has no metadata: there is no checksum to compare, only its form",
+        )
+
+    def _opened(self, body: bytes, limit: int) -> bytes:
+        return open_stored(
+            body,
+            self.stored.codec,
+            encrypted=self.stored.encrypted,
+            identities=self.identities,
+            max_size_bytes=limit,
+        )
+
+    @property
+    def _has_pages(self) -> bool:
+        return self.stored.file.kind in (FileKind.SEGMENT, FileKind.PARTIAL)
+
+    def _check_form(self, data: bytes) -> None:
+        """Check that a segment is one by its first page; the other kinds are short texts."""
+        if self._has_pages:
+            check_segment(self.stored.file, data[:LONG_HEADER_BYTES], len(data), {self.layout.system_identifier})
+        elif not 0 < len(data) <= MAX_TEXT_BYTES or b"\0" in data:
+            raise self._damaged(f"it is not a text of 1 to {MAX_TEXT_BYTES} bytes")
+
+    def _check_digest(self, what: str, data: bytes, size_bytes: int, sha256: str) -> None:
+        if len(data) != size_bytes:
+            raise self._damaged(f"{what} of {len(data)} bytes, expected {size_bytes}")
+        found = hashlib.sha256(data).hexdigest()
+        if found != sha256:
+            raise self._damaged(f"{what} with SHA-256 {found}, expected {sha256}")
+
+    def _damaged(self, reason: str) -> DamagedCopyError:
+        return DamagedCopyError(self.store.name, f"object '{self.described.key}' cannot be used: {reason}")
+
+
+def fetch_patiently(
+    fetch: Callable[[], FetchedWal | None],
+    retry_seconds: float,
+    *,
+    say: Callable[[str], None],
+    now: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> FetchedWal | None:
+    """Call ``fetch`` again while the stores are unavailable, for ``retry_seconds``: a failure stops a standby.
+
+    Raises: what ``fetch`` raised last.
+    """
+    deadline = now() + retry_seconds
+    pause = _FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            return fetch()
+        except WalUnreachableError as error:
+            if not error.may_pass or now() + pause > deadline:
+                raise
+            say(f"{error.message}\ntrying again in {pause:g} s")
+        except StoreUnavailableError as error:
+            if now() + pause > deadline:
+                raise
+            say(f"{error.message}\ntrying again in {pause:g} s")
+        sleep(pause)
+        pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)

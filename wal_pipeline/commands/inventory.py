@@ -1,0 +1,125 @@
+"""What one store holds of a cluster: listed when needed, and never taken from the catalog."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from wal_pipeline.archive.base_backup import BaseBackupManifest
+from wal_pipeline.archive.base_backup_json import parse_manifest
+from wal_pipeline.archive.layout import Layout, StoredName, cluster_prefix, system_identifier_of
+from wal_pipeline.errors import RestoreError, SettingsError, StoreError, WalPipelineError
+from wal_pipeline.stores.base import Store
+from wal_pipeline.wal.names import FileKind
+
+
+@dataclass(frozen=True, slots=True)
+class StoredWal:
+    """One copy of a file of the WAL archive on one store. ``size_bytes`` is as stored."""
+
+    store: str
+    key: str
+    stored: StoredName
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreInventory:
+    """All of a cluster on one store: WAL in the order of keys, manifests in the order of time.
+
+    ``faults`` say which base backups were left out because their manifests could not be used.
+    """
+
+    store: str
+    wal: tuple[StoredWal, ...]
+    base_backups: tuple[BaseBackupManifest, ...]
+    faults: tuple[str, ...] = ()
+
+    @property
+    def wal_names(self) -> frozenset[str]:
+        """The names of all files of the WAL archive here."""
+        return frozenset(item.stored.file.name for item in self.wal)
+
+
+def take_inventory(store: Store, layout: Layout) -> StoreInventory:
+    """List a store. Raises: StoreError where the store itself does not answer."""
+    manifests, faults = list_base_backups(store, layout)
+    return StoreInventory(store.name, tuple(list_wal(store, layout)), manifests, faults)
+
+
+def list_wal(store: Store, layout: Layout) -> Iterator[StoredWal]:
+    """Yield every copy of a file of the WAL archive; objects that are not ours are passed over."""
+    for item in store.list(layout.wal_root):
+        stored = layout.parse_wal_key(item.key)
+        if stored is not None:
+            yield StoredWal(store.name, item.key, stored, item.size_bytes)
+
+
+def list_base_backups(store: Store, layout: Layout) -> tuple[tuple[BaseBackupManifest, ...], tuple[str, ...]]:
+    """Return the base backups that have a manifest, in the order of time, and what is wrong with the others."""
+    found: list[BaseBackupManifest] = []
+    faults: list[str] = []
+    for backup_id in _backup_ids(store, layout):
+        try:
+            found.append(read_base_backup(store, layout, backup_id))
+        except StoreError:
+            raise
+        except WalPipelineError as error:
+            faults.append(f"{store.name}: {error.message}")
+    return tuple(found), tuple(faults)
+
+
+def read_base_backup(store: Store, layout: Layout, backup_id: str) -> BaseBackupManifest:
+    """Read one base backup's manifest. Raises: ObjectMissingError, BaseBackupError."""
+    key = layout.manifest_key(backup_id)
+    with store.open(key) as stream:
+        return parse_manifest(stream.read(), backup_id=backup_id, where=f"{store.name}: {key}")
+
+
+def _backup_ids(store: Store, layout: Layout) -> Iterator[str]:
+    for item in store.list(layout.base_root):
+        backup_id = layout.backup_id_of(item.key)
+        if backup_id is not None and item.key == layout.manifest_key(backup_id):
+            yield backup_id
+
+
+def history_files(wal: Iterable[StoredWal]) -> list[StoredWal]:
+    """Return the timeline history files, in the order of timelines."""
+    return sorted(
+        (item for item in wal if item.stored.file.kind is FileKind.HISTORY),
+        key=lambda item: item.stored.file.timeline,
+    )
+
+
+def system_identifiers(store: Store, prefix: str, cluster: str) -> set[int]:
+    """Return all system identifiers below a cluster's name: one LIST for each."""
+    root = cluster_prefix(prefix, cluster)
+    found: set[int] = set()
+    after = ""
+    while (item := next(iter(store.list(root, start_after=after)), None)) is not None:
+        part = item.key.removeprefix(root).split("/", 1)[0]
+        identifier = system_identifier_of(prefix, cluster, item.key)
+        if identifier is not None:
+            found.add(identifier)
+        after = f"{root}{part}0" if "/" in item.key.removeprefix(root) else item.key  # "0" comes right after "/"
+    return found
+
+
+def only_system_identifier(stores: Sequence[Store], prefix: str, cluster: str) -> int:
+    """Return the one system identifier that the stores know under a cluster's name.
+
+    Raises: SettingsError where there is none or there are several; StoreError where a store does not answer.
+    """
+    found = set().union(*(system_identifiers(store, prefix, cluster) for store in stores))
+    root = cluster_prefix(prefix, cluster)
+    if not found:
+        names = ", ".join(store.name for store in stores)
+        raise SettingsError(
+            f"no store ({names}) has anything below '{root}'",
+            hint="Check the cluster's name, the prefix and the buckets.",
+        )
+    if len(found) > 1:
+        listed = ", ".join(str(identifier) for identifier in sorted(found))
+        raise RestoreError(
+            f"the stores know the cluster '{cluster}' with several system identifiers: {listed}",
+            hint="Say which with --system-identifier.",
+        )
+    return found.pop()

@@ -1,0 +1,107 @@
+"""What PostgreSQL's ``restore_command`` does: the shell line that we generate, and the call behind it."""
+
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from wal_pipeline.commands.archive_get import FetchedWal, fetch_patiently
+from wal_pipeline.commands.prefetch import Position, PrefetchFolder
+from wal_pipeline.commands.restore_files import write_durably
+from wal_pipeline.wal.names import FileKind, WalFileName
+
+# xlogarchive.c, RestoreArchivedFile: up to 125 means "not in the archive", and recovery ends as if that were all;
+# above 125 is fatal. Python exits with 1 when an import fails, so our word for proven absence is a code of its own.
+EXIT_DELIVERED: Final = 0
+EXIT_ABSENT: Final = 1
+EXIT_ABSENT_MARK: Final = 100
+EXIT_FAILED: Final = 200
+_LARGEST_MEANING_ABSENT: Final = 125
+_POLL_SECONDS: Final = 0.02
+_LONGEST_WAIT_SECONDS: Final = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One file in place. ``store`` is None where it had been fetched ahead; ``notes`` are for the server's log."""
+
+    name: str
+    size_bytes: int
+    store: str | None
+    notes: tuple[str, ...] = ()
+
+
+def deliver(
+    name: WalFileName,
+    destination: Path,
+    *,
+    folder: PrefetchFolder | None,
+    fetch: Callable[[], FetchedWal | None],
+    retry_seconds: float,
+    say: Callable[[str], None],
+) -> Delivery | None:
+    """Put the file at ``destination``; None where it is proven that no store has it.
+
+    Raises: WalUnreachableError, SettingsError, RestoreError, StoreError: never taken for the archive's end.
+    """
+    if folder is not None and _take(folder, name, destination):
+        return Delivery(name.name, destination.stat().st_size, None)
+    fetched = fetch_patiently(fetch, retry_seconds, say=say)
+    if fetched is None:
+        return None
+    write_durably(fetched.data, destination)
+    return Delivery(name.name, len(fetched.data), fetched.store, fetched.notes)
+
+
+def _take(folder: PrefetchFolder, name: WalFileName, destination: Path) -> bool:
+    """Take a file that was fetched ahead, or that a prefetcher is fetching right now."""
+    deadline = time.monotonic() + _LONGEST_WAIT_SECONDS
+    while not folder.take(name, destination):
+        if not folder.is_being_fetched(name) or time.monotonic() > deadline:
+            return folder.take(name, destination)  # it may have arrived between the two looks
+        time.sleep(_POLL_SECONDS)
+    return True
+
+
+def note_position(folder: PrefetchFolder, name: WalFileName, delivery: Delivery) -> bool:
+    """Tell the prefetcher where replay is; True where one has to be started. Raises: OSError."""
+    if name.kind is not FileKind.SEGMENT:
+        return False
+    running = folder.is_locked()
+    if delivery.store is not None or not running:
+        folder.write_position(Position(name, delivery.size_bytes))
+    return not running
+
+
+def prefetch_folder(pgdata: Path, system_identifier: int, root: Path | None = None) -> PrefetchFolder:
+    """Return the folder of prefetched files: by default beside the data directory, so that a move is a rename.
+
+    The system identifier is in its name, so that files of a cluster restored earlier are never taken.
+    """
+    absolute = pgdata.absolute()
+    parent = absolute.parent / ".wal-pipeline-prefetch" if root is None else root.absolute()
+    return PrefetchFolder(parent / f"{absolute.name}-{system_identifier}")
+
+
+def shell_line(program: Sequence[str], folder: Path | None) -> str:
+    """Return the ``restore_command``: a line for ``sh`` in which ``%f``, ``%p`` are PostgreSQL's placeholders.
+
+    ``program`` is the call of ``archive-get`` without the two placeholders. A prefetched file is moved into place
+    without a Python start. Of all that can go wrong, only the program's own proof of absence becomes exit code 1:
+    a program that is missing (127), cannot be imported (1) or was called wrongly (2) ends above 125, and a code above
+    125 stays as it is, so that PostgreSQL sees a signal (143: a fast shutdown) for what it is.
+    """
+    call = " ".join(_quoted(word) for word in [*program, "--exit-absent", str(EXIT_ABSENT_MARK)])
+    move = "" if folder is None else f'mv -f {_quoted(str(folder))}/"%f" "%p" 2>/dev/null && exit 0; '
+    return (
+        f'{move}{call} "%f" "%p"; r=$?; '
+        f"[ $r -eq {EXIT_DELIVERED} ] && exit {EXIT_DELIVERED}; "
+        f"[ $r -eq {EXIT_ABSENT_MARK} ] && exit {EXIT_ABSENT}; "
+        f"[ $r -gt {_LARGEST_MEANING_ABSENT} ] && exit $r; exit {EXIT_FAILED}"
+    )
+
+
+def _quoted(word: str) -> str:
+    return shlex.quote(word).replace("%", "%%")

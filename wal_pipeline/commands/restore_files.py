@@ -1,0 +1,43 @@
+"""Put files in place so that they are there whole or not at all, also after a crash of the machine."""
+
+import os
+from pathlib import Path
+
+from wal_pipeline.errors import RestoreError
+
+
+def write_durably(data: bytes, destination: Path) -> None:
+    """Put ``data`` at ``destination``: whole or not at all, also after a crash of the machine.
+
+    Raises: RestoreError.
+    """
+    _remove_leftovers(destination)
+    temporary = destination.with_name(f".{destination.name}.{os.getpid()}.tmp")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - the descriptor was opened with its own flags
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        temporary.replace(destination)
+        sync_folder(destination.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RestoreError(f"'{destination}' cannot be written: {error.strerror}") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable. Raises: OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_leftovers(destination: Path) -> None:
+    """Remove what a killed call for the same destination left behind, so that pg_wal does not fill up."""
+    for path in destination.parent.glob(f".{destination.name}.*.tmp"):
+        pid = path.name.removesuffix(".tmp").rsplit(".", 1)[-1]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            path.unlink(missing_ok=True)
