@@ -1,0 +1,58 @@
+"""The ``archive_command`` line that puts a WAL file durably into the spool, for servers without ``basic_archive``."""
+
+import re
+import shlex
+from pathlib import Path
+from typing import Final
+
+from wal_pipeline.errors import SpoolError
+
+_OTHER_CONTENT: Final = "wal-pipeline: %f is in the spool with other content"
+# An alternative of two commands would need a group, so each step is its own `if`. What each line is for:
+#  - the same file with the same content is success (a crash after the rename, before PostgreSQL noted it), and is
+#    synced, for the crash may have come before the sync;
+#  - a temporary file of an earlier try goes. A new one has the shell's process id, so that a command that outlived
+#    a crashed server never writes into the file that this one renames;
+#  - the file is on disk before it gets its name, and its name is on disk before we answer 0;
+#  - every failure is exit 1: above 125 PostgreSQL stops its archiver process.
+_LINE: Final = (
+    'd={folder}; f="$d/%f"; t="$d/.%f.$$.tmp"; '
+    'if [ -e "$f" ]; then '
+    'if cmp -s "%p" "$f"; then sync "$f" && sync "$d" || exit 1; '
+    'else echo "{other_content}" >&2; exit 1; fi; '
+    'else rm -f "$d"/.%f.*.tmp; '
+    'cp "%p" "$t" && {share}sync "$t" && mv "$t" "$f" && sync "$d" || {{ rm -f "$t"; exit 1; }}; '
+    "fi"
+)
+
+
+def durable_archive_command(spool: Path, *, group_readable: bool = False) -> str:
+    """Return an ``archive_command`` for ``sh`` that survives a crash at any point.
+
+    It copies to a temporary name in the spool (which begins with a dot, so that nobody takes it), syncs, renames,
+    and syncs the folder. It never overwrites, and exits with 0 or 1 only. ``group_readable`` gives the folder's
+    group the right to read: PostgreSQL's own files are for its user alone.
+
+    Raises: SpoolError where the path cannot stand in a server setting.
+    """
+    text = str(spool)
+    if not spool.is_absolute() or re.search(r"[\x00-\x1f\x7f]", text):
+        raise SpoolError(
+            f"spool '{text!a}' cannot stand in archive_command: expected an absolute path without control characters"
+        )
+    return _LINE.format(
+        folder=shlex.quote(text).replace("%", "%%"),  # PostgreSQL reads %% as %
+        other_content=_OTHER_CONTENT,
+        share='chmod 0640 "$t" && ' if group_readable else "",
+    )
+
+
+def is_durable(command: str, spool: Path) -> bool:
+    """Return whether ``command`` is one of the lines that ``durable_archive_command`` makes for this spool."""
+    return command in (durable_archive_command(spool), durable_archive_command(spool, group_readable=True))
+
+
+def archives_into(command: str, spool: Path) -> bool:
+    """Return whether ``command`` names the spool, as far as a look at its text can tell."""
+    path = re.escape(str(spool).replace("%", "%%"))
+    return re.search(rf"(?<![\w./-]){path}(?=[/'\"\s;]|$)", command.replace("'\"'\"'", "'")) is not None

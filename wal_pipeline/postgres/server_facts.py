@@ -1,0 +1,215 @@
+"""What the PostgreSQL server says about itself: one frozen record and the queries that fill it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import psycopg
+from psycopg.rows import dict_row
+
+from wal_pipeline.wal.lsn import Lsn
+
+DISABLED_COMMAND: Final = "(disabled)"  # what PostgreSQL shows as archive_command while archive_mode is off
+_SETTINGS: Final = (
+    "wal_level",
+    "archive_mode",
+    "archive_library",
+    "archive_command",
+    "archive_timeout",
+    "wal_segment_size",
+    "data_directory",
+    "data_directory_mode",
+    "data_checksums",
+    "summarize_wal",
+)
+_STATE_SQL: Final = """
+SELECT current_setting('server_version_num')::int AS server_version_num,
+       current_setting('server_version') AS server_version,
+       (SELECT system_identifier FROM pg_control_system()) AS system_identifier,
+       pg_is_in_recovery() AS in_recovery,
+       CASE WHEN pg_is_in_recovery() THEN (SELECT timeline_id FROM pg_control_checkpoint())
+            ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint END AS timeline,
+       CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
+            ELSE pg_current_wal_lsn() END::text AS wal_lsn,
+       CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_current_wal_insert_lsn() END::text AS wal_insert_lsn,
+       current_setting('basic_archive.archive_directory', true) AS archive_directory,
+       clock_timestamp() AS server_at
+"""
+_ROLE_SQL: Final = """
+SELECT rolname AS name, rolsuper AS superuser, rolreplication OR rolsuper AS replication,
+       has_function_privilege('pg_switch_wal()', 'execute') AS can_switch_wal,
+       has_function_privilege('pg_reload_conf()', 'execute') AS can_reload,
+       has_function_privilege('pg_ls_archive_statusdir()', 'execute') AS can_list_archive_status,
+       pg_has_role('pg_read_all_stats', 'usage') AS can_read_stats,
+       pg_has_role('pg_write_server_files', 'usage') AS can_write_files
+FROM pg_roles WHERE rolname = current_user
+"""
+_ARCHIVER_SQL: Final = """
+SELECT archived_count, last_archived_wal, last_archived_time AS last_archived_at,
+       failed_count, last_failed_wal, last_failed_time AS last_failed_at
+FROM pg_stat_archiver
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiverFacts:
+    """``pg_stat_archiver``, with what the server's other views add.
+
+    ``running`` and ``ready_count`` (files in pg_wal that wait to be archived) are None where the role may not see them.
+    """
+
+    archived_count: int
+    last_archived_wal: str | None
+    last_archived_at: datetime | None
+    failed_count: int
+    last_failed_wal: str | None
+    last_failed_at: datetime | None
+    running: bool | None = None
+    ready_count: int | None = None
+
+    @property
+    def is_failing(self) -> bool:
+        """True where the last thing that the archiver did was to fail."""
+        if self.last_failed_at is None:
+            return False
+        return self.last_archived_at is None or self.last_failed_at > self.last_archived_at
+
+
+@dataclass(frozen=True, slots=True)
+class RoleFacts:
+    """What the role that we connect as may do."""
+
+    name: str
+    superuser: bool
+    replication: bool
+    can_switch_wal: bool
+    can_reload: bool
+    can_write_files: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """One look at the server. Read-only: taking it changes nothing.
+
+    ``archive_directory`` is ``basic_archive.archive_directory``. ``settings_sources`` maps a setting to where
+    its value comes from (pg_settings.source: ``default``, ``configuration file``, ``command line`` …).
+    ``data_directory`` is None where the role may not see it; ``summarize_wal`` is None before PostgreSQL 17.
+    """
+
+    server_version_num: int
+    server_version: str
+    system_identifier: int
+    timeline: int
+    in_recovery: bool
+    wal_lsn: Lsn
+    wal_insert_lsn: Lsn | None
+    wal_level: str
+    archive_mode: str
+    archive_library: str
+    archive_command: str
+    archive_timeout_seconds: int
+    archive_directory: str
+    wal_segment_size: int
+    data_directory: str | None
+    group_access: bool
+    data_checksums: bool
+    summarize_wal: bool | None
+    pending_restart: tuple[str, ...]
+    settings_sources: Mapping[str, str]
+    archiver: ArchiverFacts
+    role: RoleFacts
+    server_at: datetime
+
+    @property
+    def major_version(self) -> int:
+        """The server's major version, such as 18."""
+        return self.server_version_num // 10000
+
+    @property
+    def archiver_is_wanted(self) -> bool:
+        """True where this server is set to archive now: ``on`` on a primary, ``always`` on a standby too."""
+        return self.archive_mode == "always" or (self.archive_mode == "on" and not self.in_recovery)
+
+
+def read_facts(connection: psycopg.Connection[Any]) -> ServerFacts:
+    """Read everything through one open connection.
+
+    Raises: psycopg.Error, which ``PostgresServer`` turns into ours.
+    """
+    state = _one_row(connection, _STATE_SQL)
+    settings = {
+        row["name"]: row
+        for row in _rows(
+            connection, "SELECT name, setting, source, pending_restart FROM pg_settings WHERE name = ANY(%s)", _SETTINGS
+        )
+    }
+    role = _one_row(connection, _ROLE_SQL)
+    values = {name: row["setting"] or "" for name, row in settings.items()}
+    insert_lsn = state["wal_insert_lsn"]
+    return ServerFacts(
+        server_version_num=state["server_version_num"],
+        server_version=state["server_version"],
+        system_identifier=state["system_identifier"] % 2**64,  # SQL has no unsigned numbers: the view shows it signed
+        timeline=state["timeline"],
+        in_recovery=state["in_recovery"],
+        wal_lsn=Lsn.parse(state["wal_lsn"] or "0/0"),
+        wal_insert_lsn=Lsn.parse(insert_lsn) if insert_lsn else None,
+        wal_level=values["wal_level"],
+        archive_mode=values["archive_mode"],
+        archive_library=values.get("archive_library", ""),
+        archive_command=_archive_command(connection, values["archive_command"], superuser=role["superuser"]),
+        archive_timeout_seconds=int(values["archive_timeout"]),
+        archive_directory=state["archive_directory"] or "",
+        wal_segment_size=int(values["wal_segment_size"]),
+        data_directory=values.get("data_directory") or None,
+        group_access=values.get("data_directory_mode", "0700") == "0750",
+        data_checksums=values["data_checksums"] == "on",
+        summarize_wal=values["summarize_wal"] == "on" if "summarize_wal" in values else None,
+        pending_restart=_pending_restart(connection),
+        settings_sources={name: row["source"] for name, row in settings.items()},
+        archiver=_archiver(connection, role),
+        role=RoleFacts(**{name: role[name] for name in RoleFacts.__slots__}),
+        server_at=state["server_at"],
+    )
+
+
+def _archive_command(connection: psycopg.Connection[Any], shown: str, *, superuser: bool) -> str:
+    """Return the command that is set, also while archive_mode is off and PostgreSQL hides it."""
+    if shown != DISABLED_COMMAND:
+        return shown
+    if not superuser:
+        return ""
+    rows = _rows(
+        connection,
+        "SELECT setting FROM pg_file_settings WHERE name = %s ORDER BY seqno DESC LIMIT 1",
+        "archive_command",
+    )
+    return str(rows[0]["setting"] or "") if rows else ""
+
+
+def _pending_restart(connection: psycopg.Connection[Any]) -> tuple[str, ...]:
+    rows = _rows(connection, "SELECT name FROM pg_settings WHERE pending_restart ORDER BY name")
+    return tuple(row["name"] for row in rows)
+
+
+def _archiver(connection: psycopg.Connection[Any], role: dict[str, Any]) -> ArchiverFacts:
+    running: bool | None = None
+    ready_count: int | None = None
+    if role["can_read_stats"]:
+        sql = "SELECT count(*) > 0 AS running FROM pg_stat_activity WHERE backend_type = 'archiver'"
+        running = _one_row(connection, sql)["running"]
+    if role["can_list_archive_status"]:
+        sql = "SELECT count(*) AS ready FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'"
+        ready_count = _one_row(connection, sql)["ready"]
+    return ArchiverFacts(**_one_row(connection, _ARCHIVER_SQL), running=running, ready_count=ready_count)
+
+
+def _rows(connection: psycopg.Connection[Any], sql: str, *parameters: object) -> list[dict[str, Any]]:
+    with connection.cursor(row_factory=dict_row) as cursor:
+        values = [list(value) if isinstance(value, tuple) else value for value in parameters]
+        return cursor.execute(sql.encode(), values or None).fetchall()
+
+
+def _one_row(connection: psycopg.Connection[Any], sql: str) -> dict[str, Any]:
+    return _rows(connection, sql)[0]
