@@ -1,12 +1,22 @@
 """What a store is: the contract that every store keeps and the contract suite tests."""
 
+import hashlib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import BinaryIO
+from typing import BinaryIO, Final
+
+from wal_pipeline.errors import StoreError
+
+MAX_KEY_BYTES: Final = 1024
+MAX_METADATA_BYTES: Final = 2048
+_KEY_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_METADATA_NAME = re.compile(r"[a-z0-9][a-z0-9-]*\Z")
+_METADATA_VALUE = re.compile(r"(?:[!-~](?:[ -~]*[!-~])?)?\Z")
 
 
 class PutOutcome(StrEnum):
@@ -27,10 +37,16 @@ class Body:
     md5: bytes
     sha256: str
 
+    @classmethod
+    def of(cls, data: bytes | memoryview) -> "Body":
+        """Make the body of ``data``, hashing it here; for small objects whose digests nobody has computed yet."""
+        md5 = hashlib.md5(data, usedforsecurity=False).digest()
+        return cls(data, md5, hashlib.sha256(data).hexdigest())
+
     @property
     def size_bytes(self) -> int:
         """The object's size in bytes."""
-        return len(self.data)
+        return memoryview(self.data).nbytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +94,47 @@ class UploadedPart:
     md5: bytes
 
 
+def check_key(store: str, key: str) -> str:
+    """Return ``key`` where it can be a key of any store; ``store`` begins the error.
+
+    Raises: StoreError.
+    """
+    parts = key.split("/")
+    if any(part in ("", ".", "..") for part in parts) or _KEY_CONTROL.search(key) or "\\" in key:
+        raise _bad_key(store, key, "a relative path without empty, '.' or '..' parts, control characters or '\\'")
+    try:
+        size_bytes = len(key.encode())
+    except UnicodeEncodeError:
+        raise _bad_key(store, key, "text that UTF-8 can hold") from None
+    if size_bytes > MAX_KEY_BYTES:
+        raise _bad_key(store, key, f"at most {MAX_KEY_BYTES} bytes, found {size_bytes}")
+    return key
+
+
+def _bad_key(store: str, key: str, expected: str) -> StoreError:
+    return StoreError(store, f"key {key!a} is not valid, expected {expected}")
+
+
+def check_metadata(store: str, key: str, metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return a copy of an object's metadata where every store can keep it.
+
+    Raises: StoreError.
+    """
+    for name, value in metadata.items():
+        if not _METADATA_NAME.match(name) or not _METADATA_VALUE.match(value):
+            raise StoreError(
+                store,
+                f"object '{key}' has metadata {name!a} = {value!a}, expected a name of lower-case letters, "
+                "digits and '-', and a value of printable ASCII without spaces at its ends",
+            )
+    size_bytes = sum(len(name) + len(value) for name, value in metadata.items())
+    if size_bytes > MAX_METADATA_BYTES:
+        raise StoreError(
+            store, f"object '{key}' has {size_bytes} bytes of metadata, expected at most {MAX_METADATA_BYTES}"
+        )
+    return dict(metadata)
+
+
 class Store(ABC):
     """A flat place for objects under string keys. One store is one bucket.
 
@@ -87,13 +144,14 @@ class Store(ABC):
       ``StoreUnavailableError`` means that the same call may succeed later; the store itself has already
       retried what is worth retrying at once.
     - A put is never partly visible: the object is there whole with the given metadata, or is not there.
-      The store checks the bytes against ``Body.md5`` and ``Body.sha256`` and the store's answer against
-      them; a mismatch raises ``DamagedCopyError`` and leaves no object.
+      Bytes that do not have ``Body.md5`` are refused with ``DamagedCopyError`` and leave no object, and the store's
+      answer is compared with it. ``Body.sha256`` goes along, signed; not every S3 server compares it.
     - An object is never overwritten.
     - ``head``, ``open`` and ``list`` see a put as soon as it returned.
     - ``list`` is in ascending order of the keys' UTF-8 bytes, however many there are.
-    - Keys are relative, ``/``-separated, without empty, ``.`` or ``..`` parts; others are refused with
-      ``StoreError``. Metadata names are lower-case ASCII with ``-``, values printable ASCII; 2 KiB together.
+    - Keys are relative, ``/``-separated, without empty, ``.`` or ``..`` parts (``check_key``); others are refused
+      with ``StoreError``. Metadata names are lower-case ASCII with ``-``, values printable ASCII; 2 KiB together
+      (``check_metadata``).
     - Every method may be called from several threads at once.
     """
 
@@ -112,7 +170,8 @@ class Store(ABC):
     def open(self, key: str, *, start: int = 0) -> AbstractContextManager[BinaryIO]:
         """Read the stored bytes as a stream, from byte ``start`` on.
 
-        A stream that is cut short raises ``StoreUnavailableError`` from ``read``, never an early end.
+        A stream that is cut short raises ``StoreUnavailableError`` from ``read``, never an early end. From the
+        object's size on, the stream is empty.
 
         Raises: ObjectMissingError, and as ``put_if_absent``.
         """
@@ -129,7 +188,7 @@ class Store(ABC):
     def delete(self, key: str) -> int:
         """Remove the object for good, with all its versions, and return how many versions were removed.
 
-        0 where there was none. Raises: ObjectLockedError, and as ``put_if_absent``.
+        0 where there was none. Delete markers count as versions. Raises: ObjectLockedError, and as ``put_if_absent``.
         """
 
     @abstractmethod

@@ -1,0 +1,174 @@
+"""What an S3 server's error answer means, as one of our errors. Pure: no client in here."""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from wal_pipeline.errors import (
+    BucketMissingError,
+    DamagedCopyError,
+    ObjectLockedError,
+    ObjectMissingError,
+    StoreAccessError,
+    StoreError,
+    StoreUnavailableError,
+)
+
+# S3 refuses requests that were signed more than 15 minutes off its clock; from 5 on, say so.
+CLOCK_SKEW_SECONDS: Final = 300
+_ABSENT: Final = frozenset({"NoSuchKey", "NoSuchVersion"})
+_DAMAGED: Final = frozenset({"BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"})
+_UNAVAILABLE: Final = frozenset(
+    {
+        "SlowDown",
+        "RequestTimeout",
+        "IncompleteBody",
+        "InternalError",
+        "ServiceUnavailable",
+        "ConditionalRequestConflict",
+    }
+)
+_SKEWED: Final = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
+_ACCESS: Final = frozenset(
+    {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "Unauthorized", "AuthorizationHeaderMalformed"}
+)
+_LOCKED: Final = re.compile(r"\block|retention|legal hold|\bworm\b", re.IGNORECASE)
+
+
+class PreconditionFailedError(StoreError):
+    """The store answered 412: an object is there already."""
+
+
+class NotImplementedByStoreError(StoreError):
+    """The store answered 501: it does not know the call or one of its headers."""
+
+
+class UploadMissingError(StoreError):
+    """The upload in parts is not known: completed, aborted or expired."""
+
+
+class PastEndError(StoreError):
+    """The store answered 416: the object has no byte at that position."""
+
+
+class UnprovenAbsenceError(StoreUnavailableError):
+    """Something answered 404 without saying what is missing: a HEAD does, and so does a proxy or a wrong address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call as its errors name it: ``action`` reads after "cannot", such as ``put object 'a/b'``.
+
+    ``key`` is empty for calls on the bucket.
+    """
+
+    store: str
+    bucket: str
+    endpoint_url: str
+    operation: str
+    action: str
+    key: str = ""
+
+    @property
+    def settings_prefix(self) -> str:
+        """What the names of this store's settings begin with."""
+        return self.store.upper()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A server's error answer. ``code`` is S3's word, or the status where there was no body (HEAD).
+
+    ``message`` holds no secrets. ``dated_at`` is the server's clock.
+    """
+
+    status: int
+    code: str
+    message: str
+    dated_at: datetime | None
+
+    def __str__(self) -> str:
+        text = str(self.status) if self.code in ("", str(self.status)) else f"{self.status} {self.code}"
+        return f"{text}: {self.message}" if self.message else text
+
+
+def error_of(call: Call, answer: Answer, *, now: datetime) -> StoreError:  # noqa: PLR0911 - a table of answers
+    """Return the error that an answer means for a call. ``now`` is this machine's clock."""
+    if answer.code in _ABSENT and call.key:
+        return ObjectMissingError(call.store, f"object '{call.key}' does not exist")
+    if answer.code == "NoSuchBucket":
+        return _bucket_missing(call)
+    if answer.code == "NoSuchUpload":
+        return UploadMissingError(call.store, f"cannot {call.action}: the upload is not known any more")
+    if answer.code in _DAMAGED:
+        return _damaged(call, answer)
+    if answer.status == 412:
+        return PreconditionFailedError(call.store, f"object '{call.key}' exists already")
+    if answer.status == 416:
+        return PastEndError(call.store, f"cannot {call.action}: the object ends before")
+    if answer.status == 501:
+        return NotImplementedByStoreError(call.store, f"cannot {call.action}: the store answered {answer}")
+    if answer.code in _UNAVAILABLE or answer.status in (408, 429) or answer.status >= 500 or answer.status < 400:
+        return _unavailable(call, answer)
+    if answer.code in _SKEWED or answer.code in _ACCESS or answer.status in (401, 403):
+        return _refused(call, answer, now)
+    if answer.status == 404:
+        return _not_s3(call, answer)
+    return StoreError(call.store, f"cannot {call.action}: the store answered {answer}")
+
+
+def _bucket_missing(call: Call) -> StoreError:
+    return BucketMissingError(
+        call.store,
+        f"bucket '{call.bucket}' does not exist at '{call.endpoint_url}'",
+        hint=f"Create it, or correct {call.settings_prefix}_BUCKET_NAME and {call.settings_prefix}_ENDPOINT_URL.",
+    )
+
+
+def _damaged(call: Call, answer: Answer) -> StoreError:
+    return DamagedCopyError(
+        call.store,
+        f"cannot {call.action}: the bytes that arrived do not have the digest that was sent ({answer})",
+        hint="The bytes changed between hashing and the store: if it happens again, test this machine's memory.",
+    )
+
+
+def _unavailable(call: Call, answer: Answer) -> StoreError:
+    return StoreUnavailableError(
+        call.store,
+        f"cannot {call.action}: the store answered {answer}",
+        hint="The store is busy or failing; the call is tried again later. If it lasts, see the provider's status.",
+    )
+
+
+def _not_s3(call: Call, answer: Answer) -> StoreError:
+    return UnprovenAbsenceError(
+        call.store,
+        f"cannot {call.action}: '{call.endpoint_url}' answered {answer}, which does not say what is missing",
+        hint=f"Check that {call.settings_prefix}_ENDPOINT_URL is the address of an S3 server.",
+    )
+
+
+def _refused(call: Call, answer: Answer, now: datetime) -> StoreError:
+    skew_seconds = abs((now - answer.dated_at).total_seconds()) if answer.dated_at else 0.0
+    if answer.code in _SKEWED or skew_seconds > CLOCK_SKEW_SECONDS:
+        return StoreAccessError(
+            call.store,
+            f"cannot {call.action}: this machine's clock differs from the store's by {skew_seconds:.0f} seconds"
+            f" ({answer})",
+            hint="Set this machine's clock (NTP): a request signed more than 15 minutes off is refused.",
+        )
+    if call.operation == "delete_object" and _LOCKED.search(answer.message + answer.code):
+        return ObjectLockedError(
+            call.store,
+            f"object '{call.key}' is locked and may not be deleted ({answer})",
+            hint="The bucket's retention rules hold it; it can be deleted when they end.",
+        )
+    prefix = call.settings_prefix
+    return StoreAccessError(
+        call.store,
+        f"cannot {call.action} in bucket '{call.bucket}': access denied ({answer})",
+        hint=f"Check {prefix}_ACCESS_KEY_ID and {prefix}_SECRET_ACCESS_KEY, and that the key may list, read, write and "
+        f"delete in {prefix}_BUCKET_NAME.",
+    )

@@ -1,0 +1,107 @@
+"""Listing a bucket page by page: objects, versions and unfinished uploads, in ascending order of keys."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from wal_pipeline.errors import StoreUnavailableError
+from wal_pipeline.stores.base import MultipartUpload, StoredObject, StoredVersion
+from wal_pipeline.stores.s3_client import S3Client
+
+_PAGE: Final = 1000
+
+
+class S3Listing:
+    """Reads listings of one bucket. A page that is not a whole, ordered listing is an error, never an empty list."""
+
+    def __init__(self, client: S3Client) -> None:
+        self._client = client
+
+    def objects(self, prefix: str, start_after: str) -> Iterator[StoredObject]:
+        """Yield the objects below ``prefix`` after ``start_after``."""
+        position = {"StartAfter": start_after} if start_after else {}
+        last = start_after.encode()
+        while True:
+            page = self._page("list_objects_v2", "Name", prefix, MaxKeys=_PAGE, **position)
+            for entry in page.get("Contents", ()):
+                last = self._in_order(prefix, last, entry["Key"])
+                yield _object(entry)
+            if not page["IsTruncated"]:
+                return
+            # Asking by token alone is what every server knows; a token that leads back is caught by the order.
+            position = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def versions(self, prefix: str) -> Iterator[StoredVersion]:
+        """Yield versions and delete markers below ``prefix``, each key's newest first."""
+        position: dict[str, str] = {}
+        while True:
+            page = self._page("list_object_versions", "Name", prefix, MaxKeys=_PAGE, **position)
+            yield from _versions(page)
+            if not page["IsTruncated"]:
+                return
+            following = {"KeyMarker": page["NextKeyMarker"], "VersionIdMarker": page.get("NextVersionIdMarker", "")}
+            position = self._moved(prefix, position, {name: value for name, value in following.items() if value})
+
+    def uploads(self, prefix: str) -> Iterator[MultipartUpload]:
+        """Yield the unfinished uploads below ``prefix``."""
+        position: dict[str, str] = {}
+        while True:
+            page = self._page("list_multipart_uploads", "Bucket", prefix, MaxUploads=_PAGE, **position)
+            for entry in page.get("Uploads", ()):
+                yield MultipartUpload(entry["Key"], entry["UploadId"], entry["Initiated"])
+            if not page.get("IsTruncated", False):
+                return
+            following = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page.get("NextUploadIdMarker", "")}
+            position = self._moved(prefix, position, {name: value for name, value in following.items() if value})
+
+    def _page(self, operation: str, bucket_field: str, prefix: str, **parameters: Any) -> dict[str, Any]:
+        page = self._client.call(operation, f"list '{prefix}'", Prefix=prefix, **parameters)
+        to = self._client.connection
+        # Any XML parses as an empty page; taken for one, it would prove the absence of everything.
+        if page.get(bucket_field) != to.bucket or (operation != "list_multipart_uploads" and "IsTruncated" not in page):
+            raise StoreUnavailableError(
+                to.store, f"cannot list '{prefix}': '{to.endpoint_url}' answered without a listing of '{to.bucket}'"
+            )
+        return page
+
+    def _in_order(self, prefix: str, last: bytes, key: str) -> bytes:
+        found = key.encode()
+        if found <= last:
+            raise StoreUnavailableError(
+                self._client.connection.store,
+                f"cannot list '{prefix}': '{key}' came after '{last.decode()}', expected ascending keys",
+            )
+        return found
+
+    def _moved(self, prefix: str, before: Mapping[str, str], after: dict[str, str]) -> dict[str, str]:
+        if after == before:
+            raise StoreUnavailableError(
+                self._client.connection.store, f"cannot list '{prefix}': the store gave the same page twice"
+            )
+        return after
+
+
+def _object(entry: Mapping[str, Any]) -> StoredObject:
+    return StoredObject(entry["Key"], entry["Size"], entry["LastModified"], entry.get("ETag", "").strip('"').lower())
+
+
+def _versions(page: Mapping[str, Any]) -> Iterator[StoredVersion]:
+    """Merge a page's versions and delete markers, which S3 gives apart, into one order."""
+    found = [
+        *(_version(entry, is_delete_marker=False) for entry in page.get("Versions", ())),
+        *(_version(entry, is_delete_marker=True) for entry in page.get("DeleteMarkers", ())),
+    ]
+    # Two stable sorts: by key, and within a key the newest first.
+    found.sort(key=lambda version: (version.is_latest, version.modified_at), reverse=True)
+    found.sort(key=lambda version: version.key.encode())
+    yield from found
+
+
+def _version(entry: Mapping[str, Any], *, is_delete_marker: bool) -> StoredVersion:
+    return StoredVersion(
+        key=entry["Key"],
+        version_id=entry["VersionId"],
+        size_bytes=0 if is_delete_marker else entry["Size"],
+        modified_at=entry["LastModified"],
+        is_latest=bool(entry.get("IsLatest")),
+        is_delete_marker=is_delete_marker,
+    )
