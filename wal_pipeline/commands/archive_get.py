@@ -111,11 +111,13 @@ class WalSource:
         faults: list[WalPipelineError] = []
         for key, stored in find_copies(store, self.layout, name):
             try:
-                return replace(self._fetch_copy(store, key, stored), notes=tuple(fault.message for fault in faults))
+                fetched = self._fetch_copy(store, key, stored)
             except ObjectMissingError:
                 continue
             except WalPipelineError as error:
                 faults.append(error)
+            else:
+                return replace(fetched, notes=(*(fault.message for fault in faults), *fetched.notes))
         if faults:
             raise faults[0]
         return None
