@@ -6,83 +6,27 @@ import re
 import subprocess
 import tempfile
 import threading
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from wal_pipeline.errors import InvalidWalFileError, PostgresError
 from wal_pipeline.postgres.binaries import find_binaries
+from wal_pipeline.postgres.commits import Commit, CommitReader, CommitSpan
+from wal_pipeline.postgres.waldump_output import Scan, parse_output
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import FileKind, WalFileName, parse_file_name, segment_name
 from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, LongPageHeader, parse_long_page_header
 from wal_pipeline.wal.pages import first_record, record_end
 
+__all__ = ["Commit", "CommitReader", "CommitSpan", "PgWaldump"]
+
 _LOG = logging.getLogger(__name__)
-_COMMIT_MARK: Final = b" desc: COMMIT"
-_COMMIT: Final = re.compile(
-    rb"len \(rec/tot\): +\d+/ *(?P<size>\d+), tx: +(?P<xid>\d+), lsn: (?P<lsn>[0-9A-F]+/[0-9A-F]+), .*?"
-    rb"desc: COMMIT(?:_PREPARED (?P<prepared>\d+):)? (?P<at>\d{4,}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}) UTC(?:;|$)"
-)
-_ERROR_MARK: Final = b"pg_waldump: "
 _NO_RECORD: Final = "could not find a valid record after "
 _LSN: Final = re.compile(r"\b[0-9A-F]{1,8}/[0-9A-F]{1,8}\b")
 _TAIL_BYTES: Final = 256 * 1024  # how far before a boundary a commit record that crosses it is looked for
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """One COMMIT or COMMIT PREPARED record. ``at`` is the commit time as written in it, which the server's clock
-    gave; ``lsn`` is where the record begins."""
-
-    at: datetime
-    lsn: Lsn
-    xid: int
-
-
-@dataclass(frozen=True, slots=True)
-class CommitSpan:
-    """The commits that replaying a segment makes visible, ``first`` and ``last`` in WAL order.
-
-    ``latest_at`` is the greatest commit time: sessions take the time before they write the record, so that times are
-    not quite in WAL order. A commit record that ends in the next segment is the next segment's.
-
-    ``stopped_at`` is None for a sound, whole segment; else pg_waldump found no valid record there and replay ends
-    there too, as in a partial segment or a damaged one.
-    ``unseen_start``: the segment begins with the rest of a record from the one before, which was not at hand: where
-    that is a commit, it is not in this span.
-    """
-
-    first: Commit | None
-    last: Commit | None
-    count: int
-    latest_at: datetime | None
-    stopped_at: Lsn | None = None
-    unseen_start: bool = False
-
-
-class CommitReader(ABC):
-    """Reads the commits of a segment."""
-
-    @abstractmethod
-    def inspect(
-        self,
-        path: Path,
-        major: int,
-        wal_segment_size: int,
-        *,
-        name: WalFileName | None = None,
-        previous: Path | None = None,
-    ) -> CommitSpan | None:
-        """Return the commits in the segment file at ``path``, or None where they cannot be known.
-
-        ``major`` is the version of the server that wrote it, ``wal_segment_size`` is in bytes; both as in the page
-        header. ``name`` is the segment's, where the file is called otherwise. ``previous`` is the segment before
-        it, if at hand: only with it a commit record that crosses the boundary can be read.
-        """
 
 
 class PgWaldump(CommitReader):
@@ -93,6 +37,7 @@ class PgWaldump(CommitReader):
         larger ones get as much more."""
         self._bindir = bindir
         self._timeout_seconds = timeout_seconds
+        self._programs: dict[int, Path] = {}
 
     def inspect(
         self,
@@ -125,7 +70,7 @@ class PgWaldump(CommitReader):
         """
         segment = _segment(path, name)
         header = _header(path, major, wal_segment_size)
-        program = find_binaries(major, exactly=True, bindir=self._bindir).program("pg_waldump")
+        program = self._program(major)
         timeout_seconds = self._timeout_seconds * max(1, wal_segment_size >> 24)
         with _folder_of({segment: path}) as folder:
             scan = _scan([program, "-r", "Transaction", folder / segment.name], timeout_seconds)
@@ -136,6 +81,14 @@ class PgWaldump(CommitReader):
             return replace(span, unseen_start=True)
         crossing = self._crossing(program, previous, path, segment, header)
         return span if crossing is None else _prepend(crossing, span)
+
+    def _program(self, major: int) -> Path:
+        """Look for the program once; again where it was not there or has gone, as it may be installed meanwhile."""
+        program = self._programs.get(major)
+        if program is None or not program.exists():
+            program = find_binaries(major, exactly=True, bindir=self._bindir).program("pg_waldump")
+            self._programs[major] = program
+        return program
 
     def _crossing(
         self, program: Path, previous: Path, path: Path, segment: WalFileName, header: LongPageHeader
@@ -162,23 +115,6 @@ class PgWaldump(CommitReader):
             return None
         end = record_end(last.commit.lsn, last.size_bytes, size, header.block_size)
         return last.commit if end > header.page_address else None
-
-
-@dataclass(frozen=True, slots=True)
-class _CommitRecord:
-    commit: Commit
-    size_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Scan:
-    """What one run of pg_waldump printed. ``error`` is its error line, without the program's name."""
-
-    first: _CommitRecord | None
-    last: _CommitRecord | None
-    latest_at: datetime | None
-    count: int
-    error: str | None
 
 
 def _segment(path: Path, name: WalFileName | None) -> WalFileName:
@@ -212,7 +148,7 @@ def _folder_of(files: dict[WalFileName, Path]) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _scan(command: list[Path | str], timeout_seconds: float) -> _Scan:
+def _scan(command: list[Path | str], timeout_seconds: float) -> Scan:
     """Run pg_waldump and read its lines as they come: a segment of 1 GiB prints hundreds of MB.
 
     Raises: PostgresError where it cannot be started, runs too long, or prints what cannot be read.
@@ -237,7 +173,7 @@ def _scan(command: list[Path | str], timeout_seconds: float) -> _Scan:
     try:
         with process:
             assert process.stdout is not None  # noqa: S101 - mypy: stdout is a pipe
-            scan = _parse(process.stdout)
+            scan = parse_output(process.stdout)
     finally:
         timer.cancel()
         process.kill()  # where reading its output failed; else it has ended already
@@ -248,43 +184,7 @@ def _scan(command: list[Path | str], timeout_seconds: float) -> _Scan:
     return scan
 
 
-def _parse(lines: Iterable[bytes]) -> _Scan:
-    """Read pg_waldump's lines. Of the commits in between only the time is looked at."""
-    first: bytes | None = None
-    last: bytes | None = None
-    latest: bytes | None = None
-    latest_time = b""
-    count = 0
-    error: str | None = None
-    for line in lines:
-        at = line.find(_COMMIT_MARK)
-        if at >= 0:
-            count += 1
-            first = first or line
-            last = line
-            time = line[line.find(b"-", at) - 4 :][:26]  # of fixed width: compares as text
-            if time > latest_time:
-                latest, latest_time = line, time
-        elif line.startswith(_ERROR_MARK):
-            error = error or line.decode("utf-8", "replace").strip().removeprefix("pg_waldump: ").removeprefix(
-                "error: "
-            )
-    newest = _record(latest)
-    return _Scan(_record(first), _record(last), newest.commit.at if newest else None, count, error)
-
-
-def _record(line: bytes | None) -> _CommitRecord | None:
-    if line is None:
-        return None
-    match = _COMMIT.search(line)
-    if match is None:
-        raise PostgresError(f"pg_waldump's line cannot be read: '{line[:200].decode('utf-8', 'replace').strip()}'")
-    at = datetime.strptime(match["at"].decode(), "%Y-%m-%d %H:%M:%S.%f").replace(tzinfo=UTC)
-    commit = Commit(at, Lsn.parse(match["lsn"].decode()), int(match["prepared"] or match["xid"]))
-    return _CommitRecord(commit, int(match["size"]))
-
-
-def _whole_span(scan: _Scan, path: Path, header: LongPageHeader) -> CommitSpan:
+def _whole_span(scan: Scan, path: Path, header: LongPageHeader) -> CommitSpan:
     """Turn the scan of a whole segment into its span.
 
     Raises: PostgresError where pg_waldump's error leaves open what the segment holds.
