@@ -1,10 +1,10 @@
 """The table of alerts: opened once, refreshed while the cause lasts, resolved when it goes."""
 
-from collections.abc import Collection, Sequence
-from datetime import datetime
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
 
-from sqlalchemy import Connection, and_, case, or_, select, update
+from sqlalchemy import Connection, and_, case, exists, func, or_, select, update
 
 from wal_pipeline.archive.alerts import Alert, AlertKind, Observation, Severity, default_severity
 from wal_pipeline.catalog.area import Area
@@ -12,6 +12,7 @@ from wal_pipeline.catalog.schema import alerts
 from wal_pipeline.errors import CatalogError
 
 _COLUMNS = [column for column in alerts.c if column.name != "cluster"]
+REOPEN_WITHIN: Final = timedelta(minutes=15)
 _OPEN = alerts.c.resolved_at.is_(None)
 
 
@@ -44,9 +45,17 @@ class Alerts(Area):
         """Return alerts, open and resolved; with ``since``, those open at that moment or later."""
         return self._where(or_(_OPEN, alerts.c.resolved_at >= since) if since else alerts.c.id.is_not(None))
 
-    def unsent(self) -> list[Alert]:
-        """Return the alerts whose opening or whose end nobody was told of yet."""
-        ended = and_(alerts.c.resolved_at.is_not(None), alerts.c.resolved_sent_at.is_(None))
+    def with_ids(self, ids: Collection[int]) -> list[Alert]:
+        """Return the alerts of these numbers that there are."""
+        return self._where(alerts.c.id.in_(sorted(ids))) if ids else []
+
+    def unsent(self, since: datetime) -> list[Alert]:
+        """Return the alerts whose opening or whose end nobody was told of yet.
+
+        An alert that ended before ``since`` without anyone having been told of it at all is history, not news.
+        """
+        news = or_(alerts.c.opened_sent_at.is_not(None), alerts.c.resolved_at >= since)
+        ended = and_(alerts.c.resolved_at.is_not(None), alerts.c.resolved_sent_at.is_(None), news)
         return self._where(or_(and_(_OPEN, alerts.c.opened_sent_at.is_(None)), ended))
 
     def mark_sent(self, sent: Collection[Alert], at: datetime) -> None:
@@ -86,6 +95,7 @@ class Alerts(Area):
             "last_seen_at": at,
             "times_seen": 1,
         }
+        self._take_back_end(connection, row)
         less_urgent = [item.value for item in Severity if item.rank < severity.rank]
         refreshed = {name: row[name] for name in ("severity", "message", "details", "last_seen_at")} | {
             "times_seen": alerts.c.times_seen + 1,
@@ -100,6 +110,19 @@ class Alerts(Area):
                 set_=refreshed,
             )
         )
+
+    def _take_back_end(self, connection: Connection, row: Mapping[str, Any]) -> None:
+        """Open the last alert of the same cause again where nobody was told of its end, which was just now.
+
+        A cause that comes and goes every few seconds is then one alert, not one per turn.
+        """
+        same = and_(self._mine(alerts), alerts.c.kind == row["kind"], alerts.c.subject == row["subject"])
+        since = row["last_seen_at"] - REOPEN_WITHIN
+        is_open = exists(select(alerts.c.id).where(same, _OPEN))
+        untold = and_(same, alerts.c.resolved_at >= since, alerts.c.resolved_sent_at.is_(None))
+        last = connection.execute(select(func.max(alerts.c.id)).where(untold, ~is_open)).scalar()
+        if last is not None:
+            connection.execute(update(alerts).where(alerts.c.id == last, ~is_open).values(resolved_at=None))
 
     def _resolve(self, connection: Connection, these: Any, at: datetime) -> int:
         statement = update(alerts).where(self._mine(alerts), _OPEN, these).values(resolved_at=at)

@@ -1,8 +1,9 @@
 """Single values under a key, such as the pause: what one process writes and another reads."""
 
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 
 from wal_pipeline.catalog.area import Area
 from wal_pipeline.catalog.schema import stored_values
@@ -27,3 +28,19 @@ class Values(Area):
         """Forget a value; no error where there is none."""
         with self._database.write() as connection:
             connection.execute(delete(stored_values).where(self._mine(stored_values), stored_values.c.key == key))
+
+    def claim(self, key: str, now: datetime, until: datetime) -> bool:
+        """Take a key for oneself up to a moment; False where another process has it now.
+
+        Who is killed holds it no longer than that. ``remove`` gives it back.
+        """
+        row = {"cluster": self._cluster, "key": key, "value": {}, "updated_at": now}
+        this = [self._mine(stored_values), stored_values.c.key == key]
+        with self._database.write() as connection:
+            self._database.insert_absent(connection, stored_values, [row])
+            value = connection.execute(select(stored_values.c.value).where(*this).with_for_update()).scalar_one()
+            if value and datetime.fromisoformat(value["until_at"]) > now:
+                return False
+            claimed = {"value": {"until_at": until.isoformat()}, "updated_at": now}
+            connection.execute(update(stored_values).where(*this).values(claimed))
+        return True

@@ -47,14 +47,41 @@ def test_subjects_and_kinds_are_apart(catalog: Catalog) -> None:
 
 
 def test_resolved_alert_opens_anew(catalog: Catalog) -> None:
-    """The same cause after its end is a new alert; resolving what is not open changes nothing."""
+    """The same cause long after its end is a new alert; resolving what is not open changes nothing."""
     catalog.alerts.observe(AlertKind.STORE_DOWN, DOWN, NOON)
     assert catalog.alerts.resolve(AlertKind.STORE_DOWN, "r2", LATER)
     assert not catalog.alerts.resolve(AlertKind.STORE_DOWN, "r2", LATER)
     assert catalog.alerts.active() == []
-    catalog.alerts.observe(AlertKind.STORE_DOWN, DOWN, LATER)
+    catalog.alerts.observe(AlertKind.STORE_DOWN, DOWN, LATER + timedelta(hours=1))
     assert [alert.resolved_at for alert in catalog.alerts.all()] == [LATER, None]
     assert len(catalog.alerts.all(since=LATER + timedelta(seconds=1))) == 1
+
+
+def test_cause_that_comes_and_goes_is_one_alert(catalog: Catalog) -> None:
+    """An end of which nobody was told is taken back when the cause is back at once."""
+    for turn in range(5):
+        catalog.alerts.observe(AlertKind.STORE_DOWN, DOWN, NOON + timedelta(seconds=20 * turn))
+        catalog.alerts.resolve(AlertKind.STORE_DOWN, "r2", NOON + timedelta(seconds=20 * turn + 10))
+    assert (only(catalog).times_seen, only(catalog).opened_at) == (5, NOON)
+    assert only(catalog).resolved_at == NOON + timedelta(seconds=90)
+
+
+def test_end_that_was_told_is_not_taken_back(catalog: Catalog) -> None:
+    """People who heard that it is over hear that it is back."""
+    catalog.alerts.observe(AlertKind.STORE_DOWN, DOWN, NOON)
+    catalog.alerts.resolve(AlertKind.STORE_DOWN, "r2", NOON)
+    catalog.alerts.mark_sent(catalog.alerts.unsent(NOON), NOON)
+    catalog.alerts.observe(AlertKind.STORE_DOWN, DOWN, LATER)
+    assert [alert.is_active for alert in catalog.alerts.all()] == [False, True]
+    assert [alert.is_active for alert in catalog.alerts.unsent(NOON)] == [True]
+
+
+def test_old_alert_of_which_nobody_was_told_is_no_news(catalog: Catalog) -> None:
+    """Who sets up notifications later is not told of what ended long before."""
+    catalog.alerts.observe(AlertKind.STORE_DOWN, DOWN, NOON)
+    catalog.alerts.resolve(AlertKind.STORE_DOWN, "r2", LATER)
+    assert catalog.alerts.unsent(LATER + timedelta(seconds=1)) == []
+    assert len(catalog.alerts.unsent(LATER)) == 1
 
 
 def test_settling_resolves_what_is_not_seen_any_more(catalog: Catalog) -> None:
@@ -74,25 +101,25 @@ def test_settling_resolves_what_is_not_seen_any_more(catalog: Catalog) -> None:
 def test_each_alert_is_told_when_it_opens_and_when_it_ends(catalog: Catalog) -> None:
     """What was told is not told again."""
     catalog.alerts.observe(AlertKind.STORE_DOWN, DOWN, NOON)
-    opened = catalog.alerts.unsent()
+    opened = catalog.alerts.unsent(NOON)
     catalog.alerts.resolve(AlertKind.STORE_DOWN, "r2", LATER)
     catalog.alerts.mark_sent(opened, LATER)
-    ended = catalog.alerts.unsent()
+    ended = catalog.alerts.unsent(NOON)
     assert [alert.is_active for alert in (*opened, *ended)] == [True, False]
     catalog.alerts.mark_sent(ended, LATER)
-    assert catalog.alerts.unsent() == []
+    assert catalog.alerts.unsent(NOON) == []
     assert (only(catalog).opened_sent_at, only(catalog).resolved_sent_at) == (LATER, LATER)
 
 
 def test_more_urgent_alert_is_told_again(catalog: Catalog) -> None:
     """A warning that becomes critical is told once more; one that becomes less urgent is not."""
     catalog.alerts.observe(AlertKind.SPOOL_GROWING, Observation("spool", "10 GB"), NOON)
-    catalog.alerts.mark_sent(catalog.alerts.unsent(), NOON)
+    catalog.alerts.mark_sent(catalog.alerts.unsent(NOON), NOON)
     catalog.alerts.observe(AlertKind.SPOOL_GROWING, Observation("spool", "90 GB", Severity.CRITICAL), LATER)
-    assert [alert.severity for alert in catalog.alerts.unsent()] == [Severity.CRITICAL]
-    catalog.alerts.mark_sent(catalog.alerts.unsent(), LATER)
+    assert [alert.severity for alert in catalog.alerts.unsent(NOON)] == [Severity.CRITICAL]
+    catalog.alerts.mark_sent(catalog.alerts.unsent(NOON), LATER)
     catalog.alerts.observe(AlertKind.SPOOL_GROWING, Observation("spool", "9 GB"), LATER)
-    assert catalog.alerts.unsent() == []
+    assert catalog.alerts.unsent(NOON) == []
 
 
 def test_acknowledged_alert_stays_open(catalog: Catalog) -> None:

@@ -133,3 +133,13 @@ def test_frames_without_rows_have_their_columns(catalog: Catalog) -> None:
     assert {"kind", "opened_at", "resolved_at"} <= set(catalog.frames.alerts().columns)
     assert catalog.frames.drills().empty
     assert catalog.frames.archive_events().empty
+
+
+def test_claimed_key_is_held_until_its_moment(catalog: Catalog) -> None:
+    """Only one process holds a key; a killed one's claim ends by itself, and a given back one at once."""
+    until_at = NOON + timedelta(minutes=2)
+    assert catalog.values.claim("notifier", NOON, until_at)
+    assert not catalog.values.claim("notifier", NOON + timedelta(minutes=1), until_at)
+    assert catalog.values.claim("notifier", until_at, until_at + timedelta(minutes=2))
+    catalog.values.remove("notifier")
+    assert catalog.values.claim("notifier", NOON, until_at)

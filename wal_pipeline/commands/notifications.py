@@ -1,0 +1,112 @@
+"""Where notifications go: any service that Apprise knows, by URL. A URL holds secrets and is never shown."""
+
+import logging
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+from wal_pipeline.archive.alerts import Notification, Severity
+from wal_pipeline.errors import SettingsError
+
+_SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]{0,30}(?=://)", re.IGNORECASE)
+_STATUS: Final = re.compile(r"error=([0-9]{3})\b")
+# What these write can hold a URL or a path, which is the secret of a webhook.
+_TALKATIVE_LOGGERS: Final = ("apprise", "urllib3.connectionpool", "requests_oauthlib", "paho")
+
+
+class Destination(ABC):
+    """One place that notifications are sent to. ``name`` may be shown."""
+
+    name: str
+
+    @abstractmethod
+    def send(self, notification: Notification) -> str | None:
+        """Send one message; return None where it was taken, else why not, without any secret."""
+
+
+class AppriseDestination(Destination):
+    """A service by its Apprise URL."""
+
+    def __init__(self, name: str, service: Any) -> None:
+        """``service``: an Apprise object with one service."""
+        self.name = name
+        self._service = service
+
+    def send(self, notification: Notification) -> str | None:
+        """Send one message through the service."""
+        from apprise import NotifyType  # noqa: PLC0415 - Apprise takes half a second to import
+
+        types = {Severity.CRITICAL: NotifyType.FAILURE, Severity.WARNING: NotifyType.WARNING}
+        kind = NotifyType.SUCCESS if notification.resolved else types.get(notification.severity, NotifyType.INFO)
+        with _quiet() as said:
+            try:
+                taken = bool(self._service.notify(body=notification.body, title=notification.title, notify_type=kind))
+            except Exception as error:  # noqa: BLE001 - a service's fault must never stop what watches the archive
+                return f"{self.name}: {type(error).__name__}"
+        return None if taken else f"{self.name}: {_reason(said)}"
+
+
+def apprise_destinations(urls: Sequence[str]) -> list[Destination]:
+    """Make the destinations of Apprise URLs, named by position and scheme, such as ``1 (slack)``.
+
+    Raises: SettingsError, which names the position and never the URL, where one cannot be read.
+    """
+    if not urls:
+        return []
+    from apprise import Apprise, AppriseAsset  # noqa: PLC0415 - see above
+
+    destinations: list[Destination] = []
+    for position, url in enumerate(urls, 1):
+        scheme = _SCHEME.match(url)
+        name = f"{position} ({scheme[0].lower()})" if scheme else str(position)
+        service = Apprise(asset=AppriseAsset(async_mode=False, secure_logging=True))
+        with _quiet():
+            known = service.add(url) and len(service) == 1
+        if not known:
+            raise SettingsError(
+                f"notification URL {name} cannot be read",
+                hint="Each URL in WAL_PIPELINE_NOTIFICATION_URLS must be one that Apprise knows, such as slack://…",
+            )
+        destinations.append(AppriseDestination(name, service))
+    return destinations
+
+
+class _Collector(logging.Handler):
+    """Keeps what a logger said, to find the reason of a failure in it."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+@contextmanager
+def _quiet() -> Iterator[list[str]]:
+    """Keep what Apprise and what it uses log from every log, and give Apprise's warnings to the caller."""
+    loggers = [logging.getLogger(name) for name in _TALKATIVE_LOGGERS]
+    before = [(logger.level, logger.propagate) for logger in loggers]
+    collector = _Collector()
+    loggers[0].addHandler(collector)
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+        logger.propagate = False
+    try:
+        yield collector.lines
+    finally:
+        loggers[0].removeHandler(collector)
+        for logger, (level, propagate) in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+            logger.propagate = propagate
+
+
+def _reason(said: Sequence[str]) -> str:
+    """Tell why a message was not taken, from what is safe to repeat: a status, or that nothing answered."""
+    text = " ".join(said)
+    status = _STATUS.search(text)
+    if status is not None:
+        return f"refused with status {status[1]}"
+    return "no connection" if "onnection" in text else "not taken"
