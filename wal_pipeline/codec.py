@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +28,10 @@ class Encoded:
     body: Body
     encoding: Encoding
 
+    def timed(self, seconds: float) -> "Encoded":
+        """Return the same with the wall time that it took."""
+        return replace(self, encoding=replace(self.encoding, seconds=seconds))
+
 
 class Encoder:
     """Compresses, then encrypts where there are recipients. One encoder serves many threads."""
@@ -49,9 +53,9 @@ class Encoder:
         """Whether what it makes needs an identity to open."""
         return bool(self._recipients)
 
-    def encode(self, data: bytes, seconds: float = 0.0) -> Encoded:
+    def encode(self, data: bytes) -> Encoded:
         """Return ``data`` compressed and encrypted, with the digests of the stored bytes."""
-        return describe(self._encrypt(self.compress(data)), self.codec, encrypted=self.encrypted, seconds=seconds)
+        return describe(self._encrypt(self.compress(data)), self.codec, encrypted=self.encrypted)
 
     def compress(self, data: bytes) -> bytes:
         """Return ``data`` in the codec's file format. The same bytes give the same result."""
@@ -69,11 +73,11 @@ class Encoder:
         return bytes(pyrage.encrypt(data, self._recipients)) if self._recipients else data
 
 
-def describe(stored: bytes, codec: Codec, *, encrypted: bool, seconds: float = 0.0) -> Encoded:
+def describe(stored: bytes, codec: Codec, *, encrypted: bool) -> Encoded:
     """Hash bytes that are stored, or are about to be."""
     md5 = hashlib.md5(stored, usedforsecurity=False)
     sha256 = hashlib.sha256(stored).hexdigest()
-    encoding = Encoding(codec, encrypted, len(stored), sha256, md5.hexdigest(), seconds)
+    encoding = Encoding(codec, encrypted, len(stored), sha256, md5.hexdigest())
     return Encoded(Body(stored, md5.digest(), sha256), encoding)
 
 
@@ -95,6 +99,11 @@ def open_stored(
     if len(opened) > max_size_bytes:
         raise CodecError(f"{codec} data opens to more than {max_size_bytes} bytes")
     return opened
+
+
+def load_recipients(texts: Sequence[str]) -> list[Any]:
+    """Read age public keys (``age1…``) or SSH public keys. Raises: SettingsError."""
+    return [_recipient(text) for text in texts]
 
 
 def load_identities(path: Path) -> list[Any]:

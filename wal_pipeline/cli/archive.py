@@ -1,0 +1,62 @@
+"""``wal-pipeline archive``: drain the spool now, without Dagster."""
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import click
+
+from wal_pipeline.cli.group import Context, pass_context
+
+if TYPE_CHECKING:
+    from wal_pipeline.commands.archive_events import ArchiveEvent
+
+
+@click.command("archive")
+@click.option("--linger", default=0.0, show_default=True, metavar="SECONDS", help="Wait so long for new files.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
+@pass_context
+def archive_command(context: Context, linger: float, as_json: bool) -> int:
+    """Archive every file that waits in the spool to every store.
+
+    Exit code 0 where the spool's files are on every store, 1 where something is left or was quarantined.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    pipeline = context.pipeline
+    archiver = pipeline.archiver(linger_seconds=linger)
+    waiting = len(pipeline.spool.scan(pipeline.clock()).ready)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    counts: Counter[str] = Counter()
+    with Progress(*columns, console=Console(stderr=True), transient=as_json) as progress:
+        task = progress.add_task("archiving", total=waiting)
+        for event in archiver.drain():
+            counts[type(event).__name__] += 1
+            progress.update(task, completed=counts["FileReleased"], total=max(waiting, counts["FileReleased"]))
+            _tell(event, progress)
+    left = len(pipeline.spool.scan(pipeline.clock()).ready)
+    summary = {
+        "released": counts["FileReleased"],
+        "copies_failed": counts["CopyFailed"],
+        "quarantined": counts["FileQuarantined"],
+        "spool_left": left,
+    }
+    click.echo(
+        json.dumps(summary) if as_json else "{released} archived, {spool_left} left in the spool".format(**summary)
+    )
+    return 1 if left or counts["FileQuarantined"] else 0
+
+
+def _tell(event: "ArchiveEvent", progress: object) -> None:
+    from rich.progress import Progress
+
+    from wal_pipeline.commands.archive_events import CopyFailed, FileLeft, FileQuarantined
+
+    assert isinstance(progress, Progress)  # noqa: S101
+    if isinstance(event, CopyFailed):
+        progress.console.print(f"[red]{event.name}: {event.message}[/red]", highlight=False)
+    elif isinstance(event, FileQuarantined):
+        progress.console.print(f"[red]{event.message}; moved to {event.path}[/red]", highlight=False)
+    elif isinstance(event, FileLeft):
+        progress.console.print(f"[yellow]{event.name} left in the spool: {event.message}[/yellow]", highlight=False)

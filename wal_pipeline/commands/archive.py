@@ -1,0 +1,405 @@
+"""Archive the spool: every file compressed and hashed once, stored on every store, and released when all hold it."""
+
+import queue
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from wal_pipeline.archive.layout import Layout
+from wal_pipeline.archive.records import Copy, CopyStatus, WalFile
+from wal_pipeline.catalog.catalog import Catalog
+from wal_pipeline.catalog.stores import StoreState
+from wal_pipeline.commands.archive_events import (
+    ArchiveEvent,
+    CopyFailed,
+    CopyVerified,
+    FileLeft,
+    FileQuarantined,
+    FileReleased,
+    QuarantineReason,
+)
+from wal_pipeline.commands.backlog import Backlog, Recorded
+from wal_pipeline.commands.identity import ClusterIdentity
+from wal_pipeline.commands.lane import Lane, StoredCopy
+from wal_pipeline.commands.prepare import Prepared, Preparer
+from wal_pipeline.errors import CopyConflictError, InvalidWalFileError, StoreError
+from wal_pipeline.spool import Spool, SpoolFile
+from wal_pipeline.stores.base import Store
+from wal_pipeline.wal.names import FileKind
+from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, InvalidSegmentError, SegmentFault, parse_long_page_header
+
+_POLL_SECONDS = 0.05
+_STARVED_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveOptions:
+    """How an archiving run goes about it.
+
+    ``concurrency``: files compressed at once, and uploads at once per store. ``memory_bytes`` bounds what the files
+    in flight take. ``linger_seconds``: how long it waits for new files when nothing is left; after ``max_seconds``
+    it takes no new file and ends.
+    """
+
+    concurrency: int = 4
+    memory_bytes: int = 160 * 2**20
+    read_back: bool = True
+    linger_seconds: float = 0.0
+    max_seconds: float = 900.0
+    max_backoff_seconds: float = 300.0
+
+
+@dataclass(slots=True)
+class _Job:
+    """One file on its way. ``wanted``: the stores that take it this time; ``waiting``: those not done yet."""
+
+    spooled: SpoolFile
+    recorded: Recorded
+    wanted: frozenset[str]
+    memory_bytes: int
+    prepared: Prepared | None = None
+    waiting: set[str] = field(default_factory=set)
+    copies: dict[str, Copy] = field(default_factory=dict)
+    conflict: CopyConflictError | None = None
+
+    @property
+    def name(self) -> str:
+        return self.spooled.name.name
+
+    @property
+    def file(self) -> WalFile:
+        assert self.prepared is not None  # noqa: S101 - a job has a file from the moment it is prepared
+        return self.prepared.file
+
+
+@dataclass(frozen=True, slots=True)
+class _PreparedResult:
+    job: _Job
+    future: "Future[Prepared | None]"
+
+
+@dataclass(frozen=True, slots=True)
+class _StoredResult:
+    job: _Job
+    store: str
+    future: "Future[StoredCopy]"
+
+
+class Archiver:
+    """One archiving run over one spool. Threads compress and upload; records and releases happen in one place.
+
+    A file goes through: read and checked, hashed, compressed once; stored and verified on each store; recorded;
+    told to the caller; and only when every store's copy is recorded and told, removed from the spool. A crash
+    anywhere leaves it in the spool, and the next run finds what was done.
+    """
+
+    def __init__(
+        self,
+        *,
+        spool: Spool,
+        stores: Mapping[str, Store],
+        catalog: Catalog,
+        identity: ClusterIdentity,
+        preparer: Preparer,
+        layout: Callable[[int], Layout],
+        clock: Callable[[], datetime],
+        options: ArchiveOptions,
+    ) -> None:
+        """``layout`` gives the keys for a system identifier."""
+        self._spool = spool
+        self._stores = dict(stores)
+        self._catalog = catalog
+        self._identity = identity
+        self._preparer = preparer
+        self._layout = layout
+        self._clock = clock
+        self._options = options
+        self._backlog = Backlog(spool, catalog, clock)
+        self._results: queue.SimpleQueue[_PreparedResult | _StoredResult] = queue.SimpleQueue()
+        self._jobs: dict[str, _Job] = {}
+        self._lanes: dict[str, Lane] = {}
+        self._behind: set[str] = set()
+        self._resting: frozenset[str] = frozenset()
+        self._idle_since: dict[str, float] = {}
+
+    def drain(self, stop: Callable[[], bool] = lambda: False) -> Iterator[ArchiveEvent]:
+        """Archive what lies in the spool and yield what happens, as it happens.
+
+        A file is removed from the spool only after the caller has come back for the next event, so what the caller
+        records of its copies is recorded before. ``stop`` ends it early: no new file is taken.
+
+        Raises: SpoolError (SpoolBusyError where another process archives from this spool), CatalogError.
+        """
+        with self._spool.lock():
+            self._identity.refresh()
+            states = self._catalog.stores.states()
+            self._lanes = {name: self._lane(store, states) for name, store in self._stores.items()}
+            self._idle_since = dict.fromkeys(self._stores, time.monotonic())
+            pool = ThreadPoolExecutor(self._options.concurrency, thread_name_prefix="prepare")
+            try:
+                yield from self._run(pool, stop)
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+                for lane in self._lanes.values():
+                    lane.close()
+
+    def _lane(self, store: Store, states: Mapping[str, StoreState]) -> Lane:
+        return Lane(
+            store,
+            states.get(store.name, StoreState(store.name)),
+            width=self._options.concurrency,
+            read_back=self._options.read_back,
+            max_backoff_seconds=self._options.max_backoff_seconds,
+        )
+
+    def _run(self, pool: ThreadPoolExecutor, stop: Callable[[], bool]) -> Iterator[ArchiveEvent]:
+        begun = idle_since = time.monotonic()
+        while True:
+            ending = stop() or time.monotonic() - begun >= self._options.max_seconds
+            if not ending:
+                yield from self._admit(pool)
+            result = self._next_result()
+            if result is not None:
+                yield from self._settle(result)
+                idle_since = time.monotonic()
+            elif not self._jobs and (ending or time.monotonic() - idle_since >= self._options.linger_seconds):
+                return
+
+    def _next_result(self) -> _PreparedResult | _StoredResult | None:
+        nothing_left = not self._jobs and not self._options.linger_seconds
+        try:
+            return self._results.get(timeout=0 if nothing_left else _POLL_SECONDS)
+        except queue.Empty:
+            return None
+
+    # Which file goes next, and to which stores
+
+    def _admit(self, pool: ThreadPoolExecutor) -> Iterator[ArchiveEvent]:
+        now = self._clock()
+        self._note_resting(now)
+        self._backlog.refresh(self._jobs)
+        if not self._identity.accepted and self._backlog.peek() is not None:
+            yield from self._adopt_first_segment()
+        while (spooled := self._backlog.peek()) is not None and self._identity.current is not None:
+            recorded = self._backlog.recorded(spooled.name.name)
+            needed = self._stores.keys() - recorded.verified_anywhere()
+            usable = needed - self._resting
+            if needed and not usable:
+                self._backlog.pop()
+                continue
+            wanted = self._room_for(spooled, usable)
+            if wanted is None:
+                return
+            self._backlog.pop()
+            self._begin(pool, _Job(spooled, recorded, wanted, 2 * spooled.size_bytes))
+
+    def _note_resting(self, now: datetime) -> None:
+        resting = frozenset(name for name, lane in self._lanes.items() if lane.is_closed(now))
+        if self._resting - resting:
+            self._backlog.mark_stale()  # a store may be tried again: files that were passed over for it are due
+        self._resting = resting
+
+    def _room_for(self, spooled: SpoolFile, usable: set[str]) -> frozenset[str] | None:
+        """Return the stores that take the file now, or None where it has to wait.
+
+        Stores go together, so that each file is compressed once. A store that is so slow that another one stands
+        idle is left behind: the other goes on alone, and the slow one gets its copies later.
+        """
+        memory_bytes = sum(job.memory_bytes for job in self._jobs.values())
+        if self._jobs and memory_bytes + 2 * spooled.size_bytes > self._options.memory_bytes:
+            return None
+        ready = {store for store in usable if self._lanes[store].has_room()}
+        if not ready and usable:
+            return None
+        full = usable - ready
+        if full and all(self._starves(store) for store in ready):
+            self._behind |= full
+        return frozenset(ready) if full <= self._behind else None
+
+    def _starves(self, store: str) -> bool:
+        return self._lanes[store].in_flight == 0 and time.monotonic() - self._idle_since[store] >= _STARVED_SECONDS
+
+    def _begin(self, pool: ThreadPoolExecutor, job: _Job) -> None:
+        self._jobs[job.name] = job
+        for store in job.wanted:
+            self._lanes[store].in_flight += 1
+        job.waiting = set(job.wanted)
+        accepted, current = self._identity.accepted, self._identity.current
+        assert current is not None  # noqa: S101 - _admit begins nothing before the cluster is known
+        future = pool.submit(
+            self._preparer.prepare,
+            job.spooled,
+            accepted,
+            current,
+            lambda file: bool(job.wanted - job.recorded.verified(file.system_identifier).keys()),
+        )
+        future.add_done_callback(lambda done: self._results.put(_PreparedResult(job, done)))
+
+    def _adopt_first_segment(self) -> Iterator[ArchiveEvent]:
+        """Learn the cluster from the first whole segment; until there is one, nothing can be archived."""
+        for spooled in self._backlog.listing.ready:
+            if spooled.name.kind is not FileKind.SEGMENT or (data := self._spool.read(spooled)) is None:
+                continue
+            try:
+                header = parse_long_page_header(spooled.name.name, data[:LONG_HEADER_BYTES])
+            except InvalidSegmentError:
+                continue
+            self._identity.adopt(header.system_identifier, f"segment {spooled.name.name}")
+            return
+        for spooled in self._backlog.listing.ready:
+            yield FileLeft(spooled.name.name, "which cluster it belongs to is not known before the first segment")
+            self._backlog.pop()
+
+    # What became of it
+
+    def _settle(self, result: _PreparedResult | _StoredResult) -> Iterator[ArchiveEvent]:
+        if isinstance(result, _PreparedResult):
+            yield from self._settle_prepared(result.job, result.future)
+        else:
+            yield from self._settle_stored(result.job, result.store, result.future)
+        if not result.job.waiting and result.job.name in self._jobs:
+            yield from self._finish(result.job)
+
+    def _settle_prepared(self, job: _Job, future: "Future[Prepared | None]") -> Iterator[ArchiveEvent]:
+        try:
+            job.prepared = future.result()
+        except InvalidWalFileError as error:
+            yield from self._refuse(job, error)
+        if job.prepared is None:
+            self._drop(job)
+            return
+        job.memory_bytes = job.prepared.encoded.body.size_bytes if job.prepared.encoded else 0
+        recorded = job.recorded.files.get(job.file.system_identifier)
+        job.copies = job.recorded.verified(job.file.system_identifier)
+        if job.copies and recorded is not None and recorded.sha256 != job.file.sha256:
+            yield self._quarantine(job.spooled, QuarantineReason.OTHER_CONTENT, _other_content(recorded, job.file))
+            self._drop(job)
+            return
+        for copy in job.copies.values():
+            yield CopyVerified(job.file, copy, is_new=False, seconds=job.prepared.seconds)
+        self._submit(job, job.prepared)
+
+    def _submit(self, job: _Job, prepared: Prepared) -> None:
+        layout = self._layout(prepared.file.system_identifier)
+        for store in job.wanted:
+            if store in job.copies or prepared.encoded is None or self._lanes[store].is_closed(self._clock()):
+                self._done_with(job, store)
+                continue
+            self._lanes[store].submit(layout, prepared.file, prepared.encoded, self._stored_on(job, store))
+
+    def _stored_on(self, job: _Job, store: str) -> "Callable[[Future[StoredCopy]], None]":
+        return lambda done: self._results.put(_StoredResult(job, store, done))
+
+    def _settle_stored(self, job: _Job, store: str, future: "Future[StoredCopy]") -> Iterator[ArchiveEvent]:
+        self._done_with(job, store)
+        try:
+            stored = future.result()
+        except CopyConflictError as error:
+            job.conflict = error
+        except StoreError as error:
+            yield self._failed(job, store, error)
+        else:
+            yield self._verified(job, store, stored)
+
+    def _verified(self, job: _Job, store: str, stored: StoredCopy) -> CopyVerified:
+        now = self._clock()
+        copy = self._copy(job, store, CopyStatus.VERIFIED, stored, verified_at=now)
+        self._catalog.files.record_verified(job.file, [copy])
+        self._catalog.stores.count_events(store, now, succeeded=1)
+        if self._lanes[store].succeeded(now):
+            self._catalog.stores.save_state(self._lanes[store].state)
+            self._backlog.mark_stale()
+        job.copies[store] = copy
+        assert job.prepared is not None  # noqa: S101
+        job.prepared.seconds[f"store on {store}"] = stored.seconds
+        return CopyVerified(job.file, copy, is_new=True, seconds=dict(job.prepared.seconds))
+
+    def _failed(self, job: _Job, store: str, error: StoreError) -> CopyFailed:
+        now = self._clock()
+        failed = self._copy(job, store, CopyStatus.FAILED, None, last_error=error.message)
+        self._catalog.files.record_failed(job.file, failed)
+        self._catalog.stores.count_events(store, now, failed=1)
+        self._lanes[store].failed(now, error.message)
+        self._catalog.stores.save_state(self._lanes[store].state)
+        return CopyFailed(job.name, store, error.message)
+
+    def _copy(
+        self,
+        job: _Job,
+        store: str,
+        status: CopyStatus,
+        stored: StoredCopy | None,
+        *,
+        verified_at: datetime | None = None,
+        last_error: str | None = None,
+    ) -> Copy:
+        before = job.recorded.copies.get(job.file.system_identifier, {}).get(store)
+        lag = None if verified_at is None else max(0.0, (verified_at - job.file.spooled_at).total_seconds())
+        return Copy(
+            name=job.name,
+            system_identifier=job.file.system_identifier,
+            store=store,
+            status=status,
+            object_key=stored.object_key if stored else "",
+            encoding=stored.encoding if stored else None,
+            tries=(before.tries if before else 0) + 1,
+            last_error=last_error,
+            verified_at=verified_at,
+            store_seconds=stored.seconds if stored else None,
+            lag_seconds=lag,
+        )
+
+    def _finish(self, job: _Job) -> Iterator[ArchiveEvent]:
+        if job.conflict is not None:
+            yield self._quarantine(job.spooled, QuarantineReason.OTHER_CONTENT, job.conflict.message)
+        elif job.copies.keys() >= self._stores.keys() and self._spool.release(job.spooled):
+            self._catalog.files.mark_released(job.file.system_identifier, [job.name], self._clock())
+            assert job.prepared is not None  # noqa: S101
+            yield FileReleased(job.file, tuple(job.copies.values()), dict(job.prepared.seconds))
+        else:
+            self._backlog.mark_stale()
+        self._drop(job)
+
+    def _refuse(self, job: _Job, error: InvalidWalFileError) -> Iterator[ArchiveEvent]:
+        """Quarantine what can never be archived; leave what may still be growing or may be accepted after all."""
+        fault = error.fault if isinstance(error, InvalidSegmentError) else None
+        if fault is SegmentFault.WRONG_CLUSTER:
+            before = self._identity.accepted
+            self._identity.refresh()
+            if self._identity.accepted != before:
+                self._backlog.mark_stale()
+                return
+            yield self._quarantine(job.spooled, QuarantineReason.WRONG_CLUSTER, error.message)
+        elif not job.spooled.settled:
+            yield FileLeft(job.name, error.message)
+        else:
+            whole = fault not in (SegmentFault.TOO_SHORT, SegmentFault.NOT_A_WAL_PAGE)
+            reason = QuarantineReason.NOT_VALID if whole else QuarantineReason.NOT_WHOLE
+            yield self._quarantine(job.spooled, reason, error.message)
+
+    def _quarantine(self, spooled: SpoolFile, reason: QuarantineReason, message: str) -> FileQuarantined:
+        path = self._spool.quarantine(spooled, self._clock())
+        return FileQuarantined(spooled.name.name, reason, message, path)
+
+    def _done_with(self, job: _Job, store: str) -> None:
+        """Give the store's place in its lane back."""
+        job.waiting.discard(store)
+        lane = self._lanes[store]
+        lane.in_flight -= 1
+        if lane.in_flight == 0:
+            self._idle_since[store] = time.monotonic()
+            self._behind.discard(store)
+
+    def _drop(self, job: _Job) -> None:
+        for store in tuple(job.waiting):
+            self._done_with(job, store)
+        del self._jobs[job.name]
+
+
+def _other_content(recorded: WalFile, found: WalFile) -> str:
+    return (
+        f"'{found.name}' has content with SHA-256 {found.sha256}, "
+        f"the archive holds it with {recorded.sha256}: a copy is never overwritten"
+    )

@@ -1,0 +1,69 @@
+"""What an archiving run tells as it goes: one value for each thing that happened to a file."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from wal_pipeline.archive.records import Copy, WalFile
+
+
+class QuarantineReason(StrEnum):
+    """Why a file was moved out of the spool without being archived."""
+
+    NOT_WHOLE = "not_whole"
+    OTHER_CONTENT = "other_content"
+    WRONG_CLUSTER = "wrong_cluster"
+    NOT_VALID = "not_valid"
+
+
+@dataclass(frozen=True, slots=True)
+class CopyVerified:
+    """A store has a verified copy. ``is_new``: made or adopted now; else it was recorded by an earlier run.
+
+    ``seconds`` are the file's timed steps: ``checksum``, ``compress`` and ``store on <store>``.
+    """
+
+    file: WalFile
+    copy: Copy
+    is_new: bool
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class FileReleased:
+    """Every store holds the file, and it was removed from the spool."""
+
+    file: WalFile
+    copies: tuple[Copy, ...]
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class CopyFailed:
+    """A file could not be stored on a store now; it stays in the spool and is tried again."""
+
+    name: str
+    store: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileQuarantined:
+    """A file may not be archived and was moved to ``path``."""
+
+    name: str
+    reason: QuarantineReason
+    message: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class FileLeft:
+    """A file stays in the spool for now: it may still be growing, or its cluster is not known yet."""
+
+    name: str
+    message: str
+
+
+ArchiveEvent = CopyVerified | FileReleased | CopyFailed | FileQuarantined | FileLeft

@@ -1,0 +1,56 @@
+"""Which PostgreSQL cluster's WAL is accepted: its system identifiers, and the one that is current."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from wal_pipeline.catalog.catalog import Catalog
+
+
+class ClusterIdentity:
+    """The system identifiers under one cluster's name.
+
+    The live server is asked first: after pg_upgrade it has a new system identifier, and WAL of both is accepted.
+    Without a server those that were seen before count, and where none was, the first whole segment decides.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        ask_server: Callable[[], int | None],
+        clock: Callable[[], datetime],
+        *,
+        fixed: int | None,
+    ) -> None:
+        """``ask_server`` gives None where the server does not answer; ``fixed`` (the setting) is then the only one."""
+        self._catalog = catalog
+        self._ask_server = ask_server
+        self._clock = clock
+        self._fixed = fixed
+        self._known: list[int] = []
+        self._current: int | None = None
+
+    @property
+    def accepted(self) -> frozenset[int]:
+        """The system identifiers whose segments are archived; empty until one is known."""
+        return frozenset(self._known)
+
+    @property
+    def current(self) -> int | None:
+        """The one to which files without a page header (``.history``, ``.backup``) belong."""
+        return self._current
+
+    def refresh(self) -> None:
+        """Ask the setting, the server and the catalog again."""
+        self._known = [self._fixed] if self._fixed is not None else self._catalog.system_identifiers.known()
+        asked = self._fixed if self._fixed is not None else self._ask_server()
+        if asked is not None:
+            self.adopt(asked, "the server" if self._fixed is None else "the setting")
+        elif self._known:
+            self._current = self._known[-1]
+
+    def adopt(self, system_identifier: int, how: str) -> None:
+        """Accept a system identifier, remember it, and make it the current one."""
+        if system_identifier not in self._known:
+            self._known.append(system_identifier)
+        self._catalog.system_identifiers.add(system_identifier, how, self._clock())
+        self._current = system_identifier

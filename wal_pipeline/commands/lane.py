@@ -1,0 +1,129 @@
+"""One store's lane in an archiving run: its uploads, and when it may be tried again after it failed."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from wal_pipeline.archive.layout import Layout
+from wal_pipeline.archive.records import Encoding, WalFile
+from wal_pipeline.catalog.stores import StoreState
+from wal_pipeline.codec import Encoded
+from wal_pipeline.commands.store_copy import adopt_copy, store_copy
+from wal_pipeline.stores.base import Store
+from wal_pipeline.wal.names import FileKind, require_file_name
+
+FIRST_BACKOFF_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCopy:
+    """A verified copy: its key, how it is encoded there, and the wall time of put and read-back."""
+
+    object_key: str
+    encoding: Encoding
+    seconds: float
+
+
+class Lane:
+    """Stores copies on one store in threads of its own, so that no store waits for another.
+
+    After a failure the store is left alone for a while that doubles up to ``max_backoff_seconds``; then one upload
+    is tried, and only its success lets more follow. The state outlives the run: the next one takes it up.
+    """
+
+    def __init__(
+        self, store: Store, state: StoreState, *, width: int, read_back: bool, max_backoff_seconds: float
+    ) -> None:
+        """``width``: how many uploads run at once."""
+        self.store = store
+        self.state = state
+        self.in_flight = 0
+        self._width = width
+        self._read_back = read_back
+        self._max_backoff_seconds = max_backoff_seconds
+        self._pool = ThreadPoolExecutor(width, thread_name_prefix=f"store-{store.name}")
+        self._holdings = _Holdings(store)
+
+    def is_closed(self, now: datetime) -> bool:
+        """Whether the store failed and is not to be tried yet."""
+        return is_resting(self.state, now)
+
+    def has_room(self) -> bool:
+        """Whether one more upload may begin now: two for each thread, one after a failure."""
+        return self.in_flight < (1 if self.state.consecutive_failures else 2 * self._width)
+
+    def submit(
+        self, layout: Layout, file: WalFile, encoded: Encoded, done: Callable[["Future[StoredCopy]"], None]
+    ) -> None:
+        """Begin to store a file; ``done`` is called in the upload's thread when it ended, well or not."""
+        self.in_flight += 1
+        self._pool.submit(self._store, layout, file, encoded).add_done_callback(done)
+
+    def succeeded(self, now: datetime) -> bool:
+        """Note a success; return whether the store had been failing until now."""
+        had_failed = self.state.consecutive_failures > 0
+        self.state = StoreState(self.store.name, last_failure_at=self.state.last_failure_at, last_success_at=now)
+        return had_failed
+
+    def failed(self, now: datetime, message: str) -> None:
+        """Note a failure, and when the store is tried next. Uploads that fail together count once."""
+        if self.is_closed(now):
+            return
+        failures = self.state.consecutive_failures + 1
+        wait = min(self._max_backoff_seconds, FIRST_BACKOFF_SECONDS * 2.0 ** min(failures - 1, 30))
+        self.state = replace(
+            self.state,
+            consecutive_failures=failures,
+            last_error=message,
+            last_failure_at=now,
+            retry_at=now + timedelta(seconds=wait),
+        )
+
+    def close(self) -> None:
+        """Wait for the uploads that run; those that did not begin are dropped."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _store(self, layout: Layout, file: WalFile, encoded: Encoded) -> StoredCopy:
+        begun = time.monotonic()
+        found = self._holdings.find(layout, file)
+        if found is not None:
+            key, encoding = found, adopt_copy(self.store, found, file, read_back=self._read_back)
+        else:
+            key, encoding = store_copy(self.store, layout, file, encoded, read_back=self._read_back)
+        return StoredCopy(key, encoding, time.monotonic() - begun)
+
+
+def is_resting(state: StoreState, now: datetime) -> bool:
+    """Whether a store that failed is not to be tried yet. A clock that was set back does not hold it."""
+    if state.retry_at is None:
+        return False
+    return now < state.retry_at and (state.last_failure_at is None or now >= state.last_failure_at)
+
+
+class _Holdings:
+    """What a store held when the run first looked: a file stored before in another encoding is found again."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._keys: dict[str, str] = {}
+        self._listed: set[str] = set()
+
+    def find(self, layout: Layout, file: WalFile) -> str | None:
+        """Return the key of the store's object for a file, listing the file's folder the first time."""
+        name = require_file_name(file.name)
+        prefix = layout.wal_stem(name) if name.kind is FileKind.HISTORY else layout.wal_folder(name)
+        with self._lock:
+            if prefix not in self._listed:
+                self._list(layout, prefix)
+            return self._keys.get(layout.wal_stem(name))
+
+    def _list(self, layout: Layout, prefix: str) -> None:
+        for stored in self._store.list(prefix):
+            name = layout.parse_wal_key(stored.key)
+            if name is not None:
+                self._keys[layout.wal_stem(name.file)] = stored.key
+        self._listed.add(prefix)

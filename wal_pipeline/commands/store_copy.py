@@ -1,0 +1,91 @@
+"""Put one file on one store and prove that the stored bytes are right. The one way by which copies come to be."""
+
+import hashlib
+from typing import BinaryIO
+
+from wal_pipeline.archive.layout import Layout
+from wal_pipeline.archive.object_metadata import from_metadata, to_metadata
+from wal_pipeline.archive.records import Encoding, WalFile
+from wal_pipeline.codec import Encoded
+from wal_pipeline.errors import CopyConflictError, DamagedCopyError, InvalidWalFileError, ObjectMissingError
+from wal_pipeline.stores.base import PutOutcome, Store
+from wal_pipeline.wal.names import require_file_name
+
+_CHUNK_BYTES = 1 << 20
+
+
+def store_copy(
+    store: Store, layout: Layout, file: WalFile, encoded: Encoded, *, read_back: bool
+) -> tuple[str, Encoding]:
+    """Make sure that ``store`` has a verified copy of ``file``; return its key and how it is encoded there.
+
+    Where a copy of the same content is there already, it is verified and adopted. A copy whose stored bytes are not
+    those that its own metadata promises is damaged: it is removed and stored again, for the good bytes are at hand.
+
+    Raises: CopyConflictError where the store has other content under that name; StoreError.
+    """
+    key = layout.wal_key(require_file_name(file.name), encoded.encoding.codec, encrypted=encoded.encoding.encrypted)
+    metadata = to_metadata(file, encoded.encoding)
+    try:
+        if store.put_if_absent(key, encoded.body, metadata) is PutOutcome.EXISTS:
+            return key, adopt_copy(store, key, file, read_back=read_back)
+        verify_stored(store, key, encoded.encoding, read_back=read_back)
+    except (DamagedCopyError, ObjectMissingError):
+        store.delete(key)
+        store.put_if_absent(key, encoded.body, metadata)
+        verify_stored(store, key, encoded.encoding, read_back=read_back)
+    return key, encoded.encoding
+
+
+def adopt_copy(store: Store, key: str, file: WalFile, *, read_back: bool) -> Encoding:
+    """Verify a copy that is there already, and return how it is encoded.
+
+    Raises: CopyConflictError, DamagedCopyError, ObjectMissingError, StoreError.
+    """
+    found = store.head(key)
+    if found is None:
+        raise ObjectMissingError(store.name, f"object '{key}' is not there any more")
+    try:
+        stored_file, encoding = from_metadata(key, found.metadata)
+    except InvalidWalFileError as error:
+        raise CopyConflictError(store.name, error.message, hint=error.hint) from error
+    if stored_file.sha256 != file.sha256 or stored_file.name != file.name:
+        raise CopyConflictError(
+            store.name,
+            f"object '{key}' has content with SHA-256 {stored_file.sha256}, the spool's file has {file.sha256}",
+            hint="A copy is never overwritten. Two clusters archive under one name, or a server was set back "
+            "without a new timeline: find out which before you go on.",
+        )
+    verify_stored(store, key, encoding, read_back=read_back)
+    return encoding
+
+
+def verify_stored(store: Store, key: str, encoding: Encoding, *, read_back: bool) -> None:
+    """Compare an object's stored bytes with what they must be; without ``read_back`` only its size.
+
+    Raises: DamagedCopyError, ObjectMissingError, StoreError.
+    """
+    if not read_back:
+        found = store.head(key)
+        if found is None:
+            raise ObjectMissingError(store.name, f"object '{key}' was stored and is not there")
+        _compare(store, key, "size", found.size_bytes, encoding.size_bytes)
+        return
+    with store.open(key) as stream:
+        size_bytes, sha256 = digest(stream)
+    _compare(store, key, "size", size_bytes, encoding.size_bytes)
+    _compare(store, key, "SHA-256", sha256, encoding.sha256)
+
+
+def digest(stream: BinaryIO) -> tuple[int, str]:
+    """Return a stream's size in bytes and its SHA-256 as hex digits."""
+    sha256, size_bytes = hashlib.sha256(), 0
+    while chunk := stream.read(_CHUNK_BYTES):
+        sha256.update(chunk)
+        size_bytes += len(chunk)
+    return size_bytes, sha256.hexdigest()
+
+
+def _compare(store: Store, key: str, what: str, found: object, expected: object) -> None:
+    if found != expected:
+        raise DamagedCopyError(store.name, f"object '{key}' has {what} {found}, expected {expected}")

@@ -1,0 +1,208 @@
+"""Settings into objects: the one place that knows which class serves which setting."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import SecretStr
+
+from wal_pipeline.archive.layout import Layout
+from wal_pipeline.errors import PostgresError, SettingsError
+from wal_pipeline.settings import Settings, load_settings
+from wal_pipeline.stores.base import Store
+
+if TYPE_CHECKING:  # each is imported when it is asked for: a quick command imports no database and no S3 client
+    from wal_pipeline.catalog.catalog import Catalog
+    from wal_pipeline.codec import Encoder
+    from wal_pipeline.commands.archive import ArchiveOptions, Archiver
+    from wal_pipeline.commands.identity import ClusterIdentity
+    from wal_pipeline.postgres.server import PostgresServer
+    from wal_pipeline.postgres.waldump import CommitReader
+    from wal_pipeline.spool import Spool
+    from wal_pipeline.stores.profiles import StoreProfile
+
+
+def utc_now() -> datetime:
+    """Return the present moment."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Everything that a command may need, made when first asked for."""
+
+    settings: Settings
+    clock: Callable[[], datetime] = utc_now
+
+    @cached_property
+    def stores(self) -> dict[str, Store]:
+        """The configured stores, by name, in the order of ``WAL_PIPELINE_STORES``. Opens no connection.
+
+        Raises: SettingsError, which names every missing setting of every store.
+        """
+        return self.open_stores(self.settings.stores)
+
+    def open_stores(self, names: Iterable[str]) -> dict[str, Store]:
+        """Return only these stores: a restore may have the credentials of one alone. Raises: SettingsError."""
+        missing = [variable for name in names for variable in _missing(self.settings, name)]
+        if missing:
+            raise SettingsError(
+                "settings are missing: " + ", ".join(missing),
+                hint="Set them in the environment or in .env; WAL_PIPELINE_STORES says which stores are used.",
+            )
+        return {name: self._open_store(name) for name in names}
+
+    @cached_property
+    def usable_store_names(self) -> tuple[str, ...]:
+        """The configured stores whose settings are all there."""
+        return tuple(name for name in self.settings.stores if not _missing(self.settings, name))
+
+    @cached_property
+    def catalog(self) -> "Catalog":
+        """The backup records. Raises: CatalogError."""
+        from wal_pipeline.catalog.catalog import open_catalog
+
+        return open_catalog(self.settings.catalog(), self.settings.cluster, clock=self.clock)
+
+    @cached_property
+    def spool(self) -> "Spool":
+        """The spool. Raises: SettingsError where ``PG_WAL_ARCHIVE_DIR`` is not set."""
+        from wal_pipeline.spool import Spool
+
+        settings = self.settings
+        return Spool(settings.require_spool_folder(), settings.quarantine(), settings.settle_seconds)
+
+    @cached_property
+    def server(self) -> "PostgresServer":
+        """The PostgreSQL server; connects when asked something."""
+        from wal_pipeline.postgres.server import PostgresServer
+
+        return PostgresServer(self.settings.conninfo.get_secret_value())
+
+    @cached_property
+    def encoder(self) -> "Encoder":
+        """Compression and encryption of WAL files. Raises: SettingsError."""
+        from wal_pipeline.codec import Encoder
+
+        return Encoder(self.settings.codec, self.settings.codec_level, self.settings.age_recipients)
+
+    @cached_property
+    def identities(self) -> list[Any]:
+        """The age identities that open encrypted objects; none where the setting is not there."""
+        from wal_pipeline.codec import load_identities
+
+        path = self.settings.age_identity_file
+        return [] if path is None else load_identities(path)
+
+    @cached_property
+    def commits(self) -> "CommitReader":
+        """What reads the commits of a segment."""
+        from wal_pipeline.postgres.waldump import PgWaldump
+
+        return PgWaldump(bindir=self.settings.pgbindir)
+
+    @cached_property
+    def identity(self) -> "ClusterIdentity":
+        """Which system identifiers are accepted."""
+        from wal_pipeline.commands.identity import ClusterIdentity
+
+        return ClusterIdentity(
+            self.catalog, self.ask_system_identifier, self.clock, fixed=self.settings.system_identifier
+        )
+
+    def ask_system_identifier(self) -> int | None:
+        """Ask the server, else PGDATA's control file; None where neither answers."""
+        from wal_pipeline.postgres.control_file import read_control_file
+
+        try:
+            return self.server.facts().system_identifier
+        except PostgresError:
+            pass
+        try:
+            return read_control_file(self.settings.pgdata).system_identifier if self.settings.pgdata else None
+        except PostgresError:
+            return None
+
+    def layout(self, system_identifier: int) -> Layout:
+        """Return the keys of one system identifier."""
+        return Layout(self.settings.prefix, self.settings.cluster, system_identifier)
+
+    def archive_options(self, *, linger_seconds: float) -> "ArchiveOptions":
+        """Return how an archiving run goes about it, by the settings."""
+        from wal_pipeline.commands.archive import ArchiveOptions
+
+        return ArchiveOptions(
+            concurrency=self.settings.concurrency,
+            memory_bytes=self.settings.memory_bytes,
+            read_back=self.settings.read_back,
+            linger_seconds=linger_seconds,
+            max_seconds=self.settings.max_run_seconds,
+            max_backoff_seconds=self.settings.max_backoff_seconds,
+        )
+
+    def archiver(self, *, linger_seconds: float = 0.0) -> "Archiver":
+        """Return a new archiving run."""
+        from wal_pipeline.commands.archive import Archiver
+        from wal_pipeline.commands.prepare import Preparer
+
+        return Archiver(
+            spool=self.spool,
+            stores=self.stores,
+            catalog=self.catalog,
+            identity=self.identity,
+            preparer=Preparer(self.spool, self.encoder, self.commits),
+            layout=self.layout,
+            clock=self.clock,
+            options=self.archive_options(linger_seconds=linger_seconds),
+        )
+
+    def _open_store(self, name: str) -> Store:
+        settings = self.settings
+        if name == "local":
+            from wal_pipeline.stores.local import LocalFolderStore
+
+            assert settings.local_store_folder is not None  # noqa: S101 - open_stores has looked
+            return LocalFolderStore("local", settings.local_store_folder)
+        from wal_pipeline.stores.profiles import PROFILES
+        from wal_pipeline.stores.s3 import open_s3_store
+
+        profile = PROFILES[name]
+        endpoint_url = _endpoint(settings, profile)
+        return open_s3_store(
+            profile,
+            bucket=_text(getattr(settings, f"{name}_bucket_name")),
+            access_key_id=_text(getattr(settings, f"{name}_access_key_id")),
+            secret_access_key=_text(getattr(settings, f"{name}_secret_access_key")),
+            endpoint_url=endpoint_url,
+            region=settings.b2_region if name == "b2" and settings.b2_region else profile.region_of(endpoint_url),
+            ca_bundle=settings.ca_bundle,
+            concurrency=2 * settings.concurrency,
+        )
+
+
+def open_pipeline(env_file: Path | None = None) -> Pipeline:
+    """Read the settings and return what they describe. Raises: SettingsError."""
+    return Pipeline(load_settings(env_file=env_file))
+
+
+def _missing(settings: Settings, store: str) -> list[str]:
+    if store == "local":
+        return [] if settings.local_store_folder else ["WAL_PIPELINE_LOCAL_STORE_FOLDER"]
+    place = {"r2": "account_id", "b2": "region"}[store]
+    wanted = ["bucket_name", "access_key_id", "secret_access_key"]
+    if getattr(settings, f"{store}_endpoint_url") is None:
+        wanted.insert(0, place)
+    return [f"{store}_{field}".upper() for field in wanted if not getattr(settings, f"{store}_{field}")]
+
+
+def _endpoint(settings: Settings, profile: "StoreProfile") -> str:
+    given = getattr(settings, f"{profile.name}_endpoint_url")
+    place = settings.r2_account_id if profile.name == "r2" else settings.b2_region
+    return _text(given) if given is not None else profile.endpoint_url(_text(place))
+
+
+def _text(value: SecretStr | str | None) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value or "")
