@@ -97,7 +97,7 @@ def set_to(value: object, *path: str | int) -> Callable[[dict[str, Any]], None]:
     start=st.integers(1, 2**40),
     length=st.integers(0, 2**28),
 )
-def test_what_is_written_is_read_back(
+def test_what_is_written_is_read_back(  # noqa: PLR0917 - Hypothesis passes by name
     codec: Codec, encrypted: bool, label: str, full_volumes: int, last: int, oids: list[int], start: int, length: int
 ) -> None:
     """Any manifest survives JSON unchanged."""
@@ -150,15 +150,15 @@ def test_ids_sort_by_time() -> None:
     ("change", "message"),
     [
         (set_to("tar", "format"), "expected the format ('wal-pipeline base backup', 1), found ('tar', 1)"),
-        (set_to(2, "version"), "expected the format ('wal-pipeline base backup', 1), found ('wal-pipeline base backup', 2)"),
-        (set_to("../base.000000.tar.zst", "tars", 0, "objects", 0, "name"), "object '../base.000000.tar.zst', expected 'base.000000.tar.zst'"),
+        (set_to(2, "version"), "expected the format ('wal-pipeline base backup', 1), found ('wal-pipeline base backup', 2)"),  # noqa: E501
+        (set_to("../base.000000.tar.zst", "tars", 0, "objects", 0, "name"), "object '../base.000000.tar.zst', expected 'base.000000.tar.zst'"),  # noqa: E501
         (set_to("/etc/passwd", "backup_manifest", "name"), "object '/etc/passwd', expected 'backup_manifest.zst'"),
         (set_to("../base", "tars", 0, "name"), "expected the tars ['base']"),
         (set_to([{"oid": 5, "location": "/a/../b"}], "tablespaces"), "expected the tars ['5', 'base']"),
         (set_to(7, "label"), "manifest: 'label' is int, expected str"),
         (set_to(True, "server_version"), "manifest: 'server_version' is bool, expected int"),
         (set_to(1025, "tars", 0, "size_bytes"), "tar 'base' has 1025 bytes, its objects 1024"),
-        (set_to(999, "tars", 0, "objects", 0, "content_size_bytes"), "object 'base.000000.tar.zst' holds 999 bytes of tar"),
+        (set_to(999, "tars", 0, "objects", 0, "content_size_bytes"), "object 'base.000000.tar.zst' holds 999 bytes of tar"),  # noqa: E501
         (set_to("xx", "tars", 0, "sha256"), "tar 'base' has no SHA-256"),
         (set_to("incremental", "kind"), "kind 'incremental' with a chain of 0"),
         (set_to([], "wal_ranges"), "no WAL range"),

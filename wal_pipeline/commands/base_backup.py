@@ -1,0 +1,180 @@
+"""Take a base backup: stream it from PostgreSQL once, and store the same bytes on every store."""
+
+import logging
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from wal_pipeline.archive.base_backup import BaseBackupManifest
+from wal_pipeline.archive.base_backup_json import to_json
+from wal_pipeline.archive.layout import Layout
+from wal_pipeline.archive.records import BaseBackup
+from wal_pipeline.commands.base_backup_cleanup import remove_unfinished, try_remove
+from wal_pipeline.commands.base_backup_encoding import StreamEncoder
+from wal_pipeline.commands.base_backup_lane import UploadLimits
+from wal_pipeline.commands.base_backup_parent import ParentBackup
+from wal_pipeline.commands.base_backup_parts import BackupPlan, BackupSession, ProgressCallback, object_metadata
+from wal_pipeline.commands.base_backup_upload import MAX_PARTS, BackupUpload
+from wal_pipeline.errors import BaseBackupError, SettingsError, StoreError
+from wal_pipeline.postgres.base_backup import BaseBackupCommand
+from wal_pipeline.postgres.base_backup_server import BackupServer
+from wal_pipeline.postgres.server_facts import ServerFacts
+from wal_pipeline.stores.base import Store
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class BackupOptions:
+    """How a base backup is taken.
+
+    ``scratch_folder`` takes PostgreSQL's file list while the backup runs (about 150 bytes a file of the cluster),
+    ``staging_folder`` the tars of a cluster with tablespaces. ``unfinished_after``: what other base backups
+    left without a manifest is removed once nothing was added to it for so long.
+    """
+
+    scratch_folder: Path
+    staging_folder: Path | None = None
+    label: str = "wal-pipeline"
+    fast_checkpoint: bool = True
+    max_rate_kib: int | None = None
+    volume_size_bytes: int = 1 << 30
+    read_back: bool = True
+    limits: UploadLimits = field(default_factory=UploadLimits)
+    unfinished_after: timedelta = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class BaseBackupResult:
+    """A base backup that at least one store has. ``failures``: why the other stores lack it, by their names."""
+
+    manifest: BaseBackupManifest
+    stored_on: tuple[str, ...]
+    failures: dict[str, str]
+    seconds: float
+
+    @property
+    def record(self) -> BaseBackup:
+        """The base backup as the catalog knows it."""
+        return self.manifest.record()
+
+
+def take_base_backup(
+    server: BackupServer,
+    pg_basebackup: Path,
+    stores: Sequence[Store],
+    layout: Layout,
+    *,
+    encoder: StreamEncoder,
+    options: BackupOptions,
+    parent: ParentBackup | None = None,
+    clock: Callable[[], datetime],
+    on_progress: ProgressCallback = lambda _: None,
+) -> BaseBackupResult:
+    """Take a base backup, incremental where there is a ``parent``, and store it on every store that takes it.
+
+    It exists on a store from the moment that its manifest is there, and is restorable from there once
+    ``await_wal`` says that the WAL it needs is there too.
+
+    Raises: BaseBackupError where the server cannot be backed up or no store took it; PostgresError.
+    """
+    _check_options(options)
+    begun = time.monotonic()
+    facts = server.facts()
+    _check_server(facts, layout, parent)
+    for store in stores:
+        _clean(store, layout, clock(), options.unfinished_after)
+    options.scratch_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    command = BaseBackupCommand(
+        program=pg_basebackup,
+        conninfo=server.program_conninfo(),
+        label=options.label,
+        fast_checkpoint=options.fast_checkpoint,
+        max_rate_kib=options.max_rate_kib,
+        parent_manifest=parent.backup_manifest if parent else None,
+    )
+    plan = BackupPlan(
+        facts, server.tablespaces(), layout, encoder, command, parent.chain if parent else (), options.volume_size_bytes
+    )
+    session = BackupSession(server, plan, on_progress)
+    try:
+        with (
+            BackupUpload(stores, options.limits, read_back=options.read_back) as upload,
+            tempfile.TemporaryFile(dir=options.scratch_folder) as file_list,
+        ):
+            manifest = session.run(upload, file_list, options.staging_folder)
+            _store_manifest(upload, layout, manifest)
+            stored_on, failures = tuple(store.name for store in upload.live_stores), upload.failures
+    except BaseException:
+        _remove_all(stores, layout, session.backup_id)
+        raise
+    reasons = {name: str(getattr(error, "message", error)) for name, error in failures.items()}
+    return BaseBackupResult(manifest, stored_on, reasons, time.monotonic() - begun)
+
+
+def _store_manifest(upload: BackupUpload, layout: Layout, manifest: BaseBackupManifest) -> None:
+    """Store the manifest where every object has been verified: from then on the base backup exists."""
+    data = to_json(manifest)
+    metadata = object_metadata(manifest.backup_id)
+    upload.store_object(layout.manifest_key(manifest.backup_id), metadata, lambda sink: sink(data))
+    upload.wait()
+
+
+def _check_options(options: BackupOptions) -> None:
+    # Encryption and data that do not compress add less than a hundredth.
+    largest = options.limits.part_size_bytes * MAX_PARTS * 99 // 100
+    if not 0 < options.volume_size_bytes <= largest:
+        raise SettingsError(
+            f"volumes of {options.volume_size_bytes} bytes do not fit into {MAX_PARTS} parts of "
+            f"{options.limits.part_size_bytes} bytes"
+        )
+
+
+def _check_server(facts: ServerFacts, layout: Layout, parent: ParentBackup | None) -> None:
+    if facts.system_identifier != layout.system_identifier:
+        raise BaseBackupError(
+            f"the server has system identifier {facts.system_identifier}, expected {layout.system_identifier}",
+            hint="The connection leads to another cluster than the one whose WAL is archived here.",
+        )
+    if facts.archive_mode == "off" and not facts.in_recovery:
+        raise BaseBackupError(
+            "the server does not archive its WAL: 'archive_mode' is 'off', expected 'on'",
+            hint="A base backup without WAL cannot be restored. Set up archiving first: wal-pipeline setup.",
+        )
+    if parent is not None:
+        _check_incremental(facts, parent)
+
+
+def _check_incremental(facts: ServerFacts, parent: ParentBackup) -> None:
+    if facts.summarize_wal is None:
+        raise BaseBackupError(
+            f"PostgreSQL {facts.major_version} has no incremental base backups, expected 17 or newer",
+            hint="Take a full base backup.",
+        )
+    if not facts.summarize_wal:
+        raise BaseBackupError(
+            "the server keeps no WAL summaries: 'summarize_wal' is 'off', expected 'on'",
+            hint="ALTER SYSTEM SET summarize_wal = on, reload, then take a full base backup and build on that.",
+        )
+    if parent.manifest.server_version // 10000 != facts.major_version:
+        raise BaseBackupError(
+            f"the parent is of PostgreSQL {parent.manifest.server_version // 10000}, the server {facts.major_version}",
+            hint="Take a full base backup.",
+        )
+
+
+def _clean(store: Store, layout: Layout, now: datetime, older_than: timedelta) -> None:
+    """Remove what killed base backups left. A store that does not answer will say so again when it is written to."""
+    try:
+        remove_unfinished(store, layout, now=now, older_than=older_than)
+    except StoreError as error:
+        _log.warning("leftovers of earlier base backups stay: %s", error.message)
+
+
+def _remove_all(stores: Sequence[Store], layout: Layout, backup_id: str | None) -> None:
+    if backup_id is not None:
+        for store in stores:
+            try_remove(store, layout, backup_id)

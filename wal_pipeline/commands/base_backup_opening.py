@@ -1,0 +1,164 @@
+"""Read one object of a base backup from a store: verified, decrypted and decompressed as a stream."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any, BinaryIO, Final
+
+import lz4.frame
+import pyrage
+import zstandard
+from zlib_ng import zlib_ng
+
+from wal_pipeline.archive.base_backup import BackupObject, BaseBackupManifest
+from wal_pipeline.archive.layout import Layout
+from wal_pipeline.archive.records import Codec
+from wal_pipeline.errors import CodecError, DamagedCopyError
+from wal_pipeline.stores.base import Store
+
+_READ_BYTES: Final = 1 << 18
+_GZIP_WINDOW: Final = 31
+_DAMAGE: Final[tuple[Any, ...]] = (zlib_ng.error, zstandard.ZstdError, RuntimeError, EOFError)
+Sink = Callable[[bytes], object]
+
+
+def open_object(
+    store: Store,
+    layout: Layout,
+    manifest: BaseBackupManifest,
+    item: BackupObject,
+    *,
+    identities: Sequence[Any],
+    sink: Sink,
+) -> None:
+    """Pass the content of one object to ``sink`` in bounded memory.
+
+    What the sink was given counts only if this returns: the checksum is known at the end.
+
+    Raises: DamagedCopyError where the stored bytes are not those of the manifest; CodecError; StoreError.
+    """
+    key = layout.base_key(manifest.backup_id, item.name)
+    opener = _Opener(manifest.codec, item, sink)
+    with store.open(key) as stream:
+        source = _HashedStream(stream)
+        try:
+            _open(source, opener, manifest.encrypted, identities)
+        except CodecError as error:
+            _require_stored(store, key, item, source)  # damage in the store is said as such
+            raise CodecError(f"object '{key}': {error.message}", hint=error.hint) from error
+        _require_stored(store, key, item, source)
+
+
+class _HashedStream:
+    """The stored bytes, hashed as they are read. What reading raised is kept: age hides it."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.error: Exception | None = None
+        self.size_bytes = 0
+        self._stream = stream
+        self._sha256 = hashlib.sha256()
+
+    def read(self, size: int = _READ_BYTES) -> bytes:
+        try:
+            data = self._stream.read(size)
+        except Exception as error:
+            self.error = error
+            raise
+        self._sha256.update(data)
+        self.size_bytes += len(data)
+        return data
+
+    def sha256(self) -> str:
+        """Return the digest of all stored bytes, reading on to the end."""
+        while self.read():
+            pass
+        return self._sha256.hexdigest()
+
+
+class _Opener:
+    """Decompresses what is written to it: any number of members or frames, one after the other."""
+
+    def __init__(self, codec: Codec, item: BackupObject, sink: Sink) -> None:
+        self.error: Exception | None = None
+        self._codec = codec
+        self._item = item
+        self._sink = sink
+        self._frame: Any = None
+        self._size_bytes = 0
+
+    def write(self, data: bytes) -> int:
+        try:
+            self._decompress(data)
+        except _DAMAGE as error:
+            self.error = CodecError(f"it is not whole {self._codec} data: {error}")
+            raise self.error from error
+        except Exception as error:
+            self.error = error
+            raise
+        return len(data)
+
+    def flush(self) -> None:
+        """Do nothing: the sink takes what it is given."""
+
+    def finish(self) -> None:
+        """Raise CodecError where the data ended too early or was of another length."""
+        whole = self._codec is Codec.NONE or (self._frame is not None and self._frame.eof)
+        if not whole or self._size_bytes != self._item.content_size_bytes:
+            raise CodecError(f"it opens to {self._size_bytes} bytes, expected {self._item.content_size_bytes}")
+
+    def _decompress(self, data: bytes) -> None:
+        if self._codec is Codec.NONE:
+            self._emit(data)
+            return
+        while data:
+            if self._frame is None or self._frame.eof:
+                self._frame = _frame(self._codec)
+            self._emit(self._frame.decompress(data))
+            data = self._frame.unused_data if self._frame.eof else b""
+
+    def _emit(self, data: bytes) -> None:
+        self._size_bytes += len(data)
+        if self._size_bytes > self._item.content_size_bytes:
+            raise CodecError(f"it opens to more than {self._item.content_size_bytes} bytes")
+        if data:
+            self._sink(data)
+
+
+def _frame(codec: Codec) -> Any:
+    match codec:
+        case Codec.GZIP:
+            return zlib_ng.decompressobj(_GZIP_WINDOW)
+        case Codec.ZSTD:
+            return zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
+        case _:
+            return lz4.frame.LZ4FrameDecompressor()
+
+
+def _open(source: _HashedStream, opener: _Opener, encrypted: bool, identities: Sequence[Any]) -> None:
+    if encrypted:
+        _decrypt(source, opener, identities)
+    else:
+        while data := source.read():
+            opener.write(data)
+    opener.finish()
+
+
+def _decrypt(source: _HashedStream, opener: _Opener, identities: Sequence[Any]) -> None:
+    if not identities:
+        raise CodecError(
+            "it is encrypted and there is no identity to open it with",
+            hint="Set WAL_PIPELINE_AGE_IDENTITY_FILE to the file with the age identity.",
+        )
+    try:
+        pyrage.decrypt_io(source, opener, list(identities))
+    except pyrage.DecryptError as error:
+        raise source.error or opener.error or CodecError(f"it cannot be decrypted: {error}") from error
+
+
+def _require_stored(store: Store, key: str, item: BackupObject, source: _HashedStream) -> None:
+    sha256 = source.sha256()
+    if source.size_bytes != item.size_bytes or sha256 != item.sha256:
+        raise DamagedCopyError(
+            store.name,
+            f"object '{key}' has {source.size_bytes} bytes with SHA-256 {sha256}, "
+            f"expected {item.size_bytes} bytes with {item.sha256}",
+        )

@@ -1,0 +1,60 @@
+"""What a base backup asks the server beside pg_basebackup: tablespaces, sizes, the clock."""
+
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from psycopg.conninfo import make_conninfo
+
+from wal_pipeline.errors import PostgresError
+from wal_pipeline.postgres.server import PostgresServer
+
+_TABLESPACES: Final = """
+SELECT oid::bigint, pg_tablespace_location(oid) FROM pg_tablespace
+WHERE spcname NOT IN ('pg_default', 'pg_global') ORDER BY oid
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTablespace:
+    """A tablespace beside ``pg_default`` and ``pg_global``: where it lies on the server."""
+
+    oid: int
+    location: str
+
+
+class BackupServer(PostgresServer):
+    """The server that a base backup is taken from."""
+
+    def tablespaces(self) -> tuple[ServerTablespace, ...]:
+        """Return the tablespaces outside the data directory, by oid. Raises: PostgresError."""
+        with self._connection() as connection:
+            return tuple(ServerTablespace(*row) for row in connection.execute(_TABLESPACES).fetchall())
+
+    def size_bytes(self) -> int:
+        """Return the bytes of all tablespaces. Raises: PostgresError where the role may not see them all."""
+        with self._connection() as connection:
+            row = connection.execute("SELECT sum(pg_tablespace_size(oid))::bigint FROM pg_tablespace").fetchone()
+        if row is None:
+            raise PostgresError("PostgreSQL answered nothing when asked for the sizes of its tablespaces")
+        return int(row[0])
+
+    def clock(self) -> datetime:
+        """Return the server's time. Raises: PostgresError."""
+        with self._connection() as connection:
+            row = connection.execute("SELECT clock_timestamp()").fetchone()
+        if row is None:
+            raise PostgresError("PostgreSQL answered nothing when asked for its time")
+        moment: datetime = row[0]
+        return moment
+
+    def program_conninfo(self) -> str:
+        """Return the connection string for a program's command line: without the password, which ``ps`` would show."""
+        return make_conninfo(**{name: value for name, value in self._parameters.items() if name != "password"})
+
+    def program_environment(self) -> dict[str, str]:
+        """Return the environment for a PostgreSQL program: ours, with the password, and messages in English."""
+        environment = {**os.environ, "LC_ALL": "C"}
+        password = self._parameters.get("password")
+        return {**environment, "PGPASSWORD": str(password)} if password else environment
