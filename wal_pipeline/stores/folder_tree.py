@@ -1,5 +1,6 @@
 """Files under ``/``-separated keys below one folder, reached without ever following a symbolic link."""
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -15,10 +16,12 @@ class FolderTree:
     """One tree of files. Keys are valid already (``check_key``). Every method may raise OSError."""
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self.root = root
 
     def open(self, key: str) -> int | None:
         """Return a descriptor of a key's file to read from; None where there is none."""
+        if self.status(key) is None:
+            return None
         try:
             with self._parent(key) as (folder, name):
                 return os.open(name, _READ, dir_fd=folder)
@@ -26,13 +29,17 @@ class FolderTree:
             return None
 
     def status(self, key: str) -> os.stat_result | None:
-        """Return the status of a key's file; None where there is no plain file."""
+        """Return the status of a key's file; None where there is none, or a folder."""
         try:
             with self._parent(key) as (folder, name):
                 status = os.stat(name, dir_fd=folder, follow_symlinks=False)
         except FileNotFoundError:
             return None
-        return status if stat.S_ISREG(status.st_mode) else None
+        if stat.S_ISDIR(status.st_mode):
+            return None
+        if not stat.S_ISREG(status.st_mode):
+            raise _foreign(key)
+        return status
 
     def link(self, source: Path, key: str) -> None:
         """Give a whole, synced file its key, durably. Raises: FileExistsError."""
@@ -53,18 +60,18 @@ class FolderTree:
 
     def walk(self, prefix: str, start_after: str) -> Iterator[tuple[str, os.stat_result]]:
         """Yield keys and their status in ascending order of the keys' bytes."""
-        yield from _walk(self._root, "", prefix, start_after.encode())
+        yield from _walk(self.root, "", prefix, start_after.encode())
 
     def _remove_empty_folders(self, key: str) -> None:
         with suppress(OSError):  # the first folder that is not empty ends it
             for parent in Path(key).parents[:-1]:
-                (self._root / parent).rmdir()
+                (self.root / parent).rmdir()
 
     @contextmanager
     def _parent(self, key: str, *, create: bool = False) -> Iterator[tuple[int, str]]:
         """Open the folder of a key, part by part, and give it with the file's name."""
         *folders, name = key.split("/")
-        folder = os.open(self._root, _FOLDER)
+        folder = os.open(self.root, _FOLDER)
         try:
             for part in folders:
                 folder = _step(folder, part, create=create)
@@ -102,8 +109,15 @@ def _entries(folder: Path, base: str) -> list[tuple[str, os.DirEntry[str]]]:
             found = [(base + entry.name + ("/" if _is_folder(entry) else ""), entry) for entry in entries]
     except FileNotFoundError:  # removed meanwhile
         return []
-    kept = [(key, entry) for key, entry in found if _is_folder(entry) or entry.is_file(follow_symlinks=False)]
-    return sorted(kept, key=lambda pair: pair[0].encode())
+    for key, entry in found:
+        if not _is_folder(entry) and not entry.is_file(follow_symlinks=False):
+            raise _foreign(key)
+    return sorted(found, key=lambda pair: pair[0].encode())
+
+
+def _foreign(key: str) -> OSError:
+    # Leaving it out would make what lies behind a symbolic link look absent.
+    return OSError(errno.ELOOP, f"'{key}' is a symbolic link or a special file")
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -41,8 +41,9 @@ _SIDECAR_SUFFIX: Final = ".json"
 
 
 class LocalFolderStore(Store):
-    """Objects as files below one folder that exists already; an absent folder is an unmounted disk, never made anew.
+    """Objects as files below one folder, which ``prepare`` makes a store once.
 
+    A folder that is absent or not prepared is an error and never an empty store: it may be a disk that is not mounted.
     A key whose part is another key (``a`` and ``a/b``) cannot be kept in a folder and is refused.
     """
 
@@ -51,6 +52,13 @@ class LocalFolderStore(Store):
         self._folder = folder
         self._objects = FolderTree(folder / "objects")
         self._metadata = FolderTree(folder / "metadata")
+
+    def prepare(self) -> None:
+        """Make the existing folder a store; nothing happens where it is one. Raises: BucketMissingError."""
+        self._check(self._folder)
+        with self._translating("prepare the store"):
+            for name in ("metadata", "uploads", "temporary", "objects"):
+                (self._folder / name).mkdir(exist_ok=True)
 
     def put_if_absent(self, key: str, body: Body, metadata: Mapping[str, str]) -> PutOutcome:
         """See ``Store``."""
@@ -67,7 +75,7 @@ class LocalFolderStore(Store):
         """See ``Store``."""
         check_key(self.name, key)
         with self._translating(f"read object '{key}'"):
-            self._prepare()
+            self._check(self._objects.root)
             descriptor = self._objects.open(key)
         if descriptor is None:
             raise ObjectMissingError(self.name, f"object '{key}' does not exist")
@@ -79,7 +87,7 @@ class LocalFolderStore(Store):
         """See ``Store``."""
         check_key(self.name, key)
         with self._translating(f"look at object '{key}'"):
-            self._prepare()
+            self._check(self._objects.root)
             status = self._objects.status(key)
             if status is None:
                 return None
@@ -90,7 +98,7 @@ class LocalFolderStore(Store):
     def list(self, prefix: str, *, start_after: str = "") -> Iterator[StoredObject]:
         """See ``Store``. The ETag is left out: it would cost a file per object."""
         with self._translating(f"list '{prefix}'"):
-            self._prepare()
+            self._check(self._objects.root)
             for key, status in self._objects.walk(prefix, start_after):
                 yield StoredObject(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
@@ -115,7 +123,7 @@ class LocalFolderStore(Store):
         kept = check_metadata(self.name, key, metadata)
         upload = MultipartUpload(key, uuid.uuid4().hex, datetime.now(UTC))
         with self._translating(f"begin the upload of object '{key}'"):
-            self._prepare()
+            self._check(self._objects.root)
             about = {"key": key, "begun_at": upload.begun_at.isoformat(), "metadata": kept}
             folder = self._uploads / upload.upload_id
             folder.mkdir(parents=True)
@@ -145,12 +153,12 @@ class LocalFolderStore(Store):
     def abort_upload(self, upload: MultipartUpload) -> None:
         """See ``Store``."""
         with self._translating(f"abort the upload of object '{upload.key}'"), suppress(FileNotFoundError):
-            shutil.rmtree(self._uploads / _plain(upload.upload_id))
+            shutil.rmtree(self._uploads / self._plain(upload))
 
     def uploads(self, prefix: str) -> Iterator[MultipartUpload]:
         """See ``Store``."""
         with self._translating(f"list the uploads below '{prefix}'"):
-            self._prepare()
+            self._check(self._objects.root)
             found = [json.loads(path.read_bytes()) | {"id": path.parent.name} for path in self._upload_files()]
         for about in sorted(found, key=lambda about: about["key"].encode()):
             if about["key"].startswith(prefix):
@@ -169,23 +177,33 @@ class LocalFolderStore(Store):
         return self._uploads.glob("*/upload.json")
 
     def _upload_folder(self, upload: MultipartUpload) -> Path:
-        folder = self._uploads / _plain(upload.upload_id)
+        folder = self._uploads / self._plain(upload)
         if not folder.is_dir():
-            raise StoreError(self.name, f"the upload of object '{upload.key}' is not known any more")
+            raise self._upload_missing(upload)
         return folder
 
-    def _prepare(self) -> None:
-        if not self._folder.is_dir():
+    def _plain(self, upload: MultipartUpload) -> str:
+        """Return the upload's id where it is one of ours, so that it never leads elsewhere."""
+        try:
+            return uuid.UUID(hex=upload.upload_id).hex
+        except ValueError:
+            raise self._upload_missing(upload) from None
+
+    def _upload_missing(self, upload: MultipartUpload) -> StoreError:
+        return StoreError(self.name, f"the upload of object '{upload.key}' is not known any more")
+
+    def _check(self, folder: Path) -> None:
+        if not folder.is_dir():
             raise BucketMissingError(
-                self.name, f"folder '{self._folder}' does not exist", hint="Mount the disk or make the folder."
+                self.name,
+                f"folder '{folder}' does not exist",
+                hint="Mount the disk; a new store's folder has to be made and prepared once.",
             )
-        for name in ("objects", "metadata", "uploads", "temporary"):
-            (self._folder / name).mkdir(exist_ok=True)
 
     @contextmanager
     def _temporary(self) -> Iterator[tuple[Path, BinaryIO]]:
         """Give a new file on the same file system, which goes away unless it was linked elsewhere."""
-        self._prepare()
+        self._check(self._objects.root)
         path = self._folder / "temporary" / uuid.uuid4().hex
         try:
             with path.open("xb") as file:
@@ -211,7 +229,7 @@ class LocalFolderStore(Store):
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Keep out every other thread and process that changes this folder."""
-        self._prepare()
+        self._check(self._objects.root)
         with (self._folder / "lock").open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
@@ -239,13 +257,9 @@ class LocalFolderStore(Store):
         text = f"cannot {action} in '{self._folder}': {error.strerror or error}"
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             return StoreAccessError(self.name, text, hint="Check the folder's owner and mode.")
-        if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG):
+        if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EEXIST):
             return StoreError(self.name, text, hint="The key does not fit into this folder's tree of files.")
         return StoreUnavailableError(self.name, text, hint="Check the disk: its space, its mount and its health.")
-
-
-def _plain(upload_id: str) -> str:
-    return uuid.UUID(hex=upload_id).hex
 
 
 def _join(folder: Path, parts: tuple[UploadedPart, ...], file: BinaryIO) -> str:

@@ -59,6 +59,7 @@ class WatchedStore(LocalFolderStore):
     def __init__(self, name: str, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         super().__init__(name, folder)
+        self.prepare()
         self.folder = folder
         self.down = False
         self.calls: list[str] = []

@@ -1,0 +1,291 @@
+"""The contract of ``Store`` as tests: every store's test class inherits them and says how its store is made."""
+
+import secrets
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+
+from wal_pipeline.errors import BucketMissingError, DamagedCopyError, ObjectMissingError, StoreError
+from wal_pipeline.stores.base import Body, PutOutcome, Store
+
+MIB = 1024 * 1024
+BAD_KEYS = ("", "/", "/absolute", "a//b", "a/", "../x", "a/../b", "a/./b", ".", "a\\b", "a\nb", "a\x00b", "k" * 1025)
+
+
+def body(data: bytes = b"some bytes") -> Body:
+    """Return a body with its true digests."""
+    return Body.of(data)
+
+
+def read(store: Store, key: str, start: int = 0) -> bytes:
+    """Return an object's bytes from ``start`` on."""
+    with store.open(key, start=start) as stream:
+        return stream.read()
+
+
+def keys(store: Store, prefix: str, start_after: str = "") -> list[str]:
+    """Return the keys of a listing."""
+    return [found.key for found in store.list(prefix, start_after=start_after)]
+
+
+class StoreContract:
+    """What every store must do. A subclass gives the fixtures ``store`` and ``bucketless_store``."""
+
+    @pytest.fixture
+    def root(self) -> str:
+        """A prefix that no other test uses."""
+        return f"{secrets.token_hex(6)}/"
+
+    def test_put_creates_an_object_with_its_bytes_and_metadata(self, store: Store, root: str) -> None:
+        """What was put is there, whole, at once."""
+        data = secrets.token_bytes(300_000)
+        assert store.put_if_absent(root + "a", body(data), {"wal-name": "x"}) is PutOutcome.CREATED
+        found = store.head(root + "a")
+        assert found is not None
+        assert (found.key, found.size_bytes, found.metadata) == (root + "a", 300_000, {"wal-name": "x"})
+        assert found.modified_at.tzinfo is UTC
+        assert abs(found.modified_at - datetime.now(UTC)) < timedelta(minutes=5)
+        assert read(store, root + "a") == data
+
+    def test_etag_of_a_single_put_is_the_md5(self, store: Store, root: str) -> None:
+        """The stored bytes' MD5 can be read without downloading them."""
+        sent = body()
+        store.put_if_absent(root + "a", sent, {})
+        found = store.head(root + "a")
+        assert found is not None
+        assert found.etag == sent.md5.hex()
+
+    def test_a_memoryview_is_stored_like_bytes(self, store: Store, root: str) -> None:
+        """A slice of a larger buffer goes out without a copy."""
+        store.put_if_absent(root + "a", Body.of(memoryview(b"0123456789")[2:5]), {})
+        assert read(store, root + "a") == b"234"
+
+    def test_an_empty_object_is_an_object(self, store: Store, root: str) -> None:
+        """No bytes is not the same as no object."""
+        store.put_if_absent(root + "a", body(b""), {"k": "v"})
+        found = store.head(root + "a")
+        assert found is not None
+        assert (found.size_bytes, found.metadata) == (0, {"k": "v"})
+        assert read(store, root + "a") == b""
+
+    def test_a_second_put_of_the_same_content_changes_nothing(self, store: Store, root: str) -> None:
+        """The same name and content is there already; its metadata stays."""
+        store.put_if_absent(root + "a", body(), {"put": "first"})
+        assert store.put_if_absent(root + "a", body(), {"put": "second"}) is PutOutcome.EXISTS
+        found = store.head(root + "a")
+        assert found is not None
+        assert found.metadata == {"put": "first"}
+        assert len(list(store.versions(root))) == 1
+
+    def test_a_put_of_other_content_never_overwrites(self, store: Store, root: str) -> None:
+        """The same name with other content is told to the caller, and the first content stays."""
+        store.put_if_absent(root + "a", body(b"first"), {})
+        assert store.put_if_absent(root + "a", body(b"other"), {}) is PutOutcome.EXISTS
+        assert read(store, root + "a") == b"first"
+        assert len(list(store.versions(root))) == 1
+
+    def test_of_racing_puts_one_creates_and_its_bytes_stay(self, store: Store, root: str) -> None:
+        """Six threads put six contents under one key at the same moment."""
+        contents = [b"content %d" % number for number in range(6)]
+        outcomes = race([lambda data=data: store.put_if_absent(root + "a", body(data), {}) for data in contents])
+        assert sorted(outcomes) == [PutOutcome.CREATED] + [PutOutcome.EXISTS] * 5
+        assert read(store, root + "a") == contents[outcomes.index(PutOutcome.CREATED)]
+        assert len(list(store.versions(root))) == 1
+
+    def test_a_wrong_md5_is_refused_and_leaves_nothing(self, store: Store, root: str) -> None:
+        """Bytes that changed after they were hashed do not become an object."""
+        with pytest.raises(DamagedCopyError):
+            store.put_if_absent(root + "a", replace(body(), md5=b"\0" * 16), {})
+        assert store.head(root + "a") is None
+        assert list(store.versions(root)) == []
+
+    def test_metadata_of_two_kibibytes_comes_back(self, store: Store, root: str) -> None:
+        """Every printable character, and as much as fits."""
+        printable = "".join(chr(code) for code in range(33, 127))
+        metadata = {"wal-printable": printable, "wal-inner-spaces": "a b  c"}
+        metadata["wal-rest"] = "x" * (2048 - sum(len(name) + len(value) for name, value in metadata.items()) - 8)
+        store.put_if_absent(root + "a", body(), metadata)
+        found = store.head(root + "a")
+        assert found is not None
+        assert found.metadata == metadata
+
+    def test_metadata_that_not_every_store_keeps_is_refused(self, store: Store, root: str) -> None:
+        """Nothing is put with metadata that would come back changed."""
+        for metadata in ({"Upper": "x"}, {"a_b": "x"}, {"a": "ä"}, {"a": " x"}, {"a": "x\n"}, {"a": "x" * 2048}):
+            with pytest.raises(StoreError):
+                store.put_if_absent(root + "a", body(), metadata)
+        assert store.head(root + "a") is None
+
+    def test_head_of_an_absent_key_is_none(self, store: Store, root: str) -> None:
+        """Also where a longer key begins with it."""
+        store.put_if_absent(root + "abc", body(), {})
+        assert store.head(root + "ab") is None
+
+    def test_open_of_an_absent_key_is_an_error(self, store: Store, root: str) -> None:
+        """The message names the object."""
+        with pytest.raises(ObjectMissingError) as raised, store.open(root + "a"):
+            pass
+        assert raised.value.message == f"{store.name}: object '{root}a' does not exist"
+
+    def test_open_reads_from_a_position(self, store: Store, root: str) -> None:
+        """At and beyond the end there is nothing to read."""
+        store.put_if_absent(root + "a", body(b"0123456789"), {})
+        assert [read(store, root + "a", start) for start in (0, 4, 9, 10, 99)] == [
+            b"0123456789",
+            b"456789",
+            b"9",
+            b"",
+            b"",
+        ]
+
+    def test_a_stream_is_read_in_pieces(self, store: Store, root: str) -> None:
+        """Pieces of any size put together are the object, and a stream may be closed before its end."""
+        data = secrets.token_bytes(200_000)
+        store.put_if_absent(root + "a", body(data), {})
+        with store.open(root + "a") as stream:
+            pieces = list(iter(lambda: stream.read(7_001), b""))
+        assert b"".join(pieces) == data
+        with store.open(root + "a") as stream:
+            assert stream.read(10) == data[:10]
+
+    @pytest.mark.parametrize("key", BAD_KEYS, ids=repr)
+    def test_bad_keys_are_refused_by_every_method(self, store: Store, key: str) -> None:
+        """No key leaves the store's own place."""
+        calls: list[Callable[[], object]] = [
+            lambda: store.put_if_absent(key, body(), {}),
+            lambda: store.head(key),
+            lambda: store.delete(key),
+            lambda: store.open(key).__enter__(),
+            lambda: store.begin_upload(key, {}),
+        ]
+        for call in calls:
+            with pytest.raises(StoreError, match="is not valid, expected"):
+                call()
+
+    def test_list_is_in_order_of_the_keys_bytes(self, store: Store, root: str) -> None:
+        """Also where '/' (0x2f) sorts between other characters, and beyond ASCII."""
+        names = ["a", "a-b", "a.gz", "b/c", "b-", "b0", "b/a/z", "Z", "é", "z"]
+        expected = sorted((root + name for name in names), key=str.encode)
+        for name in names:
+            store.put_if_absent(root + name, body(), {})
+        assert keys(store, root) == expected
+        assert keys(store, root + "b/") == [root + "b/a/z", root + "b/c"]
+        assert keys(store, root + "a") == [root + "a", root + "a-b", root + "a.gz"]
+        for position in range(len(expected)):
+            assert keys(store, root, expected[position]) == expected[position + 1 :]
+
+    def test_list_of_nothing_is_empty(self, store: Store, root: str) -> None:
+        """A prefix without objects is no error."""
+        assert keys(store, root) == []
+
+    def test_delete_removes_for_good(self, store: Store, root: str) -> None:
+        """Nothing is left that would be billed, and the neighbours stay."""
+        for name in ("a", "ab"):
+            store.put_if_absent(root + name, body(), {})
+        assert store.delete(root + "a") == 1
+        assert store.head(root + "a") is None
+        assert [version.key for version in store.versions(root)] == [root + "ab"]
+
+    def test_delete_of_an_absent_key_removes_nothing(self, store: Store, root: str) -> None:
+        """It is no error, so that a deletion that was cut can be run again."""
+        assert store.delete(root + "a") == 0
+
+    def test_a_deleted_key_can_be_put_again(self, store: Store, root: str) -> None:
+        """A deletion leaves no trace that a put would stumble over."""
+        store.put_if_absent(root + "a", body(b"old"), {"k": "old"})
+        store.delete(root + "a")
+        assert store.put_if_absent(root + "a", body(b"new"), {}) is PutOutcome.CREATED
+        found = store.head(root + "a")
+        assert found is not None
+        assert (read(store, root + "a"), found.metadata) == (b"new", {})
+
+    def test_an_upload_in_parts_becomes_one_object(self, store: Store, root: str) -> None:
+        """It is not visible before it is complete, and is not listed as unfinished afterwards."""
+        data = secrets.token_bytes(5 * MIB + 1000)
+        upload = store.begin_upload(root + "a", {"k": "v"})
+        parts = tuple(
+            store.upload_part(upload, number, body(piece))
+            for number, piece in ((1, data[: 5 * MIB]), (2, data[5 * MIB :]))
+        )
+        assert store.head(root + "a") is None
+        assert [(found.key, found.upload_id) for found in store.uploads(root)] == [(root + "a", upload.upload_id)]
+        assert store.complete_upload(upload, parts) is PutOutcome.CREATED
+        found = store.head(root + "a")
+        assert found is not None
+        assert (found.size_bytes, found.metadata) == (len(data), {"k": "v"})
+        assert read(store, root + "a") == data
+        assert list(store.uploads(root)) == []
+
+    def test_an_upload_in_parts_never_overwrites(self, store: Store, root: str) -> None:
+        """Where the object is there already, the upload and its parts go."""
+        store.put_if_absent(root + "a", body(b"first"), {})
+        upload = store.begin_upload(root + "a", {})
+        part = store.upload_part(upload, 1, body(b"other"))
+        assert store.complete_upload(upload, (part,)) is PutOutcome.EXISTS
+        assert read(store, root + "a") == b"first"
+        assert list(store.uploads(root)) == []
+        assert len(list(store.versions(root))) == 1
+
+    def test_a_part_with_a_wrong_md5_is_refused(self, store: Store, root: str) -> None:
+        """As with a whole object."""
+        upload = store.begin_upload(root + "a", {})
+        with pytest.raises(DamagedCopyError):
+            store.upload_part(upload, 1, replace(body(), md5=b"\0" * 16))
+        store.abort_upload(upload)
+
+    def test_leftover_uploads_are_listed_and_aborted(self, store: Store, root: str) -> None:
+        """In order of their keys; aborting twice is no error."""
+        begun = [store.begin_upload(root + name, {}) for name in ("b", "a", "c")]
+        store.upload_part(begun[0], 1, body())
+        leftovers = list(store.uploads(root))
+        assert [upload.key for upload in leftovers] == [root + "a", root + "b", root + "c"]
+        assert all(upload.begun_at.tzinfo is UTC for upload in leftovers)
+        for upload in [*leftovers, *leftovers]:
+            store.abort_upload(upload)
+        assert list(store.uploads(root)) == []
+
+    def test_check_access_returns_where_the_store_answers(self, store: Store) -> None:
+        """Nothing is left behind by the check."""
+        store.check_access()
+
+    def test_a_missing_bucket_is_never_taken_for_an_absent_object(self, bucketless_store: Store) -> None:
+        """Every method says that the bucket is missing: a misspelt bucket must not end a recovery early."""
+        calls: list[Callable[[], object]] = [
+            bucketless_store.check_access,
+            lambda: bucketless_store.head("a"),
+            lambda: bucketless_store.open("a").__enter__(),
+            lambda: list(bucketless_store.list("")),
+            lambda: list(bucketless_store.versions("")),
+            lambda: bucketless_store.delete("a"),
+            lambda: bucketless_store.put_if_absent("a", body(), {}),
+            lambda: bucketless_store.begin_upload("a", {}),
+        ]
+        for call in calls:
+            with pytest.raises(BucketMissingError):
+                call()
+
+
+def race(calls: list[Callable[[], PutOutcome]]) -> list[PutOutcome]:
+    """Run all calls at the same moment, each in its thread, and return their results in order."""
+    gate = threading.Barrier(len(calls))
+    results: dict[int, PutOutcome] = {}
+
+    def run(number: int) -> None:
+        gate.wait(30)
+        results[number] = calls[number]()
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(len(calls))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    return [results[number] for number in range(len(calls))]
+
+
+def is_ascending(found: list[str]) -> bool:
+    """Return whether keys ascend strictly by their bytes."""
+    return all(one.encode() < other.encode() for one, other in pairwise(found))
