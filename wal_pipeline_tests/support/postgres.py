@@ -221,11 +221,12 @@ class PostgresCluster:
 
     def bulk_load(self, megabytes: int, *, table: str = "bulk") -> None:
         """Write about ``megabytes`` MB of rows that compress, and somewhat more WAL."""
-        rows = (
-            f"SELECT i, md5(i::text) || ' row of a bulk load', now() FROM generate_series(1, {megabytes * 9000}) AS i"
+        rows = "SELECT i, md5(i::text) || ' row of a bulk load', now() FROM generate_series(1, :rows) AS i;"
+        self.psql(
+            f"\\set rows {megabytes * 9000}\n\\set table {table}\n"
+            'CREATE TABLE IF NOT EXISTS :"table" (id bigint, label text, at timestamptz);\n'
+            f'INSERT INTO :"table" {rows}'
         )
-        self.psql(f"CREATE TABLE IF NOT EXISTS {table} (id bigint, label text, at timestamptz);")
-        self.psql(f"INSERT INTO {table} {rows};")
 
     def switch_wal(self) -> str:
         """Finish the current segment, so that it is archived, and return its file name.

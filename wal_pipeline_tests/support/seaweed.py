@@ -21,6 +21,14 @@ from wal_pipeline_tests.support.tls import TlsFiles, make_tls
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
+_CLIENT_CONFIG = Config(
+    request_checksum_calculation="when_required",
+    response_checksum_validation="when_required",
+    s3={"addressing_style": "path"},
+    retries={"total_max_attempts": 3, "mode": "standard"},
+    connect_timeout=5,
+    read_timeout=30,
+)
 _ADMIN = ("Admin", "Read", "Write", "List", "Tagging")
 
 
@@ -108,23 +116,23 @@ class SeaweedServer:
     def __exit__(self, *_exc: object) -> None:
         self.stop()
 
-    def client(self, *, access_key_id: str | None = None, secret_access_key: str | None = None) -> "S3Client":
+    def client(
+        self,
+        *,
+        access_key_id: str | None = None,
+        secret_access_key: str | None = None,
+        endpoint_url: str | None = None,
+        config: Config | None = None,
+    ) -> "S3Client":
         """Return a plain boto3 client, for looking at what the program under test did."""
         return boto3.client(
             "s3",
-            endpoint_url=self.endpoint_url,
+            endpoint_url=endpoint_url or self.endpoint_url,
             region_name="auto",
             aws_access_key_id=access_key_id or self.access_key_id,
             aws_secret_access_key=secret_access_key or self.secret_access_key,
             verify=str(self.ca_bundle),
-            config=Config(
-                request_checksum_calculation="when_required",
-                response_checksum_validation="when_required",
-                s3={"addressing_style": "path"},
-                retries={"total_max_attempts": 3, "mode": "standard"},
-                connect_timeout=5,
-                read_timeout=30,
-            ),
+            config=_CLIENT_CONFIG.merge(config) if config else _CLIENT_CONFIG,
         )
 
     def make_bucket(self, bucket: str, *, versioning: bool = False, object_lock: bool = False) -> str:
