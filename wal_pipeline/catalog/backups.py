@@ -1,6 +1,6 @@
 """The records of base backups and of their copies."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -72,13 +72,16 @@ class BaseBackups(Area):
             connection.execute(delete(base_backup_copies).where(this))
             connection.execute(delete(base_backups).where(self._mine(base_backups), ~exists().where(_same_backup())))
 
-    def remove_unseen(self, system_identifier: int, store: str, before: datetime) -> list[str]:
-        """Forget a store's copies whose records are older than ``before``; return the ids."""
+    def remove_unseen(
+        self, system_identifier: int, store: str, before: datetime, seen: Collection[str] = ()
+    ) -> list[str]:
+        """Forget a store's copies whose records are older than ``before``, but those ``seen``; return their ids."""
         unseen = and_(
             self._mine(base_backup_copies),
             base_backup_copies.c.system_identifier == system_identifier,
             base_backup_copies.c.store == store,
             base_backup_copies.c.updated_at < before,
+            ~self._database.among(base_backup_copies.c.backup_id, seen),
         )
         with self._database.write() as connection:
             ids = list(connection.execute(select(base_backup_copies.c.backup_id).where(unseen)).scalars())

@@ -20,6 +20,7 @@ class Catalog:
     def __init__(self, database: Database, cluster: str, clock: Clock) -> None:
         self.database = database
         self.cluster = cluster
+        self.now = clock
         self.files = Files(database, cluster, clock)
         self.base_backups = BaseBackups(database, cluster, clock)
         self.stores = Stores(database, cluster, clock)

@@ -139,18 +139,21 @@ class Files(Area):
             connection.execute(delete(copies).where(self._these(system_identifier, names, store)))
             self._remove_bare_files(connection, self._database.among(files.c.name, names))
 
-    def remove_unseen(self, system_identifier: int, store: str, before: datetime) -> list[str]:
-        """Forget a store's copies whose records are older than ``before``; return their names."""
+    def remove_unseen(
+        self, system_identifier: int, store: str, before: datetime, seen: Collection[str] = ()
+    ) -> list[str]:
+        """Forget a store's copies whose records are older than ``before``, but those ``seen``; return their names."""
         unseen = and_(
             self._mine(copies),
             copies.c.system_identifier == system_identifier,
             copies.c.store == store,
             copies.c.updated_at < before,
+            ~self._database.among(copies.c.name, seen),
         )
         with self._database.write() as connection:
             names = list(connection.execute(select(copies.c.name).where(unseen).order_by(copies.c.name)).scalars())
             connection.execute(delete(copies).where(unseen))
-            self._remove_bare_files(connection, files.c.updated_at < before)
+            self._remove_bare_files(connection, self._database.among(files.c.name, names))
         return names
 
     def files(self, only: CopyFilter = CopyFilter()) -> Iterator[WalFile]:
