@@ -28,8 +28,8 @@ _INCREMENTAL: Final = (
 )
 _LATER_LINES: Final = r"(?:(?!INCREMENTAL )[A-Z][A-Z ]+: .*\n)*"  # what a later release may add
 _CONTENT: Final = re.compile("".join(f"{prefix}{rest}\n" for prefix, rest in _LINES) + _INCREMENTAL + _LATER_LINES)
-_TIME: Final = re.compile(r"(?P<time>\d{4,}-\d\d-\d\d \d\d:\d\d:\d\d) (?P<zone>\S+)")
-_ZONE_OFFSET: Final = re.compile(r"(?P<sign>[+-])(?P<hours>\d\d):?(?P<minutes>\d\d)?")
+_TIME: Final = re.compile(r"(?P<time>[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}) (?P<zone>\S+)")
+_ZONE_OFFSET: Final = re.compile(r"(?P<sign>[+-])(?P<hours>[01][0-9])(?P<minutes>[0-5][0-9])?")
 
 
 class InvalidBackupHistoryError(InvalidWalFileError):
@@ -130,7 +130,10 @@ def _parse_time(text: str) -> datetime | None:
     zone = None if match is None else _parse_zone(match["zone"])
     if match is None or zone is None:
         return None
-    return datetime.strptime(match["time"], "%Y-%m-%d %H:%M:%S").replace(tzinfo=zone)
+    try:
+        return datetime.strptime(match["time"], "%Y-%m-%d %H:%M:%S").replace(tzinfo=zone)
+    except ValueError:  # no such day
+        return None
 
 
 def _parse_zone(text: str) -> timezone | None:
