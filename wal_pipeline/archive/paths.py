@@ -1,0 +1,116 @@
+"""Paths of timelines: which file holds each segment number on the way to a timeline."""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from wal_pipeline.archive.records import BaseBackup
+from wal_pipeline.wal.lsn import MAX_LSN, Lsn
+from wal_pipeline.wal.names import segment_name
+from wal_pipeline.wal.timeline import TimelineHistory
+
+LAST_NUMBER: Final = MAX_LSN  # no segment has a greater number
+
+Run = tuple[int, int]  # the first and the last of segment numbers without a hole between
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """The segment numbers ``first`` to ``last`` that lie on ``timeline``; a piece may be empty (``first > last``).
+
+    ``end_lsn`` is where the path leaves the timeline. The segment that holds that LSN is the next timeline's: a new
+    timeline begins with a copy of its parent's segment up to the switch.
+    """
+
+    timeline: int
+    first: int
+    last: int
+    end_lsn: Lsn
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """The way from the first known timeline to ``timeline``, as PostgreSQL follows it (XLogFileReadAnyTLI).
+
+    Each number has one file: that of the newest timeline which has begun there.
+    """
+
+    timeline: int
+    wal_segment_size: int
+    pieces: tuple[Piece, ...]
+
+    @property
+    def timelines(self) -> tuple[int, ...]:
+        """The timelines in order, the oldest first."""
+        return tuple(piece.timeline for piece in self.pieces)
+
+    def owner(self, number: int) -> int:
+        """Return the timeline whose file holds the segment ``number`` on this path."""
+        owned = [piece for piece in self.pieces if piece.first <= piece.last]
+        index = bisect_right(owned, number, key=lambda piece: piece.first) - 1
+        return owned[index].timeline
+
+    def name(self, number: int) -> str:
+        """Return the name of the file that holds the segment ``number``."""
+        return segment_name(self.owner(number), number, self.wal_segment_size).name
+
+    def parts(self, run: Run) -> Iterator[tuple[int, Run]]:
+        """Yield the timelines of a run of numbers, each with its part of the run, in order."""
+        for piece in self.pieces:
+            first, last = max(run[0], piece.first), min(run[1], piece.last)
+            if first <= last:
+                yield piece.timeline, (first, last)
+
+    def end_of(self, timeline: int) -> Lsn | None:
+        """Return the LSN at which the path leaves a timeline; None where it does not go through it."""
+        return next((piece.end_lsn for piece in self.pieces if piece.timeline == timeline), None)
+
+    def holds(self, backup: BaseBackup) -> bool:
+        """Say whether a recovery from this base backup can follow the path: it stopped before the path left it."""
+        end = self.end_of(backup.timeline)
+        return end is not None and backup.stop_lsn <= end
+
+    def leaves(self, other: "Path") -> tuple[int, Lsn] | None:
+        """Return the first segment number, and the LSN, that is not on ``other`` too; None where all of it is."""
+        for mine, its in zip(self.pieces, other.pieces, strict=False):
+            if mine.timeline != its.timeline:
+                return min(mine.first, its.first), Lsn(0)
+            if mine.end_lsn != its.end_lsn:
+                end = min(mine.end_lsn, its.end_lsn)
+                return end // self.wal_segment_size, end
+        return None
+
+
+def follow(history: TimelineHistory | None, timeline: int, wal_segment_size: int) -> Path:
+    """Return the path to a timeline. Without its history the timeline stands alone, as timeline 1 does."""
+    parts = (history or TimelineHistory(timeline)).ranges()
+    begins = [(part.timeline, part.start // wal_segment_size, part.end) for part in parts]
+    lasts = [begin - 1 for _, begin, _ in begins[1:]] + [LAST_NUMBER]
+    pieces = (
+        Piece(part, begin, last, Lsn(MAX_LSN) if end is None else end)
+        for (part, begin, end), last in zip(begins, lasts, strict=True)
+    )
+    return Path(timeline, wal_segment_size, tuple(pieces))
+
+
+def all_paths(
+    timelines: Iterable[int], histories: Mapping[int, TimelineHistory], wal_segment_size: int
+) -> dict[int, Path]:
+    """Return the path to each of the timelines, and to each timeline that a history names, by timeline."""
+    known = set(timelines) | set(histories)
+    known |= {switch.parent for history in histories.values() for switch in history.switches}
+    return {timeline: follow(histories.get(timeline), timeline, wal_segment_size) for timeline in sorted(known)}
+
+
+def runs_of(numbers: Iterable[int]) -> list[Run]:
+    """Join ascending numbers to runs without a hole."""
+    runs: list[Run] = []
+    first = last = -1
+    for number in numbers:
+        if number != last + 1 or first < 0:
+            if first >= 0:
+                runs.append((first, last))
+            first = number
+        last = number
+    return [*runs, (first, last)] if first >= 0 else runs
