@@ -79,6 +79,12 @@ class Settings(BaseSettings):
     # Recovery
     base_backup_codec: Codec = Codec.ZSTD
     base_backup_codec_level: int | None = Field(None, ge=-22, le=22)
+    base_backup_threads: int | None = Field(None, ge=1, le=64)
+    base_backup_label: str = "wal-pipeline"
+    base_backup_fast_checkpoint: bool = True
+    base_backup_max_rate_kib: int | None = Field(None, ge=32, le=1048576)
+    base_backup_staging_folder: Path | None = None
+    base_backup_wal_timeout_seconds: float = Field(600.0, gt=0)
     retention_days: int = Field(30, ge=1)
     min_base_backups: int = Field(2, ge=1)
 
@@ -103,7 +109,15 @@ class Settings(BaseSettings):
         """Read a list as words parted by commas or white space."""
         return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
-    @field_validator("state_folder", "spool_folder", "quarantine_folder", "local_store_folder", "ca_bundle", "pgdata")
+    @field_validator(
+        "state_folder",
+        "spool_folder",
+        "quarantine_folder",
+        "local_store_folder",
+        "ca_bundle",
+        "pgdata",
+        "base_backup_staging_folder",
+    )
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         """A folder stays the same wherever the program is started."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # each is imported when it is asked for: a quick command impo
     from wal_pipeline.catalog.catalog import Catalog
     from wal_pipeline.codec import Encoder
     from wal_pipeline.commands.archive import ArchiveOptions, Archiver
+    from wal_pipeline.commands.base_backup_run import BaseBackupTaker
     from wal_pipeline.commands.identity import ClusterIdentity
     from wal_pipeline.postgres.server import PostgresServer
     from wal_pipeline.postgres.waldump import CommitReader
@@ -157,6 +158,44 @@ class Pipeline:
             layout=self.layout,
             clock=self.clock,
             options=self.archive_options(linger_seconds=linger_seconds),
+        )
+
+    def base_backup_taker(self, *, archive: Callable[[], object] | None = None) -> "BaseBackupTaker":
+        """Return what takes base backups. ``archive`` brings waiting WAL to the stores where nothing else does so."""
+        from wal_pipeline.commands.base_backup import BackupOptions
+        from wal_pipeline.commands.base_backup_encoding import StreamEncoder
+        from wal_pipeline.commands.base_backup_run import BaseBackupTaker
+        from wal_pipeline.postgres.base_backup_server import BackupServer
+        from wal_pipeline.postgres.binaries import find_binaries
+
+        settings = self.settings
+        program = "pg_basebackup"
+        return BaseBackupTaker(
+            server=BackupServer(settings.conninfo.get_secret_value()),
+            find_program=lambda major: find_binaries(major, programs=(program,), bindir=settings.pgbindir).program(
+                program
+            ),
+            stores=self.stores,
+            layout=self.layout,
+            encoder=StreamEncoder(
+                settings.base_backup_codec,
+                settings.base_backup_codec_level,
+                threads=settings.base_backup_threads,
+                recipients=settings.age_recipients,
+            ),
+            options=BackupOptions(
+                scratch_folder=settings.state_folder / "base-backup",
+                staging_folder=settings.base_backup_staging_folder,
+                label=settings.base_backup_label,
+                fast_checkpoint=settings.base_backup_fast_checkpoint,
+                max_rate_kib=settings.base_backup_max_rate_kib,
+                read_back=settings.read_back,
+            ),
+            catalog=self.catalog,
+            clock=self.clock,
+            identities=self.identities,
+            wal_timeout_seconds=settings.base_backup_wal_timeout_seconds,
+            archive=archive,
         )
 
     def _open_store(self, name: str) -> Store:

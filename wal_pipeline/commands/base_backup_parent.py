@@ -82,7 +82,7 @@ def choose_parent(stores: Sequence[Store], layout: Layout, parent_id: str | None
 
 
 def fetch_parent(
-    stores: Sequence[Store], layout: Layout, backup_id: str, identities: Sequence[Any], folder: Path
+    stores: Sequence[Store], layout: Layout, backup_id: str, *, identities: Sequence[Any], folder: Path
 ) -> ParentBackup:
     """Bring the parent's ``backup_manifest`` into ``folder``, from the first store that has it whole.
 

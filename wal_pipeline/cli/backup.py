@@ -1,0 +1,105 @@
+"""``wal-pipeline backup``: take a base backup now, onto every store."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wal_pipeline.cli.group import Context, pass_context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.progress import Progress
+
+    from wal_pipeline.commands.base_backup_parts import BackupProgress
+    from wal_pipeline.commands.base_backup_run import BackupOutcome
+    from wal_pipeline.wiring import Pipeline
+
+
+@click.command("backup")
+@click.option("--incremental", is_flag=True, help="Build on the newest base backup (PostgreSQL 17 and newer).")
+@click.option("--parent", "parent_id", metavar="ID", help="Build on this base backup.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
+@pass_context
+def backup_command(context: Context, incremental: bool, parent_id: str | None, as_json: bool) -> int:
+    """Take a base backup, store it on every store, and wait until its WAL is there too.
+
+    Exit code 0 where it can be restored from every store, 1 where a store lacks it or its WAL.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TransferSpeedColumn
+
+    taker = context.pipeline.base_backup_taker(archive=_archiving(context.pipeline))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=as_json) as progress:
+        outcome = taker.take(incremental=incremental, parent_id=parent_id, on_progress=_shown(progress))
+    summary = _summary(outcome)
+    click.echo(json.dumps(summary) if as_json else _text(summary))
+    return 0 if outcome.complete else 1
+
+
+def _archiving(pipeline: "Pipeline") -> "Callable[[], None] | None":
+    """Drain the spool while we wait for WAL, unless another process archives: then that one does it."""
+    if pipeline.settings.spool_folder is None:
+        return None
+
+    def archive() -> None:
+        from wal_pipeline.errors import SpoolBusyError, SpoolError
+
+        try:
+            for _ in pipeline.archiver().drain():
+                pass
+        except SpoolBusyError:
+            return
+        except SpoolError as error:  # the base backup is stored: whether its WAL comes is seen by waiting
+            click.echo(f"WARNING: {error}", err=True)
+
+    return archive
+
+
+def _shown(progress: "Progress") -> "Callable[[BackupProgress], None]":
+    task = progress.add_task("starting", total=None)
+
+    def show(now: "BackupProgress") -> None:
+        total = max(now.total_bytes, now.read_bytes) if now.total_bytes is not None else None
+        progress.update(task, description=now.phase.value, completed=now.read_bytes, total=total)
+
+    return show
+
+
+def _summary(outcome: "BackupOutcome") -> dict[str, Any]:
+    manifest = outcome.result.manifest
+    return {
+        "backup_id": manifest.backup_id,
+        "kind": manifest.kind.value,
+        "parent_id": manifest.parent_id,
+        "timeline": manifest.timeline,
+        "start_lsn": str(manifest.start_lsn),
+        "stop_lsn": str(manifest.stop_lsn),
+        "finished_at": manifest.finished_at.isoformat(),
+        "size_bytes": manifest.size_bytes,
+        "stored_size_bytes": manifest.stored_size_bytes,
+        "seconds": round(outcome.result.seconds, 3),
+        "complete": outcome.complete,
+        "stores": {
+            item.store: {"stored": item.stored, "restorable": item.restorable, "error": item.error}
+            for item in outcome.stores
+        },
+    }
+
+
+def _text(summary: dict[str, Any]) -> str:
+    lines = [
+        "{kind} base backup {backup_id}: {size_bytes} bytes, {stored_size_bytes} stored, {seconds} s".format(**summary)
+    ]
+    for store, found in summary["stores"].items():
+        state = "restorable" if found["restorable"] else "stored, not restorable yet" if found["stored"] else "missing"
+        lines.append(f"  {store}: {state}" + (f" ({found['error']})" if found["error"] else ""))
+    return "\n".join(lines)
