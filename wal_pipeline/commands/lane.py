@@ -37,7 +37,7 @@ class Lane:
     def __init__(
         self, store: Store, state: StoreState, *, width: int, read_back: bool, max_backoff_seconds: float
     ) -> None:
-        """``width``: how many uploads run at once."""
+        """``width``: how many uploads run at once. The run counts in ``in_flight`` what it has promised the lane."""
         self.store = store
         self.state = state
         self.in_flight = 0
@@ -59,7 +59,6 @@ class Lane:
         self, layout: Layout, file: WalFile, encoded: Encoded, done: Callable[["Future[StoredCopy]"], None]
     ) -> None:
         """Begin to store a file; ``done`` is called in the upload's thread when it ended, well or not."""
-        self.in_flight += 1
         self._pool.submit(self._store, layout, file, encoded).add_done_callback(done)
 
     def succeeded(self, now: datetime) -> bool:
