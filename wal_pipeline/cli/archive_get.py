@@ -10,14 +10,16 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from wal_pipeline.commands.archive_get import WalSource
     from wal_pipeline.commands.prefetch import PrefetchFolder
-    from wal_pipeline.settings import Settings
+    from wal_pipeline.stores.base import Store
     from wal_pipeline.wal.names import WalFileName
+    from wal_pipeline.wiring import Pipeline
 
 _EXIT_FAILED = 200  # the same as commands.restore_command.EXIT_FAILED, which an import error must not hide
 _EXIT_INTERRUPTED = 130
@@ -98,19 +100,15 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _deliver(options: argparse.Namespace) -> int:
-    from wal_pipeline.commands.restore_command import EXIT_DELIVERED, deliver, note_position
+    from wal_pipeline.commands.restore_command import EXIT_DELIVERED, fetch_and_deliver, note_position, take_prefetched
 
     name, destination = _operands(options)
     call = _Call(options)
     folder = call.folder()
-    delivery = deliver(
-        name,
-        destination,
-        folder=folder,
-        fetch=lambda: call.source.fetch(name),
-        retry_seconds=options.retry_seconds,
-        say=say,
-    )
+    delivery = take_prefetched(folder, name, destination)
+    if delivery is None:
+        source = call.make_source()
+        delivery = fetch_and_deliver(lambda: source.fetch(name), destination, options.retry_seconds, say)
     if delivery is None:
         return int(options.exit_absent)
     for note in delivery.notes:
@@ -138,32 +136,40 @@ class _Call:
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
         self.pgdata: Path = (options.pgdata or Path()).absolute()
-        self._settings: Settings | None = None
-        self._source: WalSource | None = None
-        self._system_identifier: int | None = options.system_identifier
 
-    @property
-    def settings(self) -> "Settings":
-        """The settings. Raises: SettingsError."""
-        from wal_pipeline.settings import load_settings
+    @cached_property
+    def pipeline(self) -> "Pipeline":
+        """The settings and what they describe. Raises: SettingsError."""
+        from wal_pipeline.wiring import open_pipeline
 
-        if self._settings is None:
-            self._settings = load_settings(env_file=self._options.env_file)
-        return self._settings
+        return open_pipeline(self._options.env_file)
 
-    @property
-    def source(self) -> "WalSource":
-        """The stores, in the order in which they are asked."""
-        if self._source is None:
-            self._source = self.make_source()
-        return self._source
-
-    @property
+    @cached_property
     def system_identifier(self) -> int:
         """The cluster's: by option, from pg_control, by setting, else the only one below the cluster's name."""
-        if self._system_identifier is None:
-            self._system_identifier = self._local_identifier() or self._only_identifier()
-        return self._system_identifier
+        from wal_pipeline.commands.inventory import only_system_identifier
+        from wal_pipeline.postgres.control_file import read_control_file
+
+        if self._options.system_identifier is not None:
+            return int(self._options.system_identifier)
+        if (self.pgdata / "global" / "pg_control").exists():
+            return read_control_file(self.pgdata).system_identifier
+        settings = self.pipeline.settings
+        if settings.system_identifier is not None:
+            return settings.system_identifier
+        return only_system_identifier(self.stores(), settings.prefix, settings.cluster)
+
+    def stores(self) -> tuple["Store", ...]:
+        """Open the stores to ask, with connections of their own."""
+        names = self.pipeline.settings.stores if self._options.store == "any" else (self._options.store,)
+        return tuple(self.pipeline.open_stores(names).values())
+
+    def make_source(self) -> "WalSource":
+        """Return where the file can be fetched from, with connections of its own."""
+        from wal_pipeline.commands.archive_get import WalSource
+
+        layout = self.pipeline.layout(self.system_identifier)
+        return WalSource(layout, self.stores(), tuple(self.pipeline.identities))
 
     def folder(self) -> "PrefetchFolder | None":
         """The folder of prefetched files; None where nothing shall be fetched ahead."""
@@ -172,30 +178,6 @@ class _Call:
         if self._options.no_prefetch:
             return None
         return prefetch_folder(self.pgdata, self.system_identifier, self._options.prefetch_dir)
-
-    def make_source(self) -> "WalSource":
-        """Return the stores with connections of their own."""
-        from wal_pipeline.wiring import age_identities, cluster_layout, open_stores
-
-        from wal_pipeline.commands.archive_get import WalSource
-
-        layout = cluster_layout(self.settings, self.system_identifier)
-        return WalSource(layout, open_stores(self.settings, self._options.store), age_identities(self.settings))
-
-    def _local_identifier(self) -> int | None:
-        from wal_pipeline.postgres.control_file import read_control_file
-
-        if (self.pgdata / "global" / "pg_control").exists():
-            return read_control_file(self.pgdata).system_identifier
-        return self.settings.system_identifier
-
-    def _only_identifier(self) -> int:
-        from wal_pipeline.wiring import open_stores
-
-        from wal_pipeline.commands.inventory import only_system_identifier
-
-        stores = open_stores(self.settings, self._options.store)
-        return only_system_identifier(stores, self.settings.prefix, self.settings.cluster)
 
 
 def _start_prefetcher(folder: "PrefetchFolder", call: _Call) -> None:
@@ -240,13 +222,22 @@ def program(options: argparse.Namespace, system_identifier: int) -> list[str]:
     """Return the call of ``archive-get`` with the same options. ``-P`` keeps PGDATA out of Python's search path."""
     words = [sys.executable, "-P", "-m", "wal_pipeline.cli.archive_get", f"--system-identifier={system_identifier}"]
     given = {
-        "--env-file": options.env_file and options.env_file.absolute(),
+        "--env-file": env_file(options),
         "--prefetch-dir": options.prefetch_dir and options.prefetch_dir.absolute(),
         "--store": None if options.store == "any" else options.store,
         "--retry-seconds": options.retry_seconds,
     }
     words += [f"{name}={value}" for name, value in given.items() if value is not None]
     return [*words, *(["--no-prefetch"] if options.no_prefetch else [])]
+
+
+def env_file(options: argparse.Namespace) -> Path | None:
+    """Return the settings file that this call reads: the server's current folder is PGDATA, not this one."""
+    from wal_pipeline.settings import ENV_FILE_VARIABLE
+
+    named = options.env_file or os.environ.get(ENV_FILE_VARIABLE)
+    path = Path(named or ".env").absolute()
+    return path if named or path.is_file() else None
 
 
 if __name__ == "__main__":

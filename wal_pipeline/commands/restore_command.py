@@ -33,26 +33,25 @@ class Delivery:
     notes: tuple[str, ...] = ()
 
 
-def deliver(
-    name: WalFileName,
-    destination: Path,
-    *,
-    folder: PrefetchFolder | None,
-    fetch: Callable[[], FetchedWal | None],
-    retry_seconds: float,
-    say: Callable[[str], None],
+def take_prefetched(folder: PrefetchFolder | None, name: WalFileName, destination: Path) -> Delivery | None:
+    """Put the file at ``destination`` if it was fetched ahead or is being fetched; None where it is not."""
+    if folder is None or not _take(folder, name, destination):
+        return None
+    return Delivery(name.name, destination.stat().st_size, None)
+
+
+def fetch_and_deliver(
+    fetch: Callable[[], FetchedWal | None], destination: Path, retry_seconds: float, say: Callable[[str], None]
 ) -> Delivery | None:
-    """Put the file at ``destination``; None where it is proven that no store has it.
+    """Put the file that ``fetch`` returns at ``destination``; None where it is proven that no store has it.
 
     Raises: WalUnreachableError, SettingsError, RestoreError, StoreError: never taken for the archive's end.
     """
-    if folder is not None and _take(folder, name, destination):
-        return Delivery(name.name, destination.stat().st_size, None)
     fetched = fetch_patiently(fetch, retry_seconds, say=say)
     if fetched is None:
         return None
     write_durably(fetched.data, destination)
-    return Delivery(name.name, len(fetched.data), fetched.store, fetched.notes)
+    return Delivery(fetched.name.name, len(fetched.data), fetched.store, fetched.notes)
 
 
 def _take(folder: PrefetchFolder, name: WalFileName, destination: Path) -> bool:
@@ -80,9 +79,9 @@ def prefetch_folder(pgdata: Path, system_identifier: int, root: Path | None = No
 
     The system identifier is in its name, so that files of a cluster restored earlier are never taken.
     """
-    absolute = pgdata.absolute()
-    parent = absolute.parent / ".wal-pipeline-prefetch" if root is None else root.absolute()
-    return PrefetchFolder(parent / f"{absolute.name}-{system_identifier}")
+    real = pgdata.resolve()  # what the server's current folder is, also where PGDATA is a link
+    parent = real.parent / ".wal-pipeline-prefetch" if root is None else root.absolute()
+    return PrefetchFolder(parent / f"{real.name}-{system_identifier}")
 
 
 def shell_line(program: Sequence[str], folder: Path | None) -> str:
