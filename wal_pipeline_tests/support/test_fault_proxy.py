@@ -11,6 +11,7 @@ from botocore.exceptions import ConnectionError as BotoConnectionError
 from mypy_boto3_s3.client import S3Client
 
 from wal_pipeline_tests.support import faults
+from wal_pipeline_tests.support.fault_exchange import flipped
 from wal_pipeline_tests.support.fault_proxy import FaultProxy
 from wal_pipeline_tests.support.s3_pair import S3Buckets, S3Pair
 from wal_pipeline_tests.support.seaweed import SeaweedServer
@@ -101,9 +102,12 @@ def test_resets(route: Route, fault: faults.Fault, leaves: bytes | None) -> None
     assert route.stored() == leaves
 
 
-@pytest.mark.parametrize(("fault", "leaves"), [(faults.Swallow(), None), (faults.StoreHalf(), BODY[: len(BODY) // 2])])
+@pytest.mark.parametrize(
+    ("fault", "leaves"),
+    [(faults.Swallow(), None), (faults.StoreHalf(), BODY[: len(BODY) // 2]), (faults.StoreFlipped(), flipped(BODY))],
+)
 def test_lies(route: Route, fault: faults.Fault, leaves: bytes | None) -> None:
-    """A put is answered with 200 and the right ETag although the object is missing or half there."""
+    """A put is answered with 200 and the right ETag although the object is missing, half there or changed."""
     route.proxy.add(fault, method="PUT")
     assert route.put() == 200
     assert route.stored() == leaves
