@@ -1,0 +1,395 @@
+"""The commits in real segments, against what the servers themselves say was committed."""
+
+import logging
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from wal_pipeline.errors import InvalidWalFileError, PostgresError
+from wal_pipeline.postgres.waldump import Commit, CommitSpan, PgWaldump
+from wal_pipeline.wal.lsn import Lsn
+from wal_pipeline.wal.names import require_file_name
+from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, LongPageHeader, check_segment
+from wal_pipeline_tests.support.postgres import PostgresCluster
+from wal_pipeline_tests.support.postgres_install import PostgresInstall, owned_folder, postgres_15, postgres_18
+
+pytestmark = pytest.mark.integration
+MIB = 1 << 20
+READER = PgWaldump()
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What the server said of a commit: its id, time and the segment that was switched away from just after it."""
+
+    xid: int
+    at: datetime
+    segment: str
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """A stopped cluster's archive folder, with what the server knew."""
+
+    cluster: PostgresCluster
+    folder: Path
+    wal_segment_size: int
+    normal: Truth  # after pgbench
+    prepared: Truth  # of COMMIT PREPARED
+    crossing: Truth | None  # a commit record that begins in the segment before, alone in its own
+
+    @property
+    def major(self) -> int:
+        return self.cluster.install.version
+
+    def segments(self) -> list[Path]:
+        return sorted(path for path in self.folder.iterdir() if len(path.name) == 24)
+
+    def before(self, name: str) -> Path:
+        names = [path.name for path in self.segments()]
+        return self.folder / names[names.index(name) - 1]
+
+    def header(self, path: Path) -> LongPageHeader:
+        data = path.read_bytes()
+        return check_segment(require_file_name(path.name), data[:LONG_HEADER_BYTES], len(data), None)
+
+    def inspect(self, name: str, previous: Path | None = None) -> CommitSpan | None:
+        return READER.inspect(self.folder / name, self.major, self.wal_segment_size, previous=previous)
+
+
+def archive_settings(folder: Path) -> dict[str, str]:
+    return {
+        "archive_mode": "on",
+        "archive_command": f"cp %p {folder}/%f",
+        "track_commit_timestamp": "on",
+        "max_prepared_transactions": "4",
+        "autovacuum": "off",
+    }
+
+
+def last_commit_and_switch(connection: "psycopg.Connection[tuple[object, ...]]") -> Truth:
+    """Ask the server for its last commit, then finish the segment."""
+    row = connection.execute(
+        "SELECT xid::text::bigint, timestamp, pg_walfile_name(pg_current_wal_insert_lsn())"
+        " FROM pg_last_committed_xact()"
+    ).fetchone()
+    connection.execute("SELECT pg_switch_wal()")
+    assert row is not None
+    return Truth(int(str(row[0])), datetime.fromisoformat(str(row[1])), str(row[2]))
+
+
+def commit_across_a_boundary(connection: "psycopg.Connection[tuple[object, ...]]", size: int) -> None:
+    """Fill a segment so that a commit record of 34 bytes begins before its end and ends after it."""
+
+    def left() -> int:
+        row = connection.execute("SELECT pg_current_wal_insert_lsn() - '0/0'").fetchone()
+        assert row is not None
+        return size - int(str(row[0])) % size
+
+    def fill(payload: int) -> None:
+        connection.execute("SELECT pg_logical_emit_message(false, '', repeat('x', %s))", (payload,))
+
+    with connection.transaction():
+        connection.execute("INSERT INTO marks DEFAULT VALUES")
+        if left() > 8192:
+            fill(max(400, (left() - 7000) // 8192 * 8168))  # to the last page
+        while left() > 8192 - 24:
+            fill(1000)
+        at = left()
+        fill(400)
+        overhead = at - left() - 400
+        fill((left() - overhead - 16) // 8 * 8)
+
+
+def make_archive(install: PostgresInstall, size_mb: int) -> Archive:
+    cluster = PostgresCluster(install, settings=archive_settings(owned_folder("archive")))
+    folder = Path(cluster.settings["archive_command"].split()[2]).parent
+    cluster.initdb(wal_segment_size_mb=size_mb)
+    with cluster, cluster.connect() as connection:
+        cluster.pgbench_init()
+        connection.execute("CREATE TABLE marks (at timestamptz DEFAULT now())")
+        cluster.pgbench(transactions=300, clients=3)
+        normal = last_commit_and_switch(connection)
+        cluster.psql("BEGIN; INSERT INTO marks DEFAULT VALUES; PREPARE TRANSACTION 'two phases'")
+        cluster.psql("COMMIT PREPARED 'two phases'")
+        prepared = last_commit_and_switch(connection)
+        crossing = None
+        if size_mb == 1:
+            commit_across_a_boundary(connection, MIB)
+            crossing = last_commit_and_switch(connection)
+            connection.execute("SELECT pg_logical_emit_message(false, '', repeat('x', 3500000))")
+            connection.execute("SELECT pg_switch_wal()")
+        cluster.stop()  # the last archiving is done when it has ended
+    return Archive(cluster, folder, size_mb * MIB, normal, prepared, crossing)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param((version, size), id=f"postgres{version}-{size}MB", marks=marks)
+        for version, marks in ((18, ()), (15, pytest.mark.postgres15))
+        for size in (1, 16, 64)
+    ],
+)
+def archive(request: pytest.FixtureRequest) -> Iterator[Archive]:
+    """An archive written by each version, with each segment size."""
+    version, size = request.param
+    yield from _archive(version, size)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(18, id="postgres18"), pytest.param(15, id="postgres15", marks=pytest.mark.postgres15)],
+)
+def small(request: pytest.FixtureRequest) -> Iterator[Archive]:
+    """An archive of 1 MiB segments written by each version."""
+    yield from _archive(request.param, 1)
+
+
+def _archive(version: int, size: int) -> Iterator[Archive]:
+    install = postgres_18() if version == 18 else postgres_15()
+    if install is None:
+        pytest.skip(f"PostgreSQL {version} is not installed")
+    made = make_archive(install, size)
+    yield made
+    made.cluster.remove()
+    shutil.rmtree(made.folder)
+
+
+def test_the_last_commit_is_the_servers(archive: Archive) -> None:
+    """The last commit before a switch has the id and the very time that the server gave it."""
+    span = archive.inspect(archive.normal.segment)
+    assert span is not None
+    assert span.last is not None
+    assert (span.last.xid, span.last.at) == (archive.normal.xid, archive.normal.at)
+    assert span.first is not None
+    assert span.first.lsn < span.last.lsn
+    assert span.latest_at is not None
+    assert span.latest_at >= span.last.at
+    assert span.stopped_at is None
+
+
+def test_commit_prepared_counts_under_the_prepared_id(archive: Archive) -> None:
+    """A COMMIT PREPARED is a commit, at its own time and with the id of the prepared transaction; PREPARE is none."""
+    span = archive.inspect(archive.prepared.segment)
+    assert span is not None
+    assert span.last is not None
+    assert (span.last.xid, span.last.at) == (archive.prepared.xid, archive.prepared.at)
+    assert (span.count, span.first, span.latest_at) == (1, span.last, span.last.at)
+
+
+def test_every_commit_is_in_one_segment(archive: Archive) -> None:
+    """Over the archive, segment by segment, each commit that a reading in one go sees is counted once."""
+    segments = archive.segments()
+    program = archive.cluster.install.program("pg_waldump")
+    whole = subprocess.run(
+        [program, "-r", "Transaction", "-p", archive.folder, segments[0].name, segments[-1].name],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    spans = [archive.inspect(path.name, previous) for previous, path in zip([None, *segments], segments, strict=False)]
+    assert sum(span.count for span in spans if span is not None) == whole.stdout.count("desc: COMMIT")
+    assert not any(span is None or span.unseen_start for span in spans[1:])  # initdb's own WAL is not archived
+
+
+def test_the_zone_and_language_of_the_process_do_not_matter(small: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times are right in any time zone."""
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    monkeypatch.setenv("PGTZ", "Asia/Kolkata")
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    time.tzset()
+    span = small.inspect(small.normal.segment)
+    assert span is not None
+    assert span.last is not None
+    assert span.last.at == small.normal.at
+
+
+def test_a_commit_across_the_boundary(small: Archive) -> None:
+    """A commit record that crosses a boundary belongs to the segment in which it ends, and is not hidden."""
+    assert small.crossing is not None
+    name = small.crossing.segment
+    assert small.inspect(name) == CommitSpan(None, None, 0, None, unseen_start=True)
+    previous = small.before(name)
+    span = small.inspect(name, previous)
+    assert span is not None
+    start = small.header(small.folder / name).page_address
+    assert span.last is not None
+    assert (span.last.xid, span.last.at) == (small.crossing.xid, small.crossing.at)
+    assert span.last.lsn < start
+    assert span == CommitSpan(span.last, span.last, 1, span.last.at)
+    earlier = small.inspect(previous.name)
+    assert earlier is not None
+    assert earlier.last is None or earlier.last.lsn < span.last.lsn
+
+
+def test_segments_inside_one_record(small: Archive) -> None:
+    """Segments that one long record fills hold no commit, which is known and no error."""
+    inside = [path for path in small.segments() if small.header(path).remaining_bytes > MIB]
+    assert len(inside) >= 2
+    for path in inside:
+        assert small.inspect(path.name) == CommitSpan(None, None, 0, None, unseen_start=True)
+
+
+def test_any_folder_and_name(small: Archive, tmp_path: Path) -> None:
+    """The file may lie under any path and, where its name is given, have any name."""
+    expected = small.inspect(small.normal.segment)
+    folder = tmp_path / "-p x; rm $HOME\n'"
+    folder.mkdir()
+    staged = shutil.copy(small.folder / small.normal.segment, folder / "staged copy")
+    moved = shutil.copy(staged, folder / small.normal.segment)
+    partial = shutil.copy(staged, folder / f"{small.normal.segment}.partial")
+    name = require_file_name(small.normal.segment)
+    assert READER.inspect(moved, small.major, MIB) == expected
+    assert READER.inspect(staged, small.major, MIB, name=name) == expected
+    assert READER.inspect(partial, small.major, MIB) == expected
+
+
+def test_damage_ends_the_span(small: Archive, tmp_path: Path) -> None:
+    """Where a byte was changed, the span ends at the record before and says where, as replay would."""
+    whole = small.inspect(small.normal.segment)
+    assert whole is not None
+    assert whole.first is not None
+    assert whole.last is not None
+    data = bytearray((small.folder / small.normal.segment).read_bytes())
+    start = small.header(small.folder / small.normal.segment).page_address
+    data[whole.last.lsn - start + 28] ^= 0x10  # in the last commit's own time
+    damaged = tmp_path / small.normal.segment
+    damaged.write_bytes(data)
+    span = READER.inspect(damaged, small.major, MIB)
+    assert span is not None
+    assert span.stopped_at == whole.last.lsn
+    assert (span.first, span.count) == (whole.first, whole.count - 1)
+
+
+def test_a_hole_at_the_end_is_told_from_a_switch(small: Archive, tmp_path: Path) -> None:
+    """Zeros after a switch are sound; zeros where records should be are not."""
+    segment = next(path for path in small.segments() if small.before(small.normal.segment).name == path.name)
+    sound = small.inspect(segment.name)
+    assert sound is not None
+    assert sound.stopped_at is None
+    data = segment.read_bytes()
+    torn = tmp_path / segment.name
+    torn.write_bytes(data[: 64 * 8192] + bytes(len(data) - 64 * 8192))
+    span = READER.inspect(torn, small.major, MIB)
+    assert span is not None
+    start = small.header(segment).page_address
+    assert span.stopped_at is not None
+    assert start < span.stopped_at <= start + 64 * 8192
+
+
+def test_another_versions_segment_is_unknown(small: Archive, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A segment that is not of the named version or size gives no answer, and says why."""
+    path = small.folder / small.normal.segment
+    other = 18 if small.major == 15 else 15
+    with caplog.at_level(logging.WARNING):
+        assert READER.inspect(path, other, MIB) is None
+        assert READER.inspect(path, small.major, 2 * MIB) is None
+    assert caplog.messages == [
+        f"the commits in '{path}' are not known: '{path.name}' is of PostgreSQL {small.major} "
+        f"with segments of 1048576 bytes, expected {major} and {size}"
+        for major, size in ((other, MIB), (small.major, 2 * MIB))
+    ]
+
+
+def test_pages_of_another_version_end_the_span(small: Archive, tmp_path: Path) -> None:
+    """A first page that lies about the version gives nothing of the pages after it: they have the true magic."""
+    data = bytearray((small.folder / small.normal.segment).read_bytes())
+    data[:2] = (0xD118 if small.major == 15 else 0xD110).to_bytes(2, "little")
+    disguised = tmp_path / small.normal.segment
+    disguised.write_bytes(data)
+    span = READER.inspect(disguised, 18 if small.major == 15 else 15, MIB)
+    start = small.header(small.folder / small.normal.segment).page_address
+    assert span is not None
+    assert span.stopped_at is not None
+    assert span.stopped_at <= start + 8192
+    assert span.last is None or span.last.lsn < start + 8192
+
+
+def test_what_is_no_segment_is_unknown(small: Archive, tmp_path: Path) -> None:
+    """Other names, missing files and other bytes give no answer and no exception."""
+    (tmp_path / "00000002.history").write_bytes(b"1\t0/1\tx\n")
+    (tmp_path / small.normal.segment).write_bytes(bytes(MIB))
+    assert READER.inspect(tmp_path / "00000002.history", small.major, MIB) is None
+    assert READER.inspect(tmp_path / "000000010000000000000099", small.major, MIB) is None
+    with pytest.raises(InvalidWalFileError):
+        READER.read(tmp_path / small.normal.segment, small.major, MIB)
+
+
+def fake_program(folder: Path, major: int, script: str) -> PgWaldump:
+    """Make a pg_waldump that answers to --version and else runs ``script``."""
+    program = folder / "pg_waldump"
+    version = f'[ "$1" = --version ] && echo "pg_waldump (PostgreSQL) {major}.1" && exit\n'
+    program.write_text(f"#!/bin/sh\n{version}{script}\n")
+    program.chmod(0o755)
+    return PgWaldump(bindir=folder, timeout_seconds=0.2)
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("exec sleep 60", "took more than 0.2 s and was stopped"),
+        ("exit 3", "ended with exit code 3 and no error message"),
+        ("kill -9 $$", "ended with exit code -9 and no error message"),
+        ("echo 'pg_waldump: error: out of memory'; exit 1", "out of memory"),
+        ("echo 'x desc: COMMIT 2026-11-22 23:15:00.1 IST'", "line cannot be read"),
+    ],
+)
+def test_a_program_that_fails_gives_no_answer(small: Archive, tmp_path: Path, script: str, message: str) -> None:
+    """A pg_waldump that hangs, dies or prints something else never makes a wrong answer."""
+    reader = fake_program(tmp_path, small.major, script)
+    path = small.folder / small.normal.segment
+    with pytest.raises(PostgresError, match=message):
+        reader.read(path, small.major, MIB)
+    assert reader.inspect(path, small.major, MIB) is None
+
+
+def test_the_program_gets_no_secrets(small: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment that pg_waldump sees has no credentials of ours."""
+    monkeypatch.setenv("R2_SECRET_ACCESS_KEY", "hidden")
+    reader = fake_program(tmp_path, small.major, f"env > {tmp_path}/env; exit 3")
+    assert reader.inspect(small.folder / small.normal.segment, small.major, MIB) is None
+    assert "hidden" not in (tmp_path / "env").read_text()
+
+
+def test_a_promotion(small: Archive, tmp_path: Path) -> None:
+    """After a promotion the new timeline's first segment begins with the old timeline's page, and is read whole."""
+    folder = owned_folder("promoted")
+    settings = {**archive_settings(folder), "restore_command": f"cp {small.folder}/%f %p"}
+    restored = PostgresCluster(small.cluster.install, pgdata=small.cluster.pgdata, settings=settings)
+    (small.cluster.pgdata / "recovery.signal").touch()
+    shutil.chown(small.cluster.pgdata / "recovery.signal", *_owner(small.cluster.pgdata))
+    try:
+        with restored, restored.connect() as connection:
+            restored.wait_promoted()
+            connection.execute("INSERT INTO marks DEFAULT VALUES")
+            truth = last_commit_and_switch(connection)
+            restored.stop()
+        first = folder / truth.segment
+        partial = next(folder.glob("*.partial"))
+        header = small.header(first)
+        assert (require_file_name(first.name).timeline, header.timeline) == (2, 1)
+        span = READER.inspect(first, small.major, MIB)
+        assert span is not None
+        assert span.stopped_at is None
+        assert span.last == Commit(truth.at, span.last.lsn if span.last else Lsn(0), truth.xid)
+        old = READER.inspect(partial, small.major, MIB)
+        assert old is not None
+        assert old.stopped_at is not None  # the old timeline ends inside its last segment
+        assert span.last.lsn > old.stopped_at
+        data = partial.read_bytes()
+        assert check_segment(require_file_name(partial.name), data[:LONG_HEADER_BYTES], len(data), None).timeline == 1
+    finally:
+        restored.remove()
+        shutil.rmtree(folder)
+
+
+def _owner(path: Path) -> tuple[int, int]:
+    return path.stat().st_uid, path.stat().st_gid
