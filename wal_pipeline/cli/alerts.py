@@ -1,0 +1,95 @@
+"""``wal-pipeline alerts``: what a person should know, and that a person knows it."""
+
+import getpass
+import json
+import os
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wal_pipeline.cli.group import Context, pass_context
+
+if TYPE_CHECKING:
+    from wal_pipeline.archive.alerts import Alert
+
+
+@click.group("alerts", invoke_without_command=True)
+@click.pass_context
+def alerts_command(ctx: click.Context) -> int:
+    """Show the open alerts, acknowledge one, or try the notifications."""
+    return ctx.invoke(list_alerts) if ctx.invoked_subcommand is None else 0
+
+
+@alerts_command.command("list")
+@click.option("--all", "show_all", is_flag=True, help="Also the alerts that are over.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+@pass_context
+def list_alerts(context: Context, show_all: bool = False, as_json: bool = False) -> int:
+    """List the open alerts, the oldest first."""
+    catalog = context.pipeline.catalog
+    alerts = catalog.alerts.all() if show_all else catalog.alerts.active()
+    if as_json:
+        click.echo(json.dumps([_as_json(alert) for alert in alerts], indent=1))
+    elif not alerts:
+        click.echo("no alerts" if show_all else "no open alerts")
+    else:
+        for alert in alerts:
+            _tell(alert)
+    return 0
+
+
+@alerts_command.command("ack")
+@click.argument("alert_id", type=int)
+@click.option("--reason", required=True, help="Why it may stay open: others read it.")
+@click.option("--by", help="Who knows of it; by default your user name.")
+@pass_context
+def acknowledge(context: Context, alert_id: int, reason: str, by: str | None) -> int:
+    """Acknowledge an open alert by its number. It stays open until its cause goes."""
+    pipeline = context.pipeline
+    alert = pipeline.catalog.alerts.acknowledge(alert_id, by or _user_name(), reason, pipeline.clock())
+    _tell(alert)
+    return 0
+
+
+@alerts_command.command("test")
+@pass_context
+def send_test(context: Context) -> int:
+    """Send a test message to every notification URL. Exit code 1 where one does not take it."""
+    from wal_pipeline.archive.alerts import Notification, Severity
+    from wal_pipeline.commands.notifications import apprise_destinations
+    from wal_pipeline.errors import SettingsError
+
+    settings = context.pipeline.settings
+    destinations = apprise_destinations([url.get_secret_value() for url in settings.notification_urls])
+    if not destinations:
+        raise SettingsError("WAL_PIPELINE_NOTIFICATION_URLS is not set", hint="Give it one or more Apprise URLs.")
+    message = Notification(
+        f"wal-pipeline {settings.cluster}: test", "This is a test: alerts would arrive here.", Severity.INFO, False
+    )
+    failures = [destination.send(message) for destination in destinations]
+    for destination, failure in zip(destinations, failures, strict=True):
+        click.echo(f"{destination.name}: sent" if failure is None else failure)
+    return 1 if any(failures) else 0
+
+
+def _user_name() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run under a number that has no name
+        return f"uid {os.getuid()}"
+
+
+def _tell(alert: "Alert") -> None:
+    until = f", until {alert.resolved_at:%Y-%m-%d %H:%M:%S}Z" if alert.resolved_at else ""
+    click.echo(
+        f"{alert.id:>5}  {alert.severity.value:<8}  {alert.kind.value} {alert.subject}: {alert.message}\n"
+        f"       since {alert.opened_at:%Y-%m-%d %H:%M:%S}Z{until}, times seen {alert.times_seen}"
+    )
+    if alert.acknowledged_at is not None:
+        click.echo(f"       acknowledged by {alert.acknowledged_by}: {alert.acknowledged_reason}")
+
+
+def _as_json(alert: "Alert") -> dict[str, Any]:
+    values = asdict(alert)
+    return {name: value.isoformat() if name.endswith("_at") and value else value for name, value in values.items()}

@@ -1,0 +1,94 @@
+"""``wal-pipeline list``: the files of the WAL archive and their copies."""
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from wal_pipeline.archive.records import CopyStatus
+from wal_pipeline.cli.group import Context, pass_context
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from wal_pipeline.commands.list_files import ListedFile
+
+_COLOURS = {
+    CopyStatus.VERIFIED: "green",
+    CopyStatus.PENDING: "yellow",
+    CopyStatus.FAILED: "red",
+    CopyStatus.MISSING: "red",
+    CopyStatus.DAMAGED: "red",
+}
+
+
+@click.command("list")
+@click.option(
+    "--status", type=click.Choice([status.value for status in CopyStatus]), help="Only files with such a copy."
+)
+@click.option("--store", help="Only files with a recorded copy on this store; with --status, with such a copy there.")
+@click.option(
+    "--since", metavar="WHEN", help="Only files spooled since: 2026-11-22T17:45:00Z (UTC), or 30m, 2h, 7d ago."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+@pass_context
+def list_command(context: Context, status: str | None, store: str | None, since: str | None, as_json: bool) -> int:
+    """List the files of the WAL archive and what is recorded of their copies."""
+    from rich.console import Console
+
+    from wal_pipeline.catalog.files import CopyFilter
+    from wal_pipeline.commands.list_files import list_files, listed_file_as_json, parse_moment
+    from wal_pipeline.errors import SettingsError
+
+    pipeline = context.pipeline
+    names = list(pipeline.settings.stores)
+    if store is not None and store not in names:
+        raise SettingsError(f"'{store}' is not a store, expected one of {', '.join(names)}")
+    only = CopyFilter(
+        status=CopyStatus(status) if status else None,
+        store=store,
+        since=parse_moment(since, pipeline.clock()) if since else None,
+    )
+    found = list_files(pipeline.catalog, only)
+    if as_json:
+        click.echo(json.dumps([listed_file_as_json(item) for item in found], indent=1))
+        return 0
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 200  # a pipe has no width: nothing is cut off
+    console.print(_table(found, names))
+    _print_errors(console.print, found)
+    return 0
+
+
+def _table(found: "Sequence[ListedFile]", stores: Sequence[str]) -> "Table":
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, caption=f"files: {len(found)}", caption_justify="left")
+    for title in ("file", "spooled (UTC)", "last commit (UTC)", *stores):
+        table.add_column(title, no_wrap=True)
+    for item in found:
+        file = item.file
+        last_commit = f"{file.last_commit_at:%Y-%m-%d %H:%M:%S}" if file.last_commit_at else "-"
+        states = (_state(item, store) for store in stores)
+        table.add_row(file.name, f"{file.spooled_at:%Y-%m-%d %H:%M:%S}", last_commit, *states)
+    return table
+
+
+def _state(item: "ListedFile", store: str) -> str:
+    copy = item.copies.get(store)
+    if copy is None:
+        return "-"
+    size = f" {copy.encoding.size_bytes / 1024:.0f} KiB" if copy.encoding and copy.status is CopyStatus.VERIFIED else ""
+    return f"[{_COLOURS[copy.status]}]{copy.status.value}[/]{size}"
+
+
+def _print_errors(tell: object, found: "Sequence[ListedFile]") -> None:
+    from rich.markup import escape
+
+    assert callable(tell)  # noqa: S101
+    for item in found:
+        for copy in item.copies.values():
+            if copy.last_error is not None:
+                tell(f"[red]{item.file.name}: {escape(copy.last_error)} (tries: {copy.tries})[/red]")

@@ -1,0 +1,85 @@
+"""What is archived where, as a person asks for it."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from wal_pipeline.archive.records import Copy, WalFile
+from wal_pipeline.catalog.catalog import Catalog
+from wal_pipeline.catalog.files import CopyFilter
+from wal_pipeline.errors import SettingsError
+
+_AGO: Final = re.compile(r"([0-9]{1,6})\s*([smhdw])\Z")
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+@dataclass(frozen=True, slots=True)
+class ListedFile:
+    """A file with all its recorded copies, by store."""
+
+    file: WalFile
+    copies: Mapping[str, Copy]
+
+
+def list_files(catalog: Catalog, only: CopyFilter) -> list[ListedFile]:
+    """Return the files that ``only`` means, in the order of names, each with **all** its copies.
+
+    Raises: CatalogError.
+    """
+    files = list(catalog.files.files(only))
+    copies = catalog.files.copies_of({file.name for file in files})
+    return [ListedFile(file, copies.get((file.system_identifier, file.name), {})) for file in files]
+
+
+def parse_moment(text: str, now: datetime) -> datetime:
+    """Read a moment: ISO 8601, in UTC where it names no zone, or how long ago (``30m``, ``2h``, ``7d``).
+
+    Raises: SettingsError.
+    """
+    ago = _AGO.match(text.strip())
+    try:
+        if ago is not None:
+            return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        moment = datetime.fromisoformat(text.strip())
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise SettingsError(
+            f"'{text}' is not a moment", hint="Write 2026-11-22T17:45:00Z, 2026-11-22, or how long ago: 30m, 2h, 7d."
+        ) from error
+
+
+def listed_file_as_json(listed: ListedFile) -> dict[str, Any]:
+    """Return a listed file as JSON values. The system identifier is text: JSON numbers are not exact that far."""
+    file = listed.file
+    return {
+        "name": file.name,
+        "kind": file.kind.value,
+        "system_identifier": str(file.system_identifier),
+        "timeline": file.timeline,
+        "size_bytes": file.size_bytes,
+        "sha256": file.sha256,
+        "start_lsn": file.start_lsn and str(file.start_lsn),
+        "end_lsn": file.end_lsn and str(file.end_lsn),
+        "spooled_at": file.spooled_at.isoformat(),
+        "first_commit_at": file.first_commit_at and file.first_commit_at.isoformat(),
+        "last_commit_at": file.last_commit_at and file.last_commit_at.isoformat(),
+        "copies": {store: _copy_as_json(copy) for store, copy in sorted(listed.copies.items())},
+    }
+
+
+def _copy_as_json(copy: Copy) -> dict[str, Any]:
+    encoding = copy.encoding
+    return {
+        "status": copy.status.value,
+        "object_key": copy.object_key,
+        "codec": encoding and encoding.codec.value,
+        "encrypted": encoding and encoding.encrypted,
+        "stored_size_bytes": encoding and encoding.size_bytes,
+        "stored_sha256": encoding and encoding.sha256,
+        "tries": copy.tries,
+        "last_error": copy.last_error,
+        "verified_at": copy.verified_at and copy.verified_at.isoformat(),
+        "lag_seconds": copy.lag_seconds,
+    }

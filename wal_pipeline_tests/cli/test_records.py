@@ -1,0 +1,177 @@
+"""The commands that show and remake the records: list, catalog rebuild, alerts."""
+
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+
+from wal_pipeline.archive.alerts import AlertKind, Observation
+from wal_pipeline.archive.records import CopyStatus
+from wal_pipeline.catalog import schema
+from wal_pipeline.catalog.catalog import Catalog, open_catalog
+from wal_pipeline.cli.group import run
+from wal_pipeline.stores.local import LocalFolderStore
+from wal_pipeline_tests.catalog.records import NOON, SYSTEM_IDENTIFIER, copy_of, segment
+from wal_pipeline_tests.commands.test_alerts import SECRET, Receiver
+from wal_pipeline_tests.commands.test_rebuild import archive, put
+
+
+@pytest.fixture
+def catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Catalog]:
+    """The catalog that the command line opens, of a cluster with a folder as its store."""
+    (tmp_path / "store").mkdir()
+    LocalFolderStore("local", tmp_path / "store").prepare()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WAL_PIPELINE_STORES", "local")
+    monkeypatch.setenv("WAL_PIPELINE_LOCAL_STORE_FOLDER", str(tmp_path / "store"))
+    monkeypatch.setenv("WAL_PIPELINE_CATALOG_URL", f"sqlite:///{tmp_path}/catalog.sqlite")
+    opened = open_catalog(f"sqlite:///{tmp_path}/catalog.sqlite", "main")
+    yield opened
+    opened.close()
+
+
+def record(catalog: Catalog) -> None:
+    for number in (1, 2):
+        catalog.files.record_verified(segment(number), [copy_of(segment(number), "local")])
+    catalog.files.record_failed(segment(3), copy_of(segment(3), "local", CopyStatus.FAILED))
+
+
+def test_list_as_json(catalog: Catalog, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each file has its copies; the system identifier is exact."""
+    record(catalog)
+    assert run(["list", "--json", "--status", "failed"]) == 0
+    assert json.loads(capsys.readouterr().out) == [
+        {
+            "name": segment(3).name,
+            "kind": "segment",
+            "system_identifier": str(SYSTEM_IDENTIFIER),
+            "timeline": 1,
+            "size_bytes": 16 << 20,
+            "sha256": "a" * 64,
+            "start_lsn": "0/3000000",
+            "end_lsn": "0/4000000",
+            "spooled_at": (NOON + timedelta(seconds=3)).isoformat(),
+            "first_commit_at": NOON.isoformat(),
+            "last_commit_at": (NOON + timedelta(microseconds=1)).isoformat(),
+            "copies": {
+                "local": {
+                    "status": "failed",
+                    "object_key": f"main/{SYSTEM_IDENTIFIER}/wal/{segment(3).name}.zst",
+                    "codec": None,
+                    "encrypted": None,
+                    "stored_size_bytes": None,
+                    "stored_sha256": None,
+                    "tries": 3,
+                    "last_error": "local: connection refused",
+                    "verified_at": None,
+                    "lag_seconds": None,
+                }
+            },
+        }
+    ]
+
+
+def test_list_as_table(catalog: Catalog, capsys: pytest.CaptureFixture[str]) -> None:
+    """A pipe gets every column whole, then the errors."""
+    record(catalog)
+    assert run(["list", "--since", "2026-11-22T12:00:02Z"]) == 0
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["file", "spooled", "(UTC)", "last", "commit", "(UTC)", "local"],
+        [segment(2).name, "2026-11-22", "12:00:02", "2026-11-22", "12:00:00", "verified", "1", "KiB"],
+        [segment(3).name, "2026-11-22", "12:00:03", "2026-11-22", "12:00:00", "failed"],
+        ["files:", "2"],
+        [f"{segment(3).name}:", "local:", "connection", "refused", "(tries:", "3)"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["--store", "s3"], "ERROR: 's3' is not a store, expected one of local\n"),
+        (["--since", "soon"], "ERROR: 'soon' is not a moment\nHINT: "),
+    ],
+)
+def test_list_refuses_what_it_does_not_know(
+    catalog: Catalog, capsys: pytest.CaptureFixture[str], arguments: list[str], error: str
+) -> None:
+    """A misspelt filter is an error, not an empty list."""
+    assert run(["list", *arguments]) == 1
+    assert capsys.readouterr().err.startswith(error)
+
+
+def test_rebuild_command(catalog: Catalog, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The old tables are set aside; what the store holds is recorded, what is not as it should be is told."""
+    with catalog.database.write() as connection:
+        connection.execute(update(schema.schema_version).values(version=999))
+    catalog.close()
+    store = LocalFolderStore("local", tmp_path / "store")
+    put(store, "main/notes.txt")
+    archive(store, segment(1), prefix="")
+    assert run(["list"]) == 1
+    assert "Run 'wal-pipeline catalog rebuild'" in capsys.readouterr().err
+    assert run(["catalog", "rebuild"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.splitlines() == [
+        "local: copies 1, base backups 0",
+        "  not ours, left alone (1):",
+        "    main/notes.txt",
+    ]
+    assert f"the old catalog was set aside: {tmp_path}/catalog.sqlite." in shown.err
+    assert run(["list", "--json"]) == 0
+    assert [item["name"] for item in json.loads(capsys.readouterr().out)] == [segment(1).name]
+
+
+def test_rebuild_command_with_a_store_down(
+    catalog: Catalog, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A store that was not read is no success."""
+    (tmp_path / "store").rename(tmp_path / "unmounted")
+    assert run(["catalog", "rebuild", "--json"]) == 1
+    [store] = json.loads(capsys.readouterr().out)["stores"]
+    assert store["error"].startswith("local: ")
+
+
+def test_alerts_are_listed_and_acknowledged(catalog: Catalog, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is open is shown with its number; acknowledging says who and why."""
+    assert run(["alerts"]) == 0
+    assert capsys.readouterr().out == "no open alerts\n"
+    catalog.alerts.observe(AlertKind.STORE_DOWN, Observation("r2", "r2: connection refused"), NOON)
+    [alert] = catalog.alerts.active()
+    assert run(["alerts", "ack", str(alert.id), "--reason", "provider's outage", "--by", "ann"]) == 0
+    capsys.readouterr()
+    assert run(["alerts"]) == 0
+    assert capsys.readouterr().out == (
+        f"{alert.id:>5}  warning   store_down r2: r2: connection refused\n"
+        "       since 2026-11-22 12:00:00Z, times seen 1\n"
+        "       acknowledged by ann: provider's outage\n"
+    )
+    assert run(["alerts", "list", "--json"]) == 0
+    [shown] = json.loads(capsys.readouterr().out)
+    assert (shown["kind"], shown["opened_at"], shown["resolved_at"]) == ("store_down", NOON.isoformat(), None)
+
+
+def test_unknown_alert_is_an_error(catalog: Catalog, capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong number changes nothing and says so."""
+    assert run(["alerts", "ack", "7", "--reason", "x"]) == 1
+    assert capsys.readouterr().err == "ERROR: no alert 7 is open\nHINT: See 'wal-pipeline alerts' for the open ones.\n"
+
+
+def test_notifications_can_be_tried(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each URL is told by position; its secret is not shown, and a refusal is no success."""
+    receiver = Receiver()
+    monkeypatch.setenv("WAL_PIPELINE_NOTIFICATION_URLS", receiver.url)
+    try:
+        assert run(["alerts", "test"]) == 0
+        receiver.status = 403
+        assert run(["alerts", "test"]) == 1
+    finally:
+        receiver.stop()
+    shown = capsys.readouterr()
+    assert shown.out == "1 (json): sent\n1 (json): refused with status 403\n"
+    assert SECRET not in shown.out + shown.err
+    assert [message["title"] for message in receiver.messages] == ["wal-pipeline main: test"]
