@@ -80,15 +80,28 @@ class Spool:
         for entry in self._entries():
             if entry.name.startswith(_TEMPORARY_PREFIXES):
                 continue
-            file = self._describe(entry, now)
-            if file is None:
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue  # released since the folder was read
+            name = parse_file_name(entry.name)
+            if name is None or not stat.S_ISREG(status.st_mode):
                 foreign.append(entry.name)
-            elif file.whole_size or file.settled:
-                ready.append(file)
-            else:
-                growing.append(file)
+                continue
+            file = self._describe(name, status, now)
+            (ready if file.whole_size or file.settled else growing).append(file)
         ready.sort(key=lambda file: file.name.order)
         return SpoolListing(tuple(ready), tuple(growing), tuple(sorted(foreign)))
+
+    def find(self, name: WalFileName, now: datetime) -> SpoolFile | None:
+        """Describe one file; None where it is not in the spool or not a plain file."""
+        try:
+            status = (self.folder / name.name).lstat()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self._error("cannot be read", error) from error
+        return self._describe(name, status, now) if stat.S_ISREG(status.st_mode) else None
 
     def changed_ns(self) -> int:
         """Return when a name last came into the folder or left it, in ns: a cheap way to see that nothing is new."""
@@ -143,7 +156,7 @@ class Spool:
             _sync_folder(self.folder)
         except OSError as error:
             raise SpoolError(
-                f"'{file.name.name}' cannot be moved to the quarantine folder '{self.quarantine_folder}': {error.strerror}",
+                f"'{file.name.name}' cannot be moved to quarantine in '{self.quarantine_folder}': {error.strerror}",
                 hint="The file stays in the spool. Make the folder writable, or set WAL_PIPELINE_QUARANTINE_FOLDER.",
             ) from error
         return target
@@ -195,14 +208,7 @@ class Spool:
         except OSError as error:
             raise self._error("cannot be read", error) from error
 
-    def _describe(self, entry: os.DirEntry[str], now: datetime) -> SpoolFile | None:
-        name = parse_file_name(entry.name)
-        try:
-            status = entry.stat(follow_symlinks=False)
-        except FileNotFoundError:
-            return None
-        if name is None or not stat.S_ISREG(status.st_mode):
-            return None
+    def _describe(self, name: WalFileName, status: os.stat_result, now: datetime) -> SpoolFile:
         # The inode's change time: 'cp -p' cannot set it. A time in the future means that the clock stepped back.
         settled = abs(now.timestamp() - status.st_ctime) >= self._settle_seconds
         spooled_at = datetime.fromtimestamp(status.st_mtime, UTC)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # each is imported when it is asked for: a quick command impo
     from wal_pipeline.commands.archive import ArchiveOptions, Archiver
     from wal_pipeline.commands.base_backup_run import BaseBackupTaker
     from wal_pipeline.commands.identity import ClusterIdentity
+    from wal_pipeline.commands.refill import Refiller
     from wal_pipeline.postgres.server import PostgresServer
     from wal_pipeline.postgres.waldump import CommitReader
     from wal_pipeline.spool import Spool
@@ -196,6 +197,24 @@ class Pipeline:
             identities=self.identities,
             wal_timeout_seconds=settings.base_backup_wal_timeout_seconds,
             archive=archive,
+        )
+
+    def refiller(self) -> "Refiller":
+        """Return what copies files to stores that lack them."""
+        from wal_pipeline.commands.prepare import Preparer
+        from wal_pipeline.commands.refill import Refiller
+
+        spool = self.spool if self.settings.spool_folder is not None else None
+        return Refiller(
+            stores=self.stores,
+            catalog=self.catalog,
+            identity=self.identity,
+            layout=self.layout,
+            clock=self.clock,
+            read_back=self.settings.read_back,
+            concurrency=self.settings.concurrency,
+            spool=spool,
+            preparer=None if spool is None else Preparer(spool, self.encoder, self.commits),
         )
 
     def _open_store(self, name: str) -> Store:

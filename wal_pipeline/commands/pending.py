@@ -1,0 +1,67 @@
+"""Whether the spool holds work for an archiving run now; cheap enough to ask many times a minute."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from wal_pipeline.catalog.catalog import Catalog
+from wal_pipeline.commands.backlog import LOOK_UP_NAMES, look_up
+from wal_pipeline.commands.lane import is_resting
+from wal_pipeline.spool import Spool, SpoolFile
+
+
+@dataclass(frozen=True, slots=True)
+class PendingWork:
+    """What waits in the spool.
+
+    ``is_due``: a run can do something now. ``resting``: stores that failed, with the moment of their next try.
+    """
+
+    files: int
+    size_bytes: int
+    growing: int
+    foreign: tuple[str, ...]
+    is_due: bool
+    resting: tuple[tuple[str, datetime], ...]
+
+    def describe(self) -> str:
+        """Say it in one line, for a sensor's tick."""
+        if not self.files and not self.growing:
+            return "the spool is empty"
+        parts = [f"{self.files} files wait in the spool ({self.size_bytes / 2**20:.0f} MiB)"]
+        if self.growing:
+            parts.append(f"{self.growing} still growing")
+        parts += [f"{store} failed and is tried again at {at:%H:%M:%S} UTC" for store, at in self.resting]
+        return ", ".join(parts)
+
+
+def pending_work(spool: Spool, catalog: Catalog, stores: Collection[str], now: datetime) -> PendingWork:
+    """Look at the spool and at what the catalog knows of its files.
+
+    Raises: SpoolError, CatalogError.
+    """
+    listing = spool.scan(now)
+    states = catalog.stores.states()
+    resting = {name: state for name, state in states.items() if name in stores and is_resting(state, now)}
+    return PendingWork(
+        files=len(listing.ready),
+        size_bytes=listing.size_bytes,
+        growing=len(listing.growing),
+        foreign=listing.foreign,
+        is_due=bool(listing.ready) and _is_due(listing.ready, catalog, frozenset(stores), frozenset(resting)),
+        resting=tuple((name, state.retry_at) for name, state in sorted(resting.items()) if state.retry_at is not None),
+    )
+
+
+def _is_due(ready: Sequence[SpoolFile], catalog: Catalog, stores: frozenset[str], resting: frozenset[str]) -> bool:
+    """Whether some file can go on: to a store that is not resting, or out of the spool."""
+    if not resting:
+        return True
+    # The newest files first: while a store rests, the older ones are most likely waiting for it alone.
+    names = [file.name.name for file in reversed(ready)]
+    for start in range(0, len(names), LOOK_UP_NAMES):
+        for recorded in look_up(catalog, names[start : start + LOOK_UP_NAMES]).values():
+            missing = stores - recorded.verified_anywhere()
+            if not missing or missing - resting:
+                return True
+    return False

@@ -1,0 +1,181 @@
+"""Give a store the copies that it lacks: from the spool, or byte for byte from a verified copy on another store."""
+
+import hashlib
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+
+from wal_pipeline.archive.layout import Layout
+from wal_pipeline.archive.object_metadata import from_metadata
+from wal_pipeline.archive.records import Copy, CopyStatus, WalFile
+from wal_pipeline.catalog.catalog import Catalog
+from wal_pipeline.codec import Encoded
+from wal_pipeline.commands.archive_events import CopyFailed, CopyVerified
+from wal_pipeline.commands.identity import ClusterIdentity
+from wal_pipeline.commands.prepare import Preparer
+from wal_pipeline.commands.store_copy import adopt_copy, store_copy
+from wal_pipeline.errors import DamagedCopyError, InvalidWalFileError, ObjectMissingError, StoreError, WalPipelineError
+from wal_pipeline.spool import Spool
+from wal_pipeline.stores.base import Body, Store
+from wal_pipeline.wal.names import WalFileName, require_file_name
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file's bytes as they are to be stored, and where they came from (a store's name, or ``spool``)."""
+
+    file: WalFile
+    encoded: Encoded
+    origin: str
+
+
+def read_source(store: Store, layout: Layout, name: WalFileName) -> Source | None:
+    """Read a file's copy from a store and check its stored bytes; None where the store has none.
+
+    Raises: DamagedCopyError, InvalidWalFileError where its metadata cannot be read, StoreError.
+    """
+    key = find_copy(store, layout, name)
+    found = store.head(key) if key is not None else None
+    if key is None or found is None:
+        return None
+    file, encoding = from_metadata(key, found.metadata)
+    with store.open(key) as stream:
+        data = stream.read()
+    sha256 = hashlib.sha256(data).hexdigest()
+    if sha256 != encoding.sha256 or file.name != name.name:
+        raise DamagedCopyError(store.name, f"object '{key}' has SHA-256 {sha256}, expected {encoding.sha256}")
+    return Source(file, Encoded(Body(data, bytes.fromhex(encoding.md5), sha256), encoding), store.name)
+
+
+def find_copy(store: Store, layout: Layout, name: WalFileName) -> str | None:
+    """Return the key of a store's object for a file, in whatever encoding. Raises: StoreError."""
+    for stored in store.list(layout.wal_stem(name)):
+        parsed = layout.parse_wal_key(stored.key)
+        if parsed is not None and parsed.file.name == name.name:
+            return stored.key
+    return None
+
+
+class Refiller:
+    """Copies files to stores that lack them."""
+
+    def __init__(
+        self,
+        *,
+        stores: Mapping[str, Store],
+        catalog: Catalog,
+        identity: ClusterIdentity,
+        layout: Callable[[int], Layout],
+        clock: Callable[[], datetime],
+        read_back: bool,
+        concurrency: int,
+        spool: Spool | None,
+        preparer: Preparer | None,
+    ) -> None:
+        """``spool`` and ``preparer`` are None where only the stores are at hand."""
+        self._stores = stores
+        self._catalog = catalog
+        self._identity = identity
+        self._layout = layout
+        self._clock = clock
+        self._read_back = read_back
+        self._concurrency = concurrency
+        self._spool = spool
+        self._preparer = preparer
+
+    def refill(self, names: Collection[str], targets: Sequence[str]) -> Iterator[CopyVerified | CopyFailed]:
+        """Make sure that each target store holds each file, and yield what became of each copy.
+
+        Raises: InvalidWalNameError for a name that is not PostgreSQL's, CatalogError.
+        """
+        ordered = sorted((require_file_name(name) for name in names), key=lambda name: name.order)
+        self._identity.refresh()
+        with ThreadPoolExecutor(self._concurrency, thread_name_prefix="refill") as pool:
+            for found in pool.map(lambda name: self._refill_one(name, targets), ordered):
+                for event in found:
+                    self._record(event)
+                    yield event
+
+    def _refill_one(self, name: WalFileName, targets: Sequence[str]) -> list[CopyVerified | CopyFailed]:
+        events: list[CopyVerified | CopyFailed] = []
+        for target in targets:
+            try:
+                events.append(self._copy_to(name, target))
+            except WalPipelineError as error:
+                events.append(CopyFailed(name.name, target, error.message))
+        return events
+
+    def _copy_to(self, name: WalFileName, target: str) -> CopyVerified:
+        begun = time.monotonic()
+        source = self._source(name, target)
+        store, layout = self._stores[target], self._layout(source.file.system_identifier)
+        existing = find_copy(store, layout, name)
+        if existing is not None and not existing.endswith(_suffix(source)):
+            key, encoding = existing, adopt_copy(store, existing, source.file, read_back=True)
+        else:
+            key, encoding = store_copy(store, layout, source.file, source.encoded, read_back=self._read_back)
+        seconds = time.monotonic() - begun
+        copy = Copy(
+            name=name.name,
+            system_identifier=source.file.system_identifier,
+            store=target,
+            status=CopyStatus.VERIFIED,
+            object_key=key,
+            encoding=encoding,
+            tries=1,
+            verified_at=self._clock(),
+            store_seconds=seconds,
+        )
+        return CopyVerified(source.file, copy, is_new=True, seconds={f"store on {target}": seconds})
+
+    def _source(self, name: WalFileName, target: str) -> Source:
+        """Return the file's bytes, from the spool if it is there, else from the first other store with a good copy."""
+        spooled = self._from_spool(name)
+        if spooled is not None:
+            return spooled
+        troubles = []
+        for system_identifier in self._candidates(name):
+            for store in self._stores.values():
+                if store.name == target:
+                    continue
+                try:
+                    source = read_source(store, self._layout(system_identifier), name)
+                except (StoreError, InvalidWalFileError) as error:
+                    troubles.append(error.message)
+                else:
+                    if source is not None:
+                        return source
+        if troubles:
+            raise DamagedCopyError(target, f"'{name.name}' has no copy that can be read: {'; '.join(troubles)}")
+        raise ObjectMissingError(
+            target,
+            f"'{name.name}' cannot be copied: neither the spool nor another store has it",
+            hint="The file is lost for this archive: take a base backup, so that a new recovery window begins.",
+        )
+
+    def _candidates(self, name: WalFileName) -> list[int]:
+        """Return the system identifiers under which the file may be stored, the likeliest first."""
+        recorded = [system_identifier for system_identifier, _ in self._catalog.files.files_of([name.name])]
+        return list(dict.fromkeys([*recorded, *sorted(self._identity.accepted, reverse=True)]))
+
+    def _from_spool(self, name: WalFileName) -> Source | None:
+        current = self._identity.current
+        if self._spool is None or self._preparer is None or current is None:
+            return None
+        spooled = self._spool.find(name, self._clock())
+        if spooled is None:
+            return None
+        prepared = self._preparer.prepare(spooled, self._identity.accepted, current, lambda _file: True)
+        if prepared is None or prepared.encoded is None:
+            return None
+        return Source(prepared.file, prepared.encoded, "spool")
+
+    def _record(self, event: CopyVerified | CopyFailed) -> None:
+        if isinstance(event, CopyVerified):
+            self._catalog.files.record_verified(event.file, [event.copy])
+
+
+def _suffix(source: Source) -> str:
+    return source.encoded.encoding.codec.suffix + (".age" if source.encoded.encoding.encrypted else "")

@@ -1,0 +1,24 @@
+"""Dagster's way in: everything that the code location defines."""
+
+import dagster as dg
+
+from wal_pipeline.orchestration.archive_job import build_archive_job
+from wal_pipeline.orchestration.keys import Keys
+from wal_pipeline.orchestration.resource import WalPipelineResource
+from wal_pipeline.orchestration.segment_assets import build_segment_assets, build_spool_asset
+from wal_pipeline.orchestration.spool_sensor import build_spool_sensor
+from wal_pipeline.settings import load_settings
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Return the definitions of the cluster that the settings name. Opens no connection."""
+    settings = load_settings()
+    keys = Keys(settings.cluster)
+    archive_wal = build_archive_job(keys)
+    return dg.Definitions(
+        assets=[build_spool_asset(keys), build_segment_assets(keys, settings.stores)],
+        jobs=[archive_wal],
+        sensors=[build_spool_sensor(keys, archive_wal, interval_seconds=settings.sensor_interval_seconds)],
+        resources={"wal_pipeline": WalPipelineResource()},
+    )

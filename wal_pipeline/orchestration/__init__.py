@@ -1,0 +1,1 @@
+"""How Dagster asks: assets, jobs, sensors, schedules and checks over the commands."""

@@ -1,0 +1,126 @@
+"""The archiving run: one op that drains the spool and records what it does as it goes."""
+
+import dagster as dg
+
+from wal_pipeline.commands.archive_events import (
+    ArchiveEvent,
+    CopyFailed,
+    CopyVerified,
+    FileLeft,
+    FileQuarantined,
+    FileReleased,
+)
+from wal_pipeline.orchestration.keys import Keys
+from wal_pipeline.orchestration.resource import WalPipelineResource
+from wal_pipeline.orchestration.segment_metadata import segment_materialization
+
+JOB_NAME = "archive_wal"
+
+
+class ArchiveConfig(dg.Config):
+    """``linger_seconds``: how long the run waits for new files; unset, the setting counts."""
+
+    linger_seconds: float | None = None
+
+
+class RunRecorder:
+    """Turns what happens in an archiving run into Dagster's records."""
+
+    def __init__(self, context: dg.OpExecutionContext, keys: Keys) -> None:
+        self._context = context
+        self._keys = keys
+        self._partitions: set[str] | None = None
+        self._materialized: dict[str, set[str]] = {}
+        self.released = 0
+        self.failures: dict[str, CopyFailed] = {}
+        self.quarantined: list[FileQuarantined] = []
+
+    def record(self, event: ArchiveEvent) -> dg.AssetMaterialization | None:
+        """Log the event and return the materialization to yield for it, if any."""
+        match event:
+            case CopyVerified():
+                return self._verified(event)
+            case FileReleased():
+                self._released(event)
+            case CopyFailed():
+                self.failures[event.store] = event
+                self._context.log.error(f"{event.name} is not on {event.store}: {event.message}")
+            case FileQuarantined():
+                self.quarantined.append(event)
+                self._context.log.error(f"{event.name} was moved to {event.path}: {event.message}")
+            case FileLeft():
+                self._context.log.warning(f"{event.name} was left in the spool: {event.message}")
+        return None
+
+    def _verified(self, event: CopyVerified) -> dg.AssetMaterialization | None:
+        name, store = event.file.name, event.copy.store
+        if not event.is_new and name in self._known(store):
+            return None  # an earlier run has recorded it; only a crash between its two records leaves one out
+        self._add_partition(name)
+        return segment_materialization(self._keys, event.file, event.copy, event.seconds)
+
+    def _released(self, event: FileReleased) -> None:
+        self.released += 1
+        steps = ", ".join(f"{step} {seconds:.3f} s" for step, seconds in event.seconds.items())
+        self._context.log.info(f"{event.file.name} is on every store ({steps}); released from the spool")
+
+    def _add_partition(self, name: str) -> None:
+        partitions = self._keys.wal_partitions.name
+        assert partitions is not None  # noqa: S101
+        if self._partitions is None:
+            self._partitions = set(self._context.instance.get_dynamic_partitions(partitions))
+        if name not in self._partitions:
+            self._context.instance.add_dynamic_partitions(partitions, [name])
+            self._partitions.add(name)
+
+    def _known(self, store: str) -> set[str]:
+        if store not in self._materialized:
+            key = self._keys.wal_segment(store)
+            self._materialized[store] = self._context.instance.get_materialized_partitions(key)
+        return self._materialized[store]
+
+
+def build_archive_job(keys: Keys) -> dg.JobDefinition:
+    """Return the archiving run of one cluster. It runs in one process: an op each would cost seconds a file."""
+
+    @dg.op(
+        out=dg.Out(dg.Nothing),
+        description="Take every file that waits in the spool, in WAL order: checksum, compress, store on every store, "
+        "read back, record, release. The steps overlap; each file's times stand in its log line and its "
+        "materializations. A store that fails holds back no other one.",
+    )
+    def archive_spool(context: dg.OpExecutionContext, config: ArchiveConfig, wal_pipeline: WalPipelineResource):  # type: ignore[no-untyped-def]
+        pipeline = wal_pipeline.open()
+        linger = pipeline.settings.linger_seconds if config.linger_seconds is None else config.linger_seconds
+        recorder = RunRecorder(context, keys)
+        for event in pipeline.archiver(linger_seconds=linger).drain():
+            materialization = recorder.record(event)
+            if materialization is not None:
+                yield materialization
+        context.add_output_metadata(
+            {"files_released": recorder.released, "files_quarantined": len(recorder.quarantined)}
+        )
+        _raise_failures(recorder)
+        yield dg.Output(None)
+
+    @dg.job(
+        name=JOB_NAME,
+        executor_def=dg.in_process_executor,
+        tags={"wal_pipeline/cluster": keys.cluster},
+        description="Archive the spool to every store. Started by the spool sensor; start it by hand to retry at once.",
+    )
+    def archive_wal() -> None:
+        archive_spool()
+
+    return archive_wal
+
+
+def _raise_failures(recorder: RunRecorder) -> None:
+    """Fail the run where a store failed, after everything else was done."""
+    if recorder.failures:
+        stores = sorted(recorder.failures)
+        raise dg.Failure(
+            description=f"{', '.join(stores)} failed; every file is kept in the spool and is tried again",
+            metadata={store: dg.MetadataValue.text(recorder.failures[store].message) for store in stores},
+            allow_retries=False,
+        )

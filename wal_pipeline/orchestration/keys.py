@@ -1,0 +1,45 @@
+"""The names by which Dagster knows things: asset keys, partitions, groups. All begin with the cluster's name."""
+
+from dataclasses import dataclass
+
+import dagster as dg
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys of one cluster, so that many clusters can share one UI."""
+
+    cluster: str
+
+    @property
+    def spool(self) -> dg.AssetKey:
+        """The spool into which PostgreSQL archives: an external asset, upstream of all others."""
+        return dg.AssetKey([self.cluster, "spool"])
+
+    def wal_segment(self, store: str) -> dg.AssetKey:
+        """The files of the WAL archive on one store; one partition a file."""
+        return dg.AssetKey([self.cluster, "wal_segment", store])
+
+    def base_backup(self, store: str) -> dg.AssetKey:
+        """The base backups on one store; one partition a base backup."""
+        return dg.AssetKey([self.cluster, "base_backup", store])
+
+    @property
+    def recovery_window(self) -> dg.AssetKey:
+        """From when to when the cluster can be recovered."""
+        return dg.AssetKey([self.cluster, "recovery_window"])
+
+    @property
+    def recovery_drill(self) -> dg.AssetKey:
+        """Real restores into a scratch cluster."""
+        return dg.AssetKey([self.cluster, "recovery_drill"])
+
+    @property
+    def wal_partitions(self) -> dg.DynamicPartitionsDefinition:
+        """The partitions of the segment assets: file names."""
+        return dg.DynamicPartitionsDefinition(name=f"{self.cluster}/wal_file")
+
+    @property
+    def base_backup_partitions(self) -> dg.DynamicPartitionsDefinition:
+        """The partitions of the base backup assets: backup ids."""
+        return dg.DynamicPartitionsDefinition(name=f"{self.cluster}/base_backup")

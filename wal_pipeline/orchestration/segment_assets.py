@@ -1,0 +1,83 @@
+"""The segment assets: the files of the WAL archive on each store, and their backfill from the UI."""
+
+from collections.abc import Sequence
+
+import dagster as dg
+
+from wal_pipeline.commands.archive_events import CopyFailed, CopyVerified
+from wal_pipeline.orchestration.keys import Keys
+from wal_pipeline.orchestration.resource import WalPipelineResource
+from wal_pipeline.orchestration.segment_metadata import segment_materialization
+
+GROUP = "wal_archive"
+
+
+def build_spool_asset(keys: Keys) -> dg.AssetSpec:
+    """Return the spool as an external asset: PostgreSQL fills it, not Dagster."""
+    return dg.AssetSpec(
+        keys.spool,
+        group_name=GROUP,
+        kinds={"postgres"},
+        description="The local folder into which PostgreSQL archives finished WAL. A file leaves it only when every "
+        "store has a verified copy.",
+    )
+
+
+def build_segment_assets(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefinition:
+    """Return one asset for each store; their partitions are file names.
+
+    The archiving run records their materializations. Materializing partitions here is a **backfill**: it copies just
+    those files to just the chosen stores, in one run for a range.
+    """
+    specs = [
+        dg.AssetSpec(
+            keys.wal_segment(store),
+            deps=[keys.spool],
+            group_name=GROUP,
+            kinds={"s3" if store != "local" else "file"},
+            skippable=True,
+            description=f"The WAL archive on {store}: one partition for each file. Materialize partitions to copy them "
+            f"to {store} again, from the spool or from a verified copy on another store.",
+        )
+        for store in stores
+    ]
+
+    @dg.multi_asset(
+        name="wal_segment",
+        specs=specs,
+        can_subset=True,
+        partitions_def=keys.wal_partitions,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
+    def wal_segment(context: dg.AssetExecutionContext, wal_pipeline: WalPipelineResource):  # type: ignore[no-untyped-def]
+        names = _chosen_files(context)
+        targets = [store for store in stores if keys.wal_segment(store) in context.selected_asset_keys]
+        failed: list[CopyFailed] = []
+        for event in wal_pipeline.open().refiller().refill(names, targets):
+            if isinstance(event, CopyVerified):
+                context.log.info(f"{event.file.name} is on {event.copy.store}")
+                yield segment_materialization(keys, event.file, event.copy, event.seconds)
+            else:
+                context.log.error(f"{event.name} is not on {event.store}: {event.message}")
+                failed.append(event)
+        if failed:
+            raise dg.Failure(
+                f"{len(failed)} copies failed, first '{failed[0].name}': {failed[0].message}", allow_retries=False
+            )
+
+    return wal_segment
+
+
+def _chosen_files(context: dg.AssetExecutionContext) -> list[str]:
+    """Return the partitions of this run.
+
+    Dagster takes a range whose start comes after its end for one without keys, and the run would succeed with
+    nothing done: that is refused here.
+    """
+    names = list(context.partition_keys) if context.has_partition_key or context.has_partition_key_range else []
+    if not names:
+        raise dg.Failure(
+            "no files were chosen: the run has no partition, or its range ends before it begins",
+            allow_retries=False,
+        )
+    return names

@@ -1,0 +1,78 @@
+"""The sensor that sees new files in the spool and starts the archiving run."""
+
+import time
+
+import dagster as dg
+
+from wal_pipeline.commands.pending import PendingWork, pending_work
+from wal_pipeline.orchestration.archive_job import JOB_NAME
+from wal_pipeline.orchestration.keys import Keys
+from wal_pipeline.orchestration.resource import WalPipelineResource
+from wal_pipeline.wiring import Pipeline
+
+_IN_FLIGHT = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+_LOOK_SECONDS = 0.1
+_LOOK_AT_RUNS_SECONDS = 0.5
+_LOOK_AGAIN_SECONDS = 5.0
+
+
+def build_spool_sensor(keys: Keys, job: dg.JobDefinition, *, interval_seconds: int) -> dg.SensorDefinition:
+    """Return the sensor of one cluster's spool."""
+
+    @dg.sensor(
+        name="spool_sensor",
+        job=job,
+        minimum_interval_seconds=interval_seconds,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Waits for files in the spool and starts an archiving run at once; never a second one beside one "
+        "in flight. While a store fails, it is tried again after a wait of up to five minutes, and the others go on.",
+    )
+    def spool_sensor(
+        context: dg.SensorEvaluationContext, wal_pipeline: WalPipelineResource
+    ) -> dg.RunRequest | dg.SkipReason:
+        pipeline = wal_pipeline.open()
+        deadline = time.monotonic() + pipeline.settings.sensor_wait_seconds
+        run_id = _wait_for_run(context.instance, keys, deadline)
+        if run_id is not None:
+            return dg.SkipReason(f"run {run_id} is archiving; {_look(pipeline).describe()}")
+        work = _wait_for_work(pipeline, deadline)
+        if not work.is_due:
+            return dg.SkipReason(work.describe())
+        context.log.info(work.describe())
+        return dg.RunRequest(tags={"wal_pipeline/spool_files": str(work.files)})
+
+    return spool_sensor
+
+
+def _wait_for_run(instance: dg.DagsterInstance, keys: Keys, deadline: float) -> str | None:
+    """Wait until no archiving run of this cluster is in flight; return the run that still is at the deadline."""
+    wanted = dg.RunsFilter(job_name=JOB_NAME, statuses=_IN_FLIGHT, tags={"wal_pipeline/cluster": keys.cluster})
+    while True:
+        runs = instance.get_run_records(wanted, limit=1)
+        if not runs:
+            return None
+        if time.monotonic() >= deadline:
+            return runs[0].dagster_run.run_id
+        time.sleep(_LOOK_AT_RUNS_SECONDS)
+
+
+def _wait_for_work(pipeline: Pipeline, deadline: float) -> PendingWork:
+    """Wait until a run could do something, and return what waits. A change of the folder is looked at at once."""
+    work, changed_ns = _look(pipeline), pipeline.spool.changed_ns()
+    looked = time.monotonic()
+    while not work.is_due and time.monotonic() < deadline:
+        time.sleep(_LOOK_SECONDS)
+        now_changed = pipeline.spool.changed_ns()
+        if now_changed != changed_ns or work.growing or time.monotonic() - looked > _LOOK_AGAIN_SECONDS:
+            work, changed_ns, looked = _look(pipeline), now_changed, time.monotonic()
+    return work
+
+
+def _look(pipeline: Pipeline) -> PendingWork:
+    return pending_work(pipeline.spool, pipeline.catalog, pipeline.settings.stores, pipeline.clock())
