@@ -13,7 +13,8 @@ from wal_pipeline.postgres.server import AlterableSetting, SettingChange
 from wal_pipeline.postgres.server_facts import ServerFacts
 
 OLDEST_VERSION: Final = 15
-_RESTART_SETTINGS: Final = tuple(setting.value for setting in AlterableSetting if setting.needs_restart)
+_RESTART_SETTINGS: Final = tuple(setting for setting in AlterableSetting if setting.needs_restart)
+_GOOD_VALUES: Final = ("on", "always", "replica", "logical")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,8 @@ def _version(facts: ServerFacts) -> Finding:
 def _wal_level(facts: ServerFacts) -> Finding:
     if facts.wal_level in ("replica", "logical"):
         return Finding("wal_level", Status.OK, f"'{facts.wal_level}'")
+    if _waits(facts, AlterableSetting.WAL_LEVEL):
+        return Finding("wal_level", Status.PROBLEM, f"'{facts.wal_level}' until the server is restarted")
     change = SettingChange(AlterableSetting.WAL_LEVEL, "replica")
     return Finding("wal_level", Status.PROBLEM, f"'{facts.wal_level}', expected 'replica' or 'logical'", (change,))
 
@@ -99,6 +102,8 @@ def _archive_mode(facts: ServerFacts) -> Finding:
     if facts.in_recovery:
         message = f"'{facts.archive_mode}' on a standby, which archives only with 'always'"
         return Finding("archive_mode", Status.PROBLEM, message, lines=("connect to the primary",))
+    if _waits(facts, AlterableSetting.ARCHIVE_MODE):
+        return Finding("archive_mode", Status.PROBLEM, f"'{facts.archive_mode}' until the server is restarted")
     change = SettingChange(AlterableSetting.ARCHIVE_MODE, "on")
     return Finding("archive_mode", Status.PROBLEM, f"'{facts.archive_mode}', expected 'on'", (change,))
 
@@ -128,16 +133,22 @@ def _unless_overridden(finding: Finding, facts: ServerFacts) -> Finding:
 
 
 def _restart(facts: ServerFacts) -> tuple[Finding, ...]:
-    if not facts.pending_restart:
+    waiting = [setting for setting in _RESTART_SETTINGS if _waits(facts, setting)]
+    if not waiting:
         return ()
-    names = ", ".join(facts.pending_restart)
+    message = f"changed, but in force only after a restart: {', '.join(waiting)}"
+    return (Finding("restart", Status.PROBLEM, message, lines=(restart_line(facts),)),)
+
+
+def _waits(facts: ServerFacts, setting: AlterableSetting) -> bool:
+    """Return whether a good value is written already and only waits for a restart.
+
+    pg_settings.pending_restart alone does not tell: it stays true after the value was taken back.
+    """
     return (
-        Finding(
-            "restart",
-            Status.PROBLEM,
-            f"changed, but in force only after a restart: {names}",
-            lines=(restart_line(facts),),
-        ),
+        setting in facts.pending_restart
+        and facts.file_settings.get(setting) in _GOOD_VALUES
+        and facts.settings_sources.get(setting) != "command line"
     )
 
 

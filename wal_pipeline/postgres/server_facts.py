@@ -93,7 +93,8 @@ class ServerFacts:
     """One look at the server. Read-only: taking it changes nothing.
 
     ``archive_directory`` is ``basic_archive.archive_directory``. ``settings_sources`` maps a setting to where
-    its value comes from (pg_settings.source: ``default``, ``configuration file``, ``command line`` …).
+    its value comes from (pg_settings.source: ``default``, ``configuration file``, ``command line`` …);
+    ``file_settings`` is what the configuration files say, in force or not, and is empty but for a superuser.
     ``data_directory`` is None where the role may not see it; ``summarize_wal`` is None before PostgreSQL 17.
     """
 
@@ -117,6 +118,7 @@ class ServerFacts:
     summarize_wal: bool | None
     pending_restart: tuple[str, ...]
     settings_sources: Mapping[str, str]
+    file_settings: Mapping[str, str]
     archiver: ArchiverFacts
     role: RoleFacts
     server_at: datetime
@@ -146,6 +148,7 @@ def read_facts(connection: psycopg.Connection[Any]) -> ServerFacts:
     }
     role = _one_row(connection, _ROLE_SQL)
     values = {name: row["setting"] or "" for name, row in settings.items()}
+    file_settings = _file_settings(connection, superuser=role["superuser"])
     insert_lsn = state["wal_insert_lsn"]
     return ServerFacts(
         server_version_num=state["server_version_num"],
@@ -158,7 +161,7 @@ def read_facts(connection: psycopg.Connection[Any]) -> ServerFacts:
         wal_level=values["wal_level"],
         archive_mode=values["archive_mode"],
         archive_library=values.get("archive_library", ""),
-        archive_command=_archive_command(connection, values["archive_command"], superuser=role["superuser"]),
+        archive_command=_archive_command(values["archive_command"], file_settings),
         archive_timeout_seconds=int(values["archive_timeout"]),
         archive_directory=state["archive_directory"] or "",
         wal_segment_size=int(values["wal_segment_size"]),
@@ -168,24 +171,24 @@ def read_facts(connection: psycopg.Connection[Any]) -> ServerFacts:
         summarize_wal=values["summarize_wal"] == "on" if "summarize_wal" in values else None,
         pending_restart=_pending_restart(connection),
         settings_sources={name: row["source"] for name, row in settings.items()},
+        file_settings=file_settings,
         archiver=_archiver(connection, role),
         role=RoleFacts(**{name: role[name] for name in RoleFacts.__slots__}),
         server_at=state["server_at"],
     )
 
 
-def _archive_command(connection: psycopg.Connection[Any], shown: str, *, superuser: bool) -> str:
+def _archive_command(shown: str, file_settings: Mapping[str, str]) -> str:
     """Return the command that is set, also while archive_mode is off and PostgreSQL hides it."""
-    if shown != DISABLED_COMMAND:
-        return shown
+    return file_settings.get("archive_command", "") if shown == DISABLED_COMMAND else shown
+
+
+def _file_settings(connection: psycopg.Connection[Any], *, superuser: bool) -> dict[str, str]:
+    """Return what the configuration files say, the last entry of each name; empty where the role may not see it."""
     if not superuser:
-        return ""
-    rows = _rows(
-        connection,
-        "SELECT setting FROM pg_file_settings WHERE name = %s ORDER BY seqno DESC LIMIT 1",
-        "archive_command",
-    )
-    return str(rows[0]["setting"] or "") if rows else ""
+        return {}
+    sql = "SELECT name, setting FROM pg_file_settings WHERE name = ANY(%s) ORDER BY seqno"
+    return {row["name"]: row["setting"] or "" for row in _rows(connection, sql, _SETTINGS)}
 
 
 def _pending_restart(connection: psycopg.Connection[Any]) -> tuple[str, ...]:

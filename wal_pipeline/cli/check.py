@@ -1,0 +1,59 @@
+"""``wal-pipeline check``: is archiving working now?"""
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from wal_pipeline.cli.group import Context, pass_context
+
+if TYPE_CHECKING:
+    from wal_pipeline.commands.check_items import CheckReport
+
+
+@click.command("check")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@pass_context
+def check_command(context: Context, as_json: bool) -> int:
+    """Check the server, the spool and every store: credentials, bucket, write, read back, delete.
+
+    Exit code 0 where archiving works now, 1 where an item failed. Every item runs, also after one that failed.
+    """
+    from wal_pipeline.archive.layout import cluster_prefix
+    from wal_pipeline.commands.check import check
+    from wal_pipeline.commands.setup_plan import Wanted
+
+    pipeline = context.pipeline
+    settings = pipeline.settings
+    report = check(
+        pipeline.server,
+        pipeline.spool,
+        pipeline.stores,
+        cluster_prefix=cluster_prefix(settings.prefix, settings.cluster),
+        wanted=Wanted(settings.require_spool_folder(), settings.archive_timeout_seconds),
+        now=pipeline.clock,
+    )
+    if as_json:
+        click.echo(json.dumps({"ok": report.ok, "items": [asdict(item) for item in report.items]}))
+    else:
+        _print(report)
+    return 0 if report.ok else 1
+
+
+def _print(report: "CheckReport") -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    table = Table(box=None, pad_edge=False)
+    for heading in ("", "what", "found"):
+        table.add_column(heading, overflow="fold")
+    for item in report.items:
+        verdict = Text("ok", style="green") if item.ok else Text("failed", style="red")
+        table.add_row(verdict, item.name, Text(item.message))
+    console.print(table)
+    for item in report.items:
+        if item.hint:
+            console.print(f"\n{item.name}: {item.message}\nHINT: {item.hint}", markup=False, soft_wrap=True)

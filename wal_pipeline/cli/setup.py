@@ -1,0 +1,152 @@
+"""``wal-pipeline setup``: what is wrong with the server's archiving, and how to mend it."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wal_pipeline.cli.group import Context, pass_context
+
+if TYPE_CHECKING:
+    from wal_pipeline.commands.findings import Finding
+    from wal_pipeline.commands.prove_archiving import ArchivingProver, Progress, Proof
+    from wal_pipeline.commands.setup import SetupReport
+    from wal_pipeline.wiring import Pipeline
+
+_COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
+
+
+@click.command("setup")
+@click.option(
+    "--apply", "apply_it", is_flag=True, help="Change the server's settings, then prove that archiving works."
+)
+@click.option("--replace", is_flag=True, help="With --apply: replace an archiver that writes to somewhere else.")
+@click.option(
+    "--wait", default=60.0, show_default=True, metavar="SECONDS", help="Let each half of the proof take so long."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@pass_context
+def setup_command(context: Context, apply_it: bool, replace: bool, wait: float, as_json: bool) -> int:
+    """Look at the PostgreSQL server and the spool, and print what is wrong with the lines that mend it.
+
+    Exit code 0 where archiving is set up (and, with --apply, was proved to work), 1 where something is left to do.
+    """
+    from wal_pipeline.commands.setup import SetupReport, apply_setup, look
+    from wal_pipeline.commands.setup_plan import Wanted
+
+    pipeline = context.pipeline
+    settings = pipeline.settings
+    wanted = Wanted(settings.require_spool_folder(), settings.archive_timeout_seconds, replace)
+    if apply_it:
+        prover = _prover(pipeline, wait, lambda line: click.echo(line, err=True))
+        report = apply_setup(pipeline.server, wanted, prover.prove)
+    else:
+        plan = look(pipeline.server, wanted)
+        report = SetupReport(plan, plan)
+    if as_json:
+        click.echo(json.dumps(report_as_json(report)))
+    else:
+        _print(report, applied=apply_it)
+    return 0 if report.ok else 1
+
+
+def report_as_json(report: "SetupReport") -> dict[str, Any]:
+    """Return the report as plain values."""
+    return {
+        "ok": report.ok,
+        "findings": [_finding_as_json(finding) for finding in report.after.findings],
+        "applied": [change.line for change in report.applied],
+        "spool_made": report.made_spool,
+        "restart_line": report.after.restart_line,
+        "proof": None if report.proof is None else _proof_as_json(report.proof),
+    }
+
+
+def _prover(pipeline: "Pipeline", wait_seconds: float, progress: "Progress") -> "ArchivingProver":
+    """Open the stores before the server is changed: settings that are missing shall show first."""
+    from wal_pipeline.commands.find_copies import find_copies
+    from wal_pipeline.commands.prove_archiving import ArchivingProver
+    from wal_pipeline.errors import SpoolBusyError
+
+    layout = pipeline.layout(pipeline.server.facts().system_identifier)
+    stores = pipeline.stores
+
+    def archive_now() -> None:
+        try:
+            for _event in pipeline.archiver().drain():
+                pass
+        except SpoolBusyError:
+            progress("another process archives from the spool now")
+
+    return ArchivingProver(
+        server=pipeline.server,
+        spool=pipeline.spool.folder,
+        find_copies=lambda name: find_copies(stores, layout, name),
+        archive_now=archive_now,
+        wait_seconds=wait_seconds,
+        progress=progress,
+    )
+
+
+def _finding_as_json(finding: "Finding") -> dict[str, Any]:
+    mending = list(finding.mending)
+    return {"name": finding.name, "status": finding.status.value, "message": finding.message, "mending": mending}
+
+
+def _proof_as_json(proof: "Proof") -> dict[str, Any]:
+    return {
+        "ok": proof.ok,
+        "segment": proof.segment,
+        "archived_seconds": proof.archived_seconds,
+        "copies": dict(proof.copies),
+        "missing": list(proof.missing),
+        "message": proof.message,
+    }
+
+
+def _print(report: "SetupReport", *, applied: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    table = Table(box=None, pad_edge=False)
+    for heading in ("", "what", "found"):
+        table.add_column(heading, overflow="fold")
+    for finding in report.after.findings:
+        status = finding.status.value
+        table.add_row(Text(status, style=_COLOURS[status]), finding.name, Text(finding.message))
+    console.print(table)
+    for line in _next_lines(report, applied=applied):
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def _next_lines(report: "SetupReport", *, applied: bool) -> list[str]:
+    """Return what was done and what is left to do, lines to type indented and whole, so that they can be copied."""
+    lines: list[str] = []
+    if report.applied:
+        lines += ["", "Changed:", *(f"  {change.line}" for change in report.applied)]
+    left = [line for finding in report.after.findings for line in finding.mending if finding.status.value != "ok"]
+    if left:
+        lines += ["", "To mend it:", *(f"  {line}" for line in left)]
+    if report.after.changes:
+        lines += ["  SELECT pg_reload_conf();"] + (
+            [] if applied else ["", "'wal-pipeline setup --apply' does the SQL for you."]
+        )
+    if report.after.restart_line is not None:
+        lines += ["", "PostgreSQL must be restarted, then type 'wal-pipeline setup --apply' again to prove it:"]
+        lines += [f"  {report.after.restart_line}"]
+    return lines + _proof_lines(report)
+
+
+def _proof_lines(report: "SetupReport") -> list[str]:
+    proof = report.proof
+    if proof is None:
+        return []
+    if not proof.ok:
+        return ["", f"Not proved: {proof.message}"]
+    stores = ", ".join(f"{store} after {seconds:.1f} s" for store, seconds in proof.copies.items())
+    return [
+        "",
+        f"Proved: segment {proof.segment} was archived after {proof.archived_seconds:.1f} s and is on {stores}.",
+    ]

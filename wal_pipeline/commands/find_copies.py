@@ -1,0 +1,22 @@
+"""Ask the stores themselves which of them has a file's copy."""
+
+from collections.abc import Mapping
+
+from wal_pipeline.archive.layout import Layout
+from wal_pipeline.errors import StoreError
+from wal_pipeline.stores.base import Store
+from wal_pipeline.wal.names import require_file_name
+
+
+def find_copies(stores: Mapping[str, Store], layout: Layout, name: str) -> dict[str, bool]:
+    """Return for each store whether it has the file, in any encoding; False where the store does not answer."""
+    return {store_name: _has(store, layout, name) for store_name, store in stores.items()}
+
+
+def _has(store: Store, layout: Layout, name: str) -> bool:
+    file = require_file_name(name)
+    try:
+        found = [layout.parse_wal_key(stored.key) for stored in store.list(layout.wal_stem(file))]
+    except StoreError:
+        return False  # a proof waits on: the store may be back in time, and is named as missing where it is not
+    return any(stored is not None and stored.file == file for stored in found)
