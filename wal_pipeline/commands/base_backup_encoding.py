@@ -115,12 +115,18 @@ def read_fully(source: Source, size: int) -> bytes:
 
 
 def _encrypt(chunks: Iterator[bytes], sink: Sink, recipients: list[Any]) -> None:
-    """Encrypt as one age file. age hides what the two ends raise, so that is kept here and raised again."""
+    """Encrypt as one age file.
+
+    pyrage turns what the source raises into an error of its own, and loses what the sink raises at the last chunk
+    (seen in 1.4): so both are kept, and looked at also where it returns.
+    """
     pipe = _AgePipe(chunks, sink)
     try:
         pyrage.encrypt_io(pipe, pipe, recipients)
     except pyrage.EncryptError as error:
         raise pipe.error or CodecError(f"the base backup cannot be encrypted: {error}") from error
+    if pipe.error is not None:
+        raise pipe.error
 
 
 class _AgePipe:

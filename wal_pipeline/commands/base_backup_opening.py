@@ -152,6 +152,9 @@ def _decrypt(source: _HashedStream, opener: _Opener, identities: Sequence[Any]) 
         pyrage.decrypt_io(source, opener, list(identities))
     except pyrage.DecryptError as error:
         raise source.error or opener.error or CodecError(f"it cannot be decrypted: {error}") from error
+    failed = source.error or opener.error  # pyrage loses what the sink raises at the last chunk
+    if failed is not None:
+        raise failed
 
 
 def _require_stored(store: Store, key: str, item: BackupObject, source: _HashedStream) -> None:
@@ -162,3 +165,13 @@ def _require_stored(store: Store, key: str, item: BackupObject, source: _HashedS
             f"object '{key}' has {source.size_bytes} bytes with SHA-256 {sha256}, "
             f"expected {item.size_bytes} bytes with {item.sha256}",
         )
+
+
+def open_file(
+    stream: BinaryIO, manifest: BaseBackupManifest, item: BackupObject, *, identities: Sequence[Any], sink: Sink
+) -> None:
+    """Pass the content of one object to ``sink`` from its stored bytes, which were verified before.
+
+    Raises: CodecError.
+    """
+    _open(_HashedStream(stream), _Opener(manifest.codec, item, sink), manifest.encrypted, identities)
