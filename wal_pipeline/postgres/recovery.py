@@ -1,0 +1,103 @@
+"""Recovery settings for a restored data directory: what PostgreSQL shall replay, and where it shall stop."""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from wal_pipeline.errors import PostgresError
+
+AUTO_CONF: Final = "postgresql.auto.conf"
+RECOVERY_SIGNAL: Final = "recovery.signal"
+STANDBY_SIGNAL: Final = "standby.signal"
+_LINE = re.compile(r"\s*(?P<name>[A-Za-z_][A-Za-z0-9_.]*)\s*[=\s]")
+_OURS: Final = frozenset(
+    {
+        "restore_command",
+        "recovery_end_command",
+        "archive_cleanup_command",
+        "recovery_target",
+        "recovery_target_time",
+        "recovery_target_lsn",
+        "recovery_target_xid",
+        "recovery_target_name",
+        "recovery_target_inclusive",
+        "recovery_target_timeline",
+        "recovery_target_action",
+        "primary_conninfo",  # a base backup of a standby, or taken with -R: the restored server follows nobody
+        "primary_slot_name",
+    }
+)
+
+
+class TargetAction(StrEnum):
+    """What the server does when it reached its recovery target."""
+
+    PAUSE = "pause"
+    PROMOTE = "promote"
+    SHUTDOWN = "shutdown"
+
+
+@dataclass(frozen=True, slots=True)
+class RecoverySettings:
+    """What is written for the server: ``target`` is one of the recovery_target_* names with its value, or None.
+
+    ``timeline`` is ``latest``, ``current`` or a number. ``extra`` are further settings, such as ``archive_mode``.
+    """
+
+    restore_command: str
+    target: tuple[str, str] | None
+    inclusive: bool
+    timeline: str
+    action: TargetAction
+    extra: tuple[tuple[str, str], ...] = ()
+
+    def lines(self) -> list[str]:
+        """Return the lines for postgresql.auto.conf."""
+        values = [("restore_command", self.restore_command), ("recovery_target_timeline", self.timeline)]
+        if self.target is not None:
+            values.append(self.target)
+            values.append(("recovery_target_action", self.action.value))
+            if self.target[0] != "recovery_target":
+                values.append(("recovery_target_inclusive", "on" if self.inclusive else "off"))
+        return [f"{name} = {quoted(value)}" for name, value in (*values, *self.extra)]
+
+
+def quoted(value: str) -> str:
+    """Return a value as a string of postgresql.conf (guc-file.l: quotes doubled, backslashes escaped).
+
+    Raises: PostgresError for a value that no line of that file can hold.
+    """
+    if any(character in value for character in "\n\r\0"):
+        raise PostgresError(f"value {value!r} cannot stand in '{AUTO_CONF}': it has a line break or a null character")
+    escaped = value.replace("\\", "\\\\").replace("'", "''")
+    return f"'{escaped}'"
+
+
+def write_recovery_settings(pgdata: Path, settings: RecoverySettings) -> None:
+    """Write the settings into postgresql.auto.conf and make ``recovery.signal``.
+
+    Recovery settings that the base backup brought along are removed, the other lines stay.
+
+    Raises: PostgresError.
+    """
+    replaced = _OURS | {name for name, _ in settings.extra}
+    path = pgdata / AUTO_CONF
+    try:
+        kept = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines() if path.exists() else []
+        kept = [line for line in kept if not _sets(line, replaced)]
+        text = "\n".join([*kept, "# Recovery settings of wal-pipeline restore", *settings.lines()]) + "\n"
+        temporary = path.with_name(f"{AUTO_CONF}.tmp")  # the name that ALTER SYSTEM uses; initdb and backups ignore it
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
+        temporary.chmod(0o600)
+        temporary.replace(path)
+        (pgdata / STANDBY_SIGNAL).unlink(missing_ok=True)
+        (pgdata / RECOVERY_SIGNAL).touch(mode=0o600)
+    except OSError as error:
+        raise PostgresError(f"'{path}' cannot be written: {error.strerror}") from error
+
+
+def _sets(line: str, names: frozenset[str] | set[str]) -> bool:
+    match = _LINE.match(line)
+    return match is not None and match["name"].lower() in names
