@@ -50,11 +50,6 @@ class RecoveryWindow:
     first_missing: str | None
     left_at_lsn: Lsn | None
 
-    @property
-    def reaches_at(self) -> datetime:
-        """The latest moment that is known to be in the window."""
-        return max(self.earliest_at, self.latest_commit_at_least or self.earliest_at)
-
 
 @dataclass(frozen=True, slots=True)
 class Span:

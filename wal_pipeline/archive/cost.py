@@ -1,0 +1,124 @@
+"""What the archive costs: storage, requests and the egress of one full restore, per store and month."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Final
+
+GB: Final = 10**9  # bytes; the stores' price lists count in powers of ten
+_MILLION: Final = Decimal(10**6)
+_CENT: Final = Decimal("0.01")
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """One store's prices in US dollars: per GB and month stored, per million requests, per GB downloaded.
+
+    Class A: put, copy, list and each part of an upload; class B: get and head.
+    """
+
+    storage_gb_month: Decimal
+    class_a_million: Decimal = Decimal(0)
+    class_b_million: Decimal = Decimal(0)
+    egress_gb: Decimal = Decimal(0)
+
+    def __post_init__(self) -> None:
+        """Raises: ValueError for a negative price."""
+        if min(self.storage_gb_month, self.class_a_million, self.class_b_million, self.egress_gb) < 0:
+            raise ValueError(f"a price is negative: {self}")
+
+
+R2_PRICES: Final = Prices(Decimal("0.015"), class_a_million=Decimal("4.50"), class_b_million=Decimal("0.36"))
+B2_PRICES: Final = Prices(Decimal("0.005"), egress_gb=Decimal("0.01"))
+DEFAULT_PRICES: Final[Mapping[str, Prices]] = {"r2": R2_PRICES, "b2": B2_PRICES}
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """One store's month: bytes stored, requests made, and the bytes that one full restore downloads."""
+
+    stored_bytes: int
+    class_a_requests: int = 0
+    class_b_requests: int = 0
+    restore_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCost:
+    """One store's cost in US dollars, not rounded. ``restore_usd`` is for one full restore and not in the month."""
+
+    stored_bytes: int
+    storage_usd: Decimal
+    requests_usd: Decimal
+    restore_usd: Decimal
+
+    @property
+    def month_usd(self) -> Decimal:
+        """Storage and requests of a month."""
+        return self.storage_usd + self.requests_usd
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """The cost per store. ``stored_bytes`` is what one store holds in a forecast, and the sum in what was measured."""
+
+    stored_bytes: int
+    stores: Mapping[str, StoreCost]
+
+    @property
+    def storage_usd(self) -> Decimal:
+        """The storage of all stores for a month."""
+        return sum((store.storage_usd for store in self.stores.values()), Decimal(0))
+
+    @property
+    def month_usd(self) -> Decimal:
+        """Storage and requests of all stores for a month."""
+        return sum((store.month_usd for store in self.stores.values()), Decimal(0))
+
+
+def store_cost(usage: Usage, prices: Prices) -> StoreCost:
+    """Return what one store costs in a month with this usage."""
+    return StoreCost(
+        stored_bytes=usage.stored_bytes,
+        storage_usd=_gigabytes(usage.stored_bytes) * prices.storage_gb_month,
+        requests_usd=usage.class_a_requests / _MILLION * prices.class_a_million
+        + usage.class_b_requests / _MILLION * prices.class_b_million,
+        restore_usd=_gigabytes(usage.restore_bytes) * prices.egress_gb,
+    )
+
+
+def measured_cost(usage: Mapping[str, Usage], prices: Mapping[str, Prices]) -> Cost:
+    """Return what the stores cost in a month, from what is stored and what was done.
+
+    Raises: KeyError for a store without prices.
+    """
+    stores = {store: store_cost(one, prices[store]) for store, one in usage.items()}
+    return Cost(sum(one.stored_bytes for one in usage.values()), stores)
+
+
+def forecast(
+    wal_per_day_bytes: int, reduction: Decimal | float, retention_days: int, prices: Mapping[str, Prices]
+) -> Cost:
+    """Return what the WAL archive costs when it is full: each store holds ``retention_days`` of compressed WAL.
+
+    ``reduction`` is the share that compression takes away: 0.8 leaves a fifth.
+
+    Raises: ValueError for a reduction outside 0 to 1, or a negative rate or number of days.
+    """
+    share = 1 - Decimal(str(reduction))
+    if not 0 <= share <= 1 or wal_per_day_bytes < 0 or retention_days < 0:
+        raise ValueError(
+            f"no forecast for {wal_per_day_bytes} bytes a day, {reduction} less, for {retention_days} days"
+        )
+    stored = int((wal_per_day_bytes * retention_days * share).to_integral_value(ROUND_HALF_UP))
+    stores = {store: store_cost(Usage(stored, restore_bytes=stored), one) for store, one in prices.items()}
+    return Cost(stored, stores)
+
+
+def cents(usd: Decimal) -> Decimal:
+    """Round to whole cents, half a cent up, for people. Sums are made before rounding."""
+    return usd.quantize(_CENT, ROUND_HALF_UP)
+
+
+def _gigabytes(size_bytes: int) -> Decimal:
+    return Decimal(size_bytes) / GB
