@@ -12,13 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from wal_pipeline.errors import InvalidWalFileError, PostgresError
+from wal_pipeline.errors import InvalidWalFileError, InvalidWalNameError, PostgresError
 from wal_pipeline.postgres.binaries import find_binaries
 from wal_pipeline.postgres.commits import Commit, CommitReader, CommitSpan
 from wal_pipeline.postgres.waldump_output import Scan, parse_output
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import FileKind, WalFileName, parse_file_name, segment_name
-from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, LongPageHeader, parse_long_page_header
+from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, LongPageHeader, check_segment
 from wal_pipeline.wal.pages import first_record, record_end
 
 __all__ = ["Commit", "CommitReader", "CommitSpan", "PgWaldump"]
@@ -51,7 +51,7 @@ class PgWaldump(CommitReader):
         """Return the commits, or None (and a warning in the log) where they cannot be known."""
         try:
             return self.read(path, major, wal_segment_size, name=name, previous=previous)
-        except (PostgresError, InvalidWalFileError, OSError) as error:
+        except (PostgresError, InvalidWalFileError, InvalidWalNameError, OSError) as error:
             _LOG.warning("the commits in '%s' are not known: %s", path, error)
             return None
 
@@ -66,21 +66,22 @@ class PgWaldump(CommitReader):
     ) -> CommitSpan:
         """Return the commits in the segment file at ``path``; see ``CommitReader.inspect``.
 
-        Raises: PostgresError, InvalidWalFileError, OSError.
+        Raises: PostgresError, InvalidWalFileError, InvalidWalNameError, OSError.
         """
         segment = _segment(path, name)
-        header = _header(path, major, wal_segment_size)
+        header = _header(path, segment, major, wal_segment_size)
         program = self._program(major)
         timeout_seconds = self._timeout_seconds * max(1, wal_segment_size >> 24)
         with _folder_of({segment: path}) as folder:
             scan = _scan([program, "-r", "Transaction", folder / segment.name], timeout_seconds)
         span = _whole_span(scan, path, header)
-        if not header.begins_inside_record:
+        if not _record_ends_inside(header):
             return span
         if previous is None:
             return replace(span, unseen_start=True)
-        crossing = self._crossing(program, previous, path, segment, header)
-        return span if crossing is None else _prepend(crossing, span)
+        # Both under the segment's timeline: after a promotion the one before may have the old timeline's name.
+        before = segment_name(segment.timeline, segment.number(wal_segment_size) - 1, wal_segment_size)
+        return self._with_start(span, header, {before: previous, segment: path}, program)
 
     def _program(self, major: int) -> Path:
         """Look for the program once; again where it was not there or has gone, as it may be installed meanwhile."""
@@ -90,31 +91,21 @@ class PgWaldump(CommitReader):
             self._programs[major] = program
         return program
 
-    def _crossing(
-        self, program: Path, previous: Path, path: Path, segment: WalFileName, header: LongPageHeader
-    ) -> Commit | None:
-        """Return the commit whose record begins in ``previous`` and ends in ``segment``."""
+    def _with_start(
+        self, span: CommitSpan, header: LongPageHeader, segments: dict[WalFileName, Path], program: Path
+    ) -> CommitSpan:
+        """Add the commit whose record begins in the first of two ``segments`` and ends in the second, if any."""
         size = header.wal_segment_size
-        before = segment_name(segment.timeline, segment.number(size) - 1, size)
-        start = Lsn(header.page_address - min(size, _TAIL_BYTES))
-        arguments = [
-            "-r",
-            "Transaction",
-            "-t",
-            str(segment.timeline),
-            "-s",
-            str(start),
-            "-e",
-            str(first_record(header)),
-        ]
-        # Both under the segment's timeline: after a promotion the one before may have the old timeline's name.
-        with _folder_of({before: previous, segment: path}) as folder:
-            scan = _scan([program, *arguments, "-p", folder], self._timeout_seconds)
-        last = scan.last
-        if last is None or last.commit.lsn >= header.page_address:
-            return None
-        end = record_end(last.commit.lsn, last.size_bytes, size, header.block_size)
-        return last.commit if end > header.page_address else None
+        timeline = next(iter(segments)).timeline
+        command: list[Path | str] = [program, "-r", "Transaction", "-t", str(timeline), "-e", str(first_record(header))]
+        with _folder_of(segments) as folder:
+            for tail_bytes in (min(_TAIL_BYTES, size), size):
+                start = Lsn(header.page_address - tail_bytes)
+                scan = _scan([*command, "-s", str(start), "-p", folder], self._timeout_seconds)
+                if scan.error is None:
+                    crossing = _crossing(scan, header)
+                    return span if crossing is None else _prepend(crossing, span)
+        return replace(span, unseen_start=True)  # the record begins before both, or the first is damaged
 
 
 def _segment(path: Path, name: WalFileName | None) -> WalFileName:
@@ -124,9 +115,9 @@ def _segment(path: Path, name: WalFileName | None) -> WalFileName:
     return parse_file_name(segment.name[:24]) or segment
 
 
-def _header(path: Path, major: int, wal_segment_size: int) -> LongPageHeader:
+def _header(path: Path, segment: WalFileName, major: int, wal_segment_size: int) -> LongPageHeader:
     with path.open("rb") as file:
-        header = parse_long_page_header(path.name, file.read(LONG_HEADER_BYTES))
+        header = check_segment(segment, file.read(LONG_HEADER_BYTES), path.stat().st_size, None)
     if (header.server_major, header.wal_segment_size) != (major, wal_segment_size):
         raise PostgresError(
             f"'{path.name}' is of PostgreSQL {header.server_major or f'with magic {header.magic:04X}'} "
@@ -223,6 +214,20 @@ def _no_record_ends_inside(path: Path, header: LongPageHeader) -> bool:
         file.seek(start - header.page_address)
         size_bytes = int.from_bytes(file.read(4), "little")  # XLogRecord.xl_tot_len
     return record_end(start, size_bytes, header.wal_segment_size, header.block_size) > end
+
+
+def _record_ends_inside(header: LongPageHeader) -> bool:
+    """Whether a record from the segment before ends in this one."""
+    return header.begins_inside_record and first_record(header) <= header.page_address + header.wal_segment_size
+
+
+def _crossing(scan: Scan, header: LongPageHeader) -> Commit | None:
+    """Return the last commit of a scan up to a segment's first record, where its own record crosses the boundary."""
+    last = scan.last
+    if last is None or last.commit.lsn >= header.page_address:
+        return None
+    end = record_end(last.commit.lsn, last.size_bytes, header.wal_segment_size, header.block_size)
+    return last.commit if end > header.page_address else None
 
 
 def _prepend(commit: Commit, span: CommitSpan) -> CommitSpan:
