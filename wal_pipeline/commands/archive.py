@@ -18,6 +18,7 @@ from wal_pipeline.commands.archive_events import (
     FileLeft,
     FileQuarantined,
     FileReleased,
+    FilesWaiting,
     QuarantineReason,
 )
 from wal_pipeline.commands.backlog import Backlog, Recorded
@@ -179,7 +180,9 @@ class Archiver:
     def _admit(self, pool: ThreadPoolExecutor) -> Iterator[ArchiveEvent]:
         now = self._clock()
         self._note_resting(now)
-        self._backlog.refresh(self._jobs)
+        new = self._backlog.refresh(self._jobs)
+        if new:
+            yield FilesWaiting(new)
         if not self._identity.accepted and self._backlog.peek() is not None:
             yield from self._adopt_first_segment()
         while (spooled := self._backlog.peek()) is not None and self._identity.current is not None:

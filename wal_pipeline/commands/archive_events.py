@@ -18,6 +18,13 @@ class QuarantineReason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class FilesWaiting:
+    """Files that were seen in the spool for the first time in this run, in archiving order."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CopyVerified:
     """A store has a verified copy. ``is_new``: made or adopted now; else it was recorded by an earlier run.
 
@@ -66,4 +73,4 @@ class FileLeft:
     message: str
 
 
-ArchiveEvent = CopyVerified | FileReleased | CopyFailed | FileQuarantined | FileLeft
+ArchiveEvent = FilesWaiting | CopyVerified | FileReleased | CopyFailed | FileQuarantined | FileLeft

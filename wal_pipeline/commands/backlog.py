@@ -56,22 +56,23 @@ class Backlog:
         self._changed_ns = -1
         self._scan_at = 0.0
         self._stale = True
+        self._seen: set[str] = set()
         self.listing = SpoolListing((), (), ())
 
     def mark_stale(self) -> None:
         """List the spool again as soon as that is due: something may have changed for a file that was passed over."""
         self._stale = True
 
-    def refresh(self, busy: Collection[str]) -> None:
-        """List the spool if something changed, leaving out the names that are ``busy``.
+    def refresh(self, busy: Collection[str]) -> tuple[str, ...]:
+        """List the spool if something changed, leaving out the names that are ``busy``; return the new names.
 
         Raises: SpoolError.
         """
         if time.monotonic() < self._scan_at:
-            return
+            return ()
         changed_ns = self._spool.changed_ns()
         if changed_ns == self._changed_ns and not self._stale and not self.listing.growing:
-            return
+            return ()
         begun = time.monotonic()
         self.listing = self._spool.scan(self._clock())
         self._waiting = deque(file for file in self.listing.ready if file.name.name not in busy)
@@ -79,6 +80,10 @@ class Backlog:
         self._changed_ns, self._stale = changed_ns, False
         ended = time.monotonic()
         self._scan_at = ended + max(_MIN_RESCAN_SECONDS, _RESCAN_SHARE * (ended - begun))
+        names = [file.name.name for file in self.listing.ready]
+        new = tuple(name for name in names if name not in self._seen)
+        self._seen = set(names)
+        return new
 
     def peek(self) -> SpoolFile | None:
         """Return the next file that waits, and leave it there."""

@@ -109,7 +109,7 @@ class Refiller:
 
     def _copy_to(self, name: WalFileName, target: str) -> CopyVerified:
         begun = time.monotonic()
-        source = self._source(name, target)
+        source = self._source(name, target) or self._own_copy(name, target)
         store, layout = self._stores[target], self._layout(source.file.system_identifier)
         existing = find_copy(store, layout, name)
         if existing is not None and not existing.endswith(_suffix(source)):
@@ -130,8 +130,23 @@ class Refiller:
         )
         return CopyVerified(source.file, copy, is_new=True, seconds={f"store on {target}": seconds})
 
-    def _source(self, name: WalFileName, target: str) -> Source:
-        """Return the file's bytes, from the spool if it is there, else from the first other store with a good copy."""
+    def _own_copy(self, name: WalFileName, target: str) -> Source:
+        """Return what the target itself holds: good already, where nothing else has the file to compare with."""
+        for system_identifier in self._candidates(name):
+            source = read_source(self._stores[target], self._layout(system_identifier), name)
+            if source is not None:
+                return source
+        raise ObjectMissingError(
+            target,
+            f"'{name.name}' cannot be copied: neither the spool nor any store has it",
+            hint="The file is lost for this archive: take a base backup, so that a new recovery window begins.",
+        )
+
+    def _source(self, name: WalFileName, target: str) -> Source | None:
+        """Return the file's bytes, from the spool if it is there, else from the first other store with a good copy.
+
+        Raises: DamagedCopyError where other stores have copies and none can be read.
+        """
         spooled = self._from_spool(name)
         if spooled is not None:
             return spooled
@@ -149,11 +164,7 @@ class Refiller:
                         return source
         if troubles:
             raise DamagedCopyError(target, f"'{name.name}' has no copy that can be read: {'; '.join(troubles)}")
-        raise ObjectMissingError(
-            target,
-            f"'{name.name}' cannot be copied: neither the spool nor another store has it",
-            hint="The file is lost for this archive: take a base backup, so that a new recovery window begins.",
-        )
+        return None
 
     def _candidates(self, name: WalFileName) -> list[int]:
         """Return the system identifiers under which the file may be stored, the likeliest first."""

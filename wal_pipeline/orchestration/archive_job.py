@@ -1,5 +1,7 @@
 """The archiving run: one op that drains the spool and records what it does as it goes."""
 
+from collections.abc import Sequence
+
 import dagster as dg
 
 from wal_pipeline.commands.archive_events import (
@@ -9,6 +11,7 @@ from wal_pipeline.commands.archive_events import (
     FileLeft,
     FileQuarantined,
     FileReleased,
+    FilesWaiting,
 )
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
@@ -26,9 +29,11 @@ class ArchiveConfig(dg.Config):
 class RunRecorder:
     """Turns what happens in an archiving run into Dagster's records."""
 
-    def __init__(self, context: dg.OpExecutionContext, keys: Keys) -> None:
+    def __init__(self, context: dg.OpExecutionContext, keys: Keys, stores: Sequence[str]) -> None:
         self._context = context
         self._keys = keys
+        self._stores = stores
+        self._partitions_name = keys.wal_partitions_name
         self._partitions: set[str] | None = None
         self._materialized: dict[str, set[str]] = {}
         self.released = 0
@@ -38,6 +43,8 @@ class RunRecorder:
     def record(self, event: ArchiveEvent) -> dg.AssetMaterialization | None:
         """Log the event and return the materialization to yield for it, if any."""
         match event:
+            case FilesWaiting():
+                self._add_partitions(event.names)
             case CopyVerified():
                 return self._verified(event)
             case FileReleased():
@@ -47,6 +54,7 @@ class RunRecorder:
                 self._context.log.error(f"{event.name} is not on {event.store}: {event.message}")
             case FileQuarantined():
                 self.quarantined.append(event)
+                self._remove_partition(event.name)
                 self._context.log.error(f"{event.name} was moved to {event.path}: {event.message}")
             case FileLeft():
                 self._context.log.warning(f"{event.name} was left in the spool: {event.message}")
@@ -56,7 +64,7 @@ class RunRecorder:
         name, store = event.file.name, event.copy.store
         if not event.is_new and name in self._known(store):
             return None  # an earlier run has recorded it; only a crash between its two records leaves one out
-        self._add_partition(name)
+        self._add_partitions([name])
         return segment_materialization(self._keys, event.file, event.copy, event.seconds)
 
     def _released(self, event: FileReleased) -> None:
@@ -64,14 +72,20 @@ class RunRecorder:
         steps = ", ".join(f"{step} {seconds:.3f} s" for step, seconds in event.seconds.items())
         self._context.log.info(f"{event.file.name} is on every store ({steps}); released from the spool")
 
-    def _add_partition(self, name: str) -> None:
-        partitions = self._keys.wal_partitions.name
-        assert partitions is not None  # noqa: S101
+    def _add_partitions(self, names: Sequence[str]) -> None:
+        """Add partitions in archiving order, before their files are stored: the UI's ranges follow that order."""
         if self._partitions is None:
-            self._partitions = set(self._context.instance.get_dynamic_partitions(partitions))
-        if name not in self._partitions:
-            self._context.instance.add_dynamic_partitions(partitions, [name])
-            self._partitions.add(name)
+            self._partitions = set(self._context.instance.get_dynamic_partitions(self._partitions_name))
+        new = [name for name in names if name not in self._partitions]
+        if new:
+            self._context.instance.add_dynamic_partitions(self._partitions_name, new)
+            self._partitions.update(new)
+
+    def _remove_partition(self, name: str) -> None:
+        """Remove the partition of a file that is not archived, unless a store has a file of that name."""
+        if not any(name in self._known(store) for store in self._stores):
+            self._context.instance.delete_dynamic_partition(self._partitions_name, name)
+            (self._partitions or set()).discard(name)
 
     def _known(self, store: str) -> set[str]:
         if store not in self._materialized:
@@ -92,7 +106,7 @@ def build_archive_job(keys: Keys) -> dg.JobDefinition:
     def archive_spool(context: dg.OpExecutionContext, config: ArchiveConfig, wal_pipeline: WalPipelineResource):  # type: ignore[no-untyped-def]
         pipeline = wal_pipeline.open()
         linger = pipeline.settings.linger_seconds if config.linger_seconds is None else config.linger_seconds
-        recorder = RunRecorder(context, keys)
+        recorder = RunRecorder(context, keys, pipeline.settings.stores)
         for event in pipeline.archiver(linger_seconds=linger).drain():
             materialization = recorder.record(event)
             if materialization is not None:

@@ -35,11 +35,21 @@ class Keys:
         return dg.AssetKey([self.cluster, "recovery_drill"])
 
     @property
+    def wal_partitions_name(self) -> str:
+        """The name under which the instance keeps the segment assets' partitions."""
+        return f"{self.cluster}/wal_file"
+
+    @property
+    def base_backup_partitions_name(self) -> str:
+        """The name under which the instance keeps the base backup assets' partitions."""
+        return f"{self.cluster}/base_backup"
+
+    @property
     def wal_partitions(self) -> dg.DynamicPartitionsDefinition:
         """The partitions of the segment assets: file names."""
-        return dg.DynamicPartitionsDefinition(name=f"{self.cluster}/wal_file")
+        return dg.DynamicPartitionsDefinition(name=self.wal_partitions_name)
 
     @property
     def base_backup_partitions(self) -> dg.DynamicPartitionsDefinition:
         """The partitions of the base backup assets: backup ids."""
-        return dg.DynamicPartitionsDefinition(name=f"{self.cluster}/base_backup")
+        return dg.DynamicPartitionsDefinition(name=self.base_backup_partitions_name)
