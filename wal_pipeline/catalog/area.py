@@ -1,6 +1,8 @@
 """What every area of the catalog has in common: its database, its cluster and its clock."""
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, Table
@@ -20,3 +22,18 @@ class Area:
 
     def _mine(self, table: Table) -> ColumnElement[bool]:
         return table.c.cluster == self._cluster
+
+
+@contextmanager
+def many_objects() -> Iterator[None]:
+    """Keep Python's cycle collector from running while many rows become records.
+
+    Records hold no cycles, yet each collection walks all of them again: without this 100,000 files take 1.4 s, not 0.9.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

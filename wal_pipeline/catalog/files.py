@@ -1,6 +1,6 @@
 """The records of files and their copies: what the archiver asks and writes."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, and_, delete, exists, func, select, update
 
 from wal_pipeline.archive.records import Copy, CopyStatus, WalFile
-from wal_pipeline.catalog.area import Area
+from wal_pipeline.catalog.area import Area, many_objects
 from wal_pipeline.catalog.rows import (
     COPY_COLUMNS,
     FILE_COLUMNS,
@@ -56,7 +56,7 @@ class Files(Area):
     def files_of(self, names: Collection[str]) -> dict[FileKey, WalFile]:
         """Return the recorded files of these names."""
         statement = self._files().where(self._database.among(files.c.name, names))
-        with self._database.read() as connection:
+        with self._database.read() as connection, many_objects():
             found = [file_from_row(row) for row in connection.execute(statement)]
         return {(file.system_identifier, file.name): file for file in found}
 
@@ -64,7 +64,7 @@ class Files(Area):
         """Return the recorded copies of the files of these names, by store."""
         statement = self._copies().where(self._database.among(copies.c.name, names))
         found: dict[FileKey, dict[str, Copy]] = {}
-        with self._database.read() as connection:
+        with self._database.read() as connection, many_objects():
             for row in connection.execute(statement):
                 copy = copy_from_row(row)
                 found.setdefault((copy.system_identifier, copy.name), {})[copy.store] = copy
@@ -156,23 +156,22 @@ class Files(Area):
             self._remove_bare_files(connection, self._database.among(files.c.name, names))
         return names
 
-    def files(self, only: CopyFilter = CopyFilter()) -> Iterator[WalFile]:
-        """Yield files in the order of their names; with ``status`` or ``store``, those that have such a copy."""
+    def files(self, only: CopyFilter = CopyFilter()) -> list[WalFile]:
+        """Return files in the order of their names; with ``status`` or ``store``, those that have such a copy."""
         statement = self._files().where(*self._file_conditions(only))
         if only.status is not None or only.store is not None:
             statement = statement.where(exists().where(_same_file(), *_copy_conditions(only)))
-        with self._database.read() as connection:
-            rows = connection.execute(statement.order_by(files.c.system_identifier, files.c.name)).all()
-        return map(file_from_row, rows)
+        with self._database.read() as connection, many_objects():
+            rows = connection.execute(statement.order_by(files.c.system_identifier, files.c.name))
+            return [file_from_row(row) for row in rows]
 
-    def copies(self, only: CopyFilter = CopyFilter()) -> Iterator[Copy]:
-        """Yield copies in the order of their names, then stores."""
+    def copies(self, only: CopyFilter = CopyFilter()) -> list[Copy]:
+        """Return copies in the order of their names, then stores."""
         statement = self._copies().join(files, _same_file())
         statement = statement.where(*self._file_conditions(only), *_copy_conditions(only))
         order = (copies.c.system_identifier, copies.c.name, copies.c.store)
-        with self._database.read() as connection:
-            rows = connection.execute(statement.order_by(*order)).all()
-        return map(copy_from_row, rows)
+        with self._database.read() as connection, many_objects():
+            return [copy_from_row(row) for row in connection.execute(statement.order_by(*order))]
 
     def names_on(self, store: str, status: CopyStatus = CopyStatus.VERIFIED) -> set[FileKey]:
         """Return the files of which a store has a copy of this status."""

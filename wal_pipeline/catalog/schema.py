@@ -2,7 +2,19 @@
 
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, Table, Text, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    text,
+)
 
 from wal_pipeline.catalog.types import Json, LsnText, RowNumber, SystemIdentifierText, UtcDateTime, code
 
@@ -86,6 +98,9 @@ copies = Table(
     _moment("last_tried_at"),
     _moment("last_deep_verified_at"),
     _moment("updated_at", required=True),
+    ForeignKeyConstraint(
+        ("cluster", "system_identifier", "name"), (files.c.cluster, files.c.system_identifier, files.c.name)
+    ),
 )
 Index("wal_copies_by_name", copies.c.cluster, copies.c.name)
 # Covers the totals per store and status, which every status screen asks for.
@@ -127,6 +142,10 @@ base_backup_copies = Table(
     _moment("verified_at"),
     _moment("last_deep_verified_at"),
     _moment("updated_at", required=True),
+    ForeignKeyConstraint(
+        ("cluster", "system_identifier", "backup_id"),
+        (base_backups.c.cluster, base_backups.c.system_identifier, base_backups.c.backup_id),
+    ),
 )
 
 store_states = Table(

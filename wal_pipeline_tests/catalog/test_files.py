@@ -198,3 +198,9 @@ def test_unseen_copies_are_forgotten_by_the_age_of_their_records(catalog: Catalo
         (segment(2).name, "b2"),
         (segment(2).name, "r2"),
     ]
+
+
+def test_copy_without_its_file_is_refused(catalog: Catalog) -> None:
+    """The database itself keeps a copy from being recorded of a file that nobody recorded."""
+    with pytest.raises(CatalogError, match=r"(?i)foreign key"):
+        catalog.files.record_found([], [copy_of(segment())])

@@ -1,10 +1,10 @@
 """Making the tables once, refusing those of another version, and the processes that share a catalog."""
 
-import os
 import signal
 import sqlite3
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
@@ -45,16 +45,16 @@ def other_version(url: str) -> None:
 
 
 @pytest.fixture
-def own_url(catalog_url: str, tmp_path: Path) -> str:
+def own_url(catalog_url: str) -> str:
     """A database that no other test uses."""
     if catalog_url.startswith("sqlite"):
         return catalog_url
     engine = create_engine(catalog_url.replace("postgresql:", "postgresql+psycopg:"), isolation_level="AUTOCOMMIT")
-    name = f"own_{os.getpid()}_{abs(hash(str(tmp_path)))}"
+    name = f"own_{uuid.uuid4().hex}"
     with engine.connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name}"))
     engine.dispose()
-    return catalog_url.replace("/postgres?", f"/{name}?")
+    return f"{catalog_url.rpartition('/')[0]}/{name}"
 
 
 def test_other_version_is_refused(own_url: str) -> None:
