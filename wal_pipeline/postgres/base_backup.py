@@ -14,6 +14,7 @@ from typing import BinaryIO, Final, Self, cast
 from wal_pipeline.errors import BaseBackupError
 
 _PROGRESS = re.compile(r"^\s*(\d+)/(\d+) kB")
+_SPEAKER = re.compile(r"^pg_basebackup: (?:error: )?")
 _KEPT_LINES: Final = 20
 _PIPE_BYTES: Final = 1 << 20
 _STOP_SECONDS: Final = 10.0
@@ -96,7 +97,7 @@ class BaseBackupRun:
         """Return the error that says how pg_basebackup ended."""
         status = self._process.poll()
         words = [line for line in self._lines if "error:" in line or "fatal:" in line.lower()] or list(self._lines)[-3:]
-        text = "; ".join(line.removeprefix("pg_basebackup: ").strip() for line in words) or "it said nothing"
+        text = "; ".join(_SPEAKER.sub("", line).strip() for line in words) or "it said nothing"
         return BaseBackupError(f"pg_basebackup ended with status {status}: {text}", hint=_hint(text))
 
     def __enter__(self) -> Self:
