@@ -1,13 +1,15 @@
 """A bucket on an S3 server as a store: R2, B2, or any server that a profile describes."""
 
 import base64
-from collections.abc import Iterator, Mapping
+import itertools
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from wal_pipeline.errors import DamagedCopyError, ObjectMissingError, StoreUnavailableError
+from wal_pipeline.errors import DamagedCopyError, ObjectMissingError, StoreAccessError, StoreUnavailableError
 from wal_pipeline.stores.base import (
     Body,
     MultipartUpload,
@@ -28,10 +30,13 @@ from wal_pipeline.stores.s3_errors import (
     PreconditionFailedError,
     UnprovenAbsenceError,
     UploadMissingError,
+    locked_error,
 )
 from wal_pipeline.stores.s3_listing import S3Listing
 from wal_pipeline.stores.s3_stream import S3Stream
 
+# Longer than a put's last listing and deletion take; only puts that met another one wait.
+_SETTLE_SECONDS = 2.0
 _CONTENT_TYPE = "application/octet-stream"
 
 
@@ -204,16 +209,25 @@ class S3Store(Store):
         return self._settle(key, mine)
 
     def _settle(self, key: str, mine: str) -> PutOutcome:
-        """Let the oldest of the versions win that were put at the same time, and take back ours where it is younger."""
-        oldest = mine
-        for version in self._versions_of(key):  # the newest first
-            if version.is_delete_marker:
-                break
-            oldest = version.version_id
-        if oldest == mine:
-            return PutOutcome.CREATED
+        """Agree with others that put the same key at the same moment: all but one take their version back.
+
+        The younger ones do so at once. The oldest waits for that: a rival that is still there then had looked before
+        the oldest was to be seen, and counts as created. Versions are dated when a put begins, not when it ends.
+        """
+        present = self._present_versions(key)
+        if present[-1:] == [mine]:
+            if len(present) == 1:
+                return PutOutcome.CREATED
+            time.sleep(_SETTLE_SECONDS)
+            if self._present_versions(key) == [mine]:
+                return PutOutcome.CREATED
         self._delete_version(key, mine)
         return PutOutcome.EXISTS
+
+    def _present_versions(self, key: str) -> Sequence[str]:
+        """Return the ids of the versions that no delete marker hides, the newest first."""
+        shown = itertools.takewhile(lambda version: not version.is_delete_marker, self._versions_of(key))
+        return [version.version_id for version in shown]
 
     def _put(self, key: str, body: Body, metadata: dict[str, str], **conditions: str) -> dict[str, Any]:
         action = f"put object '{key}'"
@@ -313,6 +327,18 @@ class S3Store(Store):
             self._client.call("delete_object", f"delete object '{key}'", key=key, VersionId=version_id)
         except ObjectMissingError:
             return
+        except StoreAccessError:
+            self._raise_where_locked(key, version_id)
+            raise
+
+    def _raise_where_locked(self, key: str, version_id: str) -> None:
+        """Tell a lock from missing rights, which a refused deletion does not say. Raises: ObjectLockedError."""
+        answer = self._client.call("head_object", f"look at object '{key}'", key=key, VersionId=version_id)
+        if answer.get("ObjectLockLegalHoldStatus") == "ON":
+            raise locked_error(self.name, key, "it is under a legal hold")
+        until: datetime | None = answer.get("ObjectLockRetainUntilDate")
+        if until is not None and until > datetime.now(UTC):
+            raise locked_error(self.name, key, f"until {until:%Y-%m-%d %H:%M:%S} UTC")
 
 
 def _etag(answer: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """The door to boto3: makes the client, sends one call, and turns its exceptions into ours. Nothing else imports it."""
 
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from wal_pipeline.stores.request_meter import RequestMeter
 from wal_pipeline.stores.s3_errors import Answer, Call, error_of
 
 _SIGNATURE: Final = "wal-pipeline-s3v4"
+VERSION_ORDER: Final = "OrderOfVersionsAndDeleteMarkers"
 _SEND_BYTES: Final = 256 * 1024
 # No file and no AWS_* variable of whoever runs this may change where our requests go.
 _NO_PROFILE: Final = {
@@ -211,6 +213,7 @@ def _make_client(to: Connection) -> Any:
     for operation in ("PutObject", "UploadPart"):
         events.register_first(f"choose-signer.s3.{operation}", _known_digest_signer)
     events.register("before-sign.s3", _drop_expect)
+    events.register("before-parse.s3.ListObjectVersions", _keep_order)
     events.register_first("needs-retry.s3", _NewConnectionAfter503(client))
     return client
 
@@ -239,6 +242,12 @@ def _known_digest_signer(**_event: Any) -> Any:
 def _drop_expect(request: Any, **_event: Any) -> None:
     # boto3 sends Expect: 100-continue with every body that it reads, and waits a second where the server is silent.
     del request.headers["Expect"]
+
+
+def _keep_order(response_dict: Mapping[str, Any], customized_response_dict: dict[str, Any], **_event: Any) -> None:
+    # boto3 gives versions and delete markers as two lists; which came first within a second only the document says.
+    tags = re.findall(rb"<(Version|DeleteMarker)>", response_dict["body"])
+    customized_response_dict[VERSION_ORDER] = [tag.decode() for tag in tags]
 
 
 class _NewConnectionAfter503:

@@ -118,6 +118,15 @@ def error_of(call: Call, answer: Answer, *, now: datetime) -> StoreError:  # noq
     return StoreError(call.store, f"cannot {call.action}: the store answered {answer}")
 
 
+def locked_error(store: str, key: str, reason: str) -> ObjectLockedError:
+    """Return the error of a deletion that the bucket's rules forbid."""
+    return ObjectLockedError(
+        store,
+        f"object '{key}' is locked and may not be deleted ({reason})",
+        hint="The bucket's retention rules hold it; it can be deleted when they end.",
+    )
+
+
 def _bucket_missing(call: Call) -> StoreError:
     return BucketMissingError(
         call.store,
@@ -160,11 +169,7 @@ def _refused(call: Call, answer: Answer, now: datetime) -> StoreError:
             hint="Set this machine's clock (NTP): a request signed more than 15 minutes off is refused.",
         )
     if call.operation == "delete_object" and _LOCKED.search(answer.message + answer.code):
-        return ObjectLockedError(
-            call.store,
-            f"object '{call.key}' is locked and may not be deleted ({answer})",
-            hint="The bucket's retention rules hold it; it can be deleted when they end.",
-        )
+        return locked_error(call.store, call.key, str(answer))
     prefix = call.settings_prefix
     return StoreAccessError(
         call.store,

@@ -1,11 +1,11 @@
 """Listing a bucket page by page: objects, versions and unfinished uploads, in ascending order of keys."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from wal_pipeline.errors import StoreUnavailableError
 from wal_pipeline.stores.base import MultipartUpload, StoredObject, StoredVersion
-from wal_pipeline.stores.s3_client import S3Client
+from wal_pipeline.stores.s3_client import VERSION_ORDER, S3Client
 
 _PAGE: Final = 1000
 
@@ -22,7 +22,7 @@ class S3Listing:
         last = start_after.encode()
         while True:
             page = self._page("list_objects_v2", "Name", prefix, MaxKeys=_PAGE, **position)
-            for entry in page.get("Contents", ()):
+            for entry in _sorted_after(page.get("Contents", ()), start_after.encode()):
                 last = self._in_order(prefix, last, entry["Key"])
                 yield _object(entry)
             if not page["IsTruncated"]:
@@ -80,20 +80,22 @@ class S3Listing:
         return after
 
 
+def _sorted_after(entries: Iterable[Mapping[str, Any]], start_after: bytes) -> list[Mapping[str, Any]]:
+    """Put right what a server that orders by its own folders (SeaweedFS) does within a page."""
+    kept = [entry for entry in entries if entry["Key"].encode() > start_after]
+    return sorted(kept, key=lambda entry: entry["Key"].encode())
+
+
 def _object(entry: Mapping[str, Any]) -> StoredObject:
     return StoredObject(entry["Key"], entry["Size"], entry["LastModified"], entry.get("ETag", "").strip('"').lower())
 
 
 def _versions(page: Mapping[str, Any]) -> Iterator[StoredVersion]:
-    """Merge a page's versions and delete markers, which S3 gives apart, into one order."""
-    found = [
-        *(_version(entry, is_delete_marker=False) for entry in page.get("Versions", ())),
-        *(_version(entry, is_delete_marker=True) for entry in page.get("DeleteMarkers", ())),
-    ]
-    # Two stable sorts: by key, and within a key the newest first.
-    found.sort(key=lambda version: (version.is_latest, version.modified_at), reverse=True)
-    found.sort(key=lambda version: version.key.encode())
-    yield from found
+    """Merge a page's versions and delete markers, which boto3 gives apart, in the order of the answer."""
+    versions, markers = iter(page.get("Versions", ())), iter(page.get("DeleteMarkers", ()))
+    for tag in page[VERSION_ORDER]:
+        is_delete_marker = tag == "DeleteMarker"
+        yield _version(next(markers if is_delete_marker else versions), is_delete_marker=is_delete_marker)
 
 
 def _version(entry: Mapping[str, Any], *, is_delete_marker: bool) -> StoredVersion:

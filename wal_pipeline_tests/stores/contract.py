@@ -5,7 +5,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 
 import pytest
 
@@ -34,6 +33,8 @@ def keys(store: Store, prefix: str, start_after: str = "") -> list[str]:
 
 class StoreContract:
     """What every store must do. A subclass gives the fixtures ``store`` and ``bucketless_store``."""
+
+    names = ("a", "a-b", "a.gz", "b/c", "b-", "b0", "b/a/z", "Z", "é", "z")
 
     @pytest.fixture
     def root(self) -> str:
@@ -168,9 +169,8 @@ class StoreContract:
 
     def test_list_is_in_order_of_the_keys_bytes(self, store: Store, root: str) -> None:
         """Also where '/' (0x2f) sorts between other characters, and beyond ASCII."""
-        names = ["a", "a-b", "a.gz", "b/c", "b-", "b0", "b/a/z", "Z", "é", "z"]
-        expected = sorted((root + name for name in names), key=str.encode)
-        for name in names:
+        expected = sorted((root + name for name in self.names), key=str.encode)
+        for name in self.names:
             store.put_if_absent(root + name, body(), {})
         assert keys(store, root) == expected
         assert keys(store, root + "b/") == [root + "b/a/z", root + "b/c"]
@@ -238,11 +238,11 @@ class StoreContract:
         store.abort_upload(upload)
 
     def test_leftover_uploads_are_listed_and_aborted(self, store: Store, root: str) -> None:
-        """In order of their keys; aborting twice is no error."""
+        """All of them; aborting twice is no error."""
         begun = [store.begin_upload(root + name, {}) for name in ("b", "a", "c")]
         store.upload_part(begun[0], 1, body())
         leftovers = list(store.uploads(root))
-        assert [upload.key for upload in leftovers] == [root + "a", root + "b", root + "c"]
+        assert sorted(upload.key for upload in leftovers) == [root + "a", root + "b", root + "c"]
         assert all(upload.begun_at.tzinfo is UTC for upload in leftovers)
         for upload in [*leftovers, *leftovers]:
             store.abort_upload(upload)
@@ -284,8 +284,3 @@ def race(calls: list[Callable[[], PutOutcome]]) -> list[PutOutcome]:
     for thread in threads:
         thread.join(60)
     return [results[number] for number in range(len(calls))]
-
-
-def is_ascending(found: list[str]) -> bool:
-    """Return whether keys ascend strictly by their bytes."""
-    return all(one.encode() < other.encode() for one, other in pairwise(found))

@@ -46,9 +46,7 @@ def test_a_wrong_sha256_is_refused(store: LocalFolderStore) -> None:
     """The folder checks both digests itself."""
     with pytest.raises(DamagedCopyError) as raised:
         store.put_if_absent("a", replace(body(), sha256="0" * 64), {})
-    assert raised.value.message == (
-        f"disk: object 'a' has SHA-256 '{body().sha256}', expected '{'0' * 64}'"
-    )
+    assert raised.value.message == (f"disk: object 'a' has SHA-256 '{body().sha256}', expected '{'0' * 64}'")
     assert store.head("a") is None
 
 
