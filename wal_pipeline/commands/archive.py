@@ -4,7 +4,7 @@ import queue
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from wal_pipeline.archive.layout import Layout
@@ -21,7 +21,8 @@ from wal_pipeline.commands.archive_events import (
     FilesWaiting,
     QuarantineReason,
 )
-from wal_pipeline.commands.backlog import Backlog, Recorded
+from wal_pipeline.commands.archive_jobs import Job, PreparedResult, StoredResult
+from wal_pipeline.commands.backlog import Backlog
 from wal_pipeline.commands.identity import ClusterIdentity
 from wal_pipeline.commands.lane import Lane, StoredCopy
 from wal_pipeline.commands.prepare import Prepared, Preparer
@@ -50,42 +51,6 @@ class ArchiveOptions:
     linger_seconds: float = 0.0
     max_seconds: float = 900.0
     max_backoff_seconds: float = 300.0
-
-
-@dataclass(slots=True)
-class _Job:
-    """One file on its way. ``wanted``: the stores that take it this time; ``waiting``: those not done yet."""
-
-    spooled: SpoolFile
-    recorded: Recorded
-    wanted: frozenset[str]
-    memory_bytes: int
-    prepared: Prepared | None = None
-    waiting: set[str] = field(default_factory=set)
-    copies: dict[str, Copy] = field(default_factory=dict)
-    conflict: CopyConflictError | None = None
-
-    @property
-    def name(self) -> str:
-        return self.spooled.name.name
-
-    @property
-    def file(self) -> WalFile:
-        assert self.prepared is not None  # noqa: S101 - a job has a file from the moment it is prepared
-        return self.prepared.file
-
-
-@dataclass(frozen=True, slots=True)
-class _PreparedResult:
-    job: _Job
-    future: "Future[Prepared | None]"
-
-
-@dataclass(frozen=True, slots=True)
-class _StoredResult:
-    job: _Job
-    store: str
-    future: "Future[StoredCopy]"
 
 
 class Archiver:
@@ -118,8 +83,8 @@ class Archiver:
         self._clock = clock
         self._options = options
         self._backlog = Backlog(spool, catalog, clock)
-        self._results: queue.SimpleQueue[_PreparedResult | _StoredResult] = queue.SimpleQueue()
-        self._jobs: dict[str, _Job] = {}
+        self._results: queue.SimpleQueue[PreparedResult | StoredResult] = queue.SimpleQueue()
+        self._jobs: dict[str, Job] = {}
         self._lanes: dict[str, Lane] = {}
         self._behind: set[str] = set()
         self._resting: frozenset[str] = frozenset()
@@ -168,7 +133,7 @@ class Archiver:
             elif not self._jobs and (ending or time.monotonic() - idle_since >= self._options.linger_seconds):
                 return
 
-    def _next_result(self) -> _PreparedResult | _StoredResult | None:
+    def _next_result(self) -> PreparedResult | StoredResult | None:
         nothing_left = not self._jobs and not self._options.linger_seconds
         try:
             return self._results.get(timeout=0 if nothing_left else _POLL_SECONDS)
@@ -196,7 +161,7 @@ class Archiver:
             if wanted is None:
                 return
             self._backlog.pop()
-            self._begin(pool, _Job(spooled, recorded, wanted, 2 * spooled.size_bytes))
+            self._begin(pool, Job(spooled, recorded, wanted, 2 * spooled.size_bytes))
 
     def _note_resting(self, now: datetime) -> None:
         resting = frozenset(name for name, lane in self._lanes.items() if lane.is_closed(now))
@@ -224,7 +189,7 @@ class Archiver:
     def _starves(self, store: str) -> bool:
         return self._lanes[store].in_flight == 0 and time.monotonic() - self._idle_since[store] >= _STARVED_SECONDS
 
-    def _begin(self, pool: ThreadPoolExecutor, job: _Job) -> None:
+    def _begin(self, pool: ThreadPoolExecutor, job: Job) -> None:
         self._jobs[job.name] = job
         for store in job.wanted:
             self._lanes[store].in_flight += 1
@@ -238,7 +203,7 @@ class Archiver:
             current,
             lambda file: bool(job.wanted - job.recorded.verified(file.system_identifier).keys()),
         )
-        future.add_done_callback(lambda done: self._results.put(_PreparedResult(job, done)))
+        future.add_done_callback(lambda done: self._results.put(PreparedResult(job, done)))
 
     def _adopt_first_segment(self) -> Iterator[ArchiveEvent]:
         """Learn the cluster from the first whole segment; until there is one, nothing can be archived."""
@@ -257,15 +222,15 @@ class Archiver:
 
     # What became of it
 
-    def _settle(self, result: _PreparedResult | _StoredResult) -> Iterator[ArchiveEvent]:
-        if isinstance(result, _PreparedResult):
+    def _settle(self, result: PreparedResult | StoredResult) -> Iterator[ArchiveEvent]:
+        if isinstance(result, PreparedResult):
             yield from self._settle_prepared(result.job, result.future)
         else:
             yield from self._settle_stored(result.job, result.store, result.future)
         if not result.job.waiting and result.job.name in self._jobs:
             yield from self._finish(result.job)
 
-    def _settle_prepared(self, job: _Job, future: "Future[Prepared | None]") -> Iterator[ArchiveEvent]:
+    def _settle_prepared(self, job: Job, future: "Future[Prepared | None]") -> Iterator[ArchiveEvent]:
         try:
             job.prepared = future.result()
         except InvalidWalFileError as error:
@@ -284,7 +249,7 @@ class Archiver:
             yield CopyVerified(job.file, copy, is_new=False, seconds=job.prepared.seconds)
         self._submit(job, job.prepared)
 
-    def _submit(self, job: _Job, prepared: Prepared) -> None:
+    def _submit(self, job: Job, prepared: Prepared) -> None:
         layout = self._layout(prepared.file.system_identifier)
         for store in job.wanted:
             if store in job.copies or prepared.encoded is None or self._lanes[store].is_closed(self._clock()):
@@ -292,10 +257,10 @@ class Archiver:
                 continue
             self._lanes[store].submit(layout, prepared.file, prepared.encoded, self._stored_on(job, store))
 
-    def _stored_on(self, job: _Job, store: str) -> "Callable[[Future[StoredCopy]], None]":
-        return lambda done: self._results.put(_StoredResult(job, store, done))
+    def _stored_on(self, job: Job, store: str) -> "Callable[[Future[StoredCopy]], None]":
+        return lambda done: self._results.put(StoredResult(job, store, done))
 
-    def _settle_stored(self, job: _Job, store: str, future: "Future[StoredCopy]") -> Iterator[ArchiveEvent]:
+    def _settle_stored(self, job: Job, store: str, future: "Future[StoredCopy]") -> Iterator[ArchiveEvent]:
         self._done_with(job, store)
         try:
             stored = future.result()
@@ -306,7 +271,7 @@ class Archiver:
         else:
             yield self._verified(job, store, stored)
 
-    def _verified(self, job: _Job, store: str, stored: StoredCopy) -> CopyVerified:
+    def _verified(self, job: Job, store: str, stored: StoredCopy) -> CopyVerified:
         now = self._clock()
         copy = self._copy(job, store, CopyStatus.VERIFIED, stored, verified_at=now)
         self._catalog.files.record_verified(job.file, [copy])
@@ -319,7 +284,7 @@ class Archiver:
         job.prepared.seconds[f"store on {store}"] = stored.seconds
         return CopyVerified(job.file, copy, is_new=True, seconds=dict(job.prepared.seconds))
 
-    def _failed(self, job: _Job, store: str, error: StoreError) -> CopyFailed:
+    def _failed(self, job: Job, store: str, error: StoreError) -> CopyFailed:
         now = self._clock()
         failed = self._copy(job, store, CopyStatus.FAILED, None, last_error=error.message)
         self._catalog.files.record_failed(job.file, failed)
@@ -330,7 +295,7 @@ class Archiver:
 
     def _copy(
         self,
-        job: _Job,
+        job: Job,
         store: str,
         status: CopyStatus,
         stored: StoredCopy | None,
@@ -354,7 +319,7 @@ class Archiver:
             lag_seconds=lag,
         )
 
-    def _finish(self, job: _Job) -> Iterator[ArchiveEvent]:
+    def _finish(self, job: Job) -> Iterator[ArchiveEvent]:
         if job.conflict is not None:
             yield self._quarantine(job.spooled, QuarantineReason.OTHER_CONTENT, job.conflict.message)
         elif job.copies.keys() >= self._stores.keys() and self._spool.release(job.spooled):
@@ -365,7 +330,7 @@ class Archiver:
             self._backlog.mark_stale()
         self._drop(job)
 
-    def _refuse(self, job: _Job, error: InvalidWalFileError) -> Iterator[ArchiveEvent]:
+    def _refuse(self, job: Job, error: InvalidWalFileError) -> Iterator[ArchiveEvent]:
         """Quarantine what can never be archived; leave what may still be growing or may be accepted after all."""
         fault = error.fault if isinstance(error, InvalidSegmentError) else None
         if fault is SegmentFault.WRONG_CLUSTER:
@@ -386,7 +351,7 @@ class Archiver:
         path = self._spool.quarantine(spooled, self._clock())
         return FileQuarantined(spooled.name.name, reason, message, path)
 
-    def _done_with(self, job: _Job, store: str) -> None:
+    def _done_with(self, job: Job, store: str) -> None:
         """Give the store's place in its lane back."""
         job.waiting.discard(store)
         lane = self._lanes[store]
@@ -395,7 +360,7 @@ class Archiver:
             self._idle_since[store] = time.monotonic()
             self._behind.discard(store)
 
-    def _drop(self, job: _Job) -> None:
+    def _drop(self, job: Job) -> None:
         for store in tuple(job.waiting):
             self._done_with(job, store)
         del self._jobs[job.name]

@@ -7,12 +7,25 @@ from dataclasses import dataclass
 
 from wal_pipeline.archive.records import CommitTimes, WalFile
 from wal_pipeline.codec import Encoded, Encoder
+from wal_pipeline.errors import InvalidWalFileError
 from wal_pipeline.postgres.waldump import CommitReader, CommitSpan
 from wal_pipeline.spool import Spool, SpoolFile
 from wal_pipeline.wal.backup_history import BackupHistory
+from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import FileKind, segment_name
 from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, LongPageHeader, check_segment
 from wal_pipeline.wal.timeline import TimelineHistory
+
+
+class UnreadableWalError(InvalidWalFileError):
+    """A whole segment in which pg_waldump finds no valid record from some position on.
+
+    A copy may still be written into space that was set aside for it, so the file is left until it has settled. Then
+    it is archived as it is: it may be the only copy, and PostgreSQL itself would replay it up to that position.
+    """
+
+    def __init__(self, name: str, stopped_at: Lsn) -> None:
+        super().__init__(f"'{name}' has no valid record after {stopped_at}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +86,8 @@ class Preparer:
             )
         header = check_segment(name, data[:LONG_HEADER_BYTES], len(data), accepted)
         span = self._span(spooled, header)
+        if span is not None and span.stopped_at is not None and not spooled.settled:
+            raise UnreadableWalError(name.name, span.stopped_at)
         known = span is not None and not (span.unseen_start and span.last is None)
         return WalFile(
             name=name.name,
@@ -88,7 +103,7 @@ class Preparer:
             end_lsn=name.end_lsn(header.wal_segment_size),
             commit_times=CommitTimes.KNOWN if known else CommitTimes.UNKNOWN,
             first_commit_at=span.first.at if span and span.first else None,
-            last_commit_at=span.latest_at if span else None,
+            last_commit_at=span.last.at if span and span.last else None,
         )
 
     def _span(self, spooled: SpoolFile, header: LongPageHeader) -> CommitSpan | None:

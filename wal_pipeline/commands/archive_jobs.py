@@ -1,0 +1,53 @@
+"""One file's way through an archiving run, and what its threads report."""
+
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from wal_pipeline.archive.records import Copy, WalFile
+from wal_pipeline.commands.backlog import Recorded
+from wal_pipeline.commands.lane import StoredCopy
+from wal_pipeline.commands.prepare import Prepared
+from wal_pipeline.errors import CopyConflictError
+from wal_pipeline.spool import SpoolFile
+
+
+@dataclass(slots=True)
+class Job:
+    """One file on its way. ``wanted``: the stores that take it this time; ``waiting``: those not done yet."""
+
+    spooled: SpoolFile
+    recorded: Recorded
+    wanted: frozenset[str]
+    memory_bytes: int
+    prepared: Prepared | None = None
+    waiting: set[str] = field(default_factory=set)
+    copies: dict[str, Copy] = field(default_factory=dict)
+    conflict: CopyConflictError | None = None
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return self.spooled.name.name
+
+    @property
+    def file(self) -> WalFile:
+        """The file as it was described when it was prepared."""
+        assert self.prepared is not None  # noqa: S101 - a job has a file from the moment it is prepared
+        return self.prepared.file
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedResult:
+    """A file was prepared, or could not be."""
+
+    job: Job
+    future: "Future[Prepared | None]"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResult:
+    """A store took a file, or failed."""
+
+    job: Job
+    store: str
+    future: "Future[StoredCopy]"
