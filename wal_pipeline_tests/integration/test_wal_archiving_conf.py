@@ -1,0 +1,31 @@
+"""The configuration fragment under deploy/ does what it says, on PostgreSQL 18 and 15."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from wal_pipeline.commands.setup import look
+from wal_pipeline.commands.setup_plan import Wanted
+from wal_pipeline.postgres.server import PostgresServer
+from wal_pipeline_tests.support.postgres import PostgresCluster
+from wal_pipeline_tests.support.postgres_install import PostgresInstall
+
+FRAGMENT = Path(__file__).parents[2] / "deploy" / "postgresql.conf.d" / "wal-archiving.conf"
+
+
+@pytest.mark.integration
+def test_a_server_with_the_fragment_archives(
+    postgres_version: PostgresInstall, make_cluster: Callable[..., PostgresCluster], postgres_folder: Path
+) -> None:
+    """A server that includes it, with the folder replaced, needs nothing more by setup's word, and archives."""
+    text = FRAGMENT.read_text()
+    assert "= '/var/spool/wal-pipeline'" in text
+    cluster = make_cluster(postgres_version, wal_segment_size_mb=1)
+    with (cluster.pgdata / "postgresql.conf").open("a") as configuration:
+        configuration.write(text.replace("/var/spool/wal-pipeline", str(postgres_folder)))
+    cluster.start()
+    server = PostgresServer(cluster.conninfo)
+    assert [finding.status for finding in look(server, Wanted(postgres_folder)).findings] == ["ok"] * 8
+    name = server.switch_wal().file.name
+    cluster.process.wait_until((postgres_folder / name).exists)
