@@ -1,11 +1,11 @@
 """What one store holds of a cluster: listed when needed, and never taken from the catalog."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from wal_pipeline.archive.base_backup import BaseBackupManifest
+from wal_pipeline.archive.base_backup import BaseBackupManifest, is_backup_id
 from wal_pipeline.archive.base_backup_json import parse_manifest
-from wal_pipeline.archive.layout import Layout, StoredName, cluster_prefix, system_identifier_of
+from wal_pipeline.archive.layout import MANIFEST_NAME, Layout, StoredName, cluster_prefix, system_identifier_of
 from wal_pipeline.errors import RestoreError, SettingsError, StoreError, WalPipelineError
 from wal_pipeline.stores.base import Store
 from wal_pipeline.wal.names import FileKind
@@ -25,7 +25,7 @@ class StoredWal:
 class StoreInventory:
     """All of a cluster on one store: WAL in the order of keys, manifests in the order of time.
 
-    ``faults`` say which base backups were left out because their manifests could not be used.
+    ``faults`` say which base backups were left out, and why.
     """
 
     store: str
@@ -54,16 +54,29 @@ def list_wal(store: Store, layout: Layout) -> Iterator[StoredWal]:
 
 
 def list_base_backups(store: Store, layout: Layout) -> tuple[tuple[BaseBackupManifest, ...], tuple[str, ...]]:
-    """Return the base backups that have a manifest, in the order of time, and what is wrong with the others."""
+    """Return the base backups that are whole by their manifest, in the order of time, and what the others lack.
+
+    Raises: StoreError.
+    """
     found: list[BaseBackupManifest] = []
     faults: list[str] = []
-    for backup_id in _backup_ids(store, layout):
+    for backup_id, sizes in _base_objects(store, layout).items():
+        if MANIFEST_NAME not in sizes:
+            continue  # begun and never finished: it does not exist
         try:
-            found.append(read_base_backup(store, layout, backup_id))
+            manifest = read_base_backup(store, layout, backup_id)
         except StoreError:
             raise
         except WalPipelineError as error:
             faults.append(f"{store.name}: {error.message}")
+            continue
+        wrong = next((item.name for item in manifest.objects if sizes.get(item.name) != item.size_bytes), None)
+        if wrong is None:
+            found.append(manifest)
+        else:
+            faults.append(
+                f"{store.name}: base backup '{backup_id}' is left out: '{wrong}' is missing or of another size"
+            )
     return tuple(found), tuple(faults)
 
 
@@ -74,11 +87,14 @@ def read_base_backup(store: Store, layout: Layout, backup_id: str) -> BaseBackup
         return parse_manifest(stream.read(), backup_id=backup_id, where=f"{store.name}: {key}")
 
 
-def _backup_ids(store: Store, layout: Layout) -> Iterator[str]:
+def _base_objects(store: Store, layout: Layout) -> dict[str, dict[str, int]]:
+    """Return the sizes of all objects of base backups, by backup id and name."""
+    found: dict[str, dict[str, int]] = {}
     for item in store.list(layout.base_root):
         backup_id = layout.backup_id_of(item.key)
-        if backup_id is not None and item.key == layout.manifest_key(backup_id):
-            yield backup_id
+        if backup_id is not None and is_backup_id(backup_id):
+            found.setdefault(backup_id, {})[item.key.rsplit("/", 1)[-1]] = item.size_bytes
+    return found
 
 
 def history_files(wal: Iterable[StoredWal]) -> list[StoredWal]:
@@ -106,20 +122,29 @@ def system_identifiers(store: Store, prefix: str, cluster: str) -> set[int]:
 def only_system_identifier(stores: Sequence[Store], prefix: str, cluster: str) -> int:
     """Return the one system identifier that the stores know under a cluster's name.
 
-    Raises: SettingsError where there is none or there are several; StoreError where a store does not answer.
+    Raises: SettingsError, RestoreError where there is none or there are several; StoreError.
     """
-    found = set().union(*(system_identifiers(store, prefix, cluster) for store in stores))
-    root = cluster_prefix(prefix, cluster)
+    answers = {store.name: system_identifiers(store, prefix, cluster) for store in stores}
+    return choose_system_identifier(answers, prefix, cluster, None)
+
+
+def choose_system_identifier(answers: Mapping[str, set[int]], prefix: str, cluster: str, given: int | None) -> int:
+    """Return ``given`` where a store knows it, else the only one; ``answers`` are what each store knows.
+
+    Raises: SettingsError where nothing is known, RestoreError where ``given`` is not or there are several.
+    """
+    found = set[int]().union(*answers.values())
     if not found:
-        names = ", ".join(store.name for store in stores)
         raise SettingsError(
-            f"no store ({names}) has anything below '{root}'",
+            f"no store ({', '.join(answers)}) has anything below '{cluster_prefix(prefix, cluster)}'",
             hint="Check the cluster's name, the prefix and the buckets.",
         )
-    if len(found) > 1:
-        listed = ", ".join(str(identifier) for identifier in sorted(found))
+    listed = ", ".join(str(identifier) for identifier in sorted(found))
+    if given is not None and given not in found:
+        raise RestoreError(f"no store has system identifier {given} of cluster '{cluster}', expected one of: {listed}")
+    if given is None and len(found) > 1:
         raise RestoreError(
             f"the stores know the cluster '{cluster}' with several system identifiers: {listed}",
             hint="Say which with --system-identifier.",
         )
-    return found.pop()
+    return found.pop() if given is None else given

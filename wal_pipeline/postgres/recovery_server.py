@@ -25,7 +25,6 @@ _WATCHABLE: Final = {
     "lc_messages": "C",
     "log_min_messages": "info",
     "log_line_prefix": "%m [%p] ",
-    "timezone": "UTC",
 }
 _LSN = r"([0-9A-F]+/[0-9A-F]+)"
 _TIME = r"([0-9]{4}-[0-9-]+ [0-9:.]+[+-][0-9:]+)"

@@ -1,0 +1,145 @@
+"""A restore's plan and result, for a person and as JSON."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from wal_pipeline.postgres.recovery_server import RecoveryState
+
+if TYPE_CHECKING:
+    from wal_pipeline.archive.restore_plan import PlannedBackup
+    from wal_pipeline.commands.restore import PreparedRestore, RestoreResult
+    from wal_pipeline.commands.restore_start import RecoveryResult
+
+
+def plan_text(prepared: "PreparedRestore", cluster: str) -> str:
+    """Return the plan as a few lines."""
+    plan, request = prepared.plan, prepared.request
+    rows = [
+        ("target", f"{plan.asked}{'' if plan.asked.inclusive else ', exclusive'}, then {request.action.value}"),
+        *(("base backup", _backup(one)) for one in plan.chain),
+        ("WAL", _wal(prepared)),
+        ("last commit", _commit(plan.commit_at_least, plan.commit_at_most)),
+        ("download", f"{_size(prepared.download_bytes)} before the start, WAL while it recovers"),
+        ("data directory", f"{request.pgdata}{' (its old content is removed)' if request.force else ''}"),
+        *(("tablespace", f"{move.oid}: {move.old} to {move.new}") for move in prepared.moves),
+        ("server", f"PostgreSQL {prepared.binaries.major} in {prepared.binaries.bindir}, user id {prepared.user.uid}"),
+        *(
+            ("disk", f"{need.folder}: {_size(need.needed_bytes)} of {_size(need.free_bytes)} free")
+            for need in prepared.disk
+        ),
+        *(("note", note) for note in prepared.notes),
+    ]
+    head = f"Restore of cluster '{cluster}' (system identifier {plan.system_identifier})"
+    return "\n".join([head, *(f"  {name:<15} {text}" for name, text in rows)])
+
+
+def _backup(planned: "PlannedBackup") -> str:
+    backup = planned.backup
+    finished = backup.finished_at.isoformat(" ")
+    return f"{backup.backup_id}, {backup.kind.value}, finished {finished}, on {' and '.join(planned.stores)}"
+
+
+def _wal(prepared: "PreparedRestore") -> str:
+    plan = prepared.plan
+    if not plan.wal:
+        return "none"
+    timelines = ", ".join(str(timeline) for timeline in plan.timelines)
+    return f"{len(plan.wal)} segments, {plan.wal[0].name} to {plan.wal[-1].name}, timeline {timelines}"
+
+
+def _commit(at_least: datetime | None, at_most: datetime | None) -> str:
+    if at_least is not None and at_least == at_most:
+        return at_least.isoformat(" ")
+    if at_least is None and at_most is None:
+        return "not known"
+    return " ".join(
+        f"{word} {at.isoformat(' ')}"
+        for word, at in (("not before", at_least), ("not after", at_most))
+        if at is not None
+    )
+
+
+def plan_values(prepared: "PreparedRestore") -> dict[str, Any]:
+    """Return the plan for JSON."""
+    plan = prepared.plan
+    return {
+        "system_identifier": str(plan.system_identifier),
+        "pgdata": str(prepared.request.pgdata),
+        "target": str(plan.asked),
+        "inclusive": plan.asked.inclusive,
+        "action": prepared.request.action.value,
+        "timeline": plan.timeline,
+        "base_backups": [{"id": one.backup.backup_id, "stores": list(one.stores)} for one in plan.chain],
+        "wal": {
+            "segments": len(plan.wal),
+            "first": plan.wal[0].name if plan.wal else None,
+            "last": plan.wal[-1].name if plan.wal else None,
+        },
+        "commit_at_least": _iso(plan.commit_at_least),
+        "commit_at_most": _iso(plan.commit_at_most),
+        "download_bytes": prepared.download_bytes,
+        "notes": list(prepared.notes),
+    }
+
+
+def result_text(result: "RestoreResult", recovery: "RecoveryResult | None") -> str:
+    """Return what was done and, where the server was started, the moment reached."""
+    phases = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in result.seconds.items())
+    lines = [f"Restored into {result.pgdata}: {_size(result.downloaded_bytes)} downloaded; {phases}"]
+    if recovery is None:
+        lines.append(
+            "Start the server now, with the stores' settings in its environment or settings file: it recovers."
+        )
+        return "\n".join(lines)
+    words = {
+        RecoveryState.OPEN: f"Recovery has ended; the server is open on timeline {recovery.timeline}",
+        RecoveryState.PAUSED: "Recovery is paused at the target; look, then: SELECT pg_wal_replay_resume()",
+        RecoveryState.SHUT_DOWN: "Recovery reached the target and the server shut down",
+    }
+    lines.append(words[recovery.state])
+    reached = "no commit was replayed" if recovery.last_commit_at is None else recovery.last_commit_at.isoformat(" ")
+    if recovery.last_commit_at is None and recovery.state is RecoveryState.PAUSED:
+        reached = "ask pg_last_xact_replay_timestamp()"
+    lines.append(f"  last replayed commit  {reached}")
+    lines.append(f"  last replayed LSN     {recovery.replayed_lsn or 'not told'}")
+    lines.append(
+        "  seconds               " + ", ".join(f"{name} {value:.1f}" for name, value in recovery.seconds.items())
+    )
+    lines.append(f"  log                   {recovery.log} (until the server's next restart)")
+    return "\n".join(lines)
+
+
+def result_values(result: "RestoreResult", recovery: "RecoveryResult | None") -> dict[str, Any]:
+    """Return the result for JSON."""
+    values: dict[str, Any] = {
+        "downloaded_bytes": result.downloaded_bytes,
+        "seconds": {name: round(seconds, 3) for name, seconds in result.seconds.items()},
+        "faults": [{"store": one.store, "key": one.key, "message": one.message} for one in result.faults],
+        "recovery": None,
+    }
+    if recovery is not None:
+        values["recovery"] = {
+            "state": recovery.state.value,
+            "last_commit_at": _iso(recovery.last_commit_at),
+            "replayed_lsn": None if recovery.replayed_lsn is None else str(recovery.replayed_lsn),
+            "timeline": recovery.timeline,
+            "stopped": recovery.stopped,
+            "files_restored": recovery.segments,
+            "seconds": {name: round(seconds, 3) for name, seconds in recovery.seconds.items()},
+            "log": str(recovery.log),
+            "pid": recovery.pid,
+        }
+    return values
+
+
+def _iso(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()
+
+
+def _size(count: int) -> str:
+    size = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024 or unit == "GiB":
+            break
+        size /= 1024
+    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

@@ -1,0 +1,220 @@
+"""What must hold before a byte is downloaded: the folder, its server, its owner, the disk and the programs."""
+
+import os
+import pwd
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from wal_pipeline.archive.base_backup import BaseBackupManifest
+from wal_pipeline.commands.restore_untar import HELD_BACK
+from wal_pipeline.errors import RestoreError
+from wal_pipeline.postgres.recovery_server import ServerUser
+
+_OF_A_CLUSTER: Final = ("PG_VERSION", "global/pg_control", HELD_BACK)
+_WAL_ROOM_BYTES: Final = 1 << 30  # prefetched and replayed segments
+_LARGEST_STAGED_OBJECTS: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class TablespaceMove:
+    """A tablespace of the base backup: where it lay and where it goes to."""
+
+    oid: int
+    old: Path
+    new: Path
+
+
+def map_tablespaces(manifest: BaseBackupManifest, given: Mapping[str, Path]) -> tuple[TablespaceMove, ...]:
+    """Return where each tablespace goes: ``given`` maps its oid or its old folder to a new one.
+
+    Raises: RestoreError for a name that no tablespace has, and for two tablespaces in one folder.
+    """
+    moves = []
+    left = dict(given)
+    for space in manifest.tablespaces:
+        new = left.pop(str(space.oid), None) or left.pop(space.location, None) or Path(space.location)
+        moves.append(TablespaceMove(space.oid, Path(space.location), new.absolute()))
+    if left:
+        known = ", ".join(f"{space.oid} ('{space.location}')" for space in manifest.tablespaces) or "none"
+        raise RestoreError(f"the base backup has no tablespace '{next(iter(left))}', expected one of: {known}")
+    folders = [move.new for move in moves]
+    if len(set(folders)) != len(folders):
+        raise RestoreError("two tablespaces would go into one folder", hint="Give each its own with --tablespace-map.")
+    return tuple(moves)
+
+
+def check_folder(folder: Path, *, force: bool, what: str) -> None:
+    """Refuse a folder that is in use or not empty; with ``force`` only one that is not a cluster's.
+
+    Raises: RestoreError.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise RestoreError(f"the {what} '{folder}' is not a folder")
+    check_not_running(folder)
+    if _is_empty(folder):
+        return
+    if not force:
+        raise RestoreError(
+            f"the {what} '{folder}' is not empty",
+            hint="Restore into another folder, or remove what is in this one with --force.",
+        )
+    if what == "data directory" and not any((folder / name).exists() for name in _OF_A_CLUSTER):
+        raise RestoreError(
+            f"the data directory '{folder}' is not empty and does not hold a PostgreSQL cluster",
+            hint="--force removes only what was a cluster; remove other files yourself.",
+        )
+
+
+def _is_empty(folder: Path) -> bool:
+    """Say whether a folder is empty; a file system's own lost+found does not count."""
+    return all(path.name == "lost+found" for path in folder.iterdir())
+
+
+def check_not_running(pgdata: Path) -> None:
+    """Refuse a folder whose postmaster lives. Raises: RestoreError."""
+    pid_file = pgdata / "postmaster.pid"
+    try:
+        pid = int(pid_file.read_text(encoding="ascii", errors="replace").split("\n", 1)[0])
+    except (FileNotFoundError, ValueError):
+        return
+    except OSError as error:
+        raise RestoreError(f"'{pid_file}' cannot be read: {error.strerror}") from error
+    if pid > 0 and _is_alive(pid):
+        raise RestoreError(
+            f"a server with process id {pid} runs in '{pgdata}'",
+            hint="Stop it first, and be sure that it is the one to replace: pg_ctl stop -D " + str(pgdata),
+        )
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def server_user(pgdata: Path, owner: str | None) -> ServerUser:
+    """Return the user who shall own the restored files: root gives them to PostgreSQL's user, others keep them.
+
+    For root that is ``owner``, else the owner of the data directory, of the folder around it, or the user postgres.
+
+    Raises: RestoreError.
+    """
+    if os.geteuid() != 0:
+        if owner is not None and pwd.getpwuid(os.geteuid()).pw_name != owner:
+            raise RestoreError(f"only root can give the restored files to '{owner}'")
+        return ServerUser(os.geteuid(), os.getegid())
+    if owner is not None:
+        return _named_user(owner)
+    for folder in (pgdata, *pgdata.parents):
+        if folder.exists() and folder.stat().st_uid != 0:
+            return ServerUser(folder.stat().st_uid, folder.stat().st_gid)
+    return _named_user("postgres")
+
+
+def _named_user(name: str) -> ServerUser:
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError as error:
+        raise RestoreError(
+            f"there is no user '{name}' to own the restored files", hint="Name PostgreSQL's user with --owner."
+        ) from error
+    return ServerUser(entry.pw_uid, entry.pw_gid)
+
+
+@dataclass(frozen=True, slots=True)
+class DiskNeed:
+    """What one file system must hold: ``needed_bytes`` of it, with ``free_bytes`` there."""
+
+    folder: Path
+    needed_bytes: int
+    free_bytes: int
+
+
+def disk_needs(
+    chain: tuple[BaseBackupManifest, ...], pgdata: Path, moves: tuple[TablespaceMove, ...]
+) -> tuple[DiskNeed, ...]:
+    """Return what each file system needs. What --force would remove counts as free.
+
+    A chain of incremental base backups is opened beside the data directory and combined into it: it needs both.
+    """
+    wanted: dict[Path, int] = {}
+    sizes = {move.oid: chain[-1].tar(str(move.oid)).size_bytes for move in moves}
+    whole = max(one.size_bytes for one in chain)  # the result is about as large as its full base backup
+    staged = sum(one.size_bytes for one in chain) if len(chain) > 1 else 0
+    for move in moves:
+        wanted[move.new] = sizes[move.oid] if len(chain) == 1 else chain[0].size_bytes
+    objects = sorted((item.size_bytes for one in chain for item in one.objects), reverse=True)
+    wanted[pgdata] = whole - sum(sizes.values()) + staged + sum(objects[:_LARGEST_STAGED_OBJECTS]) + _WAL_ROOM_BYTES
+    return tuple(_merged(wanted))
+
+
+def _merged(wanted: dict[Path, int]) -> list[DiskNeed]:
+    """Add up what lies on one file system."""
+    found: dict[int, DiskNeed] = {}
+    for folder, needed in wanted.items():
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        device = existing.stat().st_dev
+        before = found.get(device)
+        free = before.free_bytes if before else shutil.disk_usage(existing).free
+        free += _used_bytes(folder) if folder.exists() else 0
+        found[device] = DiskNeed(
+            before.folder if before else folder, needed + (before.needed_bytes if before else 0), free
+        )
+    return list(found.values())
+
+
+def _used_bytes(folder: Path) -> int:
+    return sum(path.lstat().st_blocks * 512 for path in folder.rglob("*") if not path.is_symlink())
+
+
+def check_disk(needs: tuple[DiskNeed, ...]) -> None:
+    """Refuse a disk that is too small. Raises: RestoreError."""
+    for need in needs:
+        if need.needed_bytes > need.free_bytes:
+            raise RestoreError(
+                f"the disk of '{need.folder}' has {need.free_bytes} bytes free, "
+                f"expected at least {need.needed_bytes} for the restore",
+                hint="Make room, restore into another folder, or move tablespaces with --tablespace-map.",
+            )
+
+
+def check_runnable(program: Sequence[str], user: ServerUser) -> None:
+    """Run the restore command's program as the server's user: recovery stops at once where it cannot.
+
+    Raises: RestoreError.
+    """
+    name = _user_name(user.uid)
+    hint = f"Install wal-pipeline, and keep its settings file, where the user '{name}' can read them."
+    try:
+        done = subprocess.run(
+            [*program, "--print-restore-command"],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=60,
+            cwd="/",
+            **user.popen_options(),  # type: ignore[call-overload]
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise RestoreError(f"the user '{name}' cannot run '{program[0]}': {error}", hint=hint) from error
+    if done.returncode != 0:
+        words = done.stderr.strip() or f"it ended with {done.returncode}"
+        raise RestoreError(f"the user '{name}' cannot run the restore command: {words}", hint=hint)
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
