@@ -37,6 +37,10 @@ class SpoolBusyError(SpoolError):
     """Another process of ours is archiving from this spool."""
 
 
+class PausedError(WalPipelineError):
+    """Archiving is paused."""
+
+
 class StoreError(WalPipelineError):
     """A store refused or failed; ``store`` is its name. The message begins with it."""
 

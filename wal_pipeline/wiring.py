@@ -199,6 +199,12 @@ class Pipeline:
             archive=archive,
         )
 
+    def pause_watch(self) -> Callable[[], bool]:
+        """Return what tells a run whether archiving was paused."""
+        from wal_pipeline.commands.pause import PauseWatch
+
+        return PauseWatch(self.catalog, self.clock)
+
     def refiller(self) -> "Refiller":
         """Return what copies files to stores that lack them."""
         from wal_pipeline.commands.prepare import Preparer

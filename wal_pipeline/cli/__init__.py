@@ -16,6 +16,8 @@ COMMANDS: Final = {
     "catalog": "wal_pipeline.cli.catalog",
     "backup": "wal_pipeline.cli.backup",
     "restore": "wal_pipeline.cli.restore",
+    "pause": "wal_pipeline.cli.pause",
+    "resume": "wal_pipeline.cli.resume",
     "alerts": "wal_pipeline.cli.alerts",
 }
 _NOT_CLICK: Final = {"archive-get": "wal_pipeline.cli.archive_get"}

@@ -24,9 +24,16 @@ class Recorded:
     copies: Mapping[int, Mapping[str, Copy]] = field(default_factory=dict)
 
     def verified(self, system_identifier: int) -> dict[str, Copy]:
-        """Return the verified copies of that cluster's file, by store."""
+        """Return the copies of that cluster's file whose stored bytes were read and compared, by store.
+
+        A copy that a rebuild of the catalog found is known by its metadata alone, and has no ``verified_at``.
+        """
         copies = self.copies.get(system_identifier, {})
-        return {store: copy for store, copy in copies.items() if copy.status is CopyStatus.VERIFIED}
+        return {
+            store: copy
+            for store, copy in copies.items()
+            if copy.status is CopyStatus.VERIFIED and copy.verified_at is not None
+        }
 
     def verified_anywhere(self) -> frozenset[str]:
         """Return the stores that hold the file of any one cluster; which one is known once it is read."""

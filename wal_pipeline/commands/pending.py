@@ -7,6 +7,7 @@ from datetime import datetime
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.backlog import LOOK_UP_NAMES, look_up
 from wal_pipeline.commands.lane import is_resting
+from wal_pipeline.commands.pause import Pause, current_pause
 from wal_pipeline.spool import Spool, SpoolFile
 
 
@@ -23,6 +24,7 @@ class PendingWork:
     foreign: tuple[str, ...]
     is_due: bool
     resting: tuple[tuple[str, datetime], ...]
+    pause: Pause | None = None
 
     def describe(self) -> str:
         """Say it in one line, for a sensor's tick."""
@@ -31,6 +33,8 @@ class PendingWork:
         parts = [f"{self.files} files wait in the spool ({self.size_bytes / 2**20:.0f} MiB)"]
         if self.growing:
             parts.append(f"{self.growing} still growing")
+        if self.pause is not None:
+            parts.append(self.pause.describe())
         parts += [f"{store} failed and is tried again at {at:%H:%M:%S} UTC" for store, at in self.resting]
         return ", ".join(parts)
 
@@ -43,13 +47,16 @@ def pending_work(spool: Spool, catalog: Catalog, stores: Collection[str], now: d
     listing = spool.scan(now)
     states = catalog.stores.states()
     resting = {name: state for name, state in states.items() if name in stores and is_resting(state, now)}
+    pause = current_pause(catalog, now)
+    due = pause is None and bool(listing.ready)
     return PendingWork(
         files=len(listing.ready),
         size_bytes=listing.size_bytes,
         growing=len(listing.growing),
         foreign=listing.foreign,
-        is_due=bool(listing.ready) and _is_due(listing.ready, catalog, frozenset(stores), frozenset(resting)),
+        is_due=due and _is_due(listing.ready, catalog, frozenset(stores), frozenset(resting)),
         resting=tuple((name, state.retry_at) for name, state in sorted(resting.items()) if state.retry_at is not None),
+        pause=pause,
     )
 
 

@@ -107,7 +107,7 @@ def build_archive_job(keys: Keys) -> dg.JobDefinition:
         pipeline = wal_pipeline.open()
         linger = pipeline.settings.linger_seconds if config.linger_seconds is None else config.linger_seconds
         recorder = RunRecorder(context, keys, pipeline.settings.stores)
-        for event in pipeline.archiver(linger_seconds=linger).drain():
+        for event in pipeline.archiver(linger_seconds=linger).drain(pipeline.pause_watch()):
             materialization = recorder.record(event)
             if materialization is not None:
                 yield materialization

@@ -1,0 +1,50 @@
+"""``wal-pipeline pause`` and ``wal-pipeline resume``."""
+
+import getpass
+import re
+from datetime import timedelta
+
+import click
+
+from wal_pipeline.cli.group import Context, pass_context
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class Length(click.ParamType[timedelta]):
+    """A length of time such as ``90s``, ``30m``, ``2h`` or ``1d``."""
+
+    name = "length"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """Read the text."""
+        if isinstance(value, timedelta):
+            return value
+        match = re.fullmatch(r"(\d{1,6})([smhd])", str(value))
+        if match is None:
+            self.fail(f"'{value}' is not a length of time: write 30m, 2h or 1d", param, ctx)
+        return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+
+
+@click.command("pause")
+@click.option("--for", "length", type=Length(), default="1h", show_default=True, help="Such as 30m, 2h, 1d.")
+@click.option("--reason", default="", help="Shown in status, in the alert and in the audit log.")
+@pass_context
+def pause_command(context: Context, length: timedelta, reason: str) -> None:
+    """Stop archiving for a while. The spool keeps everything; the pause ends by itself."""
+    from wal_pipeline.commands.pause import pause
+
+    pipeline = context.pipeline
+    made = pause(pipeline.catalog, pipeline.clock(), length=length, reason=reason, by=getpass.getuser())
+    click.echo(made.describe())
+
+
+@click.command("resume")
+@pass_context
+def resume_command(context: Context) -> None:
+    """End a pause now."""
+    from wal_pipeline.commands.pause import resume
+
+    pipeline = context.pipeline
+    ended = resume(pipeline.catalog, pipeline.clock())
+    click.echo("archiving goes on" if ended is not None else "archiving was not paused")
