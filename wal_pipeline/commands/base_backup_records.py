@@ -1,0 +1,119 @@
+"""What becomes of a base backup on each store: waited for until it can be restored from there, and recorded."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from wal_pipeline.archive.base_backup import BaseBackupManifest
+from wal_pipeline.archive.layout import Layout
+from wal_pipeline.archive.records import CopyStatus
+from wal_pipeline.catalog.backups import BaseBackupCopy
+from wal_pipeline.catalog.catalog import Catalog
+from wal_pipeline.commands.base_backup_wal import VerifiedNames, await_wal
+from wal_pipeline.errors import BaseBackupError, CatalogError, StoreError
+from wal_pipeline.stores.base import Store
+from wal_pipeline.wal.names import WalFileName
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOutcome:
+    """One store after a base backup: ``stored`` is the copy, ``restorable`` the copy with all that it needs there."""
+
+    store: str
+    stored: bool
+    restorable: bool = False
+    error: str | None = None
+
+
+class BaseBackupRecorder:
+    """Finds out from which stores a base backup can be restored, and tells the catalog.
+
+    The copies count whether or not the catalog can be told: it can be made again from the stores.
+    """
+
+    def __init__(
+        self,
+        stores: Mapping[str, Store],
+        catalog: Catalog,
+        clock: Callable[[], datetime],
+        *,
+        wal_timeout_seconds: float,
+        archive: Callable[[], object] | None,
+    ) -> None:
+        """``archive`` brings waiting WAL to the stores where no other process does."""
+        self._stores = stores
+        self._catalog = catalog
+        self._clock = clock
+        self._wal_timeout_seconds = wal_timeout_seconds
+        self._archive = archive
+
+    def settle(
+        self, manifest: BaseBackupManifest, layout: Layout, outcomes: Sequence[StoreOutcome]
+    ) -> tuple[StoreOutcome, ...]:
+        """Record the copies, wait on each store for what a restore needs, record that, and return it."""
+        self._record(manifest, outcomes)
+        settled = tuple(self._settled(manifest, layout, outcome) for outcome in outcomes)
+        self._record(manifest, settled)
+        return settled
+
+    def _settled(self, manifest: BaseBackupManifest, layout: Layout, outcome: StoreOutcome) -> StoreOutcome:
+        if not outcome.stored:
+            return outcome
+        names = catalog_names(self._catalog, manifest.system_identifier, outcome.store)
+        try:
+            _require_chain(self._stores[outcome.store], layout, manifest)
+            await_wal(
+                manifest,
+                outcome.store,
+                names,
+                timeout_seconds=self._wal_timeout_seconds,
+                archive=self._archive,
+            )
+        except (BaseBackupError, CatalogError, StoreError) as error:
+            return replace(outcome, error=error.message)
+        return replace(outcome, restorable=True)
+
+    def _record(self, manifest: BaseBackupManifest, outcomes: Sequence[StoreOutcome]) -> None:
+        copies = [self._copy(manifest, outcome) for outcome in outcomes]
+        try:
+            self._catalog.base_backups.record(manifest.record(), copies)
+        except CatalogError as error:
+            _log.warning("base backup '%s' is stored and not in the catalog: %s", manifest.backup_id, error.message)
+
+    def _copy(self, manifest: BaseBackupManifest, outcome: StoreOutcome) -> BaseBackupCopy:
+        return BaseBackupCopy(
+            backup_id=manifest.backup_id,
+            system_identifier=manifest.system_identifier,
+            store=outcome.store,
+            status=CopyStatus.VERIFIED if outcome.stored else CopyStatus.FAILED,
+            objects=len(manifest.objects) + 1 if outcome.stored else 0,
+            stored_size_bytes=manifest.stored_size_bytes if outcome.stored else 0,
+            restorable_at=self._clock() if outcome.restorable else None,
+            last_error=outcome.error,
+            verified_at=self._clock() if outcome.stored else None,
+        )
+
+
+def catalog_names(catalog: Catalog, system_identifier: int, store: str) -> VerifiedNames:
+    """Ask the catalog which segments have a verified copy on ``store``."""
+
+    def found(names: Sequence[WalFileName]) -> set[str]:
+        recorded = catalog.files.copies_of([name.name for name in names])
+        ours = {name: copies for (identifier, name), copies in recorded.items() if identifier == system_identifier}
+        verified = CopyStatus.VERIFIED
+        return {name for name, copies in ours.items() if store in copies and copies[store].status is verified}
+
+    return found
+
+
+def _require_chain(store: Store, layout: Layout, manifest: BaseBackupManifest) -> None:
+    """An incremental base backup without its chain on the same store cannot be restored from there."""
+    for backup_id in manifest.chain:
+        if store.head(layout.manifest_key(backup_id)) is None:
+            raise BaseBackupError(
+                f"{store.name}: base backup '{manifest.backup_id}' needs '{backup_id}', which is not there",
+                hint="Refill it from the other store.",
+            )

@@ -1,0 +1,130 @@
+"""A base backup as a process: how much memory it takes, what a kill leaves, and the command as a person types it."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from wal_pipeline.archive.records import Codec
+from wal_pipeline_tests.commands.base_backup_scene import (
+    Scene,
+    archiving_cluster,
+    folder_store,
+    s3_store,
+)
+from wal_pipeline_tests.support.postgres import PostgresCluster
+from wal_pipeline_tests.support.postgres_install import PostgresInstall
+from wal_pipeline_tests.support.s3_pair import S3Buckets, S3Pair
+
+pytestmark = pytest.mark.integration
+MEMORY_LIMIT_MIB = 320  # of the promised 512; two thirds of the tar below, so that keeping it all would not pass
+
+
+@pytest.fixture(scope="module")
+def cluster(postgres18: PostgresInstall) -> Iterator[PostgresCluster]:
+    """A running PostgreSQL 18 of some 480 MB that archives."""
+    with archiving_cluster(postgres18, wal_level="replica", max_wal_size="2GB", summarize_wal="on") as made:
+        made.psql(
+            "CREATE TABLE bulk (data text); ALTER TABLE bulk ALTER data SET STORAGE EXTERNAL;"
+            "INSERT INTO bulk SELECT repeat(md5(i::text), 1024) FROM generate_series(1, 13500) i"
+        )
+        yield made
+
+
+def command(cluster: PostgresCluster, folder: Path, codec: Codec, rate_kib: int = 0) -> list[str]:
+    """The command line of backup_process.py."""
+    program = cluster.install.program("pg_basebackup")
+    module = "wal_pipeline_tests.integration.backup_process"
+    arguments = [cluster.conninfo, str(program), cluster.system_identifier, str(folder), codec.value, str(rate_kib)]
+    return [sys.executable, "-m", module, *arguments]
+
+
+@pytest.mark.parametrize("codec", [Codec.ZSTD, Codec.NONE])
+def test_memory_is_bounded_whatever_the_size(cluster: PostgresCluster, tmp_path: Path, codec: Codec) -> None:
+    """A tar of more bytes than the limit goes through with the default sizes, compressed or not."""
+    for name in ("r2", "b2"):
+        folder_store(name, tmp_path)
+    done = subprocess.run(command(cluster, tmp_path, codec), capture_output=True, text=True, check=True, timeout=200)
+    peak_mib, size_bytes = map(int, done.stdout.split())
+    assert size_bytes > MEMORY_LIMIT_MIB * 1.3 * 2**20
+    assert peak_mib < MEMORY_LIMIT_MIB
+
+
+def test_what_a_kill_leaves_is_removed_by_the_next_base_backup(cluster: PostgresCluster, tmp_path: Path) -> None:
+    """SIGKILL between two parts: objects and parts stay, no manifest; the next one removes them and succeeds."""
+    stores = [folder_store(name, tmp_path) for name in ("r2", "b2")]
+    scene = Scene(cluster, stores, tmp_path / "scratch")
+    process = subprocess.Popen(command(cluster, tmp_path, Codec.NONE, 16_000), stdout=subprocess.DEVNULL)
+    try:
+        _until(lambda: all(scene.keys(store) and list(store.uploads("")) for store in stores))
+    finally:
+        process.kill()
+        process.wait(30)
+    left = set(scene.keys(stores[0]))
+    assert left
+    result = scene.take(unfinished_after=timedelta(0), volume_size_bytes=1 << 30)
+    for store in stores:
+        assert {key.split("/")[3] for key in scene.keys(store)} == {result.manifest.backup_id}
+        assert list(store.uploads("")) == []
+    assert cluster.value("SELECT count(*) FROM pg_stat_replication") == "0"  # pg_basebackup died with its parent
+
+
+def test_the_command_takes_base_backups_that_every_store_can_restore(
+    cluster: PostgresCluster, s3_pair: S3Pair, s3_buckets: S3Buckets, tmp_path: Path
+) -> None:
+    """``backup``, then ``backup --incremental``: encrypted, with their WAL, on both stores, from the settings alone."""
+    key = subprocess.run(
+        [sys.executable, "-c", "import pyrage; i = pyrage.x25519.Identity.generate(); print(i, i.to_public())"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    (tmp_path / "identity").write_text(key[0])
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("PG")},
+        **s3_pair.store_environment(s3_buckets),
+        "WAL_PIPELINE_CA_BUNDLE": str(s3_pair.r2.ca_bundle),
+        "WAL_PIPELINE_CONNINFO": cluster.conninfo,
+        "WAL_PIPELINE_STATE_DIR": str(tmp_path / "state"),
+        "WAL_PIPELINE_SETTLE_SECONDS": "0",
+        "WAL_PIPELINE_CODEC": "zstd",
+        "WAL_PIPELINE_AGE_RECIPIENTS": key[1],
+        "WAL_PIPELINE_AGE_IDENTITY_FILE": str(tmp_path / "identity"),
+        "WAL_PIPELINE_BASE_BACKUP_WAL_TIMEOUT_SECONDS": "60",
+        "PG_WAL_ARCHIVE_DIR": str(cluster.folder / "archive"),
+        "PGBINDIR": str(cluster.install.bin_folder),
+    }
+    full = _backup(environment)
+    assert (full["kind"], full["complete"]) == ("full", True)
+    assert full["stores"] == {name: {"stored": True, "restorable": True, "error": None} for name in ("r2", "b2")}
+    step = _backup(environment, "--incremental")
+    assert (step["kind"], step["parent_id"], step["complete"]) == ("incremental", full["backup_id"], True)
+    scene = Scene(cluster, [s3_store(s3_pair, s3_buckets, name) for name in ("r2", "b2")], tmp_path)
+    assert sum(key.endswith("/manifest.json") for key in scene.keys(scene.stores[1])) == 2
+
+
+def _backup(environment: dict[str, str], *arguments: str) -> dict[str, object]:
+    done = subprocess.run(
+        [sys.executable, "-m", "wal_pipeline.cli", "backup", "--json", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, object] = json.loads(done.stdout)
+    return found
+
+
+def _until(condition: Callable[[], bool], timeout_seconds: float = 60) -> None:
+    deadline = time.monotonic() + timeout_seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
