@@ -142,6 +142,7 @@ class S3Store(Store):
             "create_multipart_upload",
             f"begin the upload of object '{key}'",
             key=key,
+            needs=("UploadId",),
             Metadata=check_metadata(self.name, key, metadata),
             ContentType=_CONTENT_TYPE,
         )
@@ -188,7 +189,7 @@ class S3Store(Store):
 
     def check_access(self) -> None:
         """See ``Store``."""
-        self._client.call("list_objects_v2", "list objects", MaxKeys=1)
+        self._client.call("list_objects_v2", "list objects", needs=("Name",), MaxKeys=1)
 
     def _put_conditional(self, key: str, body: Body, metadata: dict[str, str]) -> PutOutcome:
         try:
@@ -286,7 +287,9 @@ class S3Store(Store):
 
     def _head(self, key: str) -> StoredObject | None:
         try:
-            answer = self._client.call("head_object", f"look at object '{key}'", key=key)
+            answer = self._client.call(
+                "head_object", f"look at object '{key}'", key=key, needs=("ContentLength", "LastModified")
+            )
         except ObjectMissingError:
             return None
         metadata = {name.lower(): value for name, value in answer["Metadata"].items()}

@@ -28,7 +28,7 @@ class S3Listing:
             if not page["IsTruncated"]:
                 return
             # Asking by token alone is what every server knows; a token that leads back is caught by the order.
-            position = {"ContinuationToken": page["NextContinuationToken"]}
+            position = self._moved(prefix, position, {"ContinuationToken": page.get("NextContinuationToken", "")})
 
     def versions(self, prefix: str) -> Iterator[StoredVersion]:
         """Yield versions and delete markers below ``prefix``, each key's newest first."""
@@ -38,7 +38,10 @@ class S3Listing:
             yield from _versions(page)
             if not page["IsTruncated"]:
                 return
-            following = {"KeyMarker": page["NextKeyMarker"], "VersionIdMarker": page.get("NextVersionIdMarker", "")}
+            following = {
+                "KeyMarker": page.get("NextKeyMarker", ""),
+                "VersionIdMarker": page.get("NextVersionIdMarker", ""),
+            }
             position = self._moved(prefix, position, {name: value for name, value in following.items() if value})
 
     def uploads(self, prefix: str) -> Iterator[MultipartUpload]:
@@ -50,7 +53,10 @@ class S3Listing:
                 yield MultipartUpload(entry["Key"], entry["UploadId"], entry["Initiated"])
             if not page.get("IsTruncated", False):
                 return
-            following = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page.get("NextUploadIdMarker", "")}
+            following = {
+                "KeyMarker": page.get("NextKeyMarker", ""),
+                "UploadIdMarker": page.get("NextUploadIdMarker", ""),
+            }
             position = self._moved(prefix, position, {name: value for name, value in following.items() if value})
 
     def _page(self, operation: str, bucket_field: str, prefix: str, **parameters: Any) -> dict[str, Any]:
@@ -73,7 +79,7 @@ class S3Listing:
         return found
 
     def _moved(self, prefix: str, before: Mapping[str, str], after: dict[str, str]) -> dict[str, str]:
-        if after == before:
+        if after == before or not any(after.values()):
             raise StoreUnavailableError(
                 self._client.connection.store, f"cannot list '{prefix}': the store gave the same page twice"
             )

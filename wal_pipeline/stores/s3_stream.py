@@ -81,7 +81,7 @@ class S3Stream(io.RawIOBase):
         return data
 
     def _open(self) -> None:
-        parameters: dict[str, str] = {"Range": f"bytes={self._position}-"} if self._position else {}
+        parameters: dict[str, Any] = {"Range": f"bytes={self._position}-"} if self._position else {}
         if self._etag is not None:
             parameters["IfMatch"] = self._etag
         try:

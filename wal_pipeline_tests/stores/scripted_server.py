@@ -26,7 +26,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One scripted answer. ``cut_after``: close the connection after so many bytes of ``body``."""
+    """One scripted answer. ``cut_after``: close the connection after so many bytes of ``body``; -1: without a word."""
 
     status: int = 200
     body: bytes = b""
@@ -35,6 +35,8 @@ class Reply:
 
     def send(self, connection: ssl.SSLSocket, *, is_head: bool) -> bool:
         """Send the answer; False where the connection is to be closed."""
+        if self.cut_after == -1:
+            return False
         headers = {"Content-Length": str(len(self.body)), **self.headers}
         lines = [f"HTTP/1.1 {self.status} Scripted", *(f"{name}: {value}" for name, value in headers.items())]
         body = b"" if is_head else self.body[: self.cut_after]
