@@ -1,0 +1,21 @@
+"""The write load: pgbench, at a rate that leaves the machine to those who watch."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from wal_pipeline_tests.support.postgres import PostgresCluster
+
+_SCALE = 5  # about 75 MB of tables, and as much WAL at once
+_RATE_PER_SECOND = 200
+_FOREVER_SECONDS = 10 * 365 * 86400
+
+
+@contextmanager
+def write_load(cluster: PostgresCluster) -> Iterator[None]:
+    """Make pgbench's tables, then run its transactions until the block ends."""
+    cluster.pgbench_init(scale=_SCALE)
+    load = cluster.start_pgbench(seconds=_FOREVER_SECONDS, rate=_RATE_PER_SECOND)
+    try:
+        yield
+    finally:
+        load.kill()

@@ -1,0 +1,114 @@
+"""``--once``: archive at least so many segments through the sensor, prove every copy, and report in numbers."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from statistics import quantiles
+from typing import Any, Final
+
+from demo.copies import verified_copies
+from demo.folder import DemoError
+from demo.load import write_load
+from demo.recorded import Materialization, archived_by_sensor
+from demo.scene import Scene, Tell
+from wal_pipeline.wal.names import FileKind, parse_file_name
+
+SEGMENTS: Final = 20
+_ARCHIVE_SECONDS: Final = 600
+_DRAIN_SECONDS: Final = 180
+_LOOK_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was proved. ``segments``: those that runs of the sensor stored on every store; lags are theirs."""
+
+    segments: int
+    copies_verified: dict[str, int]
+    spool_left: int
+    lag_seconds_p50: float
+    lag_seconds_p99: float
+    ui_url: str
+
+    @property
+    def holds(self) -> bool:
+        """Whether every promise is kept."""
+        complete = all(count == self.segments for count in self.copies_verified.values())
+        return self.segments >= SEGMENTS and complete and self.spool_left == 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
+def run_once(scene: Scene, tell: Tell) -> Report:
+    """Write until enough segments are archived, then look at every copy. Raises: DemoError, ServerError."""
+    stores = ("r2", "b2")
+    tell(f"writing with pgbench until runs of the sensor have archived {SEGMENTS} segments")
+    with write_load(scene.cluster):
+        _wait(
+            lambda: len(segments_only(archived_by_sensor(scene.dagster, stores))) >= SEGMENTS,
+            _ARCHIVE_SECONDS,
+            lambda: f"{len(segments_only(archived_by_sensor(scene.dagster, stores)))} segments archived so far",
+        )
+    last = scene.cluster.switch_wal()
+    tell(f"the load has ended with segment {last}; waiting for the spool to drain")
+    _wait(
+        lambda: last in archived_names(scene) and not spool_files(scene),
+        _DRAIN_SECONDS,
+        lambda: f"{len(spool_files(scene))} files are left in the spool",
+    )
+    archived = segments_only(archived_by_sensor(scene.dagster, stores))
+    tell("downloading, opening and hashing every copy")
+    verified_copies(scene, archived_names(scene) - archived.keys())  # those that the command 'setup' stored
+    lags = sorted(_lag(items) for items in archived.values())
+    return Report(
+        segments=len(archived),
+        copies_verified=verified_copies(scene, archived.keys()),
+        spool_left=len(spool_files(scene)),
+        lag_seconds_p50=round(percentile(lags, 50), 3),
+        lag_seconds_p99=round(percentile(lags, 99), 3),
+        ui_url=scene.dagster.url,
+    )
+
+
+def segments_only(found: dict[str, list[Materialization]]) -> dict[str, list[Materialization]]:
+    """Leave out history and backup history files."""
+    return {name: items for name, items in found.items() if _is_segment(name)}
+
+
+def archived_names(scene: Scene) -> set[str]:
+    """Return the segments that PostgreSQL itself takes for archived."""
+    status = scene.cluster.pgdata / "pg_wal" / "archive_status"
+    return {path.stem for path in status.glob("*.done") if _is_segment(path.stem)}
+
+
+def spool_files(scene: Scene) -> list[str]:
+    """Return the names of PostgreSQL's files in the spool."""
+    return [path.name for path in (scene.cluster.folder / "spool").iterdir() if parse_file_name(path.name)]
+
+
+def percentile(values: list[float], percent: int) -> float:
+    """Return a percentile of sorted values, between the two nearest."""
+    return values[0] if len(values) == 1 else quantiles(values, n=100, method="inclusive")[percent - 1]
+
+
+def _lag(items: list[Materialization]) -> float:
+    """Return the seconds until the last store had the file."""
+    lags = [item.lag_seconds for item in items if item.lag_seconds is not None]
+    if len(lags) != len(items):
+        raise DemoError(f"a materialization of '{items[0].file}' does not say its lag")
+    return max(lags)
+
+
+def _is_segment(name: str) -> bool:
+    parsed = parse_file_name(name)
+    return parsed is not None and parsed.kind is FileKind.SEGMENT
+
+
+def _wait(is_done: Callable[[], bool], timeout_seconds: float, state: Callable[[], str]) -> None:
+    deadline = time.monotonic() + timeout_seconds
+    while not is_done():
+        if time.monotonic() > deadline:
+            raise DemoError(f"not done after {timeout_seconds:g} s: {state()}")
+        time.sleep(_LOOK_SECONDS)

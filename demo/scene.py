@@ -1,0 +1,143 @@
+"""Everything that the demo starts: PostgreSQL 18, two S3 servers that stand for R2 and B2, and Dagster."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from demo.folder import DemoError
+from wal_pipeline.wiring import Pipeline, open_pipeline
+from wal_pipeline_tests.support.dagster_instance import DagsterInstance, clean_environment
+from wal_pipeline_tests.support.postgres import PostgresCluster
+from wal_pipeline_tests.support.postgres_install import postgres_18, postgres_user
+from wal_pipeline_tests.support.s3_pair import S3Buckets, S3Pair
+
+Tell = Callable[[str], None]
+CLUSTER: Final = "main"
+BUCKETS: Final = S3Buckets(r2="wal-archive-r2", b2="wal-archive-b2")
+_ARCHIVE_TIMEOUT_SECONDS: Final = 2  # so short only to have something to see: PostgreSQL switches segments by itself
+_COMMAND_SECONDS: Final = 300
+_SERVER_SETTINGS: Final = {
+    # Every segment stays in pg_wal too: the demo compares each copy with PostgreSQL's own file.
+    "wal_keep_size": "64GB",
+    "max_wal_size": "2GB",
+    "log_checkpoints": "off",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What runs, and the door to it."""
+
+    folder: Path
+    cluster: PostgresCluster
+    stores: S3Pair
+    dagster: DagsterInstance
+    env_file: Path
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """The program's objects, by the demo's settings."""
+        return open_pipeline(self.env_file)
+
+    def command(self, *arguments: str, expect: tuple[int, ...] = (0,)) -> str:
+        """Type ``wal-pipeline`` with these arguments and return what it prints. Raises: DemoError."""
+        finished = subprocess.run(
+            [sys.executable, "-m", "wal_pipeline.cli", "--env-file", str(self.env_file), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_COMMAND_SECONDS,
+            env=clean_environment(),
+            cwd=self.folder,
+        )
+        if finished.returncode not in expect:
+            raise DemoError(
+                f"'wal-pipeline {' '.join(arguments)}' ended with {finished.returncode}:\n"
+                f"{finished.stdout}{finished.stderr}".rstrip()
+            )
+        return finished.stdout
+
+
+@contextmanager
+def start_scene(folder: Path, tell: Tell) -> Iterator[Scene]:
+    """Start everything with archiving set up, and stop it with the block. The data stays in ``folder``."""
+    with ExitStack() as stack:
+        tell("starting PostgreSQL 18 and two S3 servers over TLS")
+        with ThreadPoolExecutor(2) as pool:
+            starting = pool.submit(_start_cluster, folder, stack)
+            stores = stack.enter_context(S3Pair.start(folder / "s3"))
+            cluster = starting.result()
+        stores.r2.make_bucket(BUCKETS.r2)
+        stores.b2.make_bucket(BUCKETS.b2, versioning=True)
+        env_file = folder / "demo.env"
+        _write_env_file(env_file, _settings(folder, cluster, stores))
+        dagster = DagsterInstance(folder / "dagster", {"WAL_PIPELINE_ENV_FILE": str(env_file)})
+        stack.callback(dagster.stop)
+        scene = Scene(folder, cluster, stores, dagster, env_file)
+        with ThreadPoolExecutor(1) as pool:
+            tell("starting Dagster: code server, daemon, web server")
+            dagster_starts = pool.submit(dagster.start)
+            set_up_archiving(scene, tell)
+            dagster_starts.result()
+        yield scene
+
+
+def set_up_archiving(scene: Scene, tell: Tell) -> None:
+    """Configure archiving as a person would: ``wal-pipeline setup --apply``, a restart where it says so, and again."""
+    tell("wal-pipeline setup --apply")
+    report = _setup(scene)
+    if report["restart_line"] is not None:
+        tell("restarting PostgreSQL, as it says: " + str(report["restart_line"]))
+        scene.cluster.restart()
+        report = _setup(scene)
+    proof = report["proof"]
+    if not report["ok"] or proof is None:
+        raise DemoError(f"'wal-pipeline setup --apply' did not prove that archiving works: {json.dumps(report)}")
+    copies = ", ".join(f"{store} after {seconds:.1f} s" for store, seconds in proof["copies"].items())
+    tell(f"proved: segment {proof['segment']} is on {copies}")
+
+
+def _setup(scene: Scene) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads(scene.command("setup", "--apply", "--json", expect=(0, 1)))
+    return report
+
+
+def _start_cluster(folder: Path, stack: ExitStack) -> PostgresCluster:
+    home = folder / "postgres"
+    home.mkdir(mode=0o755)
+    user = postgres_user()
+    os.chown(home, user.uid, user.gid)
+    cluster = PostgresCluster(postgres_18(), home, settings=_SERVER_SETTINGS, durable=True).initdb()
+    stack.callback(_stop_cluster, cluster)
+    return cluster.start()
+
+
+def _stop_cluster(cluster: PostgresCluster) -> None:
+    cluster.stop(mode="fast")
+    cluster.socket_folder.rmdir()
+
+
+def _settings(folder: Path, cluster: PostgresCluster, stores: S3Pair) -> dict[str, str]:
+    return {
+        **stores.store_environment(BUCKETS),
+        "WAL_PIPELINE_CLUSTER": CLUSTER,
+        "WAL_PIPELINE_CA_BUNDLE": str(stores.r2.ca_bundle),
+        "WAL_PIPELINE_CONNINFO": cluster.conninfo,
+        "WAL_PIPELINE_STATE_FOLDER": str(folder / "state"),
+        "WAL_PIPELINE_ARCHIVE_TIMEOUT_SECONDS": str(_ARCHIVE_TIMEOUT_SECONDS),
+        "PGDATA": str(cluster.pgdata),
+        "PGBINDIR": str(cluster.install.bin_folder),
+        "PG_WAL_ARCHIVE_DIR": str(cluster.folder / "spool"),
+    }
+
+
+def _write_env_file(path: Path, settings: dict[str, str]) -> None:
+    path.touch(mode=0o600)
+    path.write_text("".join(f"{name}='{value}'\n" for name, value in settings.items()))

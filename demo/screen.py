@@ -1,0 +1,81 @@
+"""The live screen: which file is on which store, what waits, and where the UI is."""
+
+import time
+from typing import Final, NoReturn
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from demo.load import write_load
+from demo.once import spool_files
+from demo.recorded import sensor_runs
+from demo.scene import Scene, Tell
+from wal_pipeline.archive.records import Copy, CopyStatus
+from wal_pipeline.catalog.files import CopyFilter
+from wal_pipeline.commands.list_files import ListedFile, list_files
+from wal_pipeline.wiring import Pipeline
+
+_ROWS: Final = 15
+_REFRESH_SECONDS: Final = 1.0
+_RUNS_EVERY: Final = 5
+
+
+def watch(scene: Scene, tell: Tell) -> NoReturn:
+    """Write, and show what is archived where, until a person presses Ctrl-C."""
+    console, pipeline = Console(), scene.pipeline
+    tell("writing with pgbench")
+    with write_load(scene.cluster), Live(console=console, auto_refresh=False) as live:
+        runs: dict[str, str] = {}
+        turn = 0
+        while True:
+            if turn % _RUNS_EVERY == 0:
+                runs = sensor_runs(scene.dagster)
+            live.update(_screen(scene, pipeline, len(runs)), refresh=True)
+            turn += 1
+            time.sleep(_REFRESH_SECONDS)
+
+
+def _screen(scene: Scene, pipeline: Pipeline, runs: int) -> Group:
+    files = list_files(pipeline.catalog, CopyFilter())
+    return Group(_table(files), _status(files, len(spool_files(scene)), runs), _address(scene))
+
+
+def _table(files: list[ListedFile]) -> Table:
+    table = Table(box=None, pad_edge=False, title_justify="left")
+    for title in ("file", "last commit (UTC)", "r2", "b2"):
+        table.add_column(title, no_wrap=True)
+    for item in files[-_ROWS:]:
+        last = item.file.last_commit_at
+        copies = (_copy(item.copies.get(store)) for store in ("r2", "b2"))
+        table.add_row(item.file.name, f"{last:%H:%M:%S.%f}"[:-3] if last else "-", *copies)
+    return table
+
+
+def _copy(copy: Copy | None) -> Text:
+    if copy is None:
+        return Text("-", style="dim")
+    if copy.status is not CopyStatus.VERIFIED or copy.encoding is None:
+        return Text(copy.status.value, style="red")
+    lag = "" if copy.lag_seconds is None else f" after {copy.lag_seconds:.2f} s"
+    return Text(f"{copy.encoding.size_bytes / 1024:,.0f} KiB{lag}", style="green")
+
+
+def _status(files: list[ListedFile], waiting: int, runs: int) -> Text:
+    read = sum(item.file.size_bytes for item in files)
+    stored = sum(copy.encoding.size_bytes for item in files for copy in item.copies.values() if copy.encoding)
+    return Text(
+        f"\n{len(files)} files archived by {runs} runs of the sensor, {read / 2**20:,.0f} MiB of WAL in "
+        f"{stored / 2**20:,.1f} MiB on both stores; {waiting} in the spool"
+    )
+
+
+def _address(scene: Scene) -> Text:
+    return Text.assemble(
+        "Dagster: ",
+        (scene.dagster.url, "bold cyan underline"),
+        "\nTry:     ",
+        f"wal-pipeline --env-file {scene.env_file} list",
+        "\nCtrl-C stops everything.",
+    )
