@@ -3,6 +3,8 @@
 import dagster as dg
 
 from wal_pipeline.orchestration.archive_job import build_archive_job
+from wal_pipeline.orchestration.backup_assets import build_backup_assets
+from wal_pipeline.orchestration.backup_job import build_backup_job, build_backup_schedule
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.segment_assets import build_segment_assets, build_spool_asset
@@ -16,9 +18,15 @@ def defs() -> dg.Definitions:
     settings = load_settings()
     keys = Keys(settings.cluster)
     archive_wal = build_archive_job(keys)
+    take_base_backup = build_backup_job(keys)
     return dg.Definitions(
-        assets=[build_spool_asset(keys), build_segment_assets(keys, settings.stores)],
-        jobs=[archive_wal],
+        assets=[
+            build_spool_asset(keys),
+            build_segment_assets(keys, settings.stores),
+            build_backup_assets(keys, settings.stores),
+        ],
+        jobs=[archive_wal, take_base_backup],
+        schedules=[build_backup_schedule(take_base_backup, settings.base_backup_cron)],
         sensors=[build_spool_sensor(keys, archive_wal, interval_seconds=settings.sensor_interval_seconds)],
         resources={"wal_pipeline": WalPipelineResource()},
     )

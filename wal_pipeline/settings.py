@@ -80,6 +80,7 @@ class Settings(BaseSettings):
     base_backup_codec: Codec = Codec.ZSTD
     base_backup_codec_level: int | None = Field(None, ge=-22, le=22)
     base_backup_threads: int | None = Field(None, ge=1, le=64)
+    base_backup_cron: str = "15 2 * * *"
     base_backup_label: str = "wal-pipeline"
     base_backup_fast_checkpoint: bool = True
     base_backup_max_rate_kib: int | None = Field(None, ge=32, le=1048576)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import SecretStr
 
 from wal_pipeline.archive.layout import Layout
-from wal_pipeline.errors import PostgresError, SettingsError
+from wal_pipeline.errors import BaseBackupError, PostgresError, SettingsError
 from wal_pipeline.settings import Settings, load_settings
 from wal_pipeline.stores.base import Store
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # each is imported when it is asked for: a quick command impo
     from wal_pipeline.catalog.catalog import Catalog
     from wal_pipeline.codec import Encoder
     from wal_pipeline.commands.archive import ArchiveOptions, Archiver
+    from wal_pipeline.commands.base_backup_refill import RefillOutcome
     from wal_pipeline.commands.base_backup_run import BaseBackupTaker
     from wal_pipeline.commands.identity import ClusterIdentity
     from wal_pipeline.commands.refill import Refiller
@@ -198,6 +199,32 @@ class Pipeline:
             wal_timeout_seconds=settings.base_backup_wal_timeout_seconds,
             archive=archive,
         )
+
+    def base_backup_refill(self) -> "Callable[[str, str], RefillOutcome]":
+        """Return what brings a base backup (by its id) to a store that lacks it."""
+        from wal_pipeline.commands.base_backup_refill import refill_store
+
+        recorder = self.base_backup_taker().recorder
+
+        def refill(backup_id: str, destination: str) -> "RefillOutcome":
+            layout = self.layout(self._system_identifier_of(backup_id))
+            return refill_store(
+                backup_id, destination, self.stores, layout, recorder, read_back=self.settings.read_back
+            )
+
+        return refill
+
+    def _system_identifier_of(self, backup_id: str) -> int:
+        """Return the cluster of a recorded base backup, else the current one. Raises: BaseBackupError."""
+        recorded = [found for found in self.catalog.base_backups.all() if found.backup_id == backup_id]
+        self.identity.refresh()
+        known = recorded[0].system_identifier if recorded else self.identity.current
+        if known is None:
+            raise BaseBackupError(
+                f"which cluster base backup '{backup_id}' belongs to is not known",
+                hint="'wal-pipeline catalog rebuild' makes the records again from the stores.",
+            )
+        return known
 
     def pause_watch(self) -> Callable[[], bool]:
         """Return what tells a run whether archiving was paused."""

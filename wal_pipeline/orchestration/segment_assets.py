@@ -6,6 +6,7 @@ import dagster as dg
 
 from wal_pipeline.commands.archive_events import CopyFailed, CopyVerified
 from wal_pipeline.orchestration.keys import Keys
+from wal_pipeline.orchestration.partitions import chosen_partitions
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.segment_metadata import segment_materialization
 
@@ -50,7 +51,7 @@ def build_segment_assets(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefiniti
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
     def wal_segment(context: dg.AssetExecutionContext, wal_pipeline: WalPipelineResource):  # type: ignore[no-untyped-def]
-        names = _chosen_files(context)
+        names = chosen_partitions(context)
         targets = [store for store in stores if keys.wal_segment(store) in context.selected_asset_keys]
         failed: list[CopyFailed] = []
         for event in wal_pipeline.open().refiller().refill(names, targets):
@@ -66,18 +67,3 @@ def build_segment_assets(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefiniti
             )
 
     return wal_segment
-
-
-def _chosen_files(context: dg.AssetExecutionContext) -> list[str]:
-    """Return the partitions of this run.
-
-    Dagster takes a range whose start comes after its end for one without keys, and the run would succeed with
-    nothing done: that is refused here.
-    """
-    names = list(context.partition_keys) if context.has_partition_key or context.has_partition_key_range else []
-    if not names:
-        raise dg.Failure(
-            "no files were chosen: the run has no partition, or its range ends before it begins",
-            allow_retries=False,
-        )
-    return names

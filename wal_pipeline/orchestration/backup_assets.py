@@ -1,0 +1,58 @@
+"""The base backup assets: the base backups on each store, and their backfill from the UI."""
+
+from collections.abc import Sequence
+
+import dagster as dg
+
+from wal_pipeline.errors import WalPipelineError
+from wal_pipeline.orchestration.backup_metadata import backup_materialization
+from wal_pipeline.orchestration.keys import Keys
+from wal_pipeline.orchestration.partitions import chosen_partitions
+from wal_pipeline.orchestration.resource import WalPipelineResource
+
+GROUP = "base_backups"
+
+
+def build_backup_assets(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefinition:
+    """Return one asset for each store; their partitions are backup ids.
+
+    ``take_base_backup`` records their materializations. Materializing partitions here is a **backfill**: it copies
+    just those base backups to just the chosen stores, byte for byte from a good copy on another one.
+    """
+    specs = [
+        dg.AssetSpec(
+            keys.base_backup(store),
+            deps=[keys.spool],
+            group_name=GROUP,
+            kinds={"s3" if store != "local" else "file"},
+            skippable=True,
+            description=f"The base backups on {store}: one partition for each. Materialize partitions to copy them to "
+            f"{store} again from another store. New ones come from the job take_base_backup.",
+        )
+        for store in stores
+    ]
+
+    @dg.multi_asset(
+        name="base_backup",
+        specs=specs,
+        can_subset=True,
+        partitions_def=keys.base_backup_partitions,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
+    def base_backup(context: dg.AssetExecutionContext, wal_pipeline: WalPipelineResource):  # type: ignore[no-untyped-def]
+        targets = [store for store in stores if keys.base_backup(store) in context.selected_asset_keys]
+        refill = wal_pipeline.open().base_backup_refill()
+        failed: list[str] = []
+        for backup_id in sorted(chosen_partitions(context)):  # a parent is older than what is built on it
+            for store in targets:
+                try:
+                    outcome = refill(backup_id, store)
+                except WalPipelineError as error:
+                    context.log.error(error.message)
+                    failed.append(error.message)
+                else:
+                    yield backup_materialization(keys, outcome.result.manifest, outcome.store)
+        if failed:
+            raise dg.Failure(f"{len(failed)} base backups could not be copied, first: {failed[0]}", allow_retries=False)
+
+    return base_backup

@@ -1,0 +1,71 @@
+"""The job that takes a base backup, and its schedule."""
+
+import dagster as dg
+
+from wal_pipeline.commands.base_backup_run import BackupOutcome
+from wal_pipeline.orchestration.backup_metadata import backup_materialization
+from wal_pipeline.orchestration.keys import Keys
+from wal_pipeline.orchestration.resource import WalPipelineResource
+
+JOB_NAME = "take_base_backup"
+
+
+class BackupConfig(dg.Config):
+    """``incremental``: build on the newest base backup, or on ``parent_id`` (PostgreSQL 17 and newer)."""
+
+    incremental: bool = False
+    parent_id: str | None = None
+
+
+def build_backup_job(keys: Keys) -> dg.JobDefinition:
+    """Return the job that takes one base backup onto every store."""
+
+    @dg.op(
+        out=dg.Out(dg.Nothing),
+        description="Read the cluster once through pg_basebackup, compress it, store the same bytes on every store, "
+        "read them back, and wait until each store has the WAL that it needs.",
+    )
+    def stream_base_backup(context: dg.OpExecutionContext, config: BackupConfig, wal_pipeline: WalPipelineResource):  # type: ignore[no-untyped-def]
+        taker = wal_pipeline.open().base_backup_taker()
+        outcome = taker.take(incremental=config.incremental, parent_id=config.parent_id)
+        context.instance.add_dynamic_partitions(keys.base_backup_partitions_name, [outcome.result.manifest.backup_id])
+        for store in outcome.stores:
+            if store.stored:
+                yield backup_materialization(keys, outcome.result.manifest, store, outcome.result.seconds)
+        _raise_incomplete(outcome)
+        yield dg.Output(None)
+
+    @dg.job(
+        name=JOB_NAME,
+        executor_def=dg.in_process_executor,
+        tags={"wal_pipeline/cluster": keys.cluster},
+        description="Take a base backup now, onto every store.",
+    )
+    def take_base_backup() -> None:
+        stream_base_backup()
+
+    return take_base_backup
+
+
+def build_backup_schedule(job: dg.JobDefinition, cron: str) -> dg.ScheduleDefinition:
+    """Return the schedule of base backups; on by default."""
+    return dg.ScheduleDefinition(
+        job=job,
+        name="base_backup_schedule",
+        cron_schedule=cron,
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="A base backup onto every store. WAL_PIPELINE_BASE_BACKUP_CRON changes when.",
+    )
+
+
+def _raise_incomplete(outcome: BackupOutcome) -> None:
+    """Fail the run where a store lacks the base backup or its WAL, after the good copies were recorded."""
+    lacking = [store for store in outcome.stores if not store.restorable]
+    if lacking:
+        raise dg.Failure(
+            description=f"base backup '{outcome.result.manifest.backup_id}' cannot be restored from "
+            f"{', '.join(store.store for store in lacking)} yet; backfill its partition there",
+            metadata={store.store: dg.MetadataValue.text(store.error or "not restorable yet") for store in lacking},
+            allow_retries=False,
+        )
