@@ -3,12 +3,14 @@
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Self
+from datetime import UTC, datetime, timedelta
+from typing import Final, Self
 
-from wal_pipeline.archive.coverage import ArchiveContents, Coverage, chain_of
+from wal_pipeline.archive.coverage import ArchiveContents, Coverage, chain_of, needed_run
 from wal_pipeline.archive.paths import LAST_NUMBER, Path, Run
 from wal_pipeline.archive.records import BaseBackup, WalFile
+
+EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,34 +30,44 @@ class RetentionRule:
         try:
             return now - self.window
         except OverflowError:
-            return datetime.min.replace(tzinfo=now.tzinfo)
+            return EARLIEST
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ages:
     """How young each segment can be: the later of its commit time and of its time in the spool.
 
-    Both clocks may be wrong. The later of the two keeps more.
+    Both clocks may be wrong. The later of the two keeps more. ``commits`` are the last commit times; unknown ones, and
+    those in the future, which come from a wrong clock, are the earliest of all times.
     """
 
     numbers: Mapping[int, list[int]]
     times: Mapping[int, list[datetime]]
+    commits: Mapping[int, list[datetime]]
 
     @classmethod
-    def of(cls, contents: ArchiveContents) -> Self:
+    def of(cls, contents: ArchiveContents, now: datetime) -> Self:
         """Read the ages of all segments of the archive, on whatever store."""
         ordered = {timeline: sorted(files.items()) for timeline, files in contents.segments.items()}
         return cls(
             {timeline: [number for number, _ in files] for timeline, files in ordered.items()},
             {timeline: [age_of(file) for _, file in files] for timeline, files in ordered.items()},
+            {timeline: [_committed_at(file, now) for _, file in files] for timeline, files in ordered.items()},
         )
 
     def youngest(self, path: Path, run: Run) -> datetime | None:
         """Return the age of the youngest segment in a run; None where no segment of it has a record."""
+        return self._latest(self.times, path, run)
+
+    def latest_commit(self, path: Path, run: Run) -> datetime | None:
+        """Return the latest commit time in a run that is not in the future."""
+        return self._latest(self.commits, path, run)
+
+    def _latest(self, column: Mapping[int, list[datetime]], path: Path, run: Run) -> datetime | None:
         found = []
         for timeline, (first, last) in path.parts(run):
             numbers = self.numbers.get(timeline, [])
-            times = self.times.get(timeline, [])[bisect_left(numbers, first) : bisect_right(numbers, last)]
+            times = column.get(timeline, [])[bisect_left(numbers, first) : bisect_right(numbers, last)]
             found += [max(times)] if times else []
         return max(found, default=None)
 
@@ -67,6 +79,11 @@ class Ages:
 def age_of(file: WalFile) -> datetime:
     """Return the latest moment that a file can be from."""
     return max(file.spooled_at, file.last_commit_at or file.spooled_at)
+
+
+def _committed_at(file: WalFile, now: datetime) -> datetime:
+    at = file.last_commit_at
+    return at if at is not None and at <= now else EARLIEST
 
 
 def live_paths(contents: ArchiveContents, ages: Ages, cutoff_at: datetime) -> list[Path]:
@@ -107,10 +124,10 @@ class Selection:
         locked: Collection[str] = (),
     ) -> Self:
         """Choose what ``store`` keeps at ``now``. ``locked`` are the ids of those that it will not let go."""
-        span = _Span(Ages.of(contents), rule.starts_at(now), now)
-        live = live_paths(contents, span.ages, span.begins_at)
+        span = _Span(Ages.of(contents, now), rule.starts_at(now), now)
         held = {one.backup.backup_id: one.backup for one in contents.backups.values() if store in one.stores}
         alone, together = Coverage.of(contents, [store]), Coverage.of(contents, contents.stores)
+        live = _with_ancestors(live_paths(contents, span.ages, span.begins_at), alone)
         reasons: dict[str, str] = {}
         for path in live:
             # what is missing here but is on another store may be refilled tomorrow: keep what will then be needed
@@ -153,7 +170,7 @@ class _Span:
 def _covering(coverage: Coverage, path: Path, held: Mapping[str, BaseBackup], span: _Span) -> list[tuple[str, str]]:
     """Choose on one path: for each run that reaches into the window the newest base backup before it, and all later."""
     mine = [backup for backup in coverage.held(path) if backup.backup_id in held]
-    finished = _finished_at(mine, span.now)
+    finished = _finished_at(mine, path, span)
     runs = coverage.runs_on(path)
     covers: dict[Run, BaseBackup] = {}
     for backup, run in coverage.restorable(path):
@@ -171,6 +188,18 @@ def _covering(coverage: Coverage, path: Path, held: Mapping[str, BaseBackup], sp
     return chosen
 
 
+def _with_ancestors(live: list[Path], alone: Coverage) -> list[Path]:
+    """Add, for a path that cannot be followed without its history file, the nearest one on the way that can."""
+    paths = alone.contents.paths
+    chosen = list(live)
+    for path in live:
+        ways = (paths[timeline] for timeline in reversed(path.timelines))
+        nearest = next(way for way in ways if alone.can_follow(way))
+        if nearest not in chosen:
+            chosen.append(nearest)
+    return chosen
+
+
 def _with_own_paths(live: list[Path], alone: Coverage, kept: list[BaseBackup]) -> list[Path]:
     """Add the paths of base backups that are kept for another reason than a live path."""
     paths = alone.contents.paths
@@ -184,17 +213,19 @@ def _with_own_paths(live: list[Path], alone: Coverage, kept: list[BaseBackup]) -
     return chosen
 
 
-def _finished_at(in_wal_order: list[BaseBackup], now: datetime) -> dict[str, datetime]:
-    """Return when each finished, never earlier than one before it in the WAL: the server's clock may have gone back.
+def _finished_at(in_wal_order: list[BaseBackup], path: Path, span: _Span) -> dict[str, datetime]:
+    """Return when each finished, never before what precedes it in the WAL: the server's clock may have gone back.
 
     A time in the future is wrong too, and holds for that base backup alone.
     """
-    latest: datetime | None = None
+    latest, number = EARLIEST, 0
     finished = {}
     for backup in in_wal_order:
-        at = backup.finished_at
-        if at <= now:
-            latest = at = max(at, latest or at)
+        last = needed_run(backup)[1] - 1
+        latest = max(latest, span.ages.latest_commit(path, (number, last)) or latest)
+        number, at = last + 1, backup.finished_at
+        if at <= span.now:
+            latest = at = max(at, latest)
         finished[backup.backup_id] = at
     return finished
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import strategies as st
+from hypothesis.vendor.pretty import RepresentationPrinter
 
 from wal_pipeline.archive.coverage import ArchiveContents, HeldBackup
 from wal_pipeline.archive.records import BackupKind, BaseBackup, CommitTimes, WalFile
@@ -123,7 +124,7 @@ def contents(
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class World:
     """A generated archive, with the moment at which it is looked at."""
 
@@ -132,6 +133,28 @@ class World:
     skewed: bool
     whole: bool
     """Every store has everything."""
+
+    def _repr_pretty_(self, printer: RepresentationPrinter, cycle: bool) -> None:  # noqa: ARG002 - IPython's protocol
+        printer.text(repr(self))
+
+    def __repr__(self) -> str:
+        """Return what a person needs to see of a counterexample: one line per base backup, timeline and store."""
+        archive = self.contents
+        lines = [f"now={self.now:%m-%d %H:%M}"]
+        for key, one in archive.backups.items():
+            b, on = one.backup, ",".join(sorted(one.stores))
+            span = f"{b.start_lsn / SIZE:g}-{b.stop_lsn / SIZE:g}"
+            lines.append(f"{key} t{b.timeline} {span} at {b.finished_at:%m-%d %H:%M} parent={b.parent_id} on {on}")
+        for timeline, way in archive.histories.items():
+            lines.append(f"t{timeline}: {[(one.parent, one.lsn / SIZE) for one in way.switches]}")
+        for timeline, files in archive.segments.items():
+            times = {
+                n: f"{f.last_commit_at:%m-%d}" if f.last_commit_at else f.commit_times.value for n, f in files.items()
+            }
+            lines.append(f"t{timeline} segments: {times}")
+        for store, names in archive.copies.items():
+            lines.append(f"{store} lacks {sorted(set(archive.files) - names)}")
+        return "\n".join(lines)
 
 
 @st.composite
