@@ -52,6 +52,9 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option(
     "--config-file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="The server's postgresql.conf."
 )
+@click.option(
+    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="With --start: a setting until the next restart."
+)
 @click.option("--plan", "only_plan", is_flag=True, help="Print the plan and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
@@ -157,6 +160,7 @@ class _Command:
         from wal_pipeline.commands.restore_start import find_config_file, start_and_watch
 
         pgdata = prepared.request.pgdata
+        given = dict(_setting(text) for text in self._options["settings"])
         config = find_config_file(pgdata, prepared.binaries.major, self._options["config_file"])
         with recovery_shown(len(prepared.plan.wal)) as on_progress:
             return start_and_watch(
@@ -164,7 +168,7 @@ class _Command:
                 pgdata,
                 prepared.user,
                 log=pgdata.with_name(f"{pgdata.name}-recovery.log"),
-                settings={} if config is None else {"config_file": str(config)},
+                settings={**given, **({} if config is None else {"config_file": str(config)})},
                 prefetched=prefetch_folder(pgdata, prepared.plan.system_identifier, self._options["prefetch_dir"]),
                 on_progress=on_progress,
             )
@@ -217,3 +221,10 @@ def _pair(text: str) -> tuple[str, Path]:
     if not separator or not new.startswith("/"):
         raise click.UsageError(f"'{text}' does not map a tablespace, expected such as 16384=/new/folder.")
     return old, Path(new)
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not separator or not name.replace("_", "").replace(".", "").isalnum():
+        raise click.UsageError(f"'{text}' is not a server setting, expected such as port=5433.")
+    return name, value

@@ -1,0 +1,61 @@
+"""A lost cluster comes back to the moment that was asked for, from each store alone, with exactly its commits."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from wal_pipeline_tests.integration.restore_history import History, Moment, restored, run_restore
+from wal_pipeline_tests.support.postgres_install import PostgresInstall
+from wal_pipeline_tests.support.s3_pair import S3Pair
+
+pytestmark = pytest.mark.integration
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A history whose cluster is gone, and its moments by name."""
+
+    history: History
+    moments: dict[str, Moment]
+
+
+@pytest.fixture(scope="module")
+def lost(postgres_version: PostgresInstall, s3_pair: S3Pair) -> Iterator[Lost]:
+    """A cluster under pgbench load with a base backup, three noted moments after it, and its end."""
+    with History.begin(postgres_version, s3_pair) as history:
+        history.back_up()
+        for name in ("first", "second", "third"):
+            history.mark(name)
+        moments = {name: history.moment(name) for name in history.moments}
+        moments["end"] = history.end()
+        history.lose()
+        yield Lost(history, moments)
+
+
+@pytest.mark.parametrize(
+    ("store", "name"),
+    [(store, name) for store in ("r2", "b2") for name in ("first", "second", "third", "end")],
+)
+def test_restore_to_a_moment_from_one_store(lost: Lost, store: str, name: str) -> None:
+    """Exactly the commits up to the target are there, and pgbench's sums agree."""
+    moment = lost.moments[name]
+    target = [f"--to-time={moment.at}"] if moment.at else []
+    with restored(lost.history, f"--store={store}", *target) as found:
+        assert found.moment() == (moment.marks, moment.transactions)
+        assert found.balances_agree()
+        answer = found.answer
+        assert answer["recovery"]["state"] == "open"
+        assert answer["recovery"]["timeline"] == 2
+        if answer["commit_at_least"] == answer["commit_at_most"]:
+            assert answer["recovery"]["last_commit_at"] == answer["commit_at_most"]
+
+
+def test_the_plan_refuses_the_future(lost: Lost) -> None:
+    """A time later than the last commit is refused with the nearest moment, before anything is written."""
+    done = run_restore(lost.history, "--pgdata=/nowhere/pgdata", "--to-time=2099-01-01 00:00:00+00", "--plan")
+    assert done.returncode == 1
+    assert done.stderr.startswith(
+        "ERROR: time 2099-01-01 00:00:00+00:00 is later than the last commit that is archived on timeline 1\n"
+        "HINT: The nearest that can be reached: "
+    )
