@@ -132,7 +132,8 @@ def _choose_current(coverage: Coverage, target: RecoveryTarget, base_backup: str
 def _latest(coverage: Coverage) -> Path:
     """Return the path to the newest timeline that has its first segment here, or a restorable base backup on it."""
     for path in sorted(coverage.contents.paths.values(), key=lambda path: -path.timeline):
-        begun = coverage.count(path.timeline, (path.pieces[-1].first, path.pieces[-1].first))
+        first = path.pieces[-1].first
+        begun = len(path.pieces) == 1 or coverage.count(path.timeline, (first, first))
         own = any(backup.timeline == path.timeline for backup, _ in coverage.restorable(path))
         if coverage.can_follow(path) and (begun or own):
             return path

@@ -104,8 +104,8 @@ def plan_retention(
             f"{store}: none of {len(held)} base backups is restorable, so nothing expires",
             hint="Refill the WAL that they need ('wal-pipeline verify --repair'), or take a new base backup.",
         )
-    selection = Selection.of(contents, store, rule, now, locked=locked)
-    keeper = WalKeeper.of(contents, store, selection, rule.starts_at(now))
+    selection = Selection.of(alone, store, rule, now, locked=locked)
+    keeper = WalKeeper.of(alone, store, selection, rule.starts_at(now))
     kept_wal, expired_wal = _sort_wal(sizes, keeper)
     plan = RetentionPlan(
         store=store,

@@ -116,17 +116,21 @@ class Selection:
     @classmethod
     def of(
         cls,
-        contents: ArchiveContents,
+        alone: Coverage,
         store: str,
         rule: RetentionRule,
         now: datetime,
         *,
         locked: Collection[str] = (),
     ) -> Self:
-        """Choose what ``store`` keeps at ``now``. ``locked`` are the ids of those that it will not let go."""
+        """Choose what ``store``, of which ``alone`` is the coverage, keeps at ``now``.
+
+        ``locked`` are the ids of those that it will not let go.
+        """
+        contents = alone.contents
         span = _Span(Ages.of(contents, now), rule.starts_at(now), now)
         held = {one.backup.backup_id: one.backup for one in contents.backups.values() if store in one.stores}
-        alone, together = Coverage.of(contents, [store]), Coverage.of(contents, contents.stores)
+        together = Coverage.of(contents, contents.stores)
         live = _with_ancestors(live_paths(contents, span.ages, span.begins_at), alone)
         reasons: dict[str, str] = {}
         for path in live:

@@ -58,17 +58,18 @@ class WalKeeper:
     undescribed: frozenset[int]
 
     @classmethod
-    def of(cls, contents: ArchiveContents, store: str, selection: Selection, begins_at: datetime) -> Self:
-        """Prepare the judgement from the base backups that ``selection`` keeps.
+    def of(cls, alone: Coverage, store: str, selection: Selection, begins_at: datetime) -> Self:
+        """Prepare the judgement from the base backups that ``selection`` keeps; ``alone`` is the store's coverage.
 
         A store without base backups keeps what those on other stores need: they may be refilled here.
         """
+        contents = alone.contents
         held = {key: one.backup for key, one in contents.backups.items() if store in one.stores}
         kept = [held[key] for key in selection.reasons]
         paths: Iterable[Path] = selection.live
         undescribed = frozenset[int]()
         if held:
-            undescribed = _undescribed(contents, Coverage.of(contents, [store]))
+            undescribed = _undescribed(alone)
         else:
             kept = [one.backup for one in contents.backups.values()]
             paths = contents.paths.values()
@@ -117,8 +118,8 @@ def _lines(paths: Iterable[Path], kept: list[BaseBackup]) -> dict[int, tuple[_Li
     return {timeline: tuple(lines) for timeline, lines in found.items()}
 
 
-def _undescribed(contents: ArchiveContents, alone: Coverage) -> frozenset[int]:
-    alone_standing = (path for path in contents.paths.values() if len(path.pieces) == 1 and path.timeline > 1)
+def _undescribed(alone: Coverage) -> frozenset[int]:
+    alone_standing = (path for path in alone.contents.paths.values() if len(path.pieces) == 1 and path.timeline > 1)
     return frozenset(path.timeline for path in alone_standing if not alone.restorable(path))
 
 

@@ -1,0 +1,60 @@
+"""Costs."""
+
+from decimal import Decimal
+
+import pytest
+
+from wal_pipeline.archive.cost import (
+    B2_PRICES,
+    DEFAULT_PRICES,
+    R2_PRICES,
+    Prices,
+    Usage,
+    cents,
+    forecast,
+    measured_cost,
+)
+
+
+def test_the_given_example_is_reproduced_exactly() -> None:
+    """1 GB of WAL a day, 80 % less, 30 days: 6 GB, 9 cents on R2, 3 on B2, 12 together."""
+    cost = forecast(10**9, 0.8, 30, DEFAULT_PRICES)
+    assert cost.stored_bytes == 6 * 10**9
+    assert cost.stores["r2"].storage_usd == Decimal("0.09")
+    assert cost.stores["b2"].storage_usd == Decimal("0.03")
+    assert cost.storage_usd == Decimal("0.12")
+
+
+def test_a_month_counts_storage_and_requests_and_a_restore_counts_apart() -> None:
+    """R2 takes nothing for a download and B2 nothing for requests."""
+    usage = Usage(10**11, class_a_requests=200_000, class_b_requests=1_000_000, restore_bytes=5 * 10**10)
+    cost = measured_cost({"r2": usage, "b2": usage}, DEFAULT_PRICES)
+    r2, b2 = cost.stores["r2"], cost.stores["b2"]
+    assert (r2.storage_usd, r2.requests_usd, r2.restore_usd) == (Decimal("1.5"), Decimal("1.26"), 0)
+    assert (b2.storage_usd, b2.requests_usd, b2.restore_usd) == (Decimal("0.5"), 0, Decimal("0.5"))
+    assert (cost.stored_bytes, cost.month_usd) == (2 * 10**11, Decimal("3.26"))
+
+
+def test_the_default_prices_are_those_of_the_two_stores() -> None:
+    """In US dollars, as the settings begin with."""
+    assert Prices(Decimal("0.015"), Decimal("4.50"), Decimal("0.36"), Decimal(0)) == R2_PRICES
+    assert Prices(Decimal("0.005"), Decimal(0), Decimal(0), Decimal("0.01")) == B2_PRICES
+
+
+def test_only_what_people_read_is_rounded() -> None:
+    """Half a cent goes up."""
+    assert cents(Decimal("0.125")) == Decimal("0.13")
+    assert cents(Decimal("0.12499")) == Decimal("0.12")
+
+
+@pytest.mark.parametrize(("rate", "reduction", "days"), [(-1, 0.5, 30), (1, 1.1, 30), (1, -0.1, 30), (1, 0.5, -1)])
+def test_a_forecast_that_makes_no_sense_is_refused(rate: int, reduction: float, days: int) -> None:
+    """Compression cannot take away more than all."""
+    with pytest.raises(ValueError, match="no forecast for"):
+        forecast(rate, reduction, days, DEFAULT_PRICES)
+
+
+def test_a_negative_price_is_refused() -> None:
+    """A slip in the settings."""
+    with pytest.raises(ValueError, match="a price is negative"):
+        Prices(Decimal(-1))
