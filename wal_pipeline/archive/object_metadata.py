@@ -10,13 +10,19 @@ from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import parse_file_name
 
 FORMAT: Final = "1"
-_P: Final = "wal-"
+_FORMAT: Final = "wal-format"
+# B2 keeps at most ten pairs with an object, so what belongs together stands in one: ``name=value`` words.
+_GROUPS: Final = {
+    "wal-file": ("name", "system-identifier", "size", "sha256", "spooled-at"),
+    "wal-segment": ("segment-size", "server-major", "start-lsn", "end-lsn"),
+    "wal-commits": ("commit-times", "first-commit-at", "last-commit-at"),
+    "wal-stored": ("codec", "encrypted", "stored-size", "stored-sha256", "stored-md5"),
+}
 
 
 def to_metadata(file: WalFile, encoding: Encoding) -> dict[str, str]:
-    """Describe a file and its encoding as S3 user metadata: lower-case names, ASCII values, under 2 KiB."""
+    """Describe a file and its encoding as S3 user metadata: five pairs, lower-case names, ASCII, under 2 KiB."""
     values: dict[str, object | None] = {
-        "format": FORMAT,
         "name": file.name,
         "system-identifier": file.system_identifier,
         "size": file.size_bytes,
@@ -35,7 +41,11 @@ def to_metadata(file: WalFile, encoding: Encoding) -> dict[str, str]:
         "stored-sha256": encoding.sha256,
         "stored-md5": encoding.md5,
     }
-    return {_P + name: str(value) for name, value in values.items() if value is not None}
+    texts = {
+        group: " ".join(f"{name}={values[name]}" for name in names if values[name] is not None)
+        for group, names in _GROUPS.items()
+    }
+    return {_FORMAT: FORMAT} | {group: text for group, text in texts.items() if text}
 
 
 def from_metadata(key: str, metadata: Mapping[str, str]) -> tuple[WalFile, Encoding]:
@@ -44,7 +54,8 @@ def from_metadata(key: str, metadata: Mapping[str, str]) -> tuple[WalFile, Encod
     Raises: InvalidWalFileError where a value is missing or cannot be read.
     """
     try:
-        return _file(metadata), _encoding(metadata)
+        values = _values(metadata)
+        return _file(values), _encoding(values)
     except (KeyError, ValueError) as error:
         raise InvalidWalFileError(
             f"object '{key}' has metadata that cannot be read: {type(error).__name__} {error}",
@@ -52,25 +63,30 @@ def from_metadata(key: str, metadata: Mapping[str, str]) -> tuple[WalFile, Encod
         ) from error
 
 
+def _values(metadata: Mapping[str, str]) -> dict[str, str]:
+    if metadata[_FORMAT] != FORMAT:
+        raise ValueError(f"format {metadata[_FORMAT]}")
+    words = [word for group in _GROUPS for word in metadata.get(group, "").split()]
+    return dict(word.split("=", 1) for word in words)
+
+
 def _file(metadata: Mapping[str, str]) -> WalFile:
-    if metadata[_P + "format"] != FORMAT:
-        raise ValueError(f"format {metadata[_P + 'format']}")
-    name = parse_file_name(metadata[_P + "name"])
+    name = parse_file_name(metadata["name"])
     if name is None:
-        raise ValueError(f"name {metadata[_P + 'name']}")
+        raise ValueError(f"name {metadata['name']}")
     return WalFile(
         name=name.name,
         kind=name.kind,
-        system_identifier=int(metadata[_P + "system-identifier"]),
+        system_identifier=int(metadata["system-identifier"]),
         timeline=name.timeline,
-        size_bytes=int(metadata[_P + "size"]),
-        sha256=metadata[_P + "sha256"],
-        spooled_at=datetime.fromisoformat(metadata[_P + "spooled-at"]),
+        size_bytes=int(metadata["size"]),
+        sha256=metadata["sha256"],
+        spooled_at=datetime.fromisoformat(metadata["spooled-at"]),
         wal_segment_size=_int(metadata, "segment-size"),
         server_major=_int(metadata, "server-major"),
         start_lsn=_lsn(metadata, "start-lsn"),
         end_lsn=_lsn(metadata, "end-lsn"),
-        commit_times=CommitTimes(metadata[_P + "commit-times"]),
+        commit_times=CommitTimes(metadata["commit-times"]),
         first_commit_at=_time(metadata, "first-commit-at"),
         last_commit_at=_time(metadata, "last-commit-at"),
     )
@@ -78,24 +94,24 @@ def _file(metadata: Mapping[str, str]) -> WalFile:
 
 def _encoding(metadata: Mapping[str, str]) -> Encoding:
     return Encoding(
-        codec=Codec(metadata[_P + "codec"]),
-        encrypted=metadata[_P + "encrypted"] == "yes",
-        size_bytes=int(metadata[_P + "stored-size"]),
-        sha256=metadata[_P + "stored-sha256"],
-        md5=metadata[_P + "stored-md5"],
+        codec=Codec(metadata["codec"]),
+        encrypted=metadata["encrypted"] == "yes",
+        size_bytes=int(metadata["stored-size"]),
+        sha256=metadata["stored-sha256"],
+        md5=metadata["stored-md5"],
     )
 
 
 def _int(metadata: Mapping[str, str], name: str) -> int | None:
-    value = metadata.get(_P + name)
+    value = metadata.get(name)
     return None if value is None else int(value)
 
 
 def _lsn(metadata: Mapping[str, str], name: str) -> Lsn | None:
-    value = metadata.get(_P + name)
+    value = metadata.get(name)
     return None if value is None else Lsn.parse(value)
 
 
 def _time(metadata: Mapping[str, str], name: str) -> datetime | None:
-    value = metadata.get(_P + name)
+    value = metadata.get(name)
     return None if value is None else datetime.fromisoformat(value)
