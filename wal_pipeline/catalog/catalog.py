@@ -9,6 +9,7 @@ from wal_pipeline.catalog.engine import Database, open_database
 from wal_pipeline.catalog.files import Files
 from wal_pipeline.catalog.frames import Frames
 from wal_pipeline.catalog.history import Drills, Gaps
+from wal_pipeline.catalog.measures import Measures
 from wal_pipeline.catalog.migrate import ensure_schema
 from wal_pipeline.catalog.stores import Stores, SystemIdentifiers
 from wal_pipeline.catalog.values import Values
@@ -28,6 +29,7 @@ class Catalog:
         self.alerts = Alerts(database, cluster, clock)
         self.drills = Drills(database, cluster, clock)
         self.gaps = Gaps(database, cluster, clock)
+        self.measures = Measures(database, cluster, clock)
         self.frames = Frames(database, cluster, clock)
         self.values = Values(database, cluster, clock)
 
