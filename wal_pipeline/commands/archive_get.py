@@ -11,6 +11,7 @@ from wal_pipeline.archive.object_metadata import from_metadata
 from wal_pipeline.codec import open_stored
 from wal_pipeline.errors import (
     DamagedCopyError,
+    InvalidWalFileError,
     ObjectMissingError,
     RestoreError,
     SettingsError,
@@ -180,7 +181,10 @@ class _Copy:
         return body
 
     def _open_recorded(self, body: bytes) -> bytes:
-        file, encoding = from_metadata(self.described.key, self.described.metadata)
+        try:
+            file, encoding = from_metadata(self.described.key, self.described.metadata)
+        except InvalidWalFileError as error:  # it names the object already
+            raise DamagedCopyError(self.store.name, error.message, hint=error.hint) from error
         if (file.name, file.system_identifier) != (self.stored.file.name, self.layout.system_identifier):
             raise self._damaged(
                 f"its metadata is of '{file.name}' of system identifier {file.system_identifier}, "

@@ -89,6 +89,7 @@ class History:
             "WAL_PIPELINE_STATE_DIR": str(self.folder / "state"),
             "WAL_PIPELINE_SETTLE_SECONDS": "0",
             "WAL_PIPELINE_CODEC": "zstd",
+            "WAL_PIPELINE_BASE_BACKUP_STAGING_FOLDER": str(self.folder / "state" / "staging"),
             "PGBINDIR": str(self.install.bin_folder),
         }
         (self.folder / "state").mkdir(exist_ok=True)

@@ -33,22 +33,20 @@ def lost(postgres_version: PostgresInstall, s3_pair: S3Pair) -> Iterator[Lost]:
         yield Lost(history, moments)
 
 
-@pytest.mark.parametrize(
-    ("store", "name"),
-    [(store, name) for store in ("r2", "b2") for name in ("first", "second", "third", "end")],
-)
+@pytest.mark.parametrize("store", ["r2", "b2"])
+@pytest.mark.parametrize("name", ["first", "second", "third", "end"])
 def test_restore_to_a_moment_from_one_store(lost: Lost, store: str, name: str) -> None:
     """Exactly the commits up to the target are there, and pgbench's sums agree."""
+    if lost.history.install.version != 18 and (store, name) not in {("r2", "second"), ("b2", "end")}:
+        pytest.skip("the oldest version takes two of the eight restores")
     moment = lost.moments[name]
     target = [f"--to-time={moment.at}"] if moment.at else []
     with restored(lost.history, f"--store={store}", *target) as found:
         assert found.moment() == (moment.marks, moment.transactions)
         assert found.balances_agree()
-        answer = found.answer
-        assert answer["recovery"]["state"] == "open"
-        assert answer["recovery"]["timeline"] == 2
-        if answer["commit_at_least"] == answer["commit_at_most"]:
-            assert answer["recovery"]["last_commit_at"] == answer["commit_at_most"]
+        recovery = found.answer["recovery"]
+        assert (recovery["state"], recovery["timeline"]) == ("open", 2)
+        assert found.answer["commit_at_least"] <= recovery["last_commit_at"] <= found.answer["commit_at_most"]
 
 
 def test_the_plan_refuses_the_future(lost: Lost) -> None:
