@@ -135,6 +135,19 @@ def test_an_idle_timeline_stays_if_it_is_the_last_that_was_archived() -> None:
     assert name(1, 15) in reasons(plan_retention(archive, "r2", day(90), RULE))
 
 
+def test_a_lost_history_file_does_not_hide_the_wal_before_the_switch() -> None:
+    """Timeline 2 cannot be followed from here, but the moments before it can be reached along timeline 1."""
+    files = [*day_segments(1, range(1, 12)), *day_segments(2, range(12, 21))]
+    archive = contents(
+        files,
+        [backup("a", 1, 2.1, 2.5), backup("b", 1, 11.1, 11.5)],
+        histories=[history(2, 1, 12.0)],
+        missing={"r2": ["00000002.history"]},
+    )
+    kept = reasons(plan_retention(archive, "r2", day(20), RULE))
+    assert kept["a"] == "the newest base backup before the window began, on the path to timeline 1"
+
+
 def test_history_files_stay_for_ever() -> None:
     """Also that of a timeline of which nothing else is left."""
     archive = contents(day_segments(1, range(1, 21)), [backup("a", 1, 8.1, 8.5)], histories=[history(2, 1, 3.3)])
