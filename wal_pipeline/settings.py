@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -9,6 +10,7 @@ from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from wal_pipeline.archive.cost import B2_PRICES, R2_PRICES, Prices
 from wal_pipeline.archive.layout import check_key_part, cluster_prefix
 from wal_pipeline.archive.records import Codec
 from wal_pipeline.errors import SettingsError
@@ -20,6 +22,7 @@ DEFAULT_STATE_FOLDER = Path("~/.local/state/wal-pipeline")
 StoreName = Literal["r2", "b2", "local"]
 Words = Annotated[tuple[str, ...], NoDecode]
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
+Price = Annotated[Decimal, Field(ge=0)]
 
 
 class Settings(BaseSettings):
@@ -68,6 +71,7 @@ class Settings(BaseSettings):
     sensor_interval_seconds: int = Field(5, ge=1)
     sensor_wait_seconds: float = Field(20.0, ge=0, le=50)
     max_backoff_seconds: float = Field(300.0, gt=0)
+    lost_run_seconds: float = Field(30.0, ge=1)
 
     # Folders and records
     state_folder: Path = Field(
@@ -91,6 +95,31 @@ class Settings(BaseSettings):
 
     # Telling people
     notification_urls: Secrets = ()
+
+    # Watching
+    health_interval_seconds: int = Field(60, ge=5)
+    lag_goal_seconds: float = Field(300.0, gt=0)
+    success_rate_goal: float = Field(0.99, gt=0, le=1)
+    spool_limit_bytes: int = Field(10 * 2**30, ge=2**20)
+    spool_near_full_share: float = Field(0.8, gt=0, le=1)
+    disk_low_share: float = Field(0.1, ge=0, lt=1)
+    store_down_failures: int = Field(3, ge=1)
+    copy_failed_tries: int = Field(5, ge=1)
+    base_backup_max_age_hours: float = Field(50.0, gt=0)
+    drill_max_age_days: float = Field(35.0, gt=0)
+    audit_max_bytes: int = Field(10 * 2**20, ge=2**16)
+    audit_files: int = Field(10, ge=1)
+
+    # Prices in US dollars: per GB (10**9 bytes) and month stored, per million requests, per GB downloaded
+    r2_usd_per_gb_month: Price = R2_PRICES.storage_gb_month
+    r2_usd_per_million_class_a: Price = R2_PRICES.class_a_million
+    r2_usd_per_million_class_b: Price = R2_PRICES.class_b_million
+    r2_usd_per_gb_egress: Price = R2_PRICES.egress_gb
+    b2_usd_per_gb_month: Price = B2_PRICES.storage_gb_month
+    b2_usd_per_million_class_a: Price = B2_PRICES.class_a_million
+    b2_usd_per_million_class_b: Price = B2_PRICES.class_b_million
+    b2_usd_per_gb_egress: Price = B2_PRICES.egress_gb
+    local_usd_per_gb_month: Price = Decimal(0)
 
     @classmethod
     def settings_customise_sources(
@@ -153,6 +182,16 @@ class Settings(BaseSettings):
         if self.catalog_url is not None:
             return self.catalog_url.get_secret_value()
         return f"sqlite:///{self.state_folder / 'catalog.sqlite'}"
+
+    def prices(self) -> dict[str, Prices]:
+        """Return the prices of each configured store."""
+        return {store: self._prices(store) for store in self.stores}
+
+    def _prices(self, store: str) -> Prices:
+        if store == "local":
+            return Prices(self.local_usd_per_gb_month)
+        names = ("gb_month", "million_class_a", "million_class_b", "gb_egress")
+        return Prices(*(getattr(self, f"{store}_usd_per_{name}") for name in names))
 
     def secret_values(self) -> tuple[str, ...]:
         """Return every secret's value, for tests and for whatever must never show one."""

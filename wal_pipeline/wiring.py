@@ -1,7 +1,8 @@
 """Settings into objects: the one place that knows which class serves which setting."""
 
+import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import SecretStr
 
 from wal_pipeline.archive.layout import Layout
-from wal_pipeline.errors import BaseBackupError, PostgresError, SettingsError
+from wal_pipeline.errors import BaseBackupError, CatalogError, PostgresError, SettingsError
 from wal_pipeline.settings import Settings, load_settings
 from wal_pipeline.stores.base import Store
 
@@ -18,14 +19,22 @@ if TYPE_CHECKING:  # each is imported when it is asked for: a quick command impo
     from wal_pipeline.catalog.catalog import Catalog
     from wal_pipeline.codec import Encoder
     from wal_pipeline.commands.archive import ArchiveOptions, Archiver
+    from wal_pipeline.commands.audit import AuditLog
     from wal_pipeline.commands.base_backup_refill import RefillOutcome
     from wal_pipeline.commands.base_backup_run import BaseBackupTaker
+    from wal_pipeline.commands.health_facts import FactSources
+    from wal_pipeline.commands.health_rules import HealthLimits
     from wal_pipeline.commands.identity import ClusterIdentity
+    from wal_pipeline.commands.notifications import Destination
     from wal_pipeline.commands.refill import Refiller
+    from wal_pipeline.commands.request_ledger import RequestLedger
     from wal_pipeline.postgres.server import PostgresServer
     from wal_pipeline.postgres.waldump import CommitReader
     from wal_pipeline.spool import Spool
     from wal_pipeline.stores.profiles import StoreProfile
+    from wal_pipeline.wal.names import WalFileName
+
+_log = logging.getLogger(__name__)
 
 
 def utc_now() -> datetime:
@@ -39,6 +48,7 @@ class Pipeline:
 
     settings: Settings
     clock: Callable[[], datetime] = utc_now
+    _opened: list[Store] = field(default_factory=list, repr=False)
 
     @cached_property
     def stores(self) -> dict[str, Store]:
@@ -56,7 +66,9 @@ class Pipeline:
                 "settings are missing: " + ", ".join(missing),
                 hint="Set them in the environment or in .env; WAL_PIPELINE_STORES says which stores are used.",
             )
-        return {name: self._open_store(name) for name in names}
+        opened = {name: self._open_store(name) for name in names}
+        self._opened.extend(opened.values())
+        return opened
 
     @cached_property
     def usable_store_names(self) -> tuple[str, ...]:
@@ -84,6 +96,87 @@ class Pipeline:
         from wal_pipeline.postgres.server import PostgresServer
 
         return PostgresServer(self.settings.conninfo.get_secret_value())
+
+    @cached_property
+    def audit(self) -> "AuditLog":
+        """The audit log, in the state folder."""
+        from wal_pipeline.commands.audit import AuditLog
+
+        settings = self.settings
+        return AuditLog(
+            settings.state_folder, self.clock, max_bytes=settings.audit_max_bytes, files=settings.audit_files
+        )
+
+    @cached_property
+    def _ledger(self) -> "RequestLedger":
+        from wal_pipeline.commands.request_ledger import RequestLedger
+
+        return RequestLedger()
+
+    def record_requests(self) -> None:
+        """Add what the stores were asked since the last call to the catalog; a failure only warns.
+
+        Only where the catalog was used: a restore on a new host needs none, and must not make one.
+        """
+        if not self._opened or "catalog" not in self.__dict__:
+            return
+        try:
+            self._ledger.record(self._opened, self.catalog, self.clock())
+        except CatalogError as error:
+            _log.warning("the requests to the stores are not counted: %s", error.message)
+
+    def fact_sources(self, *, ask_server: bool = True, ask_stores: bool = True) -> "FactSources":
+        """Return where health, status and metrics look. ``ask_stores``: for timeline histories that are not kept yet.
+
+        Stores whose settings are missing are shown, and never asked.
+        """
+        from wal_pipeline.commands.health_facts import FactSources
+
+        settings = self.settings
+        spool = self.spool if settings.spool_folder is not None else None
+        return FactSources(
+            catalog=self.catalog,
+            stores=settings.stores,
+            clock=self.clock,
+            spool=spool,
+            server=self.server if ask_server else None,
+            fetch=self.fetch_history if ask_stores else None,
+            system_identifier=settings.system_identifier,
+            disk_folders=(*(() if spool is None else (spool.folder,)), settings.state_folder),
+            failed_tries=settings.copy_failed_tries,
+        )
+
+    def fetch_history(self, system_identifier: int, name: "WalFileName") -> bytes | None:
+        """Read a timeline history file from any store that has it. Raises: WalPipelineError."""
+        from wal_pipeline.commands.archive_get import WalSource
+
+        stores = tuple(self.open_stores(self.usable_store_names).values())
+        fetched = WalSource(self.layout(system_identifier), stores, tuple(self.identities)).fetch(name)
+        return None if fetched is None else fetched.data
+
+    def health_limits(self) -> "HealthLimits":
+        """Return from where on a person is told."""
+        from wal_pipeline.commands.health_rules import HealthLimits
+
+        settings = self.settings
+        return HealthLimits(
+            archive_timeout_seconds=settings.archive_timeout_seconds,
+            lag_goal_seconds=settings.lag_goal_seconds,
+            success_rate_goal=settings.success_rate_goal,
+            spool_limit_bytes=settings.spool_limit_bytes,
+            spool_near_full_share=settings.spool_near_full_share,
+            disk_low_share=settings.disk_low_share,
+            store_down_failures=settings.store_down_failures,
+            copy_failed_tries=settings.copy_failed_tries,
+            base_backup_max_age_hours=settings.base_backup_max_age_hours,
+            drill_max_age_days=settings.drill_max_age_days,
+        )
+
+    def destinations(self) -> "list[Destination]":
+        """Return where notifications go. Raises: SettingsError."""
+        from wal_pipeline.commands.notifications import apprise_destinations
+
+        return apprise_destinations([url.get_secret_value() for url in self.settings.notification_urls])
 
     @cached_property
     def encoder(self) -> "Encoder":

@@ -45,6 +45,11 @@ class Context:
             self._pipeline = open_pipeline(self._env_file)
         return self._pipeline
 
+    def close(self) -> None:
+        """Count what the command asked of the stores."""
+        if self._pipeline is not None:
+            self._pipeline.record_requests()
+
 
 pass_context = click.make_pass_decorator(Context)
 
@@ -58,6 +63,7 @@ pass_context = click.make_pass_decorator(Context)
 def cli(ctx: click.Context, env_file: Path | None) -> None:
     """Continuous WAL archiving and point-in-time recovery for PostgreSQL."""
     ctx.obj = Context(env_file)
+    ctx.call_on_close(ctx.obj.close)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -147,7 +147,7 @@ def _histories(
     key = f"timeline_histories/{system_identifier}"
     kept: dict[str, str] = catalog.values.get(key) or {}
     notes: list[str] = []
-    new = {}
+    new: dict[str, str] = {}
     for name in wanted:
         if name.name in kept or fetch is None or _asked_lately(catalog, name):
             continue

@@ -20,6 +20,11 @@ class WalPipelineResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         """Return the objects, made once in a process. Raises: SettingsError."""
         return _open(self.env_file)
 
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002 - Dagster's signature
+        """Count what this run asked of the stores."""
+        if _open.cache_info().currsize:
+            self.open().record_requests()
+
 
 @lru_cache(maxsize=8)
 def _open(env_file: str | None) -> Pipeline:

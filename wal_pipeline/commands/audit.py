@@ -1,0 +1,111 @@
+"""The audit log: what was archived, deleted, restored, acknowledged and paused, by whom, as JSON lines in a file."""
+
+import fcntl
+import getpass
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from wal_pipeline.commands.archive_events import ArchiveEvent, CopyFailed, CopyVerified, FileQuarantined, FileReleased
+
+FILE_NAME: Final = "audit.jsonl"
+_log = logging.getLogger(__name__)
+
+
+class AuditLog:
+    """One file that is only ever added to; old ones are kept beside it as ``audit.jsonl.1`` and so on.
+
+    Each line is one write in append mode, so that several processes can share it. It is not fsynced: the log must cost
+    the archiving nothing, and what it tells is in the catalog and the stores too. It never breaks the work: where it
+    cannot be written, a warning says so.
+    """
+
+    def __init__(
+        self, folder: Path, clock: Callable[[], datetime], *, max_bytes: int = 10 * 2**20, files: int = 10
+    ) -> None:
+        """``max_bytes``: a file that is larger is set aside. ``files``: how many old ones are kept."""
+        self.path = folder / FILE_NAME
+        self._clock = clock
+        self._max_bytes = max_bytes
+        self._files = files
+
+    def write(self, action: str, subject: str, result: str, *, by: str | None = None, **details: object) -> None:
+        """Add one line. ``by``: who or what did it, by default the user. ``details`` must be JSON's types or text."""
+        line = {
+            "at": self._clock().isoformat(timespec="milliseconds"),
+            "action": action,
+            "subject": subject,
+            "result": result,
+            "by": by or user_name(),
+            **details,
+        }
+        try:
+            self._append(json.dumps(line, default=str, ensure_ascii=False) + "\n")
+        except OSError as error:
+            _log.warning("audit log '%s' cannot be written: %s", self.path, error.strerror)
+
+    def follow(self, events: Iterator[ArchiveEvent], *, by: str) -> Iterator[ArchiveEvent]:
+        """Pass an archiving run's events on, each written down before."""
+        with closing(events) as source:  # type: ignore[type-var]
+            for event in source:
+                self._write_event(event, by)
+                yield event
+
+    def _write_event(self, event: ArchiveEvent, by: str) -> None:
+        match event:
+            case CopyVerified(file=file, copy=copy, is_new=True):
+                self.write("copy", file.name, "verified", by=by, store=copy.store, object_key=copy.object_key)
+            case CopyFailed(name=name, store=store, message=message):
+                self.write("copy", name, "failed", by=by, store=store, message=message)
+            case FileReleased(file=file, copies=copies):
+                stores = sorted(copy.store for copy in copies)
+                self.write("archive", file.name, "released", by=by, stores=stores, sha256=file.sha256)
+            case FileQuarantined(name=name, reason=reason, message=message, path=path):
+                self.write("archive", name, "quarantined", by=by, reason=reason.value, message=message, path=str(path))
+
+    def _append(self, line: str) -> None:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = self._open()
+        try:
+            if os.fstat(descriptor).st_size >= self._max_bytes:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                if _same_file(descriptor, self.path):  # another process may have set it aside while we waited
+                    self._rotate()
+                os.close(descriptor)
+                descriptor = self._open()
+            os.write(descriptor, line.encode())
+        finally:
+            os.close(descriptor)
+
+    def _open(self) -> int:
+        return os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+    def _rotate(self) -> None:
+        for number in range(self._files - 1, 0, -1):
+            older = self._numbered(number)
+            if older.exists():
+                older.replace(self._numbered(number + 1))
+        self.path.replace(self._numbered(1))
+
+    def _numbered(self, number: int) -> Path:
+        return self.path.with_name(f"{self.path.name}.{number}")
+
+
+def user_name() -> str:
+    """Return who runs this process."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run under a number that has no name
+        return f"uid {os.getuid()}"
+
+
+def _same_file(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False

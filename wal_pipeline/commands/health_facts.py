@@ -1,0 +1,260 @@
+"""What is so now: one look at the spool, the disks, the server, the catalog and the stores' records."""
+
+import shutil
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from wal_pipeline.archive.alerts import Alert
+from wal_pipeline.archive.records import CopyStatus
+from wal_pipeline.catalog.backups import BaseBackupCopy
+from wal_pipeline.catalog.catalog import Catalog
+from wal_pipeline.catalog.history import Drill
+from wal_pipeline.catalog.measures import FailedCopies, StoreLag
+from wal_pipeline.catalog.stores import StoreState
+from wal_pipeline.commands.current_windows import CurrentWindows, FetchText, current_windows
+from wal_pipeline.commands.pause import Pause, current_pause
+from wal_pipeline.errors import PostgresError, SpoolError
+from wal_pipeline.postgres.server import PostgresServer
+from wal_pipeline.postgres.server_facts import ServerFacts
+from wal_pipeline.spool import Spool
+
+RATE_OVER: Final = timedelta(hours=24)
+LAG_OVER: Final = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class DiskFacts:
+    """One folder's file system."""
+
+    folder: str
+    free_bytes: int
+    size_bytes: int
+
+    @property
+    def free_share(self) -> float:
+        """The free share, 0 to 1."""
+        return self.free_bytes / self.size_bytes if self.size_bytes else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolFacts:
+    """The spool. ``names`` are all files that wait, ``oldest_at`` when the oldest of them came."""
+
+    folder: str
+    files: int
+    size_bytes: int
+    growing: int
+    names: frozenset[str]
+    oldest_name: str | None
+    oldest_at: datetime | None
+    quarantine_folder: str
+    quarantined: tuple[str, ...]
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLook:
+    """What the server said of itself; ``error`` where it did not answer. Both None: it was not asked."""
+
+    facts: ServerFacts | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFacts:
+    """One store: its copies and base backups by the catalog, and how the last day went.
+
+    ``lag`` is of the copies of the last hour.
+    """
+
+    store: str
+    state: StoreState
+    verified_files: int = 0
+    wal_bytes: int = 0
+    base_backup_bytes: int = 0
+    other_files: Mapping[CopyStatus, int] = field(default_factory=dict)
+    succeeded: int = 0
+    failed: int = 0
+    lag: StoreLag | None = None
+    base_backups: tuple[BaseBackupCopy, ...] = ()
+    last_drill: Drill | None = None
+
+    @property
+    def stored_bytes(self) -> int:
+        """All bytes that the store holds of this cluster."""
+        return self.wal_bytes + self.base_backup_bytes
+
+    @property
+    def success_rate(self) -> float | None:
+        """The share of the last day's tries that succeeded, 0 to 1; None where nothing was tried."""
+        tried = self.succeeded + self.failed
+        return self.succeeded / tried if tried else None
+
+
+@dataclass(frozen=True, slots=True)
+class HealthFacts:
+    """Everything that health, status and metrics are made from."""
+
+    cluster: str
+    at: datetime
+    stores: tuple[StoreFacts, ...]
+    windows: CurrentWindows
+    alerts: tuple[Alert, ...]
+    pause: Pause | None
+    files: int
+    wal_bytes: int
+    failed_copies: tuple[FailedCopies, ...]
+    spool: SpoolFacts | None
+    disks: tuple[DiskFacts, ...]
+    server: ServerLook
+
+
+@dataclass(frozen=True, slots=True)
+class FactSources:
+    """Where the facts come from. ``spool`` and ``server`` are None where this host has none.
+
+    ``server_seconds``: how long the server may take to answer.
+    """
+
+    catalog: Catalog
+    stores: tuple[str, ...]
+    clock: Callable[[], datetime]
+    spool: Spool | None = None
+    server: PostgresServer | None = None
+    fetch: FetchText | None = None
+    system_identifier: int | None = None
+    disk_folders: tuple[Path, ...] = ()
+    server_seconds: float = 3.0
+    failed_tries: int = 5
+
+
+def look(sources: FactSources) -> HealthFacts:
+    """Look at everything once. The spool is listed before and after the catalog: a file on its way is in either.
+
+    Raises: CatalogError.
+    """
+    waiting = _ask(sources.server, sources.server_seconds)
+    before = None if sources.spool is None else look_at_spool(sources.spool, sources.clock())
+    windows = current_windows(
+        sources.catalog, sources.stores, system_identifier=sources.system_identifier, fetch=sources.fetch
+    )
+    now = sources.clock()
+    catalog = sources.catalog
+    wal_bytes, files = catalog.measures.wal_bytes()
+    return HealthFacts(
+        cluster=catalog.cluster,
+        at=now,
+        stores=_stores(catalog, sources.stores, now),
+        windows=windows,
+        alerts=tuple(catalog.alerts.active()),
+        pause=current_pause(catalog, now),
+        files=files,
+        wal_bytes=wal_bytes,
+        failed_copies=tuple(catalog.measures.failed_copies(sources.failed_tries)),
+        spool=_both(before, None if sources.spool is None else look_at_spool(sources.spool, now)),
+        disks=_disks(sources.disk_folders),
+        server=waiting(),
+    )
+
+
+def look_at_spool(spool: Spool, now: datetime) -> SpoolFacts:
+    """List the spool and the quarantine folder; what cannot be read is in ``error``."""
+    try:
+        listing = spool.scan(now)
+    except SpoolError as error:
+        empty = frozenset[str]()
+        return SpoolFacts(
+            str(spool.folder), 0, 0, 0, empty, None, None, str(spool.quarantine_folder), (), error.message
+        )
+    oldest = min(listing.ready, key=lambda file: file.spooled_at, default=None)
+    return SpoolFacts(
+        folder=str(spool.folder),
+        files=len(listing.ready),
+        size_bytes=listing.size_bytes,
+        growing=len(listing.growing),
+        names=frozenset(file.name.name for file in (*listing.ready, *listing.growing)),
+        oldest_name=oldest.name.name if oldest else None,
+        oldest_at=oldest.spooled_at if oldest else None,
+        quarantine_folder=str(spool.quarantine_folder),
+        quarantined=_names(spool.quarantine_folder),
+    )
+
+
+def _names(folder: Path) -> tuple[str, ...]:
+    try:
+        return tuple(sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")))
+    except OSError:  # the folder is made when the first file is quarantined
+        return ()
+
+
+def _both(before: SpoolFacts | None, after: SpoolFacts | None) -> SpoolFacts | None:
+    if before is None or after is None:
+        return after
+    return SpoolFacts(
+        **{name: getattr(after, name) for name in SpoolFacts.__slots__ if name != "names"},
+        names=before.names | after.names,
+    )
+
+
+def _disks(folders: Sequence[Path]) -> tuple[DiskFacts, ...]:
+    found: dict[int, DiskFacts] = {}
+    for folder in folders:
+        existing = next((path for path in (folder, *folder.parents) if path.exists()), None)
+        if existing is not None:
+            usage = shutil.disk_usage(existing)
+            found.setdefault(existing.stat().st_dev, DiskFacts(str(folder), usage.free, usage.total))
+    return tuple(found.values())
+
+
+def _stores(catalog: Catalog, stores: Sequence[str], now: datetime) -> tuple[StoreFacts, ...]:
+    states, lags = catalog.stores.states(), catalog.measures.lags(now - LAG_OVER)
+    totals, events = catalog.files.totals(), catalog.stores.events(now - RATE_OVER)
+    backup_bytes, backups = catalog.measures.base_backup_bytes(), catalog.base_backups.copies()
+    verified = {total.store: total for total in totals if total.status is CopyStatus.VERIFIED}
+    drills = [drill for drill in catalog.drills.all() if drill.finished_at is not None]
+    return tuple(
+        StoreFacts(
+            store=store,
+            state=states.get(store, StoreState(store)),
+            verified_files=verified[store].files if store in verified else 0,
+            wal_bytes=verified[store].stored_bytes if store in verified else 0,
+            base_backup_bytes=backup_bytes.get(store, 0),
+            other_files={
+                total.status: total.files
+                for total in totals
+                if total.store == store and total.status is not CopyStatus.VERIFIED
+            },
+            succeeded=sum(event.succeeded for event in events if event.store == store),
+            failed=sum(event.failed for event in events if event.store == store),
+            lag=lags.get(store),
+            base_backups=tuple(copy for copy in backups if copy.store == store),
+            last_drill=next((drill for drill in reversed(drills) if drill.store == store), None),
+        )
+        for store in stores
+    )
+
+
+def _ask(server: PostgresServer | None, seconds: float) -> Callable[[], ServerLook]:
+    """Ask the server beside everything else; a host that does not answer must not hold up a screen for long."""
+    if server is None:
+        return ServerLook
+    answers: list[ServerLook] = []
+
+    def ask() -> None:
+        try:
+            answers.append(ServerLook(server.facts()))
+        except PostgresError as error:
+            answers.append(ServerLook(error=error.message))
+
+    thread = threading.Thread(target=ask, name="ask-server", daemon=True)
+    thread.start()
+
+    def answer() -> ServerLook:
+        thread.join(seconds)
+        return answers[0] if answers else ServerLook(error=f"PostgreSQL did not answer within {seconds:g} s")
+
+    return answer
