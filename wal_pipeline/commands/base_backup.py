@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from wal_pipeline.archive.base_backup import BaseBackupManifest
-from wal_pipeline.archive.base_backup_json import to_json
+from wal_pipeline.archive.base_backup_json import parse_manifest, to_json
 from wal_pipeline.archive.layout import Layout
 from wal_pipeline.archive.records import BaseBackup
 from wal_pipeline.commands.base_backup_cleanup import remove_unfinished, try_remove
@@ -20,7 +20,7 @@ from wal_pipeline.commands.base_backup_parts import BackupPlan, BackupSession, P
 from wal_pipeline.commands.base_backup_upload import MAX_PARTS, BackupUpload
 from wal_pipeline.errors import BaseBackupError, SettingsError, StoreError
 from wal_pipeline.postgres.base_backup import BaseBackupCommand
-from wal_pipeline.postgres.base_backup_server import BackupServer
+from wal_pipeline.postgres.base_backup_server import BackupServer, ServerTablespace
 from wal_pipeline.postgres.server_facts import ServerFacts
 from wal_pipeline.stores.base import Store
 
@@ -96,8 +96,10 @@ def take_base_backup(
         max_rate_kib=options.max_rate_kib,
         parent_manifest=parent.backup_manifest if parent else None,
     )
+    tablespaces = server.tablespaces()
+    _check_tablespaces(tablespaces)
     plan = BackupPlan(
-        facts, server.tablespaces(), layout, encoder, command, parent.chain if parent else (), options.volume_size_bytes
+        facts, tablespaces, layout, encoder, command, parent.chain if parent else (), options.volume_size_bytes
     )
     session = BackupSession(server, plan, on_progress)
     try:
@@ -116,8 +118,12 @@ def take_base_backup(
 
 
 def _store_manifest(upload: BackupUpload, layout: Layout, manifest: BaseBackupManifest) -> None:
-    """Store the manifest where every object has been verified: from then on the base backup exists."""
+    """Store the manifest where every object has been verified: from then on the base backup exists.
+
+    It is read first as a restore will read it: one that would be refused then must not be stored now.
+    """
     data = to_json(manifest)
+    parse_manifest(data, backup_id=manifest.backup_id)
     metadata = object_metadata(manifest.backup_id)
     upload.store_object(layout.manifest_key(manifest.backup_id), metadata, lambda sink: sink(data))
     upload.wait()
@@ -146,6 +152,15 @@ def _check_server(facts: ServerFacts, layout: Layout, parent: ParentBackup | Non
         )
     if parent is not None:
         _check_incremental(facts, parent)
+
+
+def _check_tablespaces(tablespaces: Sequence[ServerTablespace]) -> None:
+    inside = [space.location for space in tablespaces if not space.location.startswith("/")]
+    if inside:
+        raise BaseBackupError(
+            f"tablespace '{inside[0]}' lies inside the data directory, expected an absolute path",
+            hint="Tablespaces made with allow_in_place_tablespaces are for PostgreSQL's own tests: drop it.",
+        )
 
 
 def _check_incremental(facts: ServerFacts, parent: ParentBackup) -> None:

@@ -25,7 +25,7 @@ class UploadLimits:
     ``stall_seconds`` is dropped, so that it cannot hold back the others for ever.
     """
 
-    part_size_bytes: int = 16 << 20
+    part_size_bytes: int = 8 << 20
     parts_in_memory: int = 8
     uploads_per_store: int = 2
     tries: int = 4

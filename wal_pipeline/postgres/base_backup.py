@@ -16,7 +16,7 @@ from wal_pipeline.errors import BaseBackupError
 _PROGRESS = re.compile(r"^\s*(\d+)/(\d+) kB")
 _SPEAKER = re.compile(r"^pg_basebackup: (?:error: )?")
 _KEPT_LINES: Final = 20
-_PIPE_BYTES: Final = 1 << 20
+_BUFFER_BYTES: Final = 1 << 20
 _STOP_SECONDS: Final = 10.0
 
 
@@ -67,8 +67,7 @@ class BaseBackupRun:
                 stdout=output,
                 stderr=subprocess.PIPE,
                 env=dict(environment),
-                bufsize=_PIPE_BYTES,
-                pipesize=_PIPE_BYTES,
+                bufsize=_BUFFER_BYTES,
             )
         except OSError as error:
             raise BaseBackupError(f"'{command.program}' cannot be started: {error.strerror}") from error

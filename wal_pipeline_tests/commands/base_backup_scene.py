@@ -59,13 +59,15 @@ def folder_store(name: str, folder: Path) -> LocalFolderStore:
 
 
 @contextmanager
-def archiving_cluster(install: PostgresInstall, **settings: str) -> Iterator[PostgresCluster]:
+def archiving_cluster(
+    install: PostgresInstall, *, wal_segment_size_mb: int = 16, **settings: str
+) -> Iterator[PostgresCluster]:
     """A running cluster that archives into ``<its folder>/archive``."""
     folder = owned_folder("cluster")
     (archive := folder / "archive").mkdir()
     shutil.chown(archive, folder.owner())
     archiving = {"archive_mode": "on", "archive_command": f"cp %p {archive}/%f", **settings}
-    cluster = PostgresCluster(install, folder, settings=archiving).initdb()
+    cluster = PostgresCluster(install, folder, settings=archiving).initdb(wal_segment_size_mb=wal_segment_size_mb)
     try:
         yield cluster.start()
     finally:
@@ -85,8 +87,9 @@ class Scene:
         """Take a base backup; ``values`` are options, or arguments of ``take_base_backup``."""
         arguments = {name: values.pop(name) for name in ("parent", "on_progress", "clock") if name in values}
         defaults = {"limits": SMALL_PARTS, "volume_size_bytes": 24 * MIB}
+        conninfo = values.pop("conninfo", self.cluster.conninfo)
         return take_base_backup(
-            BackupServer(self.cluster.conninfo),
+            BackupServer(conninfo),
             self.cluster.install.program("pg_basebackup"),
             self.stores,
             self.layout,

@@ -274,6 +274,23 @@ def test_without_wal_summaries_no_incremental_base_backup_begins(cluster: Postgr
     assert caught.value.message == expected[cluster.install.version]
 
 
+def test_a_tablespace_inside_the_data_directory_is_refused(local: Scene) -> None:
+    """It would be found out at the end otherwise, when the manifest is checked."""
+    local.cluster.psql("SET allow_in_place_tablespaces = on;\nCREATE TABLESPACE inside LOCATION ''")
+    try:
+        with pytest.raises(BaseBackupError, match=r"tablespace 'pg_tblspc/[0-9]+' lies inside the data directory"):
+            local.take()
+    finally:
+        local.cluster.psql("DROP TABLESPACE inside")
+
+
+def test_the_connection_may_come_from_libpqs_own_variables(local: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With an empty connection string, pg_basebackup finds the server as psycopg does."""
+    for name, value in local.cluster.pg_environment.items():
+        monkeypatch.setenv(name, value)
+    assert local.take(conninfo="").stored_on == ("r2", "b2")
+
+
 def test_another_clusters_connection_is_refused(local: Scene) -> None:
     """The archive's system identifier must be the server's."""
     local.layout = replace(local.layout, system_identifier=5)

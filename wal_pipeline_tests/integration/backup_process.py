@@ -3,7 +3,6 @@
 ``python -m wal_pipeline_tests.integration.backup_process CONNINFO PG_BASEBACKUP SYSTEM_IDENTIFIER FOLDER CODEC RATE``
 """
 
-import resource
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,8 +35,13 @@ def main() -> None:
         ),
         clock=lambda: datetime.now(UTC),
     )
-    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    sys.stdout.write(f"{peak_kib // 1024} {result.manifest.size_bytes}\n")
+    sys.stdout.write(f"{peak_mib()} {result.manifest.size_bytes}\n")
+
+
+def peak_mib() -> int:
+    """The peak of this program's resident set. getrusage's ``ru_maxrss`` would count the parent's before exec too."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.partition("VmHWM:")[2].split()[0]) // 1024
 
 
 if __name__ == "__main__":
