@@ -143,17 +143,22 @@ class Spool:
             raise self._error(f"has '{file.name.name}', which cannot be removed", error) from error
         return True
 
-    def quarantine(self, file: SpoolFile, now: datetime) -> Path:
+    def quarantine(self, file: SpoolFile, now: datetime) -> Path | None:
         """Move a file that may not be archived out of the spool, under a name that is not taken, and return it.
 
-        Raises: SpoolError.
+        None, and nothing moved, where it is not the file that was listed any more: half a file that goes on growing
+        may become a good one. Raises: SpoolError.
         """
         try:
+            if _identity(self.path(file).lstat()) != file.identity:
+                return None
             self.quarantine_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             target = self._free_name(f"{file.name.name}.{now.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}")
             _move(self.path(file), target)
             _sync_folder(self.quarantine_folder)
             _sync_folder(self.folder)
+        except FileNotFoundError:
+            return None
         except OSError as error:
             raise SpoolError(
                 f"'{file.name.name}' cannot be moved to quarantine in '{self.quarantine_folder}': {error.strerror}",
@@ -172,13 +177,8 @@ class Spool:
         except OSError as error:
             raise self._error("cannot be written", error) from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._take_lock(descriptor)
             yield
-        except BlockingIOError:
-            raise SpoolBusyError(
-                f"spool '{self.folder}' is being archived by another process",
-                hint="Wait for the archiving run that is in flight; its run or terminal shows how far it is.",
-            ) from None
         finally:
             os.close(descriptor)
 
@@ -200,6 +200,17 @@ class Spool:
     def path(self, file: SpoolFile) -> Path:
         """Return where the file lies."""
         return self.folder / file.name.name
+
+    def _take_lock(self, descriptor: int) -> None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SpoolBusyError(
+                f"spool '{self.folder}' is being archived by another process",
+                hint="Wait for the archiving run that is in flight; its run or terminal shows how far it is.",
+            ) from None
+        except OSError as error:
+            raise self._error("cannot be locked", error) from error
 
     def _entries(self) -> list[os.DirEntry[str]]:
         try:

@@ -1,5 +1,6 @@
 """Archive the spool: every file compressed and hashed once, stored on every store, and released when all hold it."""
 
+import logging
 import queue
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +12,7 @@ from wal_pipeline.archive.layout import Layout
 from wal_pipeline.archive.records import Copy, CopyStatus, WalFile
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.catalog.stores import StoreState
+from wal_pipeline.commands.admission import Admission
 from wal_pipeline.commands.archive_events import (
     ArchiveEvent,
     CopyFailed,
@@ -22,18 +24,18 @@ from wal_pipeline.commands.archive_events import (
     QuarantineReason,
 )
 from wal_pipeline.commands.archive_jobs import Job, PreparedResult, StoredResult
-from wal_pipeline.commands.backlog import Backlog
+from wal_pipeline.commands.backlog import Backlog, FileQueue
 from wal_pipeline.commands.identity import ClusterIdentity
 from wal_pipeline.commands.lane import Lane, StoredCopy
 from wal_pipeline.commands.prepare import Prepared, Preparer
-from wal_pipeline.errors import CopyConflictError, InvalidWalFileError, StoreError
+from wal_pipeline.errors import CopyConflictError, InvalidWalFileError, SpoolError, StoreError
 from wal_pipeline.spool import Spool, SpoolFile
 from wal_pipeline.stores.base import Store
 from wal_pipeline.wal.names import FileKind
 from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, InvalidSegmentError, SegmentFault, parse_long_page_header
 
 _POLL_SECONDS = 0.05
-_STARVED_SECONDS = 1.0
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +88,8 @@ class Archiver:
         self._results: queue.SimpleQueue[PreparedResult | StoredResult] = queue.SimpleQueue()
         self._jobs: dict[str, Job] = {}
         self._lanes: dict[str, Lane] = {}
-        self._behind: set[str] = set()
+        self._admission = Admission({}, options.memory_bytes)
         self._resting: frozenset[str] = frozenset()
-        self._idle_since: dict[str, float] = {}
 
     def drain(self, stop: Callable[[], bool] = lambda: False) -> Iterator[ArchiveEvent]:
         """Archive what lies in the spool and yield what happens, as it happens.
@@ -102,7 +103,7 @@ class Archiver:
             self._identity.refresh()
             states = self._catalog.stores.states()
             self._lanes = {name: self._lane(store, states) for name, store in self._stores.items()}
-            self._idle_since = dict.fromkeys(self._stores, time.monotonic())
+            self._admission = Admission(self._lanes, self._options.memory_bytes)
             pool = ThreadPoolExecutor(self._options.concurrency, thread_name_prefix="prepare")
             try:
                 yield from self._run(pool, stop)
@@ -123,9 +124,11 @@ class Archiver:
     def _run(self, pool: ThreadPoolExecutor, stop: Callable[[], bool]) -> Iterator[ArchiveEvent]:
         begun = idle_since = time.monotonic()
         while True:
-            ending = stop() or time.monotonic() - begun >= self._options.max_seconds
+            overtime = time.monotonic() - begun >= self._options.max_seconds
+            # The run cannot end before a store that is behind has: meanwhile the others go on.
+            ending = stop() or (overtime and not self._admission.behind)
             if not ending:
-                yield from self._admit(pool)
+                yield from self._admit(pool, feed_behind=not overtime)
             result = self._next_result()
             if result is not None:
                 yield from self._settle(result)
@@ -142,26 +145,37 @@ class Archiver:
 
     # Which file goes next, and to which stores
 
-    def _admit(self, pool: ThreadPoolExecutor) -> Iterator[ArchiveEvent]:
-        now = self._clock()
-        self._note_resting(now)
+    def _admit(self, pool: ThreadPoolExecutor, *, feed_behind: bool) -> Iterator[ArchiveEvent]:
+        self._note_resting(self._clock())
         new = self._backlog.refresh(self._jobs)
         if new:
             yield FilesWaiting(new)
-        if not self._identity.accepted and self._backlog.peek() is not None:
+        if not self._identity.accepted and len(self._backlog.waiting):
             yield from self._adopt_first_segment()
-        while (spooled := self._backlog.peek()) is not None and self._identity.current is not None:
-            recorded = self._backlog.recorded(spooled.name.name)
-            needed = self._stores.keys() - recorded.verified_anywhere()
-            usable = needed - self._resting
+        if self._identity.current is None:
+            return
+        shut = self._resting if feed_behind else self._resting | self._admission.behind
+        self._take(pool, self._backlog.postponed, shut)
+        self._take(pool, self._backlog.waiting, shut)
+
+    def _take(self, pool: ThreadPoolExecutor, files: FileQueue, shut: frozenset[str]) -> None:
+        """Begin files from the head of a queue until one has to wait."""
+        assert self._identity.current is not None  # noqa: S101 - _admit has looked
+        for _ in range(len(files)):
+            spooled, recorded = files.head, files.recorded()
+            needed = self._stores.keys() - self._backlog.verified(spooled, recorded, self._identity.current)
+            usable = needed - shut
             if needed and not usable:
-                self._backlog.pop()
+                files.pop()
                 continue
-            wanted = self._room_for(spooled, usable)
-            if wanted is None:
+            wanted = self._admission.choose(spooled.size_bytes, usable, self._resting)
+            if wanted is None or (usable and not wanted and files is self._backlog.postponed):
                 return
-            self._backlog.pop()
-            self._begin(pool, Job(spooled, recorded, wanted, 2 * spooled.size_bytes))
+            files.pop()
+            if usable and not wanted:
+                self._backlog.postponed.append(spooled)
+            else:
+                self._begin(pool, Job(spooled, recorded, wanted, 2 * spooled.size_bytes))
 
     def _note_resting(self, now: datetime) -> None:
         resting = frozenset(name for name, lane in self._lanes.items() if lane.is_closed(now))
@@ -169,31 +183,10 @@ class Archiver:
             self._backlog.mark_stale()  # a store may be tried again: files that were passed over for it are due
         self._resting = resting
 
-    def _room_for(self, spooled: SpoolFile, usable: set[str]) -> frozenset[str] | None:
-        """Return the stores that take the file now, or None where it has to wait.
-
-        Stores go together, so that each file is compressed once. A store that is so slow that another one stands
-        idle is left behind: the other goes on alone, and the slow one gets its copies later.
-        """
-        memory_bytes = sum(job.memory_bytes for job in self._jobs.values())
-        if self._jobs and memory_bytes + 2 * spooled.size_bytes > self._options.memory_bytes:
-            return None
-        ready = {store for store in usable if self._lanes[store].has_room()}
-        if not ready and usable:
-            return None
-        full = usable - ready
-        if full and all(self._starves(store) for store in ready):
-            self._behind |= full
-        return frozenset(ready) if full <= self._behind else None
-
-    def _starves(self, store: str) -> bool:
-        return self._lanes[store].in_flight == 0 and time.monotonic() - self._idle_since[store] >= _STARVED_SECONDS
-
     def _begin(self, pool: ThreadPoolExecutor, job: Job) -> None:
         self._jobs[job.name] = job
-        for store in job.wanted:
-            self._lanes[store].in_flight += 1
         job.waiting = set(job.wanted)
+        self._admission.begin(job)
         accepted, current = self._identity.accepted, self._identity.current
         assert current is not None  # noqa: S101 - _admit begins nothing before the cluster is known
         future = pool.submit(
@@ -218,7 +211,7 @@ class Archiver:
             return
         for spooled in self._backlog.listing.ready:
             yield FileLeft(spooled.name.name, "which cluster it belongs to is not known before the first segment")
-            self._backlog.pop()
+        self._backlog.waiting.fill(())
 
     # What became of it
 
@@ -235,9 +228,17 @@ class Archiver:
             job.prepared = future.result()
         except InvalidWalFileError as error:
             yield from self._refuse(job, error)
-        if job.prepared is None:
             self._drop(job)
             return
+        except Exception as error:  # noqa: BLE001 - one file that cannot be read must not hold up all others
+            yield self._unreadable(job, error)
+            self._drop(job)
+            return
+        if job.prepared is None:  # it changed while it was read
+            self._backlog.mark_stale()
+            self._drop(job)
+            return
+        self._backlog.note_owner(job.name, job.file.system_identifier)
         job.memory_bytes = job.prepared.encoded.body.size_bytes if job.prepared.encoded else 0
         recorded = job.recorded.files.get(job.file.system_identifier)
         job.copies = job.recorded.verified(job.file.system_identifier)
@@ -253,7 +254,7 @@ class Archiver:
         layout = self._layout(prepared.file.system_identifier)
         for store in job.wanted:
             if store in job.copies or prepared.encoded is None or self._lanes[store].is_closed(self._clock()):
-                self._done_with(job, store)
+                self._admission.done(job, store)
                 continue
             self._lanes[store].submit(layout, prepared.file, prepared.encoded, self._stored_on(job, store))
 
@@ -261,7 +262,9 @@ class Archiver:
         return lambda done: self._results.put(StoredResult(job, store, done))
 
     def _settle_stored(self, job: Job, store: str, future: "Future[StoredCopy]") -> Iterator[ArchiveEvent]:
-        self._done_with(job, store)
+        self._admission.done(job, store)
+        if future.cancelled():
+            return
         try:
             stored = future.result()
         except CopyConflictError as error:
@@ -290,8 +293,9 @@ class Archiver:
         self._catalog.files.record_failed(job.file, failed)
         self._catalog.stores.count_events(store, now, failed=1)
         self._lanes[store].failed(now, error.message)
-        self._catalog.stores.save_state(self._lanes[store].state)
-        return CopyFailed(job.name, store, error.message)
+        state = self._lanes[store].state
+        self._catalog.stores.save_state(state)
+        return CopyFailed(job.name, store, error.message, failed.tries, state.consecutive_failures)
 
     def _copy(
         self,
@@ -322,13 +326,24 @@ class Archiver:
     def _finish(self, job: Job) -> Iterator[ArchiveEvent]:
         if job.conflict is not None:
             yield self._quarantine(job.spooled, QuarantineReason.OTHER_CONTENT, job.conflict.message)
-        elif job.copies.keys() >= self._stores.keys() and self._spool.release(job.spooled):
-            self._catalog.files.mark_released(job.file.system_identifier, [job.name], self._clock())
-            assert job.prepared is not None  # noqa: S101
-            yield FileReleased(job.file, tuple(job.copies.values()), dict(job.prepared.seconds))
+        elif job.copies.keys() >= self._stores.keys():
+            yield from self._release(job)
         else:
             self._backlog.mark_stale()
         self._drop(job)
+
+    def _release(self, job: Job) -> Iterator[ArchiveEvent]:
+        assert job.prepared is not None  # noqa: S101
+        try:
+            released = self._spool.release(job.spooled)
+        except SpoolError as error:
+            yield FileLeft(job.name, error.message, needs_help=True)
+            return
+        if released:
+            self._catalog.files.mark_released(job.file.system_identifier, [job.name], self._clock())
+            yield FileReleased(job.file, tuple(job.copies.values()), dict(job.prepared.seconds))
+        else:
+            self._backlog.mark_stale()
 
     def _refuse(self, job: Job, error: InvalidWalFileError) -> Iterator[ArchiveEvent]:
         """Quarantine what can never be archived; leave what may still be growing or may be accepted after all."""
@@ -347,22 +362,24 @@ class Archiver:
             reason = QuarantineReason.NOT_VALID if whole else QuarantineReason.NOT_WHOLE
             yield self._quarantine(job.spooled, reason, error.message)
 
-    def _quarantine(self, spooled: SpoolFile, reason: QuarantineReason, message: str) -> FileQuarantined:
-        path = self._spool.quarantine(spooled, self._clock())
+    def _quarantine(self, spooled: SpoolFile, reason: QuarantineReason, message: str) -> FileQuarantined | FileLeft:
+        try:
+            path = self._spool.quarantine(spooled, self._clock())
+        except SpoolError as error:
+            return FileLeft(spooled.name.name, f"{message}; {error.message}", needs_help=True)
+        if path is None:
+            self._backlog.mark_stale()
+            return FileLeft(spooled.name.name, f"{message}; it has changed since, and is looked at again")
         return FileQuarantined(spooled.name.name, reason, message, path)
 
-    def _done_with(self, job: Job, store: str) -> None:
-        """Give the store's place in its lane back."""
-        job.waiting.discard(store)
-        lane = self._lanes[store]
-        lane.in_flight -= 1
-        if lane.in_flight == 0:
-            self._idle_since[store] = time.monotonic()
-            self._behind.discard(store)
+    def _unreadable(self, job: Job, error: Exception) -> FileLeft:
+        if isinstance(error, SpoolError):
+            return FileLeft(job.name, error.message, needs_help=True)
+        _LOG.error("cannot prepare '%s'", job.name, exc_info=error)
+        return FileLeft(job.name, f"unexpected {type(error).__name__}: {error}", needs_help=True)
 
     def _drop(self, job: Job) -> None:
-        for store in tuple(job.waiting):
-            self._done_with(job, store)
+        self._admission.end(job)
         del self._jobs[job.name]
 
 

@@ -48,11 +48,16 @@ class FileReleased:
 
 @dataclass(frozen=True, slots=True)
 class CopyFailed:
-    """A file could not be stored on a store now; it stays in the spool and is tried again."""
+    """A file could not be stored on a store now; it stays in the spool and is tried again.
+
+    ``tries``: how often this copy was tried; ``store_failures``: how often the store failed since it last took a file.
+    """
 
     name: str
     store: str
     message: str
+    tries: int = 1
+    store_failures: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +72,14 @@ class FileQuarantined:
 
 @dataclass(frozen=True, slots=True)
 class FileLeft:
-    """A file stays in the spool for now: it may still be growing, or its cluster is not known yet."""
+    """A file stays in the spool for now: it may still be growing, or its cluster is not known yet.
+
+    ``needs_help``: it cannot be read, moved or removed, and stays until a person mends that.
+    """
 
     name: str
     message: str
+    needs_help: bool = False
 
 
 ArchiveEvent = FilesWaiting | CopyVerified | FileReleased | CopyFailed | FileQuarantined | FileLeft

@@ -11,7 +11,7 @@ from wal_pipeline.errors import CopyConflictError
 from wal_pipeline.spool import SpoolFile
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Job:
     """One file on its way. ``wanted``: the stores that take it this time; ``waiting``: those not done yet."""
 

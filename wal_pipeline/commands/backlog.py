@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -13,7 +13,7 @@ from wal_pipeline.spool import Spool, SpoolFile, SpoolListing
 
 LOOK_UP_NAMES = 1000
 _MIN_RESCAN_SECONDS = 0.25
-_RESCAN_SHARE = 20  # list a large spool again only after twenty times as long as listing it took
+_RESCAN_SHARE = 20  # list a large spool again only after twenty times as long as listing and looking up took
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,20 +24,17 @@ class Recorded:
     copies: Mapping[int, Mapping[str, Copy]] = field(default_factory=dict)
 
     def verified(self, system_identifier: int) -> dict[str, Copy]:
-        """Return the copies of that cluster's file whose stored bytes were read and compared, by store.
-
-        A copy that a rebuild of the catalog found is known by its metadata alone, and has no ``verified_at``.
-        """
+        """Return the verified copies of that cluster's file, by store."""
         copies = self.copies.get(system_identifier, {})
-        return {
-            store: copy
-            for store, copy in copies.items()
-            if copy.status is CopyStatus.VERIFIED and copy.verified_at is not None
-        }
+        return {store: copy for store, copy in copies.items() if copy.status is CopyStatus.VERIFIED}
 
-    def verified_anywhere(self) -> frozenset[str]:
-        """Return the stores that hold the file of any one cluster; which one is known once it is read."""
-        return frozenset(store for system_identifier in self.copies for store in self.verified(system_identifier))
+    def held_by(self, current: int) -> frozenset[str]:
+        """Return the stores that most likely hold the file: of the ``current`` cluster, else of the one recorded.
+
+        Which cluster a file in the spool is of is known once it is read.
+        """
+        likely = [current] if current in self.files else list(self.copies)
+        return frozenset(store for system_identifier in likely for store in self.verified(system_identifier))
 
 
 def look_up(catalog: Catalog, names: Collection[str]) -> dict[str, Recorded]:
@@ -51,20 +48,65 @@ def look_up(catalog: Catalog, names: Collection[str]) -> dict[str, Recorded]:
     return {name: Recorded(files[name], copies[name]) for name in names}
 
 
+class FileQueue:
+    """Files in archiving order; what the catalog knows of them is looked up in bulk as they come to the head."""
+
+    def __init__(self, look_up_names: Callable[[Collection[str]], dict[str, Recorded]]) -> None:
+        self._look_up = look_up_names
+        self._files: deque[SpoolFile] = deque()
+        self._records: dict[str, Recorded] = {}
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def fill(self, files: Iterable[SpoolFile]) -> None:
+        """Hold these files instead, and forget what was looked up."""
+        self._files = deque(files)
+        self._records = {}
+
+    def append(self, file: SpoolFile) -> None:
+        """Put a file at the end."""
+        self._files.append(file)
+
+    @property
+    def head(self) -> SpoolFile:
+        """The next file."""
+        return self._files[0]
+
+    def recorded(self) -> Recorded:
+        """Return what the catalog knew of the head when it was looked up. Raises: CatalogError."""
+        name = self.head.name.name
+        if name not in self._records:
+            names = dict.fromkeys(file.name.name for file in islice(self._files, LOOK_UP_NAMES))
+            self._records = self._look_up(names)
+        return self._records[name]
+
+    def pop(self) -> SpoolFile:
+        """Take the head out until the spool is listed again."""
+        file = self._files.popleft()
+        self._records.pop(file.name.name, None)
+        return file
+
+
 class Backlog:
-    """The files of the spool that wait, in archiving order. Holds little of each, however many there are."""
+    """The files of the spool that wait, in archiving order. Holds little of each, however many there are.
+
+    ``waiting`` are those to look at next; ``postponed`` those that only stores which are behind still lack.
+    """
 
     def __init__(self, spool: Spool, catalog: Catalog, clock: Callable[[], datetime]) -> None:
         self._spool = spool
         self._catalog = catalog
         self._clock = clock
-        self._waiting: deque[SpoolFile] = deque()
-        self._records: dict[str, Recorded] = {}
         self._changed_ns = -1
-        self._scan_at = 0.0
+        self._scanned_at = float("-inf")
+        self._cost_seconds = 0.0
         self._stale = True
         self._seen: set[str] = set()
+        self._owners: dict[str, int] = {}
         self.listing = SpoolListing((), (), ())
+        self.waiting = FileQueue(self._timed_look_up)
+        self.postponed = FileQueue(self._timed_look_up)
 
     def mark_stale(self) -> None:
         """List the spool again as soon as that is due: something may have changed for a file that was passed over."""
@@ -75,34 +117,34 @@ class Backlog:
 
         Raises: SpoolError.
         """
-        if time.monotonic() < self._scan_at:
+        begun = time.monotonic()
+        if begun < self._scanned_at + max(_MIN_RESCAN_SECONDS, _RESCAN_SHARE * self._cost_seconds):
             return ()
         changed_ns = self._spool.changed_ns()
         if changed_ns == self._changed_ns and not self._stale and not self.listing.growing:
             return ()
-        begun = time.monotonic()
         self.listing = self._spool.scan(self._clock())
-        self._waiting = deque(file for file in self.listing.ready if file.name.name not in busy)
-        self._records = {}
+        self.waiting.fill(file for file in self.listing.ready if file.name.name not in busy)
+        self.postponed.fill(())
         self._changed_ns, self._stale = changed_ns, False
-        ended = time.monotonic()
-        self._scan_at = ended + max(_MIN_RESCAN_SECONDS, _RESCAN_SHARE * (ended - begun))
         names = [file.name.name for file in self.listing.ready]
         new = tuple(name for name in names if name not in self._seen)
         self._seen = set(names)
+        self._owners = {name: owner for name, owner in self._owners.items() if name in self._seen}
+        self._scanned_at = time.monotonic()
+        self._cost_seconds = self._scanned_at - begun
         return new
 
-    def peek(self) -> SpoolFile | None:
-        """Return the next file that waits, and leave it there."""
-        return self._waiting[0] if self._waiting else None
+    def note_owner(self, name: str, system_identifier: int) -> None:
+        """Remember the cluster of a file that was read: the same name may be recorded for another one."""
+        self._owners[name] = system_identifier
 
-    def pop(self) -> None:
-        """Take the next file off the list until it is listed again."""
-        self._waiting.popleft()
+    def verified(self, file: SpoolFile, recorded: Recorded, current: int) -> frozenset[str]:
+        """Return the stores that hold the file, taken for one of the ``current`` cluster until it was read."""
+        return frozenset(recorded.verified(self._owners.get(file.name.name, current)))
 
-    def recorded(self, name: str) -> Recorded:
-        """Return what the catalog knew of a name that waits when it was looked up. Raises: CatalogError."""
-        if name not in self._records:
-            names = [name, *(file.name.name for file in islice(self._waiting, LOOK_UP_NAMES))]
-            self._records = look_up(self._catalog, dict.fromkeys(names))
-        return self._records[name]
+    def _timed_look_up(self, names: Collection[str]) -> dict[str, Recorded]:
+        begun = time.monotonic()
+        found = look_up(self._catalog, names)
+        self._cost_seconds += time.monotonic() - begun
+        return found

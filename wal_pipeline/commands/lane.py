@@ -1,5 +1,6 @@
 """One store's lane in an archiving run: its uploads, and when it may be tried again after it failed."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -11,11 +12,13 @@ from wal_pipeline.archive.layout import Layout
 from wal_pipeline.archive.records import Encoding, WalFile
 from wal_pipeline.catalog.stores import StoreState
 from wal_pipeline.codec import Encoded
-from wal_pipeline.commands.store_copy import adopt_copy, store_copy
+from wal_pipeline.commands.store_copy import store_copy
+from wal_pipeline.errors import StoreError
 from wal_pipeline.stores.base import Store
 from wal_pipeline.wal.names import FileKind, require_file_name
 
 FIRST_BACKOFF_SECONDS = 5.0
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,7 @@ class Lane:
         self._max_backoff_seconds = max_backoff_seconds
         self._pool = ThreadPoolExecutor(width, thread_name_prefix=f"store-{store.name}")
         self._holdings = _Holdings(store)
+        self._submitted: set[Future[StoredCopy]] = set()
 
     def is_closed(self, now: datetime) -> bool:
         """Whether the store failed and is not to be tried yet."""
@@ -58,8 +62,11 @@ class Lane:
     def submit(
         self, layout: Layout, file: WalFile, encoded: Encoded, done: Callable[["Future[StoredCopy]"], None]
     ) -> None:
-        """Begin to store a file; ``done`` is called in the upload's thread when it ended, well or not."""
-        self._pool.submit(self._store, layout, file, encoded).add_done_callback(done)
+        """Begin to store a file; ``done`` is called from another thread when it ended in any way."""
+        future = self._pool.submit(self._store, layout, file, encoded)
+        self._submitted.add(future)
+        future.add_done_callback(self._submitted.discard)
+        future.add_done_callback(done)
 
     def succeeded(self, now: datetime) -> bool:
         """Note a success; return whether the store had been failing until now."""
@@ -68,7 +75,12 @@ class Lane:
         return had_failed
 
     def failed(self, now: datetime, message: str) -> None:
-        """Note a failure, and when the store is tried next. Uploads that fail together count once."""
+        """Note a failure, and when the store is tried next. Uploads that fail together count once.
+
+        Those that did not begin are cancelled: each would wait for the same timeouts.
+        """
+        for future in tuple(self._submitted):
+            future.cancel()
         if self.is_closed(now):
             return
         failures = self.state.consecutive_failures + 1
@@ -87,11 +99,15 @@ class Lane:
 
     def _store(self, layout: Layout, file: WalFile, encoded: Encoded) -> StoredCopy:
         begun = time.monotonic()
-        found = self._holdings.find(layout, file)
-        if found is not None:
-            key, encoding = found, adopt_copy(self.store, found, file, read_back=self._read_back)
-        else:
-            key, encoding = store_copy(self.store, layout, file, encoded, read_back=self._read_back)
+        try:
+            found = self._holdings.find(layout, file)
+            key, encoding = store_copy(self.store, layout, file, encoded, read_back=self._read_back, found=found)
+        except StoreError:
+            raise
+        except Exception as error:  # whatever goes wrong with one store must not end the run of the others
+            _LOG.exception("%s: cannot store '%s'", self.store.name, file.name)
+            message = f"cannot store '{file.name}': unexpected {type(error).__name__}: {error}"
+            raise StoreError(self.store.name, message) from error
         return StoredCopy(key, encoding, time.monotonic() - begun)
 
 

@@ -64,11 +64,13 @@ def _is_due(ready: Sequence[SpoolFile], catalog: Catalog, stores: frozenset[str]
     """Whether some file can go on: to a store that is not resting, or out of the spool."""
     if not resting:
         return True
+    known = catalog.system_identifiers.known()
+    current = known[-1] if known else 0
     # The newest files first: while a store rests, the older ones are most likely waiting for it alone.
     names = [file.name.name for file in reversed(ready)]
     for start in range(0, len(names), LOOK_UP_NAMES):
         for recorded in look_up(catalog, names[start : start + LOOK_UP_NAMES]).values():
-            missing = stores - recorded.verified_anywhere()
+            missing = stores - recorded.held_by(current)
             if not missing or missing - resting:
                 return True
     return False
