@@ -15,8 +15,15 @@ from wal_pipeline.codec import Encoded
 from wal_pipeline.commands.archive_events import CopyFailed, CopyVerified
 from wal_pipeline.commands.identity import ClusterIdentity
 from wal_pipeline.commands.prepare import Preparer
-from wal_pipeline.commands.store_copy import adopt_copy, store_copy
-from wal_pipeline.errors import DamagedCopyError, InvalidWalFileError, ObjectMissingError, StoreError, WalPipelineError
+from wal_pipeline.commands.store_copy import store_copy
+from wal_pipeline.errors import (
+    DamagedCopyError,
+    InvalidWalFileError,
+    ObjectMissingError,
+    SpoolError,
+    StoreError,
+    WalPipelineError,
+)
 from wal_pipeline.spool import Spool
 from wal_pipeline.stores.base import Body, Store
 from wal_pipeline.wal.names import WalFileName, require_file_name
@@ -111,11 +118,10 @@ class Refiller:
         begun = time.monotonic()
         source = self._source(name, target) or self._own_copy(name, target)
         store, layout = self._stores[target], self._layout(source.file.system_identifier)
-        existing = find_copy(store, layout, name)
-        if existing is not None and not existing.endswith(_suffix(source)):
-            key, encoding = existing, adopt_copy(store, existing, source.file, read_back=True)
-        else:
-            key, encoding = store_copy(store, layout, source.file, source.encoded, read_back=self._read_back)
+        found = find_copy(store, layout, name)
+        key, encoding = store_copy(
+            store, layout, source.file, source.encoded, read_back=self._read_back or found is not None, found=found
+        )
         seconds = time.monotonic() - begun
         copy = Copy(
             name=name.name,
@@ -178,15 +184,19 @@ class Refiller:
         spooled = self._spool.find(name, self._clock())
         if spooled is None:
             return None
-        prepared = self._preparer.prepare(spooled, self._identity.accepted, current, lambda _file: True)
+        try:
+            prepared = self._preparer.prepare(spooled, self._identity.accepted, current, self._is_as_recorded)
+        except (InvalidWalFileError, SpoolError):
+            return None  # half a file, or another's: the archiving run says so, a store may have the whole one
         if prepared is None or prepared.encoded is None:
             return None
         return Source(prepared.file, prepared.encoded, "spool")
 
+    def _is_as_recorded(self, file: WalFile) -> bool:
+        """Whether the spool's file is not known to differ from what the stores hold under its name."""
+        recorded = self._catalog.files.files_of([file.name]).get((file.system_identifier, file.name))
+        return recorded is None or recorded.sha256 == file.sha256
+
     def _record(self, event: CopyVerified | CopyFailed) -> None:
         if isinstance(event, CopyVerified):
             self._catalog.files.record_verified(event.file, [event.copy])
-
-
-def _suffix(source: Source) -> str:
-    return source.encoded.encoding.codec.suffix + (".age" if source.encoded.encoding.encrypted else "")

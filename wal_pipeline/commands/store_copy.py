@@ -15,15 +15,21 @@ _CHUNK_BYTES = 1 << 20
 
 
 def store_copy(
-    store: Store, layout: Layout, file: WalFile, encoded: Encoded, *, read_back: bool
+    store: Store, layout: Layout, file: WalFile, encoded: Encoded, *, read_back: bool, found: str | None = None
 ) -> tuple[str, Encoding]:
     """Make sure that ``store`` has a verified copy of ``file``; return its key and how it is encoded there.
 
-    Where a copy of the same content is there already, it is verified and adopted. A copy whose stored bytes are not
-    those that its own metadata promises is damaged: it is removed and stored again, for the good bytes are at hand.
+    ``found`` is the key of the copy that the store was seen to have, in whatever encoding. Where a copy of the same
+    content is there already, it is verified and adopted. A copy whose stored bytes are not those that its own metadata
+    promises is damaged: it is removed and stored again, for the good bytes are at hand.
 
     Raises: CopyConflictError where the store has other content under that name; StoreError.
     """
+    if found is not None:
+        try:
+            return found, adopt_copy(store, found, file, read_back=read_back)
+        except (DamagedCopyError, ObjectMissingError):
+            store.delete(found)
     key = layout.wal_key(require_file_name(file.name), encoded.encoding.codec, encrypted=encoded.encoding.encrypted)
     metadata = to_metadata(file, encoded.encoding)
     try:
