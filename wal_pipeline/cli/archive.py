@@ -24,6 +24,7 @@ def archive_command(context: Context, linger: float, as_json: bool) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from wal_pipeline.commands.archive_alerts import ArchiveAlerts
     from wal_pipeline.commands.pause import refuse_if_paused
 
     pipeline = context.pipeline
@@ -31,11 +32,13 @@ def archive_command(context: Context, linger: float, as_json: bool) -> int:
     archiver = pipeline.archiver(linger_seconds=linger)
     waiting = len(pipeline.spool.scan(pipeline.clock()).ready)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    alerts = ArchiveAlerts(pipeline.catalog, pipeline.clock)
     counts: Counter[str] = Counter()
     with Progress(*columns, console=Console(stderr=True), transient=as_json) as progress:
         task = progress.add_task("archiving", total=waiting)
         for event in archiver.drain(pipeline.pause_watch()):
             counts[type(event).__name__] += 1
+            alerts.note(event)
             progress.update(task, completed=counts["FileReleased"], total=max(waiting, counts["FileReleased"]))
             _tell(event, progress)
     left = len(pipeline.spool.scan(pipeline.clock()).ready)

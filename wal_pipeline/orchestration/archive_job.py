@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from wal_pipeline.commands.archive_alerts import ArchiveAlerts
 from wal_pipeline.commands.archive_events import (
     ArchiveEvent,
     CopyFailed,
@@ -39,6 +40,7 @@ class RunRecorder:
         self.released = 0
         self.failures: dict[str, CopyFailed] = {}
         self.quarantined: list[FileQuarantined] = []
+        self.stuck: dict[str, FileLeft] = {}
 
     def record(self, event: ArchiveEvent) -> dg.AssetMaterialization | None:
         """Log the event and return the materialization to yield for it, if any."""
@@ -56,6 +58,9 @@ class RunRecorder:
                 self.quarantined.append(event)
                 self._remove_partition(event.name)
                 self._context.log.error(f"{event.name} was moved to {event.path}: {event.message}")
+            case FileLeft(needs_help=True):
+                self.stuck[event.name] = event
+                self._context.log.error(f"{event.name} is stuck in the spool: {event.message}")
             case FileLeft():
                 self._context.log.warning(f"{event.name} was left in the spool: {event.message}")
         return None
@@ -107,7 +112,9 @@ def build_archive_job(keys: Keys) -> dg.JobDefinition:
         pipeline = wal_pipeline.open()
         linger = pipeline.settings.linger_seconds if config.linger_seconds is None else config.linger_seconds
         recorder = RunRecorder(context, keys, pipeline.settings.stores)
+        alerts = ArchiveAlerts(pipeline.catalog, pipeline.clock)
         for event in pipeline.archiver(linger_seconds=linger).drain(pipeline.pause_watch()):
+            alerts.note(event)
             materialization = recorder.record(event)
             if materialization is not None:
                 yield materialization
@@ -130,11 +137,17 @@ def build_archive_job(keys: Keys) -> dg.JobDefinition:
 
 
 def _raise_failures(recorder: RunRecorder) -> None:
-    """Fail the run where a store failed, after everything else was done."""
+    """Fail the run where a store failed or a file is stuck, after everything else was done."""
     if recorder.failures:
         stores = sorted(recorder.failures)
         raise dg.Failure(
             description=f"{', '.join(stores)} failed; every file is kept in the spool and is tried again",
             metadata={store: dg.MetadataValue.text(recorder.failures[store].message) for store in stores},
+            allow_retries=False,
+        )
+    if recorder.stuck:
+        raise dg.Failure(
+            description=f"{len(recorder.stuck)} files are stuck in the spool",
+            metadata={name: dg.MetadataValue.text(left.message) for name, left in list(recorder.stuck.items())[:20]},
             allow_retries=False,
         )
