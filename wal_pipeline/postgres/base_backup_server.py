@@ -7,7 +7,7 @@ from typing import Final
 
 from psycopg.conninfo import make_conninfo
 
-from wal_pipeline.errors import PostgresError
+from wal_pipeline.errors import PostgresError, SettingsError
 from wal_pipeline.postgres.server import PostgresServer
 
 _TABLESPACES: Final = """
@@ -50,7 +50,15 @@ class BackupServer(PostgresServer):
         return moment
 
     def program_conninfo(self) -> str:
-        """Return the connection string for a program's command line: without the password, which ``ps`` would show."""
+        """Return the connection string for a program's command line: without the password, which ``ps`` would show.
+
+        Raises: SettingsError for a key's password, which libpq takes from no variable.
+        """
+        if self._parameters.get("sslpassword"):
+            raise SettingsError(
+                "the connection string has 'sslpassword', which pg_basebackup's command line would show",
+                hint="Put it into a service file (~/.pg_service.conf) and connect with service=NAME.",
+            )
         return make_conninfo(**{name: value for name, value in self._parameters.items() if name != "password"})
 
     def program_environment(self) -> dict[str, str]:
