@@ -84,7 +84,8 @@ def _silent_server(facts: HealthFacts, patience: timedelta) -> list[Observation]
     newest_at = max((lag.last_verified_at for lag in (store.lag for store in facts.stores) if lag), default=None)
     if newest_at is not None and facts.at - newest_at < patience:
         return []
-    message = f"no new WAL came, and whether there is any cannot be asked: {facts.server.error}"
+    reason = (facts.server.error or "").split(" Is the server running", 1)[0]
+    message = f"no new WAL came, and whether there is any cannot be asked: {reason}"
     return [Observation("server", message)]
 
 

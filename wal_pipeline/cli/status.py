@@ -1,0 +1,54 @@
+"""``wal-pipeline status``: one screen, one line for Nagios, or JSON."""
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from wal_pipeline.cli.group import Context, pass_context
+
+if TYPE_CHECKING:
+    from wal_pipeline.commands.status import Status
+
+
+@click.command("status")
+@click.option("--check", is_flag=True, help="Print one line; exit code 0 ok, 1 warning, 2 critical, 3 unknown.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--no-server", is_flag=True, help="Do not ask PostgreSQL.")
+@pass_context
+def status_command(context: Context, check: bool, as_json: bool, no_server: bool) -> int:
+    """Show what can be recovered, how archiving goes, and what needs a person."""
+    if check:
+        return _check(context, ask_server=not no_server)
+    status = _status(context, ask_server=not no_server)
+    if as_json:
+        from wal_pipeline.commands.status_json import status_as_json
+
+        click.echo(json.dumps(status_as_json(status), indent=1))
+    else:
+        from wal_pipeline.cli.status_screen import print_screen
+
+        print_screen(status)
+    return 0
+
+
+def _status(context: Context, *, ask_server: bool) -> "Status":
+    from wal_pipeline.commands.health_facts import look
+    from wal_pipeline.commands.status import judge
+
+    pipeline = context.pipeline
+    return judge(look(pipeline.fact_sources(ask_server=ask_server)), pipeline.health_limits())
+
+
+def _check(context: Context, *, ask_server: bool) -> int:
+    """A plugin that cannot tell must say so: any error of ours is UNKNOWN, not WARNING."""
+    from wal_pipeline.commands.status_json import check_line
+    from wal_pipeline.errors import WalPipelineError
+
+    try:
+        status = _status(context, ask_server=ask_server)
+    except WalPipelineError as error:
+        click.echo(f"WAL-PIPELINE UNKNOWN - {' '.join(error.message.replace('|', '/').split())}")
+        return 3
+    click.echo(check_line(status))
+    return status.verdict.exit_code

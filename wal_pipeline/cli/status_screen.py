@@ -1,0 +1,186 @@
+"""The status screen."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from wal_pipeline.archive.alerts import Severity
+from wal_pipeline.archive.window import RecoveryWindow
+from wal_pipeline.commands.health_facts import HealthFacts, StoreFacts
+from wal_pipeline.commands.status import Problem, Status, Verdict, length, size
+from wal_pipeline.commands.status_picture import Cell, axis_of, draw
+
+_COLOURS = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.CRITICAL: "red", Verdict.UNKNOWN: "dim"}
+_SEVERITIES = {Severity.CRITICAL: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
+_CELLS = {Cell.NOTHING: "dim", Cell.WINDOW: "green", Cell.GAP: "bold red", Cell.BACKUP: "bold cyan"}
+_MOST_PROBLEMS = 8
+_PICTURE_WIDTH = 60
+
+
+def print_screen(status: Status, console: Console | None = None) -> None:
+    """Print everything on one screen."""
+    console = console or Console(highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, 140)  # a pipe has no width: nothing is cut off
+    console.print(_head(status))
+    if status.facts.pause is not None:
+        console.print(Text(f"PAUSED  {status.facts.pause.describe()}", style="bold yellow"))
+    if not status.can_recover:
+        console.print(Text("NO RECOVERY IS POSSIBLE: no base backup can be restored from any store", "bold red"))
+        console.print("type 'wal-pipeline backup' to take one", style="red")
+    console.print()
+    console.print(_metrics(status))
+    console.print()
+    for line in _windows(status, min(_PICTURE_WIDTH, max(20, console.width - 60))):
+        console.print(line, soft_wrap=True)
+    console.print()
+    console.print(_details(status))
+    _print_problems(console, status)
+
+
+def _head(status: Status) -> Text:
+    facts = status.facts
+    identifier = facts.windows.system_identifier
+    head = Text()
+    head.append(f"{facts.cluster}", style="bold")
+    head.append("  ")
+    head.append(f" {status.verdict.value.upper()} ", style=f"reverse bold {_COLOURS[status.verdict]}")
+    head.append(f"  {facts.at:%Y-%m-%d %H:%M:%S} UTC", style="dim")
+    head.append(f"  system identifier {identifier or 'not known yet'}", style="dim")
+    return head
+
+
+def _metrics(status: Status) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for title in ("metric", "now", "goal", ""):
+        table.add_column(title, no_wrap=title != "now")
+    for metric in status.metrics:
+        colour = _COLOURS[metric.verdict]
+        verdict = Text("●", style=colour) if metric.verdict is not Verdict.UNKNOWN else Text("○", style="dim")
+        table.add_row(metric.name, Text(metric.shown, style=colour), metric.goal, verdict)
+    return table
+
+
+def _windows(status: Status, width: int) -> Iterator[Text]:
+    facts = status.facts
+    axis = axis_of(facts.windows, facts.at)
+    begin, end = f"{axis.begin_at:%m-%d %H:%M}", "now"
+    ruler = begin + " " * max(1, width - len(begin) - len(end)) + end
+    yield Text.assemble(("recovery  ", "bold"), (ruler, "dim"), ("  to", "dim"))
+    for store in (None, *facts.windows.stores):
+        name = "all" if store is None else store
+        line = Text(f"{name:<10}")
+        for cell in draw(facts.windows, store, axis, width):
+            line.append(cell.value, style=_CELLS[cell])
+        line.append("  ")
+        line.append_text(_end(facts.windows.main(store)))
+        gaps = facts.windows.open_gaps(store)
+        if gaps:
+            line.append(f"  {len(gaps)} gap{'s' if len(gaps) > 1 else ''}", style="bold red")
+        yield line
+    yield _legend()
+
+
+def _end(window: RecoveryWindow | None) -> Text:
+    if window is None:
+        return Text("no recovery from here", style="red")
+    at = window.latest_commit_at_least
+    moment = "no commit yet" if at is None else f"{at:%Y-%m-%d %H:%M:%S}"
+    more = "" if window.commit_times_known else " or later"
+    return Text(f"{moment}{more}, {window.latest_lsn}, timeline {window.timeline}")
+
+
+def _legend() -> Text:
+    return Text.assemble(
+        " " * 10,
+        (Cell.WINDOW.value, "green"),
+        (" can be restored  ", "dim"),
+        (Cell.BACKUP.value, "bold cyan"),
+        (" base backup  ", "dim"),
+        (Cell.GAP.value, "bold red"),
+        (" gap", "dim"),
+    )
+
+
+def _details(status: Status) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    for name, text in _rows(status):
+        table.add_row(name, text)
+    return table
+
+
+def _rows(status: Status) -> Iterator[tuple[str, str]]:
+    facts, point = status.facts, status.point
+    unarchived = "" if point.unarchived_bytes is None else f"; {size(point.unarchived_bytes)} of WAL not archived yet"
+    rpo = "nothing can be recovered" if point.rpo_seconds is None else f"{length(point.rpo_seconds)} since last commit"
+    yield "RPO now", rpo + unarchived
+    rto = ", ".join(f"{store} {length(seconds)}" for store, seconds in point.rto_seconds.items())
+    yield "RTO measured", rto or "no drill yet"
+    yield "spool", _spool(facts)
+    yield "base backup", _backup(facts)
+    yield "drill", ", ".join(_drill(store, facts.at) for store in facts.stores)
+    ratio = _ratio(facts)
+    yield "archive", f"{facts.files} files, {size(facts.wal_bytes)} of WAL{ratio}"
+    if facts.server.error is not None:
+        yield "server", facts.server.error
+    for note in facts.windows.notes:
+        yield "note", note
+
+
+def _ratio(facts: HealthFacts) -> str:
+    stored = max((store.wal_bytes for store in facts.stores), default=0)
+    return f", stored at {facts.wal_bytes / stored:.1f} to 1" if stored and facts.wal_bytes else ""
+
+
+def _spool(facts: HealthFacts) -> str:
+    spool = facts.spool
+    if spool is None:
+        return "PG_WAL_ARCHIVE_DIR is not set on this host"
+    if spool.error is not None:
+        return spool.error
+    disk = f", {size(facts.disks[0].free_bytes)} free" if facts.disks else ""
+    if not spool.files and not spool.growing:
+        return f"empty{disk}"
+    oldest = "" if spool.oldest_at is None else f", the oldest for {length(facts.at - spool.oldest_at)}"
+    quarantined = f", {len(spool.quarantined)} in quarantine" if spool.quarantined else ""
+    return f"{spool.files} files, {size(spool.size_bytes)}{oldest}{quarantined}{disk}"
+
+
+def _backup(facts: HealthFacts) -> str:
+    if not facts.windows.backups:
+        return "none"
+    newest = max(facts.windows.backups, key=lambda one: one.finished_at)
+    on = ", ".join(sorted(facts.windows.holders[newest.backup_id]))
+    age = length(facts.at - newest.finished_at)
+    return f"{newest.kind.value}, {age} old, on {on}; {len(facts.windows.backups)} in all"
+
+
+def _drill(store: StoreFacts, now: datetime) -> str:
+    drill = store.last_drill
+    if drill is None:
+        return f"{store.store} never"
+    ended_at = drill.finished_at or drill.started_at
+    return f"{store.store} {'passed' if drill.ok else 'FAILED'} {length(now - ended_at)} ago"
+
+
+def _print_problems(console: Console, status: Status) -> None:
+    if not status.problems:
+        return
+    console.print()
+    for problem in status.problems[:_MOST_PROBLEMS]:
+        console.print(_problem(problem))
+    if len(status.problems) > _MOST_PROBLEMS:
+        console.print(f"and {len(status.problems) - _MOST_PROBLEMS} more: see 'wal-pipeline alerts'", style="dim")
+
+
+def _problem(problem: Problem) -> Text:
+    style = "dim" if problem.acknowledged else _SEVERITIES[problem.severity]
+    since = f" (since {problem.since_at:%m-%d %H:%M})" if problem.since_at else ""
+    known = " [acknowledged]" if problem.acknowledged else ""
+    name = f"{problem.kind.value} {problem.subject}".strip()
+    return Text.assemble((f"{problem.severity.value:<9}", style), (name, "bold"), f": {problem.message}{since}{known}")
