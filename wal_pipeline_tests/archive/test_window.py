@@ -223,7 +223,8 @@ def test_the_windows_are_what_walking_finds(world: World) -> None:
         walked = oracle.walks(world.contents, oracle.holding(world.contents, stores))
         assert _reached(world, windows) == oracle.longest(walked)
         for window in windows:
-            names = _names(world, window, world.contents.backups[window.backup_ids[0]].backup.start_lsn // SIZE)
+            start = min(world.contents.backups[key].backup.start_lsn for key in window.backup_ids) // SIZE
+            names = _names(world, window, start)
             commits = [at for one in names if (at := oracle.last_commit(world.contents, one)) is not None]
             assert window.latest_commit_at_least == (commits[-1] if commits else None)
 
