@@ -90,6 +90,13 @@ class Settings(BaseSettings):
     base_backup_max_rate_kib: int | None = Field(None, ge=32, le=1048576)
     base_backup_staging_folder: Path | None = None
     base_backup_wal_timeout_seconds: float = Field(600.0, gt=0)
+    drill_cron: str = "45 4 1 * *"
+    drill_folder: Path | None = None
+    drill_owner: str | None = None
+    drill_role: str = "postgres"
+    drill_database: str = "postgres"
+    drill_amcheck: bool = True
+    drill_sql_file: Path | None = None
     retention_days: int = Field(30, ge=1)
     min_base_backups: int = Field(2, ge=1)
 
@@ -104,7 +111,7 @@ class Settings(BaseSettings):
     spool_near_full_share: float = Field(0.8, gt=0, le=1)
     disk_low_share: float = Field(0.1, ge=0, lt=1)
     store_down_failures: int = Field(3, ge=1)
-    copy_failed_tries: int = Field(5, ge=1)
+    copy_failed_tries: int = Field(3, ge=1)
     base_backup_max_age_hours: float = Field(50.0, gt=0)
     drill_max_age_days: float = Field(35.0, gt=0)
     audit_max_bytes: int = Field(10 * 2**20, ge=2**16)
@@ -147,6 +154,8 @@ class Settings(BaseSettings):
         "ca_bundle",
         "pgdata",
         "base_backup_staging_folder",
+        "drill_folder",
+        "drill_sql_file",
     )
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
@@ -176,6 +185,11 @@ class Settings(BaseSettings):
         """Return the folder for files that are not archived: by default beside the spool."""
         spool = self.require_spool_folder()
         return self.quarantine_folder or spool.with_name(spool.name + "-quarantine")
+
+    def scratch_folder(self) -> Path:
+        """Return the folder in which a drill makes its cluster; root's must be open to PostgreSQL's user."""
+        default = Path("/var/tmp") if os.geteuid() == 0 else self.state_folder  # noqa: S108 - made 0711, refused if there
+        return self.drill_folder or default / f"wal-pipeline-drill-{self.cluster}"
 
     def catalog(self) -> str:
         """Return the catalog's URL: by default a SQLite file in the state folder."""
@@ -219,6 +233,13 @@ def load_settings(environment: Mapping[str, str] | None = None, env_file: Path |
         raise SettingsError(
             "\n".join(_describe(error)), hint="Every setting is explained in .env.example."
         ) from None  # pydantic's own text repeats the values
+
+
+def settings_file(given: Path | None = None) -> Path | None:
+    """Return the settings file that is read, absolute; None where there is none."""
+    named = given or os.environ.get(ENV_FILE_VARIABLE)
+    path = Path(named or ".env").absolute()
+    return path if named or path.is_file() else None
 
 
 def variable_names() -> dict[str, tuple[str, ...]]:

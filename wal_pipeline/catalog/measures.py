@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import and_, func, select
 
@@ -30,12 +30,12 @@ class StoreLag:
 
 
 @dataclass(frozen=True, slots=True)
-class FailedCopies:
-    """The copies on one store that failed some number of times or more; the first by name, with its error."""
+class FailedCopy:
+    """One copy whose last try failed."""
 
+    name: str
     store: str
-    files: int
-    first_name: str
+    tries: int
     last_error: str
 
 
@@ -80,16 +80,13 @@ class Measures(Area):
                 found.setdefault(store, []).append((seconds, at))
         return {store: _lag(store, values) for store, values in sorted(found.items())}
 
-    def failed_copies(self, tries: int) -> list[FailedCopies]:
-        """Return, for each store that has any, the copies that failed ``tries`` times or more."""
+    def failed_copies(self, tries: int, limit: int) -> list[FailedCopy]:
+        """Return the copies that failed ``tries`` times or more, by name, at most ``limit`` of them."""
         these = and_(self._mine(copies), copies.c.status == CopyStatus.FAILED.value, copies.c.tries >= tries)
-        statement = select(copies.c.store, func.count(), func.min(copies.c.name)).where(these).group_by(copies.c.store)
+        statement = select(copies.c.name, copies.c.store, copies.c.tries, copies.c.last_error).where(these)
         with self._database.read() as connection:
-            counted = connection.execute(statement.order_by(copies.c.store)).all()
-            return [
-                FailedCopies(store, count, name, self._last_error(connection, store, name))
-                for store, count, name in counted
-            ]
+            rows = connection.execute(statement.order_by(copies.c.name, copies.c.store).limit(limit)).all()
+        return [FailedCopy(name, store, count, error or "") for name, store, count, error in rows]
 
     def wal_bytes(self) -> tuple[int, int]:
         """Return the bytes of all files that some store holds, as PostgreSQL wrote them, and their number."""
@@ -105,10 +102,6 @@ class Measures(Area):
         with self._database.read() as connection:
             rows = connection.execute(statement.group_by(base_backup_copies.c.store))
             return {store: int(size_bytes) for store, size_bytes in rows}
-
-    def _last_error(self, connection: Any, store: str, name: str) -> str:
-        statement = select(copies.c.last_error).where(self._mine(copies), copies.c.store == store)
-        return connection.execute(statement.where(copies.c.name == name)).scalars().first() or ""
 
 
 class SegmentRecords(Mapping[int, WalFile]):

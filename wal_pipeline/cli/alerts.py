@@ -48,6 +48,8 @@ def acknowledge(context: Context, alert_id: int, reason: str, by: str | None) ->
     """Acknowledge an open alert by its number. It stays open until its cause goes."""
     pipeline = context.pipeline
     alert = pipeline.catalog.alerts.acknowledge(alert_id, by or _user_name(), reason, pipeline.clock())
+    subject = f"{alert.kind.value} {alert.subject}".strip()
+    pipeline.audit.write("acknowledge", subject, "acknowledged", by=by, alert=alert_id, reason=reason)
     _tell(alert)
     return 0
 

@@ -36,7 +36,7 @@ def archive_command(context: Context, linger: float, as_json: bool) -> int:
     counts: Counter[str] = Counter()
     with Progress(*columns, console=Console(stderr=True), transient=as_json) as progress:
         task = progress.add_task("archiving", total=waiting)
-        for event in archiver.drain(pipeline.pause_watch()):
+        for event in pipeline.audit.follow(archiver.drain(pipeline.pause_watch())):
             counts[type(event).__name__] += 1
             alerts.note(event)
             progress.update(task, completed=counts["FileReleased"], total=max(waiting, counts["FileReleased"]))

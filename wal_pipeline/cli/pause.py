@@ -36,6 +36,7 @@ def pause_command(context: Context, length: timedelta, reason: str) -> None:
 
     pipeline = context.pipeline
     made = pause(pipeline.catalog, pipeline.clock(), length=length, reason=reason, by=getpass.getuser())
+    pipeline.audit.write("pause", pipeline.settings.cluster, "paused", until=made.until_at, reason=reason)
     click.echo(made.describe())
 
 
@@ -47,4 +48,5 @@ def resume_command(context: Context) -> None:
 
     pipeline = context.pipeline
     ended = resume(pipeline.catalog, pipeline.clock())
+    pipeline.audit.write("resume", pipeline.settings.cluster, "resumed" if ended is not None else "was not paused")
     click.echo("archiving goes on" if ended is not None else "archiving was not paused")

@@ -49,14 +49,14 @@ class AuditLog:
         except OSError as error:
             _log.warning("audit log '%s' cannot be written: %s", self.path, error.strerror)
 
-    def follow(self, events: Iterator[ArchiveEvent], *, by: str) -> Iterator[ArchiveEvent]:
+    def follow(self, events: Iterator[ArchiveEvent], *, by: str | None = None) -> Iterator[ArchiveEvent]:
         """Pass an archiving run's events on, each written down before."""
         with closing(events) as source:  # type: ignore[type-var]
             for event in source:
                 self._write_event(event, by)
                 yield event
 
-    def _write_event(self, event: ArchiveEvent, by: str) -> None:
+    def _write_event(self, event: ArchiveEvent, by: str | None) -> None:
         match event:
             case CopyVerified(file=file, copy=copy, is_new=True):
                 self.write("copy", file.name, "verified", by=by, store=copy.store, object_key=copy.object_key)

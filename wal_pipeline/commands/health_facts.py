@@ -13,7 +13,7 @@ from wal_pipeline.archive.records import CopyStatus
 from wal_pipeline.catalog.backups import BaseBackupCopy
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.catalog.history import Drill
-from wal_pipeline.catalog.measures import FailedCopies, StoreLag
+from wal_pipeline.catalog.measures import FailedCopy, StoreLag
 from wal_pipeline.catalog.stores import StoreState
 from wal_pipeline.commands.current_windows import CurrentWindows, FetchText, current_windows
 from wal_pipeline.commands.pause import Pause, current_pause
@@ -24,6 +24,7 @@ from wal_pipeline.spool import Spool
 
 RATE_OVER: Final = timedelta(hours=24)
 LAG_OVER: Final = timedelta(hours=1)
+MOST_FAILED_COPIES: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ class HealthFacts:
     pause: Pause | None
     files: int
     wal_bytes: int
-    failed_copies: tuple[FailedCopies, ...]
+    failed_copies: tuple[FailedCopy, ...]
     spool: SpoolFacts | None
     disks: tuple[DiskFacts, ...]
     server: ServerLook
@@ -129,7 +130,7 @@ class FactSources:
     system_identifier: int | None = None
     disk_folders: tuple[Path, ...] = ()
     server_seconds: float = 3.0
-    failed_tries: int = 5
+    failed_tries: int = 3
 
 
 def look(sources: FactSources) -> HealthFacts:
@@ -154,7 +155,7 @@ def look(sources: FactSources) -> HealthFacts:
         pause=current_pause(catalog, now),
         files=files,
         wal_bytes=wal_bytes,
-        failed_copies=tuple(catalog.measures.failed_copies(sources.failed_tries)),
+        failed_copies=tuple(catalog.measures.failed_copies(sources.failed_tries, MOST_FAILED_COPIES + 1)),
         spool=_both(before, None if sources.spool is None else look_at_spool(sources.spool, now)),
         disks=_disks(sources.disk_folders),
         server=waiting(),

@@ -1,5 +1,6 @@
 """What needs a person, by the facts: each rule returns the observations of one kind of alert. Pure."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -7,12 +8,15 @@ from typing import Final
 
 from wal_pipeline.archive.alerts import AlertKind, Observation, Severity
 from wal_pipeline.archive.gaps import Gap
-from wal_pipeline.commands.health_facts import HealthFacts, StoreFacts
+from wal_pipeline.commands.archive_alerts import copy_subject
+from wal_pipeline.commands.health_facts import MOST_FAILED_COPIES, HealthFacts, StoreFacts
 from wal_pipeline.commands.prove_archiving import archiver_trouble
 from wal_pipeline.postgres.server_facts import ServerFacts
 from wal_pipeline.wal.names import FileKind, parse_file_name, segment_name
 
 _MOST_GAPS: Final = 20
+_MOST_FILES: Final = 20
+_QUARANTINED: Final = re.compile(r"(.+)\.\d{8}T\d{6}\.\d+Z(?:\.\d+)?\Z")
 _IDLE_WAL_BYTES: Final = 64 * 1024  # what a server writes without being used: checkpoints, snapshots of transactions
 _RESTORABLE_WITHIN: Final = timedelta(hours=1)
 
@@ -28,7 +32,7 @@ class HealthLimits:
     spool_near_full_share: float = 0.8
     disk_low_share: float = 0.1
     store_down_failures: int = 3
-    copy_failed_tries: int = 5
+    copy_failed_tries: int = 3
     base_backup_max_age_hours: float = 50.0
     drill_max_age_days: float = 35.0
 
@@ -142,25 +146,45 @@ def _store_down(facts: HealthFacts, limits: HealthLimits) -> list[Observation] |
 
 
 def _copy_failed(facts: HealthFacts, limits: HealthLimits) -> list[Observation] | None:
-    return [
-        Observation(
-            one.store,
-            f"{one.files} files failed {limits.copy_failed_tries} times or more, first '{one.first_name}': "
-            f"{one.last_error}",
-        )
+    """While a store is down, that is what a person is told, and not each file."""
+    down = {one.subject for one in _store_down(facts, limits) or ()}
+    up = {store.store for store in facts.stores} - down
+    found = [
+        Observation(copy_subject(one.name, one.store), one.last_error, details={"tries": one.tries})
         for one in facts.failed_copies
-        if one.store in {store.store for store in facts.stores}
+        if one.store in up
     ]
+    return _at_most(found, MOST_FAILED_COPIES, "more copies failed")
 
 
 def _quarantine(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] | None:
+    """One alert for each file in quarantine, told as the archiving run told it; so too a file that it could not move.
+
+    A file is quarantined under its name with the moment behind it.
+    """
     spool = facts.spool
     if spool is None:
         return None
-    if not spool.quarantined:
-        return []
-    message = f"{len(spool.quarantined)} files in '{spool.quarantine_folder}' were not archived"
-    return [Observation("quarantine", f"{message}, first '{spool.quarantined[0]}'")]
+    told = {alert.subject: alert.message for alert in facts.alerts if alert.kind is AlertKind.QUARANTINE}
+    found = {
+        _file_name(name): f"'{name}' in '{spool.quarantine_folder}' was not archived" for name in spool.quarantined
+    }
+    found |= {name: message for name, message in told.items() if name in found or name in spool.names}
+    seen = [Observation(name, message) for name, message in sorted(found.items())]
+    return _at_most(seen, _MOST_FILES, "more files in quarantine")
+
+
+def _file_name(quarantined: str) -> str:
+    match = _QUARANTINED.match(quarantined)
+    return match[1] if match else quarantined
+
+
+def _at_most(found: list[Observation], most: int, more: str) -> list[Observation]:
+    """A thousand causes of one kind make twenty alerts and one that counts the others."""
+    if len(found) <= most:
+        return found
+    worst = max((one.severity for one in found if one.severity), key=lambda one: one.rank, default=None)
+    return [*found[:most], Observation("more", f"{len(found) - most} {more}", worst)]
 
 
 def _gaps(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] | None:
@@ -171,10 +195,7 @@ def _gaps(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] | None
         for gap in facts.windows.open_gaps(store):
             if not _is_spooled(gap, names) and (store is None or gap.held_elsewhere):
                 found.append(_gap(gap))
-    if len(found) <= _MOST_GAPS:
-        return found
-    rest = Observation("more", f"{len(found) - _MOST_GAPS} more gaps", Severity.CRITICAL)
-    return [*found[:_MOST_GAPS], rest]
+    return _at_most(found, _MOST_GAPS, "more gaps")
 
 
 def _gap(gap: Gap) -> Observation:

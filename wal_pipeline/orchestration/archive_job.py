@@ -17,6 +17,7 @@ from wal_pipeline.commands.archive_events import (
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.segment_metadata import segment_materialization
+from wal_pipeline.orchestration.window_asset import current_window_materialization
 
 JOB_NAME = "archive_wal"
 
@@ -113,11 +114,15 @@ def build_archive_job(keys: Keys) -> dg.JobDefinition:
         linger = pipeline.settings.linger_seconds if config.linger_seconds is None else config.linger_seconds
         recorder = RunRecorder(context, keys, pipeline.settings.stores)
         alerts = ArchiveAlerts(pipeline.catalog, pipeline.clock)
-        for event in pipeline.archiver(linger_seconds=linger).drain(pipeline.pause_watch()):
+        events = pipeline.archiver(linger_seconds=linger).drain(pipeline.pause_watch())
+        for event in pipeline.audit.follow(events, by=f"run {context.run_id}"):
             alerts.note(event)
             materialization = recorder.record(event)
             if materialization is not None:
                 yield materialization
+        windows = current_window_materialization(keys, pipeline, context.log)
+        if windows is not None:
+            yield windows
         context.add_output_metadata(
             {"files_released": recorder.released, "files_quarantined": len(recorder.quarantined)}
         )
