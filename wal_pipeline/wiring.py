@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from wal_pipeline.archive.layout import Layout
 from wal_pipeline.errors import BaseBackupError, CatalogError, PostgresError, SettingsError
-from wal_pipeline.settings import Settings, load_settings
+from wal_pipeline.settings import Settings, load_settings, settings_file
 from wal_pipeline.stores.base import Store
 
 if TYPE_CHECKING:  # each is imported when it is asked for: a quick command imports no database and no S3 client
@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # each is imported when it is asked for: a quick command impo
     from wal_pipeline.commands.audit import AuditLog
     from wal_pipeline.commands.base_backup_refill import RefillOutcome
     from wal_pipeline.commands.base_backup_run import BaseBackupTaker
+    from wal_pipeline.commands.drill import Drill
     from wal_pipeline.commands.health_facts import FactSources
     from wal_pipeline.commands.health_rules import HealthLimits
     from wal_pipeline.commands.identity import ClusterIdentity
@@ -48,6 +49,7 @@ class Pipeline:
 
     settings: Settings
     clock: Callable[[], datetime] = utc_now
+    env_file: Path | None = None
     _opened: list[Store] = field(default_factory=list, repr=False)
 
     @cached_property
@@ -319,6 +321,42 @@ class Pipeline:
             )
         return known
 
+    def drills(self, *, seed: int | None = None) -> "Callable[[str], Drill]":
+        """Return what makes the drill of a store; ``seed`` draws the same moments again."""
+        from random import Random
+
+        from wal_pipeline.commands.drill import Drill, DrillOptions
+        from wal_pipeline.commands.restore_command import program
+        from wal_pipeline.commands.restore_inventory import find_system_identifier
+
+        settings, random = self.settings, Random(seed)  # noqa: S311 - a drill's moment is no secret
+        options = DrillOptions(
+            folder=settings.scratch_folder(),
+            owner=settings.drill_owner,
+            role=settings.drill_role,
+            database=settings.drill_database,
+            amcheck=settings.drill_amcheck,
+            sql_file=settings.drill_sql_file,
+            bindir=settings.pgbindir,
+        )
+
+        def open_drill(name: str) -> Drill:
+            store = self.open_stores([name])[name]
+            identifier = find_system_identifier(
+                [store], settings.prefix, settings.cluster, self.ask_system_identifier() or settings.system_identifier
+            )
+            return Drill(
+                store=store,
+                layout=self.layout(identifier),
+                identities=self.identities,
+                restore_program=program(identifier, env_file=self.env_file, store=name),
+                options=options,
+                clock=self.clock,
+                random=random,
+            )
+
+        return open_drill
+
     def pause_watch(self) -> Callable[[], bool]:
         """Return what tells a run whether archiving was paused."""
         from wal_pipeline.commands.pause import PauseWatch
@@ -369,7 +407,7 @@ class Pipeline:
 
 def open_pipeline(env_file: Path | None = None) -> Pipeline:
     """Read the settings and return what they describe. Raises: SettingsError."""
-    return Pipeline(load_settings(env_file=env_file))
+    return Pipeline(load_settings(env_file=env_file), env_file=settings_file(env_file))
 
 
 def _missing(settings: Settings, store: str) -> list[str]:

@@ -18,7 +18,12 @@ COMMANDS: Final = {
     "restore": "wal_pipeline.cli.restore",
     "pause": "wal_pipeline.cli.pause",
     "resume": "wal_pipeline.cli.resume",
+    "drill": "wal_pipeline.cli.drill",
     "alerts": "wal_pipeline.cli.alerts",
+    "status": "wal_pipeline.cli.status",
+    "metrics": "wal_pipeline.cli.metrics",
+    "report": "wal_pipeline.cli.report",
+    "cost": "wal_pipeline.cli.cost",
 }
 _NOT_CLICK: Final = {"archive-get": "wal_pipeline.cli.archive_get"}
 

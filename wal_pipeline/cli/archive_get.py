@@ -209,14 +209,15 @@ def _prefetch(folder: "PrefetchFolder", call: _Call) -> int:
 
 
 def _print_restore_command(options: argparse.Namespace) -> int:
-    from wal_pipeline.commands.restore_command import EXIT_DELIVERED, shell_line
+    from wal_pipeline.commands.restore_command import EXIT_DELIVERED, program, shell_line
+    from wal_pipeline.settings import settings_file
 
     call = _Call(options)
     call.stores()  # settings that cannot be used are told now, not in the middle of a recovery
     folder = call.folder()
     words = program(
         call.system_identifier,
-        env_file=env_file(options.env_file),
+        env_file=settings_file(options.env_file),
         prefetch_dir=options.prefetch_dir,
         store=options.store,
         retry_seconds=options.retry_seconds,
@@ -224,36 +225,6 @@ def _print_restore_command(options: argparse.Namespace) -> int:
     )
     sys.stdout.write(shell_line(words, None if folder is None else folder.path) + "\n")
     return EXIT_DELIVERED
-
-
-def program(
-    system_identifier: int,
-    *,
-    env_file: Path | None,
-    prefetch_dir: Path | None = None,
-    store: str = "any",
-    retry_seconds: float = 60.0,
-    prefetch: bool = True,
-) -> list[str]:
-    """Return the call of ``archive-get`` for a restore command. ``-P`` keeps PGDATA out of Python's search path."""
-    words = [sys.executable, "-P", "-m", "wal_pipeline.cli.archive_get", f"--system-identifier={system_identifier}"]
-    given = {
-        "--env-file": env_file,
-        "--prefetch-dir": prefetch_dir and prefetch_dir.absolute(),
-        "--store": None if store == "any" else store,
-        "--retry-seconds": f"{retry_seconds:g}",
-    }
-    words += [f"{name}={value}" for name, value in given.items() if value is not None]
-    return words if prefetch else [*words, "--no-prefetch"]
-
-
-def env_file(given: Path | None) -> Path | None:
-    """Return the settings file that this call reads: the server's current folder is PGDATA, not this one."""
-    from wal_pipeline.settings import ENV_FILE_VARIABLE
-
-    named = given or os.environ.get(ENV_FILE_VARIABLE)
-    path = Path(named or ".env").absolute()
-    return path if named or path.is_file() else None
 
 
 if __name__ == "__main__":

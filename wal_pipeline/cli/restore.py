@@ -131,12 +131,13 @@ class _Command:
         return find_system_identifier(stores, settings.prefix, settings.cluster, given)
 
     def _check_program(self, prepared: "PreparedRestore") -> list[str]:
-        from wal_pipeline.cli.archive_get import env_file, program
         from wal_pipeline.commands.restore_checks import check_runnable
+        from wal_pipeline.commands.restore_command import program
+        from wal_pipeline.settings import settings_file
 
         words = program(
             prepared.plan.system_identifier,
-            env_file=env_file(self._env_file),
+            env_file=settings_file(self._env_file),
             prefetch_dir=self._options["prefetch_dir"],
             store=self._options["store"],
         )
@@ -147,12 +148,15 @@ class _Command:
         from wal_pipeline.cli.restore_progress import shown
         from wal_pipeline.commands.restore import perform_restore
         from wal_pipeline.commands.restore_command import prefetch_folder, shell_line
+        from wal_pipeline.commands.restore_place import make_owned
 
         folder = prefetch_folder(
             prepared.request.pgdata, prepared.plan.system_identifier, self._options["prefetch_dir"]
         )
         with shown(prepared.download_bytes) as events:
-            return perform_restore(prepared, shell_line(program, folder.path), events)
+            result = perform_restore(prepared, shell_line(program, folder.path), events)
+        make_owned(folder.path, prepared.user)
+        return result
 
     def _start(self, prepared: "PreparedRestore") -> "RecoveryResult":
         from wal_pipeline.cli.restore_progress import recovery_shown

@@ -1,6 +1,7 @@
 """What PostgreSQL's ``restore_command`` does: the shell line that we generate, and the call behind it."""
 
 import shlex
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -82,6 +83,27 @@ def prefetch_folder(pgdata: Path, system_identifier: int, root: Path | None = No
     real = pgdata.resolve()  # what the server's current folder is, also where PGDATA is a link
     parent = real.parent / ".wal-pipeline-prefetch" if root is None else root.absolute()
     return PrefetchFolder(parent / f"{real.name}-{system_identifier}")
+
+
+def program(
+    system_identifier: int,
+    *,
+    env_file: Path | None,
+    prefetch_dir: Path | None = None,
+    store: str = "any",
+    retry_seconds: float = 60.0,
+    prefetch: bool = True,
+) -> list[str]:
+    """Return the call of ``archive-get`` for a restore command. ``-P`` keeps PGDATA out of Python's search path."""
+    words = [sys.executable, "-P", "-m", "wal_pipeline.cli.archive_get", f"--system-identifier={system_identifier}"]
+    given = {
+        "--env-file": env_file,
+        "--prefetch-dir": prefetch_dir and prefetch_dir.absolute(),
+        "--store": None if store == "any" else store,
+        "--retry-seconds": f"{retry_seconds:g}",
+    }
+    words += [f"{name}={value}" for name, value in given.items() if value is not None]
+    return words if prefetch else [*words, "--no-prefetch"]
 
 
 def shell_line(program: Sequence[str], folder: Path | None) -> str:

@@ -1,0 +1,48 @@
+"""``wal-pipeline drill``: a recovery drill now."""
+
+import json
+from typing import Any
+
+import click
+
+from wal_pipeline.cli.group import Context, pass_context
+
+
+@click.command("drill")
+@click.option("--store", "stores", multiple=True, metavar="NAME", help="Only from this store (default: each in turn).")
+@click.option("--seed", type=int, help="Draw the same moments again.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@pass_context
+def drill_command(context: Context, stores: tuple[str, ...], seed: int | None, as_json: bool) -> int:
+    """Restore into a scratch cluster from each store alone, start it, check it, measure it, remove it.
+
+    Exit code 0 where every drill passed.
+    """
+    from wal_pipeline.commands.drills import run_drills
+
+    pipeline = context.pipeline
+    results = []
+    for result in run_drills(pipeline.drills(seed=seed), stores or pipeline.settings.stores, pipeline.catalog):
+        results.append(result)
+        if not as_json:
+            click.echo(_text(result))
+    if as_json:
+        click.echo(json.dumps({"drills": [_values(result) for result in results]}))
+    return 0 if results and all(result.ok for result in results) else 1
+
+
+def _values(result: Any) -> dict[str, Any]:
+    from wal_pipeline.commands.drills import drill_values
+
+    return {"store": result.store, "target": result.target, "ok": result.ok, **drill_values(result)}
+
+
+def _text(result: Any) -> str:
+    if not result.ok:
+        return f"{result.store}: FAILED at {result.target or 'the choice of a moment'}: {result.error}"
+    reached = result.reached_commit_at.isoformat(" ") if result.reached_commit_at else "none"
+    foretold = ", as foretold" if result.predicted_commit_at else ""
+    return (
+        f"{result.store}: restored {result.target} from base backup {result.base_backup} "
+        f"in {result.rto_seconds:.1f} s; last commit {reached}{foretold}"
+    )

@@ -1,0 +1,93 @@
+"""The recovery drill as an asset with a check, its job and its schedule."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from wal_pipeline.commands.drill import DrillResult
+from wal_pipeline.commands.drills import run_drills
+from wal_pipeline.orchestration.keys import Keys
+from wal_pipeline.orchestration.resource import WalPipelineResource
+
+CHECK_NAME = "drill_passed"
+JOB_NAME = "recovery_drill"
+
+
+def build_drill_asset(keys: Keys, stores: tuple[str, ...]) -> dg.AssetsDefinition:
+    """Return the asset of real restores from each store."""
+
+    @dg.multi_asset(
+        name="recovery_drill",
+        specs=[
+            dg.AssetSpec(
+                keys.recovery_drill,
+                deps=[key for store in stores for key in (keys.base_backup(store), keys.wal_segment(store))],
+                group_name="recovery",
+                kinds={"postgres"},
+                description="A real restore from each store alone into a scratch cluster: started, compared with what "
+                "the archive's records foretold, checked with pg_amcheck and your own SQL, measured, removed.",
+            )
+        ],
+        check_specs=[
+            dg.AssetCheckSpec(
+                CHECK_NAME, asset=keys.recovery_drill, description="The last drill from every store passed."
+            )
+        ],
+    )
+    def recovery_drill(
+        wal_pipeline: WalPipelineResource,
+    ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:  # type: ignore[type-arg]
+        pipeline = wal_pipeline.open()
+        results = list(run_drills(pipeline.drills(), stores, pipeline.catalog))
+        yield dg.MaterializeResult(asset_key=keys.recovery_drill, metadata=_metadata(results))
+        failed = [result for result in results if not result.ok]
+        yield dg.AssetCheckResult(
+            asset_key=keys.recovery_drill,
+            check_name=CHECK_NAME,
+            passed=not failed,
+            description="; ".join(f"{result.store}: {result.error}" for result in failed) or None,
+        )
+
+    return recovery_drill
+
+
+def build_drill_job(keys: Keys) -> dg.UnresolvedAssetJobDefinition:
+    """Return the job that runs a drill from every store."""
+    return dg.define_asset_job(
+        f"run_{JOB_NAME}",
+        selection=dg.AssetSelection.assets(keys.recovery_drill),
+        executor_def=dg.in_process_executor,
+        tags={"wal_pipeline/cluster": keys.cluster},
+        description="A recovery drill from every store, now.",
+    )
+
+
+def build_drill_schedule(job: dg.UnresolvedAssetJobDefinition, cron: str) -> dg.ScheduleDefinition:
+    """Return the schedule of drills; on by default."""
+    return dg.ScheduleDefinition(
+        job=job,
+        name="recovery_drill_schedule",
+        cron_schedule=cron,
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="A recovery drill from every store. WAL_PIPELINE_DRILL_CRON changes when.",
+    )
+
+
+def _metadata(results: list[DrillResult]) -> dict[str, dg.MetadataValue]:
+    found: dict[str, dg.MetadataValue] = {}
+    for result in results:
+        prefix = f"{result.store}/"
+        found[prefix + "ok"] = dg.MetadataValue.bool(result.ok)
+        found[prefix + "target"] = dg.MetadataValue.text(result.target)
+        found[prefix + "segments"] = dg.MetadataValue.int(result.segments)
+        found[prefix + "downloaded_bytes"] = dg.MetadataValue.int(result.downloaded_bytes)
+        found |= {f"{prefix}{phase}_seconds": dg.MetadataValue.float(value) for phase, value in result.seconds.items()}
+        if result.rto_seconds is not None:
+            found[prefix + "rto_seconds"] = dg.MetadataValue.float(result.rto_seconds)
+        for name, at in (("predicted", result.predicted_commit_at), ("reached", result.reached_commit_at)):
+            if at is not None:
+                found[f"{prefix}{name}_commit_at"] = dg.MetadataValue.timestamp(at)
+        if result.error is not None:
+            found[prefix + "error"] = dg.MetadataValue.text(result.error)
+    return found
