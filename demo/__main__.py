@@ -27,7 +27,7 @@ _INTERRUPTED = 130
     help="Keep the data here (default: .demo/1 in the project, or the next number that no demo uses).",
 )
 def main(once: bool, as_json: bool, folder: Path | None) -> None:
-    """Start PostgreSQL 18, two S3 servers that stand for R2 and B2, and Dagster; archive WAL from the one to the others.
+    """Start PostgreSQL 18, two S3 servers that stand for R2 and B2, and Dagster, and archive WAL for real.
 
     Everything runs on loopback and is stopped at the end.
     """

@@ -7,6 +7,7 @@ import dagster as dg
 from wal_pipeline.commands.pending import PendingWork, pending_work
 from wal_pipeline.orchestration.archive_job import JOB_NAME
 from wal_pipeline.orchestration.keys import Keys
+from wal_pipeline.orchestration.lost_run import LostRunWatch
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.wiring import Pipeline
 
@@ -38,28 +39,58 @@ def build_spool_sensor(keys: Keys, job: dg.JobDefinition, *, interval_seconds: i
     ) -> dg.RunRequest | dg.SkipReason:
         pipeline = wal_pipeline.open()
         deadline = time.monotonic() + pipeline.settings.sensor_wait_seconds
-        run_id = _wait_for_run(context.instance, keys, deadline)
+        watch = LostRunWatch.from_cursor(context.cursor, pipeline.settings.lost_run_seconds)
+        run_id = _wait_for_run(context.instance, keys, pipeline, watch, deadline)
+        context.update_cursor(watch.cursor)
         if run_id is not None:
             return dg.SkipReason(f"run {run_id} is archiving; {_look(pipeline).describe()}")
         work = _wait_for_work(pipeline, deadline)
         if not work.is_due:
             return dg.SkipReason(work.describe())
+        if not _wait_for_lock(pipeline, deadline):
+            return dg.SkipReason(f"another process archives from the spool; {work.describe()}")
         context.log.info(work.describe())
         return dg.RunRequest(tags={"wal_pipeline/spool_files": str(work.files)})
 
     return spool_sensor
 
 
-def _wait_for_run(instance: dg.DagsterInstance, keys: Keys, deadline: float) -> str | None:
+def _wait_for_run(
+    instance: dg.DagsterInstance, keys: Keys, pipeline: Pipeline, watch: LostRunWatch, deadline: float
+) -> str | None:
     """Wait until no archiving run of this cluster is in flight; return the run that still is at the deadline."""
     wanted = dg.RunsFilter(job_name=JOB_NAME, statuses=_IN_FLIGHT, tags={"wal_pipeline/cluster": keys.cluster})
     while True:
         runs = instance.get_run_records(wanted, limit=1)
         if not runs:
             return None
+        run = runs[0].dagster_run
+        if watch.is_lost(run, pipeline.spool.busy, time.time()) and _is_still_started(instance, run):
+            instance.report_run_failed(
+                run,
+                f"The run's process is gone: for {watch.limit_seconds:g} s it held no lock on the spool. "
+                "What it did not finish is done by the next run.",
+            )
+            continue
         if time.monotonic() >= deadline:
-            return runs[0].dagster_run.run_id
+            return run.run_id
         time.sleep(_LOOK_AT_RUNS_SECONDS)
+
+
+def _is_still_started(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Look once more: a run gives the lock back a moment before it is recorded as ended."""
+    time.sleep(_LOOK_AT_RUNS_SECONDS)
+    found = instance.get_run_by_id(run.run_id)
+    return found is not None and found.status is dg.DagsterRunStatus.STARTED
+
+
+def _wait_for_lock(pipeline: Pipeline, deadline: float) -> bool:
+    """Wait while 'wal-pipeline archive' or another process that is no run archives; False where it still does."""
+    while pipeline.spool.busy():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_LOOK_AT_RUNS_SECONDS)
+    return True
 
 
 def _wait_for_work(pipeline: Pipeline, deadline: float) -> PendingWork:

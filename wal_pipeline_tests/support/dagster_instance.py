@@ -35,14 +35,14 @@ class DagsterInstance:
         workspace = str(folder / "workspace.yaml")
         self.code_server = self._process(
             "code-server",
-            [python, "-m", "dagster", "api", "grpc", "--module-name", "wal_pipeline.definitions"]
-            + ["--location-name", LOCATION, "--host", LOOPBACK, "--port", str(self._code_port)],
+            *(python, "-m", "dagster", "api", "grpc", "--module-name", "wal_pipeline.definitions"),
+            *("--location-name", LOCATION, "--host", LOOPBACK, "--port", str(self._code_port)),
         )
-        self.daemon = self._process("daemon", [python, "-m", "dagster._daemon", "run", "--workspace", workspace])
+        self.daemon = self._process("daemon", python, "-m", "dagster._daemon", "run", "--workspace", workspace)
         self.web_server = self._process(
             "web-server",
-            [python, "-m", "dagster_webserver", "--host", LOOPBACK, "--port", str(self._web_port)]
-            + ["--workspace", workspace],
+            *(python, "-m", "dagster_webserver", "--workspace", workspace),
+            *("--host", LOOPBACK, "--port", str(self._web_port)),
         )
         self._write_files()
 
@@ -91,7 +91,8 @@ class DagsterInstance:
     def graphql(self, query: str, **variables: object) -> dict[str, Any]:
         """Ask the web server and return the answer's data. Raises: ServerError where the answer has errors."""
         body = json.dumps({"query": query, "variables": variables}).encode()
-        request = urllib.request.Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self.url}/graphql", body, headers)  # noqa: S310  our own URL
         try:
             with urllib.request.urlopen(request, timeout=_REQUEST_SECONDS) as response:  # noqa: S310  our own URL
                 answer = json.load(response)
@@ -102,7 +103,7 @@ class DagsterInstance:
         data: dict[str, Any] = answer["data"]
         return data
 
-    def _process(self, name: str, command: list[str]) -> ChildProcess:
+    def _process(self, name: str, *command: str) -> ChildProcess:
         return ChildProcess(name, command, log=self.folder / f"{name}.log", env=self.environment, cwd=PROJECT)
 
     def _write_files(self) -> None:

@@ -1,0 +1,110 @@
+"""The real daemon archives a real PostgreSQL's WAL to two real stores, whatever is killed or stopped in between."""
+
+import os
+import signal
+from collections.abc import Iterator
+from itertools import pairwise
+
+import pytest
+
+from wal_pipeline_tests.integration.daemon_scene import STORES, DaemonScene, start_daemon_scene
+from wal_pipeline_tests.support.postgres_install import PostgresInstall
+from wal_pipeline_tests.support.tls import TlsFiles
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def scene(
+    tmp_path_factory: pytest.TempPathFactory, postgres18: PostgresInstall, tls_files: TlsFiles
+) -> Iterator[DaemonScene]:
+    """One running pipeline for the module; its tests stop and kill parts of it."""
+    with start_daemon_scene(postgres18, tmp_path_factory.mktemp("daemon"), tls_files) as scene:
+        yield scene
+
+
+def test_new_segments_are_archived_by_runs_of_the_sensor(scene: DaemonScene) -> None:
+    """Nobody asks: each file is on both stores, recorded as a partition of each by a run with the sensor's tag."""
+    names = scene.write_segments(5)
+    scene.wait_archived(names)
+    runs = {run.run_id for run in scene.sensor_runs()}
+    for store in STORES:
+        recorded = scene.materialized_by(store)
+        assert all(len(recorded[name]) == 1 and recorded[name][0] in runs for name in names)
+
+
+def test_a_store_that_is_down_holds_back_nobody(scene: DaemonScene) -> None:
+    """With r2 down b2 gets everything and the spool keeps everything; r2 catches up when it is back."""
+    scene.pair.r2.stop()
+    names = scene.write_segments(4)
+    scene.wait(lambda: set(names) <= scene.stored("b2").keys.keys())
+    later = scene.write_segments(2)
+    scene.wait(lambda: set(later) <= scene.stored("b2").keys.keys())
+    assert scene.spooled() >= {*names, *later}
+    scene.pair.r2.start()
+    scene.wait_archived(names + later)
+    scene.wait(lambda: "FAILURE" in {run.status for run in scene.sensor_runs()})
+    assert all(len(scene.materialized_by("b2")[name]) == 1 for name in names + later)
+
+
+def test_a_killed_run_is_followed_by_one_that_finishes(scene: DaemonScene) -> None:
+    """SIGKILL in the middle of a run: Dagster marks it as failed by itself, and the next run does the rest."""
+    names = scene.write_segments(15)
+    pid = scene.wait_archiving()
+    scene.wait(lambda: names[2] in scene.stored("b2").keys)
+    assert scene.spooled() & set(names), "the run was over before it was killed"
+    newest = scene.sensor_runs()[0].run_id
+    os.kill(pid, signal.SIGKILL)
+    scene.wait_archived(names)
+    assert {run.run_id: run.status for run in scene.sensor_runs()}[newest] == "FAILURE"
+    assert scene.sensor_runs()[0].run_id != newest
+
+
+def test_a_machine_crash_leaves_no_run_that_holds_up_the_others(scene: DaemonScene) -> None:
+    """Code server, its runs and the daemon are killed together: nobody is left who could mark the run as failed."""
+    names = scene.write_segments(15)
+    scene.wait_archiving()
+    newest = scene.sensor_runs()[0]
+    scene.dagster.code_server.kill()
+    scene.dagster.daemon.kill()
+    assert scene.archiving_pid() is None
+    assert newest.run_id == scene.sensor_runs()[0].run_id
+    assert scene.sensor_runs()[0].status == "STARTED"
+    scene.dagster.start_code_server()
+    scene.dagster.start_daemon()
+    scene.wait_archived(names)
+    assert {run.run_id: run.status for run in scene.sensor_runs()}[newest.run_id] == "FAILURE"
+
+
+def test_a_killed_daemon_takes_up_files_and_backfills_when_it_is_back(scene: DaemonScene) -> None:
+    """Files wait in the spool; a backfill of chosen partitions of b2 copies just those, to b2 alone, in one run."""
+    lost = scene.write_segments(4)[:3]
+    scene.wait_archived(lost)
+    scene.dagster.daemon.kill()
+    before = {store: scene.objects(store) for store in STORES}
+    scene.hide("b2", lost)
+    backfill_id = scene.backfill("b2", lost)
+    names = scene.write_segments(3)
+    scene.dagster.start_daemon()
+    scene.wait_archived(names)
+    scene.wait(lambda: any(run.ended for run in scene.runs(**{"dagster/backfill": backfill_id})))
+    scene.wait_archived(lost)
+
+    runs = scene.runs(**{"dagster/backfill": backfill_id})
+    assert [run.status for run in runs] == ["SUCCESS"]
+    assert all(scene.materialized_by("b2")[name][0] == runs[0].run_id for name in lost)
+    assert all(scene.materialized_by("r2")[name][0] != runs[0].run_id for name in lost)
+    after = {store: scene.objects(store) for store in STORES}
+    changed = {store: {name for name, at in before[store].items() if after[store][name] != at} for store in STORES}
+    assert changed["r2"] == set()
+    assert changed["b2"] <= set(lost)
+
+
+def test_archiving_runs_never_overlap(scene: DaemonScene) -> None:
+    """In all that happened in this module there was one archiving run at a time."""
+    runs = sorted(scene.sensor_runs(), key=lambda run: run.started or 0)
+    assert len(runs) >= 5
+    for earlier, later in pairwise(runs):
+        assert earlier.ended is not None
+        assert later.started is not None
+        assert earlier.ended <= later.started
