@@ -35,7 +35,8 @@ def extract_base_backup(
     if not (pgdata / _BACKUP_MANIFEST).exists():
         source.write_backup_manifest(pgdata / _BACKUP_MANIFEST)
     _link_tablespaces(pgdata, spaces)
-    pgdata.chmod(pgdata.stat().st_mode & 0o750 | 0o700)
+    group_reads = (pgdata / "global").stat().st_mode & 0o050  # initdb's --allow-group-access
+    pgdata.chmod(0o750 if group_reads else 0o700)
 
 
 def _link_tablespaces(pgdata: Path, spaces: dict[int, Path]) -> None:
@@ -117,6 +118,19 @@ def own(folders: Sequence[Path], user: ServerUser) -> None:
         for root, names, files in os.walk(folder):
             for name in (*names, *files):
                 os.lchown(Path(root) / name, user.uid, user.gid)
+
+
+def make_owned(folder: Path, user: ServerUser) -> None:
+    """Make a folder that the server's user can write in, and its parent where that is missing too.
+
+    Raises: RestoreError.
+    """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        own(list(reversed(missing[:2])), user)
+    except OSError as error:
+        raise RestoreError(f"'{folder}' cannot be made: {error.strerror}") from error
 
 
 def empty(folder: Path, on_remove: Callable[[Path], object] = lambda _: None) -> None:

@@ -1,0 +1,214 @@
+"""What a restore refuses before it writes anything, and what it does where only one store is left."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from wal_pipeline.archive.recovery_target import RecoveryTarget, TargetKind, TargetOutsideError
+from wal_pipeline.commands import restore_checks
+from wal_pipeline.commands.restore import PreparedRestore, RestoreRequest, perform_restore, prepare_restore
+from wal_pipeline.commands.restore_inventory import find_system_identifier
+from wal_pipeline.commands.restore_untar import release_pg_control
+from wal_pipeline.errors import PostgresError, RecoveryTargetError, RestoreError
+from wal_pipeline.settings import load_settings
+from wal_pipeline.wal.lsn import Lsn
+from wal_pipeline.wiring import Pipeline
+from wal_pipeline_tests.integration.restore_history import History, run_restore
+from wal_pipeline_tests.support.postgres_install import PostgresInstall
+from wal_pipeline_tests.support.s3_pair import S3Pair
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def history(postgres18: PostgresInstall, s3_pair: S3Pair) -> Iterator[History]:
+    """A lost cluster: a base backup, some segments, then one that is missing on both stores, then more."""
+    with History.begin(postgres18, s3_pair) as made:
+        made.back_up()
+        made.mark("before the gap")
+        gap = made.cluster.switch_wal()
+        made.mark("in the gap")
+        gap = made.cluster.switch_wal()
+        made.mark("after the gap")
+        made.end()
+        made.lose()
+        for store in Pipeline(load_settings(made.environment)).stores.values():
+            for item in list(store.list("")):
+                if gap in item.key:
+                    store.delete(item.key)
+        yield made
+
+
+def prepare(history: History, pgdata: Path, **request: object) -> PreparedRestore:
+    """Plan and check a restore, as the command line does."""
+    pipeline = Pipeline(load_settings(history.environment))
+    stores = tuple(pipeline.stores.values())
+    identifier = find_system_identifier(stores, "", "main", None)
+    wanted = RestoreRequest(pgdata, bindir=history.install.bin_folder, **request)  # type: ignore[arg-type]
+    return prepare_restore(wanted, stores, pipeline.layout(identifier))
+
+
+def to_time(at: str) -> RecoveryTarget:
+    """Return a target by time."""
+    return RecoveryTarget(kind=TargetKind.TIME, at=datetime.fromisoformat(at))
+
+
+def test_a_moment_before_the_gap_is_planned(history: History, tmp_path: Path) -> None:
+    """The plan names the base backup, the WAL and both stores."""
+    plan = prepare(history, tmp_path / "new", target=to_time(history.moments["before the gap"])).plan
+    assert [one.stores for one in plan.chain] == [("b2", "r2")]
+    assert {file.stores for file in plan.wal} == {("b2", "r2")}
+
+
+@pytest.mark.parametrize("name", ["in the gap", "after the gap"])
+def test_a_moment_past_the_gap_is_refused(history: History, tmp_path: Path, name: str) -> None:
+    """The nearest moment that can be reached is named."""
+    with pytest.raises(TargetOutsideError) as caught:
+        prepare(history, tmp_path / "new", target=to_time(history.moments[name]))
+    assert "the gap that begins with '" in caught.value.message
+    assert caught.value.before is not None
+
+
+def test_the_end_stops_at_the_gap_and_says_so(history: History, tmp_path: Path) -> None:
+    """Recovery to the end is possible up to the gap; a note says that later WAL is not replayed."""
+    notes = prepare(history, tmp_path / "new").notes
+    assert any("ends at a gap" in note for note in notes)
+
+
+def test_a_moment_before_the_first_base_backup_is_refused(history: History, tmp_path: Path) -> None:
+    """There is nothing to begin from."""
+    early = to_time(history.moments["before the gap"]).at
+    assert early is not None
+    with pytest.raises(TargetOutsideError) as caught:
+        prepare(history, tmp_path / "new", target=RecoveryTarget(kind=TargetKind.TIME, at=early - timedelta(days=1)))
+    assert caught.value.message.endswith("is before the first moment that can be restored on timeline 1")
+    assert caught.value.after is not None
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (RecoveryTarget(timeline=7), "timeline 7 is not in the archive, expected one of: 1"),
+        (
+            RecoveryTarget(kind=TargetKind.LSN, lsn=Lsn.parse("F/0")),
+            "LSN F/0 is past '",
+        ),
+    ],
+)
+def test_wrong_targets_are_refused(history: History, tmp_path: Path, target: RecoveryTarget, message: str) -> None:
+    """A timeline that does not exist and an LSN past the end."""
+    with pytest.raises(RecoveryTargetError) as caught:
+        prepare(history, tmp_path / "new", target=target)
+    assert caught.value.message.startswith(message)
+
+
+def test_a_wrong_system_identifier_is_refused(history: History) -> None:
+    """The known ones are named."""
+    stores = tuple(Pipeline(load_settings(history.environment)).stores.values())
+    with pytest.raises(RestoreError) as caught:
+        find_system_identifier(stores, "", "main", 42)
+    assert caught.value.message.startswith("no store has system identifier 42 of cluster 'main', expected one of: ")
+
+
+def test_folders_that_are_not_ours_to_fill_are_refused(history: History, tmp_path: Path) -> None:
+    """Not empty; with --force not a cluster; a file; a running server even with --force."""
+    (tmp_path / "precious").touch()
+    with pytest.raises(RestoreError) as caught:
+        prepare(history, tmp_path)
+    assert caught.value.message == f"the data directory '{tmp_path}' is not empty"
+    with pytest.raises(RestoreError) as caught:
+        prepare(history, tmp_path, force=True)
+    assert (
+        caught.value.message == f"the data directory '{tmp_path}' is not empty and does not hold a PostgreSQL cluster"
+    )
+    with pytest.raises(RestoreError):
+        prepare(history, tmp_path / "precious")
+    (tmp_path / "PG_VERSION").write_text("18\n")
+    (tmp_path / "postmaster.pid").write_text(f"{os.getpid()}\n{tmp_path}\n")
+    with pytest.raises(RestoreError) as caught:
+        prepare(history, tmp_path, force=True)
+    assert caught.value.message == f"a server with process id {os.getpid()} runs in '{tmp_path}'"
+    assert (tmp_path / "precious").exists()
+
+
+def test_a_small_disk_is_refused(history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The room that is there and the room that is needed are told before the download."""
+    real = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(restore_checks.shutil, "disk_usage", lambda _: real._replace(free=1 << 20))
+    with pytest.raises(RestoreError) as caught:
+        prepare(history, tmp_path / "new")
+    assert caught.value.message.startswith(
+        f"the disk of '{tmp_path / 'new'}' has {1 << 20} bytes free, expected at least "
+    )
+
+
+def test_programs_of_another_version_are_refused(
+    history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL 18's data directory is of no use to PostgreSQL 15's programs."""
+    monkeypatch.setattr("wal_pipeline.postgres.binaries._places", lambda *_: iter([Path("/usr/lib/postgresql/15/bin")]))
+    with pytest.raises(PostgresError) as caught:
+        prepare(history, tmp_path / "new")
+    assert caught.value.message.startswith("no 'postgres', 'pg_verifybackup' of PostgreSQL 18 found in ")
+
+
+def test_force_replaces_a_cluster_and_a_failure_leaves_nothing_that_starts(
+    history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With --force the old files are gone; where verification fails, pg_control is kept back."""
+    pgdata = tmp_path / "old"
+    (pgdata / "base").mkdir(parents=True)
+    for name in ("PG_VERSION", "base/old"):
+        (pgdata / name).write_text("18\n")
+    prepared = prepare(history, pgdata, force=True, target=to_time(history.moments["before the gap"]))
+    assert perform_restore(prepared, "false").pgdata == pgdata
+    assert not (pgdata / "base/old").exists()
+    assert (pgdata / "global/pg_control").exists()
+    assert (pgdata / "recovery.signal").exists()
+    assert pgdata.stat().st_mode & 0o777 == 0o700
+    assert list(tmp_path.iterdir()) == [pgdata]
+    prepared = prepare(history, pgdata, force=True)
+    monkeypatch.setattr("wal_pipeline.commands.restore.release_pg_control", _spoil)
+    with pytest.raises(RestoreError) as caught:
+        perform_restore(prepared, "false")
+    assert "'pg_verifybackup' ended with 1" in caught.value.message
+    assert not (pgdata / "global/pg_control").exists()
+    assert list(tmp_path.iterdir()) == [pgdata]
+
+
+def _spoil(pgdata: Path) -> None:
+    """Finish the extraction, and change one byte of a file on the disk."""
+    release_pg_control(pgdata)
+    with (pgdata / "PG_VERSION").open("r+b") as file:
+        file.write(b"9")
+
+
+def test_one_store_down_is_told_and_the_other_is_planned_from(history: History, tmp_path: Path) -> None:
+    """The plan goes on with the store that answers, and says so."""
+    broken = {**history.environment, "R2_ENDPOINT_URL": "https://127.0.0.1:9"}
+    pipeline = Pipeline(load_settings(broken))
+    stores = tuple(pipeline.stores.values())
+    identifier = find_system_identifier(stores, "", "main", None)
+    request = RestoreRequest(tmp_path / "new", bindir=history.install.bin_folder)
+    prepared = prepare_restore(request, stores, pipeline.layout(identifier))
+    assert [one.stores for one in prepared.plan.chain] == [("b2",)]
+    assert prepared.notes[0].startswith("r2: ")
+    assert prepared.notes[0].endswith(": this store is left out of the plan")
+
+
+def test_the_command_line_is_checked(history: History) -> None:
+    """Two targets, no zone, and no data directory: said in words, with exit code 2 or 1."""
+    two = run_restore(history, "--pgdata=/x", "--immediate", "--to-xid=700")
+    assert (two.returncode, two.stderr.splitlines()[-1]) == (
+        2,
+        "Error: Give one recovery target: --to-xid or --immediate.",
+    )
+    zone = run_restore(history, "--pgdata=/x", "--to-time=2026-11-22 17:45:00")
+    assert (zone.returncode, zone.stderr.splitlines()[0]) == (
+        1,
+        "ERROR: the recovery target '2026-11-22T17:45:00' has no time zone",
+    )
