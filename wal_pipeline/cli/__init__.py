@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 COMMANDS: Final = {
     "setup": "wal_pipeline.cli.setup",
     "check": "wal_pipeline.cli.check",
+    "dev": "wal_pipeline.cli.dev",
     "archive": "wal_pipeline.cli.archive",
     "list": "wal_pipeline.cli.list",
     "catalog": "wal_pipeline.cli.catalog",
