@@ -337,7 +337,7 @@ class Archiver:
         try:
             released = self._spool.release(job.spooled)
         except SpoolError as error:
-            yield FileLeft(job.name, error.message, needs_help=True)
+            yield self._leave(job.spooled, error.message, needs_help=True)
             return
         if released:
             self._catalog.files.mark_released(job.file.system_identifier, [job.name], self._clock())
@@ -356,7 +356,7 @@ class Archiver:
                 return
             yield self._quarantine(job.spooled, QuarantineReason.WRONG_CLUSTER, error.message)
         elif not job.spooled.settled:
-            yield FileLeft(job.name, error.message)
+            yield self._leave(job.spooled, error.message)
         else:
             whole = fault not in (SegmentFault.TOO_SHORT, SegmentFault.NOT_A_WAL_PAGE)
             reason = QuarantineReason.NOT_VALID if whole else QuarantineReason.NOT_WHOLE
@@ -366,7 +366,7 @@ class Archiver:
         try:
             path = self._spool.quarantine(spooled, self._clock())
         except SpoolError as error:
-            return FileLeft(spooled.name.name, f"{message}; {error.message}", needs_help=True)
+            return self._leave(spooled, f"{message}; {error.message}", needs_help=True)
         if path is None:
             self._backlog.mark_stale()
             return FileLeft(spooled.name.name, f"{message}; it has changed since, and is looked at again")
@@ -374,9 +374,13 @@ class Archiver:
 
     def _unreadable(self, job: Job, error: Exception) -> FileLeft:
         if isinstance(error, SpoolError):
-            return FileLeft(job.name, error.message, needs_help=True)
+            return self._leave(job.spooled, error.message, needs_help=True)
         _LOG.error("cannot prepare '%s'", job.name, exc_info=error)
-        return FileLeft(job.name, f"unexpected {type(error).__name__}: {error}", needs_help=True)
+        return self._leave(job.spooled, f"unexpected {type(error).__name__}: {error}", needs_help=True)
+
+    def _leave(self, spooled: SpoolFile, message: str, *, needs_help: bool = False) -> FileLeft:
+        self._backlog.leave(spooled)
+        return FileLeft(spooled.name.name, message, needs_help)
 
     def _drop(self, job: Job) -> None:
         self._admission.end(job)

@@ -104,6 +104,7 @@ class Backlog:
         self._stale = True
         self._seen: set[str] = set()
         self._owners: dict[str, int] = {}
+        self._left: dict[str, SpoolFile] = {}
         self.listing = SpoolListing((), (), ())
         self.waiting = FileQueue(self._timed_look_up)
         self.postponed = FileQueue(self._timed_look_up)
@@ -121,19 +122,26 @@ class Backlog:
         if begun < self._scanned_at + max(_MIN_RESCAN_SECONDS, _RESCAN_SHARE * self._cost_seconds):
             return ()
         changed_ns = self._spool.changed_ns()
-        if changed_ns == self._changed_ns and not self._stale and not self.listing.growing:
+        may_grow = self.listing.growing or self._left  # a file that grows does not change its folder
+        if changed_ns == self._changed_ns and not self._stale and not may_grow:
             return ()
         self.listing = self._spool.scan(self._clock())
-        self.waiting.fill(file for file in self.listing.ready if file.name.name not in busy)
+        ready = self.listing.ready
+        self._left = {file.name.name: file for file in ready if self._left.get(file.name.name) == file}
+        self.waiting.fill(file for file in ready if file.name.name not in busy and file.name.name not in self._left)
         self.postponed.fill(())
         self._changed_ns, self._stale = changed_ns, False
-        names = [file.name.name for file in self.listing.ready]
+        names = [file.name.name for file in ready]
         new = tuple(name for name in names if name not in self._seen)
         self._seen = set(names)
         self._owners = {name: owner for name, owner in self._owners.items() if name in self._seen}
         self._scanned_at = time.monotonic()
         self._cost_seconds = self._scanned_at - begun
         return new
+
+    def leave(self, file: SpoolFile) -> None:
+        """Pass a file over until it has changed or settled."""
+        self._left[file.name.name] = file
 
     def note_owner(self, name: str, system_identifier: int) -> None:
         """Remember the cluster of a file that was read: the same name may be recorded for another one."""
