@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from wal_pipeline.archive.layout import Layout
 from wal_pipeline.errors import BaseBackupError, CatalogError, PostgresError, SettingsError
-from wal_pipeline.settings import Settings, load_settings, settings_file
+from wal_pipeline.settings import Settings, load_settings
 from wal_pipeline.stores.base import Store
 
 if TYPE_CHECKING:  # each is imported when it is asked for: a quick command imports no database and no S3 client
@@ -49,7 +49,6 @@ class Pipeline:
 
     settings: Settings
     clock: Callable[[], datetime] = utc_now
-    env_file: Path | None = None
     _opened: list[Store] = field(default_factory=list, repr=False)
 
     @cached_property
@@ -326,7 +325,6 @@ class Pipeline:
         from random import Random
 
         from wal_pipeline.commands.drill import Drill, DrillOptions
-        from wal_pipeline.commands.restore_command import program
         from wal_pipeline.commands.restore_inventory import find_system_identifier
 
         settings, random = self.settings, Random(seed)  # noqa: S311 - a drill's moment is no secret
@@ -349,7 +347,6 @@ class Pipeline:
                 store=store,
                 layout=self.layout(identifier),
                 identities=self.identities,
-                restore_program=program(identifier, env_file=self.env_file, store=name),
                 options=options,
                 clock=self.clock,
                 random=random,
@@ -407,7 +404,7 @@ class Pipeline:
 
 def open_pipeline(env_file: Path | None = None) -> Pipeline:
     """Read the settings and return what they describe. Raises: SettingsError."""
-    return Pipeline(load_settings(env_file=env_file), env_file=settings_file(env_file))
+    return Pipeline(load_settings(env_file=env_file))
 
 
 def _missing(settings: Settings, store: str) -> list[str]:

@@ -17,10 +17,12 @@ from wal_pipeline.archive.object_metadata import from_metadata
 from wal_pipeline.archive.records import CommitTimes, WalFile
 from wal_pipeline.archive.recovery_target import RecoveryTarget
 from wal_pipeline.archive.restore_plan import plan_restore
+from wal_pipeline.commands.archive_get import WalSource
+from wal_pipeline.commands.drill_fetch import FetchService
 from wal_pipeline.commands.drill_server import ClusterChecks, DrillCheck, failed_checks, scratch_settings
 from wal_pipeline.commands.refill import find_copy
 from wal_pipeline.commands.restore import PreparedRestore, RestoreRequest, perform_restore, prepare_restore
-from wal_pipeline.commands.restore_command import prefetch_folder, shell_line
+from wal_pipeline.commands.restore_command import shell_line
 from wal_pipeline.commands.restore_inventory import gather
 from wal_pipeline.errors import InvalidWalFileError, RecoveryTargetError, RestoreError, WalPipelineError
 from wal_pipeline.postgres.recovery_server import RecoveryServer, ServerUser
@@ -109,16 +111,13 @@ class Drill:
         store: Store,
         layout: Layout,
         identities: Sequence[Any],
-        restore_program: Sequence[str],
         options: DrillOptions,
         clock: Callable[[], datetime],
         random: Random,
     ) -> None:
-        """``restore_program`` is the call of ``archive-get`` for this store and cluster."""
         self._store = store
         self._layout = layout
         self._identities = tuple(identities)
-        self._program = list(restore_program)
         self._options = options
         self._clock = clock
         self._random = random
@@ -169,11 +168,15 @@ class Drill:
         course.seconds["choose"] = time.monotonic() - begun
         begun = time.monotonic()
         prepared = self._prepare(chosen)
-        pgdata = prepared.request.pgdata
-        ahead = prefetch_folder(pgdata, prepared.plan.system_identifier)
-        result = perform_restore(prepared, shell_line(self._program, ahead.path))
-        course.downloaded_bytes = result.downloaded_bytes
-        course.seconds.update(result.seconds)
+        source = WalSource(self._layout, (self._store,), self._identities)
+        size = chosen.manifest.wal_segment_size
+        with FetchService(self._options.folder / "fetch", source, prepared.user, size) as fetching:
+            result = perform_restore(prepared, shell_line(fetching.program, None))
+            course.downloaded_bytes = result.downloaded_bytes
+            course.seconds.update(result.seconds)
+            self._recover_and_check(prepared, course, begun)
+
+    def _recover_and_check(self, prepared: PreparedRestore, course: _Course, begun: float) -> None:
         server = self._server(prepared)
         server.start()
         try:
@@ -187,7 +190,6 @@ class Drill:
             course.seconds["checks"] = time.monotonic() - begun
         finally:
             server.stop()
-            ahead.destroy()
 
     def _choose(self) -> "_Chosen":
         """Draw a base backup from all that the store can restore, and a moment between it and the next one."""
