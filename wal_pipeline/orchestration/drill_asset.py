@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from wal_pipeline.commands.drill import DrillResult
 from wal_pipeline.commands.drills import run_drills
@@ -51,7 +52,7 @@ def build_drill_asset(keys: Keys, stores: tuple[str, ...]) -> dg.AssetsDefinitio
     return recovery_drill
 
 
-def build_drill_job(keys: Keys) -> dg.UnresolvedAssetJobDefinition:
+def build_drill_job(keys: Keys) -> UnresolvedAssetJobDefinition:
     """Return the job that runs a drill from every store."""
     return dg.define_asset_job(
         f"run_{JOB_NAME}",
@@ -62,7 +63,7 @@ def build_drill_job(keys: Keys) -> dg.UnresolvedAssetJobDefinition:
     )
 
 
-def build_drill_schedule(job: dg.UnresolvedAssetJobDefinition, cron: str) -> dg.ScheduleDefinition:
+def build_drill_schedule(job: UnresolvedAssetJobDefinition, cron: str) -> dg.ScheduleDefinition:
     """Return the schedule of drills; on by default."""
     return dg.ScheduleDefinition(
         job=job,
