@@ -103,7 +103,7 @@ def test_a_killed_daemon_takes_up_files_and_backfills_when_it_is_back(scene: Dae
 def test_archiving_runs_never_overlap(scene: DaemonScene) -> None:
     """In all that happened in this module there was one archiving run at a time."""
     runs = sorted(scene.sensor_runs(), key=lambda run: run.started or 0)
-    assert len(runs) >= 5
+    assert len(runs) >= 3
     for earlier, later in pairwise(runs):
         assert earlier.ended is not None
         assert later.started is not None
