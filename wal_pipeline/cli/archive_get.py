@@ -188,24 +188,24 @@ def _start_prefetcher(folder: "PrefetchFolder", call: _Call) -> None:
     sys.stderr.flush()
     if os.fork() > 0:
         return
-    code = _EXIT_FAILED
     try:
         os.setsid()
         nowhere = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):  # the server waits for the end of its log pipe
             os.dup2(nowhere, stream)
         os.chdir(folder.path)
-        code = _prefetch(folder, call)
+        _prefetch(folder, call)
     finally:
-        os._exit(code)
+        # In a container the server may be process 1 and inherit us: it takes an unknown child that ends with another
+        # code than 0 for a crashed backend (postmaster.c: CleanupBackend) and restarts.
+        os._exit(0)
 
 
-def _prefetch(folder: "PrefetchFolder", call: _Call) -> int:
+def _prefetch(folder: "PrefetchFolder", call: _Call) -> None:
     from wal_pipeline.commands.prefetch import Prefetcher, PrefetchLimits
 
     source = call.make_source()  # the parent's connections are not ours to use
     Prefetcher(folder, source.fetch, PrefetchLimits()).run()
-    return 0
 
 
 def _print_restore_command(options: argparse.Namespace) -> int:

@@ -75,14 +75,14 @@ def make_scene(install: PostgresInstall, pair: S3Pair) -> Scene:
     cluster.psql("CREATE TABLE t (n int, filler text)")
     base = folder / "base"
     cluster.run("pg_basebackup", "--pgdata", str(base), "--checkpoint=fast", "--wal-method=none", "--no-sync")
-    for batch in range(7):
+    for batch in range(5):
         cluster.psql(f"INSERT INTO t SELECT {batch}, md5(i::text) || repeat('x', 200) FROM generate_series(1, 2000) i")  # noqa: S608
     last = cluster.switch_wal()
     cluster.process.wait_until((spool / last).exists)
     cluster.stop()
     archive_spool(Pipeline(load_settings(environment)), spool, int(cluster.system_identifier))
     segments = tuple(sorted(path.name for path in spool.iterdir() if len(path.name) == 24))
-    return Scene(install, pair, buckets, base, segments, 7 * 2000, environment)
+    return Scene(install, pair, buckets, base, segments, 5 * 2000, environment)
 
 
 def archive_spool(pipeline: Pipeline, spool: Path, system_identifier: int, codec: Codec = Codec.ZSTD) -> None:
