@@ -18,6 +18,7 @@ from wal_pipeline.catalog.rows import (
     file_to_row,
 )
 from wal_pipeline.catalog.schema import copies, files
+from wal_pipeline.catalog.types import UtcDateTime
 from wal_pipeline.errors import CatalogError
 from wal_pipeline.wal.names import FileKind
 
@@ -180,6 +181,14 @@ class Files(Area):
         )
         with self._database.read() as connection:
             return {(system_identifier, name) for system_identifier, name in connection.execute(statement)}
+
+    def read_moments(self) -> dict[tuple[str, FileKey], datetime | None]:
+        """Return when each copy's content was read last, by store and file: verified deeply, or when stored."""
+        read_at = func.coalesce(copies.c.last_deep_verified_at, copies.c.verified_at, type_=UtcDateTime())
+        statement = select(copies.c.store, copies.c.system_identifier, copies.c.name, read_at)
+        with self._database.read() as connection, many_objects():
+            rows = connection.execute(statement.where(self._mine(copies)))
+            return {(store, (system_identifier, name)): at for store, system_identifier, name, at in rows}
 
     def totals(self) -> list[CopyTotal]:
         """Count copies and stored bytes per store and status."""

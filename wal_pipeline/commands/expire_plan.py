@@ -1,0 +1,143 @@
+"""What one store keeps and loses, planned from a survey, with what only expiry sees: hidden versions and leftovers."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from wal_pipeline.archive.layout import Layout
+from wal_pipeline.archive.retention import Expired, ObjectKind, RetentionPlan, Step, plan_retention
+from wal_pipeline.archive.retention_rules import RetentionRule
+from wal_pipeline.commands.expire_survey import ClusterSurvey
+from wal_pipeline.errors import RetentionError, StoreError
+from wal_pipeline.stores.base import Store
+
+
+@dataclass(frozen=True, slots=True)
+class HiddenVersions:
+    """Versions that no listing shows and the store bills: their bytes by key. ``error``: they could not be listed."""
+
+    size_bytes: Mapping[str, int]
+    error: str | None = None
+
+    @property
+    def total_bytes(self) -> int:
+        """The bytes of all of them."""
+        return sum(self.size_bytes.values())
+
+
+@dataclass(frozen=True, slots=True)
+class StorePlan:
+    """The plan of one store and system identifier, and the keys that each step removes.
+
+    ``plan`` is None where nothing may expire; ``refusal`` says why. ``keys`` are by the step's name: a base backup's
+    without its manifest. A file that is recorded and not stored any more has no keys: only its record goes. ``forget``
+    are base backups of which only the record is left.
+    """
+
+    store: str
+    layout: Layout
+    plan: RetentionPlan | None
+    refusal: str | None
+    keys: Mapping[str, tuple[str, ...]]
+    forget: tuple[str, ...]
+    hidden: HiddenVersions
+
+
+def find_hidden(store: Store, layout: Layout) -> HiddenVersions:
+    """Return the versions that a delete without a version only hid, or that another put covered."""
+    found: dict[str, int] = {}
+    try:
+        for version in store.versions(layout.root):
+            if not version.is_latest and not version.is_delete_marker:
+                found[version.key] = found.get(version.key, 0) + version.size_bytes
+    except StoreError as error:
+        return HiddenVersions({}, error.message)
+    return HiddenVersions(found)
+
+
+def plan_store(
+    survey: ClusterSurvey,
+    store: str,
+    hidden: HiddenVersions,
+    rule: RetentionRule,
+    now: datetime,
+    *,
+    locked: Collection[str] = (),
+) -> StorePlan:
+    """Plan one store of a survey; ``locked`` are the base backups whose manifests it would not let go."""
+    layout = survey.layout
+    keys, sizes = _objects(survey, store, hidden)
+    plan: RetentionPlan | None = None
+    refusal: str | None = None
+    forget: tuple[str, ...] = ()
+    try:
+        plan = plan_retention(survey.contents, store, now, rule, stored_bytes=sizes, locked=locked)
+    except RetentionError as error:
+        refusal = error.message
+    else:
+        plan = _without_absent(_with_broken_backups(plan, survey, store), keys)
+        forget = _gone_backups(plan, survey, store)
+    manifests = {layout.manifest_key(key) for key in survey.listings[store].manifests}
+    steps = {name: tuple(sorted(found - manifests)) for name, found in keys.items()}
+    return StorePlan(store, layout, plan, refusal, steps, forget, hidden)
+
+
+def _objects(survey: ClusterSurvey, store: str, hidden: HiddenVersions) -> tuple[dict[str, set[str]], dict[str, int]]:
+    """Return the keys of each file and base backup, hidden ones too, and the stored bytes of each file.
+
+    A file that is only recorded has no bytes: where it may go, its record goes.
+    """
+    listing, layout = survey.listings[store], survey.layout
+    keys = {name: {item.key for item in objects} for name, objects in listing.wal.items()}
+    keys |= {name: {item.key for item in objects.values()} for name, objects in listing.base.items()}
+    sizes = dict.fromkeys(survey.records.copies.get(store, {}), 0) | {
+        name: listing.size_of(name) for name in listing.wal
+    }
+    for key, size_bytes in hidden.size_bytes.items():
+        parsed = layout.parse_wal_key(key)
+        name = parsed.file.name if parsed is not None else layout.backup_id_of(key)
+        if name is not None:
+            keys.setdefault(name, set()).add(key)
+        if parsed is not None:
+            sizes[parsed.file.name] = sizes.get(parsed.file.name, 0) + size_bytes
+    return keys, sizes
+
+
+def _without_absent(plan: RetentionPlan, keys: Mapping[str, Collection[str]]) -> RetentionPlan:
+    """Leave out what only the catalog has and should be there: verification says so."""
+    kept = tuple(one for one in plan.keep if one.kind is ObjectKind.BASE_BACKUP or keys.get(one.name))
+    return replace(plan, keep=kept)
+
+
+def _with_broken_backups(plan: RetentionPlan, survey: ClusterSurvey, store: str) -> RetentionPlan:
+    """Add the base backups that are not whole here and finished before every one that is kept: nobody heals them."""
+    manifests = survey.listings[store].manifests
+    kept = _kept_backups(plan)
+    if not kept:
+        return plan
+    settled = {one.name for one in plan.expire}.union(kept, *(manifests[key].chain for key in kept))
+    before_at = min(plan.window_starts_at, *(manifests[key].started_at for key in kept))
+    broken = [one for key, one in manifests.items() if key not in settled and one.finished_at < before_at]
+    reason = "not whole on this store, and older than every base backup that is kept"
+    steps = [
+        Expired(one.backup_id, step, size_bytes, reason)
+        for one in sorted(broken, key=lambda one: (-len(one.chain), one.backup_id))
+        for step, size_bytes in ((Step.BACKUP_MANIFEST, 0), (Step.BACKUP_OBJECTS, one.stored_size_bytes))
+    ]
+    return replace(plan, expire=(*steps, *plan.expire))
+
+
+def _gone_backups(plan: RetentionPlan, survey: ClusterSurvey, store: str) -> tuple[str, ...]:
+    """Return the base backups that are recorded, have no manifest here and are older than all that is kept.
+
+    A crash between a manifest's removal and its record's leaves such a record.
+    """
+    oldest = min(_kept_backups(plan), default="")  # an id begins with the time of its start
+    there = survey.listings[store].manifests
+    return tuple(
+        sorted(key for held, key in survey.records.backups if held == store and key not in there and key < oldest)
+    )
+
+
+def _kept_backups(plan: RetentionPlan) -> set[str]:
+    return {one.name for one in plan.keep if one.kind is ObjectKind.BASE_BACKUP}

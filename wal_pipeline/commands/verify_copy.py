@@ -1,0 +1,136 @@
+"""Read one copy back from a store and prove that it is what its name promises, down to the file's own bytes."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from wal_pipeline.archive.base_backup import BaseBackupManifest
+from wal_pipeline.archive.layout import Layout
+from wal_pipeline.archive.object_metadata import from_metadata
+from wal_pipeline.archive.records import Encoding, WalFile
+from wal_pipeline.codec import open_stored
+from wal_pipeline.commands.base_backup_verify import StoredBytes, verify_object
+from wal_pipeline.commands.verify_faults import Fault, FaultKind, Item, ItemKind
+from wal_pipeline.errors import (
+    CodecError,
+    DamagedCopyError,
+    InvalidWalFileError,
+    InvalidWalNameError,
+    ObjectMissingError,
+)
+from wal_pipeline.stores.base import Store
+from wal_pipeline.wal.names import FileKind, require_file_name
+from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, check_segment
+
+
+@dataclass(frozen=True, slots=True)
+class ReadCopy:
+    """One copy that was read: its fault, or None, and how many stored bytes were read."""
+
+    item: Item
+    store: str
+    fault: Fault | None
+    read_bytes: int
+
+
+class _FaultError(Exception):
+    """A copy was found to be at fault."""
+
+    def __init__(self, kind: FaultKind, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class CopyReader:
+    """Reads copies. Without ``identities`` encrypted copies are compared as stored, and not opened."""
+
+    identities: Sequence[Any]
+
+    def read_wal(self, store: Store, layout: Layout, name: str, key: str, recorded: WalFile | None) -> ReadCopy:
+        """Read one copy of a file; ``recorded`` is what the catalog knows of the file.
+
+        Raises: StoreError where the store does not answer.
+        """
+        item = Item(layout.system_identifier, ItemKind.WAL_FILE, name)
+        try:
+            read_bytes = self._read(store, layout, name, key, recorded)
+        except (_FaultError, ObjectMissingError) as found:
+            kind = found.kind if isinstance(found, _FaultError) else FaultKind.MISSING
+            message = found.message if isinstance(found, ObjectMissingError) else f"{store.name}: {found.message}"
+            return ReadCopy(item, store.name, Fault(item, store.name, kind, message), 0)
+        return ReadCopy(item, store.name, None, read_bytes)
+
+    def _read(self, store: Store, layout: Layout, name: str, key: str, recorded: WalFile | None) -> int:
+        found = store.head(key)
+        if found is None:
+            raise ObjectMissingError(store.name, f"object '{key}' does not exist")
+        try:
+            file, encoding = from_metadata(key, found.metadata)
+        except InvalidWalFileError as error:
+            raise _FaultError(FaultKind.UNREADABLE, error.message) from None
+        _check_says(key, file, layout, name, recorded)
+        _compare(key, "bytes", found.size_bytes, encoding.size_bytes, FaultKind.TRUNCATED)
+        with store.open(key) as stream:
+            data = stream.read()
+        _compare(key, "bytes", len(data), encoding.size_bytes, FaultKind.TRUNCATED)
+        _compare(key, "SHA-256", hashlib.sha256(data).hexdigest(), encoding.sha256, FaultKind.CORRUPT)
+        if not encoding.encrypted or self.identities:
+            self._check_content(key, data, file, encoding)
+        return len(data)
+
+    def _check_content(self, key: str, data: bytes, file: WalFile, encoding: Encoding) -> None:
+        try:
+            content = open_stored(
+                data,
+                encoding.codec,
+                encrypted=encoding.encrypted,
+                identities=self.identities,
+                max_size_bytes=file.size_bytes,
+            )
+        except CodecError as error:
+            raise _FaultError(FaultKind.CORRUPT, f"object '{key}' cannot be opened: {error.message}") from None
+        sha256 = hashlib.sha256(content).hexdigest()
+        _compare(key, "content with SHA-256", sha256, file.sha256, FaultKind.CORRUPT)
+        if file.kind in (FileKind.SEGMENT, FileKind.PARTIAL):
+            try:
+                check_segment(
+                    require_file_name(file.name), content[:LONG_HEADER_BYTES], len(content), {file.system_identifier}
+                )
+            except (InvalidWalFileError, InvalidWalNameError) as error:
+                raise _FaultError(FaultKind.REPLACED, f"object '{key}' holds something else: {error.message}") from None
+
+
+def _check_says(key: str, file: WalFile, layout: Layout, name: str, recorded: WalFile | None) -> None:
+    if (file.name, file.system_identifier) != (name, layout.system_identifier):
+        raise _FaultError(
+            FaultKind.REPLACED,
+            f"object '{key}' says that it is '{file.name}' of system identifier {file.system_identifier}",
+        )
+    if recorded is not None:
+        _compare(key, "content with SHA-256", file.sha256, recorded.sha256, FaultKind.REPLACED)
+
+
+def _compare(key: str, what: str, found: object, expected: object, kind: FaultKind) -> None:
+    if found != expected:
+        text = f"{found} {what}" if what == "bytes" else f"{what} {found}"
+        raise _FaultError(kind, f"object '{key}' has {text}, expected {expected}")
+
+
+def read_backup(store: Store, layout: Layout, manifest: BaseBackupManifest) -> ReadCopy:
+    """Read all objects of a base backup back and compare them with its manifest; the first fault ends it.
+
+    Raises: StoreError where the store does not answer.
+    """
+    item = Item(layout.system_identifier, ItemKind.BASE_BACKUP, manifest.backup_id)
+    for part in manifest.objects:
+        expected = StoredBytes(part.size_bytes, part.sha256)
+        key = layout.base_key(manifest.backup_id, part.name)
+        try:
+            verify_object(store, key, expected, thorough=True)
+        except (DamagedCopyError, ObjectMissingError) as error:
+            kind = FaultKind.MISSING if isinstance(error, ObjectMissingError) else FaultKind.CORRUPT
+            return ReadCopy(item, store.name, Fault(item, store.name, kind, error.message), 0)
+    return ReadCopy(item, store.name, None, manifest.stored_size_bytes)
