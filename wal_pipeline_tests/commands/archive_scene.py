@@ -161,20 +161,23 @@ class ArchiveScene:
     def identity(self) -> ClusterIdentity:
         return ClusterIdentity(self.catalog, lambda: self.server_identifier, self.clock, fixed=None)
 
+    def encoder(self) -> Encoder:
+        return Encoder(self.codec)
+
     def archiver(self) -> Archiver:
         return Archiver(
             spool=self.spool,
             stores=self.stores,
             catalog=self.catalog,
             identity=self.identity(),
-            preparer=Preparer(self.spool, Encoder(self.codec), NoCommits()),
+            preparer=Preparer(self.spool, self.encoder(), NoCommits()),
             layout=layout,
             clock=self.clock,
             options=self.options,
         )
 
     def refiller(self, *, with_spool: bool = True) -> Refiller:
-        preparer = Preparer(self.spool, Encoder(self.codec), NoCommits())
+        preparer = Preparer(self.spool, self.encoder(), NoCommits())
         return Refiller(
             stores=self.stores,
             catalog=self.catalog,
