@@ -1,14 +1,24 @@
 """Dagster's way in: everything that the code location defines."""
 
+from datetime import timedelta
+
 import dagster as dg
 
 from wal_pipeline.orchestration.archive_job import build_archive_job
 from wal_pipeline.orchestration.backup_assets import build_backup_assets
 from wal_pipeline.orchestration.backup_job import build_backup_job, build_backup_schedule
+from wal_pipeline.orchestration.cost_asset import build_cost_asset, build_cost_job, build_cost_schedule
 from wal_pipeline.orchestration.drill_asset import build_drill_asset, build_drill_job, build_drill_schedule
+from wal_pipeline.orchestration.health_sensor import build_health_sensor, build_run_failure_sensor
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.segment_assets import build_segment_assets, build_spool_asset
+from wal_pipeline.orchestration.segment_checks import (
+    build_archive_checks,
+    build_check_job,
+    build_check_schedule,
+    with_freshness,
+)
 from wal_pipeline.orchestration.spool_sensor import build_spool_sensor
 from wal_pipeline.orchestration.window_asset import build_window_asset
 from wal_pipeline.settings import load_settings
@@ -22,19 +32,32 @@ def defs() -> dg.Definitions:
     archive_wal = build_archive_job(keys)
     take_base_backup = build_backup_job(keys)
     drill = build_drill_job(keys)
+    checks = build_archive_checks(keys, settings.stores)
+    check_archive = build_check_job(keys, checks)
+    report_cost = build_cost_job(keys)
     return dg.Definitions(
+        asset_checks=[checks],
         assets=[
             build_spool_asset(keys),
             build_segment_assets(keys, settings.stores),
-            build_backup_assets(keys, settings.stores),
-            build_drill_asset(keys, settings.stores),
+            with_freshness(
+                build_backup_assets(keys, settings.stores), timedelta(hours=settings.base_backup_max_age_hours)
+            ),
+            with_freshness(build_drill_asset(keys, settings.stores), timedelta(days=settings.drill_max_age_days)),
             build_window_asset(keys, settings.stores),
+            build_cost_asset(keys, settings.stores),
         ],
-        jobs=[archive_wal, take_base_backup, drill],
+        jobs=[archive_wal, take_base_backup, drill, check_archive, report_cost],
         schedules=[
             build_backup_schedule(take_base_backup, settings.base_backup_cron),
             build_drill_schedule(drill, settings.drill_cron),
+            build_check_schedule(check_archive, settings.check_cron),
+            build_cost_schedule(report_cost, settings.cost_cron),
         ],
-        sensors=[build_spool_sensor(keys, archive_wal, interval_seconds=settings.sensor_interval_seconds)],
+        sensors=[
+            build_spool_sensor(keys, archive_wal, interval_seconds=settings.sensor_interval_seconds),
+            build_health_sensor(keys, interval_seconds=settings.health_interval_seconds),
+            build_run_failure_sensor(keys),
+        ],
         resources={"wal_pipeline": WalPipelineResource()},
     )

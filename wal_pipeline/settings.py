@@ -116,6 +116,8 @@ class Settings(BaseSettings):
     drill_max_age_days: float = Field(35.0, gt=0)
     audit_max_bytes: int = Field(10 * 2**20, ge=2**16)
     audit_files: int = Field(10, ge=1)
+    check_cron: str = "40 5 * * *"
+    cost_cron: str = "0 7 1 1,4,7,10 *"
 
     # Prices in US dollars: per GB (10**9 bytes) and month stored, per million requests, per GB downloaded
     r2_usd_per_gb_month: Price = R2_PRICES.storage_gb_month

@@ -3,7 +3,7 @@
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Self
 
@@ -25,6 +25,27 @@ class HeldBackup:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Numbered:
+    """Names, and of the segments among them the ascending numbers and the runs, by timeline."""
+
+    names: frozenset[str]
+    numbers: Mapping[int, list[int]]
+    runs: Mapping[int, list[Run]]
+
+    @classmethod
+    def of(cls, names: frozenset[str], wal_segment_size: int) -> Self:
+        """Number the segments among the names."""
+        found = defaultdict[str, list[int]](list)
+        per_log = (1 << 32) // wal_segment_size
+        for name in names:
+            if len(name) == _SEGMENT_NAME_LENGTH and "." not in name:  # spelt out: this loop sees each file
+                position = int(name[8:], 16)
+                found[name[:8]].append((position >> 32) * per_log + (position & 0xFFFFFFFF))
+        numbers = {int(digits, 16): sorted(found[digits]) for digits in sorted(found)}
+        return cls(names, numbers, {timeline: runs_of(ascending) for timeline, ascending in numbers.items()})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class ArchiveContents:
     """All that is known of one system identifier's archive; make it with ``of``.
 
@@ -42,6 +63,7 @@ class ArchiveContents:
     segments: Mapping[int, Mapping[int, WalFile]]
     paths: Mapping[int, Path]
     main: Path | None
+    _numbered: list[Numbered] = field(default_factory=list, init=False, repr=False)
 
     @classmethod
     def of(
@@ -63,8 +85,8 @@ class ArchiveContents:
         mine = [file for file in mine if file.wal_segment_size in (size, None)]
         held = [one for one in held if one.backup.wal_segment_size == size]
         segments = _segments(mine, size)
-        named = {int(name[:8], 16) for names in copies.values() for name in names if _is_segment(name)}
-        owning = named | set(segments) | {one.backup.timeline for one in held}
+        named = {name[:8] for names in copies.values() for name in names if _is_segment(name)}
+        owning = {int(digits, 16) for digits in named} | set(segments) | {one.backup.timeline for one in held}
         paths = all_paths(owning, histories or {}, size)
         return cls(
             system_identifier=system_identifier,
@@ -87,10 +109,22 @@ class ArchiveContents:
         """Return the segment number of a name that begins with a segment's name."""
         return int(name[8:16], 16) * ((1 << 32) // self.wal_segment_size) + int(name[16:24], 16)
 
-    def names_on(self, stores: Iterable[str]) -> Iterator[str]:
-        """Yield the names that any of the stores holds, each once."""
+    def names_on(self, stores: Iterable[str]) -> frozenset[str]:
+        """Return the names that any of the stores holds."""
         chosen = [self.copies.get(store, frozenset[str]()) for store in stores]
-        yield from chosen[0] if len(chosen) == 1 else frozenset[str]().union(*chosen)
+        return chosen[0] if len(chosen) == 1 else frozenset[str]().union(*chosen)
+
+    def numbered(self, stores: Iterable[str]) -> "Numbered":
+        """Return the names that any of the stores holds, with their segments' numbers and runs, by timeline.
+
+        Stores mostly hold the same, and each window and gap asks again: what was numbered once is kept.
+        """
+        names = self.names_on(stores)
+        known = next((one for one in self._numbered if one.names == names), None)
+        if known is None:
+            known = Numbered.of(names, self.wal_segment_size)
+            self._numbered.append(known)
+        return known
 
     def last_commit(self, path: Path, run: Run) -> tuple[datetime | None, bool]:
         """Return the time of the last commit in a run, in WAL order, and whether that is surely the last.
@@ -138,14 +172,8 @@ class Coverage:
     def of(cls, contents: ArchiveContents, stores: Iterable[str]) -> Self:
         """Index what ``stores`` hold."""
         chosen = frozenset(stores)
-        found = defaultdict[int, list[int]](list)
-        per_log = (1 << 32) // contents.wal_segment_size
-        for name in contents.names_on(chosen):
-            if _is_segment(name):  # spelt out: this loop sees each file of the archive
-                found[int(name[:8], 16)].append(int(name[8:16], 16) * per_log + int(name[16:], 16))
-        numbers = {timeline: sorted(found[timeline]) for timeline in sorted(found)}
-        runs = {timeline: runs_of(ascending) for timeline, ascending in numbers.items()}
-        return cls(contents, chosen, numbers, runs)
+        numbered = contents.numbered(chosen)
+        return cls(contents, chosen, numbered.numbers, numbered.runs)
 
     def has(self, name: str) -> bool:
         """Say whether any of the stores holds a file."""

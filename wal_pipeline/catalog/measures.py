@@ -95,6 +95,18 @@ class Measures(Area):
             size_bytes, count = connection.execute(statement).one()
         return int(size_bytes), count
 
+    def stored_since(self, store: str, since: datetime) -> int:
+        """Return the stored bytes of a store's verified files that were spooled since a moment."""
+        same = and_(*(files.c[name] == copies.c[name] for name in ("cluster", "system_identifier", "name")))
+        statement = (
+            select(func.coalesce(func.sum(copies.c.stored_size_bytes), 0))
+            .join(files, same)
+            .where(self._mine(files), files.c.spooled_at >= since)
+            .where(copies.c.store == store, copies.c.status == CopyStatus.VERIFIED.value)
+        )
+        with self._database.read() as connection:
+            return int(connection.execute(statement).scalar_one())
+
     def base_backup_bytes(self) -> dict[str, int]:
         """Return the bytes of base backups that each store holds."""
         stored = func.coalesce(func.sum(base_backup_copies.c.stored_size_bytes), 0)

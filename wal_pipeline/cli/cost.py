@@ -1,0 +1,76 @@
+"""``wal-pipeline cost``: what the archive costs in a month, or would cost."""
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import click
+
+from wal_pipeline.cli.group import Context, pass_context
+
+if TYPE_CHECKING:
+    from wal_pipeline.archive.cost import Cost, Usage
+
+
+@click.command("cost")
+@click.option("--wal-per-day", metavar="SIZE", help="Forecast for this much WAL a day, such as 1GB or 500MiB.")
+@click.option("--reduction", default=0.8, show_default=True, help="The share that compression takes away, 0 to 1.")
+@click.option("--retention-days", type=int, help="For how many days WAL is kept; by default the setting.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@pass_context
+def cost_command(
+    context: Context, wal_per_day: str | None, reduction: float, retention_days: int | None, as_json: bool
+) -> int:
+    """Show storage, requests and one full restore in US dollars per store, from what is stored and what was done.
+
+    With --wal-per-day it is a forecast of a WAL archive that is full, without base backups.
+    """
+    from wal_pipeline.commands.cost import cost_as_json, current_cost
+
+    pipeline = context.pipeline
+    usage: Mapping[str, Usage] | None = None
+    if wal_per_day is not None:
+        days = pipeline.settings.retention_days if retention_days is None else retention_days
+        cost = _forecast(context, wal_per_day, reduction, days)
+    else:
+        report = current_cost(pipeline.catalog, pipeline.settings.prices(), pipeline.clock())
+        cost, usage = report.cost, report.usage
+    if as_json:
+        click.echo(json.dumps(cost_as_json(cost, usage)))
+    else:
+        _print(cost, usage)
+    return 0
+
+
+def _forecast(context: Context, wal_per_day: str, reduction: float, days: int) -> "Cost":
+    from wal_pipeline.archive.cost import forecast
+    from wal_pipeline.commands.cost import parse_size
+    from wal_pipeline.errors import SettingsError
+
+    try:
+        return forecast(parse_size(wal_per_day), reduction, days, context.pipeline.settings.prices())
+    except ValueError as error:
+        raise SettingsError(str(error), hint="The reduction lies between 0 and 1: 0.8 leaves a fifth.") from error
+
+
+def _print(cost: "Cost", usage: "Mapping[str, Usage] | None") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from wal_pipeline.archive.cost import cents
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for title in ("store", "stored", "storage", "requests", "a month", "one restore"):
+        table.add_column(title, justify="left" if title == "store" else "right", no_wrap=True)
+    for store, one in cost.stores.items():
+        money = (f"${cents(value)}" for value in (one.storage_usd, one.requests_usd, one.month_usd, one.restore_usd))
+        table.add_row(store, f"{one.stored_bytes / 10**9:.2f} GB", *money)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(f"together ${cents(cost.month_usd)} a month, of which ${cents(cost.storage_usd)} is storage")
+    for store, done in (usage or {}).items():
+        console.print(
+            f"{store}: {done.class_a_requests} class A and {done.class_b_requests} class B requests in 30 days; "
+            f"a restore downloads {done.restore_bytes / 10**9:.2f} GB",
+            style="dim",
+        )

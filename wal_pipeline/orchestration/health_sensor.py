@@ -1,0 +1,133 @@
+"""The sensor that looks at everything each minute, settles the alerts and tells people; it starts no run."""
+
+import json
+from datetime import datetime, timedelta
+
+import dagster as dg
+
+from wal_pipeline.archive.alerts import AlertKind, Observation
+from wal_pipeline.commands.health import HealthReport, watch_health
+from wal_pipeline.commands.health_facts import HealthFacts
+from wal_pipeline.commands.status import FAILED, LAG, SUCCESS_RATE, judge
+from wal_pipeline.orchestration.keys import Keys
+from wal_pipeline.orchestration.resource import WalPipelineResource
+from wal_pipeline.wiring import Pipeline
+
+# Dagster keeps every observation for ever, so a quiet minute leaves none; a change is told at once.
+OBSERVE_EVERY = timedelta(minutes=10)
+_MOST_TEXT = 500
+
+
+def build_health_sensor(keys: Keys, *, interval_seconds: int) -> dg.SensorDefinition:
+    """Return the sensor of one cluster's health."""
+
+    @dg.sensor(
+        name="health_sensor",
+        minimum_interval_seconds=interval_seconds,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Looks at pg_stat_archiver, the spool, the disks, the stores' records, base backups, drills and "
+        "gaps; opens, refreshes and resolves alerts and sends them. Its numbers are observations of the spool asset.",
+    )
+    def health_sensor(context: dg.SensorEvaluationContext, wal_pipeline: WalPipelineResource) -> dg.SensorResult:
+        pipeline = wal_pipeline.open()
+        resolve_run_failures(context.instance, keys, pipeline)
+        report = watch_health(pipeline.fact_sources(), pipeline.health_limits(), pipeline.destinations)
+        for name, reason in report.delivery.failures.items():
+            context.log.warning(f"notification {name} was not taken: {reason}")
+        cursor, is_due = _next_cursor(context.cursor, report)
+        events = [spool_observation(keys, report.facts, pipeline)] if is_due else []
+        return dg.SensorResult(skip_reason=report.describe(), asset_events=events, cursor=cursor)
+
+    return health_sensor
+
+
+def build_run_failure_sensor(keys: Keys) -> dg.SensorDefinition:
+    """Return the sensor that makes a failed run an alert; the job's next success resolves it."""
+
+    @dg.run_failure_sensor(
+        name="run_failure_sensor",
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Opens an alert for each job whose last run failed; the health sensor resolves it after a success.",
+    )
+    def run_failure_sensor(context: dg.RunFailureSensorContext, wal_pipeline: WalPipelineResource) -> None:
+        run = context.dagster_run
+        if run.tags.get("wal_pipeline/cluster", keys.cluster) != keys.cluster:
+            return
+        pipeline = wal_pipeline.open()
+        message = f"run {run.run_id} failed: {_why(context)}"
+        pipeline.catalog.alerts.observe(
+            AlertKind.RUN_FAILED, Observation(run.job_name, message, details={"run_id": run.run_id}), pipeline.clock()
+        )
+
+    return run_failure_sensor
+
+
+def resolve_run_failures(instance: dg.DagsterInstance, keys: Keys, pipeline: Pipeline) -> None:
+    """Resolve the alerts of failed runs whose job succeeded since."""
+    for alert in pipeline.catalog.alerts.active():
+        if alert.kind is AlertKind.RUN_FAILED and _succeeded_since(instance, keys, alert.subject, alert.last_seen_at):
+            pipeline.catalog.alerts.resolve(alert.kind, alert.subject, pipeline.clock())
+
+
+def spool_observation(keys: Keys, facts: HealthFacts, pipeline: Pipeline) -> dg.AssetObservation:
+    """Return the numbers of one look, which the UI plots."""
+    status = judge(facts, pipeline.health_limits())
+    numbers: dict[str, float | None] = {
+        "success_rate": status.metric(SUCCESS_RATE).value,
+        "lag_seconds": status.metric(LAG).value,
+        "failed_archives": status.metric(FAILED).value,
+        "problems": len(status.problems),
+        "rpo_seconds": status.point.rpo_seconds,
+        "unarchived_bytes": status.point.unarchived_bytes,
+    }
+    if facts.spool is not None:
+        numbers |= {"spool_files": facts.spool.files, "spool_bytes": facts.spool.size_bytes}
+        numbers["quarantined_files"] = len(facts.spool.quarantined)
+    if facts.disks:
+        numbers["disk_free_bytes"] = facts.disks[0].free_bytes
+    if facts.server.facts is not None:
+        archiver = facts.server.facts.archiver
+        numbers["pg_stat_archiver/archived_count"] = archiver.archived_count
+        numbers["pg_stat_archiver/failed_count"] = archiver.failed_count
+        numbers["pg_stat_archiver/ready_count"] = archiver.ready_count
+    for store in facts.stores:
+        numbers[f"{store.store}/stored_bytes"] = store.stored_bytes
+        numbers[f"{store.store}/consecutive_failures"] = store.state.consecutive_failures
+    metadata = {name: _number(value) for name, value in numbers.items() if value is not None}
+    return dg.AssetObservation(keys.spool, metadata={"verdict": status.verdict.value, **metadata})
+
+
+def _number(value: float) -> dg.IntMetadataValue | dg.FloatMetadataValue:
+    return dg.MetadataValue.int(value) if isinstance(value, int) else dg.MetadataValue.float(float(value))
+
+
+def _next_cursor(cursor: str | None, report: HealthReport) -> tuple[str | None, bool]:
+    """Return the cursor to keep, and whether an observation is due: something changed, or ten minutes passed."""
+    seen = sorted(f"{kind.value} {one.subject}" for kind, found in report.observed.items() for one in found)
+    last = json.loads(cursor) if cursor else {"at": None, "seen": None}
+    at = report.facts.at
+    passed = last["at"] is None or abs(at - datetime.fromisoformat(last["at"])) >= OBSERVE_EVERY
+    if not passed and last["seen"] == seen:
+        return cursor, False
+    return json.dumps({"at": at.isoformat(), "seen": seen}), True
+
+
+def _succeeded_since(instance: dg.DagsterInstance, keys: Keys, job_name: str, since: datetime) -> bool:
+    tags = {"wal_pipeline/cluster": keys.cluster} if not job_name.startswith("__") else {}
+    wanted = dg.RunsFilter(
+        job_name=job_name, statuses=[dg.DagsterRunStatus.SUCCESS], tags=tags, created_after=since - timedelta(days=1)
+    )
+    records = instance.get_run_records(wanted, limit=1)
+    return bool(records) and records[0].end_time is not None and records[0].end_time > since.timestamp()
+
+
+def _why(context: dg.RunFailureSensorContext) -> str:
+    """Say why in one line: the step's own words where it failed on purpose, else the kind of error."""
+    for event in context.get_step_failure_events():
+        data = event.step_failure_data
+        if data.user_failure_data is not None and data.user_failure_data.description:
+            return f"{event.step_key}: {data.user_failure_data.description}"[:_MOST_TEXT]
+        if data.error is not None:
+            cause = data.error.cause or data.error
+            return f"{event.step_key}: {' '.join(cause.message.split())}"[:_MOST_TEXT]
+    return " ".join((context.failure_event.message or "no reason was given").split())[:_MOST_TEXT]

@@ -1,0 +1,97 @@
+"""The asset checks on what the stores hold, the job that runs them each day, and Dagster's freshness policies."""
+
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+from wal_pipeline.commands.health_checks import (
+    SEGMENT_CHECKS,
+    CheckVerdict,
+    base_backup_fresh,
+    drill_passed,
+    spool_under_limit,
+)
+from wal_pipeline.commands.health_facts import look
+from wal_pipeline.orchestration.keys import Keys
+from wal_pipeline.orchestration.resource import WalPipelineResource
+
+JOB_NAME = "check_archive"
+_DESCRIPTIONS = {
+    "no_gap": "No segment is missing in a window that is kept.",
+    "every_file": "Every file of the archive is verified on this store, but those that wait in the spool.",
+    "newest_fresh": "What PostgreSQL archives arrives within the lag goal.",
+}
+
+
+def build_archive_checks(keys: Keys, stores: Sequence[str]) -> dg.AssetChecksDefinition:
+    """Return all checks of one cluster; they share one look at the facts."""
+    specs = [
+        dg.AssetCheckSpec(name, asset=keys.wal_segment(store), description=_DESCRIPTIONS[name])
+        for store in stores
+        for name in SEGMENT_CHECKS
+    ]
+    for store in stores:
+        text = "The newest base backup that can be restored from this store is young enough."
+        specs.append(dg.AssetCheckSpec("newest_fresh", asset=keys.base_backup(store), description=text))
+        text = f"The last drill from {store} passed, and lately enough."
+        specs.append(dg.AssetCheckSpec(f"last_drill_{store}", asset=keys.recovery_window, description=text))
+    text = "The spool is far from its limit, WAL_PIPELINE_SPOOL_LIMIT_BYTES."
+    specs.append(dg.AssetCheckSpec("under_limit", asset=keys.spool, description=text))
+
+    @dg.multi_asset_check(name="archive_checks", specs=specs)
+    def archive_checks(wal_pipeline: WalPipelineResource) -> Iterator[dg.AssetCheckResult]:
+        pipeline = wal_pipeline.open()
+        facts, limits = look(pipeline.fact_sources()), pipeline.health_limits()
+        for store in facts.stores:
+            for name, check in SEGMENT_CHECKS.items():
+                yield _result(keys.wal_segment(store.store), name, check(facts, limits, store))
+            yield _result(keys.base_backup(store.store), "newest_fresh", base_backup_fresh(facts, limits, store))
+            yield _result(keys.recovery_window, f"last_drill_{store.store}", drill_passed(facts, limits, store))
+        yield _result(keys.spool, "under_limit", spool_under_limit(facts, limits))
+
+    return archive_checks
+
+
+def build_check_job(keys: Keys, checks: dg.AssetChecksDefinition) -> UnresolvedAssetJobDefinition:
+    """Return the job that runs all checks now."""
+    return dg.define_asset_job(
+        JOB_NAME,
+        selection=dg.AssetSelection.checks(checks),
+        executor_def=dg.in_process_executor,
+        tags={"wal_pipeline/cluster": keys.cluster},
+        description="Check gaps, files, freshness, base backups, drills and the spool, from the records. Reads no "
+        "object: verify_archive does that.",
+    )
+
+
+def build_check_schedule(job: UnresolvedAssetJobDefinition, cron: str) -> dg.ScheduleDefinition:
+    """Return the schedule of the checks; on by default."""
+    return dg.ScheduleDefinition(
+        job=job,
+        name="check_archive_schedule",
+        cron_schedule=cron,
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="All asset checks. WAL_PIPELINE_CHECK_CRON changes when.",
+    )
+
+
+def with_freshness(assets: dg.AssetsDefinition, window: timedelta) -> dg.AssetsDefinition:
+    """Give assets that have to come regularly Dagster's own policy: a warning at four fifths of the time.
+
+    Segments have none: an idle server archives nothing, and is fresh.
+    """
+    policy = dg.FreshnessPolicy.time_window(fail_window=window, warn_window=window * 0.8)
+    return assets.map_asset_specs(lambda spec: spec.replace_attributes(freshness_policy=policy))
+
+
+def _result(key: dg.AssetKey, name: str, verdict: CheckVerdict) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        passed=verdict.passed,
+        asset_key=key,
+        check_name=name,
+        description=verdict.message,
+        metadata={key: dg.MetadataValue.float(float(value)) for key, value in verdict.numbers.items()},
+    )
