@@ -1,7 +1,7 @@
 """``--once``: archive at least so many segments through the sensor, prove every copy, and report in numbers."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import quantiles
 from typing import Any, Final
@@ -10,13 +10,14 @@ from demo.copies import verified_copies
 from demo.folder import DemoError
 from demo.load import write_load
 from demo.recorded import Materialization, archived_by_sensor
+from demo.restore import RestoreReport, have_an_accident, undo
 from demo.scene import Scene, Tell
 from wal_pipeline.wal.names import FileKind, parse_file_name
 
 SEGMENTS: Final = 20
 _ARCHIVE_SECONDS: Final = 600
 _DRAIN_SECONDS: Final = 180
-_LOOK_SECONDS: Final = 1.0
+_LOOK_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +30,19 @@ class Report:
     lag_seconds_p50: float
     lag_seconds_p99: float
     ui_url: str
+    restore: RestoreReport
 
     @property
     def holds(self) -> bool:
         """Whether every promise is kept."""
         complete = all(count == self.segments for count in self.copies_verified.values())
-        return self.segments >= SEGMENTS and complete and self.spool_left == 0
+        return self.segments >= SEGMENTS and complete and self.spool_left == 0 and self.restore.table_back
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
+        """Return plain values, all on one level."""
+        values = asdict(self)
+        restore = values.pop("restore")
+        return {**values, **restore}
 
 
 def run_once(scene: Scene, tell: Tell) -> Report:
@@ -47,10 +51,11 @@ def run_once(scene: Scene, tell: Tell) -> Report:
     tell(f"writing with pgbench until runs of the sensor have archived {SEGMENTS} segments")
     with write_load(scene.cluster):
         _wait(
-            lambda: len(segments_only(archived_by_sensor(scene.dagster, stores))) >= SEGMENTS,
+            lambda: _count(scene, stores, tell) >= SEGMENTS,
             _ARCHIVE_SECONDS,
-            lambda: f"{len(segments_only(archived_by_sensor(scene.dagster, stores)))} segments archived so far",
+            lambda: f"fewer than {SEGMENTS} segments are archived",
         )
+        accident = have_an_accident(scene, tell)
     last = scene.cluster.switch_wal()
     tell(f"the load has ended with segment {last}; waiting for the spool to drain")
     _wait(
@@ -69,7 +74,14 @@ def run_once(scene: Scene, tell: Tell) -> Report:
         lag_seconds_p50=round(percentile(lags, 50), 3),
         lag_seconds_p99=round(percentile(lags, 99), 3),
         ui_url=scene.dagster.url,
+        restore=undo(scene, accident, tell),
     )
+
+
+def _count(scene: Scene, stores: Sequence[str], tell: Tell) -> int:
+    found = len(segments_only(archived_by_sensor(scene.dagster, stores)))
+    tell(f"  {found} segments on both stores, {len(spool_files(scene))} in the spool")
+    return found
 
 
 def segments_only(found: dict[str, list[Materialization]]) -> dict[str, list[Materialization]]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from demo.folder import DemoError
 from wal_pipeline.wiring import Pipeline, open_pipeline
-from wal_pipeline_tests.support.dagster_instance import DagsterInstance, clean_environment
+from wal_pipeline_tests.support.dagster_instance import PROJECT, DagsterInstance, clean_environment
 from wal_pipeline_tests.support.postgres import PostgresCluster
 from wal_pipeline_tests.support.postgres_install import postgres_18, postgres_user
 from wal_pipeline_tests.support.s3_pair import S3Buckets, S3Pair
@@ -42,6 +42,11 @@ class Scene:
     env_file: Path
 
     @property
+    def store_settings(self) -> dict[str, str]:
+        """What a machine needs to restore: credentials, the cluster's name, and PostgreSQL's programs."""
+        return store_settings(self.cluster, self.stores)
+
+    @property
     def pipeline(self) -> Pipeline:
         """The program's objects, by the demo's settings."""
         return open_pipeline(self.env_file)
@@ -55,7 +60,7 @@ class Scene:
             check=False,
             timeout=_COMMAND_SECONDS,
             env=clean_environment(),
-            cwd=self.folder,
+            cwd=PROJECT,
         )
         if finished.returncode not in expect:
             raise DemoError(
@@ -77,7 +82,7 @@ def start_scene(folder: Path, tell: Tell) -> Iterator[Scene]:
         stores.r2.make_bucket(BUCKETS.r2)
         stores.b2.make_bucket(BUCKETS.b2, versioning=True)
         env_file = folder / "demo.env"
-        _write_env_file(env_file, _settings(folder, cluster, stores))
+        write_env_file(env_file, _settings(folder, cluster, stores))
         dagster = DagsterInstance(folder / "dagster", {"WAL_PIPELINE_ENV_FILE": str(env_file)})
         stack.callback(dagster.stop)
         scene = Scene(folder, cluster, stores, dagster, env_file)
@@ -124,20 +129,30 @@ def _stop_cluster(cluster: PostgresCluster) -> None:
     cluster.socket_folder.rmdir()
 
 
-def _settings(folder: Path, cluster: PostgresCluster, stores: S3Pair) -> dict[str, str]:
+def store_settings(cluster: PostgresCluster, stores: S3Pair) -> dict[str, str]:
+    """Return the settings that reach the archive."""
     return {
         **stores.store_environment(BUCKETS),
         "WAL_PIPELINE_CLUSTER": CLUSTER,
         "WAL_PIPELINE_CA_BUNDLE": str(stores.r2.ca_bundle),
+        "PGBINDIR": str(cluster.install.bin_folder),
+    }
+
+
+def write_env_file(path: Path, settings: dict[str, str]) -> None:
+    """Write a settings file that only PostgreSQL's user and root can read."""
+    path.touch(mode=0o600)
+    path.write_text("".join(f"{name}='{value}'\n" for name, value in settings.items()))
+    user = postgres_user()
+    os.chown(path, user.uid, user.gid)
+
+
+def _settings(folder: Path, cluster: PostgresCluster, stores: S3Pair) -> dict[str, str]:
+    return {
+        **store_settings(cluster, stores),
         "WAL_PIPELINE_CONNINFO": cluster.conninfo,
         "WAL_PIPELINE_STATE_FOLDER": str(folder / "state"),
         "WAL_PIPELINE_ARCHIVE_TIMEOUT_SECONDS": str(_ARCHIVE_TIMEOUT_SECONDS),
         "PGDATA": str(cluster.pgdata),
-        "PGBINDIR": str(cluster.install.bin_folder),
         "PG_WAL_ARCHIVE_DIR": str(cluster.folder / "spool"),
     }
-
-
-def _write_env_file(path: Path, settings: dict[str, str]) -> None:
-    path.touch(mode=0o600)
-    path.write_text("".join(f"{name}='{value}'\n" for name, value in settings.items()))

@@ -1,0 +1,108 @@
+"""The other half of the promise: a base backup, a dropped table, and the cluster as it was just before."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from demo.folder import DemoError
+from demo.scene import Scene, Tell, write_env_file
+from wal_pipeline_tests.support.dagster_instance import PROJECT, clean_environment
+from wal_pipeline_tests.support.ports import LOOPBACK
+from wal_pipeline_tests.support.postgres import PostgresCluster
+from wal_pipeline_tests.support.postgres_install import postgres_user
+
+_MAKE: Final = "CREATE TABLE orders AS SELECT i AS id, md5(i::text) AS label FROM generate_series(1, 10000) AS i"
+_CONTENT: Final = "SELECT count(*) || ' ' || md5(string_agg(label, ',' ORDER BY id)) FROM orders"
+_DROP: Final = "DROP TABLE orders"
+_RESTORE_SECONDS: Final = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Accident:
+    """A table was dropped: the moment just before, and what the table held."""
+
+    before: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreReport:
+    """``restored_to``: the last commit that was replayed. ``rto_seconds``: from the command to an open server."""
+
+    restored_to: str
+    rto_seconds: float
+    table_back: bool
+
+
+def have_an_accident(scene: Scene, tell: Tell) -> Accident:
+    """Take a base backup, make a table, note the moment, and drop the table."""
+    tell("wal-pipeline backup")
+    backup = json.loads(scene.command("backup", "--json"))
+    tell(f"base backup {backup['backup_id']}: {backup['size_bytes'] / 2**20:.0f} MiB, on both stores")
+    scene.cluster.psql(_MAKE)
+    content = scene.cluster.value(_CONTENT)
+    before = scene.cluster.value("SELECT clock_timestamp()")
+    scene.cluster.psql(_DROP)
+    tell(f"{_DROP}, a moment after {before}")
+    return Accident(before, content)
+
+
+def undo(scene: Scene, accident: Accident, tell: Tell) -> RestoreReport:
+    """Restore to just before, on a machine that has nothing but the stores' credentials, and look for the table."""
+    tell(f"wal-pipeline restore --to-time '{accident.before}' --start")
+    with _fresh_machine(scene) as (cluster, env_file):
+        begun = time.monotonic()
+        answer = _restore(cluster, env_file, accident.before)
+        rto_seconds = time.monotonic() - begun
+        table_back = cluster.value(_CONTENT) == accident.content
+    restored_to = str(answer["recovery"]["last_commit_at"])
+    tell(f"restored to {restored_to} in {rto_seconds:.1f} s; the table is {'back' if table_back else 'NOT back'}")
+    return RestoreReport(restored_to, round(rto_seconds, 3), table_back)
+
+
+@contextmanager
+def _fresh_machine(scene: Scene) -> Iterator[tuple[PostgresCluster, Path]]:
+    home = scene.folder / "restored"
+    home.mkdir(mode=0o755)
+    user = postgres_user()
+    os.chown(home, user.uid, user.gid)
+    cluster = PostgresCluster(scene.cluster.install, home)
+    env_file = home / "restore.env"
+    write_env_file(env_file, {**scene.store_settings, "WAL_PIPELINE_STATE_FOLDER": str(home / "state")})
+    try:
+        yield cluster, env_file
+    finally:
+        if (cluster.pgdata / "postmaster.pid").exists():
+            cluster.run("pg_ctl", "stop", "--mode=fast", "--pgdata", str(cluster.pgdata))
+        cluster.socket_folder.rmdir()
+
+
+def _restore(cluster: PostgresCluster, env_file: Path, before: str) -> dict[str, Any]:
+    """Type the command as PostgreSQL's user does."""
+    where = {
+        "port": str(cluster.port),
+        "unix_socket_directories": str(cluster.socket_folder),
+        "listen_addresses": LOOPBACK,
+    }
+    words = ["restore", "--pgdata", str(cluster.pgdata), f"--to-time={before}", "--start", "--no-archiving", "--json"]
+    words += [f"--set={name}={value}" for name, value in where.items()]
+    finished = subprocess.run(
+        postgres_user().wrap([sys.executable, "-m", "wal_pipeline.cli", "--env-file", str(env_file), *words]),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_RESTORE_SECONDS,
+        env=clean_environment(),
+        cwd=PROJECT,
+    )
+    if finished.returncode != 0:
+        raise DemoError(f"'wal-pipeline restore' ended with {finished.returncode}:\n{finished.stderr}".rstrip())
+    answer: dict[str, Any] = json.loads(finished.stdout)
+    return answer
