@@ -7,7 +7,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import URL, ColumnElement, Connection, Engine, Table, any_, create_engine, event, func, literal, select
+from sqlalchemy import (
+    URL,
+    ColumnElement,
+    Connection,
+    Engine,
+    Executable,
+    Table,
+    any_,
+    create_engine,
+    event,
+    func,
+    literal,
+    select,
+)
 from sqlalchemy import Text as SqlText
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
@@ -29,6 +42,7 @@ class Database:
         self.is_sqlite = url.get_backend_name() == "sqlite"
         self._engine = _sqlite_engine(url) if self.is_sqlite else _postgres_engine(url)
         self._writer = self._engine.execution_options(**{_WRITES: True})
+        self._upserts: dict[tuple[str, tuple[str, ...], bool], Executable] = {}
 
     @property
     def shown_url(self) -> str:
@@ -55,15 +69,29 @@ class Database:
         """Insert rows, or update those whose primary key is there; columns in ``keep`` stay as they are."""
         if not rows:
             return
-        insert = self.insert(table)
-        given = [column for column in table.c if column.name in rows[0] and not column.primary_key]
-        changes = {column.name: insert.excluded[column.name] for column in given if column.name not in keep}
-        connection.execute(
-            insert.on_conflict_do_update(index_elements=list(table.primary_key), set_=changes)
-            if changes
-            else insert.on_conflict_do_nothing(index_elements=list(table.primary_key)),
-            _in_key_order(table, rows),
-        )
+        names = tuple(name for name in rows[0] if name not in table.primary_key.columns)
+        changed = tuple(name for name in names if name not in keep)
+        connection.execute(self._upsert(table, changed), _in_key_order(table, rows))
+
+    def upsert_sums(self, connection: Connection, table: Table, row: Row, sums: Collection[str]) -> None:
+        """Insert a row, or add its columns ``sums`` to those of the row whose primary key is there."""
+        connection.execute(self._upsert(table, tuple(sums), add=True), [dict(row)])
+
+    def _upsert(self, table: Table, changed: tuple[str, ...], *, add: bool = False) -> Executable:
+        """Build the statement once: SQLAlchemy makes a copy of every column for ``excluded``, which costs more than
+        the database does."""
+        key = (table.name, changed, add)
+        if key not in self._upserts:
+            insert = self.insert(table)
+            new = insert.excluded
+            changes = {name: table.c[name] + new[name] if add else new[name] for name in changed}
+            keys = list(table.primary_key)
+            self._upserts[key] = (
+                insert.on_conflict_do_update(index_elements=keys, set_=changes)
+                if changes
+                else insert.on_conflict_do_nothing(index_elements=keys)
+            )
+        return self._upserts[key]
 
     def insert_absent(self, connection: Connection, table: Table, rows: Sequence[Row]) -> None:
         """Insert the rows whose primary key is not there yet, and leave the others as they are."""

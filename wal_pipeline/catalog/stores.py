@@ -98,10 +98,8 @@ class Stores(Area):
         return [RequestCounts(*row) for row in rows]
 
     def _add(self, table: Table, key: Mapping[str, object], counts: Mapping[str, int]) -> None:
-        insert = self._database.insert(table).values({"cluster": self._cluster, **key, **counts})
-        sums = {name: table.c[name] + insert.excluded[name] for name in counts}
         with self._database.write() as connection:
-            connection.execute(insert.on_conflict_do_update(index_elements=list(table.primary_key), set_=sums))
+            self._database.upsert_sums(connection, table, {"cluster": self._cluster, **key, **counts}, tuple(counts))
 
 
 def _day(at: datetime) -> datetime:

@@ -1,0 +1,66 @@
+"""What every measurement is given: sizes, a scratch folder, two S3 servers, WAL to archive."""
+
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import count
+from pathlib import Path
+
+from benchmarks.wal_input import WalInput, wal_input
+from wal_pipeline_tests.support.s3_pair import S3Buckets, S3Pair
+
+PROJECT = Path(__file__).parents[1]
+HOME = PROJECT / ".bench"
+
+
+@dataclass
+class Bench:
+    """One call of the benchmark. ``repeats``: rounds of each comparison."""
+
+    quick: bool
+    repeats: int
+    folder: Path
+    stack: ExitStack
+    begun: float = field(default_factory=time.monotonic)
+    _numbers: Iterator[int] = field(default_factory=lambda: count(1))
+
+    @cached_property
+    def stores(self) -> S3Pair:
+        """Two SeaweedFS servers over TLS, started when first asked for."""
+        self.say("starting two S3 servers over TLS")
+        return self.stack.enter_context(S3Pair.start(self.folder / "s3"))
+
+    @contextmanager
+    def buckets(self) -> Iterator[S3Buckets]:
+        """Two empty buckets that go with the block, so that no run meets what another one stored."""
+        made = self.stores.fresh_buckets("bench")
+        try:
+            yield made
+        finally:
+            self.stores.remove_buckets(made)
+
+    @contextmanager
+    def scratch(self, purpose: str) -> Iterator[Path]:
+        """A folder that goes with the block."""
+        folder = self.folder / f"{purpose}-{next(self._numbers)}"
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def wal(self, segment_mb: int = 16) -> WalInput:
+        """Return WAL that a real PostgreSQL wrote, kept from call to call."""
+        return wal_input(HOME / "wal", segment_mb, self.say)
+
+    def size(self, full: int, quick: int) -> int:
+        """Return how much of something: less in a quick call."""
+        return quick if self.quick else full
+
+    def say(self, line: str) -> None:
+        """Tell what goes on, on stderr."""
+        print(f"[{time.monotonic() - self.begun:6.0f} s] {line}", file=sys.stderr, flush=True)

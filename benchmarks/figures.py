@@ -1,0 +1,77 @@
+"""What a measurement gives: figures, each with the samples that it was made of."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Final
+
+MIB: Final = 2**20
+Samples = dict[str, list[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One number of the result. ``value`` None: not measured, and ``note`` says why.
+
+    ``unit``: ``x`` for a ratio (ours over theirs in throughput, more than 1 is faster, unless ``title`` says
+    otherwise), ``s``, ``MiB`` or ``MB/s``. ``goal`` is text such as ``>= 1.5``; ``samples`` are kept in the JSON.
+    """
+
+    key: str
+    title: str
+    value: float | None
+    unit: str = "x"
+    goal: str = ""
+    note: str = ""
+    samples: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+    @property
+    def is_met(self) -> bool | None:
+        """Whether the goal is reached; None where there is no goal or no value."""
+        if not self.goal or self.value is None:
+            return None
+        sign, _, bound = self.goal.partition(" ")
+        return self.value >= float(bound) if sign == ">=" else self.value <= float(bound)
+
+
+def missing(key: str, title: str, reason: str, *, unit: str = "x", goal: str = "") -> Figure:
+    """Return a figure that could not be measured, and why."""
+    return Figure(key, title, None, unit, goal, reason)
+
+
+def alternately(contenders: Mapping[str, Callable[[], float]], repeats: int, say: Callable[[str], None]) -> Samples:
+    """Run each contender once a round and return what each gave (seconds, say), by round.
+
+    The order turns from round to round, so that a machine that gets slower or warmer favours nobody.
+    """
+    found: Samples = {name: [] for name in contenders}
+    names = list(contenders)
+    for number in range(repeats):
+        for name in names if number % 2 == 0 else reversed(names):
+            found[name].append(contenders[name]())
+        say(f"round {number + 1} of {repeats}: " + ", ".join(f"{name} {found[name][-1]:.2f}" for name in names))
+    return found
+
+
+def ratio(samples: Samples, theirs: str, ours: str) -> float:
+    """Return the median over the rounds of ``theirs`` by ``ours``: with seconds, how many times faster we are."""
+    return median(their / our for their, our in zip(samples[theirs], samples[ours], strict=True))
+
+
+def speed(size_bytes: int, seconds: Sequence[float]) -> str:
+    """Say a throughput, the median of some runs over so many bytes."""
+    return f"{size_bytes / 1e6 / median(seconds):.0f} MB/s"
+
+
+def timed(action: Callable[[], object]) -> float:
+    """Return the wall time of a call in seconds."""
+    begun = time.perf_counter()
+    action()
+    return time.perf_counter() - begun
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """Return a percentile by the nearest rank."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]

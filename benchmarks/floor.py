@@ -1,0 +1,26 @@
+"""The floor: read, hash and compress the files of a folder on some threads, and keep nothing."""
+
+import hashlib
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from wal_pipeline.archive.records import Codec
+from wal_pipeline.codec import Encoder
+
+
+def run(folder: Path, codec: str, level: int, threads: int) -> None:
+    """Do for each file what any archiver has to: the digest of its content, its stored bytes, their digests."""
+    encoder = Encoder(Codec(codec), level)
+
+    def one(path: Path) -> None:
+        data = path.read_bytes()
+        hashlib.sha256(data).hexdigest()
+        encoder.encode(data)
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(one, sorted(folder.iterdir())))
+
+
+if __name__ == "__main__":
+    run(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

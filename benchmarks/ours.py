@@ -1,0 +1,104 @@
+"""The program under measurement, run as a user runs it: the command, with settings in its environment."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.figures import MIB
+from benchmarks.wal_input import WalInput
+from wal_pipeline_tests.support.dagster_instance import clean_environment
+from wal_pipeline_tests.support.postgres_install import postgres_18
+from wal_pipeline_tests.support.s3_pair import S3Buckets, S3Pair
+
+_TIMEOUT_SECONDS = 1800
+_LOOK_SECONDS = 0.05
+
+
+class BenchError(RuntimeError):
+    """Something that is measured did not do what it should: a figure of it would be worth nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommandRun:
+    """How a command went: its wall time, the most memory that it held, and the JSON object that it printed."""
+
+    seconds: float
+    peak_rss_mib: float
+    answer: dict[str, Any]
+
+
+def settings(
+    stores: S3Pair,
+    buckets: S3Buckets,
+    folder: Path,
+    wal: WalInput | None,
+    *,
+    codec: str = "zstd",
+    level: int | None = 3,
+    more: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """Return the settings of one cluster whose spool and state lie in ``folder``; the spool is made."""
+    (folder / "spool").mkdir(exist_ok=True)
+    found = {
+        **stores.store_environment(buckets),
+        "WAL_PIPELINE_CA_BUNDLE": str(stores.r2.ca_bundle),
+        "WAL_PIPELINE_STATE_FOLDER": str(folder / "state"),
+        "WAL_PIPELINE_CODEC": codec,
+        "PG_WAL_ARCHIVE_DIR": str(folder / "spool"),
+        "PGBINDIR": str(postgres_18().bin_folder),
+        **(more or {}),
+    }
+    if level is not None:
+        found["WAL_PIPELINE_CODEC_LEVEL"] = str(level)
+    if wal is not None:
+        found["WAL_PIPELINE_SYSTEM_IDENTIFIER"] = str(wal.system_identifier)
+    return found
+
+
+def command(environment: Mapping[str, str], *arguments: str) -> CommandRun:
+    """Type ``wal-pipeline`` with these arguments. Raises: BenchError where it fails."""
+    begun = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "wal_pipeline.cli", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**clean_environment(), **environment},
+        cwd=environment["WAL_PIPELINE_STATE_FOLDER"].rpartition("/")[0],
+        text=True,
+    )
+    peak = 0.0
+    while True:
+        try:
+            output, errors = process.communicate(timeout=_LOOK_SECONDS)
+            break
+        except subprocess.TimeoutExpired:
+            peak = max(peak, peak_rss_mib(process.pid))
+            if time.perf_counter() - begun > _TIMEOUT_SECONDS:
+                process.kill()
+    seconds = time.perf_counter() - begun
+    if process.returncode != 0:
+        raise BenchError(f"'wal-pipeline {arguments[0]}' ended with {process.returncode}:\n{output}{errors}")
+    last = output.strip().splitlines()[-1:] or ["{}"]
+    return CommandRun(seconds, peak, json.loads(last[0]) if last[0].startswith("{") else {})
+
+
+def archive(environment: Mapping[str, str], expected: int) -> CommandRun:
+    """Drain the spool, which must hold so many files. Raises: BenchError unless all are archived."""
+    run = command(environment, "archive", "--json")
+    if run.answer["released"] != expected:
+        raise BenchError(f"{run.answer['released']} files were archived, expected {expected}")
+    return run
+
+
+def peak_rss_mib(pid: int) -> float:
+    """Return the most memory that a process has held, in MiB; 0 where it is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) * 1024 / MIB for line in lines if line.startswith("VmHWM")), 0.0)
