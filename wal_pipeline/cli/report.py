@@ -1,0 +1,31 @@
+"""``wal-pipeline report``: one HTML page about the archive."""
+
+from pathlib import Path
+
+import click
+
+from wal_pipeline.cli.group import Context, pass_context
+
+
+@click.command("report")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("report.html"),
+    show_default=True,
+    help="The page's file.",
+)
+@click.option("--days", type=click.IntRange(1, 3650), default=30, show_default=True, help="How far back it looks.")
+@pass_context
+def report_command(context: Context, output: Path, days: int) -> int:
+    """Write a page with the recovery windows, lag, storage, compression, failures and cost. It needs no network."""
+    from wal_pipeline.commands.health_facts import look
+    from wal_pipeline.commands.report import render_report, write_report
+    from wal_pipeline.commands.status import judge
+
+    pipeline = context.pipeline
+    limits = pipeline.health_limits()
+    status = judge(look(pipeline.fact_sources()), limits)
+    write_report(output, render_report(status, pipeline.catalog, limits, pipeline.settings.prices(), days=days))
+    click.echo(f"{output.absolute()}: {output.stat().st_size} bytes")
+    return 0
