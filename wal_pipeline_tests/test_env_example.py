@@ -1,0 +1,52 @@
+"""``.env.example`` and the settings are kept in step."""
+
+import io
+import re
+from pathlib import Path
+
+import pytest
+from dotenv import dotenv_values
+
+from wal_pipeline.settings import load_settings, variable_names
+
+EXAMPLE = Path(__file__).parents[1] / ".env.example"
+_LINE = re.compile(r"#?([A-Z][A-Z0-9_]*)=(.*)")
+_DIFFERENT_BY_INTENT = {"PGDATA", "PG_WAL_ARCHIVE_DIR"}  # shown with a value that a person has to change
+
+
+def lines() -> list[str]:
+    """The example's lines."""
+    return EXAMPLE.read_text().splitlines()
+
+
+@pytest.fixture(autouse=True)
+def no_env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work where no .env file lies."""
+    monkeypatch.chdir(tmp_path)
+
+
+def test_every_setting_is_in_the_example_and_no_other() -> None:
+    """By the name to use, once."""
+    named = [match[1] for line in lines() if (match := _LINE.fullmatch(line))]
+    assert sorted(named) == sorted(names[0] for names in variable_names().values())
+
+
+def test_each_setting_is_explained() -> None:
+    """The line above each is a sentence."""
+    for before, line in zip(lines(), lines()[1:], strict=False):
+        if _LINE.fullmatch(line):
+            assert re.fullmatch(r"# [A-Z0-9].*\.", before), f"'{line}' has no sentence above it"
+
+
+def test_the_values_behind_a_hash_are_the_defaults() -> None:
+    """Whoever takes the hash away changes nothing."""
+    shown = "\n".join(line.removeprefix("#") for line in lines() if _LINE.fullmatch(line))
+    values = {name: value or "" for name, value in dotenv_values(stream=io.StringIO(shown)).items()}
+    given = load_settings({name: value for name, value in values.items() if name not in _DIFFERENT_BY_INTENT})
+    assert given == load_settings({})
+
+
+def test_the_example_itself_is_accepted() -> None:
+    """Copied as it is, it can be read: only the credentials are missing."""
+    values = {name: value or "" for name, value in dotenv_values(EXAMPLE).items()}
+    assert load_settings(values).require_spool_folder() == Path("/var/lib/postgresql/wal-spool")
