@@ -230,8 +230,10 @@ class Prefetcher:
 
     def _move(self, ahead: _Ahead, position: Position) -> _Ahead:
         """Begin again at another position, keeping what is still ahead of it."""
-        moved = _Ahead(position, position.name.number(position.wal_segment_size), ahead.running, ahead.delivered)
-        self._drop(moved, self._folder.ready())
+        moved = _Ahead(position, position.name.number(position.wal_segment_size), ahead.running)
+        ready = self._folder.ready()
+        self._drop(moved, ready)
+        moved.delivered = ahead.delivered & ready & set(self._wanted(moved))
         return moved
 
     def _drop(self, ahead: _Ahead, ready: set[str]) -> None:
@@ -264,10 +266,12 @@ class Prefetcher:
         return 1 if ahead.retry_seconds > _RETRY_SECONDS else self._workers(ahead.position)
 
     def _collect(self, ahead: _Ahead) -> None:
+        wanted = set(self._wanted(ahead))
         for name, future in [item for item in ahead.running.items() if item[1].done()]:
             del ahead.running[name]
             if future.result():
-                ahead.delivered.add(name)
+                # A file that replay left behind meanwhile may be dropped already: its absence does not mean "taken".
+                ahead.delivered |= {name} & wanted
                 ahead.retry_seconds = _RETRY_SECONDS
             else:
                 ahead.retry_at = self._now() + ahead.retry_seconds
