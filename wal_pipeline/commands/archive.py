@@ -27,6 +27,7 @@ from wal_pipeline.commands.archive_jobs import Job, PreparedResult, StoredResult
 from wal_pipeline.commands.backlog import Backlog, FileQueue
 from wal_pipeline.commands.identity import ClusterIdentity
 from wal_pipeline.commands.lane import Lane, StoredCopy
+from wal_pipeline.commands.late_records import LateRecords
 from wal_pipeline.commands.prepare import Prepared, Preparer
 from wal_pipeline.errors import CopyConflictError, InvalidWalFileError, SpoolError, StoreError
 from wal_pipeline.spool import Spool, SpoolFile
@@ -85,6 +86,7 @@ class Archiver:
         self._clock = clock
         self._options = options
         self._backlog = Backlog(spool, catalog, clock)
+        self._late = LateRecords(catalog, clock)
         self._results: queue.SimpleQueue[PreparedResult | StoredResult] = queue.SimpleQueue()
         self._jobs: dict[str, Job] = {}
         self._lanes: dict[str, Lane] = {}
@@ -111,6 +113,7 @@ class Archiver:
                 pool.shutdown(wait=True, cancel_futures=True)
                 for lane in self._lanes.values():
                     lane.close()
+                self._late.write()
 
     def _lane(self, store: Store, states: Mapping[str, StoreState]) -> Lane:
         return Lane(
@@ -129,6 +132,7 @@ class Archiver:
             ending = stop() or (overtime and not self._admission.behind)
             if not ending:
                 yield from self._admit(pool, feed_behind=not overtime)
+            self._late.write_if_due()
             result = self._next_result()
             if result is not None:
                 yield from self._settle(result)
@@ -278,7 +282,7 @@ class Archiver:
         now = self._clock()
         copy = self._copy(job, store, CopyStatus.VERIFIED, stored, verified_at=now)
         self._catalog.files.record_verified(job.file, [copy])
-        self._catalog.stores.count_events(store, now, succeeded=1)
+        self._late.tried(store, succeeded=True)
         if self._lanes[store].succeeded(now):
             self._catalog.stores.save_state(self._lanes[store].state)
             self._backlog.mark_stale()
@@ -291,7 +295,7 @@ class Archiver:
         now = self._clock()
         failed = self._copy(job, store, CopyStatus.FAILED, None, last_error=error.message)
         self._catalog.files.record_failed(job.file, failed)
-        self._catalog.stores.count_events(store, now, failed=1)
+        self._late.tried(store, succeeded=False)
         self._lanes[store].failed(now, error.message)
         state = self._lanes[store].state
         self._catalog.stores.save_state(state)
@@ -340,7 +344,7 @@ class Archiver:
             yield self._leave(job.spooled, error.message, needs_help=True)
             return
         if released:
-            self._catalog.files.mark_released(job.file.system_identifier, [job.name], self._clock())
+            self._late.released(job.file.system_identifier, job.name)
             yield FileReleased(job.file, tuple(job.copies.values()), dict(job.prepared.seconds))
         else:
             self._backlog.mark_stale()
