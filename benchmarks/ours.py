@@ -31,6 +31,11 @@ class CommandRun:
     peak_rss_mib: float
     answer: dict[str, Any]
 
+    @property
+    def drain_seconds(self) -> float:
+        """The wall time of the archiving itself: without the start of Python and the import of the libraries."""
+        return float(self.answer["seconds"])
+
 
 def settings(
     stores: S3Pair,

@@ -1,6 +1,7 @@
 """``wal-pipeline archive``: drain the spool now, without Dagster."""
 
 import json
+import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ def archive_command(context: Context, linger: float, as_json: bool) -> int:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     alerts = ArchiveAlerts(pipeline.catalog, pipeline.clock)
     counts: Counter[str] = Counter()
+    begun = time.monotonic()
     with Progress(*columns, console=Console(stderr=True), transient=as_json) as progress:
         task = progress.add_task("archiving", total=waiting)
         for event in pipeline.audit.follow(archiver.drain(pipeline.pause_watch())):
@@ -41,12 +43,14 @@ def archive_command(context: Context, linger: float, as_json: bool) -> int:
             alerts.note(event)
             progress.update(task, completed=counts["FileReleased"], total=max(waiting, counts["FileReleased"]))
             _tell(event, progress)
+    seconds = time.monotonic() - begun
     left = len(pipeline.spool.scan(pipeline.clock()).ready)
     summary = {
         "released": counts["FileReleased"],
         "copies_failed": counts["CopyFailed"],
         "quarantined": counts["FileQuarantined"],
         "spool_left": left,
+        "seconds": round(seconds, 3),
     }
     click.echo(
         json.dumps(summary) if as_json else "{released} archived, {spool_left} left in the spool".format(**summary)

@@ -1,0 +1,1 @@
+"""One module for each measurement; ``measure(bench)`` returns its figures."""

@@ -1,0 +1,28 @@
+"""A pg_control of PostgreSQL 15 for pgBackRest: Debian's release knows no later PostgreSQL."""
+
+import shutil
+from pathlib import Path
+
+from benchmarks.ours import BenchError
+from wal_pipeline_tests.support.postgres import PostgresCluster
+from wal_pipeline_tests.support.postgres_install import DEBIAN_15_HINT, PostgresInstall, postgres_15
+
+
+def require_15() -> PostgresInstall:
+    """Return PostgreSQL 15. Raises: BenchError where it is not installed."""
+    install = postgres_15()
+    if install is None:
+        raise BenchError(f"PostgreSQL 15 is not installed: {DEBIAN_15_HINT}")
+    return install
+
+
+def control_file_15(home: Path) -> Path:
+    """Return a control file, made once: what pgBackRest takes the cluster's version and identifier from."""
+    kept = home / "pg_control.15"
+    if not kept.exists():
+        cluster = PostgresCluster(require_15()).initdb()
+        try:
+            shutil.copyfile(cluster.pgdata / "global" / "pg_control", kept)
+        finally:
+            cluster.remove()
+    return kept
