@@ -1,0 +1,144 @@
+"""What one schedule does: drawn from its seed alone, so that a failure can be played again."""
+
+import random
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+STORES: Final = ("r2", "b2")
+RESTORE_EVERY: Final = 5
+DAEMON_EVERY: Final = 10
+
+
+class Kind(StrEnum):
+    """What an event does. Those of a store act through the proxy before it, but for the store's own crash."""
+
+    KILL_RUN = "kill the archiving run"
+    KILL_POSTGRES = "kill PostgreSQL"
+    KILL_STORE = "kill a store"
+    KILL_DAEMON = "kill the daemon"
+    KILL_CODE_SERVER = "kill the code server"
+    KILL_ALL = "kill PostgreSQL and the archiving run at once"
+    RESET_IN_PUT = "reset in the middle of a put"
+    RESET_AFTER_PUT = "reset after a put was done"
+    ANSWER_503 = "answer 503"
+    ANSWER_429 = "answer 429"
+    ANSWER_500 = "answer 500"
+    ANSWER_500_AFTER = "do the put and answer 500"
+    ERROR_IN_200 = "answer 200 with an error body"
+    LATENCY = "answer late"
+    STORE_HALF = "store half of a put"
+    STORE_FLIPPED = "store a put with a flipped bit"
+    SWALLOW = "say that a put was stored and forget it"
+    FLIP_READ = "flip a bit of what is read"
+    CUT_READ = "cut short what is read"
+    REFUSE = "refuse every connection for a while"
+    SILENCE = "take requests and say nothing for a while"
+    SPOOL_FULL = "fill the spool's disk"
+    QUARANTINE_FULL = "fill the quarantine's disk"
+    CLOCK_STEP = "step the archiver's clock"
+    DUPLICATE = "archive a file a second time"
+    HOLD_BACK = "hold back a file, out of order"
+    IMPOSTOR = "archive other content under an archived name"
+    HALF_FILE = "leave half a file under the next name"
+    PROMOTION = "promote to a new timeline"
+    CATALOG_LOST = "remove the catalog and kill the run"
+
+
+_OF_A_STORE: Final = frozenset(
+    {
+        Kind.KILL_STORE,
+        Kind.RESET_IN_PUT,
+        Kind.RESET_AFTER_PUT,
+        Kind.ANSWER_503,
+        Kind.ANSWER_429,
+        Kind.ANSWER_500,
+        Kind.ANSWER_500_AFTER,
+        Kind.ERROR_IN_200,
+        Kind.LATENCY,
+        Kind.STORE_HALF,
+        Kind.STORE_FLIPPED,
+        Kind.SWALLOW,
+        Kind.FLIP_READ,
+        Kind.CUT_READ,
+        Kind.REFUSE,
+        Kind.SILENCE,
+    }
+)
+_OF_THE_DAEMON: Final = frozenset({Kind.KILL_DAEMON, Kind.KILL_CODE_SERVER})
+_OFTEN: Final = {Kind.KILL_RUN: 4, Kind.PROMOTION: 2, Kind.REFUSE: 2}
+_FULL_DISK: Final = frozenset({Kind.SPOOL_FULL, Kind.QUARANTINE_FULL})
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One fault: when after the load began, on which store, how often or for how long, and how strong (0 to 1)."""
+
+    at_seconds: float
+    kind: Kind
+    store: str | None
+    times: int
+    seconds: float
+    strength: float
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        where = f" on {self.store}" if self.store else ""
+        return f"{self.at_seconds:.1f} s: {self.kind.value}{where} (times {self.times}, {self.seconds:.1f} s)"
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """One schedule. ``linger_seconds``: how long an archiving process waits for new files before it ends.
+
+    ``with_library``: PostgreSQL archives with ``basic_archive``, else with our line for ``archive_command``.
+    ``cut_restore``: the stores are cut off in the middle of the recovery.
+    """
+
+    seed: int
+    seconds: float
+    events: tuple[Event, ...]
+    with_daemon: bool
+    with_library: bool
+    restore: bool
+    cut_restore: bool
+    linger_seconds: float
+
+    @property
+    def needs_small_disks(self) -> bool:
+        """Whether a disk is filled: then spool and quarantine are small file systems of their own."""
+        return any(event.kind in _FULL_DISK for event in self.events)
+
+
+def draw(seed: int, *, seconds: float, max_latency_seconds: float, full_disks: bool) -> Schedule:
+    """Draw the schedule of a seed. ``full_disks``: whether small file systems can be mounted here."""
+    rng = random.Random(seed)  # noqa: S311 - a schedule must be the same each time
+    with_daemon = seed % DAEMON_EVERY == DAEMON_EVERY - 1
+    kinds = [kind for kind in Kind if full_disks or kind not in _FULL_DISK]
+    kinds = [kind for kind in kinds if with_daemon or kind not in _OF_THE_DAEMON]
+    kinds = [kind for kind in kinds if not (with_daemon and kind is Kind.CLOCK_STEP)]
+    weights = [_OFTEN.get(kind, 1) for kind in kinds]
+    chosen = rng.choices(kinds, weights, k=rng.randint(3, 8))
+    events = sorted((_event(rng, kind, seconds, max_latency_seconds) for kind in chosen), key=lambda e: e.at_seconds)
+    return Schedule(
+        seed=seed,
+        seconds=seconds,
+        events=tuple(events),
+        with_daemon=with_daemon,
+        with_library=rng.random() < 0.5,
+        restore=seed % RESTORE_EVERY == 0,
+        cut_restore=seed % (2 * RESTORE_EVERY) == RESTORE_EVERY,
+        linger_seconds=rng.choice([0.5, 3.0, 60.0]),
+    )
+
+
+def _event(rng: random.Random, kind: Kind, seconds: float, max_latency_seconds: float) -> Event:
+    length = rng.uniform(0.1, max_latency_seconds) if kind is Kind.LATENCY else rng.uniform(0.2, seconds / 2)
+    return Event(
+        at_seconds=rng.uniform(0, seconds),
+        kind=kind,
+        store=rng.choice(STORES) if kind in _OF_A_STORE else None,
+        times=rng.choice([1, 2, 6, 15]),
+        seconds=length,
+        strength=rng.random(),
+    )
