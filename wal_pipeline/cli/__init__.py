@@ -17,6 +17,8 @@ COMMANDS: Final = {
     "catalog": "wal_pipeline.cli.catalog",
     "backup": "wal_pipeline.cli.backup",
     "restore": "wal_pipeline.cli.restore",
+    "verify": "wal_pipeline.cli.verify",
+    "expire": "wal_pipeline.cli.expire",
     "pause": "wal_pipeline.cli.pause",
     "resume": "wal_pipeline.cli.resume",
     "drill": "wal_pipeline.cli.drill",

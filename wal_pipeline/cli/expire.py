@@ -1,0 +1,159 @@
+"""``wal-pipeline expire``: what the recovery window no longer needs, store by store."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wal_pipeline.cli.group import Context, pass_context
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from wal_pipeline.archive.retention import Expired, Kept
+    from wal_pipeline.commands.expire import Expiry, StoreExpiry
+
+
+@click.command("expire")
+@click.option("--confirm", is_flag=True, help="Do it. Without this, only the plan is printed.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with every file and why.")
+@pass_context
+def expire_command(context: Context, confirm: bool, as_json: bool) -> int:
+    """Show what each store keeps and loses, and why; with --confirm remove what may go.
+
+    The rule is WAL_PIPELINE_RETENTION_DAYS and WAL_PIPELINE_MIN_BASE_BACKUPS. Exit code 1 where a store did not
+    answer, refused something, or would be left without a base backup that can be restored.
+    """
+    from rich.console import Console
+
+    from wal_pipeline.upkeep import expirer
+
+    made = expirer(context.pipeline)
+    done = made.expire() if confirm else made.plan()
+    if as_json:
+        click.echo(json.dumps(expiry_as_json(done), indent=1))
+    else:
+        console = Console(highlight=False)
+        if not console.is_terminal:
+            console.width = 200
+        for store in done.stores:
+            console.print(_table(store))
+        for line in _lines(done):
+            click.echo(line)
+    return 0 if done.is_complete else 1
+
+
+def expiry_as_json(done: "Expiry") -> dict[str, Any]:
+    """Return an expiry as JSON's types: every file and base backup with its reason."""
+    return {
+        "planned_at": done.planned_at.isoformat(),
+        "confirmed": done.confirmed,
+        "complete": done.is_complete,
+        "retention_days": done.rule.window.days,
+        "min_base_backups": done.rule.minimum_backups,
+        "silent": dict(done.silent),
+        "notes": list(done.notes),
+        "stores": [_store_as_json(store) for store in done.stores],
+    }
+
+
+def _store_as_json(store: "StoreExpiry") -> dict[str, Any]:
+    plan, removed = store.plan.plan, store.removed
+    found: dict[str, Any] = {
+        "store": store.plan.store,
+        "system_identifier": str(store.plan.layout.system_identifier),
+        "refusal": store.plan.refusal,
+        "hidden_bytes": store.plan.hidden.total_bytes,
+        "problems": list(store.problems),
+        "keep": [],
+        "expire": [],
+    }
+    if plan is not None:
+        found |= {
+            "window_starts_at": plan.window_starts_at.isoformat(),
+            "kept_bytes": plan.kept_bytes,
+            "freed_bytes": plan.freed_bytes,
+            "warnings": list(plan.warnings),
+            "keep": [
+                {"name": one.name, "kind": one.kind.value, "bytes": one.stored_bytes, "reason": one.reason}
+                for one in plan.keep
+            ],
+            "expire": [
+                {"name": one.name, "step": one.step.value, "bytes": one.stored_bytes, "reason": one.reason}
+                for one in plan.expire
+            ],
+        }
+    if removed is not None:
+        found["removed"] = {
+            "files": len(removed.files),
+            "base_backups": list(removed.base_backups),
+            "versions": removed.versions,
+            "freed_bytes": removed.freed_bytes,
+            "locked": list(removed.locked),
+        }
+    return found
+
+
+def _table(store: "StoreExpiry") -> "Table":
+    from rich.table import Table
+
+    plan = store.plan.plan
+    title = f"{store.plan.store}, system identifier {store.plan.layout.system_identifier}"
+    table = Table(title=title, box=None, pad_edge=False, title_justify="left")
+    for name in ("", "what", "count", "bytes", "why"):
+        table.add_column(name, justify="right" if name in ("count", "bytes") else "left")
+    if plan is not None:
+        for row in (*_rows("stays", plan.keep), *_rows("may go", plan.expire)):
+            table.add_row(*row)
+    return table
+
+
+def _rows(word: str, entries: "Iterable[Kept | Expired]") -> Iterator[tuple[str, str, str, str, str]]:
+    """Yield one row for each reason: base backups by name, files counted."""
+    counts: Counter[tuple[str, str]] = Counter()
+    sizes: Counter[tuple[str, str]] = Counter()
+    for entry in entries:
+        kind = _kind(entry)
+        key = (f"base backup {entry.name}" if kind == "base backup" else kind, entry.reason)
+        counts[key] += 0 if getattr(entry, "step", None) == "backup_objects" else 1
+        sizes[key] += entry.stored_bytes
+    for (what, reason), count in counts.items():
+        yield word, what, str(count), f"{sizes[what, reason]:,}", reason
+
+
+def _kind(entry: "Kept | Expired") -> str:
+    word = str(getattr(entry, "kind", None) or getattr(entry, "step", ""))
+    return "files" if word == "wal_file" else "base backup"
+
+
+def _lines(done: "Expiry") -> Iterator[str]:
+    for store in done.stores:
+        yield from _store_lines(store)
+    for name, message in done.silent.items():
+        yield f"{name} is left out: {message}"
+    yield from (f"note: {note}" for note in done.notes)
+    if not done.confirmed:
+        yield "this is a plan: nothing was removed; 'wal-pipeline expire --confirm' does it"
+
+
+def _store_lines(store: "StoreExpiry") -> Iterator[str]:
+    plan, removed, name = store.plan.plan, store.removed, store.plan.store
+    if plan is not None:
+        yield f"{name}: {plan.kept_bytes:,} bytes stay, {plan.freed_bytes:,} bytes may go"
+        yield from (f"warning: {warning}" for warning in plan.warnings)
+    hidden = store.plan.hidden
+    if hidden.total_bytes:
+        objects = len(hidden.size_bytes)
+        yield f"{name}: {hidden.total_bytes:,} bytes in {objects} objects are hidden versions, and billed"
+    if hidden.error is not None:
+        yield f"{name}: hidden versions could not be listed: {hidden.error}"
+    if removed is not None:
+        yield (
+            f"{name}: removed {len(removed.files)} files and {len(removed.base_backups)} base backups, "
+            f"{removed.versions} versions, {removed.freed_bytes:,} bytes"
+        )
+    if store.unfinished is not None and store.unfinished.objects:
+        yield f"{name}: removed {store.unfinished.objects} objects of base backups without a manifest"
+    yield from (f"PROBLEM: {problem}" for problem in store.problems)

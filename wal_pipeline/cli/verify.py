@@ -1,0 +1,109 @@
+"""``wal-pipeline verify``: prove what the stores hold, and heal it."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wal_pipeline.cli.group import Context, pass_context
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from wal_pipeline.commands.verify import Verification
+
+_SHOWN = 50
+
+
+@click.command("verify")
+@click.option("--deep", is_flag=True, help="Read, open and hash the copies, not only compare names and sizes.")
+@click.option(
+    "--share",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="With --deep: read only this share of the bytes, what was read longest ago first.  [default: all]",
+)
+@click.option("--repair", is_flag=True, help="Refill what is missing or damaged from a good copy on another store.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@pass_context
+def verify_command(context: Context, deep: bool, share: float | None, repair: bool, as_json: bool) -> int:
+    """Compare what the stores hold with each other and with the catalog; with --deep read it back too.
+
+    What is bad on every store is never touched. Exit code 0 only where every store answered and all is right.
+    """
+    from wal_pipeline.upkeep import verifier
+
+    if share is not None and not deep:
+        raise click.UsageError("--share is for --deep")
+    done = verifier(context.pipeline).verify(share=(share or 1.0) if deep else None, repair=repair)
+    if as_json:
+        click.echo(json.dumps(verification_as_json(done), indent=1))
+    else:
+        for line in _lines(done):
+            click.echo(line)
+    return 0 if done.is_right else 1
+
+
+def verification_as_json(done: "Verification") -> dict[str, Any]:
+    """Return a verification as JSON's types."""
+    repairs = {(one.fault.store, one.fault.item): one for one in done.repairs}
+    faults = []
+    for fault in done.faults:
+        repair = repairs.get((fault.store, fault.item))
+        faults.append(
+            {
+                "store": fault.store,
+                "system_identifier": str(fault.item.system_identifier),
+                "kind": fault.item.kind.value,
+                "name": fault.item.name,
+                "fault": fault.kind.value,
+                "message": fault.message,
+                "lost": fault.item in done.lost,
+                "repaired_from": repair.source if repair is not None else None,
+                "repair_error": repair.error if repair is not None else None,
+            }
+        )
+    return {
+        "begun_at": done.begun_at.isoformat(),
+        "deep": done.is_deep,
+        "right": done.is_right,
+        "silent": dict(done.silent),
+        "notes": list(done.notes),
+        "stores": {
+            name: {
+                "copies": tally.items,
+                "stored_bytes": tally.stored_bytes,
+                "read": tally.read,
+                "read_bytes": tally.read_bytes,
+                "pending": tally.pending,
+                "unrecorded": tally.unrecorded,
+            }
+            for name, tally in done.tallies.items()
+        },
+        "faults": faults,
+    }
+
+
+def _lines(done: "Verification") -> "Iterator[str]":
+    for name, tally in done.tallies.items():
+        if name in done.silent:
+            yield f"{name}: not verified: {done.silent[name]}"
+            continue
+        read = f", {tally.read} read ({tally.read_bytes:,} bytes)" if tally.read else ""
+        pending = f", {tally.pending} on their way" if tally.pending else ""
+        yield f"{name}: {tally.items} copies, {tally.stored_bytes:,} bytes{read}{pending}"
+        if tally.unrecorded:
+            yield (
+                f"{name}: {len(tally.unrecorded)} copies are not in the catalog, first '{tally.unrecorded[0]}'; "
+                "'wal-pipeline catalog rebuild' makes the records again"
+            )
+    repaired = {(one.fault.store, one.fault.item): one for one in done.repairs}
+    for fault in done.faults[:_SHOWN]:
+        repair = repaired.get((fault.store, fault.item))
+        outcome = "" if repair is None else f"; refilled from {repair.source}" if repair.error is None else ""
+        failed = f"; could not be refilled: {repair.error}" if repair is not None and repair.error else ""
+        lost = "; NO STORE HAS A GOOD COPY" if fault.item in done.lost else ""
+        yield f"{fault.kind.value}: {fault.message}{outcome}{failed}{lost}"
+    if len(done.faults) > _SHOWN:
+        yield f"and {len(done.faults) - _SHOWN} more: see --json"
+    yield from (f"note: {note}" for note in done.notes)
+    yield "all is right" if done.is_right else "not all is right"
