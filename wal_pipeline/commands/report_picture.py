@@ -122,11 +122,16 @@ def lines_svg(
         colour = COLOURS[index % len(COLOURS)]
         if one.points:
             path = " ".join(f"{x(at):.1f},{y(value):.1f}" for at, value in one.points)
-            parts.append(f"<polyline points='{path}' fill='none' stroke='{colour}' stroke-width='1.8'/>")
+            parts.append(f"<polyline points='{path}' fill='none' stroke='{colour}' stroke-width='{_width(index)}'/>")
         mark_x = _LEFT + index * 110
         parts.append(f"<rect x='{mark_x}' y='{height - 17}' width='10' height='10' rx='2' fill='{colour}'/>")
         parts.append(_text(mark_x + 16, height - 8, one.name))
     return "".join([*parts, "</svg>"])
+
+
+def _width(index: int) -> float:
+    """The first line is the widest, so that lines that lie on each other are all seen."""
+    return max(1.6, 4.5 - 2.4 * index)
 
 
 def _open(width: int, height: int) -> str:

@@ -24,10 +24,12 @@ section { background: #fff; border: 1px solid var(--line); border-radius: 10px; 
 .cards { display: grid; grid-template-columns: repeat(5, 1fr); gap: 12px; margin: 16px 0; }
 .card { background: #fff; border: 1px solid var(--line); border-top: 4px solid #94a3b8; border-radius: 10px;
   padding: 12px 14px; }
-.card.ok { background: #fff; border-top-color: var(--ok); } .card.warning { background: #fff; border-top-color: var(--warning); }
+.card.ok { background: #fff; border-top-color: var(--ok); }
+.card.warning { background: #fff; border-top-color: var(--warning); }
 .card.critical { background: #fff; border-top-color: var(--critical); } .card.unknown { background: #fff; }
 .card b { display: block; font-size: 15px; line-height: 1.3; margin: 4px 0; } .card small { color: var(--soft); }
-table { border-collapse: collapse; width: 100%; } td, th { text-align: left; padding: 6px 12px 6px 0; vertical-align: top; }
+table { border-collapse: collapse; width: 100%; }
+td, th { text-align: left; padding: 6px 12px 6px 0; vertical-align: top; }
 th { color: var(--soft); font-weight: 500; font-size: 13px; border-bottom: 1px solid var(--line); }
 td { border-bottom: 1px solid #f1f5f9; } .number { text-align: right; font-variant-numeric: tabular-nums; }
 svg { max-width: 100%; height: auto; display: block; }
@@ -69,7 +71,8 @@ Type <code>wal-pipeline backup</code> to take one.</section>
 {% endfor %}
 </table>
 {% if status.point.rto_seconds %}<p class="note">A restore took, by the last drill:
-{% for store, seconds in status.point.rto_seconds.items() %}{{ store }} {{ seconds|length_of }}{{ ", " if not loop.last }}{% endfor %}.</p>{% endif %}
+{% for store, seconds in status.point.rto_seconds.items() %}
+{{ store }} {{ seconds|length_of }}{{ ", " if not loop.last }}{% endfor %}.</p>{% endif %}
 </section>
 {% if status.problems %}
 <section><h2>What needs a person now</h2><table>
@@ -130,6 +133,7 @@ Type <code>wal-pipeline backup</code> to take one.</section>
 {% endfor %}
 <tr><td>together</td><td></td><td class="number">${{ cost.storage_usd|cents }}</td><td></td>
 <td class="number"><b>${{ cost.month_usd|cents }}</b></td><td></td></tr></table>
-<p class="note">Storage as it is now for a month, requests of the last 30 days, at the prices of the settings.</p></section>
+<p class="note">Storage as it is now for a month, requests of the last 30 days, at the prices of the
+settings.</p></section>
 </main></body></html>
 """
