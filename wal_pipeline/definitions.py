@@ -12,6 +12,8 @@ from wal_pipeline.orchestration.drill_asset import build_drill_asset, build_dril
 from wal_pipeline.orchestration.health_sensor import build_health_sensor, build_run_failure_sensor
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
+from wal_pipeline.orchestration.restore_job import build_restore_job
+from wal_pipeline.orchestration.retention_job import build_retention_job, build_retention_schedule
 from wal_pipeline.orchestration.segment_assets import build_segment_assets, build_spool_asset
 from wal_pipeline.orchestration.segment_checks import (
     build_archive_checks,
@@ -20,6 +22,11 @@ from wal_pipeline.orchestration.segment_checks import (
     with_freshness,
 )
 from wal_pipeline.orchestration.spool_sensor import build_spool_sensor
+from wal_pipeline.orchestration.verification_job import (
+    build_verification_checks,
+    build_verification_job,
+    build_verification_schedules,
+)
 from wal_pipeline.orchestration.window_asset import build_window_asset
 from wal_pipeline.settings import load_settings
 
@@ -35,8 +42,11 @@ def defs() -> dg.Definitions:
     checks = build_archive_checks(keys, settings.stores)
     check_archive = build_check_job(keys, checks)
     report_cost = build_cost_job(keys)
+    expire_archive = build_retention_job(keys)
+    verification = build_verification_checks(keys, settings.stores)
+    verify_archive = build_verification_job(keys, verification)
     return dg.Definitions(
-        asset_checks=[checks],
+        asset_checks=[checks, verification],
         assets=[
             build_spool_asset(keys),
             build_segment_assets(keys, settings.stores),
@@ -47,12 +57,25 @@ def defs() -> dg.Definitions:
             build_window_asset(keys, settings.stores),
             build_cost_asset(keys, settings.stores),
         ],
-        jobs=[archive_wal, take_base_backup, drill, check_archive, report_cost],
+        jobs=[
+            archive_wal,
+            take_base_backup,
+            drill,
+            check_archive,
+            report_cost,
+            build_restore_job(keys),
+            expire_archive,
+            verify_archive,
+        ],
         schedules=[
             build_backup_schedule(take_base_backup, settings.base_backup_cron),
             build_drill_schedule(drill, settings.drill_cron),
             build_check_schedule(check_archive, settings.check_cron),
             build_cost_schedule(report_cost, settings.cost_cron),
+            build_retention_schedule(expire_archive, settings.retention_cron),
+            *build_verification_schedules(
+                verify_archive, cron=settings.verify_cron, deep_cron=settings.deep_verify_cron
+            ),
         ],
         sensors=[
             build_spool_sensor(keys, archive_wal, interval_seconds=settings.sensor_interval_seconds),

@@ -1,9 +1,8 @@
 """``wal-pipeline restore``: bring a cluster back to a chosen moment, from the stores alone."""
 
 import json
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -180,44 +179,13 @@ class _Command:
 
 def parse_target(options: dict[str, Any]) -> "RecoveryTarget":
     """Read the recovery target from the options. Raises: click.UsageError, RecoveryTargetError, InvalidLsnError."""
-    from wal_pipeline.archive.recovery_target import RecoveryTarget, TargetKind
-    from wal_pipeline.wal.lsn import Lsn
+    from wal_pipeline.archive.target_text import TargetTextError, target_from_text
 
-    kinds = {
-        "to_time": TargetKind.TIME,
-        "to_lsn": TargetKind.LSN,
-        "to_xid": TargetKind.XID,
-        "to_name": TargetKind.NAME,
-        "immediate": TargetKind.IMMEDIATE,
-    }
-    given = [name for name in kinds if options[name]]
-    if len(given) > 1:
-        raise click.UsageError("Give one recovery target: --" + " or --".join(given).replace("_", "-") + ".")
-    return RecoveryTarget(
-        kind=kinds[given[0]] if given else TargetKind.END,
-        at=_time(options["to_time"]) if options["to_time"] else None,
-        lsn=Lsn.parse(options["to_lsn"]) if options["to_lsn"] else None,
-        xid=options["to_xid"],
-        name=options["to_name"],
-        inclusive=options["inclusive"],
-        timeline=_timeline(options["timeline"]),
-    )
-
-
-def _time(text: str) -> datetime:
+    names = ("to_time", "to_lsn", "to_xid", "to_name", "immediate", "inclusive", "timeline")
     try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        raise click.UsageError(f"'{text}' is not a time, expected such as '2026-11-22 17:45:00+00'.") from None
-
-
-def _timeline(text: str) -> int | Literal["latest", "current"]:
-    words: dict[str, Literal["latest", "current"]] = {"latest": "latest", "current": "current"}
-    if text in words:
-        return words[text]
-    if text.isdigit() and int(text) > 0:
-        return int(text)
-    raise click.UsageError(f"'{text}' is not a timeline, expected latest, current or a number.")
+        return target_from_text(**{name: options[name] for name in names})
+    except TargetTextError as error:
+        raise click.UsageError(error.message) from None
 
 
 def _pair(text: str) -> tuple[str, Path]:
