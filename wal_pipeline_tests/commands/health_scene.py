@@ -35,7 +35,7 @@ class HealthScene:
     now: datetime = NOW
 
     def __post_init__(self) -> None:
-        self.spool = Spool(self.folder / "spool", self.folder / "quarantine", 0.0)
+        self.spool = Spool(self.folder / "spool", self.folder / "spool-quarantine", 0.0)
         self.spool.folder.mkdir()
         self.catalog: Catalog = open_catalog(f"sqlite:///{self.folder}/catalog.sqlite", "main", clock=lambda: self.now)
 

@@ -1,0 +1,152 @@
+"""status, metrics, report and cost as they are typed."""
+
+import json
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from wal_pipeline.cli.group import Context, run
+from wal_pipeline.cli.metrics import make_server
+from wal_pipeline.wiring import utc_now
+from wal_pipeline_tests.commands.health_scene import HealthScene
+
+
+@pytest.fixture
+def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HealthScene]:
+    """The archive that the command line sees, now, and a server that is not there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WAL_PIPELINE_CATALOG_URL", f"sqlite:///{tmp_path}/catalog.sqlite")
+    monkeypatch.setenv("WAL_PIPELINE_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("PG_WAL_ARCHIVE_DIR", str(tmp_path / "spool"))
+    monkeypatch.setenv("WAL_PIPELINE_CONNINFO", f"host={tmp_path} port=1")
+    monkeypatch.setenv("WAL_PIPELINE_DISK_LOW_SHARE", "0")
+    made = HealthScene(tmp_path, now=utc_now())
+    made.archive(*range(1, 11))
+    made.back_up(2)
+    yield made
+    made.catalog.close()
+
+
+def test_screen(scene: HealthScene, capsys: pytest.CaptureFixture[str]) -> None:
+    """The verdict, the five metrics, a line for each store and the details stand on it."""
+    assert run(["status"]) == 0
+    out = capsys.readouterr().out
+    words = ["archive success rate", "archive lag", "storage", "failed archives", "active alerts", "RPO now", "spool"]
+    assert all(word in out for word in [*words, "RTO measured", "base backup", "drill", " OK ", "0/B00000, timeline 1"])
+    assert len(out.splitlines()) < 30
+    assert "NO RECOVERY" not in out
+
+
+def test_no_recovery(scene: HealthScene, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a base backup the screen says it, with what to type."""
+    for store in ("r2", "b2"):
+        identifier = scene.catalog.system_identifiers.known()[0]
+        backup_id = scene.catalog.base_backups.all()[0].backup_id
+        scene.catalog.base_backups.remove_copy(identifier, backup_id, store)
+    assert run(["status"]) == 0
+    out = capsys.readouterr().out
+    assert "NO RECOVERY IS POSSIBLE: no base backup can be restored from any store" in out
+    assert "type 'wal-pipeline backup' to take one" in out
+
+
+@pytest.mark.parametrize(("trouble", "code"), [("none", 0), ("gap on a store", 1), ("quarantine", 2)])
+def test_check(scene: HealthScene, capsys: pytest.CaptureFixture[str], trouble: str, code: int) -> None:
+    """One line, and the exit code of a Nagios plugin."""
+    if trouble == "gap on a store":
+        scene.catalog.files.remove_copy(
+            scene.catalog.system_identifiers.known()[0], ["00000001" + "0" * 15 + "5"], "b2"
+        )
+    if trouble == "quarantine":
+        scene.quarantine(3)
+    assert run(["status", "--check"]) == code
+    [line] = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"WAL-PIPELINE {['OK', 'WARNING', 'CRITICAL'][code]} - main: ")
+
+
+def test_check_that_cannot_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A catalog that cannot be read is UNKNOWN: not well, and not a warning either."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("WAL_PIPELINE_CATALOG_URL", f"sqlite:///{tmp_path}/file/catalog.sqlite")
+    assert run(["status", "--check"]) == 3
+    assert capsys.readouterr().out.startswith("WAL-PIPELINE UNKNOWN - the catalog's folder")
+
+
+def test_json(scene: HealthScene, capsys: pytest.CaptureFixture[str]) -> None:
+    """One JSON object."""
+    assert run(["status", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["verdict"], found["can_recover"], found["files"]) == ("ok", True, 10)
+
+
+def test_cost_example(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The given example: 6 GB stored, $0.09 on R2, $0.03 on B2, $0.12 together. It needs no credentials."""
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--wal-per-day", "1GB", "--reduction", "0.8", "--retention-days", "30", "--json"]
+    assert run(["cost", *arguments]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["stored_bytes"] == 6_000_000_000
+    assert found["stores"]["r2"]["storage_usd"] == 0.09
+    assert found["stores"]["b2"]["storage_usd"] == 0.03
+    assert found["storage_usd"] == 0.12
+
+
+def test_cost_with_a_price_of_ones_own(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prices are settings."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WAL_PIPELINE_B2_USD_PER_GB_MONTH", "0.01")
+    assert run(["cost", "--wal-per-day", "1GB", "--retention-days", "30", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["stores"]["b2"]["storage_usd"] == 0.06
+
+
+def test_report(scene: HealthScene, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It writes the page and says where."""
+    assert run(["report", "--output", "page.html", "--days", "1"]) == 0
+    assert capsys.readouterr().out.startswith(f"{tmp_path}/page.html: ")
+    assert "What can be recovered" in (tmp_path / "page.html").read_text()
+
+
+def test_metrics(scene: HealthScene, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Printed and as a file they are the same."""
+    assert run(["metrics"]) == 0
+    assert 'wal_pipeline_files{cluster="main"} 10.0\n' in capsys.readouterr().out
+    assert run(["metrics", "--textfile", "wal.prom"]) == 0
+    assert 'wal_pipeline_files{cluster="main"} 10.0\n' in (tmp_path / "wal.prom").read_text()
+
+
+def test_metrics_served(scene: HealthScene) -> None:
+    """Each request looks again; another path is not found."""
+    server = make_server(Context(None), "127.0.0.1", 0)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    try:
+        for files in (10, 11):
+            with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:  # noqa: S310 - our own server
+                assert f'wal_pipeline_files{{cluster="main"}} {files}.0\n' in answer.read().decode()
+            scene.archive(11)
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(f"{url}/else", timeout=30)  # noqa: S310
+        assert caught.value.code == 404
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(10)
+
+
+@pytest.mark.parametrize("address", ["9188", "127.0.0.1:x", "127.0.0.1:99999"])
+def test_bad_address(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is not an address is refused with an example."""
+    monkeypatch.chdir(tmp_path)
+    assert run(["metrics", "--listen", address]) == 1
+    assert capsys.readouterr().err == f"ERROR: '{address}' is not an address\nHINT: Write it as 127.0.0.1:9188.\n"
