@@ -249,10 +249,14 @@ def _move(source: Path, target: Path) -> None:
         if error.errno != errno.EXDEV:
             raise
         temporary = target.with_name(f".{target.name}.tmp")
-        shutil.copyfile(source, temporary, follow_symlinks=False)
-        with temporary.open("rb") as copied:
-            os.fsync(copied.fileno())
-        temporary.rename(target)
+        try:
+            shutil.copyfile(source, temporary, follow_symlinks=False)
+            with temporary.open("rb") as copied:
+                os.fsync(copied.fileno())
+            temporary.rename(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_folder(target.parent)
         source.unlink()
 
 

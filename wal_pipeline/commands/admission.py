@@ -7,6 +7,8 @@ from wal_pipeline.commands.archive_jobs import Job
 from wal_pipeline.commands.lane import Lane
 
 _STARVED_SECONDS = 1.0
+_IDLE_SHARE = 0.2  # a store that stands idle for less of the time while others are full does not starve
+_LOOK_SECONDS = 0.25
 
 
 class Admission:
@@ -21,7 +23,8 @@ class Admission:
         self._lanes = lanes
         self._memory_bytes = memory_bytes
         self._jobs: list[Job] = []
-        self._idle_since = dict.fromkeys(lanes, time.monotonic())
+        self._starved_seconds = dict.fromkeys(lanes, 0.0)
+        self._looked_at = time.monotonic()
         self.behind: set[str] = set()
 
     def choose(self, size_bytes: int, usable: Collection[str], resting: Collection[str]) -> frozenset[str] | None:
@@ -32,7 +35,7 @@ class Admission:
         in_use = self._lanes.keys() - resting
         ready = {store for store in usable if self._has_room(store, alone=len(in_use) == 1)}
         full = frozenset(usable) - ready
-        if full and any(self._starves(store) for store in in_use - full):
+        if self._someone_starves(in_use - full, withheld=bool(full)):
             self.behind |= full
         if not full <= self.behind:
             return None
@@ -52,7 +55,6 @@ class Admission:
         lane = self._lanes[store]
         lane.in_flight -= 1
         if lane.in_flight == 0:
-            self._idle_since[store] = time.monotonic()
             self.behind.discard(store)
 
     def end(self, job: Job) -> None:
@@ -77,5 +79,16 @@ class Admission:
         held = sum(job.memory_bytes for job in self._jobs if job.waiting == {store} and job.prepared is not None)
         return alone or 2 * held < self._memory_bytes
 
-    def _starves(self, store: str) -> bool:
-        return self._lanes[store].in_flight == 0 and time.monotonic() - self._idle_since[store] >= _STARVED_SECONDS
+    def _someone_starves(self, stores: Collection[str], *, withheld: bool) -> bool:
+        """Count how long stores stand idle while files are withheld from them; whether one did so for too long.
+
+        A store may be fed one file at a time at another one's pace: so it is the share of the time that counts.
+        """
+        now = time.monotonic()
+        seconds = min(now - self._looked_at, _LOOK_SECONDS)
+        self._looked_at = now
+        for store, starved in self._starved_seconds.items():
+            idle = withheld and store in stores and self._lanes[store].in_flight == 0
+            change = (1 - _IDLE_SHARE) * seconds if idle else -_IDLE_SHARE * seconds
+            self._starved_seconds[store] = max(0.0, starved + change)
+        return withheld and any(self._starved_seconds[store] >= _STARVED_SECONDS for store in stores)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from wal_pipeline.archive.layout import Layout
-from wal_pipeline.archive.records import Copy, CopyStatus, WalFile
+from wal_pipeline.archive.records import CopyStatus, WalFile
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.catalog.stores import StoreState
 from wal_pipeline.commands.admission import Admission
@@ -25,6 +25,7 @@ from wal_pipeline.commands.archive_events import (
 )
 from wal_pipeline.commands.archive_jobs import Job, PreparedResult, StoredResult
 from wal_pipeline.commands.backlog import Backlog, FileQueue
+from wal_pipeline.commands.first_segment import adopt_first_segment
 from wal_pipeline.commands.identity import ClusterIdentity
 from wal_pipeline.commands.lane import Lane, StoredCopy
 from wal_pipeline.commands.late_records import LateRecords
@@ -32,8 +33,7 @@ from wal_pipeline.commands.prepare import Prepared, Preparer
 from wal_pipeline.errors import CopyConflictError, InvalidWalFileError, SpoolError, StoreError
 from wal_pipeline.spool import Spool, SpoolFile
 from wal_pipeline.stores.base import Store
-from wal_pipeline.wal.names import FileKind
-from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, InvalidSegmentError, SegmentFault, parse_long_page_header
+from wal_pipeline.wal.page_header import InvalidSegmentError, SegmentFault
 
 _POLL_SECONDS = 0.05
 _LOG = logging.getLogger(__name__)
@@ -92,6 +92,8 @@ class Archiver:
         self._lanes: dict[str, Lane] = {}
         self._admission = Admission({}, options.memory_bytes)
         self._resting: frozenset[str] = frozenset()
+        self._last_jobs: list[Job] | None = None
+        self._held: frozenset[str] = frozenset()
 
     def drain(self, stop: Callable[[], bool] = lambda: False) -> Iterator[ArchiveEvent]:
         """Archive what lies in the spool and yield what happens, as it happens.
@@ -128,20 +130,35 @@ class Archiver:
         begun = idle_since = time.monotonic()
         while True:
             overtime = time.monotonic() - begun >= self._options.max_seconds
-            # The run cannot end before a store that is behind has: meanwhile the others go on.
-            ending = stop() or (overtime and not self._admission.behind)
+            held = self._held_up() if overtime else frozenset()
+            ending = stop() or (overtime and not held)
             if not ending:
-                yield from self._admit(pool, feed_behind=not overtime)
+                yield from self._admit(pool, held)
             self._late.write_if_due()
             result = self._next_result()
             if result is not None:
                 yield from self._settle(result)
                 idle_since = time.monotonic()
-            elif not self._jobs and (ending or time.monotonic() - idle_since >= self._options.linger_seconds):
+            elif ending and not self._jobs:
+                return
+            elif self._jobs or self._backlog.is_unsure:
+                idle_since = time.monotonic()
+            elif time.monotonic() - idle_since >= self._options.linger_seconds:
                 return
 
+    def _held_up(self) -> frozenset[str]:
+        """Return the stores that a run whose time is over still waits for: meanwhile the others get new files."""
+        if self._last_jobs is None:
+            self._last_jobs = list(self._jobs.values())
+        self._last_jobs = [job for job in self._last_jobs if self._jobs.get(job.name) is job]
+        held = frozenset(store for job in self._last_jobs for store in job.waiting)
+        if held != self._held:
+            self._held = held
+            self._backlog.mark_stale()
+        return held
+
     def _next_result(self) -> PreparedResult | StoredResult | None:
-        nothing_left = not self._jobs and not self._options.linger_seconds
+        nothing_left = not self._jobs and not self._options.linger_seconds and not self._backlog.is_unsure
         try:
             return self._results.get(timeout=0 if nothing_left else _POLL_SECONDS)
         except queue.Empty:
@@ -149,18 +166,21 @@ class Archiver:
 
     # Which file goes next, and to which stores
 
-    def _admit(self, pool: ThreadPoolExecutor, *, feed_behind: bool) -> Iterator[ArchiveEvent]:
+    def _admit(self, pool: ThreadPoolExecutor, held: frozenset[str]) -> Iterator[ArchiveEvent]:
         self._note_resting(self._clock())
+        if held and not self._stores.keys() - self._resting - held:
+            return
         new = self._backlog.refresh(self._jobs)
         if new:
             yield FilesWaiting(new)
         if not self._identity.accepted and len(self._backlog.waiting):
-            yield from self._adopt_first_segment()
+            adopt_first_segment(self._spool, self._backlog.listing.ready, self._identity)
         if self._identity.current is None:
+            for spooled in self._backlog.take_all():
+                yield FileLeft(spooled.name.name, "which cluster it belongs to is not known before the first segment")
             return
-        shut = self._resting if feed_behind else self._resting | self._admission.behind
-        self._take(pool, self._backlog.postponed, shut)
-        self._take(pool, self._backlog.waiting, shut)
+        self._take(pool, self._backlog.postponed, self._resting | held)
+        self._take(pool, self._backlog.waiting, self._resting | held)
 
     def _take(self, pool: ThreadPoolExecutor, files: FileQueue, shut: frozenset[str]) -> None:
         """Begin files from the head of a queue until one has to wait."""
@@ -201,21 +221,6 @@ class Archiver:
             lambda file: bool(job.wanted - job.recorded.verified(file.system_identifier).keys()),
         )
         future.add_done_callback(lambda done: self._results.put(PreparedResult(job, done)))
-
-    def _adopt_first_segment(self) -> Iterator[ArchiveEvent]:
-        """Learn the cluster from the first whole segment; until there is one, nothing can be archived."""
-        for spooled in self._backlog.listing.ready:
-            if spooled.name.kind is not FileKind.SEGMENT or (data := self._spool.read(spooled)) is None:
-                continue
-            try:
-                header = parse_long_page_header(spooled.name.name, data[:LONG_HEADER_BYTES])
-            except InvalidSegmentError:
-                continue
-            self._identity.adopt(header.system_identifier, f"segment {spooled.name.name}")
-            return
-        for spooled in self._backlog.listing.ready:
-            yield FileLeft(spooled.name.name, "which cluster it belongs to is not known before the first segment")
-        self._backlog.waiting.fill(())
 
     # What became of it
 
@@ -280,7 +285,7 @@ class Archiver:
 
     def _verified(self, job: Job, store: str, stored: StoredCopy) -> CopyVerified:
         now = self._clock()
-        copy = self._copy(job, store, CopyStatus.VERIFIED, stored, verified_at=now)
+        copy = job.copy_on(store, CopyStatus.VERIFIED, stored, verified_at=now)
         self._catalog.files.record_verified(job.file, [copy])
         self._late.tried(store, succeeded=True)
         if self._lanes[store].succeeded(now):
@@ -293,39 +298,13 @@ class Archiver:
 
     def _failed(self, job: Job, store: str, error: StoreError) -> CopyFailed:
         now = self._clock()
-        failed = self._copy(job, store, CopyStatus.FAILED, None, last_error=error.message)
+        failed = job.copy_on(store, CopyStatus.FAILED, None, last_error=error.message)
         self._catalog.files.record_failed(job.file, failed)
         self._late.tried(store, succeeded=False)
         self._lanes[store].failed(now, error.message)
         state = self._lanes[store].state
         self._catalog.stores.save_state(state)
         return CopyFailed(job.name, store, error.message, failed.tries, state.consecutive_failures)
-
-    def _copy(
-        self,
-        job: Job,
-        store: str,
-        status: CopyStatus,
-        stored: StoredCopy | None,
-        *,
-        verified_at: datetime | None = None,
-        last_error: str | None = None,
-    ) -> Copy:
-        before = job.recorded.copies.get(job.file.system_identifier, {}).get(store)
-        lag = None if verified_at is None else max(0.0, (verified_at - job.file.spooled_at).total_seconds())
-        return Copy(
-            name=job.name,
-            system_identifier=job.file.system_identifier,
-            store=store,
-            status=status,
-            object_key=stored.object_key if stored else "",
-            encoding=stored.encoding if stored else None,
-            tries=(before.tries if before else 0) + 1,
-            last_error=last_error,
-            verified_at=verified_at,
-            store_seconds=stored.seconds if stored else None,
-            lag_seconds=lag,
-        )
 
     def _finish(self, job: Job) -> Iterator[ArchiveEvent]:
         if job.conflict is not None:

@@ -2,8 +2,9 @@
 
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from datetime import datetime
 
-from wal_pipeline.archive.records import Copy, WalFile
+from wal_pipeline.archive.records import Copy, CopyStatus, WalFile
 from wal_pipeline.commands.backlog import Recorded
 from wal_pipeline.commands.lane import StoredCopy
 from wal_pipeline.commands.prepare import Prepared
@@ -34,6 +35,32 @@ class Job:
         """The file as it was described when it was prepared."""
         assert self.prepared is not None  # noqa: S101 - a job has a file from the moment it is prepared
         return self.prepared.file
+
+    def copy_on(
+        self,
+        store: str,
+        status: CopyStatus,
+        stored: StoredCopy | None,
+        *,
+        verified_at: datetime | None = None,
+        last_error: str | None = None,
+    ) -> Copy:
+        """Return the record of one more try to store the file."""
+        before = self.recorded.copies.get(self.file.system_identifier, {}).get(store)
+        lag = None if verified_at is None else max(0.0, (verified_at - self.file.spooled_at).total_seconds())
+        return Copy(
+            name=self.name,
+            system_identifier=self.file.system_identifier,
+            store=store,
+            status=status,
+            object_key=stored.object_key if stored else "",
+            encoding=stored.encoding if stored else None,
+            tries=(before.tries if before else 0) + 1,
+            last_error=last_error,
+            verified_at=verified_at,
+            store_seconds=stored.seconds if stored else None,
+            lag_seconds=lag,
+        )
 
 
 @dataclass(frozen=True, slots=True)

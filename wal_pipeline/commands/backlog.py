@@ -139,6 +139,15 @@ class Backlog:
         self._cost_seconds = self._scanned_at - begun
         return new
 
+    @property
+    def is_unsure(self) -> bool:
+        """Whether the spool is to be listed again before it can be said that nothing waits."""
+        return self._stale or bool(len(self.waiting) or len(self.postponed))
+
+    def take_all(self) -> list[SpoolFile]:
+        """Take every file off the list until the spool is listed again."""
+        return [self.waiting.pop() for _ in range(len(self.waiting))]
+
     def leave(self, file: SpoolFile) -> None:
         """Pass a file over until it has changed or settled."""
         self._left[file.name.name] = file
