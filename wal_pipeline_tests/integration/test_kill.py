@@ -27,7 +27,7 @@ STEPS = [
 ]
 LATER_STEPS = ["put r2", "record b2", "release"]
 MOMENTS = [
-    *(Moment(step, when, 2) for step in STEPS for when in ("before", "after")),
+    *(Moment(step, when, 1 if step == "record release" else 2) for step in STEPS for when in ("before", "after")),
     *(Moment(step, when, 5) for step in LATER_STEPS for when in ("before", "after")),
 ]
 S3_MOMENTS = [
