@@ -8,12 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import SecretStr
-
 from wal_pipeline.archive.layout import Layout
 from wal_pipeline.errors import BaseBackupError, CatalogError, PostgresError, SettingsError
 from wal_pipeline.settings import Settings, load_settings
 from wal_pipeline.stores.base import Store
+from wal_pipeline.wiring.stores import missing_settings, open_store
 
 if TYPE_CHECKING:  # each is imported when it is asked for: a quick command imports no database and no S3 client
     from wal_pipeline.catalog.catalog import Catalog
@@ -32,7 +31,6 @@ if TYPE_CHECKING:  # each is imported when it is asked for: a quick command impo
     from wal_pipeline.postgres.server import PostgresServer
     from wal_pipeline.postgres.waldump import CommitReader
     from wal_pipeline.spool import Spool
-    from wal_pipeline.stores.profiles import StoreProfile
     from wal_pipeline.wal.names import WalFileName
 
 _log = logging.getLogger(__name__)
@@ -61,20 +59,20 @@ class Pipeline:
 
     def open_stores(self, names: Iterable[str]) -> dict[str, Store]:
         """Return only these stores: a restore may have the credentials of one alone. Raises: SettingsError."""
-        missing = [variable for name in names for variable in _missing(self.settings, name)]
+        missing = [variable for name in names for variable in missing_settings(self.settings, name)]
         if missing:
             raise SettingsError(
                 "settings are missing: " + ", ".join(missing),
                 hint="Set them in the environment or in .env; WAL_PIPELINE_STORES says which stores are used.",
             )
-        opened = {name: self._open_store(name) for name in names}
+        opened = {name: open_store(self.settings, name) for name in names}
         self._opened.extend(opened.values())
         return opened
 
     @cached_property
     def usable_store_names(self) -> tuple[str, ...]:
         """The configured stores whose settings are all there."""
-        return tuple(name for name in self.settings.stores if not _missing(self.settings, name))
+        return tuple(name for name in self.settings.stores if not missing_settings(self.settings, name))
 
     @cached_property
     def catalog(self) -> "Catalog":
@@ -378,50 +376,7 @@ class Pipeline:
             preparer=None if spool is None else Preparer(spool, self.encoder, self.commits),
         )
 
-    def _open_store(self, name: str) -> Store:
-        settings = self.settings
-        if name == "local":
-            from wal_pipeline.stores.local import LocalFolderStore
-
-            assert settings.local_store_folder is not None  # noqa: S101 - open_stores has looked
-            return LocalFolderStore("local", settings.local_store_folder)
-        from wal_pipeline.stores.profiles import PROFILES
-        from wal_pipeline.stores.s3 import open_s3_store
-
-        profile = PROFILES[name]
-        endpoint_url = _endpoint(settings, profile)
-        return open_s3_store(
-            profile,
-            bucket=_text(getattr(settings, f"{name}_bucket_name")),
-            access_key_id=_text(getattr(settings, f"{name}_access_key_id")),
-            secret_access_key=_text(getattr(settings, f"{name}_secret_access_key")),
-            endpoint_url=endpoint_url,
-            region=settings.b2_region if name == "b2" and settings.b2_region else profile.region_of(endpoint_url),
-            ca_bundle=settings.ca_bundle,
-            concurrency=2 * settings.concurrency,
-        )
-
 
 def open_pipeline(env_file: Path | None = None) -> Pipeline:
     """Read the settings and return what they describe. Raises: SettingsError."""
     return Pipeline(load_settings(env_file=env_file))
-
-
-def _missing(settings: Settings, store: str) -> list[str]:
-    if store == "local":
-        return [] if settings.local_store_folder else ["WAL_PIPELINE_LOCAL_STORE_FOLDER"]
-    place = {"r2": "account_id", "b2": "region"}[store]
-    wanted = ["bucket_name", "access_key_id", "secret_access_key"]
-    if getattr(settings, f"{store}_endpoint_url") is None:
-        wanted.insert(0, place)
-    return [f"{store}_{field}".upper() for field in wanted if not getattr(settings, f"{store}_{field}")]
-
-
-def _endpoint(settings: Settings, profile: "StoreProfile") -> str:
-    given = getattr(settings, f"{profile.name}_endpoint_url")
-    place = settings.r2_account_id if profile.name == "r2" else settings.b2_region
-    return _text(given) if given is not None else profile.endpoint_url(_text(place))
-
-
-def _text(value: SecretStr | str | None) -> str:
-    return value.get_secret_value() if isinstance(value, SecretStr) else str(value or "")
