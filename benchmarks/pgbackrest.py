@@ -39,11 +39,14 @@ class PgBackRest:
     pgdata: Path
     wrap: tuple[str, ...] = ()
 
+    def words(self) -> list[str]:
+        """Return the beginning of each of its command lines."""
+        return ["pgbackrest", f"--config={self.folder / 'pgbackrest.conf'}", f"--stanza={STANZA}"]
+
     def run(self, command: str, *arguments: str) -> str:
         """Run one of its commands. Raises: BenchError."""
         finished = subprocess.run(
-            [*self.wrap, "pgbackrest", f"--config={self.folder / 'pgbackrest.conf'}", f"--stanza={STANZA}", command]
-            + list(arguments),
+            [*self.wrap, *self.words(), command, *arguments],
             capture_output=True,
             text=True,
             check=False,

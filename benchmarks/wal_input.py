@@ -26,7 +26,7 @@ class WalInput:
     segment_bytes: int
     system_identifier: int
 
-    def take(self, number: int, into: Path) -> int:
+    def take(self, number: int, into: Path, *, first_timeline: int = 1) -> int:
         """Put ``number`` segments into a folder as hard links, evenly of both kinds; return their bytes.
 
         The position in the name stays what it is, for a segment's header says which one it is. More than there are
@@ -35,7 +35,7 @@ class WalInput:
         for round_number in range(-(-number // len(self.segments))):
             left = min(number - round_number * len(self.segments), len(self.segments))
             for segment in mixed(self.segments, left):
-                timeline = int(segment.name[:8], 16) + round_number
+                timeline = first_timeline + round_number
                 (into / f"{timeline:08X}{segment.name[8:]}").hardlink_to(segment)
         return number * self.segment_bytes
 

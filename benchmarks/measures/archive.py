@@ -47,18 +47,20 @@ def _codec(bench: Bench, codec: str, level: int, goal: float, segments: int) -> 
     key = "archive_lz4" if codec == "lz4" else key
     bound = f">= {goal}"
     figures = [
-        _against(f"{key}_vs_pgbackrest", f"{title}: pgBackRest", samples, "pgbackrest", bound, speeds)
+        _against(f"{key}_vs_pgbackrest", f"{title}: pgBackRest", samples, "pgbackrest", goal=bound, speeds=speeds)
         if why_not is None
         else missing(f"{key}_vs_pgbackrest", f"{title}: pgBackRest", why_not, goal=bound)
     ]
     if codec == "gzip":
         figures.append(
-            _against(f"{key}_vs_floor", f"{title}: floor without upload", samples, "floor", ">= 0.85", speeds)
+            _against(
+                f"{key}_vs_floor", f"{title}: floor without upload", samples, "floor", goal=">= 0.85", speeds=speeds
+            )
         )
     return figures
 
 
-def _against(key: str, title: str, samples: Samples, theirs: str, goal: str, speeds: str) -> Figure:
+def _against(key: str, title: str, samples: Samples, theirs: str, *, goal: str, speeds: str) -> Figure:
     return Figure(key, title, ratio(samples, theirs, "ours"), goal=goal, note=speeds, samples=samples)
 
 
