@@ -3,6 +3,7 @@
 import argparse
 import json
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -15,6 +16,7 @@ from wal_pipeline_tests.chaos.stage import can_mount, start_stage
 def main() -> int:
     """Run the schedules and return 0 only where nothing was lost."""
     options = _parser().parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing stays mounted
     report = Report(full_disks=can_mount())
     schedules = [
         draw(
@@ -30,7 +32,7 @@ def main() -> int:
         with start_stage(folder) as stage:
             run_all(stage, schedules, _tell, report)
     finally:
-        if options.output is not None:
+        if options.output is not None and report.outcomes:
             options.output.write_text(json.dumps(report.as_json(), indent=2) + "\n")
         shutil.rmtree(folder, ignore_errors=True)
     print(json.dumps(report.as_json()) if options.json else _text(report))  # noqa: T201 - the answer

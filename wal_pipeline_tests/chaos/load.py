@@ -14,6 +14,7 @@ _COMMIT = "WITH filler AS (SELECT pg_logical_emit_message(true, 'chaos', %s)) IN
 _COMMIT_SECONDS = 0.02
 _FILLER_BYTES = 96 * 1024  # ten commits and pgbench's make a segment of 1 MiB
 _PGBENCH_RATE = 40
+_MAX_COMMITS = 400  # a slow machine shall not make a schedule longer and longer
 
 
 class Load:
@@ -44,7 +45,7 @@ class Load:
             try:
                 with self._cluster.connect(connect_timeout=2) as connection:
                     self._run_pgbench()
-                    while not self._ending.wait(_COMMIT_SECONDS):
+                    while not self._ending.wait(_COMMIT_SECONDS) and self._next <= _MAX_COMMITS:
                         self._commit(connection)
             except psycopg.Error:
                 time.sleep(0.1)  # the server crashed or is being promoted
@@ -56,5 +57,7 @@ class Load:
         self.acknowledged.add(number)  # only what the server has acknowledged must come back
 
     def _run_pgbench(self) -> None:
-        if self._pgbench is None or not self._pgbench.is_running:
+        if self._next > _MAX_COMMITS:
+            self._ending.wait()
+        elif self._pgbench is None or not self._pgbench.is_running:
             self._pgbench = self._cluster.start_pgbench(seconds=3600, clients=1, rate=_PGBENCH_RATE)

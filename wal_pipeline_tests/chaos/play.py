@@ -43,6 +43,7 @@ class Player:
         self._world = world
         self._rng = random.Random(world.schedule.seed)  # noqa: S311 - a schedule must be the same each time
         self._ends: list[tuple[float, Callable[[], object]]] = []
+        self._rules: list[faults.Rule] = []
         self.planted: set[str] = set()
         self.played: list[Event] = []
 
@@ -104,19 +105,27 @@ class Player:
 
     def _trouble_store(self, event: Event, proxy: FaultProxy) -> None:
         kind = event.kind
-        nth = 1 + int(event.strength * 3)
         if kind in _ON_PUT:
-            proxy.add(_ON_PUT[kind](event), method="PUT", nth=nth, times=event.times)
+            self._add(proxy, _ON_PUT[kind](event), event, method="PUT")
         elif kind in _ON_GET:
-            proxy.add(_ON_GET[kind](event), method="GET", key="/wal/", nth=nth, times=event.times)
+            self._add(proxy, _ON_GET[kind](event), event, method="GET", key="/wal/")
         elif kind in _ON_ANY:
-            proxy.add(_ON_ANY[kind](event), nth=nth, times=event.times)
+            self._add(proxy, _ON_ANY[kind](event), event)
         elif kind is Kind.KILL_STORE:
             proxy.upstream.kill()
             self._end_in(event.seconds, proxy.upstream.start)
         else:
             (proxy.down if kind is Kind.REFUSE else proxy.blackhole)()
             self._end_in(event.seconds, proxy.up)
+
+    def _add(self, proxy: FaultProxy, fault: faults.Fault, event: Event, **which: str) -> None:
+        nth = 1 + int(event.strength * 3)
+        self._rules.append(proxy.add(fault, nth=nth, times=event.times, **which))
+
+    @property
+    def requests_hit(self) -> int:
+        """How many requests met a fault on their way."""
+        return sum(rule.hits for rule in self._rules)
 
     # The servers
 

@@ -2,6 +2,7 @@
 
 import platform
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ class Outcome:
     seed: int
     files_checked: int = 0
     commits: int = 0
+    requests_hit: int = 0
     lost: int = 0
     gaps: int = 0
     early_opens: int = 0
@@ -59,6 +61,7 @@ class Report:
             "failed_seeds": [outcome.seed for outcome in self.outcomes if outcome.problems],
             "seeds": [outcome.seed for outcome in self.outcomes],
             "commits": self._sum("commits"),
+            "requests_hit": self._sum("requests_hit"),
             "restores": self._sum("restored"),
             "restores_cut_off": self._sum("cut_off"),
             "seconds": round(self._sum("seconds"), 1),
@@ -95,7 +98,9 @@ def run_one(stage: Stage, schedule: Schedule) -> Outcome:
         with make_world(stage, schedule) as world:
             _run(world, outcome)
     except Exception as error:  # noqa: BLE001 - what goes wrong in one schedule is its result
-        outcome.problems.append(f"{type(error).__name__}: {error}")
+        outcome.problems.append(
+            f"{type(error).__name__}: {error}\n{''.join(traceback.format_tb(error.__traceback__)[-3:])}"
+        )
         _mend(stage)
     outcome.seconds = round(time.monotonic() - begun, 2)
     return outcome
@@ -110,6 +115,7 @@ def _run(world: World, outcome: Outcome) -> None:
         player.play()
     finally:
         world.load.stop()
+        outcome.requests_hit = player.requests_hit
         outcome.events.update(event.kind.value for event in player.played)
     outcome.commits = len(world.load.acknowledged)
     with _noted(outcome):
