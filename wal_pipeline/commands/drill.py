@@ -17,15 +17,23 @@ from wal_pipeline.archive.object_metadata import from_metadata
 from wal_pipeline.archive.records import CommitTimes, WalFile
 from wal_pipeline.archive.recovery_target import RecoveryTarget
 from wal_pipeline.archive.restore_plan import plan_restore
+from wal_pipeline.archive.window import RecoveryWindow, WindowEnd
 from wal_pipeline.commands.archive_get import WalSource
 from wal_pipeline.commands.drill_fetch import FetchService
-from wal_pipeline.commands.drill_server import ClusterChecks, DrillCheck, failed_checks, scratch_settings
+from wal_pipeline.commands.drill_server import (
+    ClusterChecks,
+    DrillCheck,
+    failed_checks,
+    plain_environment,
+    scratch_settings,
+)
+from wal_pipeline.commands.drill_transactions import find_last_transaction
 from wal_pipeline.commands.refill import find_copy
 from wal_pipeline.commands.restore import PreparedRestore, RestoreRequest, perform_restore, prepare_restore
 from wal_pipeline.commands.restore_command import shell_line
 from wal_pipeline.commands.restore_inventory import gather
-from wal_pipeline.errors import InvalidWalFileError, RecoveryTargetError, RestoreError, WalPipelineError
-from wal_pipeline.postgres.recovery_server import RecoveryServer, ServerUser
+from wal_pipeline.errors import InvalidWalFileError, PostgresError, RecoveryTargetError, RestoreError, WalPipelineError
+from wal_pipeline.postgres.recovery_server import RecoveryProgress, RecoveryServer, ServerUser
 from wal_pipeline.stores.base import Store
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import WalFileName, require_file_name
@@ -79,11 +87,15 @@ class DrillResult:
 
 @dataclass(slots=True)
 class _Course:
-    """What is known of a drill so far: a failed one reports how far it came."""
+    """What is known of a drill so far: a failed one reports how far it came.
+
+    ``explained``: the server reports another moment than foretold, and the WAL says why.
+    """
 
     target: str = ""
     base_backup: str | None = None
     predicted: tuple[datetime, ...] = ()
+    explained: bool = False
     reached_commit_at: datetime | None = None
     reached_lsn: str | None = None
     segments: int = 0
@@ -174,9 +186,12 @@ class Drill:
             result = perform_restore(prepared, shell_line(fetching.program, None))
             course.downloaded_bytes = result.downloaded_bytes
             course.seconds.update(result.seconds)
-            self._recover_and_check(prepared, course, begun)
+            try:
+                self._recover_and_check(prepared, course, chosen, begun)
+            except PostgresError as error:
+                raise RestoreError("\n".join([*fetching.faults, error.message])) from error
 
-    def _recover_and_check(self, prepared: PreparedRestore, course: _Course, begun: float) -> None:
+    def _recover_and_check(self, prepared: PreparedRestore, course: _Course, chosen: "_Chosen", begun: float) -> None:
         server = self._server(prepared)
         server.start()
         try:
@@ -185,6 +200,7 @@ class Drill:
             course.seconds["recovery"] = progress.seconds.get(progress.state.value, 0.0)
             course.segments, course.reached_commit_at = progress.segments, progress.last_commit_at
             course.reached_lsn = str(progress.replayed_lsn) if progress.replayed_lsn is not None else None
+            course.explained = self._explained(prepared, course, chosen, progress)
             begun = time.monotonic()
             course.checks = self._check(prepared)
             course.seconds["checks"] = time.monotonic() - begun
@@ -194,14 +210,13 @@ class Drill:
     def _choose(self) -> "_Chosen":
         """Draw a base backup from all that the store can restore, and a moment between it and the next one."""
         found = gather([self._store], self._layout, None, self._identities)
+        self._require_no_gap(plan_restore(found.contents, RecoveryTarget()).window)
         plans = []
         for backup_id in sorted(found.contents.backups):
             try:
                 plans.append(plan_restore(found.contents, RecoveryTarget(), base_backup=backup_id))
             except RecoveryTargetError:
                 continue  # not restorable here, or not on the way to the newest timeline
-        if not plans:
-            plans = [plan_restore(found.contents, RecoveryTarget())]  # says why there is none
         plan = self._random.choice(plans)
         backup, size = plan.backup, plan.backup.wal_segment_size
         ends = [one.backup.stop_lsn for one in plans if one.backup.stop_lsn > backup.stop_lsn]
@@ -212,6 +227,16 @@ class Drill:
         if ends and choice.next_file is None:
             choice = choose_drill([file.name for file in plan.wal], backup.stop_lsn, size, self._random) or choice
         return _Chosen(backup.backup_id, choice, found.manifests[backup.backup_id])
+
+    def _require_no_gap(self, window: RecoveryWindow) -> None:
+        """Refuse an archive whose newest moments are out of reach: an older base backup would pass all the same."""
+        if window.ended_by is WindowEnd.GAP:
+            raise RestoreError(
+                f"{self._store.name}: segment '{window.first_missing}' is missing: "
+                "no base backup here leads to the segments after it",
+                hint="'wal-pipeline verify --repair' copies it from another store; if no store has it, take a base "
+                "backup, which begins a new window.",
+            )
 
     def _predict(self, choice: DrillChoice) -> tuple[datetime, ...]:
         """Return the commit times that the last replayed commit may have, the likeliest first; empty: not known.
@@ -227,6 +252,25 @@ class Drill:
                 crossing = after.first_commit_at if after is not None else None
                 return (file.last_commit_at,) if crossing is None else (file.last_commit_at, crossing)
         return ()
+
+    def _explained(
+        self, prepared: PreparedRestore, course: _Course, chosen: "_Chosen", progress: RecoveryProgress
+    ) -> bool:
+        """Whether the WAL itself says why the server reports another moment than the last commit's.
+
+        PostgreSQL counts a rollback as a completed transaction, and a commit before its redo point not at all.
+        """
+        if not course.predicted or course.reached_commit_at in course.predicted:
+            return False
+        found = find_last_transaction(
+            WalSource(self._layout, (self._store,), self._identities).fetch,
+            chosen.choice,
+            chosen.manifest.wal_segment_size,
+            progress.redo_lsn or chosen.manifest.start_lsn,
+            pg_waldump=prepared.binaries.program("pg_waldump"),
+            folder=self._options.folder / "look",
+        )
+        return found.completed_at == course.reached_commit_at and found.commit_at in (None, *course.predicted)
 
     def _describe(self, name: WalFileName) -> WalFile | None:
         key = find_copy(self._store, self._layout, name)
@@ -258,7 +302,12 @@ class Drill:
         _ensure_config(pgdata, prepared.user)
         settings = scratch_settings(folder, prepared.user)
         return RecoveryServer(
-            prepared.binaries, pgdata, user=prepared.user, log=folder / "recovery.log", settings=settings
+            prepared.binaries,
+            pgdata,
+            user=prepared.user,
+            log=folder / "recovery.log",
+            settings=settings,
+            inherited=plain_environment(),
         )
 
     def _check(self, prepared: PreparedRestore) -> tuple[DrillCheck, ...]:
@@ -289,7 +338,7 @@ def _ensure_config(pgdata: Path, user: ServerUser) -> None:
 
 def _verdict(course: _Course) -> str | None:
     """Return what is wrong with a drill that came to its end, None where nothing is."""
-    if course.predicted and course.reached_commit_at not in course.predicted:
+    if course.predicted and course.reached_commit_at not in course.predicted and not course.explained:
         reached = "no commit" if course.reached_commit_at is None else course.reached_commit_at.isoformat(" ")
         return f"the last commit replayed is {reached}, expected {course.predicted[0].isoformat(' ')}"
     failed = failed_checks(course.checks)

@@ -5,6 +5,7 @@ thread here answers it with the file and the exit code that ``archive-get`` woul
 """
 
 import os
+import shutil
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -34,7 +35,7 @@ exit "$code"
 
 
 class FetchService:
-    """Answers requests in a folder while it is open; fetches a few segments ahead."""
+    """Answers requests in a folder while it is open; fetches a few segments ahead. ``faults``: why it could not."""
 
     def __init__(self, folder: Path, source: WalSource, user: ServerUser, wal_segment_size: int) -> None:
         self._folder = folder
@@ -44,6 +45,7 @@ class FetchService:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="drill-fetch", daemon=True)
         self._ahead: dict[str, Future[FetchedWal | None]] = {}
+        self.faults: list[str] = []
 
     def __enter__(self) -> "FetchService":
         """Make the folder and begin to answer."""
@@ -68,12 +70,16 @@ class FetchService:
         return self._folder / "fetch.sh"
 
     def _serve(self) -> None:
-        with ThreadPoolExecutor(_AHEAD, thread_name_prefix="drill-ahead") as pool:
-            while not self._stop.is_set():
-                for asked in self._folder.glob("*.asked"):
-                    asked.unlink()
-                    self._answer(asked.name.removesuffix(".asked"), pool)
-                time.sleep(_POLL_SECONDS)
+        """Answer until told to stop; the folder goes with the last answer, so that no script waits for another one."""
+        try:
+            with ThreadPoolExecutor(_AHEAD, thread_name_prefix="drill-ahead") as pool:
+                while not self._stop.is_set():
+                    for asked in self._folder.glob("*.asked"):
+                        asked.unlink()
+                        self._answer(asked.name.removesuffix(".asked"), pool)
+                    time.sleep(_POLL_SECONDS)
+        finally:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _answer(self, text: str, pool: ThreadPoolExecutor) -> None:
         code = EXIT_FAILED
@@ -89,17 +95,20 @@ class FetchService:
             else:
                 self._write(f"{text}.data", found.data)
                 code = EXIT_DELIVERED
-        except (WalPipelineError, OSError):
-            code = EXIT_FAILED  # the server stops, and its log goes into the drill's result
+        except (WalPipelineError, OSError) as error:
+            self.faults.append(getattr(error, "message", str(error)))  # the server stops, and says only that it did
+            code = EXIT_FAILED
         self._write(f"{text}.code", f"{code}\n".encode())
 
     def _look_ahead(self, name: WalFileName, pool: ThreadPoolExecutor) -> None:
+        """Fetch the segments that follow, and forget those of a timeline that recovery has left."""
         if name.kind is not FileKind.SEGMENT:
             return
+        wanted = []
         for _ in range(_AHEAD):
             name = name.next(self._wal_segment_size)
-            if name.name not in self._ahead and len(self._ahead) < _AHEAD:
-                self._ahead[name.name] = self._fetch(name, pool)
+            wanted.append(name)
+        self._ahead = {one.name: self._ahead.get(one.name) or self._fetch(one, pool) for one in wanted}
 
     def _fetch(self, name: WalFileName, pool: ThreadPoolExecutor) -> "Future[FetchedWal | None]":
         return pool.submit(fetch_patiently, lambda: self._source.fetch(name), _RETRY_SECONDS, say=lambda _text: None)

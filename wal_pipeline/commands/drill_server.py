@@ -11,6 +11,7 @@ from wal_pipeline.postgres.binaries import Binaries
 from wal_pipeline.postgres.recovery_server import ServerUser
 
 _OUTPUT_CHARACTERS = 2000
+_KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "HOME", "LANG", "TZ", "TMPDIR")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,11 @@ def scratch_settings(folder: Path, user: ServerUser) -> dict[str, str]:
     }
 
 
+def plain_environment() -> dict[str, str]:
+    """Return what PostgreSQL's programs need of our environment: no credentials, no connection settings."""
+    return {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+
+
 class ClusterChecks:
     """Runs PostgreSQL's client programs against the restored cluster."""
 
@@ -54,7 +60,7 @@ class ClusterChecks:
         self._binaries = binaries
         self._user = user
         self._environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("PG")},
+            **plain_environment(),
             "PGHOST": str(folder / "socket"),
             "PGPORT": "5432",
             "PGUSER": role,

@@ -151,16 +151,20 @@ class RecoveryServer:
         log: Path,
         settings: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
+        inherited: Mapping[str, str] | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``settings`` stand on the server's command line until its next restart, ``environment`` is added to ours."""
+        """``settings`` stand on the server's command line until its next restart.
+
+        ``environment`` is added to ours, or to ``inherited`` where the server shall not have all of ours.
+        """
         self.progress = RecoveryProgress()
         self._binaries = binaries
         self._pgdata = pgdata
         self._user = user
         self._log = log
         self._settings = {**_WATCHABLE, **(settings or {})}
-        self._environment = {**os.environ, **(environment or {})}
+        self._environment = {**(os.environ if inherited is None else inherited), **(environment or {})}
         self._now = now
         self._begun = 0.0
         self._process: subprocess.Popen[bytes] | None = None

@@ -1,0 +1,241 @@
+"""A recovery drill brings a real cluster back from each store alone, and says so only where it is true."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from wal_pipeline.archive.alerts import AlertKind
+from wal_pipeline.cli.group import run as run_command
+from wal_pipeline.commands.drill import Drill, DrillOptions, DrillResult
+from wal_pipeline.commands.drills import run_drills
+from wal_pipeline.errors import RestoreError
+from wal_pipeline.wiring import Pipeline
+from wal_pipeline_tests.integration.restore_history import History, wait_until
+from wal_pipeline_tests.support.postgres_install import PostgresInstall
+from wal_pipeline_tests.support.s3_pair import S3Pair
+from wal_pipeline_tests.support.seaweed import SeaweedServer
+
+pytestmark = pytest.mark.integration
+STORES = ("r2", "b2")
+
+
+class AlwaysMiddle(Random):
+    """Draws what lies in the middle: of two base backups the older one, and a moment well after it."""
+
+    def choice(self, seq: Any) -> Any:
+        """Return the one in the middle, of two the first."""
+        return seq[(len(seq) - 1) // 2]
+
+
+class AlwaysLast(Random):
+    """Draws the last of whatever it is given: the newest base backup, and the end of the archive."""
+
+    def choice(self, seq: Any) -> Any:
+        """Return the last."""
+        return seq[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class DrillScene:
+    """An archive with two base backups, commits between and after them, and a rollback at its very end."""
+
+    history: History
+    pipeline: Pipeline
+    folder: Path
+
+    def open_drill(self, store: str, random: Random | None = None, **options: Any) -> Drill:
+        """Return a drill from one store in a scratch folder of this scene."""
+        return Drill(
+            store=self.pipeline.stores[store],
+            layout=self.pipeline.layout(int(self.history.cluster.system_identifier)),
+            identities=(),
+            options=DrillOptions(self.folder / "drill", bindir=self.history.install.bin_folder, **options),
+            clock=lambda: datetime.now(UTC),
+            random=random or AlwaysMiddle(),
+        )
+
+    def drill(self, *stores: str, random: Random | None = None, **options: Any) -> list[DrillResult]:
+        """Run drills, as the job does: recorded, and told as alerts."""
+        return list(run_drills(lambda store: self.open_drill(store, random, **options), stores, self.pipeline.catalog))
+
+    def environment(self) -> Mapping[str, str]:
+        """Return the settings with which the program itself drills this archive."""
+        history = self.history
+        return {
+            **history.environment,
+            "PG_WAL_ARCHIVE_DIR": str(history.folder / "spool"),
+            "WAL_PIPELINE_CONNINFO": history.cluster.conninfo,
+            "WAL_PIPELINE_STATE_DIR": str(history.folder / "state"),
+            "WAL_PIPELINE_DRILL_FOLDER": str(self.folder / "drill"),
+            "WAL_PIPELINE_DRILL_AMCHECK": "no",
+            "PGBINDIR": str(history.install.bin_folder),
+        }
+
+    def failed_alerts(self) -> dict[str, str]:
+        """Return the messages of the open alerts for failed drills, by store."""
+        alerts = self.pipeline.catalog.alerts.active()
+        return {alert.subject: alert.message for alert in alerts if alert.kind is AlertKind.DRILL_FAILED}
+
+
+def segment_keys(server: SeaweedServer, bucket: str) -> list[str]:
+    """Return the keys of all segments in a bucket, in WAL order."""
+    return sorted(key for key in server.keys(bucket) if re.search(r"/[0-9A-F]{24}\.zst\Z", key))
+
+
+@pytest.fixture(scope="module")
+def scene(postgres_version: PostgresInstall, s3_pair: S3Pair) -> Iterator[DrillScene]:
+    """A live cluster with a tablespace."""
+    with History.begin(postgres_version, s3_pair) as history:
+        cluster = history.cluster
+        cluster.make_tablespace("apart")
+        cluster.psql("CREATE TABLE elsewhere TABLESPACE apart AS SELECT generate_series(1, 1000) AS n")
+        history.back_up()
+        history.mark("between")
+        history.end()
+        history.back_up()
+        history.mark("after")
+        segment = cluster.psql(
+            "BEGIN;\nINSERT INTO marks VALUES (-1);\nROLLBACK;\n"
+            "SELECT pg_walfile_name(pg_current_wal_lsn());\nSELECT pg_switch_wal() \\gset\n"
+        )
+        wait_until((history.folder / "spool" / segment).exists)
+        history.archive()
+        yield DrillScene(history, history.pipeline, history.folder)
+
+
+def test_a_drill_from_each_store_passes(scene: DrillScene) -> None:
+    """The last replayed commit is the one foretold, the checks pass, all is measured and recorded, the folder goes."""
+    results = scene.drill(*STORES)
+    for store, result in zip(STORES, results, strict=True):
+        assert (result.store, result.ok, result.error) == (store, True, None)
+        assert result.target.startswith("LSN ")
+        assert result.predicted_commit_at is not None
+        assert result.reached_commit_at == result.predicted_commit_at
+        assert {check.name: check.ok for check in result.checks} == {"query": True, "pg_amcheck": True}
+        assert result.segments > 0
+        assert result.downloaded_bytes > 0
+        assert result.rto_seconds is not None
+        assert {"choose", "download", "verify", "recovery", "checks"} <= set(result.seconds)
+        recorded = scene.pipeline.catalog.drills.last(store)
+        assert recorded is not None
+        assert (recorded.ok, recorded.target, recorded.seconds["rto"]) == (True, result.target, result.rto_seconds)
+    assert not (scene.folder / "drill").exists()
+    assert scene.failed_alerts() == {}
+
+
+def test_a_rollback_after_the_last_commit_is_no_failure(scene: DrillScene) -> None:
+    """PostgreSQL counts a rollback as a completed transaction; the archive's records count commits."""
+    (result,) = scene.drill("b2", random=AlwaysLast())
+    assert (result.error, result.target) == (None, "the end of the archive")
+    assert result.predicted_commit_at is not None
+    assert result.reached_commit_at is not None
+    assert result.reached_commit_at > result.predicted_commit_at
+
+
+@pytest.fixture
+def only18(scene: DrillScene) -> None:
+    """Skip where the scene is another version's: what is tested does not depend on it."""
+    if scene.history.install.version != 18:
+        pytest.skip("once is enough")
+
+
+@pytest.mark.usefixtures("only18")
+def test_the_users_own_checks_decide(scene: DrillScene) -> None:
+    """SQL that raises an error fails the drill and opens an alert; the next drill that passes resolves it."""
+    checks = scene.folder / "checks.sql"
+    checks.write_text(
+        "DO $$ BEGIN IF (SELECT count(*) FROM marks) < 1000 THEN RAISE 'too few marks'; END IF; END $$;\n"
+    )
+    (result,) = scene.drill("r2", amcheck=False, sql_file=checks)
+    assert result.error == "check 'sql checks.sql' failed: " + (
+        "psql:<stdin>:1: ERROR:  too few marks\nCONTEXT:  PL/pgSQL function inline_code_block line 1 at RAISE"
+    )
+    assert scene.failed_alerts() == {"r2": f"the drill from r2 failed: {result.error}"}
+    checks.write_text("SELECT 1 / count(*) FROM elsewhere;\n")
+    (result,) = scene.drill("r2", amcheck=False, sql_file=checks)
+    assert {check.name: check.ok for check in result.checks} == {"query": True, "sql checks.sql": True}
+    assert scene.failed_alerts() == {}
+
+
+@pytest.mark.usefixtures("only18")
+def test_a_folder_that_is_in_use_is_left_alone(scene: DrillScene) -> None:
+    """A drill never removes what another one, or a person, has there."""
+    folder = scene.folder / "drill"
+    folder.mkdir()
+    (folder / "keep").touch()
+    with pytest.raises(RestoreError) as caught:
+        scene.drill("r2")
+    assert caught.value.message == f"the drill's folder '{folder}' exists"
+    assert (folder / "keep").exists()
+    (folder / "keep").unlink()
+    folder.rmdir()
+
+
+@pytest.mark.usefixtures("only18")
+def test_the_job_records_numbers_and_a_check(scene: DrillScene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The asset's materialization holds each store's measures, and its check passes."""
+    for name, value in scene.environment().items():
+        monkeypatch.setenv(name, value)
+    from wal_pipeline.definitions import defs  # noqa: PLC0415 - reads the settings
+    from wal_pipeline.orchestration.resource import _open  # noqa: PLC0415
+
+    _open.cache_clear()
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = defs().get_job_def("run_recovery_drill").execute_in_process(instance=instance)
+        (event,) = run.get_asset_materialization_events()
+        metadata = {name: value.value for name, value in event.materialization.metadata.items()}
+        (check,) = run.get_asset_check_evaluations()
+    _open.cache_clear()
+    assert (check.check_name, check.passed) == ("drill_passed", True)
+    for store in STORES:
+        assert metadata[f"{store}/ok"] is True
+        assert metadata[f"{store}/rto_seconds"] > 0
+        assert metadata[f"{store}/segments"] > 0
+
+
+@pytest.mark.usefixtures("only18")
+def test_a_damaged_store_fails_its_own_drill_alone(
+    scene: DrillScene, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A drill reads one store only: what is damaged there shows, though the other store has a good copy."""
+    history = scene.history
+    keys = segment_keys(history.pair.b2, history.buckets.b2)
+    client = history.pair.b2.client()
+    described = client.head_object(Bucket=history.buckets.b2, Key=keys[-1])
+    body = b"not what it was"
+    client.put_object(Bucket=history.buckets.b2, Key=keys[-1], Body=body, Metadata=described["Metadata"])
+    results = scene.drill(*STORES, random=AlwaysLast(), amcheck=False)
+    assert [(result.store, result.ok, result.error) for result in results][:1] == [("r2", True, None)]
+    assert not results[1].ok
+    assert results[1].error is not None
+    assert f"b2: object '{keys[-1]}' cannot be used: stored bytes of 15 bytes, expected" in results[1].error
+    assert scene.failed_alerts() == {"b2": f"the drill from b2 failed: {results[1].error}"}
+    assert not (scene.folder / "drill").exists()
+    for name, value in scene.environment().items():
+        monkeypatch.setenv(name, value)
+    assert run_command(["drill", "--store", "r2", "--json", "--seed", "1"]) == 0
+    (printed,) = json.loads(capsys.readouterr().out)["drills"]
+    assert (printed["store"], printed["ok"], printed["error"]) == ("r2", True, None)
+
+
+@pytest.mark.usefixtures("only18")
+def test_a_gap_on_one_store_fails_its_drill(scene: DrillScene) -> None:
+    """Where a segment is gone the drill fails and names it, although an older base backup could be restored."""
+    history = scene.history
+    needed = segment_keys(history.pair.r2, history.buckets.r2)[-2]
+    history.pair.r2.client().delete_object(Bucket=history.buckets.r2, Key=needed)
+    (result,) = scene.drill("r2", random=AlwaysLast(), amcheck=False)
+    name = needed.rpartition("/")[2].removesuffix(".zst")
+    assert result.error is not None
+    assert result.error.splitlines()[0] == (
+        f"r2: segment '{name}' is missing: no base backup here leads to the segments after it"
+    )
+    assert scene.failed_alerts()["r2"] == f"the drill from r2 failed: {result.error}"
