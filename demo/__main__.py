@@ -10,7 +10,7 @@ import click
 
 from demo.folder import open_folder
 from demo.once import Report, run_once
-from demo.scene import start_scene
+from demo.scene import PROVE, WATCH, start_scene
 from demo.screen import watch
 from wal_pipeline.errors import WalPipelineError
 from wal_pipeline_tests.support.processes import ServerError
@@ -33,7 +33,8 @@ def main(once: bool, as_json: bool, folder: Path | None) -> None:
     """
     if as_json and not once:
         raise click.UsageError("--json needs --once")
-    signal.signal(signal.SIGTERM, _interrupt)
+    for interrupting in (signal.SIGINT, signal.SIGTERM):  # SIGINT is ignored in what a script starts with '&'
+        signal.signal(interrupting, _interrupt)
     try:
         sys.exit(_run(folder, once=once, as_json=as_json))
     except (WalPipelineError, ServerError) as error:
@@ -49,7 +50,7 @@ def tell(line: str) -> None:
 def _run(chosen: Path | None, *, once: bool, as_json: bool) -> int:
     with open_folder(chosen) as folder:
         try:
-            with start_scene(folder, tell) as scene:
+            with start_scene(folder, tell, PROVE if once else WATCH) as scene:
                 tell(f"Dagster's UI is at {scene.dagster.url}")
                 if not once:
                     watch(scene, tell)

@@ -23,12 +23,21 @@ CLUSTER: Final = "main"
 BUCKETS: Final = S3Buckets(r2="wal-archive-r2", b2="wal-archive-b2")
 _ARCHIVE_TIMEOUT_SECONDS: Final = 2  # so short only to have something to see: PostgreSQL switches segments by itself
 _COMMAND_SECONDS: Final = 300
-_SERVER_SETTINGS: Final = {
-    # Every segment stays in pg_wal too: the demo compares each copy with PostgreSQL's own file.
-    "wal_keep_size": "64GB",
-    "max_wal_size": "2GB",
-    "log_checkpoints": "off",
-}
+_SERVER_SETTINGS: Final = {"max_wal_size": "512MB", "log_checkpoints": "off"}
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """What differs between a demo that is watched and one that proves itself."""
+
+    wal_keep_size: str
+    max_run_seconds: int
+
+
+# Nobody watches: every segment stays in pg_wal too, so that each copy can be compared with PostgreSQL's own file.
+PROVE: Final = Mode(wal_keep_size="64GB", max_run_seconds=900)
+# Somebody watches, perhaps for hours: no WAL is kept, and a new run begins often enough to see several.
+WATCH: Final = Mode(wal_keep_size="0", max_run_seconds=120)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +80,18 @@ class Scene:
 
 
 @contextmanager
-def start_scene(folder: Path, tell: Tell) -> Iterator[Scene]:
+def start_scene(folder: Path, tell: Tell, mode: Mode) -> Iterator[Scene]:
     """Start everything with archiving set up, and stop it with the block. The data stays in ``folder``."""
     with ExitStack() as stack:
         tell("starting PostgreSQL 18 and two S3 servers over TLS")
         with ThreadPoolExecutor(2) as pool:
-            starting = pool.submit(_start_cluster, folder, stack)
+            starting = pool.submit(_start_cluster, folder, stack, mode)
             stores = stack.enter_context(S3Pair.start(folder / "s3"))
             cluster = starting.result()
         stores.r2.make_bucket(BUCKETS.r2)
         stores.b2.make_bucket(BUCKETS.b2, versioning=True)
         env_file = folder / "demo.env"
-        write_env_file(env_file, _settings(folder, cluster, stores))
+        write_env_file(env_file, _settings(folder, cluster, stores, mode))
         dagster = DagsterInstance(folder / "dagster", {"WAL_PIPELINE_ENV_FILE": str(env_file)})
         stack.callback(dagster.stop)
         scene = Scene(folder, cluster, stores, dagster, env_file)
@@ -114,12 +123,13 @@ def _setup(scene: Scene) -> dict[str, Any]:
     return report
 
 
-def _start_cluster(folder: Path, stack: ExitStack) -> PostgresCluster:
+def _start_cluster(folder: Path, stack: ExitStack, mode: Mode) -> PostgresCluster:
     home = folder / "postgres"
     home.mkdir(mode=0o755)
     user = postgres_user()
     os.chown(home, user.uid, user.gid)
-    cluster = PostgresCluster(postgres_18(), home, settings=_SERVER_SETTINGS, durable=True).initdb()
+    settings = {**_SERVER_SETTINGS, "wal_keep_size": mode.wal_keep_size}
+    cluster = PostgresCluster(postgres_18(), home, settings=settings, durable=True).initdb()
     stack.callback(_stop_cluster, cluster)
     return cluster.start()
 
@@ -147,12 +157,13 @@ def write_env_file(path: Path, settings: dict[str, str]) -> None:
     os.chown(path, user.uid, user.gid)
 
 
-def _settings(folder: Path, cluster: PostgresCluster, stores: S3Pair) -> dict[str, str]:
+def _settings(folder: Path, cluster: PostgresCluster, stores: S3Pair, mode: Mode) -> dict[str, str]:
     return {
         **store_settings(cluster, stores),
         "WAL_PIPELINE_CONNINFO": cluster.conninfo,
         "WAL_PIPELINE_STATE_FOLDER": str(folder / "state"),
         "WAL_PIPELINE_ARCHIVE_TIMEOUT_SECONDS": str(_ARCHIVE_TIMEOUT_SECONDS),
+        "WAL_PIPELINE_MAX_RUN_SECONDS": str(mode.max_run_seconds),
         "PGDATA": str(cluster.pgdata),
         "PG_WAL_ARCHIVE_DIR": str(cluster.folder / "spool"),
     }

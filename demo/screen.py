@@ -25,8 +25,9 @@ _RUNS_EVERY: Final = 5
 def watch(scene: Scene, tell: Tell) -> NoReturn:
     """Write, and show what is archived where, until a person presses Ctrl-C."""
     console, pipeline = Console(), scene.pipeline
-    tell("writing with pgbench")
+    tell("writing with pgbench, and starting a base backup")
     with write_load(scene.cluster), Live(console=console, auto_refresh=False) as live:
+        scene.dagster.launch_job("take_base_backup")
         runs: dict[str, str] = {}
         turn = 0
         while True:
@@ -44,7 +45,7 @@ def _screen(scene: Scene, pipeline: Pipeline, runs: int) -> Group:
 
 def _table(files: list[ListedFile]) -> Table:
     table = Table(box=None, pad_edge=False, title_justify="left")
-    for title in ("file", "last commit (UTC)", "r2", "b2"):
+    for title in ("file", "last commit", "r2", "b2"):
         table.add_column(title, no_wrap=True)
     for item in files[-_ROWS:]:
         last = item.file.last_commit_at
@@ -58,7 +59,7 @@ def _copy(copy: Copy | None) -> Text:
         return Text("-", style="dim")
     if copy.status is not CopyStatus.VERIFIED or copy.encoding is None:
         return Text(copy.status.value, style="red")
-    lag = "" if copy.lag_seconds is None else f" after {copy.lag_seconds:.2f} s"
+    lag = "" if copy.lag_seconds is None else f", {copy.lag_seconds:.2f} s"
     return Text(f"{copy.encoding.size_bytes / 1024:,.0f} KiB{lag}", style="green")
 
 
@@ -66,8 +67,8 @@ def _status(files: list[ListedFile], waiting: int, runs: int) -> Text:
     read = sum(item.file.size_bytes for item in files)
     stored = sum(copy.encoding.size_bytes for item in files for copy in item.copies.values() if copy.encoding)
     return Text(
-        f"\n{len(files)} files archived by {runs} runs of the sensor, {read / 2**20:,.0f} MiB of WAL in "
-        f"{stored / 2**20:,.1f} MiB on both stores; {waiting} in the spool"
+        f"\n{len(files)} files archived by {runs} runs of the sensor; {waiting} in the spool\n"
+        f"{read / 2**20:,.0f} MiB of WAL are {stored / 2**20:,.1f} MiB on both stores together\n"
     )
 
 

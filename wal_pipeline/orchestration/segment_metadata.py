@@ -9,6 +9,26 @@ from wal_pipeline.orchestration.keys import Keys
 
 Metadata = dict[str, dg.MetadataValue]
 
+_SHOWN_FIRST = (
+    "lag_seconds",
+    "size_bytes",
+    "stored_size_bytes",
+    "compression_ratio",
+    "codec",
+    "checksum_seconds",
+    "compress_seconds",
+    "store_seconds",
+    "timeline",
+    "start_lsn",
+    "end_lsn",
+    "commit_times",
+    "first_commit_at",
+    "last_commit_at",
+    "spooled_at",
+    "verified_at",
+)
+_SHOWN_LAST = ("system_identifier", "object_key", "sha256", "stored_sha256")
+
 
 def segment_materialization(
     keys: Keys, file: WalFile, copy: Copy, seconds: Mapping[str, float]
@@ -18,8 +38,16 @@ def segment_materialization(
         asset_key=keys.wal_segment(copy.store),
         partition=file.name,
         description=f"{file.name} verified on {copy.store}",
-        metadata={**_file_metadata(file), **_copy_metadata(file, copy), **_step_metadata(seconds)},
+        metadata=_ordered({**_file_metadata(file), **_copy_metadata(file, copy), **_step_metadata(seconds)}),
     )
+
+
+def _ordered(metadata: Metadata) -> Metadata:
+    """Put first what a person looks at first: the UI shows the entries in this order. Digests come last."""
+    first = [name for name in _SHOWN_FIRST if name in metadata]
+    last = [name for name in _SHOWN_LAST if name in metadata]
+    between = [name for name in metadata if name not in first and name not in last]
+    return {name: metadata[name] for name in (*first, *between, *last)}
 
 
 def _file_metadata(file: WalFile) -> Metadata:

@@ -20,6 +20,14 @@ LOCATION = "wal_pipeline"
 REPOSITORY = "__repository__"
 _OURS = ("WAL_PIPELINE_", "R2_", "B2_", "PG", "DAGSTER_", "AWS_")
 _REQUEST_SECONDS = 60
+_LAUNCH = """
+mutation Launch($params: ExecutionParams!) {
+  launchRun(executionParams: $params) {
+    __typename
+    ... on LaunchRunSuccess { run { runId } }
+    ... on PythonError { message }
+  }
+}"""
 
 
 class DagsterInstance:
@@ -102,6 +110,14 @@ class DagsterInstance:
             raise ServerError(f"GraphQL answered {answer['errors']}")
         data: dict[str, Any] = answer["data"]
         return data
+
+    def launch_job(self, name: str) -> str:
+        """Start a run of a job, as a person does in the UI, and return its id. Raises: ServerError."""
+        selector = {"repositoryLocationName": LOCATION, "repositoryName": REPOSITORY, "jobName": name}
+        answer = self.graphql(_LAUNCH, params={"selector": selector, "runConfigData": {}})["launchRun"]
+        if answer["__typename"] != "LaunchRunSuccess":
+            raise ServerError(f"job '{name}' was not started: {answer}")
+        return str(answer["run"]["runId"])
 
     def _process(self, name: str, *command: str) -> ChildProcess:
         return ChildProcess(name, command, log=self.folder / f"{name}.log", env=self.environment, cwd=PROJECT)
