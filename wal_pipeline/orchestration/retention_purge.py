@@ -1,0 +1,90 @@
+"""Keep Dagster's own records from growing without bound: partitions that no store holds, old runs and old ticks."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import dagster as dg
+
+from wal_pipeline.orchestration.keys import Keys
+
+_FINISHED: Final = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+_PAGE: Final = 200
+_LOOKED_AT_PER_REMOVED: Final = 5
+
+
+@dataclass(frozen=True)
+class Purged:
+    """What was removed from Dagster's records."""
+
+    partitions: int
+    runs: int
+
+
+def remove_partitions(instance: dg.DagsterInstance, name: str, known: Iterable[str], held: frozenset[str]) -> int:
+    """Remove those of the ``known`` partitions that nothing holds any more; return how many."""
+    gone = [key for key in known if key not in held]
+    for key in gone:
+        instance.delete_dynamic_partition(name, key)
+    return len(gone)
+
+
+def purge_runs(instance: dg.DagsterInstance, keys: Keys, before: datetime, *, at_most: int) -> int:
+    """Remove finished runs of this cluster that began before a moment, the oldest first, with their events.
+
+    A run stays while one of its materializations is of a partition that is there, or is an asset's latest one: the UI
+    knows from it what is stored. At most ``at_most`` go at once, and only some times as many are looked at.
+    """
+    live = {
+        name: frozenset(instance.get_dynamic_partitions(name))
+        for name in (keys.wal_partitions_name, keys.base_backup_partitions_name)
+    }
+    partitions = frozenset().union(*live.values())
+    removed = 0
+    for run in _old_runs(instance, before, at_most * _LOOKED_AT_PER_REMOVED):
+        if removed >= at_most:
+            break
+        if _is_ours(run, keys) and not _is_needed(instance, run.run_id, partitions):
+            instance.delete_run(run.run_id)
+            removed += 1
+    return removed
+
+
+def purge_ticks(instance: dg.DagsterInstance, before: datetime) -> None:
+    """Remove the ticks of all schedules and sensors from before a moment; dagster.yaml may do so sooner."""
+    if instance.schedule_storage is None:
+        return
+    for state in instance.all_instigator_state():
+        instance.purge_ticks(state.instigator_origin_id, state.selector_id, before.timestamp())
+
+
+def _old_runs(instance: dg.DagsterInstance, before: datetime, limit: int) -> Iterator[dg.DagsterRun]:
+    wanted, cursor, seen = dg.RunsFilter(statuses=_FINISHED, created_before=before), None, 0
+    while seen < limit:
+        page = instance.get_runs(wanted, cursor=cursor, limit=min(_PAGE, limit - seen), ascending=True)
+        if not page:
+            return
+        cursor, seen = page[-1].run_id, seen + len(page)
+        yield from page
+
+
+def _is_ours(run: dg.DagsterRun, keys: Keys) -> bool:
+    """Whether a run is of this cluster: by its tag or, where a person started it in the UI, by its assets."""
+    tagged = run.tags.get("wal_pipeline/cluster")
+    if tagged is not None:
+        return tagged == keys.cluster
+    return bool(run.asset_selection) and all(key.path[0] == keys.cluster for key in run.asset_selection or ())
+
+
+def _is_needed(instance: dg.DagsterInstance, run_id: str, partitions: frozenset[str]) -> bool:
+    for record in instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION):
+        event = record.dagster_event
+        if event is None or event.asset_key is None:
+            continue
+        if event.partition is not None and event.partition in partitions:
+            return True
+        latest = instance.get_latest_materialization_event(event.asset_key) if event.partition is None else None
+        if latest is not None and latest.run_id == run_id:
+            return True
+    return False

@@ -1,0 +1,146 @@
+"""The verification as asset checks: by names and sizes each day, by content a share each week, healed as it goes."""
+
+from collections.abc import Iterator, Sequence
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+from wal_pipeline.commands.verify import Verification
+from wal_pipeline.commands.verify_faults import Fault, ItemKind
+from wal_pipeline.orchestration.keys import Keys
+from wal_pipeline.orchestration.resource import WalPipelineResource
+from wal_pipeline.orchestration.segment_metadata import segment_materialization
+from wal_pipeline.upkeep import verifier
+
+JOB_NAME = "verify_archive"
+OP_NAME = "verification"
+NAMES_CHECK = "names_and_sizes"
+CONTENT_CHECK = "content"
+_DESCRIPTIONS = {
+    NAMES_CHECK: "Everything that retention wants on this store is there, with the size that was stored.",
+    CONTENT_CHECK: "What the last deep verification read back from this store is what was stored.",
+}
+
+
+class VerifyConfig(dg.Config):
+    """``deep``: read content too, of ``share`` of the bytes. ``repair``: refill from the other store.
+
+    What is unset is as the settings say.
+    """
+
+    deep: bool = False
+    share: float | None = None
+    repair: bool | None = None
+
+
+def build_verification_checks(keys: Keys, stores: Sequence[str]) -> dg.AssetChecksDefinition:
+    """Return the checks of what every store holds; one verification answers all of them."""
+    assets = [asset for store in stores for asset in (keys.wal_segment(store), keys.base_backup(store))]
+    specs = [
+        dg.AssetCheckSpec(name, asset=asset, description=text)
+        for asset in assets
+        for name, text in _DESCRIPTIONS.items()
+    ]
+
+    @dg.multi_asset_check(name=OP_NAME, specs=specs, can_subset=True)
+    def verification(  # type: ignore[no-untyped-def]
+        context: dg.AssetCheckExecutionContext, config: VerifyConfig, wal_pipeline: WalPipelineResource
+    ):
+        pipeline = wal_pipeline.open()
+        share = config.share or pipeline.settings.deep_verify_share
+        repair = pipeline.settings.verify_repair if config.repair is None else config.repair
+        done = verifier(pipeline).verify(share=share if config.deep else None, repair=repair)
+        for event in done.refilled:
+            context.log.info(f"{event.file.name} was refilled on {event.copy.store}")
+            yield segment_materialization(keys, event.file, event.copy, event.seconds)
+        chosen = context.op_execution_context.selected_asset_check_keys
+        for asset, result in check_results(keys, stores, done):
+            if dg.AssetCheckKey(asset, result.check_name or "") in chosen:
+                yield result
+
+    return verification
+
+
+def check_results(
+    keys: Keys, stores: Sequence[str], done: Verification
+) -> Iterator[tuple[dg.AssetKey, dg.AssetCheckResult]]:
+    """Yield what a verification says of each store's assets; the content checks only where content was read."""
+    for store in stores:
+        for kind, asset in (
+            (ItemKind.WAL_FILE, keys.wal_segment(store)),
+            (ItemKind.BASE_BACKUP, keys.base_backup(store)),
+        ):
+            faults = [one for one in done.open_faults if one.store == store and one.item.kind is kind]
+            yield asset, _result(asset, NAMES_CHECK, done, store, faults)
+            if done.is_deep:
+                yield asset, _result(asset, CONTENT_CHECK, done, store, faults)
+
+
+def build_verification_job(keys: Keys, checks: dg.AssetChecksDefinition) -> UnresolvedAssetJobDefinition:
+    """Return the job that verifies every store of one cluster."""
+    return dg.define_asset_job(
+        JOB_NAME,
+        selection=dg.AssetSelection.checks(checks),
+        executor_def=dg.in_process_executor,
+        tags={"wal_pipeline/cluster": keys.cluster},
+        description="Compare the stores with each other and with the catalog; with deep, read back the share that was "
+        "read longest ago. What is missing or damaged is refilled from a good copy; bad on every store is an alert.",
+    )
+
+
+def build_verification_schedules(
+    job: UnresolvedAssetJobDefinition, *, cron: str, deep_cron: str
+) -> list[dg.ScheduleDefinition]:
+    """Return the daily and the weekly schedule; on by default."""
+    daily = dg.ScheduleDefinition(
+        job=job,
+        name="verify_archive_schedule",
+        cron_schedule=cron,
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Verification by names and sizes. WAL_PIPELINE_VERIFY_CRON changes when.",
+    )
+    weekly = dg.ScheduleDefinition(
+        job=job,
+        name="deep_verify_archive_schedule",
+        cron_schedule=deep_cron,
+        execution_timezone="UTC",
+        run_config={"ops": {OP_NAME: {"config": {"deep": True}}}},
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Verification by content of a share, WAL_PIPELINE_DEEP_VERIFY_SHARE, so that all is read every "
+        "month. WAL_PIPELINE_DEEP_VERIFY_CRON changes when.",
+    )
+    return [daily, weekly]
+
+
+def _result(
+    asset: dg.AssetKey, name: str, done: Verification, store: str, faults: Sequence[Fault]
+) -> dg.AssetCheckResult:
+    tally, silent = done.tallies[store], done.silent.get(store)
+    lost = sum(fault.item in done.lost for fault in faults)
+    return dg.AssetCheckResult(
+        asset_key=asset,
+        check_name=name,
+        passed=not faults and silent is None,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=_description(faults, lost, silent),
+        metadata={
+            "copies": dg.MetadataValue.int(tally.items),
+            "stored_bytes": dg.MetadataValue.int(tally.stored_bytes),
+            "read": dg.MetadataValue.int(tally.read),
+            "read_bytes": dg.MetadataValue.int(tally.read_bytes),
+            "faults": dg.MetadataValue.int(len(faults)),
+            "lost": dg.MetadataValue.int(lost),
+            "unrecorded": dg.MetadataValue.int(len(tally.unrecorded)),
+            "first_faults": dg.MetadataValue.json([fault.message for fault in faults[:20]]),
+        },
+    )
+
+
+def _description(faults: Sequence[Fault], lost: int, silent: str | None) -> str:
+    if silent is not None:
+        return f"not verified: {silent}"
+    if not faults:
+        return "all is as it should be"
+    nowhere = f", {lost} of them have no good copy on any store" if lost else ""
+    return f"{len(faults)} copies are missing or damaged{nowhere}; first: {faults[0].message}"

@@ -1,0 +1,133 @@
+"""The job expire_archive: partitions that no store holds go, and Dagster's own old runs, bounded."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from wal_pipeline.errors import StoreUnavailableError
+from wal_pipeline.orchestration.retention_job import build_retention_job, build_retention_schedule
+from wal_pipeline.orchestration.retention_purge import purge_runs, purge_ticks
+from wal_pipeline_tests.commands.upkeep_scene import UpkeepScene
+from wal_pipeline_tests.orchestration.upkeep_pipeline import KEYS, scene_resource
+from wal_pipeline_tests.support.segments import name_of, segment_bytes
+
+WAL = KEYS.wal_partitions_name
+BASE = KEYS.base_backup_partitions_name
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> UpkeepScene:
+    return UpkeepScene(tmp_path)
+
+
+def run(
+    scene: UpkeepScene, instance: dg.DagsterInstance, *, raises: bool = True, **settings: str
+) -> dg.ExecuteInProcessResult:
+    return build_retention_job(KEYS).execute_in_process(
+        instance=instance, resources={"wal_pipeline": scene_resource(scene, **settings)}, raise_on_error=raises
+    )
+
+
+def test_partitions_go_with_the_last_copy(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
+    """What a store holds, and what waits in the spool, keeps its partition."""
+    backups = scene.run_for(24)
+    instance.add_dynamic_partitions(WAL, [name_of(number) for number in range(1, 26)])
+    instance.add_dynamic_partitions(BASE, [one.backup_id for one in backups])
+    resource = scene_resource(scene)
+    (scene.folder / "spool" / name_of(25)).write_bytes(segment_bytes(25))
+    assert resource.open().settings.retention_days == 10
+    done = run(scene, instance)
+    assert done.success
+    assert list(instance.get_dynamic_partitions(WAL)) == [name_of(number) for number in range(13, 26)]
+    assert set(instance.get_dynamic_partitions(BASE)) == {one.backup_id for one in backups[3:]}
+    [event] = [one for one in done.all_events if one.event_type_value == "STEP_OUTPUT"]
+    metadata = event.step_output_data.metadata
+    assert (metadata["partitions_removed"].value, metadata["r2_files_removed"].value) == (12 + 3, 12)
+
+
+def test_while_a_store_is_silent_every_partition_stays(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
+    """What it holds is not known; the run fails, for a person has to know."""
+    scene.run_for(24)
+    instance.add_dynamic_partitions(WAL, [name_of(number) for number in range(1, 25)])
+
+    def refuse(_call: str, _key: str) -> None:
+        raise StoreUnavailableError("b2", "no answer")
+
+    scene.stores["b2"].before = refuse
+    done = run(scene, instance, raises=False)
+    assert not done.success
+    assert len(instance.get_dynamic_partitions(WAL)) == 24
+    [failure] = [one for one in done.all_events if one.event_type_value == "STEP_FAILURE"]
+    description = failure.step_failure_data.user_failure_data.description
+    assert description == "1 problems, first: b2 is left out: b2: no answer"
+
+
+def test_without_the_spool_at_hand_every_partition_stays(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
+    """A file that waits there has a partition and no copy yet."""
+    scene.run_for(24)
+    instance.add_dynamic_partitions(WAL, [name_of(1)])
+    assert run(scene, instance, PG_WAL_ARCHIVE_DIR="").success
+    assert list(instance.get_dynamic_partitions(WAL)) == [name_of(1)]
+
+
+@dg.op
+def record(context: dg.OpExecutionContext) -> None:
+    """Record what the run's tags say."""
+    for name in context.run.tags.get("files", "").split():
+        context.log_event(dg.AssetMaterialization(KEYS.wal_segment("r2"), partition=name))
+    if "drill" in context.run.tags:
+        context.log_event(dg.AssetMaterialization(KEYS.recovery_drill))
+
+
+@dg.job
+def recording() -> None:
+    record()
+
+
+def past_run(instance: dg.DagsterInstance, cluster: str = "main", **tags: str) -> str:
+    given = {"wal_pipeline/cluster": cluster, **tags}
+    return recording.execute_in_process(instance=instance, tags=given).run_id
+
+
+def test_old_runs_go_unless_what_they_recorded_is_still_there(instance: dg.DagsterInstance) -> None:
+    """A materialization of a partition that is there keeps its run, and so does an asset's latest one."""
+    instance.add_dynamic_partitions(WAL, [name_of(2)])
+    gone = past_run(instance, files=name_of(1))
+    needed = past_run(instance, files=f"{name_of(1)} {name_of(2)}")
+    earlier, latest = past_run(instance, drill="yes"), past_run(instance, drill="yes")
+    idle = past_run(instance)
+    other = past_run(instance, cluster="other")
+    assert purge_runs(instance, KEYS, datetime.now(UTC) - timedelta(days=1), at_most=9) == 0
+    assert purge_runs(instance, KEYS, datetime.now(UTC) + timedelta(days=1), at_most=9) == 3
+    left = {one.run_id for one in instance.get_runs()}
+    assert left == {needed, latest, other}
+    assert {gone, earlier, idle}.isdisjoint(left)
+
+
+def test_a_purge_is_bounded_and_begins_with_the_oldest(instance: dg.DagsterInstance) -> None:
+    """A large backlog goes over some days."""
+    runs = [past_run(instance) for _ in range(5)]
+    assert purge_runs(instance, KEYS, datetime.now(UTC) + timedelta(days=1), at_most=2) == 2
+    assert [one.run_id for one in instance.get_runs(ascending=True)] == runs[2:]
+    assert purge_runs(instance, KEYS, datetime.now(UTC) + timedelta(days=1), at_most=0) == 0
+
+
+def test_old_ticks_go(instance: dg.DagsterInstance) -> None:
+    """Those of before the moment, for every schedule that the instance knows."""
+    before = datetime.now(UTC)
+    purge_ticks(instance, before)
+
+
+def test_the_schedule_is_daily_and_on() -> None:
+    """As the setting says."""
+    schedule = build_retention_schedule(build_retention_job(KEYS), "30 4 * * *")
+    assert (schedule.cron_schedule, schedule.default_status) == ("30 4 * * *", dg.DefaultScheduleStatus.RUNNING)
