@@ -80,11 +80,11 @@ class Status:
 
     @property
     def verdict(self) -> Verdict:
-        """The worst problem that nobody acknowledged."""
+        """The worst problem that nobody acknowledged; where nothing can be recovered, never good."""
         ranks = [problem.severity for problem in self.problems if not problem.acknowledged]
         if Severity.CRITICAL in ranks:
             return Verdict.CRITICAL
-        return Verdict.WARNING if Severity.WARNING in ranks else Verdict.OK
+        return Verdict.WARNING if Severity.WARNING in ranks or not self.can_recover else Verdict.OK
 
     def metric(self, name: str) -> Metric:
         """Return one of the five metrics."""

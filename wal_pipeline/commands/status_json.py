@@ -40,7 +40,9 @@ def check_line(status: Status) -> str:
     verdict, facts = status.verdict, status.facts
     active = [problem for problem in status.problems if not problem.acknowledged]
     if verdict is Verdict.OK:
-        said = "archiving works" if facts.files else "nothing is archived yet"
+        said = "archiving works"
+    elif not active:
+        said = "nothing can be recovered: there is no base backup"
     else:
         more = f" (and {len(active) - 1} more)" if len(active) > 1 else ""
         said = f"{active[0].kind.value} {active[0].subject}: {active[0].message}{more}"

@@ -78,6 +78,14 @@ def test_without_base_backup(tmp_path: Path) -> None:
     )
 
 
+def test_empty_archive_is_not_well(tmp_path: Path) -> None:
+    """Nothing is wrong yet, and yet nothing can be recovered."""
+    assert check_line(status_of(HealthScene(tmp_path))) == (
+        "WAL-PIPELINE WARNING - main: nothing can be recovered: there is no base backup | "
+        "spool_files=0 spool_bytes=0B alerts=0"
+    )
+
+
 def test_check_line(scene: HealthScene) -> None:
     """All is well, in one line with the figures."""
     assert check_line(status_of(scene)) == (
