@@ -77,6 +77,7 @@ def write_config(
     ports: tuple[int, int] | None = None,
     repositories: int = 2,
     more: Sequence[str] = (),
+    stanza: Sequence[str] = (),
 ) -> None:
     """Write pgbackrest.conf. ``ports`` replace the servers' own, to go through a proxy."""
     lines = [
@@ -109,7 +110,7 @@ def write_config(
             f"repo{number}-s3-key-secret={server.secret_access_key}",
             f"repo{number}-storage-ca-file={server.ca_bundle}",
         ]
-    lines += [f"[{STANZA}]", f"pg1-path={pgdata}"]
+    lines += [f"[{STANZA}]", f"pg1-path={pgdata}", *stanza]
     for name in ("spool", "lock", "log"):
         (folder / name).mkdir(exist_ok=True, mode=0o777)
     config = folder / "pgbackrest.conf"

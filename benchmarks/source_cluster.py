@@ -1,6 +1,5 @@
 """A PostgreSQL 15 cluster that archives for us and for pgBackRest alike, and folders that its user owns."""
 
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -38,15 +37,16 @@ def source_cluster(bench: Bench, buckets: S3Buckets, peer_buckets: S3Buckets, *,
     folder = owned_folder("bench")
     for name in ("archive", "peer", "spool"):
         (folder / name).mkdir()
-    peer = None if pgbackrest.unavailable() else _peer(bench, folder, peer_buckets)
+    as_postgres = tuple(postgres_user().wrap([]))
+    peer = None if pgbackrest.unavailable() else PgBackRest(folder / "peer", folder / "pgdata", as_postgres)
     cluster = PostgresCluster(require_15(), settings=_settings(folder, peer if push else None)).initdb()
     try:
         if peer is not None:
             pgbackrest.write_config(
                 folder / "peer", cluster.pgdata, bench.stores, peer_buckets, codec="zstd", level=3,
-                more=[f"pg1-port={cluster.port}", f"pg1-socket-path={cluster.socket_folder}"],
+                stanza=[f"pg1-port={cluster.port}", f"pg1-socket-path={cluster.socket_folder}"],
             )  # fmt: skip
-            peer = PgBackRest(folder / "peer", cluster.pgdata, peer.wrap)
+            peer = PgBackRest(folder / "peer", cluster.pgdata, as_postgres)
         environment = _environment(bench, buckets, folder, cluster)
         env_file = folder / "ours.env"
         env_file.touch(mode=0o600)
@@ -59,12 +59,6 @@ def source_cluster(bench: Bench, buckets: S3Buckets, peer_buckets: S3Buckets, *,
     finally:
         cluster.remove()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _peer(bench: Bench, folder: Path, buckets: S3Buckets) -> PgBackRest:
-    os.chmod(bench.folder, 0o711)  # noqa: PTH101, S103 - the authority's certificate lies there
-    assert buckets
-    return PgBackRest(folder / "peer", folder, tuple(postgres_user().wrap([])))
 
 
 def _settings(folder: Path, peer: PgBackRest | None) -> dict[str, str]:
