@@ -1,0 +1,84 @@
+"""``wal-pipeline expire`` and ``wal-pipeline verify`` as typed."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from wal_pipeline.cli import group
+from wal_pipeline.cli.group import run
+from wal_pipeline_tests.commands.test_verify import damage
+from wal_pipeline_tests.commands.upkeep_scene import UpkeepScene
+from wal_pipeline_tests.orchestration.upkeep_pipeline import scene_pipeline
+from wal_pipeline_tests.support.segments import SYSTEM_IDENTIFIER, name_of
+
+
+@pytest.fixture
+def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> UpkeepScene:
+    """What the command line opens: 24 days, ten of them kept."""
+    made = UpkeepScene(tmp_path)
+    made.run_for(24)
+    monkeypatch.setattr(group, "open_pipeline", lambda _env_file: scene_pipeline(made))
+    return made
+
+
+def test_expire_prints_the_plan_and_does_it_only_when_confirmed(
+    scene: UpkeepScene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One row for each reason; the last line says that nothing was removed."""
+    before = scene.keys("r2")
+    assert run(["expire"]) == 0
+    text = capsys.readouterr().out
+    assert f"r2, system identifier {SYSTEM_IDENTIFIER}" in text
+    assert "the newest base backup before the window began, on the path to timeline 1" in text
+    rows = [line.split() for line in text.splitlines() if line.startswith("may go") and " files " in line]
+    assert [row[3] for row in rows] == ["12", "12"]
+    assert text.splitlines()[-1] == "this is a plan: nothing was removed; 'wal-pipeline expire --confirm' does it"
+    assert scene.keys("r2") == before
+    assert run(["expire", "--confirm"]) == 0
+    assert "r2: removed 12 files and 3 base backups, 21 versions," in capsys.readouterr().out
+    assert len(scene.files("r2")) == 12
+
+
+def test_expire_as_json_has_every_file_with_its_reason(scene: UpkeepScene, capsys: pytest.CaptureFixture[str]) -> None:
+    """One object, for programs."""
+    assert run(["expire", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["confirmed"], told["complete"], told["retention_days"]) == (False, True, 10)
+    r2 = told["stores"][0]
+    assert (r2["store"], r2["hidden_bytes"], r2["refusal"]) == ("r2", 0, None)
+    assert len(r2["keep"]) == 12 + 3
+    assert len(r2["expire"]) == 12 + 2 * 3
+    first = r2["expire"][-12]
+    assert (first["name"], first["step"]) == (name_of(1), "wal_file")
+    assert first["reason"].startswith("before the start of base backup ")
+
+
+def test_verify_says_what_is_wrong_and_exits_1(scene: UpkeepScene, capsys: pytest.CaptureFixture[str]) -> None:
+    """0 once it is healed."""
+    assert run(["verify"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "all is right"
+    damage(scene, "b2", name_of(20), "deleted")
+    assert run(["verify"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2:] == [f"missing: b2: '{name_of(20)}' is not there", "not all is right"]
+    assert run(["verify", "--deep", "--repair"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2:] == [f"missing: b2: '{name_of(20)}' is not there; refilled from r2", "all is right"]
+
+
+def test_verify_as_json(scene: UpkeepScene, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each fault with what became of it."""
+    damage(scene, "b2", name_of(20), "bit turned")
+    assert run(["verify", "--deep", "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert (told["deep"], told["right"], told["stores"]["b2"]["copies"]) == (True, False, 24 + 6)
+    [fault] = told["faults"]
+    assert (fault["store"], fault["name"], fault["fault"], fault["lost"]) == ("b2", name_of(20), "corrupt", False)
+    assert fault["repaired_from"] is None
+
+
+def test_a_share_is_for_deep_only(scene: UpkeepScene, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command line is not understood."""
+    assert run(["verify", "--share", "0.5"]) == 2
+    assert "--share is for --deep" in capsys.readouterr().err
