@@ -6,18 +6,19 @@ from datetime import datetime, timedelta
 from typing import Final
 from xml.sax.saxutils import escape
 
+from wal_pipeline.archive.gaps import GapState
 from wal_pipeline.commands.current_windows import CurrentWindows
 from wal_pipeline.commands.status_picture import Axis, axis_of, backup_moments
 
 COLOURS: Final = ("#2563eb", "#d97706", "#059669", "#9333ea")
-_WINDOW, _GAP, _BACKUP = "#16a34a", "#dc2626", "#1e3a8a"
+_WINDOW, _GAP, _PAST_GAP, _BACKUP = "#16a34a", "#dc2626", "#fca5a5", "#1e3a8a"
 _GRID, _TEXT, _TRACK = "#e2e8f0", "#475569", "#f1f5f9"
 _LEFT, _RIGHT, _TOP, _ROW, _BOTTOM = 76, 24, 14, 40, 46
 _FONT: Final = "font-family='system-ui,sans-serif' font-size='12'"
 
 
 def windows_svg(windows: CurrentWindows, now: datetime, width: int = 900) -> str:
-    """Draw the windows of all stores together and of each store, with base backups and open gaps."""
+    """Draw the windows of all stores together and of each store, with base backups and gaps."""
     axis = axis_of(windows, now)
     rows = (None, *windows.stores)
     height = _TOP + _ROW * len(rows) + _BOTTOM
@@ -48,13 +49,15 @@ def _window_row(windows: CurrentWindows, store: str | None, axis: Axis, width: i
             f"<rect x='{begin:.1f}' y='{middle - 8}' width='{max(2.0, end - begin):.1f}' height='16' rx='3' "
             f"fill='{shade}'><title>{escape(said)}</title></rect>"
         )
-    for gap in windows.open_gaps(store):
+    for entry in windows.gaps.get(store, ()):
+        gap, is_open = entry.gap, entry.state is GapState.OPEN
         moments = [at for at in (gap.last_commit_before_at, gap.first_commit_after_at) if at is not None]
         if moments:
             begin, end = x(moments[0]), x(moments[-1])
+            said = f"{gap.segments} missing from {gap.first_missing} ({entry.state.value})"
             parts.append(
                 f"<rect x='{begin - 1:.1f}' y='{middle - 11}' width='{max(4.0, end - begin + 2):.1f}' height='22' "
-                f"fill='{_GAP}'><title>{escape(f'{gap.segments} missing from {gap.first_missing}')}</title></rect>"
+                f"fill='{_GAP if is_open else _PAST_GAP}'><title>{escape(said)}</title></rect>"
             )
     return parts + [_diamond(x(at), middle, f"base backup {at:%Y-%m-%d %H:%M} UTC") for at in _sorted(windows, store)]
 
@@ -72,7 +75,7 @@ def _diamond(x: float, y: float, said: str) -> str:
 
 
 def _legend(y: float) -> list[str]:
-    marks = (("can be restored", _WINDOW), ("base backup", _BACKUP), ("gap", _GAP))
+    marks = (("can be restored", _WINDOW), ("base backup", _BACKUP), ("open gap", _GAP), ("past gap", _PAST_GAP))
     parts = []
     for index, (word, colour) in enumerate(marks):
         x = _LEFT + index * 130

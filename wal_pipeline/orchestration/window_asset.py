@@ -6,6 +6,7 @@ from datetime import datetime
 
 import dagster as dg
 
+from wal_pipeline.archive.records import CopyStatus
 from wal_pipeline.archive.window import RecoveryWindow
 from wal_pipeline.commands.current_windows import CurrentWindows, current_windows
 from wal_pipeline.commands.report_picture import windows_svg
@@ -31,7 +32,8 @@ def build_window_asset(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefinition
     )
     def recovery_window(wal_pipeline: WalPipelineResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
         pipeline = wal_pipeline.open()
-        return dg.MaterializeResult(metadata=window_metadata(look_at_windows(pipeline), pipeline.clock()))
+        metadata = window_metadata(look_at_windows(pipeline), pipeline.clock())
+        return dg.MaterializeResult(metadata=metadata | storage_metadata(pipeline))
 
     return recovery_window
 
@@ -46,9 +48,23 @@ def look_at_windows(pipeline: Pipeline) -> CurrentWindows:
     )
 
 
-def window_materialization(keys: Keys, windows: CurrentWindows, now: datetime) -> dg.AssetMaterialization:
-    """Return the record of the windows for a run that is not the asset's own."""
-    return dg.AssetMaterialization(keys.recovery_window, metadata=window_metadata(windows, now))
+def window_materialization(
+    keys: Keys, windows: CurrentWindows, now: datetime, storage: Metadata | None = None
+) -> dg.AssetMaterialization:
+    """Return the record of the windows for a run that is not the asset's own; ``storage`` is shown beside them."""
+    return dg.AssetMaterialization(keys.recovery_window, metadata=window_metadata(windows, now) | (storage or {}))
+
+
+def storage_metadata(pipeline: Pipeline) -> Metadata:
+    """Return what each store holds, in files and bytes. Raises: CatalogError."""
+    found: Metadata = {}
+    backups = pipeline.catalog.measures.base_backup_bytes()
+    for total in pipeline.catalog.files.totals():
+        if total.status is CopyStatus.VERIFIED and total.store in pipeline.settings.stores:
+            found[f"{total.store}/files"] = dg.MetadataValue.int(total.files)
+            found[f"{total.store}/wal_bytes"] = dg.MetadataValue.int(total.stored_bytes)
+            found[f"{total.store}/base_backup_bytes"] = dg.MetadataValue.int(backups.get(total.store, 0))
+    return found
 
 
 def current_window_materialization(
@@ -59,7 +75,8 @@ def current_window_materialization(
     The files are archived whether or not this screen is up to date.
     """
     try:
-        return window_materialization(keys, look_at_windows(pipeline), pipeline.clock())
+        windows = look_at_windows(pipeline)
+        return window_materialization(keys, windows, pipeline.clock(), storage_metadata(pipeline))
     except Exception as error:  # noqa: BLE001 - whatever goes wrong here, the files are archived
         log.warning(f"the recovery window is not brought up to date: {type(error).__name__}: {error}")
         return None

@@ -157,6 +157,8 @@ def test_window_asset(scene: HealthScene, resource: WalPipelineResource, instanc
     assert str(metadata["picture"].value).startswith("![recovery windows](data:image/svg+xml;base64,")
     assert metadata["can_recover"].value is True
     assert metadata["b2/last_segment"].value == name(10)
+    assert (metadata["b2/files"].value, metadata["b2/wal_bytes"].value) == (10, 10 * 200_000)
+    assert metadata["r2/base_backup_bytes"].value == 3 * 10**8
     latest_at = scene.now - timedelta(seconds=90)
     assert metadata["all/latest_commit_at"].value == pytest.approx(latest_at.timestamp())
 
@@ -174,7 +176,11 @@ def test_requests_are_counted_at_the_end_of_a_run(
 ) -> None:
     """Whatever the run did: the resource's end is the one place."""
     told: list[Pipeline] = []
-    monkeypatch.setattr(Pipeline, "record_requests", lambda pipeline: told.append(pipeline))
+
+    def note(pipeline: Pipeline) -> None:
+        told.append(pipeline)
+
+    monkeypatch.setattr(Pipeline, "record_requests", note)
     assert some_job.execute_in_process(instance=instance, resources={"wal_pipeline": resource}).success
     resource.open()
     assert some_job.execute_in_process(instance=instance, resources={"wal_pipeline": resource}).success
