@@ -1,5 +1,6 @@
 """What each WAL object says of itself: the catalog can be made again from these alone."""
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
@@ -77,11 +78,11 @@ def _file(metadata: Mapping[str, str]) -> WalFile:
     return WalFile(
         name=name.name,
         kind=name.kind,
-        system_identifier=int(metadata["system-identifier"]),
+        system_identifier=_natural(metadata["system-identifier"]),
         timeline=name.timeline,
-        size_bytes=int(metadata["size"]),
-        sha256=metadata["sha256"],
-        spooled_at=datetime.fromisoformat(metadata["spooled-at"]),
+        size_bytes=_natural(metadata["size"]),
+        sha256=_hex(metadata["sha256"], 64),
+        spooled_at=_moment(metadata["spooled-at"]),
         wal_segment_size=_int(metadata, "segment-size"),
         server_major=_int(metadata, "server-major"),
         start_lsn=_lsn(metadata, "start-lsn"),
@@ -95,16 +96,16 @@ def _file(metadata: Mapping[str, str]) -> WalFile:
 def _encoding(metadata: Mapping[str, str]) -> Encoding:
     return Encoding(
         codec=Codec(metadata["codec"]),
-        encrypted=metadata["encrypted"] == "yes",
-        size_bytes=int(metadata["stored-size"]),
-        sha256=metadata["stored-sha256"],
-        md5=metadata["stored-md5"],
+        encrypted={"yes": True, "no": False}[metadata["encrypted"]],
+        size_bytes=_natural(metadata["stored-size"]),
+        sha256=_hex(metadata["stored-sha256"], 64),
+        md5=_hex(metadata["stored-md5"], 32),
     )
 
 
 def _int(metadata: Mapping[str, str], name: str) -> int | None:
     value = metadata.get(name)
-    return None if value is None else int(value)
+    return None if value is None else _natural(value)
 
 
 def _lsn(metadata: Mapping[str, str], name: str) -> Lsn | None:
@@ -114,4 +115,23 @@ def _lsn(metadata: Mapping[str, str], name: str) -> Lsn | None:
 
 def _time(metadata: Mapping[str, str], name: str) -> datetime | None:
     value = metadata.get(name)
-    return None if value is None else datetime.fromisoformat(value)
+    return None if value is None else _moment(value)
+
+
+def _natural(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(f"number {text!a}")
+    return int(text)
+
+
+def _hex(text: str, digits: int) -> str:
+    if not re.fullmatch(f"[0-9a-f]{{{digits}}}", text):
+        raise ValueError(f"digest {text!a}")
+    return text
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"time without a zone {text!a}")
+    return moment
