@@ -131,8 +131,9 @@ def _recipient(text: str) -> Any:
     try:
         return kind.from_str(text)
     except pyrage.RecipientError as error:
+        shown = "AGE-SECRET-KEY-…" if text.upper().startswith("AGE-SECRET-KEY") else text  # a secret in the wrong place
         raise SettingsError(
-            f"age recipient '{text}' cannot be read: {error}",
+            f"age recipient '{shown}' cannot be read: {str(error).replace(text, shown)}",
             hint="A recipient is a public key: 'age1…' as age-keygen prints it, or an SSH public key.",
         ) from error
 
