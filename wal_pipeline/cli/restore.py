@@ -152,9 +152,15 @@ class _Command:
         folder = prefetch_folder(
             prepared.request.pgdata, prepared.plan.system_identifier, self._options["prefetch_dir"]
         )
-        with shown(prepared.download_bytes) as events:
-            result = perform_restore(prepared, shell_line(program, folder.path), events)
-        make_owned(folder.path, prepared.user)
+        told = "failed"
+        try:
+            with shown(prepared.download_bytes) as events:
+                result = perform_restore(prepared, shell_line(program, folder.path), events)
+            make_owned(folder.path, prepared.user)
+            told = "restored"
+        finally:
+            pgdata, store = str(prepared.request.pgdata), self._options["store"]
+            self._pipeline.audit.write("restore", self._pipeline.settings.cluster, told, pgdata=pgdata, store=store)
         return result
 
     def _start(self, prepared: "PreparedRestore") -> "RecoveryResult":
