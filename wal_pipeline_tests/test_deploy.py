@@ -161,6 +161,9 @@ def test_what_the_image_copies_is_there() -> None:
     copied = [words for line in re.findall(r"^COPY (?!--from)(.*)$", text, re.MULTILINE) for words in line.split()[:-1]]
     assert {"pyproject.toml", "wal_pipeline", "deploy/workspace.fleet.yaml"} <= set(copied)
     assert [name for name in copied if not (PROJECT / name).exists()] == []
+    kept = {line[1:] for line in (PROJECT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert {name.split("/")[0] for name in copied} == kept
+    assert ".env" not in kept
 
 
 @pytest.mark.integration
