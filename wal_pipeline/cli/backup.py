@@ -54,7 +54,7 @@ def _archiving(pipeline: "Pipeline") -> "Callable[[], None] | None":
         from wal_pipeline.errors import SpoolBusyError, SpoolError
 
         try:
-            for _ in pipeline.archiver().drain():
+            for _ in pipeline.audit.follow(pipeline.archiver().drain()):
                 pass
         except SpoolBusyError:
             return

@@ -73,7 +73,7 @@ def _prover(pipeline: "Pipeline", wait_seconds: float, progress: "Progress") -> 
 
     def archive_now() -> None:
         try:
-            for _event in pipeline.archiver().drain():
+            for _event in pipeline.audit.follow(pipeline.archiver().drain()):
                 pass
         except SpoolBusyError:
             progress("another process archives from the spool now")
