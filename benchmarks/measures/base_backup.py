@@ -29,7 +29,7 @@ def measure(bench: Bench) -> list[Figure]:
         bench.say(f"base_backup: making a cluster of {megabytes} MB")
         source.cluster.pgbench_init(scale=megabytes // _MB_A_SCALE)
         assert source.peer is not None
-        ours.command(source.environment, "archive", "--json")
+        ours.command(source.environment, "archive", "--json", as_postgres=True)
         backups = alternately(_backups(source, source.peer), rounds, bench.say)
         restores = alternately(_restores(source, source.peer), rounds, bench.say)
     note = f"{megabytes} MB, zstd 3, {rounds} rounds"
@@ -52,9 +52,9 @@ def _backups(source: Source, peer: PgBackRest) -> dict[str, Callable[[], float]]
         return timed(lambda: [peer.run("backup", f"--repo={number}", "--type=full") for number in repositories])
 
     return {
-        "ours both": lambda: ours.command(source.environment, "backup", "--json").seconds,
+        "ours both": lambda: ours.command(source.environment, "backup", "--json", as_postgres=True).seconds,
         "pgbackrest both": lambda: theirs(1, 2),
-        "ours r2": lambda: ours.command(one, "backup", "--json").seconds,
+        "ours r2": lambda: ours.command(one, "backup", "--json", as_postgres=True).seconds,
         "pgbackrest r2": lambda: theirs(1),
     }
 
@@ -63,7 +63,7 @@ def _restores(source: Source, peer: PgBackRest) -> dict[str, Callable[[], float]
     def our(*options: str) -> float:
         def restore(pgdata: Path) -> None:
             words = [f"--pgdata={pgdata}", "--store=r2", "--no-archiving", *options]
-            ours.command(source.environment, "restore", "--json", *words)
+            ours.command(source.environment, "restore", "--json", *words, as_postgres=True)
 
         return _into_new_folder(restore)
 
