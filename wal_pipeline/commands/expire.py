@@ -13,6 +13,7 @@ from typing import Final
 
 from wal_pipeline.archive.alerts import AlertKind, Observation
 from wal_pipeline.archive.retention_rules import RetentionRule
+from wal_pipeline.catalog.area import many_objects
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.audit import AuditLog
 from wal_pipeline.commands.base_backup_cleanup import RemovedUnfinished, remove_unfinished
@@ -103,8 +104,9 @@ class Expirer:
         return Expiry(now, self._rule, stores, survey.silent, notes, confirmed)
 
     def _planned(self, cluster: ClusterSurvey, store: str, now: datetime) -> StoreExpiry:
-        hidden = find_hidden(self._stores[store], cluster.layout)
-        return StoreExpiry(plan_store(cluster, store, hidden, self._rule, now))
+        with many_objects():
+            hidden = find_hidden(self._stores[store], cluster.layout)
+            return StoreExpiry(plan_store(cluster, store, hidden, self._rule, now))
 
     def _expired(self, cluster: ClusterSurvey, store: str, now: datetime) -> StoreExpiry:
         planned = self._planned(cluster, store, now)

@@ -10,6 +10,7 @@ from wal_pipeline.archive.coverage import ArchiveContents, HeldBackup
 from wal_pipeline.archive.layout import MANIFEST_NAME, Layout
 from wal_pipeline.archive.object_metadata import from_metadata
 from wal_pipeline.archive.records import BaseBackup, Copy, CopyStatus, WalFile
+from wal_pipeline.catalog.area import many_objects
 from wal_pipeline.catalog.backups import BaseBackupCopy
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.catalog.files import CopyFilter
@@ -102,6 +103,10 @@ class Surveyor:
 
     def survey(self) -> Survey:
         """List every store and read the catalog. Raises: CatalogError."""
+        with many_objects():
+            return self._survey()
+
+    def _survey(self) -> Survey:
         self._silent = {}
         identifiers = {name: self._ask(store) for name, store in self.stores.items()}
         known = set[int]().union(*identifiers.values(), self.catalog.system_identifiers.known())

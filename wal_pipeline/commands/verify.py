@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Final
 
 from wal_pipeline.archive.retention_rules import RetentionRule
+from wal_pipeline.catalog.area import many_objects
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.archive_events import CopyVerified
 from wal_pipeline.commands.archive_get import find_copies
@@ -125,7 +126,8 @@ class Verifier:
         return done
 
     def _verify(self, survey: ClusterSurvey, state: _Round, repairer: Repairer | None) -> None:
-        compared = Comparer(survey, self._rule, state.now, self._in_spool).compare()
+        with many_objects():
+            compared = Comparer(survey, self._rule, state.now, self._in_spool).compare()
         _add_tallies(state.tallies, compared.tallies)
         before = set(state.faults)
         state.faults |= {_key(one): one for one in compared.faults if self._stands(survey, one, state)}
