@@ -81,7 +81,7 @@ def compare(world: World) -> Copies:
 def misplaced(world: World, planted: set[str]) -> Iterator[str]:
     """Yield what lies where it should not: good files in quarantine, foreign files in the spool."""
     for path in sorted(world.quarantine.iterdir()):
-        name = path.name.rpartition(".2")[0]
+        name = path.name.rsplit(".", 2)[0]  # the moment has a dot too
         if name not in planted and not path.name.startswith("."):
             yield f"'{path.name}' is in quarantine, and was PostgreSQL's own"
     yield from (f"'{path.name}' is left in the spool" for path in world.spool.glob(".chaos-*"))

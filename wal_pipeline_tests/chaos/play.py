@@ -113,7 +113,7 @@ class Player:
             self._add(proxy, _ON_ANY[kind](event), event)
         elif kind is Kind.KILL_STORE:
             proxy.upstream.kill()
-            self._end_in(event.seconds, proxy.upstream.start)
+            self._end_in(event.seconds, lambda: proxy.upstream.is_running or proxy.upstream.start())
         else:
             (proxy.down if kind is Kind.REFUSE else proxy.blackhole)()
             self._end_in(event.seconds, proxy.up)
