@@ -6,6 +6,16 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.remote_origin import InProcessCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
+from dagster._core.scheduler.instigation import (
+    InstigatorState,
+    InstigatorStatus,
+    InstigatorType,
+    ScheduleInstigatorData,
+    TickData,
+    TickStatus,
+)
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from wal_pipeline.errors import StoreUnavailableError
 from wal_pipeline.orchestration.retention_job import build_retention_job, build_retention_schedule
@@ -121,10 +131,32 @@ def test_a_purge_is_bounded_and_begins_with_the_oldest(instance: dg.DagsterInsta
     assert purge_runs(instance, KEYS, datetime.now(UTC) + timedelta(days=1), at_most=0) == 0
 
 
-def test_old_ticks_go(instance: dg.DagsterInstance) -> None:
-    """Those of before the moment, for every schedule that the instance knows."""
-    before = datetime.now(UTC)
-    purge_ticks(instance, before)
+def test_old_ticks_go() -> None:
+    """Those from before the moment, of every schedule and sensor that the instance knows."""
+    now = datetime.now(UTC)
+    location = InProcessCodeLocationOrigin(LoadableTargetOrigin(executable_path="python"), location_name="here")
+    origin = RemoteInstigatorOrigin(RemoteRepositoryOrigin(location, "all"), "daily")
+    kind = InstigatorType.SCHEDULE
+    with dg.instance_for_test() as instance:
+        instance.add_instigator_state(
+            InstigatorState(origin, kind, InstigatorStatus.RUNNING, ScheduleInstigatorData("0 0 * * *"))
+        )
+        for days in (100, 99, 1):
+            at = (now - timedelta(days=days)).timestamp()
+            instance.create_tick(
+                TickData(
+                    origin.get_id(),
+                    "daily",
+                    kind,
+                    TickStatus.SUCCESS,
+                    at,
+                    selector_id=origin.get_selector().get_id(),
+                    run_ids=[],
+                )
+            )
+        purge_ticks(instance, now - timedelta(days=90))
+        [left] = instance.get_ticks(origin.get_id(), origin.get_selector().get_id())
+        assert left.timestamp == (now - timedelta(days=1)).timestamp()
 
 
 def test_the_schedule_is_daily_and_on() -> None:
