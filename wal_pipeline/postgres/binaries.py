@@ -83,7 +83,8 @@ def _candidates(bindir: Path | None, search_path: str | None) -> Iterator[Path]:
     """Yield each existing folder once, in the order of preference."""
     seen: set[Path] = set()
     for folder in _places(bindir, os.environ.get("PATH", "") if search_path is None else search_path):
-        if folder.is_dir() and folder.resolve() not in seen:
+        # access(2) first: is_dir() raises for a folder that we may not look into, such as root's on an inherited PATH.
+        if os.access(folder, os.X_OK) and folder.is_dir() and folder.resolve() not in seen:
             seen.add(folder.resolve())
             yield folder
 

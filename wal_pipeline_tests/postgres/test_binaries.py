@@ -48,6 +48,13 @@ def test_the_wanted_version_goes_before_a_newer_one(tmp_path: Path) -> None:
     assert find_binaries(98, search_path=path).bindir == tmp_path / "99"
 
 
+def test_a_folder_that_cannot_be_looked_into_is_passed_over(tmp_path: Path) -> None:
+    """PATH may name what the system refuses to look at: root's folders after 'su', or a name that is too long."""
+    make_program(tmp_path / "good", "pg_waldump", "97.1")
+    path = f"/{'x' * 300}:{tmp_path / 'good'}"
+    assert find_binaries(97, search_path=path).bindir == tmp_path / "good"
+
+
 def test_bindir_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of folders with the same version, the given one or PGBINDIR wins over PATH."""
     for place in ("given", "path"):
