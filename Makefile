@@ -1,4 +1,5 @@
-# Everything a person types. Each target makes .venv first and installs what it needs.
+# Everything a person types. Each target makes .venv first and installs what it needs. Where a target prints JSON,
+# nothing else goes to stdout.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -15,13 +16,14 @@ help:
 	@echo "make dev    Dagster with your settings  make clean  remove .venv"
 
 $(BIN)/.installed: pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
-	touch $@
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
+	@echo 'making $(VENV) and installing everything, which takes a minute or two' >&2
+	@$(PYTHON) -m venv $(VENV) >&2
+	@$(BIN)/python -m pip install --quiet --editable '.[dev]' >&2
+	@touch $@
 
 demo: $(BIN)/.installed
-	$(BIN)/python -m demo $(ARGS)
+	@$(BIN)/python -m demo $(ARGS)
 
 test: $(BIN)/.installed
 	$(BIN)/python -m pytest $(ARGS)
@@ -33,10 +35,10 @@ check: $(BIN)/.installed
 	$(BIN)/lint-imports
 
 bench: $(BIN)/.installed
-	$(BIN)/python -m benchmarks $(ARGS)
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 chaos: $(BIN)/.installed
-	$(BIN)/python -m wal_pipeline_tests.chaos $(ARGS)
+	@$(BIN)/python -m wal_pipeline_tests.chaos $(ARGS)
 
 dev: $(BIN)/.installed
 	DAGSTER_HOME=$${DAGSTER_HOME:-$(CURDIR)/.dagster} $(BIN)/python -m wal_pipeline.cli dev $(ARGS)
