@@ -251,7 +251,8 @@ class Archiver:
         job.memory_bytes = job.prepared.encoded.body.size_bytes if job.prepared.encoded else 0
         recorded = job.recorded.files.get(job.file.system_identifier)
         job.copies = job.recorded.verified(job.file.system_identifier)
-        if job.copies and recorded is not None and recorded.sha256 != job.file.sha256:
+        is_stored = job.recorded.is_stored(job.file.system_identifier)
+        if is_stored and recorded is not None and recorded.sha256 != job.file.sha256:
             yield self._quarantine(job.spooled, QuarantineReason.OTHER_CONTENT, _other_content(recorded, job.file))
             self._drop(job)
             return

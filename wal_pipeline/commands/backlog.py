@@ -24,9 +24,21 @@ class Recorded:
     copies: Mapping[int, Mapping[str, Copy]] = field(default_factory=dict)
 
     def verified(self, system_identifier: int) -> dict[str, Copy]:
-        """Return the verified copies of that cluster's file, by store."""
+        """Return the verified copies of that cluster's file, by store.
+
+        One that a rebuilt catalog knows by its size alone has no ``verified_at``: it is read before it counts.
+        """
         copies = self.copies.get(system_identifier, {})
-        return {store: copy for store, copy in copies.items() if copy.status is CopyStatus.VERIFIED}
+        return {
+            store: copy
+            for store, copy in copies.items()
+            if copy.status is CopyStatus.VERIFIED and copy.verified_at is not None
+        }
+
+    def is_stored(self, system_identifier: int) -> bool:
+        """Whether some store holds that cluster's file, as far as is known."""
+        copies = self.copies.get(system_identifier, {}).values()
+        return any(copy.status is CopyStatus.VERIFIED for copy in copies)
 
     def held_by(self, current: int) -> frozenset[str]:
         """Return the stores that most likely hold the file: of the ``current`` cluster, else of the one recorded.
