@@ -1,0 +1,163 @@
+"""Archive, backfill, expire, verify and repair in any order, with faults and crashes at any point: nothing is lost."""
+
+import shutil
+from datetime import timedelta
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from wal_pipeline_tests.stateful_world import CALLS, STORES, TROUBLES, Trouble, World, fast_folder
+from wal_pipeline_tests.support.segments import name_of
+
+trouble = st.builds(
+    Trouble,
+    store=st.sampled_from(STORES),
+    call=st.sampled_from(CALLS),
+    nth=st.integers(1, 5),
+    kind=st.sampled_from(TROUBLES),
+)
+troubles = st.lists(trouble, max_size=3)
+numbers = st.integers(0, 1000)
+
+
+class Archive(RuleBasedStateMachine):
+    """The invariants of the design after every step: 1, 2, 3 and 5."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = fast_folder()
+        self.world = World(self.folder)
+
+    def teardown(self) -> None:
+        """With every fault over, all comes to rest: the spool empty, each file good on each store."""
+        try:
+            self.come_to_rest()
+        finally:
+            self.world.scene.catalog.close()
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def come_to_rest(self) -> None:
+        """Archive, and heal what was spoilt."""
+        self.world.scene.settle()
+        self.world.archive()
+        if self.world.spoilt:
+            self.world.verify()
+        self.world.check()
+        assert self.world.scene.spooled() == []
+
+    def pick(self, number: int) -> str:
+        """Return one of the archived segments."""
+        return name_of(1 + number % (self.world.next_number - 1))
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        """Each file is in the spool or good on each store, and no content was replaced."""
+        self.world.check()
+
+    @rule(count=st.integers(1, 3))
+    def write(self, count: int) -> None:
+        """PostgreSQL archives segments."""
+        self.world.write(count)
+
+    @rule(troubles=troubles)
+    def archive(self, troubles: list[Trouble]) -> None:
+        """An archiving run, which may fail or die on the way."""
+        self.world.scene.settle()
+        with self.world.trouble(troubles):
+            self.world.archive()
+
+    @rule(events=st.integers(1, 12))
+    def archive_and_die(self, events: int) -> None:
+        """The process that records the run's events dies between two of them."""
+        self.world.scene.settle()
+        with self.world.trouble([]):
+            self.world.archive(events=events)
+
+    @rule(down=st.sampled_from(STORES))
+    def archive_with_one_store_down(self, down: str) -> None:
+        """The other store gets everything, and the spool keeps everything that the dead one lacks."""
+        world = self.world
+        world.scene.settle()
+        waiting = [name for name in world.scene.spooled() if name in world.truth]
+        world.scene.stores[down].down = True  # type: ignore[attr-defined]
+        try:
+            with world.trouble([]):
+                world.archive()
+        finally:
+            world.scene.stores[down].down = False  # type: ignore[attr-defined]
+        other = next(name for name in STORES if name != down)
+        for name in waiting:
+            right = not world.scene.quarantined() and (other, name) not in world.spoilt
+            assert not right or world.is_good(other, name), f"'{name}' waits for {down} and is not on {other}"
+
+    @precondition(lambda self: self.world.next_number > 1)
+    @rule(number=numbers)
+    def archive_twice(self, number: int) -> None:
+        """PostgreSQL archives a file again, as it may after a crash."""
+        name = self.pick(number)
+        if name not in self.world.scene.spooled():
+            self.world.spool(name, self.world.truth[name])
+
+    @precondition(lambda self: self.world.next_number > 1)
+    @rule(number=numbers)
+    def archive_other_content(self, number: int) -> None:
+        """Somebody archives other content under a name that both stores hold."""
+        world, name = self.world, self.pick(number)
+        if name in world.scene.spooled() or not all(world.is_good(store, name) for store in STORES):
+            return
+        world.strangers.append(world.truth[name][:-8] + len(world.strangers).to_bytes(8, "big"))
+        world.spool(name, world.strangers[-1])
+
+    @precondition(lambda self: self.world.next_number > 1)
+    @rule(number=numbers, count=st.integers(1, 3), to=st.sampled_from(STORES), troubles=troubles)
+    def backfill(self, number: int, count: int, to: str, troubles: list[Trouble]) -> None:
+        """A backfill of some partitions on one store."""
+        names = {self.pick(number + step) for step in range(count)}
+        with self.world.trouble(troubles):
+            list(self.world.scene.refiller().refill(names, [to]))
+
+    @precondition(lambda self: self.world.next_number > 1)
+    @rule(number=numbers, store=st.sampled_from(STORES), how=st.sampled_from(["half", "flip", "swallow"]))
+    def spoil(self, number: int, store: str, how: str) -> None:
+        """A copy rots or is deleted, on one store."""
+        self.world.spoil(store, self.pick(number), how)
+
+    @rule(troubles=troubles)
+    def verify_and_repair(self, troubles: list[Trouble]) -> None:
+        """A deep verification that heals what it finds."""
+        with self.world.trouble(troubles):
+            self.world.verify()
+
+    @precondition(lambda self: self.world.next_number > 1)
+    @rule()
+    def back_up(self) -> None:
+        """A base backup begins in the newest segment."""
+        self.world.scene.ahead += timedelta(minutes=10)
+        self.world.back_up()
+
+    @rule(days=st.integers(1, 6), troubles=troubles)
+    def expire(self, days: int, troubles: list[Trouble]) -> None:
+        """Days pass and retention is applied; it takes nothing that a base backup on that store needs."""
+        if self.world.strangers_wait():  # once the right file has expired, nobody can tell the wrong one from it
+            return
+        self.world.scene.ahead += timedelta(days=days)
+        before = self.world.good_on()
+        with self.world.trouble(troubles):
+            self.world.expire()
+        self.world.check_expiry(before)
+
+    @rule(and_rebuild=st.booleans())
+    def lose_catalog(self, and_rebuild: bool) -> None:
+        """The catalog is deleted in mid-work."""
+        self.world.lose_catalog(and_rebuild=and_rebuild)
+
+
+TestArchive = Archive.TestCase
+TestArchive.settings = settings(
+    max_examples=20,
+    stateful_step_count=14,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+)
