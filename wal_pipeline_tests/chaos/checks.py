@@ -34,6 +34,15 @@ class Copies:
     gaps: tuple[str, ...]
 
 
+def wait_until_archiving(world: World) -> None:
+    """Wait until the first file has left the spool: faults before that would meet nobody. Raises: NotDrainedError."""
+    deadline = time.monotonic() + _STALL_SECONDS
+    while not world.archived() - set(world.spooled()):
+        if time.monotonic() > deadline:
+            raise NotDrainedError(_stalled(world, world.spooled(), sorted(world.unarchived())))
+        time.sleep(0.1)
+
+
 def drain(world: World) -> None:
     """Wait until PostgreSQL has archived everything and the spool is empty.
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from wal_pipeline_tests.chaos.checks import NotDrainedError, compare, drain, misplaced
+from wal_pipeline_tests.chaos.checks import NotDrainedError, compare, drain, misplaced, wait_until_archiving
 from wal_pipeline_tests.chaos.play import Player
 from wal_pipeline_tests.chaos.restoring import RestoreFailedError, back_up, restore
 from wal_pipeline_tests.chaos.schedule import Schedule
@@ -112,6 +112,7 @@ def _run(world: World, outcome: Outcome) -> None:
     player = Player(world)
     world.load.start()
     try:
+        wait_until_archiving(world)
         player.play()
     finally:
         world.load.stop()
