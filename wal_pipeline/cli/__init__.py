@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "pause": "wal_pipeline.cli.pause",
     "resume": "wal_pipeline.cli.resume",
     "drill": "wal_pipeline.cli.drill",
+    "gaps": "wal_pipeline.cli.gaps",
     "alerts": "wal_pipeline.cli.alerts",
     "status": "wal_pipeline.cli.status",
     "metrics": "wal_pipeline.cli.metrics",

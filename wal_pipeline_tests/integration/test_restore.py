@@ -37,8 +37,6 @@ def lost(postgres_version: PostgresInstall, s3_pair: S3Pair) -> Iterator[Lost]:
 @pytest.mark.parametrize("name", ["first", "second", "third", "end"])
 def test_restore_to_a_moment_from_one_store(lost: Lost, store: str, name: str) -> None:
     """Exactly the commits up to the target are there, and pgbench's sums agree."""
-    if lost.history.install.version != 18 and (store, name) not in {("r2", "second"), ("b2", "end")}:
-        pytest.skip("PostgreSQL 15 takes two of the eight restores")
     moment = lost.moments[name]
     target = [f"--to-time={moment.at}"] if moment.at else []
     with restored(lost.history, f"--store={store}", *target) as found:

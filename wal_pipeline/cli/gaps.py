@@ -1,0 +1,105 @@
+"""``wal-pipeline gaps``: the ledger of what is missing, and that a person has accepted it."""
+
+import getpass
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wal_pipeline.cli.group import Context, pass_context
+
+if TYPE_CHECKING:
+    from wal_pipeline.archive.gaps import LedgerEntry
+
+
+@click.group("gaps", invoke_without_command=True)
+@click.pass_context
+def gaps_command(ctx: click.Context) -> int:
+    """Show the gaps of each store's archive, or accept one."""
+    return ctx.invoke(list_gaps) if ctx.invoked_subcommand is None else 0
+
+
+@gaps_command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+@pass_context
+def list_gaps(context: Context, as_json: bool = False) -> int:
+    """List the gaps of each store and of all together. Exit code 1 where one is open."""
+    from wal_pipeline.archive.gaps import GapState
+
+    ledger = _ledger(context)
+    if as_json:
+        click.echo(json.dumps([_values(entry) for entry in ledger], indent=1))
+    elif not ledger:
+        click.echo("no gaps")
+    else:
+        for entry in ledger:
+            _tell(entry)
+    return 1 if any(entry.state is GapState.OPEN for entry in ledger) else 0
+
+
+@gaps_command.command("ack")
+@click.argument("first_missing")
+@click.option("--reason", required=True, help="Why it is accepted: others read it.")
+@click.option("--by", help="Who accepts it; by default your user name.")
+@pass_context
+def acknowledge(context: Context, first_missing: str, reason: str, by: str | None) -> int:
+    """Accept the gap that begins with this segment, on every store. Its moments cannot be restored."""
+    from wal_pipeline.catalog.history import GapAcknowledgement
+    from wal_pipeline.errors import RecoveryTargetError
+
+    gaps = {entry.gap.last_missing: entry.gap for entry in _ledger(context) if entry.gap.first_missing == first_missing}
+    if not gaps:
+        raise RecoveryTargetError(
+            f"no gap begins with segment '{first_missing}'", hint="'wal-pipeline gaps' lists them with their segments."
+        )
+    pipeline, who = context.pipeline, by or getpass.getuser()
+    for gap in gaps.values():
+        accepted = GapAcknowledgement(
+            system_identifier=gap.system_identifier,
+            timeline=gap.timeline,
+            first_missing=gap.first_missing,
+            last_missing=gap.last_missing,
+            acknowledged_by=who,
+            reason=reason,
+            acknowledged_at=pipeline.clock(),
+        )
+        pipeline.catalog.gaps.acknowledge(accepted)
+        subject = f"gap {gap.first_missing} to {gap.last_missing}"
+        pipeline.audit.write("acknowledge", subject, "acknowledged", by=by, reason=reason)
+    click.echo(f"the gap from {first_missing} on is accepted by {who}")
+    return 0
+
+
+def _ledger(context: Context) -> "list[LedgerEntry]":
+    from wal_pipeline.commands.current_windows import current_windows
+
+    pipeline = context.pipeline
+    windows = current_windows(pipeline.catalog, pipeline.settings.stores, fetch=pipeline.fetch_history)
+    return [entry for entries in windows.gaps.values() for entry in entries]
+
+
+def _values(entry: "LedgerEntry") -> dict[str, Any]:
+    gap = entry.gap
+    before, after = gap.last_commit_before_at, gap.first_commit_after_at
+    return {
+        "store": gap.store or "all",
+        "state": entry.state.value,
+        "timeline": gap.timeline,
+        "first_missing": gap.first_missing,
+        "last_missing": gap.last_missing,
+        "segments": gap.segments,
+        "held_elsewhere": gap.held_elsewhere,
+        "last_commit_before_at": before.isoformat() if before else None,
+        "first_commit_after_at": after.isoformat() if after else None,
+        "closed_by": entry.closed_by,
+    }
+
+
+def _tell(entry: "LedgerEntry") -> None:
+    gap = entry.gap
+    refill = f", {gap.held_elsewhere} of them on another store: backfill brings them" if gap.held_elsewhere else ""
+    closed = f" by base backup {entry.closed_by}" if entry.closed_by else ""
+    click.echo(
+        f"{gap.store or 'all':<6} {entry.state.value}{closed}: {gap.segments} segments missing, "
+        f"{gap.first_missing} to {gap.last_missing}{refill}"
+    )

@@ -1,0 +1,56 @@
+"""The ledger of gaps as it is typed."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from wal_pipeline.cli.group import run
+from wal_pipeline.wiring import utc_now
+from wal_pipeline_tests.commands.health_scene import HealthScene, name
+
+
+@pytest.fixture
+def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HealthScene]:
+    """An archive whose segments 5 and 6 are nowhere."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WAL_PIPELINE_CATALOG_URL", f"sqlite:///{tmp_path}/catalog.sqlite")
+    monkeypatch.setenv("WAL_PIPELINE_STATE_DIR", str(tmp_path / "state"))
+    made = HealthScene(tmp_path, now=utc_now())
+    made.archive(1, 2, 3, 4, 7, 8, 9)
+    made.back_up(2)
+    yield made
+    made.catalog.close()
+
+
+def listed(capsys: pytest.CaptureFixture[str], code: int) -> list[dict[str, object]]:
+    """What ``gaps list --json`` prints, ending with this code."""
+    assert run(["gaps", "list", "--json"]) == code
+    found: list[dict[str, object]] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_an_open_gap_is_listed_for_each_store_and_all(scene: HealthScene, capsys: pytest.CaptureFixture[str]) -> None:
+    """With exit code 1, and the segments by name."""
+    found = listed(capsys, 1)
+    assert sorted(str(gap["store"]) for gap in found) == ["all", "b2", "r2"]
+    assert {gap["state"] for gap in found} == {"open"}
+    assert {(gap["first_missing"], gap["last_missing"], gap["segments"]) for gap in found} == {(name(5), name(6), 2)}
+
+
+def test_an_accepted_gap_is_open_no_more(scene: HealthScene, capsys: pytest.CaptureFixture[str]) -> None:
+    """A person gives a reason, and the ledger keeps it on every store."""
+    assert run(["gaps", "ack", name(5), "--reason", "a disk was lost", "--by", "ada"]) == 0
+    assert capsys.readouterr().out == f"the gap from {name(5)} on is accepted by ada\n"
+    assert {gap["state"] for gap in listed(capsys, 0)} == {"acknowledged"}
+    [kept] = scene.catalog.gaps.acknowledged()
+    assert (kept.acknowledged_by, kept.reason) == ("ada", "a disk was lost")
+
+
+def test_a_gap_that_is_not_there_cannot_be_accepted(scene: HealthScene, capsys: pytest.CaptureFixture[str]) -> None:
+    """The message names the segment and the way out."""
+    assert run(["gaps", "ack", name(3), "--reason", "x"]) == 1
+    assert capsys.readouterr().err == (
+        f"ERROR: no gap begins with segment '{name(3)}'\nHINT: 'wal-pipeline gaps' lists them with their segments.\n"
+    )
