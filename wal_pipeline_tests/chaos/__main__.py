@@ -30,10 +30,11 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="wal-pipeline-chaos-"))
     try:
         with start_stage(folder) as stage:
-            run_all(stage, schedules, _tell, report)
+            for outcome in run_all(stage, schedules, report):
+                _tell(f"{len(report.outcomes)}/{len(schedules)} {outcome.describe()}")
+                if options.output is not None:  # after each: a run of hours may be cut off
+                    options.output.write_text(json.dumps(report.as_json(), indent=2) + "\n")
     finally:
-        if options.output is not None and report.outcomes:
-            options.output.write_text(json.dumps(report.as_json(), indent=2) + "\n")
         shutil.rmtree(folder, ignore_errors=True)
     print(json.dumps(report.as_json()) if options.json else _text(report))  # noqa: T201 - the answer
     return 0 if report.holds else 1

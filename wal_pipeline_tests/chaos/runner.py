@@ -4,7 +4,7 @@ import platform
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -15,8 +15,6 @@ from wal_pipeline_tests.chaos.restoring import RestoreFailedError, back_up, rest
 from wal_pipeline_tests.chaos.schedule import Schedule
 from wal_pipeline_tests.chaos.stage import Stage
 from wal_pipeline_tests.chaos.world import World, make_world
-
-Tell = Callable[[str], None]
 
 
 @dataclass(slots=True)
@@ -35,6 +33,14 @@ class Outcome:
     seconds: float = 0.0
     events: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
+
+    def describe(self) -> str:
+        """Say it in one line."""
+        restored = (", restored" if self.restored else "") + (" after a cut" if self.cut_off else "")
+        return (
+            f"seed {self.seed}: {self.files_checked} copies of {self.files_checked // 2} files, "
+            f"{self.commits} commits{restored}, {self.seconds:.1f} s: {'; '.join(self.problems) or 'nothing lost'}"
+        )
 
 
 @dataclass(slots=True)
@@ -75,19 +81,12 @@ class Report:
         return sum(asdict(outcome)[name] for outcome in self.outcomes)
 
 
-def run_all(stage: Stage, schedules: Sequence[Schedule], tell: Tell, report: Report) -> Report:
-    """Run each schedule; a failure is written down and the next one follows."""
-    for number, schedule in enumerate(schedules, 1):
+def run_all(stage: Stage, schedules: Sequence[Schedule], report: Report) -> Iterator[Outcome]:
+    """Run each schedule and yield what became of it; a failure is written down and the next one follows."""
+    for schedule in schedules:
         outcome = run_one(stage, schedule)
         report.outcomes.append(outcome)
-        state = "; ".join(outcome.problems) if outcome.problems else "nothing lost"
-        tell(
-            f"{number}/{len(schedules)} seed {schedule.seed}: {outcome.files_checked} copies of "
-            f"{outcome.files_checked // 2} files, {outcome.commits} commits"
-            f"{', restored' if outcome.restored else ''}{' after a cut' if outcome.cut_off else ''}, "
-            f"{outcome.seconds:.1f} s: {state}"
-        )
-    return report
+        yield outcome
 
 
 def run_one(stage: Stage, schedule: Schedule) -> Outcome:

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.integration
 
 def schedule_of(seed: int) -> Schedule:
     """Return a schedule that is short and needs no small file systems."""
-    return draw(seed, seconds=3, max_latency_seconds=1, full_disks=False)
+    return draw(seed, seconds=2, max_latency_seconds=1, full_disks=False)
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         yield stage
 
 
-@pytest.mark.parametrize("seed", [3, 7])
+@pytest.mark.parametrize("seed", [3])
 def test_nothing_is_lost(stage: Stage, seed: int) -> None:
     """After the schedule's faults all that PostgreSQL archived is on both stores, and the spool is empty."""
     outcome = run_one(stage, schedule_of(seed))
