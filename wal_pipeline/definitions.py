@@ -83,4 +83,5 @@ def defs() -> dg.Definitions:
             build_run_failure_sensor(keys),
         ],
         resources={"wal_pipeline": WalPipelineResource()},
+        executor=dg.in_process_executor,  # a process for each step would cost a backfill seconds each
     )
