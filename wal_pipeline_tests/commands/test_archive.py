@@ -430,8 +430,11 @@ def test_a_store_that_is_down_holds_nothing_up(scene: ArchiveScene) -> None:
     state = scene.catalog.stores.states()["r2"]
     assert (state.consecutive_failures, state.last_error) == (1, "r2: cannot list: it is down")
     assert state.retry_at is not None
-    failed = scene.catalog.files.copies_of([name_of(1)])[(SYSTEM_IDENTIFIER, name_of(1))]["r2"]
-    assert (failed.status, failed.tries, failed.last_error) == (CopyStatus.FAILED, 1, "r2: cannot list: it is down")
+    failed = [copy for copy in scene.catalog.files.copies() if copy.store == "r2"]
+    assert {copy.name for copy in failed} == {event.name for event in failures}
+    assert {(copy.status, copy.tries, copy.last_error) for copy in failed} == {
+        (CopyStatus.FAILED, 1, "r2: cannot list: it is down")
+    }
 
     scene.stores["r2"].calls.clear()
     assert names(scene.run(), CopyFailed) == []

@@ -66,8 +66,13 @@ def test_a_kill_with_real_wal_on_real_servers(
     place = Place(quick_folder, s3_stores(s3_pair, s3_buckets), wal.system_identifier)
     scene = place.scene(CountingScene)
     check_kill(place, scene, wal.fill(scene.spool_folder), moment)
+    # b2 has no conditional put: one that was on its way when its process died may arrive after the next run has looked.
     versions = list(scene.stores["b2"].versions(""))
-    assert len(versions) == len({version.key for version in versions})
+    assert len(versions) - len({version.key for version in versions}) <= scene.options.concurrency
+    assert len({(version.key, version.size_bytes) for version in versions}) == len(
+        {version.key for version in versions}
+    )
+    assert not any(version.is_delete_marker for version in versions)
 
 
 def check_kill(place: Place, scene: ArchiveScene, made: dict[str, bytes], moment: Moment) -> None:
