@@ -65,8 +65,12 @@ def _tell(event: "ArchiveEvent", progress: object) -> None:
 
     assert isinstance(progress, Progress)  # noqa: S101
     if isinstance(event, CopyFailed):
-        progress.console.print(f"[red]{event.name}: {event.message}[/red]", highlight=False)
+        text, style = f"{event.name}: {event.message}", "red"
     elif isinstance(event, FileQuarantined):
-        progress.console.print(f"[red]{event.message}; moved to {event.path}[/red]", highlight=False)
+        text, style = f"{event.message}; moved to {event.path}", "red"
     elif isinstance(event, FileLeft):
-        progress.console.print(f"[yellow]{event.name} left in the spool: {event.message}[/yellow]", highlight=False)
+        text, style = f"{event.name} left in the spool: {event.message}", "red" if event.needs_help else "yellow"
+    else:
+        return
+    # As it is: no markup in what a store said, and no line broken in a log.
+    progress.console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)

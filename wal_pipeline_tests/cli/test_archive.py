@@ -29,7 +29,7 @@ def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "PG_WAL_ARCHIVE_DIR": str(folder),
         "WAL_PIPELINE_STORES": "local",
         "WAL_PIPELINE_LOCAL_STORE_FOLDER": str(tmp_path / "store"),
-        "WAL_PIPELINE_STATE_FOLDER": str(tmp_path / "state"),
+        "WAL_PIPELINE_STATE_DIR": str(tmp_path / "state"),
         "WAL_PIPELINE_SYSTEM_IDENTIFIER": str(SYSTEM_IDENTIFIER),
         "WAL_PIPELINE_CODEC": "zstd",
         "WAL_PIPELINE_CONNINFO": "host=127.0.0.1 port=1 connect_timeout=1",
@@ -63,8 +63,8 @@ def test_a_file_in_quarantine(spool: Path, tmp_path: Path, capsys: pytest.Captur
     summary = json.loads(printed.out)
     assert (summary["released"], summary["quarantined"], summary["spool_left"]) == (1, 1, 0)
     (path,) = (tmp_path / "spool-quarantine").iterdir()
-    said = " ".join(printed.err.split())
-    assert f"'{name_of(1)}' is of the cluster with system identifier {OTHER_SYSTEM_IDENTIFIER}" in said
+    assert f"'{name_of(1)}' is of the cluster with system identifier {OTHER_SYSTEM_IDENTIFIER}, " in printed.err
+    assert f"; moved to {next((tmp_path / 'spool-quarantine').iterdir())}\n" in printed.err
     catalog = open_catalog(f"sqlite:///{tmp_path}/state/catalog.sqlite", "main")
     assert [alert.subject for alert in catalog.alerts.active()] == [name_of(1)]
     assert path.read_bytes() == segment_bytes(1, system_identifier=OTHER_SYSTEM_IDENTIFIER)
@@ -77,7 +77,7 @@ def test_a_store_that_is_not_there(spool: Path, tmp_path: Path, capsys: pytest.C
     assert run(["archive", "--json"]) == 1
     printed = capsys.readouterr()
     assert json.loads(printed.out)["spool_left"] == 1
-    assert f"local: folder '{tmp_path}/store" in printed.err.replace("\n", "")
+    assert f"{name_of(1)}: local: folder '{tmp_path}/store" in printed.err
     assert (spool / name_of(1)).read_bytes() == made[name_of(1)]
 
 
