@@ -18,12 +18,10 @@ from wal_pipeline_tests.support.s3_pair import S3Buckets, S3Pair
 from wal_pipeline_tests.support.tls import TlsFiles, make_tls
 
 
-@pytest.fixture(scope="session", autouse=True)
-def own_state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test keeps its catalog or audit log in the home folder of whoever runs it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WAL_PIPELINE_STATE_DIR", str(tmp_path_factory.mktemp("state")))
-        yield
+@pytest.fixture(autouse=True)
+def own_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test keeps its catalog or audit log in the home folder of whoever runs it, or shares it with another test."""
+    monkeypatch.setenv("WAL_PIPELINE_STATE_DIR", str(tmp_path / "own-state"))
 
 
 @pytest.fixture(scope="session")
