@@ -21,7 +21,7 @@ from wal_pipeline_tests.support.tls import TlsFiles, make_tls
 @pytest.fixture(autouse=True)
 def own_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test keeps its catalog or audit log in the home folder of whoever runs it, or shares it with another test."""
-    monkeypatch.setenv("WAL_PIPELINE_STATE_DIR", str(tmp_path / "own-state"))
+    monkeypatch.setenv("WAL_PIPELINE_STATE_FOLDER", str(tmp_path / "own-state"))
 
 
 @pytest.fixture(scope="session")
