@@ -29,7 +29,6 @@ from wal_pipeline.commands.first_segment import adopt_first_segment
 from wal_pipeline.commands.identity import ClusterIdentity
 from wal_pipeline.commands.lane import Lane, StoredCopy
 from wal_pipeline.commands.late_records import LateRecords
-from wal_pipeline.commands.memory import return_large_blocks
 from wal_pipeline.commands.prepare import Prepared, Preparer
 from wal_pipeline.errors import CopyConflictError, InvalidWalFileError, SpoolError, StoreError
 from wal_pipeline.spool import Spool, SpoolFile
@@ -104,7 +103,6 @@ class Archiver:
 
         Raises: SpoolError (SpoolBusyError where another process archives from this spool), CatalogError.
         """
-        return_large_blocks()
         with self._spool.lock():
             self._identity.refresh()
             states = self._catalog.stores.states()

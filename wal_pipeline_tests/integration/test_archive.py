@@ -274,7 +274,7 @@ def environment(folder: Path, pair: S3Pair, buckets: S3Buckets) -> dict[str, str
 # Bounds
 
 _MEASURED = """
-import json, resource, sys
+import json, sys
 from pathlib import Path
 from wal_pipeline.archive.records import Codec
 from wal_pipeline.commands.archive import ArchiveOptions
@@ -286,7 +286,8 @@ released, peaks = 0, []
 for event in scene.archiver().drain():
     if isinstance(event, FileReleased):
         released += 1
-        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        status = Path("/proc/self/status").read_text()  # ru_maxrss would count the parent's peak before exec
+        peaks.append(int(status.split("VmHWM:")[1].split()[0]))
 print(json.dumps({"released": released, "early": peaks[len(peaks) // 5], "peak": peaks[-1]}))
 """
 
