@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from wal_pipeline.archive.layout import Layout
+from wal_pipeline.commands import archive_get
 from wal_pipeline.errors import StoreError
 from wal_pipeline.stores.base import Store
 from wal_pipeline.wal.names import require_file_name
@@ -14,9 +15,7 @@ def find_copies(stores: Mapping[str, Store], layout: Layout, name: str) -> dict[
 
 
 def _has(store: Store, layout: Layout, name: str) -> bool:
-    file = require_file_name(name)
     try:
-        found = [layout.parse_wal_key(stored.key) for stored in store.list(layout.wal_stem(file))]
+        return bool(archive_get.find_copies(store, layout, require_file_name(name)))
     except StoreError:
         return False  # a proof waits on: the store may be back in time, and is named as missing where it is not
-    return any(stored is not None and stored.file == file for stored in found)

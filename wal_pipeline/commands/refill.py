@@ -13,6 +13,7 @@ from wal_pipeline.archive.records import Copy, CopyStatus, WalFile
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.codec import Encoded
 from wal_pipeline.commands.archive_events import CopyFailed, CopyVerified
+from wal_pipeline.commands.archive_get import find_copies
 from wal_pipeline.commands.identity import ClusterIdentity
 from wal_pipeline.commands.prepare import Preparer
 from wal_pipeline.commands.store_copy import store_copy
@@ -58,11 +59,7 @@ def read_source(store: Store, layout: Layout, name: WalFileName) -> Source | Non
 
 def find_copy(store: Store, layout: Layout, name: WalFileName) -> str | None:
     """Return the key of a store's object for a file, in whatever encoding. Raises: StoreError."""
-    for stored in store.list(layout.wal_stem(name)):
-        parsed = layout.parse_wal_key(stored.key)
-        if parsed is not None and parsed.file.name == name.name:
-            return stored.key
-    return None
+    return next((key for key, _ in find_copies(store, layout, name)), None)
 
 
 class Refiller:
