@@ -16,6 +16,7 @@ from wal_pipeline.errors import CodecError, DamagedCopyError
 from wal_pipeline.stores.base import Store
 
 _READ_BYTES: Final = 1 << 18
+_OPEN_BYTES: Final = 1 << 14  # what opens to a hundred times as much still comes in pieces of a few MiB
 _GZIP_WINDOW: Final = 31
 _DAMAGE: Final[tuple[Any, ...]] = (zlib_ng.error, zstandard.ZstdError, RuntimeError, EOFError)
 Sink = Callable[[bytes], object]
@@ -48,21 +49,31 @@ def open_object(
         _require_stored(store, key, item, source)
 
 
-class _HashedStream:
-    """The stored bytes, hashed as they are read. What reading raised is kept: age hides it."""
+class _StoredStream:
+    """The stored bytes. What reading raised is kept: age hides it."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self.error: Exception | None = None
-        self.size_bytes = 0
         self._stream = stream
-        self._sha256 = hashlib.sha256()
 
     def read(self, size: int = _READ_BYTES) -> bytes:
         try:
-            data = self._stream.read(size)
+            return self._stream.read(size)
         except Exception as error:
             self.error = error
             raise
+
+
+class _HashedStream(_StoredStream):
+    """The stored bytes, hashed as they are read."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        super().__init__(stream)
+        self.size_bytes = 0
+        self._sha256 = hashlib.sha256()
+
+    def read(self, size: int = _READ_BYTES) -> bytes:
+        data = super().read(size)
         self._sha256.update(data)
         self.size_bytes += len(data)
         return data
@@ -109,6 +120,11 @@ class _Opener:
         if self._codec is Codec.NONE:
             self._emit(data)
             return
+        view = memoryview(data)
+        for start in range(0, len(view), _OPEN_BYTES):
+            self._decompress_piece(view[start : start + _OPEN_BYTES])
+
+    def _decompress_piece(self, data: bytes | memoryview) -> None:
         while data:
             if self._frame is None or self._frame.eof:
                 self._frame = _frame(self._codec)
@@ -133,7 +149,7 @@ def _frame(codec: Codec) -> Any:
             return lz4.frame.LZ4FrameDecompressor()
 
 
-def _open(source: _HashedStream, opener: _Opener, encrypted: bool, identities: Sequence[Any]) -> None:
+def _open(source: _StoredStream, opener: _Opener, encrypted: bool, identities: Sequence[Any]) -> None:
     if encrypted:
         _decrypt(source, opener, identities)
     else:
@@ -142,7 +158,7 @@ def _open(source: _HashedStream, opener: _Opener, encrypted: bool, identities: S
     opener.finish()
 
 
-def _decrypt(source: _HashedStream, opener: _Opener, identities: Sequence[Any]) -> None:
+def _decrypt(source: _StoredStream, opener: _Opener, identities: Sequence[Any]) -> None:
     if not identities:
         raise CodecError(
             "it is encrypted and there is no identity to open it with",
@@ -174,4 +190,4 @@ def open_file(
 
     Raises: CodecError.
     """
-    _open(_HashedStream(stream), _Opener(manifest.codec, item, sink), manifest.encrypted, identities)
+    _open(_StoredStream(stream), _Opener(manifest.codec, item, sink), manifest.encrypted, identities)

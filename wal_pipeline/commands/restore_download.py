@@ -12,7 +12,8 @@ from typing import Any, Final
 from wal_pipeline.archive.base_backup import BackupObject, BackupTar, BaseBackupManifest
 from wal_pipeline.archive.layout import Layout
 from wal_pipeline.commands.base_backup_opening import open_file
-from wal_pipeline.commands.restore_untar import Sink, untar
+from wal_pipeline.commands.byte_relay import Sink, through
+from wal_pipeline.commands.restore_untar import untar
 from wal_pipeline.errors import DamagedCopyError, RestoreError, WalPipelineError
 from wal_pipeline.stores.base import Store
 
@@ -63,19 +64,17 @@ class BaseBackupSource:
     def extract(self, tar: BackupTar, folder: Path) -> None:
         """Download one tar's volumes and extract them into ``folder``.
 
+        Opening, hashing and writing go on beside each other, each in a thread.
+
         Raises: RestoreError, CodecError, StoreError.
         """
         digest = hashlib.sha256()
 
         def produce(sink: Sink) -> None:
-            def write(data: bytes) -> None:
-                digest.update(data)
-                sink(data)
-
             for item, path in self._downloaded(tar.objects):
-                self._open(item, path, write)
+                self._open(item, path, sink)
 
-        untar(produce, folder)
+        untar(through(produce, digest.update, "hash-base-backup"), folder)
         if digest.hexdigest() != tar.sha256:
             raise RestoreError(
                 f"tar '{tar.name}' of base backup '{self._manifest.backup_id}' has SHA-256 {digest.hexdigest()}, "

@@ -101,6 +101,45 @@ def test_noise_is_not_a_tar(tmp_path: Path) -> None:
         untar(produced(b"noise" * 1000), tmp_path)
 
 
+@pytest.mark.parametrize("kept", [700, 512, 5632])
+def test_a_tar_that_is_cut_short_is_refused(tmp_path: Path, kept: int) -> None:
+    """In the middle of a file, after a header, and after the last file where only the end's zeros are missing."""
+    with pytest.raises(RestoreError) as caught:
+        untar(produced(make_tar(("a", b"x" * 5000, 0o600))[:kept]), tmp_path)
+    assert caught.value.message == "the base backup's tar is damaged: it was cut short"
+
+
+def test_all_bytes_are_taken_also_those_after_the_end(tmp_path: Path) -> None:
+    """Whoever hashes the tar sees its padding too."""
+    passed = []
+
+    def produce(sink: Sink) -> None:
+        for piece in (make_tar(("a", b"x", 0o600)), bytes(70000), b"more"):
+            passed.append(sink(piece))
+
+    untar(produce, tmp_path)
+    assert len(passed) == 3
+
+
+def test_large_files_and_empty_ones_are_whole(tmp_path: Path) -> None:
+    """Sizes around a block's, in pieces that end anywhere, with folders that the tar does not name."""
+    sizes = (0, 1, 511, 512, 513, 1_000_000)
+    untar(produced(make_tar(*((f"a/b/{size}", bytes([size % 251]) * size, 0o600) for size in sizes))), tmp_path)
+    for size in sizes:
+        assert (tmp_path / f"a/b/{size}").read_bytes() == bytes([size % 251]) * size
+
+
+@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_extended_headers_are_refused(tmp_path: Path, form: int) -> None:
+    """PostgreSQL writes none, and what they would say of a name was not looked at."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=form) as tar:
+        tar.addfile(tarfile.TarInfo("a" * 300))
+    with pytest.raises(RestoreError):
+        untar(produced(buffer.getvalue()), tmp_path)
+    assert list(tmp_path.rglob("a*")) == []
+
+
 def test_safe_names_are_kept() -> None:
     """`./` is left out, and a name with dots inside stays."""
     assert safe_name("./base/1/..a") == "base/1/..a"
