@@ -26,7 +26,7 @@ demo: $(BIN)/.installed
 	@$(BIN)/python -m demo $(ARGS)
 
 test: $(BIN)/.installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 1 $(ARGS)
 
 check: $(BIN)/.installed
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from collections import Counter
 from http.client import HTTPSConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,6 +26,9 @@ from wal_pipeline_tests.support.tls import TlsFiles
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
+
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class FaultProxy:
@@ -64,7 +68,7 @@ class FaultProxy:
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
-            self._server.reset_all()
+            self._server.end_all()
             self._server = None
 
     def __enter__(self) -> Self:
@@ -161,9 +165,19 @@ class _Server(ThreadingHTTPServer):
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing: a client that goes away is what many tests are about."""
 
-    def reset_all(self) -> None:
+    def end_all(self, *, wait_seconds: float = 10) -> None:
+        """Reset every connection and wait for its handler to be done with it.
+
+        Only the handler's thread closes: a socket closed under a thread that reads from it leaves that thread with a
+        file descriptor's number that soon belongs to something else, and OpenSSL with a session that was taken away.
+        """
         for connection in tuple(self._open):
-            reset(connection)
+            with contextlib.suppress(OSError):
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
+        deadline = time.monotonic() + wait_seconds
+        while self._open and time.monotonic() < deadline:
+            time.sleep(0.01)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -211,7 +225,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def reset(connection: socket.socket) -> None:
-    """Close with a TCP reset, without TLS's goodbye."""
+    """Close one's own connection with a TCP reset, without TLS's goodbye."""
     with contextlib.suppress(OSError):
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         connection.close()
