@@ -1,5 +1,6 @@
 """Copy a base backup from a store that has it to one that lacks it: the same bytes, verified on both sides."""
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from wal_pipeline.errors import BaseBackupError, DamagedCopyError
 from wal_pipeline.stores.base import Store
 
 _READ_BYTES: Final = 1 << 20
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +87,19 @@ def _check_manifest(destination: Store, layout: Layout, backup_id: str, expected
 
 
 def _is_good(destination: Store, layout: Layout, backup_id: str, item: BackupObject) -> bool:
-    """Whether the destination has the object with the right bytes. A damaged one is removed."""
+    """Whether the destination has the object with the right bytes. One that two reads find damaged is removed."""
     key = layout.base_key(backup_id, item.name)
     if destination.head(key) is None:
         return False
-    try:
-        verify_object(destination, key, StoredBytes(item.size_bytes, item.sha256), thorough=True)
-    except DamagedCopyError:
-        destination.delete(key)
-        return False
-    return True
+    for _ in range(2):  # a bit that changed on the way must not cost a good object
+        try:
+            verify_object(destination, key, StoredBytes(item.size_bytes, item.sha256), thorough=True)
+        except DamagedCopyError as error:
+            _log.warning("%s", error.message)
+        else:
+            return True
+    destination.delete(key)
+    return False
 
 
 def _copy(

@@ -1,6 +1,7 @@
 """Put one file on one store and prove that the stored bytes are right. The one way by which copies come to be."""
 
 import hashlib
+import logging
 from typing import BinaryIO
 
 from wal_pipeline.archive.layout import Layout
@@ -12,6 +13,7 @@ from wal_pipeline.stores.base import PutOutcome, Store
 from wal_pipeline.wal.names import require_file_name
 
 _CHUNK_BYTES = 1 << 20
+_log = logging.getLogger(__name__)
 
 
 def store_copy(
@@ -21,14 +23,16 @@ def store_copy(
 
     ``found`` is the key of the copy that the store was seen to have, in whatever encoding. Where a copy of the same
     content is there already, it is verified and adopted. A copy whose stored bytes are not those that its own metadata
-    promises is damaged: it is removed and stored again, for the good bytes are at hand.
+    promises, read twice, is damaged: it is removed and stored again, for the good bytes are at hand.
 
     Raises: CopyConflictError where the store has other content under that name; StoreError.
     """
     if found is not None:
         try:
             return found, adopt_copy(store, found, file, read_back=read_back)
-        except (DamagedCopyError, ObjectMissingError):
+        except ObjectMissingError:
+            _log.info("%s: object '%s' went since it was seen", store.name, found)
+        except DamagedCopyError:
             store.delete(found)
     key = layout.wal_key(require_file_name(file.name), encoded.encoding.codec, encrypted=encoded.encoding.encrypted)
     metadata = to_metadata(file, encoded.encoding)
@@ -48,7 +52,7 @@ def adopt_copy(store: Store, key: str, file: WalFile, *, read_back: bool) -> Enc
 
     Raises: CopyConflictError, DamagedCopyError, ObjectMissingError, StoreError.
     """
-    found = store.head(key)
+    found = store.head(key) or store.head(key)  # looked at twice, as in verify_stored
     if found is None:
         raise ObjectMissingError(store.name, f"object '{key}' is not there any more")
     try:
@@ -69,14 +73,27 @@ def adopt_copy(store: Store, key: str, file: WalFile, *, read_back: bool) -> Enc
 def verify_stored(store: Store, key: str, encoding: Encoding, *, read_back: bool) -> None:
     """Compare an object's stored bytes with what they must be; without ``read_back`` only its size.
 
+    A copy counts as damaged when a second look at it finds damage too: callers remove what is damaged, and a bit that
+    changed on the way must not cost a good copy.
+
     Raises: DamagedCopyError, ObjectMissingError, StoreError.
     """
-    if not read_back:
-        found = store.head(key)
-        if found is None:
-            raise ObjectMissingError(store.name, f"object '{key}' was stored and is not there")
-        _compare(store, key, "size", found.size_bytes, encoding.size_bytes)
-        return
+    look = _read_stored if read_back else _head_stored
+    try:
+        look(store, key, encoding)
+    except (DamagedCopyError, ObjectMissingError) as error:
+        _log.warning("%s; looking again", error.message)
+        look(store, key, encoding)
+
+
+def _head_stored(store: Store, key: str, encoding: Encoding) -> None:
+    found = store.head(key)
+    if found is None:
+        raise ObjectMissingError(store.name, f"object '{key}' was stored and is not there")
+    _compare(store, key, "size", found.size_bytes, encoding.size_bytes)
+
+
+def _read_stored(store: Store, key: str, encoding: Encoding) -> None:
     with store.open(key) as stream:
         size_bytes, sha256 = digest(stream)
     _compare(store, key, "size", size_bytes, encoding.size_bytes)

@@ -1,9 +1,13 @@
 """Base backups of real clusters on real S3 servers: opened with standard tools, verified by PostgreSQL itself."""
 
+import io
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import pyrage
 import pytest
@@ -15,7 +19,8 @@ from wal_pipeline.commands.base_backup_encoding import StreamEncoder
 from wal_pipeline.commands.base_backup_opening import open_object
 from wal_pipeline.commands.base_backup_parent import choose_parent, fetch_parent
 from wal_pipeline.errors import BaseBackupError, DamagedCopyError, StoreUnavailableError
-from wal_pipeline.stores.base import Body
+from wal_pipeline.stores.base import Body, Store
+from wal_pipeline_tests.commands.archive_scene import WatchedStore
 from wal_pipeline_tests.commands.base_backup_scene import (
     SMALL_PARTS,
     Scene,
@@ -193,6 +198,33 @@ def test_a_refill_does_not_spread_a_damaged_copy(local: Scene, tmp_path: Path) -
         refill_base_backup(result.manifest.backup_id, source, destination, local.layout, limits=SMALL_PARTS)
     assert local.keys(destination) == []
     assert list(destination.uploads("")) == []
+
+
+def test_a_refill_reads_twice_before_it_replaces(local: Scene, tmp_path: Path) -> None:
+    """One bad read of the destination's object costs it nothing; two, and it is copied again."""
+    result = local.take()
+    source, destination = local.stores[0], BadReader(folder_store("new", tmp_path))
+    backup_id = result.manifest.backup_id
+    key = local.layout.base_key(backup_id, result.manifest.objects[0].name)
+    refill_base_backup(backup_id, source, destination, local.layout, limits=SMALL_PARTS)
+    for bad_reads, copied in ((1, 0), (2, 1)):
+        destination.bad_reads[key] = bad_reads
+        refilled = refill_base_backup(backup_id, source, destination, local.layout, limits=SMALL_PARTS)
+        assert (refilled.copied, destination.bad_reads[key]) == (copied, 0)
+
+
+class BadReader(WatchedStore):
+    """A store whose reads of a key go wrong so many times."""
+
+    def __init__(self, inner: Store) -> None:
+        super().__init__(inner)
+        self.bad_reads: Counter[str] = Counter()
+
+    def open(self, key: str, *, start: int = 0) -> AbstractContextManager[BinaryIO]:
+        if not self.bad_reads[key]:
+            return super().open(key, start=start)
+        self.bad_reads[key] -= 1
+        return io.BytesIO(b"not what was stored")
 
 
 def test_tablespaces_are_staged_and_each_has_its_tar(postgres_version: PostgresInstall, tmp_path: Path) -> None:
