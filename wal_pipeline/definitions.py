@@ -11,6 +11,7 @@ from wal_pipeline.orchestration.cost_asset import build_cost_asset, build_cost_j
 from wal_pipeline.orchestration.drill_asset import build_drill_asset, build_drill_job, build_drill_schedule
 from wal_pipeline.orchestration.health_sensor import build_health_sensor, build_run_failure_sensor
 from wal_pipeline.orchestration.keys import Keys
+from wal_pipeline.orchestration.record_job import build_record_job, build_record_sensor
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.restore_job import build_restore_job
 from wal_pipeline.orchestration.retention_job import build_retention_job, build_retention_schedule
@@ -42,6 +43,7 @@ def defs() -> dg.Definitions:
     checks = build_archive_checks(keys, settings.stores)
     check_archive = build_check_job(keys, checks)
     report_cost = build_cost_job(keys)
+    record_archive = build_record_job(keys)
     expire_archive = build_retention_job(keys)
     verification = build_verification_checks(keys, settings.stores)
     verify_archive = build_verification_job(keys, verification)
@@ -63,6 +65,7 @@ def defs() -> dg.Definitions:
             drill,
             check_archive,
             report_cost,
+            record_archive,
             build_restore_job(keys),
             expire_archive,
             verify_archive,
@@ -79,6 +82,7 @@ def defs() -> dg.Definitions:
         ],
         sensors=[
             build_spool_sensor(keys, archive_wal, interval_seconds=settings.sensor_interval_seconds),
+            build_record_sensor(keys, record_archive),
             build_health_sensor(keys, interval_seconds=settings.health_interval_seconds),
             build_run_failure_sensor(keys),
         ],

@@ -15,6 +15,7 @@ JOBS = {
     "run_recovery_drill",
     "check_archive",
     "report_cost",
+    "record_archive",
     "restore_cluster",
     "expire_archive",
     "verify_archive",
@@ -28,7 +29,7 @@ SCHEDULES = {
     "verify_archive_schedule",
     "deep_verify_archive_schedule",
 }
-SENSORS = {"spool_sensor", "health_sensor", "run_failure_sensor"}
+SENSORS = {"spool_sensor", "record_sensor", "health_sensor", "run_failure_sensor"}
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The archiving run: one op that drains the spool and records what it does as it goes."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import dagster as dg
@@ -17,7 +18,7 @@ from wal_pipeline.commands.archive_events import (
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.segment_metadata import segment_materialization
-from wal_pipeline.orchestration.window_asset import current_window_materialization
+from wal_pipeline.orchestration.verdicts import Stored, closing_events
 
 JOB_NAME = "archive_wal"
 
@@ -39,7 +40,8 @@ class RunRecorder:
         self._partitions: set[str] | None = None
         self._materialized: dict[str, set[str]] = {}
         self.released = 0
-        self.failures: dict[str, CopyFailed] = {}
+        self.stored: Counter[str] = Counter()
+        self.failures: dict[tuple[str, str], CopyFailed] = {}
         self.quarantined: list[FileQuarantined] = []
         self.stuck: dict[str, FileLeft] = {}
 
@@ -53,10 +55,11 @@ class RunRecorder:
             case FileReleased():
                 self._released(event)
             case CopyFailed():
-                self.failures[event.store] = event
+                self.failures[event.name, event.store] = event
                 self._context.log.error(f"{event.name} is not on {event.store}: {event.message}")
             case FileQuarantined():
                 self.quarantined.append(event)
+                self._settled(event.name)
                 self._remove_partition(event.name)
                 self._context.log.error(f"{event.name} was moved to {event.path}: {event.message}")
             case FileLeft(needs_help=True):
@@ -68,15 +71,24 @@ class RunRecorder:
 
     def _verified(self, event: CopyVerified) -> dg.AssetMaterialization | None:
         name, store = event.file.name, event.copy.store
+        self.failures.pop((name, store), None)
         if not event.is_new and name in self._known(store):
             return None  # an earlier run has recorded it; only a crash between its two records leaves one out
         self._add_partitions([name])
+        self.stored[store] += 1
         return segment_materialization(self._keys, event.file, event.copy, event.seconds)
 
     def _released(self, event: FileReleased) -> None:
         self.released += 1
+        self._settled(event.file.name)
         steps = ", ".join(f"{step} {seconds:.3f} s" for step, seconds in event.seconds.items())
         self._context.log.info(f"{event.file.name} is on every store ({steps}); released from the spool")
+
+    def _settled(self, name: str) -> None:
+        """Forget the troubles of a file that has left the spool: they are over."""
+        self.stuck.pop(name, None)
+        for store in self._stores:
+            self.failures.pop((name, store), None)
 
     def _add_partitions(self, names: Sequence[str]) -> None:
         """Add partitions in archiving order, before their files are stored: the UI's ranges follow that order."""
@@ -120,9 +132,7 @@ def build_archive_job(keys: Keys) -> dg.JobDefinition:
             materialization = recorder.record(event)
             if materialization is not None:
                 yield materialization
-        windows = current_window_materialization(keys, pipeline, context.log)
-        if windows is not None:
-            yield windows
+        yield from closing_events(keys, pipeline, context.instance, Stored(recorder.stored), context.log)
         context.add_output_metadata(
             {"files_released": recorder.released, "files_quarantined": len(recorder.quarantined)}
         )
@@ -142,12 +152,12 @@ def build_archive_job(keys: Keys) -> dg.JobDefinition:
 
 
 def _raise_failures(recorder: RunRecorder) -> None:
-    """Fail the run where a store failed or a file is stuck, after everything else was done."""
+    """Fail the run where a copy is missing in the end or a file is stuck, after everything else was done."""
     if recorder.failures:
-        stores = sorted(recorder.failures)
+        last = {store: failed.message for (_, store), failed in recorder.failures.items()}
         raise dg.Failure(
-            description=f"{', '.join(stores)} failed; every file is kept in the spool and is tried again",
-            metadata={store: dg.MetadataValue.text(recorder.failures[store].message) for store in stores},
+            description=f"{', '.join(sorted(last))} failed; every file is kept in the spool and is tried again",
+            metadata={store: dg.MetadataValue.text(last[store]) for store in sorted(last)},
             allow_retries=False,
         )
     if recorder.stuck:

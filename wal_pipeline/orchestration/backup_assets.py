@@ -51,7 +51,7 @@ def build_backup_assets(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefinitio
                     context.log.error(error.message)
                     failed.append(error.message)
                 else:
-                    yield backup_materialization(keys, outcome.result.manifest, outcome.store)
+                    yield backup_materialization(keys, outcome.result.manifest.record(), outcome.store)
         if failed:
             raise dg.Failure(f"{len(failed)} base backups could not be copied, first: {failed[0]}", allow_retries=False)
 

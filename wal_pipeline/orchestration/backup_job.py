@@ -31,7 +31,7 @@ def build_backup_job(keys: Keys) -> dg.JobDefinition:
         context.instance.add_dynamic_partitions(keys.base_backup_partitions_name, [outcome.result.manifest.backup_id])
         for store in outcome.stores:
             if store.stored:
-                yield backup_materialization(keys, outcome.result.manifest, store, outcome.result.seconds)
+                yield backup_materialization(keys, outcome.result.manifest.record(), store, outcome.result.seconds)
         _raise_incomplete(outcome)
         yield dg.Output(None)
 

@@ -10,7 +10,14 @@ from wal_pipeline.commands.expire_partitions import held_names
 from wal_pipeline.errors import SpoolError
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
-from wal_pipeline.orchestration.retention_purge import Purged, purge_runs, purge_ticks, remove_partitions
+from wal_pipeline.orchestration.retention_purge import (
+    CHECKS_KEPT_FOR,
+    Purged,
+    purge_checks,
+    purge_runs,
+    purge_ticks,
+    remove_partitions,
+)
 from wal_pipeline.upkeep import expirer
 from wal_pipeline.wiring import Pipeline
 
@@ -70,6 +77,7 @@ def purge(
         partitions = _remove_partitions(context, pipeline, keys, done, known)
     runs = purge_runs(instance, keys, before, at_most=settings.dagster_purge_runs)
     purge_ticks(instance, before)
+    purge_checks(instance, keys, max(before, pipeline.clock() - CHECKS_KEPT_FOR))
     return Purged(partitions, runs)
 
 

@@ -2,16 +2,21 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import dagster as dg
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._core.storage.event_log import SqlEventLogStorage
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
+from sqlalchemy import delete, func, select
 
 from wal_pipeline.orchestration.keys import Keys
 
 _FINISHED: Final = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 _PAGE: Final = 200
 _LOOKED_AT_PER_REMOVED: Final = 5
+CHECKS_KEPT_FOR: Final = timedelta(days=14)
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,26 @@ def purge_ticks(instance: dg.DagsterInstance, before: datetime) -> None:
         return
     for state in instance.all_instigator_state():
         instance.purge_ticks(state.instigator_origin_id, state.selector_id, before.timestamp())
+
+
+def purge_checks(instance: dg.DagsterInstance, keys: Keys, before: datetime) -> int:
+    """Remove this cluster's check results from before a moment, but the newest of each check; return how many.
+
+    Each archiving run answers a dozen checks, and Dagster keeps these records when it deletes the run.
+    """
+    storage, table = instance.event_log_storage, AssetCheckExecutionsTable
+    if not isinstance(storage, SqlEventLogStorage):
+        return 0
+    running = table.c.execution_status == AssetCheckExecutionRecordStatus.PLANNED.value
+    newest = select(func.max(table.c.id)).group_by(table.c.asset_key, table.c.check_name, running)
+    ours = dg.AssetKey([keys.cluster, ""]).to_string().removesuffix('""]')
+    old = delete(table).where(
+        table.c.asset_key.startswith(ours, autoescape=True),
+        table.c.create_timestamp < before.astimezone(UTC).replace(tzinfo=None),
+        table.c.id.not_in(newest.scalar_subquery()),
+    )
+    with storage.index_connection() as connection:
+        return int(connection.execute(old).rowcount)
 
 
 def _old_runs(instance: dg.DagsterInstance, before: datetime, limit: int) -> Iterator[dg.DagsterRun]:

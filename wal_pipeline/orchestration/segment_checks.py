@@ -14,6 +14,7 @@ from wal_pipeline.commands.health_checks import (
     spool_under_limit,
 )
 from wal_pipeline.commands.health_facts import look
+from wal_pipeline.orchestration.check_names import BACKUP_CHECK, DRILL_CHECK
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.wiring import Pipeline
@@ -35,9 +36,9 @@ def build_archive_checks(keys: Keys, stores: Sequence[str]) -> dg.AssetChecksDef
     ]
     for store in stores:
         text = "The newest base backup that can be restored from this store is young enough."
-        specs.append(dg.AssetCheckSpec("newest_fresh", asset=keys.base_backup(store), description=text))
+        specs.append(dg.AssetCheckSpec(BACKUP_CHECK, asset=keys.base_backup(store), description=text))
         text = f"The last drill from {store} passed, and lately enough."
-        specs.append(dg.AssetCheckSpec(f"last_drill_{store}", asset=keys.recovery_window, description=text))
+        specs.append(dg.AssetCheckSpec(DRILL_CHECK.format(store=store), asset=keys.recovery_window, description=text))
     text = "The spool is far from its limit, WAL_PIPELINE_SPOOL_LIMIT_BYTES."
     specs.append(dg.AssetCheckSpec("under_limit", asset=keys.spool, description=text))
 
@@ -61,8 +62,8 @@ def _results(keys: Keys, pipeline: Pipeline) -> Iterator[dg.AssetCheckResult]:
     for store in facts.stores:
         for name, check in SEGMENT_CHECKS.items():
             yield _result(keys.wal_segment(store.store), name, check(facts, limits, store))
-        yield _result(keys.base_backup(store.store), "newest_fresh", base_backup_fresh(facts, limits, store))
-        yield _result(keys.recovery_window, f"last_drill_{store.store}", drill_passed(facts, limits, store))
+        yield _result(keys.base_backup(store.store), BACKUP_CHECK, base_backup_fresh(facts, limits, store))
+        yield _result(keys.recovery_window, DRILL_CHECK.format(store=store.store), drill_passed(facts, limits, store))
     yield _result(keys.spool, "under_limit", spool_under_limit(facts, limits))
 
 
@@ -99,11 +100,20 @@ def with_freshness(assets: dg.AssetsDefinition, window: timedelta) -> dg.AssetsD
     return assets.map_asset_specs(lambda spec: spec.replace_attributes(freshness_policy=policy))
 
 
+def evaluation(key: dg.AssetKey, name: str, verdict: CheckVerdict) -> dg.AssetCheckEvaluation:
+    """Return a verdict as what a run may yield that is not the check's own."""
+    return dg.AssetCheckEvaluation(key, name, verdict.passed, _numbers(verdict), description=verdict.message)
+
+
 def _result(key: dg.AssetKey, name: str, verdict: CheckVerdict) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         passed=verdict.passed,
         asset_key=key,
         check_name=name,
         description=verdict.message,
-        metadata={key: dg.MetadataValue.float(float(value)) for key, value in verdict.numbers.items()},
+        metadata=_numbers(verdict),
     )
+
+
+def _numbers(verdict: CheckVerdict) -> dict[str, dg.MetadataValue]:
+    return {name: dg.MetadataValue.float(float(value)) for name, value in verdict.numbers.items()}

@@ -9,15 +9,9 @@ from wal_pipeline.orchestration.archive_job import JOB_NAME
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.lost_run import LostRunWatch
 from wal_pipeline.orchestration.resource import WalPipelineResource
+from wal_pipeline.orchestration.runs import run_in_flight
 from wal_pipeline.wiring import Pipeline
 
-_IN_FLIGHT = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 _LOOK_SECONDS = 0.1
 _LOOK_AT_RUNS_SECONDS = 0.5
 _LOOK_AGAIN_SECONDS = 5.0
@@ -59,12 +53,10 @@ def _wait_for_run(
     instance: dg.DagsterInstance, keys: Keys, pipeline: Pipeline, watch: LostRunWatch, deadline: float
 ) -> str | None:
     """Wait until no archiving run of this cluster is in flight; return the run that still is at the deadline."""
-    wanted = dg.RunsFilter(job_name=JOB_NAME, statuses=_IN_FLIGHT, tags={"wal_pipeline/cluster": keys.cluster})
     while True:
-        runs = instance.get_run_records(wanted, limit=1)
-        if not runs:
+        run = run_in_flight(instance, JOB_NAME, {"wal_pipeline/cluster": keys.cluster})
+        if run is None:
             return None
-        run = runs[0].dagster_run
         if watch.is_lost(run, pipeline.spool.busy, time.time()) and _is_still_started(instance, run):
             instance.report_run_failed(
                 run,

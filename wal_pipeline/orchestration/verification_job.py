@@ -7,6 +7,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from wal_pipeline.commands.verify import Verification
 from wal_pipeline.commands.verify_faults import Fault, ItemKind
+from wal_pipeline.orchestration.check_names import CONTENT_CHECK, NAMES_CHECK
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.segment_metadata import segment_materialization
@@ -14,8 +15,6 @@ from wal_pipeline.upkeep import verifier
 
 JOB_NAME = "verify_archive"
 OP_NAME = "verification"
-NAMES_CHECK = "names_and_sizes"
-CONTENT_CHECK = "content"
 _DESCRIPTIONS = {
     NAMES_CHECK: "Everything that retention wants on this store is there, with the size that was stored.",
     CONTENT_CHECK: "What the last deep verification read back from this store is what was stored.",

@@ -67,21 +67,6 @@ def storage_metadata(pipeline: Pipeline) -> Metadata:
     return found
 
 
-def current_window_materialization(
-    keys: Keys, pipeline: Pipeline, log: "dg.DagsterLogManager"
-) -> dg.AssetMaterialization | None:
-    """Return the record of the windows now; None, with a warning in the run's log, where it cannot be made.
-
-    The files are archived whether or not this screen is up to date.
-    """
-    try:
-        windows = look_at_windows(pipeline)
-        return window_materialization(keys, windows, pipeline.clock(), storage_metadata(pipeline))
-    except Exception as error:  # noqa: BLE001 - whatever goes wrong here, the files are archived
-        log.warning(f"the recovery window is not brought up to date: {type(error).__name__}: {error}")
-        return None
-
-
 def window_metadata(windows: CurrentWindows, now: datetime) -> Metadata:
     """Return what the UI shows; the numbers among it are plotted over time."""
     found: Metadata = {

@@ -19,7 +19,7 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from wal_pipeline.errors import StoreUnavailableError
 from wal_pipeline.orchestration.retention_job import build_retention_job, build_retention_schedule
-from wal_pipeline.orchestration.retention_purge import purge_runs, purge_ticks
+from wal_pipeline.orchestration.retention_purge import purge_checks, purge_runs, purge_ticks
 from wal_pipeline_tests.commands.upkeep_scene import UpkeepScene
 from wal_pipeline_tests.orchestration.upkeep_pipeline import KEYS, scene_resource
 from wal_pipeline_tests.support.segments import name_of, segment_bytes
@@ -157,6 +157,23 @@ def test_old_ticks_go() -> None:
         purge_ticks(instance, now - timedelta(days=90))
         [left] = instance.get_ticks(origin.get_id(), origin.get_selector().get_id())
         assert left.timestamp == (now - timedelta(days=1)).timestamp()
+
+
+def test_old_check_results_go(instance: dg.DagsterInstance) -> None:
+    """But the newest of each check, and those of other clusters."""
+    now = datetime.now(UTC)
+    for asset in (KEYS.spool, KEYS.recovery_window, dg.AssetKey(["main_other", "spool"])):
+        for number in range(3):
+            metadata = {"number": number}
+            instance.report_runless_asset_event(dg.AssetCheckEvaluation(asset, "some", passed=True, metadata=metadata))
+    assert purge_checks(instance, KEYS, now - timedelta(days=1)) == 0
+    assert purge_checks(instance, KEYS, now + timedelta(days=1)) == 2 * 2
+    for asset, left in ((KEYS.spool, 1), (KEYS.recovery_window, 1), (dg.AssetKey(["main_other", "spool"]), 3)):
+        check = dg.AssetCheckKey(asset, "some")
+        found = instance.event_log_storage.get_asset_check_execution_history(check, limit=10)
+        assert len(found) == left
+        assert found[0].evaluation is not None
+        assert found[0].evaluation.metadata["number"].value == 2
 
 
 def test_the_schedule_is_daily_and_on() -> None:
