@@ -12,7 +12,7 @@ from wal_pipeline_tests.support.dagster_instance import clean_environment
 JOBS = {
     "archive_wal",
     "take_base_backup",
-    "run_recovery_drill",
+    "recovery_drill",
     "check_archive",
     "report_cost",
     "record_archive",

@@ -1,8 +1,6 @@
 """``wal-pipeline alerts``: what a person should know, and that a person knows it."""
 
-import getpass
 import json
-import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -46,8 +44,10 @@ def list_alerts(context: Context, show_all: bool = False, as_json: bool = False)
 @pass_context
 def acknowledge(context: Context, alert_id: int, reason: str, by: str | None) -> int:
     """Acknowledge an open alert by its number. It stays open until its cause goes."""
+    from wal_pipeline.commands.audit import user_name
+
     pipeline = context.pipeline
-    alert = pipeline.catalog.alerts.acknowledge(alert_id, by or _user_name(), reason, pipeline.clock())
+    alert = pipeline.catalog.alerts.acknowledge(alert_id, by or user_name(), reason, pipeline.clock())
     subject = f"{alert.kind.value} {alert.subject}".strip()
     pipeline.audit.write("acknowledge", subject, "acknowledged", by=by, alert=alert_id, reason=reason)
     _tell(alert)
@@ -73,13 +73,6 @@ def send_test(context: Context) -> int:
     for destination, failure in zip(destinations, failures, strict=True):
         click.echo(f"{destination.name}: sent" if failure is None else failure)
     return 1 if any(failures) else 0
-
-
-def _user_name() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container may run under a number that has no name
-        return f"uid {os.getuid()}"
 
 
 def _tell(alert: "Alert") -> None:

@@ -1,6 +1,5 @@
 """``wal-pipeline gaps``: the ledger of what is missing, and that a person has accepted it."""
 
-import getpass
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +44,7 @@ def list_gaps(context: Context, as_json: bool = False) -> int:
 def acknowledge(context: Context, first_missing: str, reason: str, by: str | None) -> int:
     """Accept the gap that begins with this segment, on every store. Its moments cannot be restored."""
     from wal_pipeline.catalog.history import GapAcknowledgement
+    from wal_pipeline.commands.audit import user_name
     from wal_pipeline.errors import RecoveryTargetError
 
     gaps = {entry.gap.last_missing: entry.gap for entry in _ledger(context) if entry.gap.first_missing == first_missing}
@@ -52,7 +52,7 @@ def acknowledge(context: Context, first_missing: str, reason: str, by: str | Non
         raise RecoveryTargetError(
             f"no gap begins with segment '{first_missing}'", hint="'wal-pipeline gaps' lists them with their segments."
         )
-    pipeline, who = context.pipeline, by or getpass.getuser()
+    pipeline, who = context.pipeline, by or user_name()
     for gap in gaps.values():
         accepted = GapAcknowledgement(
             system_identifier=gap.system_identifier,

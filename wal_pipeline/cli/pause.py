@@ -1,6 +1,5 @@
 """``wal-pipeline pause`` and ``wal-pipeline resume``."""
 
-import getpass
 import re
 from datetime import timedelta
 
@@ -32,10 +31,11 @@ class Length(click.ParamType[timedelta]):
 @pass_context
 def pause_command(context: Context, length: timedelta, reason: str) -> None:
     """Stop archiving for a while. The spool keeps everything; the pause ends by itself."""
+    from wal_pipeline.commands.audit import user_name
     from wal_pipeline.commands.pause import pause
 
     pipeline = context.pipeline
-    made = pause(pipeline.catalog, pipeline.clock(), length=length, reason=reason, by=getpass.getuser())
+    made = pause(pipeline.catalog, pipeline.clock(), length=length, reason=reason, by=user_name())
     pipeline.audit.write("pause", pipeline.settings.cluster, "paused", until=made.until_at, reason=reason)
     click.echo(made.describe())
 

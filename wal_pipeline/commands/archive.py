@@ -29,6 +29,7 @@ from wal_pipeline.commands.first_segment import adopt_first_segment
 from wal_pipeline.commands.identity import ClusterIdentity
 from wal_pipeline.commands.lane import Lane, StoredCopy
 from wal_pipeline.commands.late_records import LateRecords
+from wal_pipeline.commands.left_files import LeftFiles
 from wal_pipeline.commands.prepare import Prepared, Preparer
 from wal_pipeline.errors import CopyConflictError, InvalidWalFileError, SpoolError, StoreError
 from wal_pipeline.spool import Spool, SpoolFile
@@ -87,6 +88,7 @@ class Archiver:
         self._options = options
         self._backlog = Backlog(spool, catalog, clock)
         self._late = LateRecords(catalog, clock)
+        self._left = LeftFiles(spool, catalog, clock)
         self._results: queue.SimpleQueue[PreparedResult | StoredResult] = queue.SimpleQueue()
         self._jobs: dict[str, Job] = {}
         self._lanes: dict[str, Lane] = {}
@@ -116,6 +118,7 @@ class Archiver:
                 for lane in self._lanes.values():
                     lane.close()
                 self._late.write()
+                self._left.save()
 
     def _lane(self, store: Store, states: Mapping[str, StoreState]) -> Lane:
         return Lane(
@@ -177,7 +180,9 @@ class Archiver:
             adopt_first_segment(self._spool, self._backlog.listing.ready, self._identity)
         if self._identity.current is None:
             for spooled in self._backlog.take_all():
-                yield FileLeft(spooled.name.name, "which cluster it belongs to is not known before the first segment")
+                message = "which cluster it belongs to is not known before the first segment"
+                self._left.add(spooled, message, needs_help=False)
+                yield FileLeft(spooled.name.name, message)
             return
         self._take(pool, self._backlog.postponed, self._resting | held)
         self._take(pool, self._backlog.waiting, self._resting | held)
@@ -364,6 +369,7 @@ class Archiver:
 
     def _leave(self, spooled: SpoolFile, message: str, *, needs_help: bool = False) -> FileLeft:
         self._backlog.leave(spooled)
+        self._left.add(spooled, message, needs_help=needs_help)
         return FileLeft(spooled.name.name, message, needs_help)
 
     def _drop(self, job: Job) -> None:

@@ -3,7 +3,7 @@
 import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -16,6 +16,7 @@ from wal_pipeline.catalog.history import Drill
 from wal_pipeline.catalog.measures import FailedCopy, StoreLag
 from wal_pipeline.catalog.stores import StoreState
 from wal_pipeline.commands.current_windows import CurrentWindows, FetchText, current_windows
+from wal_pipeline.commands.left_files import stuck_files
 from wal_pipeline.commands.pause import Pause, current_pause
 from wal_pipeline.errors import PostgresError, SpoolError
 from wal_pipeline.postgres.server import PostgresServer
@@ -43,7 +44,11 @@ class DiskFacts:
 
 @dataclass(frozen=True, slots=True)
 class SpoolFacts:
-    """The spool. ``names`` are all files that wait, ``oldest_at`` when the oldest of them came."""
+    """The spool. ``names`` are all files that wait, ``oldest_at`` when the oldest of them came.
+
+    ``stuck`` says of files that wait for a person what is wrong with them. ``quarantine_error``: why it is not known
+    what is in quarantine.
+    """
 
     folder: str
     files: int
@@ -55,6 +60,8 @@ class SpoolFacts:
     quarantine_folder: str
     quarantined: tuple[str, ...]
     error: str | None = None
+    quarantine_error: str | None = None
+    stuck: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +163,7 @@ def look(sources: FactSources) -> HealthFacts:
         files=files,
         wal_bytes=wal_bytes,
         failed_copies=tuple(catalog.measures.failed_copies(sources.failed_tries, MOST_FAILED_COPIES + 1)),
-        spool=_both(before, None if sources.spool is None else look_at_spool(sources.spool, now)),
+        spool=_with_stuck(_both(before, None if sources.spool is None else look_at_spool(sources.spool, now)), catalog),
         disks=_disks(sources.disk_folders),
         server=waiting(),
     )
@@ -171,6 +178,7 @@ def look_at_spool(spool: Spool, now: datetime) -> SpoolFacts:
         return SpoolFacts(
             str(spool.folder), 0, 0, 0, empty, None, None, str(spool.quarantine_folder), (), error.message
         )
+    quarantined, quarantine_error = _names(spool.quarantine_folder)
     oldest = min(listing.ready, key=lambda file: file.spooled_at, default=None)
     return SpoolFacts(
         folder=str(spool.folder),
@@ -181,15 +189,25 @@ def look_at_spool(spool: Spool, now: datetime) -> SpoolFacts:
         oldest_name=oldest.name.name if oldest else None,
         oldest_at=oldest.spooled_at if oldest else None,
         quarantine_folder=str(spool.quarantine_folder),
-        quarantined=_names(spool.quarantine_folder),
+        quarantined=quarantined,
+        quarantine_error=quarantine_error,
     )
 
 
-def _names(folder: Path) -> tuple[str, ...]:
+def _names(folder: Path) -> tuple[tuple[str, ...], str | None]:
     try:
-        return tuple(sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")))
-    except OSError:  # the folder is made when the first file is quarantined
-        return ()
+        return tuple(sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))), None
+    except FileNotFoundError:  # the folder is made when the first file is quarantined
+        return (), None
+    except OSError as error:
+        return (), f"quarantine folder '{folder}' cannot be read: {error.strerror}"
+
+
+def _with_stuck(spool: SpoolFacts | None, catalog: Catalog) -> SpoolFacts | None:
+    """Add what the last run said of files that are still there."""
+    if spool is None or not spool.names:
+        return spool
+    return replace(spool, stuck={name: said for name, said in stuck_files(catalog).items() if name in spool.names})
 
 
 def _both(before: SpoolFacts | None, after: SpoolFacts | None) -> SpoolFacts | None:

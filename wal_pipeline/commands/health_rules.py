@@ -166,10 +166,13 @@ def _quarantine(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] 
     if spool is None:
         return None
     told = {alert.subject: alert.message for alert in facts.alerts if alert.kind is AlertKind.QUARANTINE}
-    found = {
-        _file_name(name): f"'{name}' in '{spool.quarantine_folder}' was not archived" for name in spool.quarantined
-    }
-    found |= {name: message for name, message in told.items() if name in found or name in spool.names}
+    found = {name: f"{message}; it stays in the spool" for name, message in spool.stuck.items()}
+    for name in spool.quarantined:
+        found[_file_name(name)] = f"'{name}' in '{spool.quarantine_folder}' was not archived"
+    if spool.quarantine_error is not None:
+        found[spool.quarantine_folder] = spool.quarantine_error
+    is_known = spool.error is None and spool.quarantine_error is None  # else what was told stays told
+    found |= {name: said for name, said in told.items() if name in found or name in spool.names or not is_known}
     seen = [Observation(name, message) for name, message in sorted(found.items())]
     return _at_most(seen, _MOST_FILES, "more files in quarantine")
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.backlog import LOOK_UP_NAMES, look_up
 from wal_pipeline.commands.lane import is_resting
+from wal_pipeline.commands.left_files import left_names
 from wal_pipeline.commands.pause import Pause, current_pause
 from wal_pipeline.spool import Spool, SpoolFile
 
@@ -15,7 +16,8 @@ from wal_pipeline.spool import Spool, SpoolFile
 class PendingWork:
     """What waits in the spool.
 
-    ``is_due``: a run can do something now. ``resting``: stores that failed, with the moment of their next try.
+    ``is_due``: a run can do something now. ``left``: files that the last run had to leave, and that are as they were.
+    ``resting``: stores that failed, with the moment of their next try.
     """
 
     files: int
@@ -25,6 +27,7 @@ class PendingWork:
     is_due: bool
     resting: tuple[tuple[str, datetime], ...]
     pause: Pause | None = None
+    left: int = 0
 
     def describe(self) -> str:
         """Say it in one line, for a sensor's tick."""
@@ -33,6 +36,8 @@ class PendingWork:
         parts = [f"{self.files} files wait in the spool ({self.size_bytes / 2**20:.0f} MiB)"]
         if self.growing:
             parts.append(f"{self.growing} still growing")
+        if self.left:
+            parts.append(f"{self.left} of them cannot be archived: 'wal-pipeline status' says why")
         if self.pause is not None:
             parts.append(self.pause.describe())
         parts += [f"{store} failed and is tried again at {at:%H:%M:%S} UTC" for store, at in self.resting]
@@ -48,15 +53,18 @@ def pending_work(spool: Spool, catalog: Catalog, stores: Collection[str], now: d
     states = catalog.stores.states()
     resting = {name: state for name, state in states.items() if name in stores and is_resting(state, now)}
     pause = current_pause(catalog, now)
-    due = pause is None and bool(listing.ready)
+    left = left_names(spool, catalog, listing.ready, now)
+    ready = [file for file in listing.ready if file.name.name not in left]
+    due = pause is None and bool(ready)
     return PendingWork(
         files=len(listing.ready),
         size_bytes=listing.size_bytes,
         growing=len(listing.growing),
         foreign=listing.foreign,
-        is_due=due and _is_due(listing.ready, catalog, frozenset(stores), frozenset(resting)),
+        is_due=due and _is_due(ready, catalog, frozenset(stores), frozenset(resting)),
         resting=tuple((name, state.retry_at) for name, state in sorted(resting.items()) if state.retry_at is not None),
         pause=pause,
+        left=len(left),
     )
 
 

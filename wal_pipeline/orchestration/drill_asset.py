@@ -18,7 +18,7 @@ def build_drill_asset(keys: Keys, stores: tuple[str, ...]) -> dg.AssetsDefinitio
     """Return the asset of real restores from each store."""
 
     @dg.multi_asset(
-        name="recovery_drill",
+        name="drill_each_store",  # a job is called recovery_drill, and Dagster wants names of their own
         specs=[
             dg.AssetSpec(
                 keys.recovery_drill,
@@ -35,7 +35,7 @@ def build_drill_asset(keys: Keys, stores: tuple[str, ...]) -> dg.AssetsDefinitio
             )
         ],
     )
-    def recovery_drill(
+    def drill_each_store(
         wal_pipeline: WalPipelineResource,
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:  # type: ignore[type-arg]
         pipeline = wal_pipeline.open()
@@ -49,13 +49,13 @@ def build_drill_asset(keys: Keys, stores: tuple[str, ...]) -> dg.AssetsDefinitio
             description="; ".join(f"{result.store}: {result.error}" for result in failed) or None,
         )
 
-    return recovery_drill
+    return drill_each_store
 
 
 def build_drill_job(keys: Keys) -> UnresolvedAssetJobDefinition:
     """Return the job that runs a drill from every store."""
     return dg.define_asset_job(
-        f"run_{JOB_NAME}",
+        JOB_NAME,
         selection=dg.AssetSelection.assets(keys.recovery_drill),
         executor_def=dg.in_process_executor,
         tags={"wal_pipeline/cluster": keys.cluster},

@@ -1,12 +1,15 @@
 """The ledger of gaps as it is typed."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from wal_pipeline.archive.alerts import AlertKind, Observation
 from wal_pipeline.cli.group import run
+from wal_pipeline.commands.pause import current_pause
 from wal_pipeline.wiring import utc_now
 from wal_pipeline_tests.commands.health_scene import HealthScene, name
 
@@ -46,6 +49,28 @@ def test_an_accepted_gap_is_open_no_more(scene: HealthScene, capsys: pytest.Capt
     assert {gap["state"] for gap in listed(capsys, 0)} == {"acknowledged"}
     [kept] = scene.catalog.gaps.acknowledged()
     assert (kept.acknowledged_by, kept.reason) == ("ada", "a disk was lost")
+
+
+def test_a_user_without_a_name(
+    scene: HealthScene, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container may run under a number: whoever accepts, acknowledges or pauses is that number."""
+
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found: 4711")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    who = f"uid {os.getuid()}"
+    scene.catalog.alerts.observe(AlertKind.DISK_LOW, Observation("/", "low"), scene.now)
+    [alert] = scene.catalog.alerts.active()
+    assert run(["gaps", "ack", name(5), "--reason", "x"]) == 0
+    assert run(["alerts", "ack", str(alert.id), "--reason", "x"]) == 0
+    assert run(["pause", "--for", "1m"]) == 0
+    assert [gap.acknowledged_by for gap in scene.catalog.gaps.acknowledged()] == [who]
+    assert scene.catalog.alerts.active()[0].acknowledged_by == who
+    paused = current_pause(scene.catalog, utc_now())
+    assert paused is not None
+    assert paused.by == who
 
 
 def test_a_gap_that_is_not_there_cannot_be_accepted(scene: HealthScene, capsys: pytest.CaptureFixture[str]) -> None:

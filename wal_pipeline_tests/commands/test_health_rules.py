@@ -11,6 +11,7 @@ from wal_pipeline.catalog.history import Drill
 from wal_pipeline.catalog.stores import StoreState
 from wal_pipeline.commands.health_facts import DiskFacts, HealthFacts, ServerLook
 from wal_pipeline.commands.health_rules import HealthLimits, observe
+from wal_pipeline.commands.left_files import LeftFiles
 from wal_pipeline.commands.pause import pause
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline_tests.commands.health_scene import NOW, SIZE, SYSTEM, HealthScene, failed_copy, name
@@ -182,6 +183,38 @@ def test_quarantine(scene: HealthScene) -> None:
         f"{name(4)}: it is of another cluster",
         f"{name(5)}: '{name(5)}.20261122T110000.000000Z' in '{folder}' was not archived",
     ]
+
+
+def test_a_quarantine_that_was_emptied(scene: HealthScene) -> None:
+    """A person took the file away: nothing is left to tell."""
+    scene.quarantine(4)
+    scene.catalog.alerts.observe(AlertKind.QUARANTINE, Observation(name(4), "half a file"), NOW)
+    for path in scene.spool.quarantine_folder.iterdir():
+        path.unlink()
+    assert seen(scene.facts()) == {}
+
+
+def test_a_quarantine_that_cannot_be_read_is_not_empty(scene: HealthScene) -> None:
+    """What was told stays told, and that it is not known is told too."""
+    scene.spool.quarantine_folder.write_text("no folder")
+    scene.catalog.alerts.observe(AlertKind.QUARANTINE, Observation(name(4), "half a file"), NOW)
+    folder = scene.spool.quarantine_folder
+    assert only(scene.facts(), AlertKind.QUARANTINE) == [
+        f"{folder}: quarantine folder '{folder}' cannot be read: Not a directory",
+        f"{name(4)}: half a file",
+    ]
+
+
+def test_a_file_that_is_stuck_in_the_spool(scene: HealthScene) -> None:
+    """It is told though no archiving run told it, and only while it is there."""
+    scene.put_in_spool(11)
+    [spooled] = scene.spool.scan(scene.now).ready
+    left = LeftFiles(scene.spool, scene.catalog, lambda: scene.now)
+    left.add(spooled, "it cannot be read", needs_help=True)
+    left.save()
+    assert only(scene.facts(), AlertKind.QUARANTINE) == [f"{name(11)}: it cannot be read; it stays in the spool"]
+    (scene.spool.folder / name(11)).unlink()
+    assert seen(scene.facts()) == {}
 
 
 def test_gaps(scene: HealthScene) -> None:

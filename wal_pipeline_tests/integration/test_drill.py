@@ -190,7 +190,7 @@ def test_the_job_records_numbers_and_a_check(scene: DrillScene, monkeypatch: pyt
 
     _open.cache_clear()
     with dg.DagsterInstance.ephemeral() as instance:
-        run = defs().get_job_def("run_recovery_drill").execute_in_process(instance=instance)
+        run = defs().get_job_def("recovery_drill").execute_in_process(instance=instance)
         (event,) = run.get_asset_materialization_events()
         metadata = {name: value.value for name, value in event.materialization.metadata.items()}
         (check,) = run.get_asset_check_evaluations()
