@@ -1,7 +1,7 @@
 """Compression and encryption of WAL files: bytes in, bytes out, in formats that standard tools open."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -14,9 +14,13 @@ from zlib_ng import zlib_ng
 from wal_pipeline.archive.records import Codec, Encoding
 from wal_pipeline.errors import CodecError, SettingsError
 from wal_pipeline.stores.base import Body
+from wal_pipeline.wal.names import MAX_WAL_SEGMENT_SIZE
+from wal_pipeline.wal.page_header import LONG_HEADER_BYTES
 
 DEFAULT_LEVELS: Final = {Codec.GZIP: 9, Codec.ZSTD: 3, Codec.LZ4: 0, Codec.NONE: 0}
 LEVELS: Final = {Codec.GZIP: (1, 9), Codec.ZSTD: (-7, 22), Codec.LZ4: (-7, 16), Codec.NONE: (0, 0)}
+# The largest segment that cannot be compressed, with what a codec and age add to it: nothing larger is ever a copy.
+MAX_STORED_BYTES: Final = MAX_WAL_SEGMENT_SIZE + (MAX_WAL_SEGMENT_SIZE >> 6) + (1 << 20)
 _DAMAGE: Final[tuple[Any, ...]] = (zlib_ng.error, zstandard.ZstdError, RuntimeError, EOFError)
 _GZIP_WINDOW: Final = 31  # zlib's way to say: a gzip header and trailer around a 32 KiB window
 
@@ -82,23 +86,38 @@ def describe(stored: bytes, codec: Codec, *, encrypted: bool) -> Encoded:
 
 
 def open_stored(
-    data: bytes, codec: Codec, *, encrypted: bool, identities: Sequence[Any] = (), max_size_bytes: int
+    data: bytes,
+    codec: Codec,
+    *,
+    encrypted: bool,
+    identities: Sequence[Any] = (),
+    max_size_bytes: int,
+    size_of_start: Callable[[bytes], int] | None = None,
 ) -> bytes:
     """Return a file's own bytes from its stored bytes.
 
-    ``max_size_bytes`` bounds the result, so that a small object cannot fill the memory.
+    ``max_size_bytes`` bounds the result, so that a small object cannot fill the memory. ``size_of_start`` is given the
+    result's first bytes (a page header's) before the rest is opened, and returns another bound.
 
-    Raises: CodecError where the bytes are damaged, cut short, too large when opened, or no identity fits.
+    Raises: CodecError where the bytes are damaged, cut short, too large when opened, or no identity fits; what
+    ``size_of_start`` raises.
     """
     if encrypted:
         data = _decrypt(data, identities)
+    open_up_to = _OPENERS[codec]
     try:
-        opened = _OPENERS[codec](data, max_size_bytes)
+        if size_of_start is not None:
+            max_size_bytes = min(max_size_bytes, size_of_start(_start(data, open_up_to)))
+        opened = open_up_to(data, max_size_bytes)
     except _DAMAGE as error:
         raise CodecError(f"bytes are not whole {codec} data: {error}") from error
     if len(opened) > max_size_bytes:
         raise CodecError(f"{codec} data opens to more than {max_size_bytes} bytes")
     return opened
+
+
+def _start(data: bytes, open_up_to: Callable[[bytes, int], bytes]) -> bytes:
+    return open_up_to(data, LONG_HEADER_BYTES)[:LONG_HEADER_BYTES]
 
 
 def load_recipients(texts: Sequence[str]) -> list[Any]:

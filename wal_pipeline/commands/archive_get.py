@@ -4,11 +4,12 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 
 from wal_pipeline.archive.layout import Layout, StoredName
 from wal_pipeline.archive.object_metadata import from_metadata
-from wal_pipeline.codec import open_stored
+from wal_pipeline.codec import MAX_STORED_BYTES, open_stored
 from wal_pipeline.errors import (
     DamagedCopyError,
     InvalidWalFileError,
@@ -21,7 +22,7 @@ from wal_pipeline.errors import (
 )
 from wal_pipeline.stores.base import Store, StoredObject
 from wal_pipeline.wal.names import MAX_WAL_SEGMENT_SIZE, FileKind, WalFileName
-from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, check_segment
+from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, check_segment, segment_size_of
 
 MAX_TEXT_BYTES: Final = 1 << 20  # history and backup history files are some hundred bytes
 _METADATA_MARK: Final = "wal-format"
@@ -174,6 +175,8 @@ class _Copy:
         return data, notes
 
     def _download(self) -> bytes:
+        if self.described.size_bytes > MAX_STORED_BYTES:
+            raise self._damaged(f"it has {self.described.size_bytes} bytes, more than any WAL file")
         with self.store.open(self.described.key) as stream:
             body = stream.read()
         if len(body) != self.described.size_bytes:
@@ -191,13 +194,13 @@ class _Copy:
                 f"expected '{self.stored.file.name}' of {self.layout.system_identifier}"
             )
         self._check_digest("stored bytes", body, encoding.size_bytes, encoding.sha256)
-        data = self._opened(body, min(file.size_bytes, MAX_WAL_SEGMENT_SIZE))
+        data = self._opened(body, min(file.size_bytes, self._largest_bytes))
         self._check_digest("content", data, file.size_bytes, file.sha256)
         return data
 
     def _open_unrecorded(self, body: bytes) -> tuple[bytes, tuple[str, ...]]:
         """Open a copy whose metadata was lost, as in a copy between buckets by another tool."""
-        data = self._opened(body, MAX_WAL_SEGMENT_SIZE if self._has_pages else MAX_TEXT_BYTES)
+        data = self._opened(body, self._largest_bytes)
         key = self.described.key
         return data, (
             f"{self.store.name}: object '{key}' has no metadata: there is no checksum to compare, only its form",
@@ -210,11 +213,16 @@ class _Copy:
             encrypted=self.stored.encrypted,
             identities=self.identities,
             max_size_bytes=limit,
+            size_of_start=partial(segment_size_of, self.stored.file) if self._has_pages else None,
         )
 
     @property
     def _has_pages(self) -> bool:
         return self.stored.file.kind in (FileKind.SEGMENT, FileKind.PARTIAL)
+
+    @property
+    def _largest_bytes(self) -> int:
+        return MAX_WAL_SEGMENT_SIZE if self._has_pages else MAX_TEXT_BYTES
 
     def _check_form(self, data: bytes) -> None:
         """Check that a segment is one by its first page; the other kinds are short texts."""

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
 
 import lz4.frame
@@ -16,7 +17,8 @@ from wal_pipeline.errors import CodecError, DamagedCopyError
 from wal_pipeline.stores.base import Store
 
 _READ_BYTES: Final = 1 << 18
-_OPEN_BYTES: Final = 1 << 14  # what opens to a hundred times as much still comes in pieces of a few MiB
+_PIECE_BYTES: Final = 1 << 18  # what is opened comes in pieces no larger, whatever a small object opens to
+_MAX_WINDOW_BYTES: Final = 1 << 27  # what 'zstd -d' allows, and the most that any level asks for
 _GZIP_WINDOW: Final = 31
 _DAMAGE: Final[tuple[Any, ...]] = (zlib_ng.error, zstandard.ZstdError, RuntimeError, EOFError)
 Sink = Callable[[bytes], object]
@@ -112,7 +114,8 @@ class _Opener:
 
     def finish(self) -> None:
         """Raise CodecError where the data ended too early or was of another length."""
-        whole = self._codec is Codec.NONE or (self._frame is not None and self._frame.eof)
+        # zstd does not tell where a frame ends: its size does, and the checksum of the stored bytes.
+        whole = self._codec in (Codec.NONE, Codec.ZSTD) or (self._frame is not None and self._frame.eof)
         if not whole or self._size_bytes != self._item.content_size_bytes:
             raise CodecError(f"it opens to {self._size_bytes} bytes, expected {self._item.content_size_bytes}")
 
@@ -120,16 +123,19 @@ class _Opener:
         if self._codec is Codec.NONE:
             self._emit(data)
             return
-        view = memoryview(data)
-        for start in range(0, len(view), _OPEN_BYTES):
-            self._decompress_piece(view[start : start + _OPEN_BYTES])
-
-    def _decompress_piece(self, data: bytes | memoryview) -> None:
-        while data:
+        if self._codec is Codec.ZSTD:
+            self._frame = self._frame or _zstd_frames(_Pieces(self._emit))
+            self._frame.write(data)
+            return
+        while data or not self._takes_more():
             if self._frame is None or self._frame.eof:
-                self._frame = _frame(self._codec)
-            self._emit(self._frame.decompress(data))
-            data = self._frame.unused_data if self._frame.eof else b""
+                self._frame = _FRAMES[self._codec]()
+            self._emit(self._frame.decompress(data, _PIECE_BYTES))
+            data = self._frame.unused_data if self._frame.eof else getattr(self._frame, "unconsumed_tail", b"")
+
+    def _takes_more(self) -> bool:
+        """Whether all that was written has been opened; lz4 keeps for itself what did not fit into a piece."""
+        return self._frame is None or self._frame.eof or getattr(self._frame, "needs_input", True)
 
     def _emit(self, data: bytes) -> None:
         self._size_bytes += len(data)
@@ -139,14 +145,22 @@ class _Opener:
             self._sink(data)
 
 
-def _frame(codec: Codec) -> Any:
-    match codec:
-        case Codec.GZIP:
-            return zlib_ng.decompressobj(_GZIP_WINDOW)
-        case Codec.ZSTD:
-            return zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
-        case _:
-            return lz4.frame.LZ4FrameDecompressor()
+@dataclass(frozen=True, slots=True)
+class _Pieces:
+    """What zstd writes its pieces to."""
+
+    write: Callable[[bytes], object]
+
+
+def _zstd_frames(pieces: _Pieces) -> Any:
+    opener = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES)
+    return opener.stream_writer(pieces, write_size=_PIECE_BYTES, closefd=False)  # type: ignore[arg-type]
+
+
+_FRAMES: Final[dict[Codec, Callable[[], Any]]] = {
+    Codec.GZIP: lambda: zlib_ng.decompressobj(_GZIP_WINDOW),
+    Codec.LZ4: lz4.frame.LZ4FrameDecompressor,
+}
 
 
 def _open(source: _StoredStream, opener: _Opener, encrypted: bool, identities: Sequence[Any]) -> None:

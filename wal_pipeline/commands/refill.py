@@ -11,7 +11,7 @@ from wal_pipeline.archive.layout import Layout
 from wal_pipeline.archive.object_metadata import from_metadata
 from wal_pipeline.archive.records import Copy, CopyStatus, WalFile
 from wal_pipeline.catalog.catalog import Catalog
-from wal_pipeline.codec import Encoded
+from wal_pipeline.codec import MAX_STORED_BYTES, Encoded
 from wal_pipeline.commands.archive_events import CopyFailed, CopyVerified
 from wal_pipeline.commands.archive_get import find_copies
 from wal_pipeline.commands.identity import ClusterIdentity
@@ -49,6 +49,8 @@ def read_source(store: Store, layout: Layout, name: WalFileName) -> Source | Non
     if key is None or found is None:
         return None
     file, encoding = from_metadata(key, found.metadata)
+    if found.size_bytes > MAX_STORED_BYTES:
+        raise DamagedCopyError(store.name, f"object '{key}' has {found.size_bytes} bytes, more than any WAL file")
     with store.open(key) as stream:
         data = stream.read()
     sha256 = hashlib.sha256(data).hexdigest()

@@ -142,7 +142,7 @@ class BaseBackupSource:
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
             with store.open(key) as stream, open(descriptor, "wb") as file:  # noqa: PTH123 - its own flags
-                while data := stream.read(_READ_BYTES):
+                while size_bytes <= item.size_bytes and (data := stream.read(_READ_BYTES)):  # no more: it is another's
                     digest.update(data)
                     size_bytes += len(data)
                     file.write(data)

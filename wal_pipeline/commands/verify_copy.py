@@ -3,13 +3,15 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from wal_pipeline.archive.base_backup import BaseBackupManifest
 from wal_pipeline.archive.layout import Layout
 from wal_pipeline.archive.object_metadata import from_metadata
 from wal_pipeline.archive.records import Encoding, WalFile
-from wal_pipeline.codec import open_stored
+from wal_pipeline.codec import MAX_STORED_BYTES, open_stored
+from wal_pipeline.commands.archive_get import MAX_TEXT_BYTES
 from wal_pipeline.commands.base_backup_verify import StoredBytes, verify_object
 from wal_pipeline.commands.verify_faults import Fault, FaultKind, Item, ItemKind
 from wal_pipeline.errors import (
@@ -20,8 +22,8 @@ from wal_pipeline.errors import (
     ObjectMissingError,
 )
 from wal_pipeline.stores.base import Store
-from wal_pipeline.wal.names import FileKind, require_file_name
-from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, check_segment
+from wal_pipeline.wal.names import MAX_WAL_SEGMENT_SIZE, FileKind, require_file_name
+from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, check_segment, segment_size_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,10 @@ class CopyReader:
             raise _FaultError(FaultKind.UNREADABLE, error.message) from None
         _check_says(key, file, layout, name, recorded)
         _compare(key, "bytes", found.size_bytes, encoding.size_bytes, FaultKind.TRUNCATED)
+        if found.size_bytes > MAX_STORED_BYTES:
+            raise _FaultError(
+                FaultKind.REPLACED, f"object '{key}' has {found.size_bytes} bytes, more than any WAL file"
+            )
         with store.open(key) as stream:
             data = stream.read()
         _compare(key, "bytes", len(data), encoding.size_bytes, FaultKind.TRUNCATED)
@@ -82,25 +88,25 @@ class CopyReader:
         return len(data)
 
     def _check_content(self, key: str, data: bytes, file: WalFile, encoding: Encoding) -> None:
+        name = require_file_name(file.name)
+        has_pages = file.kind in (FileKind.SEGMENT, FileKind.PARTIAL)
         try:
             content = open_stored(
                 data,
                 encoding.codec,
                 encrypted=encoding.encrypted,
                 identities=self.identities,
-                max_size_bytes=file.size_bytes,
+                max_size_bytes=min(file.size_bytes, MAX_WAL_SEGMENT_SIZE if has_pages else MAX_TEXT_BYTES),
+                size_of_start=partial(segment_size_of, name) if has_pages else None,
             )
+            sha256 = hashlib.sha256(content).hexdigest()
+            _compare(key, "content with SHA-256", sha256, file.sha256, FaultKind.CORRUPT)
+            if has_pages:
+                check_segment(name, content[:LONG_HEADER_BYTES], len(content), {file.system_identifier})
         except CodecError as error:
             raise _FaultError(FaultKind.CORRUPT, f"object '{key}' cannot be opened: {error.message}") from None
-        sha256 = hashlib.sha256(content).hexdigest()
-        _compare(key, "content with SHA-256", sha256, file.sha256, FaultKind.CORRUPT)
-        if file.kind in (FileKind.SEGMENT, FileKind.PARTIAL):
-            try:
-                check_segment(
-                    require_file_name(file.name), content[:LONG_HEADER_BYTES], len(content), {file.system_identifier}
-                )
-            except (InvalidWalFileError, InvalidWalNameError) as error:
-                raise _FaultError(FaultKind.REPLACED, f"object '{key}' holds something else: {error.message}") from None
+        except (InvalidWalFileError, InvalidWalNameError) as error:
+            raise _FaultError(FaultKind.REPLACED, f"object '{key}' holds something else: {error.message}") from None
 
 
 def _check_says(key: str, file: WalFile, layout: Layout, name: str, recorded: WalFile | None) -> None:

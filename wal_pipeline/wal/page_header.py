@@ -110,6 +110,16 @@ def parse_long_page_header(name: str, header_bytes: bytes) -> LongPageHeader:
     )
 
 
+def segment_size_of(name: WalFileName, header_bytes: bytes) -> int:
+    """Return how many bytes the segment must have whose first bytes these are.
+
+    Raises: InvalidSegmentError where they are not those of a segment with that name.
+    """
+    header = parse_long_page_header(name.name, header_bytes)
+    _check_position(name, header)
+    return header.wal_segment_size
+
+
 def check_segment(
     name: WalFileName, header_bytes: bytes, size_bytes: int, system_identifiers: Collection[int] | None
 ) -> LongPageHeader:

@@ -193,7 +193,7 @@ def test_without_metadata_a_wrong_form_is_refused(source: WalSource, r2: Watched
 
 def test_a_decompression_bomb_is_bounded_by_the_recorded_size(source: WalSource, r2: WatchedStore) -> None:
     """An object that opens to more than its metadata says is refused before it fills the memory."""
-    stored = zstandard.compress(bytes(64 << 20))
+    stored = zstandard.compress(segment_bytes(NAME) + bytes(64 << 20))
     file = describe_file(NAME, segment_bytes(NAME))
     bomb = describe(stored, Codec.ZSTD, encrypted=False)
     key = LAYOUT.wal_key(name_of(NAME), Codec.ZSTD, encrypted=False)
