@@ -9,7 +9,7 @@ import argparse
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -107,18 +107,16 @@ def _deliver(options: argparse.Namespace) -> int:
     folder = call.folder()
     delivery = take_prefetched(folder, name, destination)
     if delivery is None:
-        source = call.make_source()
-        delivery = fetch_and_deliver(lambda: source.fetch(name), destination, options.retry_seconds, say)
-    if delivery is None:
-        return int(options.exit_absent)
-    for note in delivery.notes:
-        say(f"'{name.name}' was taken from {delivery.store}: {note}")
+        fetch = call.source.fetch
+        delivery = fetch_and_deliver(lambda: fetch(name), destination, options.retry_seconds, say)
+    for note in delivery.notes if delivery is not None else ():
+        say(f"'{name.name}' was taken from {delivery and delivery.store}: {note}")
     try:
         if folder is not None and note_position(folder, name, delivery):
             _start_prefetcher(folder, call)
     except OSError as error:
         say(f"cannot fetch ahead in '{error.filename}': {error.strerror}")
-    return EXIT_DELIVERED
+    return EXIT_DELIVERED if delivery is not None else int(options.exit_absent)
 
 
 def _operands(options: argparse.Namespace) -> tuple["WalFileName", Path]:
@@ -134,8 +132,11 @@ class _Call:
     """What one call needs, made when it is needed: a prefetched file is delivered before boto3 is imported."""
 
     def __init__(self, options: argparse.Namespace) -> None:
+        from wal_pipeline.commands.fetch_ask import fingerprint
+
         self._options = options
         self.pgdata: Path = (options.pgdata or Path()).absolute()
+        self.fingerprint = fingerprint(sys.orig_argv[:-2], os.environ)  # before the settings are read
 
     @cached_property
     def pipeline(self) -> "Pipeline":
@@ -164,8 +165,9 @@ class _Call:
         names = self.pipeline.settings.stores if self._options.store == "any" else (self._options.store,)
         return tuple(self.pipeline.open_stores(names).values())
 
-    def make_source(self) -> "WalSource":
-        """Return where the file can be fetched from, with connections of its own."""
+    @cached_property
+    def source(self) -> "WalSource":
+        """Where the file can be fetched from."""
         from wal_pipeline.commands.archive_get import WalSource
 
         layout = self.pipeline.layout(self.system_identifier)
@@ -181,31 +183,37 @@ class _Call:
 
 
 def _start_prefetcher(folder: "PrefetchFolder", call: _Call) -> None:
-    """Go on in a process of our own, which the server neither waits for nor signals.
+    """Go on in a process of our own, which the server neither waits for nor signals; return once it answers.
 
-    A fork, not a new program: everything is imported already, so the next segments are under way at once.
+    A fork, not a new program: everything is imported and connected already, so the next segments are under way at
+    once. It takes the connections over: from here on we only leave, by ``os._exit``, and never use them again.
     """
     sys.stderr.flush()
+    ready, tell = os.pipe()
     if os.fork() > 0:
+        os.close(tell)
+        os.read(ready, 1)  # ends with the process, too
         return
     try:
+        os.close(ready)
         os.setsid()
         nowhere = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):  # the server waits for the end of its log pipe
             os.dup2(nowhere, stream)
         os.chdir(folder.path)
-        _prefetch(folder, call)
+        _prefetch(folder, call.source, call.fingerprint, lambda: os.close(tell))
     finally:
         # In a container the server may be process 1 and inherit us: it takes an unknown child that ends with another
         # code than 0 for a crashed backend (postmaster.c: CleanupBackend) and restarts.
         os._exit(0)
 
 
-def _prefetch(folder: "PrefetchFolder", call: _Call) -> None:
+def _prefetch(folder: "PrefetchFolder", source: "WalSource", fingerprint: str, on_ready: Callable[[], None]) -> None:
+    from wal_pipeline.commands.fetch_answer import FetchAnswers
     from wal_pipeline.commands.prefetch import Prefetcher, PrefetchLimits
 
-    source = call.make_source()  # the parent's connections are not ours to use
-    Prefetcher(folder, source.fetch, PrefetchLimits()).run()
+    answers = FetchAnswers(folder, source.fetch, fingerprint, on_ready=on_ready)
+    Prefetcher(folder, source.fetch, PrefetchLimits()).run(answers, asked_at=lambda: answers.asked_at)
 
 
 def _print_restore_command(options: argparse.Namespace) -> int:

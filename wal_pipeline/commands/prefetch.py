@@ -2,10 +2,12 @@
 
 The folder of one PGDATA and system identifier holds
 
-``<segment>``      a verified, durable segment, which the restore command's ``mv`` takes;
-``.<segment>…tmp`` one that is being written;
-``position``       the segment that was last asked of the program, and its size: replay is there;
-``lock``           held by the one prefetcher that works in the folder.
+``<segment>``       a verified, durable segment, which the restore command's ``mv`` takes;
+``.<segment>…tmp``  one that is being written;
+``.<file>…answer``  one that is handed to whoever asked for it;
+``position``        the segment that was last asked of the program, and its size: replay is there;
+``socket``          where the prefetcher answers what was not fetched ahead (``fetch_answer``);
+``lock``            held by the one prefetcher that works in the folder.
 
 Only segments are fetched ahead: a segment's content never changes, while the absence of a history file may end.
 """
@@ -16,7 +18,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -29,6 +31,8 @@ from wal_pipeline.wal.names import FileKind, WalFileName, parse_file_name, requi
 POSITION_NAME: Final = "position"
 LOCK_NAME: Final = "lock"
 _TURN_SECONDS: Final = 0.02
+_REST_AFTER_SECONDS: Final = 2.0
+_REST_SECONDS: Final = 0.2
 _RETRY_SECONDS: Final = 1.0
 _LONGEST_RETRY_SECONDS: Final = 10.0
 
@@ -107,12 +111,20 @@ class PrefetchFolder:
         finally:
             os.close(descriptor)
 
+    def make(self) -> None:
+        """Make the folder, for our user alone. Raises: OSError."""
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
     def write_position(self, position: Position) -> None:
         """Tell the prefetcher where replay is. Raises: OSError."""
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.make()
         temporary = self.path / f".{POSITION_NAME}.{os.getpid()}"
         temporary.write_text(f"{position.name.name} {position.wal_segment_size}\n", encoding="ascii")
         temporary.replace(self.path / POSITION_NAME)
+
+    def forget_position(self) -> None:
+        """Remove the position of an earlier recovery. Raises: OSError."""
+        (self.path / POSITION_NAME).unlink(missing_ok=True)
 
     def read_position(self) -> Position | None:
         """Return where replay is; None where nothing, or nothing that can be read, was written."""
@@ -182,34 +194,51 @@ class Prefetcher:
         self._fetch = fetch
         self._limits = limits
         self._now = now
+        self._active_at = now()
 
-    def run(self) -> bool:
-        """Work until idle; False where another prefetcher works in the folder already."""
+    def run(
+        self,
+        beside: AbstractContextManager[object] | None = None,
+        *,
+        asked_at: Callable[[], float] = lambda: float("-inf"),
+    ) -> bool:
+        """Work until idle, with ``beside`` open; False where another prefetcher works in the folder already.
+
+        ``asked_at`` tells when somebody last asked for a file, which is a sign of life too.
+        """
         with self._folder.lock() as held:
             if held:
                 try:
                     self._folder.clear()
-                    self._work()
+                    with beside or nullcontext():
+                        self._work(asked_at)
                 finally:
                     self._folder.clear()
         return held
 
-    def _work(self) -> None:
-        ahead = self._start()
-        if ahead is None:
+    def _work(self, asked_at: Callable[[], float]) -> None:
+        self._active_at = self._now()
+        position = self._await_position(asked_at)
+        if position is None:
             return
-        with ThreadPoolExecutor(self._workers(ahead.position), thread_name_prefix="prefetch") as pool:
-            active_at = self._now()
-            while self._now() - active_at < self._limits.idle_seconds and self._folder.path.is_dir():
+        ahead = _Ahead(position, position.name.number(position.wal_segment_size))
+        with ThreadPoolExecutor(self._workers(position), thread_name_prefix="prefetch") as pool:
+            while self._is_wanted(asked_at):
                 ahead, moved = self._follow(ahead)
                 if moved:
-                    active_at = self._now()
+                    self._active_at = self._now()
                 self._load(ahead, pool)
-                _pause(ahead)
+                _pause(ahead, rest=self._now() - self._active_at > _REST_AFTER_SECONDS)
 
-    def _start(self) -> _Ahead | None:
-        position = self._folder.read_position()
-        return None if position is None else _Ahead(position, position.name.number(position.wal_segment_size))
+    def _is_wanted(self, asked_at: Callable[[], float]) -> bool:
+        last = max(self._active_at, asked_at())
+        return self._now() - last < self._limits.idle_seconds and self._folder.path.is_dir()
+
+    def _await_position(self, asked_at: Callable[[], float]) -> Position | None:
+        """Return where replay is, once a segment was asked for; None where none was before it is idle."""
+        while (position := self._folder.read_position()) is None and self._is_wanted(asked_at):
+            time.sleep(_TURN_SECONDS)
+        return position
 
     def _workers(self, position: Position) -> int:
         """Bound the memory: each worker holds a file's stored and opened bytes."""
@@ -291,7 +320,10 @@ class Prefetcher:
             self._folder.mark(name).unlink(missing_ok=True)
 
 
-def _pause(ahead: _Ahead) -> None:
+def _pause(ahead: _Ahead, *, rest: bool) -> None:
+    """Wait for something to happen; longer where nothing was taken for a while, as beside a standby."""
     if ahead.running:
         wait(ahead.running.values(), timeout=_TURN_SECONDS, return_when="FIRST_COMPLETED")
-    time.sleep(_TURN_SECONDS / 4 if ahead.running else _TURN_SECONDS)
+        time.sleep(_TURN_SECONDS / 4)
+    else:
+        time.sleep(_REST_SECONDS if rest else _TURN_SECONDS)

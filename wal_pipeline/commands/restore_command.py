@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from wal_pipeline.commands import fetch_ask
 from wal_pipeline.commands.archive_get import FetchedWal, fetch_patiently
 from wal_pipeline.commands.prefetch import Position, PrefetchFolder
 from wal_pipeline.commands.restore_files import write_durably
@@ -65,12 +66,17 @@ def _take(folder: PrefetchFolder, name: WalFileName, destination: Path) -> bool:
     return True
 
 
-def note_position(folder: PrefetchFolder, name: WalFileName, delivery: Delivery) -> bool:
-    """Tell the prefetcher where replay is; True where one has to be started. Raises: OSError."""
-    if name.kind is not FileKind.SEGMENT:
-        return False
+def note_position(folder: PrefetchFolder, name: WalFileName, delivery: Delivery | None) -> bool:
+    """Tell the prefetcher where replay is; True where one has to be started. Raises: OSError.
+
+    It is started by the first file that is asked for, also one that is absent: it answers the next calls.
+    """
+    folder.make()
     running = folder.is_locked()
-    if delivery.store is not None or not running:
+    if delivery is None or name.kind is not FileKind.SEGMENT:
+        if not running:
+            folder.forget_position()
+    elif delivery.store is not None or not running:
         folder.write_position(Position(name, delivery.size_bytes))
     return not running
 
@@ -110,12 +116,19 @@ def shell_line(program: Sequence[str], folder: Path | None) -> str:
     """Return the ``restore_command``: a line for ``sh`` in which ``%f``, ``%p`` are PostgreSQL's placeholders.
 
     ``program`` is the call of ``archive-get`` without the two placeholders. A prefetched file is moved into place
-    without a Python start. Of all that can go wrong, only the program's own proof of absence becomes exit code 1:
-    a program that is missing (127), cannot be imported (1) or was called wrongly (2) ends above 125, and a code above
+    without a Python start; for another one the process that fetches ahead is asked by a small script, which becomes
+    the program where it gets no answer. Of all that can go wrong, only the proof of absence becomes exit code 1: a
+    program that is missing (127), cannot be imported (1) or was called wrongly (2) ends above 125, and a code above
     125 stays as it is, so that PostgreSQL sees a signal (143: a fast shutdown) for what it is.
     """
     call = " ".join(_quoted(word) for word in [*program, "--exit-absent", str(EXIT_ABSENT_MARK)])
-    move = "" if folder is None else f'mv -f {_quoted(str(folder))}/"%f" "%p" 2>/dev/null && exit 0; '
+    move = ""
+    if folder is not None:
+        move = f'mv -f {_quoted(str(folder))}/"%f" "%p" 2>/dev/null && exit 0; '
+        call = (
+            " ".join(_quoted(word) for word in (sys.executable, "-I", "-S", fetch_ask.__file__, str(folder)))
+            + f" {call}"
+        )
     return (
         f'{move}{call} "%f" "%p"; r=$?; '
         f"[ $r -eq {EXIT_DELIVERED} ] && exit {EXIT_DELIVERED}; "

@@ -3,6 +3,7 @@
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,11 @@ from wal_pipeline.commands.restore_command import prefetch_folder, shell_line
 NAME = "000000010000000000000003"
 
 
-def run_line(line: str, cwd: Path) -> int:
+def run_line(line: str, cwd: Path, environment: Mapping[str, str] | None = None) -> int:
     """Replace the placeholders and run the line as ``system()`` does."""
     expanded = line.replace("%%", "\0").replace("%f", NAME).replace("%p", "pg_wal/RECOVERYXLOG").replace("\0", "%")
-    return subprocess.run(["sh", "-c", expanded], check=False, cwd=cwd, timeout=30, capture_output=True).returncode
+    command = ["sh", "-c", expanded]
+    return subprocess.run(command, check=False, cwd=cwd, timeout=30, capture_output=True, env=environment).returncode
 
 
 @pytest.fixture
