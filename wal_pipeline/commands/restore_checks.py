@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from wal_pipeline.postgres.recovery_server import ServerUser
 
 _OF_A_CLUSTER: Final = ("PG_VERSION", "global/pg_control", HELD_BACK)
 _WAL_ROOM_BYTES: Final = 1 << 30  # prefetched and replayed segments
+_OF_A_TABLESPACE: Final = re.compile(r"PG_[0-9]+_[0-9]+\Z|lost\+found\Z")
 _LARGEST_STAGED_OBJECTS: Final = 4
 
 
@@ -68,6 +70,21 @@ def check_folder(folder: Path, *, force: bool, what: str) -> None:
         raise RestoreError(
             f"the data directory '{folder}' is not empty and does not hold a PostgreSQL cluster",
             hint="--force removes only what was a cluster; remove other files yourself.",
+        )
+    if what == "tablespace folder":
+        _check_tablespace(folder)
+
+
+def _check_tablespace(folder: Path) -> None:
+    """Refuse to empty what is no tablespace: the folder's name came out of the store.
+
+    A tablespace holds nothing but folders such as ``PG_18_202506291`` (relpath.h: TABLESPACE_VERSION_DIRECTORY).
+    """
+    strange = [path.name for path in folder.iterdir() if not _OF_A_TABLESPACE.match(path.name)]
+    if strange:
+        raise RestoreError(
+            f"the tablespace folder '{folder}' holds '{min(strange)}', which is not of a tablespace",
+            hint="--force removes only what was a tablespace. Give another folder with --tablespace-map.",
         )
 
 

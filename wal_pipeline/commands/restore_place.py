@@ -42,10 +42,13 @@ def extract_base_backup(
 def _link_tablespaces(pgdata: Path, spaces: dict[int, Path]) -> None:
     for oid, folder in spaces.items():
         link = pgdata / "pg_tblspc" / str(oid)
-        if link.is_dir() and not link.is_symlink():
-            link.rmdir()
-        link.unlink(missing_ok=True)
-        link.symlink_to(folder)
+        try:
+            if link.is_dir() and not link.is_symlink():
+                link.rmdir()
+            link.unlink(missing_ok=True)
+            link.symlink_to(folder)
+        except OSError as error:
+            raise RestoreError(f"the link '{link}' to a tablespace cannot be made: {error.strerror}") from error
 
 
 def combine_chain(
@@ -94,13 +97,20 @@ def run_tool(command: list[str], failure: str) -> None:
 
 
 def write_tablespace_map(pgdata: Path, moves: Sequence[TablespaceMove]) -> None:
-    """Rewrite ``tablespace_map``, from which the server makes its links when it starts (xlogbackup.c's format)."""
+    """Rewrite ``tablespace_map``, from which the server makes its links when it starts (xlogbackup.c's format).
+
+    One that came with the base backup is never left: it could have the server link to any folder of the machine.
+    Raises: RestoreError.
+    """
     path = pgdata / "tablespace_map"
-    if not moves:
-        return
     lines = [f"{move.oid} {_map_escaped(str(move.new))}\n" for move in moves]
-    path.write_text("".join(lines), encoding="utf-8", errors="surrogateescape")
-    path.chmod(0o600)
+    try:
+        path.unlink(missing_ok=True)
+        if moves:
+            path.write_text("".join(lines), encoding="utf-8", errors="surrogateescape")
+            path.chmod(0o600)
+    except OSError as error:
+        raise RestoreError(f"'{path}' cannot be written: {error.strerror}") from error
 
 
 def _map_escaped(path: str) -> str:
