@@ -30,6 +30,8 @@ def backup_command(context: Context, incremental: bool, parent_id: str | None, a
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TransferSpeedColumn
 
+    from wal_pipeline.commands.audit import told_of_backup
+
     taker = context.pipeline.base_backup_taker(archive=_archiving(context.pipeline))
     columns = (
         TextColumn("{task.description}"),
@@ -38,8 +40,10 @@ def backup_command(context: Context, incremental: bool, parent_id: str | None, a
         TransferSpeedColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=as_json) as progress:
+    audited = context.pipeline.audit.work("base backup", context.pipeline.settings.cluster)
+    with audited as told, Progress(*columns, console=Console(stderr=True), transient=as_json) as progress:
         outcome = taker.take(incremental=incremental, parent_id=parent_id, on_progress=_shown(progress))
+        told.update(told_of_backup(outcome))
     summary = _summary(outcome)
     click.echo(json.dumps(summary) if as_json else _text(summary))
     return 0 if outcome.complete else 1

@@ -22,7 +22,8 @@ def drill_command(context: Context, stores: tuple[str, ...], seed: int | None, a
 
     pipeline = context.pipeline
     results = []
-    for result in run_drills(pipeline.drills(seed=seed), stores or pipeline.settings.stores, pipeline.catalog):
+    chosen = stores or pipeline.settings.stores
+    for result in run_drills(pipeline.drills(seed=seed), chosen, pipeline.catalog, pipeline.audit):
         results.append(result)
         if not as_json:
             click.echo(_text(result))

@@ -1,4 +1,4 @@
-"""The audit log: what was archived, deleted, restored, acknowledged and paused, by whom, as JSON lines in a file."""
+"""The audit log: what was stored, deleted, restored, acknowledged and paused, by whom, as JSON lines in a file."""
 
 import fcntl
 import getpass
@@ -6,12 +6,16 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from wal_pipeline.commands.archive_events import ArchiveEvent, CopyFailed, CopyVerified, FileQuarantined, FileReleased
+from wal_pipeline.errors import WalPipelineError
+
+if TYPE_CHECKING:  # whoever only writes a line needs nothing of what takes base backups
+    from wal_pipeline.commands.base_backup_run import BackupOutcome
 
 FILE_NAME: Final = "audit.jsonl"
 _log = logging.getLogger(__name__)
@@ -56,6 +60,24 @@ class AuditLog:
                 self._write_event(event, by)
                 yield event
 
+    @contextmanager
+    def work(
+        self, action: str, subject: str, *, by: str | None = None, **details: object
+    ) -> Iterator[dict[str, object]]:
+        """Add one line when the work ends: its result is ``failed``, with the reason, where it raises.
+
+        Else it is what the work puts under ``result`` into the given values; all of them stand in the line.
+        """
+        told: dict[str, object] = {}
+        try:
+            yield told
+        except BaseException as error:
+            reason = error.message if isinstance(error, WalPipelineError) else type(error).__name__
+            self.write(action, subject, "failed", by=by, **details, message=reason)
+            raise
+        line = {**details, **told}
+        self.write(action, str(line.pop("subject", subject)), str(line.pop("result", "done")), by=by, **line)
+
     def _write_event(self, event: ArchiveEvent, by: str | None) -> None:
         match event:
             case CopyVerified(file=file, copy=copy, is_new=True):
@@ -94,6 +116,16 @@ class AuditLog:
 
     def _numbered(self, number: int) -> Path:
         return self.path.with_name(f"{self.path.name}.{number}")
+
+
+def told_of_backup(outcome: "BackupOutcome") -> dict[str, object]:
+    """Return what the audit log says of a base backup that was taken."""
+    manifest = outcome.result.manifest
+    states = {
+        one.store: "restorable" if one.restorable else "stored" if one.stored else "missing" for one in outcome.stores
+    }
+    result = "restorable" if outcome.complete else "incomplete"
+    return {"subject": manifest.backup_id, "result": result, "kind": manifest.kind.value, "stores": states}
 
 
 def user_name() -> str:

@@ -1,7 +1,6 @@
 """A recovery drill: a real restore from one store into a scratch cluster, started, checked, measured, removed."""
 
 import os
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from wal_pipeline.archive.restore_plan import plan_restore
 from wal_pipeline.archive.window import RecoveryWindow, WindowEnd
 from wal_pipeline.commands.archive_get import WalSource
 from wal_pipeline.commands.drill_fetch import FetchService
+from wal_pipeline.commands.drill_folder import PGDATA, scratch_folder
 from wal_pipeline.commands.drill_server import (
     ClusterChecks,
     DrillCheck,
@@ -137,22 +137,14 @@ class Drill:
     def run(self) -> DrillResult:
         """Do it, and report; an error of the restore or of the checks is a failed drill, not an exception.
 
-        Raises: RestoreError where the scratch folder is in use: nothing is touched then.
+        Raises: RestoreError where the scratch folder is in use or not a drill's: nothing is touched then.
         """
-        folder = self._options.folder
-        if folder.exists():
-            raise RestoreError(
-                f"the drill's folder '{folder}' exists",
-                hint="A drill is running, or one was killed: make sure that no server runs there, and remove it.",
-            )
-        started_at, course, error = self._clock(), _Course(), None
+        started_at, course = self._clock(), _Course()
         try:
-            folder.mkdir(mode=0o711, parents=True)
-            self._restore_and_check(course)
-        except (WalPipelineError, OSError) as failure:
+            with scratch_folder(self._options.folder, self._store.name):
+                error = self._attempt(course)
+        except OSError as failure:
             error = str(failure)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
         error = error or _verdict(course)
         return DrillResult(
             store=self._store.name,
@@ -171,6 +163,14 @@ class Drill:
             checks=course.checks,
             error=error,
         )
+
+    def _attempt(self, course: _Course) -> str | None:
+        """Return why the restore or the checks could not be done; None where they came to their end."""
+        try:
+            self._restore_and_check(course)
+        except (WalPipelineError, OSError) as failure:
+            return str(failure)
+        return None
 
     def _restore_and_check(self, course: _Course) -> None:
         begun = time.monotonic()
@@ -285,7 +285,7 @@ class Drill:
     def _prepare(self, chosen: "_Chosen") -> PreparedRestore:
         folder = self._options.folder
         request = RestoreRequest(
-            pgdata=folder / "pgdata",
+            pgdata=folder / PGDATA,
             target=chosen.choice.target,
             base_backup=chosen.backup_id,
             owner=self._options.owner,

@@ -7,17 +7,30 @@ from typing import Any
 from wal_pipeline.archive.alerts import AlertKind, Observation
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.catalog.history import Drill as DrillRecord
+from wal_pipeline.commands.audit import AuditLog
 from wal_pipeline.commands.drill import Drill, DrillResult
 
 
-def run_drills(open_drill: Callable[[str], Drill], stores: Iterable[str], catalog: Catalog) -> Iterator[DrillResult]:
+def run_drills(
+    open_drill: Callable[[str], Drill],
+    stores: Iterable[str],
+    catalog: Catalog,
+    audit: AuditLog | None = None,
+    *,
+    by: str | None = None,
+) -> Iterator[DrillResult]:
     """Run a drill from each store; record each, open an alert for one that failed and resolve it for one that passed.
+
+    ``by``: who or what asked for it, as the audit log shall say.
 
     Raises: RestoreError where the scratch folder is in use; CatalogError.
     """
     for store in stores:
         result = open_drill(store).run()
         catalog.drills.record(_record(result))
+        if audit is not None:
+            values = {"base_backup": result.base_backup, "target": result.target, "message": result.error}
+            audit.write("drill", store, "passed" if result.ok else "failed", by=by, **values)
         if result.ok:
             catalog.alerts.resolve(AlertKind.DRILL_FAILED, store, result.finished_at)
         else:

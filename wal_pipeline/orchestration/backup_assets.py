@@ -41,12 +41,15 @@ def build_backup_assets(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefinitio
     )
     def base_backup(context: dg.AssetExecutionContext, wal_pipeline: WalPipelineResource):  # type: ignore[no-untyped-def]
         targets = [store for store in stores if keys.base_backup(store) in context.selected_asset_keys]
-        refill = wal_pipeline.open().base_backup_refill()
+        pipeline = wal_pipeline.open()
+        refill, audit, by = pipeline.base_backup_refill(), pipeline.audit, f"run {context.run.run_id}"
         failed: list[str] = []
         for backup_id in sorted(chosen_partitions(context)):  # a parent is older than what is built on it
             for store in targets:
                 try:
-                    outcome = refill(backup_id, store)
+                    with audit.work("base backup", backup_id, by=by, store=store) as told:
+                        outcome = refill(backup_id, store)
+                        told["result"] = "refilled"
                 except WalPipelineError as error:
                     context.log.error(error.message)
                     failed.append(error.message)

@@ -2,10 +2,12 @@
 
 import dagster as dg
 
+from wal_pipeline.commands.audit import told_of_backup
 from wal_pipeline.commands.base_backup_run import BackupOutcome
 from wal_pipeline.orchestration.backup_metadata import backup_materialization
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
+from wal_pipeline.orchestration.verdicts import Stored, closing_events
 
 JOB_NAME = "take_base_backup"
 
@@ -26,12 +28,17 @@ def build_backup_job(keys: Keys) -> dg.JobDefinition:
         "read them back, and wait until each store has the WAL that it needs.",
     )
     def stream_base_backup(context: dg.OpExecutionContext, config: BackupConfig, wal_pipeline: WalPipelineResource):  # type: ignore[no-untyped-def]
-        taker = wal_pipeline.open().base_backup_taker()
-        outcome = taker.take(incremental=config.incremental, parent_id=config.parent_id)
+        pipeline = wal_pipeline.open()
+        taker = pipeline.base_backup_taker()
+        with pipeline.audit.work("base backup", keys.cluster, by=f"run {context.run_id}") as told:
+            outcome = taker.take(incremental=config.incremental, parent_id=config.parent_id)
+            told.update(told_of_backup(outcome))
         context.instance.add_dynamic_partitions(keys.base_backup_partitions_name, [outcome.result.manifest.backup_id])
         for store in outcome.stores:
             if store.stored:
                 yield backup_materialization(keys, outcome.result.manifest.record(), store, outcome.result.seconds)
+        stored = Stored(base_backups={store.store: 1 for store in outcome.stores if store.stored})
+        yield from closing_events(keys, pipeline, context.instance, stored, context.log)
         _raise_incomplete(outcome)
         yield dg.Output(None)
 

@@ -36,10 +36,12 @@ def build_drill_asset(keys: Keys, stores: tuple[str, ...]) -> dg.AssetsDefinitio
         ],
     )
     def drill_each_store(
+        context: dg.AssetExecutionContext,
         wal_pipeline: WalPipelineResource,
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:  # type: ignore[type-arg]
         pipeline = wal_pipeline.open()
-        results = list(run_drills(pipeline.drills(), stores, pipeline.catalog))
+        by = f"run {context.run.run_id}"
+        results = list(run_drills(pipeline.drills(), stores, pipeline.catalog, pipeline.audit, by=by))
         yield dg.MaterializeResult(asset_key=keys.recovery_drill, metadata=_metadata(results))
         failed = [result for result in results if not result.ok]
         yield dg.AssetCheckResult(

@@ -70,7 +70,10 @@ def build_restore_job(keys: Keys) -> dg.JobDefinition:
         check_runnable(words, prepared.user)
         folder = prefetch_folder(prepared.request.pgdata, prepared.plan.system_identifier)
         events = RestoreEvents(phase=context.log.info, fault=lambda fault: context.log.warning(str(fault)))
-        result = perform_restore(prepared, shell_line(words, folder.path), events)
+        values = {"pgdata": str(prepared.request.pgdata), "store": config.store}
+        with pipeline.audit.work("restore", keys.cluster, by=f"run {context.run_id}", **values) as told:
+            result = perform_restore(prepared, shell_line(words, folder.path), events)
+            told["result"] = "restored"
         recovery = _start(prepared, config) if config.start else None
         context.add_output_metadata(_metadata(result, recovery))
 

@@ -54,11 +54,12 @@ def build_segment_assets(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefiniti
         names = chosen_partitions(context)
         targets = [store for store in stores if keys.wal_segment(store) in context.selected_asset_keys]
         failed: list[CopyFailed] = []
-        for event in wal_pipeline.open().refiller().refill(names, targets):
+        pipeline = wal_pipeline.open()
+        for event in pipeline.audit.follow(pipeline.refiller().refill(names, targets), by=f"run {context.run.run_id}"):
             if isinstance(event, CopyVerified):
                 context.log.info(f"{event.file.name} is on {event.copy.store}")
                 yield segment_materialization(keys, event.file, event.copy, event.seconds)
-            else:
+            elif isinstance(event, CopyFailed):
                 context.log.error(f"{event.name} is not on {event.store}: {event.message}")
                 failed.append(event)
         if failed:

@@ -9,6 +9,7 @@ import pytest
 
 from wal_pipeline.commands.archive_events import CopyFailed, FileQuarantined, QuarantineReason
 from wal_pipeline.commands.audit import AuditLog
+from wal_pipeline.errors import SpoolError
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
@@ -61,6 +62,30 @@ def test_a_log_that_cannot_be_written_breaks_nothing(tmp_path: Path, caplog: pyt
     AuditLog(tmp_path / "file", lambda: NOW).write("copy", "x", "verified", by="me")
     path = tmp_path / "file" / "audit.jsonl"
     assert caplog.messages == [f"audit log '{path}' cannot be written: File exists"]
+
+
+def test_work_is_told_when_it_ends(tmp_path: Path) -> None:
+    """With what it found out about itself, or why it failed; a stranger's error is named, and may say what it wants."""
+    log = AuditLog(tmp_path, lambda: NOW)
+    with log.work("base backup", "main", by="run 1") as told:
+        told.update(subject="an id", result="restorable", kind="full")
+    with pytest.raises(SpoolError), log.work("restore", "main", by="run 2", store="r2"):
+        raise SpoolError("it is full", hint="empty it")
+    with pytest.raises(KeyboardInterrupt), log.work("restore", "main", by="run 3"):
+        raise KeyboardInterrupt
+    found = [{name: value for name, value in line.items() if name != "at"} for line in lines(tmp_path)]
+    assert found == [
+        {"action": "base backup", "subject": "an id", "result": "restorable", "by": "run 1", "kind": "full"},
+        {
+            "action": "restore",
+            "subject": "main",
+            "result": "failed",
+            "by": "run 2",
+            "store": "r2",
+            "message": "it is full",
+        },
+        {"action": "restore", "subject": "main", "result": "failed", "by": "run 3", "message": "KeyboardInterrupt"},
+    ]
 
 
 def test_follow_passes_events_on(tmp_path: Path) -> None:

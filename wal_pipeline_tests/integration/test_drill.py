@@ -1,7 +1,11 @@
 """A recovery drill brings a real cluster back from each store alone, and says so only where it is true."""
 
 import json
+import os
 import re
+import select
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +23,7 @@ from wal_pipeline.commands.drills import run_drills
 from wal_pipeline.errors import RestoreError
 from wal_pipeline.wiring import Pipeline
 from wal_pipeline_tests.integration.restore_history import History, wait_until
+from wal_pipeline_tests.support.dagster_instance import clean_environment
 from wal_pipeline_tests.support.postgres_install import PostgresInstall
 from wal_pipeline_tests.support.s3_pair import S3Pair
 from wal_pipeline_tests.support.seaweed import SeaweedServer
@@ -178,6 +183,27 @@ def test_a_folder_that_is_in_use_is_left_alone(scene: DrillScene) -> None:
     assert (folder / "keep").exists()
     (folder / "keep").unlink()
     folder.rmdir()
+
+
+@pytest.mark.usefixtures("only18")
+def test_a_killed_drill_does_not_hold_up_the_next_one(scene: DrillScene) -> None:
+    """It leaves its folder and a server that runs: the next one stops that server, clears the folder and passes."""
+    slow = scene.folder / "slow.sql"
+    slow.write_text("SELECT pg_sleep(120);\n")
+    environment = {**clean_environment(), **scene.environment(), "WAL_PIPELINE_DRILL_SQL_FILE": str(slow)}
+    command = [sys.executable, "-m", "wal_pipeline.cli", "drill", "--store", "r2"]
+    pid_file = scene.folder / "drill" / "pgdata" / "postmaster.pid"
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as drill:
+        try:
+            wait_until(lambda: pid_file.exists() and "ready" in pid_file.read_text())
+        finally:
+            drill.kill()
+    server = os.pidfd_open(int(pid_file.read_text().splitlines()[0]))
+    (result,) = scene.drill("r2", amcheck=False)
+    assert result.error is None
+    assert select.select([server], [], [], 0)[0], "the server of the killed drill still runs"
+    os.close(server)
+    assert not (scene.folder / "drill").exists()
 
 
 @pytest.mark.usefixtures("only18")
