@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,10 +150,20 @@ class DaemonScene:
 
 
 @contextmanager
-def start_daemon_scene(install: PostgresInstall, folder: Path, tls: TlsFiles) -> Iterator[DaemonScene]:
-    """Start everything; 1 MiB segments, so that there are many."""
+def start_daemon_scene(
+    install: PostgresInstall,
+    folder: Path,
+    tls: TlsFiles,
+    *,
+    secret_tail: str = "",
+    prepare: Callable[[PostgresCluster, S3Pair], Mapping[str, str]] = lambda _cluster, _pair: {},
+) -> Iterator[DaemonScene]:
+    """Start everything; 1 MiB segments, so that there are many.
+
+    ``prepare`` gets the running cluster and stores, and returns settings that win over the scene's own.
+    """
     with ExitStack() as stack:
-        pair = stack.enter_context(S3Pair.start(folder / "s3", tls=tls))
+        pair = stack.enter_context(S3Pair.start(folder / "s3", tls=tls, secret_tail=secret_tail))
         buckets = pair.fresh_buckets()
         home = owned_folder("daemon")
         spool = home / "spool"
@@ -177,6 +187,7 @@ def start_daemon_scene(install: PostgresInstall, folder: Path, tls: TlsFiles) ->
             "PGBINDIR": str(install.bin_folder),
         }
         cluster.start()
+        environment |= prepare(cluster, pair)
         dagster = stack.enter_context(DagsterInstance(folder / "dagster", environment))
         yield DaemonScene(cluster, pair, buckets, dagster, spool)
 

@@ -28,10 +28,13 @@ class S3Pair:
 
     @classmethod
     @contextmanager
-    def start(cls, folder: Path, *, tls: TlsFiles | None = None) -> Iterator[Self]:
-        """Start both servers at the same time, with keys of their own, and end them with the block."""
+    def start(cls, folder: Path, *, tls: TlsFiles | None = None, secret_tail: str = "") -> Iterator[Self]:
+        """Start both servers at the same time, with keys of their own, and end them with the block.
+
+        ``secret_tail`` is added to each secret key, for tests that want it unlike any other.
+        """
         tls = tls or make_tls(folder / "tls")
-        pair = cls(_server(folder, "r2", tls), _server(folder, "b2", tls))
+        pair = cls(*(_server(folder, name, tls, secret_tail) for name in ("r2", "b2")))
         try:
             with ThreadPoolExecutor(2) as pool:
                 list(pool.map(SeaweedServer.start, pair.servers))
@@ -71,11 +74,11 @@ class S3Pair:
         }
 
 
-def _server(folder: Path, name: str, tls: TlsFiles) -> SeaweedServer:
+def _server(folder: Path, name: str, tls: TlsFiles, secret_tail: str) -> SeaweedServer:
     return SeaweedServer(
         folder / name,
         name=name,
         tls=tls,
         access_key_id=f"AKIA{name.upper()}TESTKEY",
-        secret_access_key=f"{name}-test-secret-access-key",
+        secret_access_key=f"{name}-test-secret-access-key{secret_tail}",
     )
