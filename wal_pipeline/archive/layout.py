@@ -9,6 +9,7 @@ The system identifier keeps a cluster that was made again under the same name ap
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from wal_pipeline.archive.records import Codec
@@ -43,6 +44,7 @@ def check_key_part(what: str, value: str) -> str:
     return value
 
 
+@lru_cache  # asked for each key of a listing
 def cluster_prefix(prefix: str, cluster: str) -> str:
     """Return the key prefix of all that a cluster's name holds, over all system identifiers; ends in ``/``."""
     parts = [part for part in prefix.split("/") if part]

@@ -18,7 +18,7 @@ from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.audit import AuditLog
 from wal_pipeline.commands.base_backup_cleanup import RemovedUnfinished, remove_unfinished
 from wal_pipeline.commands.expire_alerts import settle_seen
-from wal_pipeline.commands.expire_plan import HiddenVersions, StorePlan, find_hidden, plan_store
+from wal_pipeline.commands.expire_plan import StorePlan, plan_store
 from wal_pipeline.commands.expire_steps import Removed, StepRunner
 from wal_pipeline.commands.expire_survey import ClusterSurvey, Survey, Surveyor
 from wal_pipeline.errors import StoreError
@@ -105,20 +105,17 @@ class Expirer:
 
     def _planned(self, cluster: ClusterSurvey, store: str, now: datetime) -> StoreExpiry:
         with many_objects():
-            hidden = find_hidden(self._stores[store], cluster.layout)
-            return StoreExpiry(plan_store(cluster, store, hidden, self._rule, now))
+            return StoreExpiry(plan_store(cluster, store, self._rule, now))
 
     def _expired(self, cluster: ClusterSurvey, store: str, now: datetime) -> StoreExpiry:
         planned = self._planned(cluster, store, now)
-        replan = partial(self._replanned, cluster, store, planned.plan.hidden, now)
+        replan = partial(self._replanned, cluster, store, now)
         runner = StepRunner(self._stores[store], self._catalog, self._audit, self._concurrency)
         plan, removed = runner.run(planned.plan, replan)
         return StoreExpiry(plan, removed, self._remove_unfinished(cluster, store, now))
 
-    def _replanned(
-        self, cluster: ClusterSurvey, store: str, hidden: HiddenVersions, now: datetime, locked: frozenset[str]
-    ) -> StorePlan:
-        return plan_store(cluster, store, hidden, self._rule, now, locked=locked)
+    def _replanned(self, cluster: ClusterSurvey, store: str, now: datetime, locked: frozenset[str]) -> StorePlan:
+        return plan_store(cluster, store, self._rule, now, locked=locked)
 
     def _remove_unfinished(self, cluster: ClusterSurvey, store: str, now: datetime) -> RemovedUnfinished | None:
         try:

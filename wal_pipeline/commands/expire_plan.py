@@ -1,4 +1,4 @@
-"""What one store keeps and loses, planned from a survey, with what only expiry sees: hidden versions and leftovers."""
+"""What one store keeps and loses, planned from a survey, with hidden versions and leftovers."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -7,22 +7,8 @@ from datetime import datetime
 from wal_pipeline.archive.layout import Layout
 from wal_pipeline.archive.retention import Expired, ObjectKind, RetentionPlan, Step, plan_retention
 from wal_pipeline.archive.retention_rules import RetentionRule
-from wal_pipeline.commands.expire_survey import ClusterSurvey
-from wal_pipeline.errors import RetentionError, StoreError
-from wal_pipeline.stores.base import Store
-
-
-@dataclass(frozen=True, slots=True)
-class HiddenVersions:
-    """Versions that no listing shows and the store bills: their bytes by key. ``error``: they could not be listed."""
-
-    size_bytes: Mapping[str, int]
-    error: str | None = None
-
-    @property
-    def total_bytes(self) -> int:
-        """The bytes of all of them."""
-        return sum(self.size_bytes.values())
+from wal_pipeline.commands.expire_survey import ClusterSurvey, HiddenVersions
+from wal_pipeline.errors import RetentionError
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,30 +29,17 @@ class StorePlan:
     hidden: HiddenVersions
 
 
-def find_hidden(store: Store, layout: Layout) -> HiddenVersions:
-    """Return the versions that a delete without a version only hid, or that another put covered."""
-    found: dict[str, int] = {}
-    try:
-        for version in store.versions(layout.root):
-            if not version.is_latest and not version.is_delete_marker:
-                found[version.key] = found.get(version.key, 0) + version.size_bytes
-    except StoreError as error:
-        return HiddenVersions({}, error.message)
-    return HiddenVersions(found)
-
-
 def plan_store(
     survey: ClusterSurvey,
     store: str,
-    hidden: HiddenVersions,
     rule: RetentionRule,
     now: datetime,
     *,
     locked: Collection[str] = (),
 ) -> StorePlan:
     """Plan one store of a survey; ``locked`` are the base backups whose manifests it would not let go."""
-    layout = survey.layout
-    keys, sizes = _objects(survey, store, hidden)
+    layout, hidden = survey.layout, survey.listings[store].hidden
+    keys, sizes = _objects(survey, store)
     plan: RetentionPlan | None = None
     refusal: str | None = None
     forget: tuple[str, ...] = ()
@@ -82,7 +55,7 @@ def plan_store(
     return StorePlan(store, layout, plan, refusal, steps, forget, hidden)
 
 
-def _objects(survey: ClusterSurvey, store: str, hidden: HiddenVersions) -> tuple[dict[str, set[str]], dict[str, int]]:
+def _objects(survey: ClusterSurvey, store: str) -> tuple[dict[str, set[str]], dict[str, int]]:
     """Return the keys of each file and base backup, hidden ones too, and the stored bytes of each file.
 
     A file that is only recorded has no bytes: where it may go, its record goes.
@@ -93,7 +66,7 @@ def _objects(survey: ClusterSurvey, store: str, hidden: HiddenVersions) -> tuple
     sizes = dict.fromkeys(survey.records.copies.get(store, {}), 0) | {
         name: listing.size_of(name) for name in listing.wal
     }
-    for key, size_bytes in hidden.size_bytes.items():
+    for key, size_bytes in listing.hidden.size_bytes.items():
         parsed = layout.parse_wal_key(key)
         name = parsed.file.name if parsed is not None else layout.backup_id_of(key)
         if name is not None:

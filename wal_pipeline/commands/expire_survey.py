@@ -16,7 +16,7 @@ from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.catalog.files import CopyFilter
 from wal_pipeline.commands.archive_get import WalSource
 from wal_pipeline.commands.inventory import read_base_backup, system_identifiers
-from wal_pipeline.errors import StoreError, WalPipelineError
+from wal_pipeline.errors import StoreAccessError, StoreError, WalPipelineError
 from wal_pipeline.stores.base import Store, StoredObject
 from wal_pipeline.wal.names import FileKind, parse_file_name
 from wal_pipeline.wal.timeline import TimelineHistory
@@ -26,11 +26,25 @@ _UNSOUND: Final = (CopyStatus.DAMAGED, CopyStatus.MISSING)
 
 
 @dataclass(frozen=True, slots=True)
+class HiddenVersions:
+    """Versions that no listing shows and the store bills: their bytes by key. ``error``: they could not be listed."""
+
+    size_bytes: Mapping[str, int] = field(default_factory=dict)
+    error: str | None = None
+
+    @property
+    def total_bytes(self) -> int:
+        """The bytes of all of them."""
+        return sum(self.size_bytes.values())
+
+
+@dataclass(frozen=True, slots=True)
 class StoreListing:
     """One listing of one store below one system identifier.
 
     ``wal`` has the objects of each file, as a rule one. ``base`` has the objects of each base backup by their names,
     with or without a manifest. ``manifests`` could be read; ``faults`` say why others could not, by backup id.
+    ``hidden`` are the versions that a delete without a version only hid, or that another put covered.
     """
 
     store: str
@@ -38,6 +52,7 @@ class StoreListing:
     base: Mapping[str, Mapping[str, StoredObject]]
     manifests: Mapping[str, BaseBackupManifest]
     faults: Mapping[str, str]
+    hidden: HiddenVersions = field(default_factory=HiddenVersions)
 
     def size_of(self, name: str) -> int:
         """Return the stored bytes of a file's objects."""
@@ -184,7 +199,8 @@ def list_store(store: Store, layout: Layout) -> StoreListing:
     """List one store below one system identifier, and read the manifests. Raises: StoreError."""
     wal: dict[str, list[StoredObject]] = {}
     base: dict[str, dict[str, StoredObject]] = {}
-    for item in store.list(layout.root):
+    objects, hidden = _objects(store, layout.root)
+    for item in objects:
         parsed = layout.parse_wal_key(item.key)
         backup_id = layout.backup_id_of(item.key) if parsed is None else None
         if parsed is not None:
@@ -193,14 +209,34 @@ def list_store(store: Store, layout: Layout) -> StoreListing:
             base.setdefault(backup_id, {})[item.key.rsplit("/", 1)[-1]] = item
     manifests: dict[str, BaseBackupManifest] = {}
     faults: dict[str, str] = {}
-    for backup_id in sorted(key for key, objects in base.items() if MANIFEST_NAME in objects):
+    for backup_id in sorted(key for key, found in base.items() if MANIFEST_NAME in found):
         try:
             manifests[backup_id] = read_base_backup(store, layout, backup_id)
         except StoreError:
             raise
         except WalPipelineError as error:
             faults[backup_id] = error.message
-    return StoreListing(store.name, {name: tuple(items) for name, items in wal.items()}, base, manifests, faults)
+    files = {name: tuple(items) for name, items in wal.items()}
+    return StoreListing(store.name, files, base, manifests, faults, hidden)
+
+
+def _objects(store: Store, prefix: str) -> tuple[Iterable[StoredObject], HiddenVersions]:
+    """List what is there and what is hidden: in one pass, since an archive of years takes hundreds of pages."""
+    if not store.keeps_versions:
+        return store.list(prefix), HiddenVersions()
+    shown: list[StoredObject] = []
+    hidden: dict[str, int] = {}
+    try:
+        for version in store.versions(prefix):
+            if version.is_delete_marker:
+                continue
+            if version.is_latest:
+                shown.append(StoredObject(version.key, version.size_bytes, version.modified_at))
+            else:
+                hidden[version.key] = hidden.get(version.key, 0) + version.size_bytes
+    except StoreAccessError as error:  # a key that may list objects and not their versions
+        return store.list(prefix), HiddenVersions(error=error.message)
+    return shown, HiddenVersions(hidden)
 
 
 def read_records(catalog: Catalog, system_identifier: int) -> Records:

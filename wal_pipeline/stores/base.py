@@ -191,6 +191,11 @@ class Store(ABC):
         0 where there was none. Delete markers count as versions. Raises: ObjectLockedError, and as ``put_if_absent``.
         """
 
+    @property
+    @abstractmethod
+    def keeps_versions(self) -> bool:
+        """Whether a delete by key alone, or another put, leaves bytes that only ``versions`` shows."""
+
     @abstractmethod
     def versions(self, prefix: str) -> Iterator[StoredVersion]:
         """Yield every version and delete marker below ``prefix``; on a store without versions, its objects."""

@@ -110,6 +110,11 @@ class LocalFolderStore(Store):
             self._metadata.remove(key + _SIDECAR_SUFFIX)
             return int(removed)
 
+    @property
+    def keeps_versions(self) -> bool:
+        """See ``Store``."""
+        return False
+
     def versions(self, prefix: str) -> Iterator[StoredVersion]:
         """See ``Store``."""
         for found in self.list(prefix):

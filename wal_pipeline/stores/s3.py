@@ -124,6 +124,11 @@ class S3Store(Store):
             self._delete_version(key, version.version_id)
         return len(versions)
 
+    @property
+    def keeps_versions(self) -> bool:
+        """See ``Store``."""
+        return self.profile.keeps_versions
+
     def versions(self, prefix: str) -> Iterator[StoredVersion]:
         """See ``Store``."""
         if self.profile.keeps_versions:

@@ -5,7 +5,8 @@ from typing import Any, Final
 
 from wal_pipeline.errors import StoreUnavailableError
 from wal_pipeline.stores.base import MultipartUpload, StoredObject, StoredVersion
-from wal_pipeline.stores.s3_client import VERSION_ORDER, S3Client
+from wal_pipeline.stores.s3_client import S3Client
+from wal_pipeline.stores.s3_entries import Entry, entries_of
 
 _PAGE: Final = 1000
 
@@ -22,9 +23,9 @@ class S3Listing:
         last = start_after.encode()
         while True:
             page = self._page("list_objects_v2", "Name", prefix, MaxKeys=_PAGE, **position)
-            for entry in _sorted_after(page.get("Contents", ()), start_after.encode()):
-                last = self._in_order(prefix, last, entry["Key"])
-                yield _object(entry)
+            for entry in _sorted_after(self._entries(prefix, page), start_after.encode()):
+                last = self._in_order(prefix, last, entry.key)
+                yield StoredObject(entry.key, entry.size_bytes, entry.modified_at, entry.etag)
             if not page["IsTruncated"]:
                 return
             # Asking by token alone is what every server knows; a token that leads back is caught by the order.
@@ -35,7 +36,7 @@ class S3Listing:
         position: dict[str, str] = {}
         while True:
             page = self._page("list_object_versions", "Name", prefix, MaxKeys=_PAGE, **position)
-            yield from _versions(page)
+            yield from map(_version, self._entries(prefix, page))
             if not page["IsTruncated"]:
                 return
             following = {
@@ -69,6 +70,15 @@ class S3Listing:
             )
         return page
 
+    def _entries(self, prefix: str, page: Mapping[str, Any]) -> list[Entry]:
+        try:
+            return list(entries_of(page))
+        except ValueError as error:
+            to = self._client.connection
+            raise StoreUnavailableError(
+                to.store, f"cannot list '{prefix}': '{to.endpoint_url}' answered with {error}"
+            ) from error
+
     def _in_order(self, prefix: str, last: bytes, key: str) -> bytes:
         found = key.encode()
         if found <= last:
@@ -86,30 +96,18 @@ class S3Listing:
         return after
 
 
-def _sorted_after(entries: Iterable[Mapping[str, Any]], start_after: bytes) -> list[Mapping[str, Any]]:
+def _sorted_after(entries: Iterable[Entry], start_after: bytes) -> list[Entry]:
     """Put right what a server that orders by its own folders (SeaweedFS) does within a page."""
-    kept = [entry for entry in entries if entry["Key"].encode() > start_after]
-    return sorted(kept, key=lambda entry: entry["Key"].encode())
+    kept = [entry for entry in entries if entry.key.encode() > start_after]
+    return sorted(kept, key=lambda entry: entry.key.encode())
 
 
-def _object(entry: Mapping[str, Any]) -> StoredObject:
-    return StoredObject(entry["Key"], entry["Size"], entry["LastModified"], entry.get("ETag", "").strip('"').lower())
-
-
-def _versions(page: Mapping[str, Any]) -> Iterator[StoredVersion]:
-    """Merge a page's versions and delete markers, which boto3 gives apart, in the order of the answer."""
-    versions, markers = iter(page.get("Versions", ())), iter(page.get("DeleteMarkers", ()))
-    for tag in page[VERSION_ORDER]:
-        is_delete_marker = tag == "DeleteMarker"
-        yield _version(next(markers if is_delete_marker else versions), is_delete_marker=is_delete_marker)
-
-
-def _version(entry: Mapping[str, Any], *, is_delete_marker: bool) -> StoredVersion:
+def _version(entry: Entry) -> StoredVersion:
     return StoredVersion(
-        key=entry["Key"],
-        version_id=entry["VersionId"],
-        size_bytes=0 if is_delete_marker else entry["Size"],
-        modified_at=entry["LastModified"],
-        is_latest=bool(entry.get("IsLatest")),
-        is_delete_marker=is_delete_marker,
+        key=entry.key,
+        version_id=entry.version_id,
+        size_bytes=entry.size_bytes,
+        modified_at=entry.modified_at,
+        is_latest=entry.is_latest,
+        is_delete_marker=entry.is_delete_marker,
     )

@@ -54,6 +54,10 @@ class WatchedStore(Store):
         self.created: list[str] = []
         self.calls: list[tuple[str, str]] = []
 
+    @property
+    def keeps_versions(self) -> bool:
+        return self.inner.keeps_versions
+
     def _around(self, call: str, key: str) -> None:
         self.calls.append((call, key))
         self.before(call, key)

@@ -63,6 +63,11 @@ class SeaweedServer:
         return self._ports[3]
 
     @property
+    def filer_port(self) -> int:
+        """The HTTP port of the server's own file interface: buckets are folders below ``/buckets``."""
+        return self._ports[2]
+
+    @property
     def endpoint_url(self) -> str:
         """The S3 endpoint."""
         return f"https://{LOOPBACK}:{self.port}"
