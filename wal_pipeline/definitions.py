@@ -6,27 +6,26 @@ import dagster as dg
 
 from wal_pipeline.orchestration.archive_job import build_archive_job
 from wal_pipeline.orchestration.backup_assets import build_backup_assets
-from wal_pipeline.orchestration.backup_job import build_backup_job, build_backup_schedule
-from wal_pipeline.orchestration.cost_asset import build_cost_asset, build_cost_job, build_cost_schedule
-from wal_pipeline.orchestration.drill_asset import build_drill_asset, build_drill_job, build_drill_schedule
+from wal_pipeline.orchestration.backup_job import build_backup_job
+from wal_pipeline.orchestration.cost_asset import build_cost_asset, build_cost_job
+from wal_pipeline.orchestration.drill_asset import build_drill_asset, build_drill_job
 from wal_pipeline.orchestration.health_sensor import build_health_sensor, build_run_failure_sensor
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.record_job import build_record_job, build_record_sensor
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.restore_job import build_restore_job
-from wal_pipeline.orchestration.retention_job import build_retention_job, build_retention_schedule
+from wal_pipeline.orchestration.retention_job import build_retention_job
+from wal_pipeline.orchestration.schedules import build_schedules
 from wal_pipeline.orchestration.segment_assets import build_segment_assets, build_spool_asset
 from wal_pipeline.orchestration.segment_checks import (
     build_archive_checks,
     build_check_job,
-    build_check_schedule,
     with_freshness,
 )
 from wal_pipeline.orchestration.spool_sensor import build_spool_sensor
 from wal_pipeline.orchestration.verification_job import (
     build_verification_checks,
     build_verification_job,
-    build_verification_schedules,
 )
 from wal_pipeline.orchestration.window_asset import build_window_asset
 from wal_pipeline.settings import load_settings
@@ -70,16 +69,7 @@ def defs() -> dg.Definitions:
             expire_archive,
             verify_archive,
         ],
-        schedules=[
-            build_backup_schedule(take_base_backup, settings.base_backup_cron),
-            build_drill_schedule(drill, settings.drill_cron),
-            build_check_schedule(check_archive, settings.check_cron),
-            build_cost_schedule(report_cost, settings.cost_cron),
-            build_retention_schedule(expire_archive, settings.retention_cron),
-            *build_verification_schedules(
-                verify_archive, cron=settings.verify_cron, deep_cron=settings.deep_verify_cron
-            ),
-        ],
+        schedules=build_schedules(settings),
         sensors=[
             build_spool_sensor(keys, archive_wal, interval_seconds=settings.sensor_interval_seconds),
             build_record_sensor(keys, record_archive),

@@ -7,8 +7,8 @@ import dagster as dg
 from wal_pipeline.errors import WalPipelineError
 from wal_pipeline.orchestration.backup_metadata import backup_materialization
 from wal_pipeline.orchestration.keys import Keys
-from wal_pipeline.orchestration.partitions import chosen_partitions
 from wal_pipeline.orchestration.resource import WalPipelineResource
+from wal_pipeline.orchestration.store_assets import chosen_partitions, store_specs
 
 GROUP = "base_backups"
 
@@ -19,18 +19,14 @@ def build_backup_assets(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefinitio
     ``take_base_backup`` records their materializations. Materializing partitions here is a **backfill**: it copies
     just those base backups to just the chosen stores, byte for byte from a good copy on another one.
     """
-    specs = [
-        dg.AssetSpec(
-            keys.base_backup(store),
-            deps=[keys.spool],
-            group_name=GROUP,
-            kinds={"s3" if store != "local" else "file"},
-            skippable=True,
-            description=f"The base backups on {store}: one partition for each. Materialize partitions to copy them to "
-            f"{store} again from another store. New ones come from the job take_base_backup.",
-        )
-        for store in stores
-    ]
+    specs = store_specs(
+        keys,
+        stores,
+        keys.base_backup,
+        group=GROUP,
+        description="The base backups on {store}: one partition for each. Materialize partitions to copy them to "
+        "{store} again from another store. New ones come from the job take_base_backup.",
+    )
 
     @dg.multi_asset(
         name="base_backup",

@@ -1,4 +1,4 @@
-"""The job that takes a base backup, and its schedule."""
+"""The job that takes a base backup."""
 
 import dagster as dg
 
@@ -52,18 +52,6 @@ def build_backup_job(keys: Keys) -> dg.JobDefinition:
         stream_base_backup()
 
     return take_base_backup
-
-
-def build_backup_schedule(job: dg.JobDefinition, cron: str) -> dg.ScheduleDefinition:
-    """Return the schedule of base backups; on by default."""
-    return dg.ScheduleDefinition(
-        job=job,
-        name="base_backup_schedule",
-        cron_schedule=cron,
-        execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="A base backup onto every store. WAL_PIPELINE_BASE_BACKUP_CRON changes when.",
-    )
 
 
 def _raise_incomplete(outcome: BackupOutcome) -> None:

@@ -1,4 +1,4 @@
-"""What the archive costs, as an asset whose numbers the UI plots, and its quarterly schedule."""
+"""What the archive costs, as an asset whose numbers the UI plots, and its job."""
 
 from collections.abc import Sequence
 
@@ -40,16 +40,4 @@ def build_cost_job(keys: Keys) -> UnresolvedAssetJobDefinition:
         executor_def=dg.in_process_executor,
         tags={"wal_pipeline/cluster": keys.cluster},
         description="Work out what the archive costs.",
-    )
-
-
-def build_cost_schedule(job: UnresolvedAssetJobDefinition, cron: str) -> dg.ScheduleDefinition:
-    """Return the schedule of the cost report; on by default."""
-    return dg.ScheduleDefinition(
-        job=job,
-        name="cost_schedule",
-        cron_schedule=cron,
-        execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="The cost report. WAL_PIPELINE_COST_CRON changes when.",
     )

@@ -1,4 +1,4 @@
-"""The recovery drill as an asset with a check, its job and its schedule."""
+"""The recovery drill as an asset with a check, and its job."""
 
 from collections.abc import Iterator
 
@@ -62,18 +62,6 @@ def build_drill_job(keys: Keys) -> UnresolvedAssetJobDefinition:
         executor_def=dg.in_process_executor,
         tags={"wal_pipeline/cluster": keys.cluster},
         description="A recovery drill from every store, now.",
-    )
-
-
-def build_drill_schedule(job: UnresolvedAssetJobDefinition, cron: str) -> dg.ScheduleDefinition:
-    """Return the schedule of drills; on by default."""
-    return dg.ScheduleDefinition(
-        job=job,
-        name="recovery_drill_schedule",
-        cron_schedule=cron,
-        execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="A recovery drill from every store. WAL_PIPELINE_DRILL_CRON changes when.",
     )
 
 

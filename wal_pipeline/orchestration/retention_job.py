@@ -1,4 +1,4 @@
-"""The job that expires what the recovery window no longer needs, and its schedule."""
+"""The job that expires what the recovery window no longer needs."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -50,18 +50,6 @@ def build_retention_job(keys: Keys) -> dg.JobDefinition:
         expire_stores()
 
     return expire_archive
-
-
-def build_retention_schedule(job: dg.JobDefinition, cron: str) -> dg.ScheduleDefinition:
-    """Return the schedule of the expiry; on by default."""
-    return dg.ScheduleDefinition(
-        job=job,
-        name="expire_archive_schedule",
-        cron_schedule=cron,
-        execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Expiry of every store. WAL_PIPELINE_RETENTION_CRON changes when.",
-    )
 
 
 def purge(

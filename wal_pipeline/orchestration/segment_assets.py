@@ -6,9 +6,9 @@ import dagster as dg
 
 from wal_pipeline.commands.archive_events import CopyFailed, CopyVerified
 from wal_pipeline.orchestration.keys import Keys
-from wal_pipeline.orchestration.partitions import chosen_partitions
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.segment_metadata import segment_materialization
+from wal_pipeline.orchestration.store_assets import chosen_partitions, store_specs
 
 GROUP = "wal_archive"
 
@@ -30,18 +30,14 @@ def build_segment_assets(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefiniti
     The archiving run records their materializations. Materializing partitions here is a **backfill**: it copies just
     those files to just the chosen stores, in one run for a range.
     """
-    specs = [
-        dg.AssetSpec(
-            keys.wal_segment(store),
-            deps=[keys.spool],
-            group_name=GROUP,
-            kinds={"s3" if store != "local" else "file"},
-            skippable=True,
-            description=f"The WAL archive on {store}: one partition for each file. Materialize partitions to copy them "
-            f"to {store} again, from the spool or from a verified copy on another store.",
-        )
-        for store in stores
-    ]
+    specs = store_specs(
+        keys,
+        stores,
+        keys.wal_segment,
+        group=GROUP,
+        description="The WAL archive on {store}: one partition for each file. Materialize partitions to copy them to "
+        "{store} again, from the spool or from a verified copy on another store.",
+    )
 
     @dg.multi_asset(
         name="wal_segment",

@@ -79,18 +79,6 @@ def build_check_job(keys: Keys, checks: dg.AssetChecksDefinition) -> UnresolvedA
     )
 
 
-def build_check_schedule(job: UnresolvedAssetJobDefinition, cron: str) -> dg.ScheduleDefinition:
-    """Return the schedule of the checks; on by default."""
-    return dg.ScheduleDefinition(
-        job=job,
-        name="check_archive_schedule",
-        cron_schedule=cron,
-        execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="All asset checks. WAL_PIPELINE_CHECK_CRON changes when.",
-    )
-
-
 def with_freshness(assets: dg.AssetsDefinition, window: timedelta) -> dg.AssetsDefinition:
     """Give assets that have to come regularly Dagster's own policy: a warning at four fifths of the time.
 

@@ -91,31 +91,6 @@ def build_verification_job(keys: Keys, checks: dg.AssetChecksDefinition) -> Unre
     )
 
 
-def build_verification_schedules(
-    job: UnresolvedAssetJobDefinition, *, cron: str, deep_cron: str
-) -> list[dg.ScheduleDefinition]:
-    """Return the daily and the weekly schedule; on by default."""
-    daily = dg.ScheduleDefinition(
-        job=job,
-        name="verify_archive_schedule",
-        cron_schedule=cron,
-        execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Verification by names and sizes. WAL_PIPELINE_VERIFY_CRON changes when.",
-    )
-    weekly = dg.ScheduleDefinition(
-        job=job,
-        name="deep_verify_archive_schedule",
-        cron_schedule=deep_cron,
-        execution_timezone="UTC",
-        run_config={"ops": {OP_NAME: {"config": {"deep": True}}}},
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Verification by content of a share, WAL_PIPELINE_DEEP_VERIFY_SHARE, so that all is read every "
-        "month. WAL_PIPELINE_DEEP_VERIFY_CRON changes when.",
-    )
-    return [daily, weekly]
-
-
 def _result(
     asset: dg.AssetKey, name: str, done: Verification, store: str, faults: Sequence[Fault]
 ) -> dg.AssetCheckResult:

@@ -18,7 +18,7 @@ from dagster._core.scheduler.instigation import (
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from wal_pipeline.errors import StoreUnavailableError
-from wal_pipeline.orchestration.retention_job import build_retention_job, build_retention_schedule
+from wal_pipeline.orchestration.retention_job import build_retention_job
 from wal_pipeline.orchestration.retention_purge import purge_checks, purge_runs, purge_ticks
 from wal_pipeline_tests.commands.upkeep_scene import UpkeepScene
 from wal_pipeline_tests.orchestration.upkeep_pipeline import KEYS, scene_resource
@@ -174,9 +174,3 @@ def test_old_check_results_go(instance: dg.DagsterInstance) -> None:
         assert len(found) == left
         assert found[0].evaluation is not None
         assert found[0].evaluation.metadata["number"].value == 2
-
-
-def test_the_schedule_is_daily_and_on() -> None:
-    """As the setting says."""
-    schedule = build_retention_schedule(build_retention_job(KEYS), "30 4 * * *")
-    assert (schedule.cron_schedule, schedule.default_status) == ("30 4 * * *", dg.DefaultScheduleStatus.RUNNING)

@@ -12,7 +12,6 @@ from wal_pipeline.orchestration.verification_job import (
     JOB_NAME,
     build_verification_checks,
     build_verification_job,
-    build_verification_schedules,
 )
 from wal_pipeline_tests.commands.test_verify import damage
 from wal_pipeline_tests.commands.upkeep_scene import UpkeepScene
@@ -89,11 +88,3 @@ def test_what_is_healed_is_a_materialization(scene: UpkeepScene, instance: dg.Da
     materialized = [one.asset_key.path[-1] for one in done.get_asset_materialization_events() if one.asset_key]
     assert materialized == ["b2"]
     assert instance.get_materialized_partitions(KEYS.wal_segment("b2")) == {name_of(3)}
-
-
-def test_the_schedules_are_daily_and_weekly_and_on() -> None:
-    """The weekly one is deep."""
-    job = build_verification_job(KEYS, build_verification_checks(KEYS, STORES))
-    daily, weekly = build_verification_schedules(job, cron="10 5 * * *", deep_cron="20 6 * * 0")
-    assert [one.default_status for one in (daily, weekly)] == [dg.DefaultScheduleStatus.RUNNING] * 2
-    assert (daily.cron_schedule, weekly.cron_schedule) == ("10 5 * * *", "20 6 * * 0")

@@ -1,0 +1,74 @@
+"""The schedules: which job runs when, by which setting; all on unless a setting says ``off``."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import dagster as dg
+from dagster._core.errors import DagsterInvalidDefinitionError
+
+from wal_pipeline.errors import SettingsError
+from wal_pipeline.orchestration import (
+    backup_job,
+    cost_asset,
+    drill_asset,
+    retention_job,
+    segment_checks,
+    verification_job,
+)
+from wal_pipeline.settings import Settings, variable_names
+
+OFF: Final = "off"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One schedule. ``setting`` is the field of the settings that holds its cron expression."""
+
+    name: str
+    job_name: str
+    setting: str
+    description: str
+    run_config: Mapping[str, Any] = field(default_factory=dict)
+
+
+TIMINGS: Final = (
+    Timing("base_backup_schedule", backup_job.JOB_NAME, "base_backup_cron", "A base backup onto every store."),
+    Timing("recovery_drill_schedule", drill_asset.JOB_NAME, "drill_cron", "A recovery drill from every store."),
+    Timing("check_archive_schedule", segment_checks.JOB_NAME, "check_cron", "All asset checks."),
+    Timing("cost_schedule", cost_asset.JOB_NAME, "cost_cron", "The cost report."),
+    Timing("expire_archive_schedule", retention_job.JOB_NAME, "retention_cron", "Expiry of every store."),
+    Timing("verify_archive_schedule", verification_job.JOB_NAME, "verify_cron", "Verification by names and sizes."),
+    Timing(
+        "deep_verify_archive_schedule",
+        verification_job.JOB_NAME,
+        "deep_verify_cron",
+        "Verification by content of a share, WAL_PIPELINE_DEEP_VERIFY_SHARE, so that all is read every month.",
+        {"ops": {verification_job.OP_NAME: {"config": {"deep": True}}}},
+    ),
+)
+
+
+def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
+    """Return the schedules that are on. Raises: SettingsError where one's setting is no cron expression."""
+    crons = [(timing, str(getattr(settings, timing.setting)).strip()) for timing in TIMINGS]
+    return [_schedule(timing, cron) for timing, cron in crons if cron.lower() != OFF]
+
+
+def _schedule(timing: Timing, cron: str) -> dg.ScheduleDefinition:
+    variable = variable_names()[timing.setting][0]
+    try:
+        return dg.ScheduleDefinition(
+            job_name=timing.job_name,
+            name=timing.name,
+            cron_schedule=cron,
+            execution_timezone="UTC",
+            run_config=dict(timing.run_config),
+            default_status=dg.DefaultScheduleStatus.RUNNING,
+            description=f"{timing.description} {variable} changes when; '{OFF}' switches it off.",
+        )
+    except DagsterInvalidDefinitionError as error:
+        raise SettingsError(
+            f"{variable} is '{cron}', expected five fields in cron's form, such as '15 2 * * *', or '{OFF}'",
+            hint="The fields are minute, hour, day of the month, month and day of the week, in UTC.",
+        ) from error

@@ -1,0 +1,38 @@
+"""What the assets have in common that are one for each store: their specs, and a run's partitions."""
+
+from collections.abc import Callable, Sequence
+
+import dagster as dg
+
+from wal_pipeline.orchestration.keys import Keys
+
+
+def store_specs(
+    keys: Keys, stores: Sequence[str], key: Callable[[str], dg.AssetKey], *, group: str, description: str
+) -> list[dg.AssetSpec]:
+    """Return the spec of each store's asset. ``{store}`` in the description is its name."""
+    return [
+        dg.AssetSpec(
+            key(store),
+            deps=[keys.spool],
+            group_name=group,
+            kinds={"s3" if store != "local" else "file"},
+            skippable=True,
+            description=description.format(store=store),
+        )
+        for store in stores
+    ]
+
+
+def chosen_partitions(context: dg.AssetExecutionContext) -> list[str]:
+    """Return the partitions of this run.
+
+    Dagster takes a range whose start comes after its end for one without keys, and the run would succeed with
+    nothing done: that is refused here.
+    """
+    names = list(context.partition_keys) if context.has_partition_key or context.has_partition_key_range else []
+    if not names:
+        raise dg.Failure(
+            "nothing was chosen: the run has no partition, or its range ends before it begins", allow_retries=False
+        )
+    return names
