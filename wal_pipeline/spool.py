@@ -121,11 +121,14 @@ class Spool:
             return None
         except OSError as error:
             raise self._error(f"has '{file.name.name}', which cannot be read", error) from error
-        with os.fdopen(descriptor, "rb") as opened:
+        try:
             if _identity(os.fstat(descriptor)) != file.identity:
                 return None
-            data = opened.read(file.size_bytes + 1)
+            with open(descriptor, "rb", closefd=False) as opened:
+                data = opened.read(file.size_bytes + 1)
             unchanged = _identity(os.fstat(descriptor)) == file.identity and len(data) == file.size_bytes
+        finally:
+            os.close(descriptor)
         return data if unchanged else None
 
     def release(self, file: SpoolFile) -> bool:

@@ -4,6 +4,7 @@ import os
 import socket
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -114,6 +115,29 @@ def test_a_file_that_became_a_link_is_not_read(spool: Spool, tmp_path: Path) -> 
     spool.path(file).symlink_to(tmp_path / "secret")
     with pytest.raises(SpoolError, match=f"has '{name_of(1)}', which cannot be read"):
         spool.read(file)
+
+
+@pytest.mark.parametrize("make", [pipe, folder, unix_socket, device])
+def test_what_took_a_listed_files_place_is_not_opened(spool: Spool, make: Callable[[Path], None]) -> None:
+    """It is neither waited for nor read, and it is neither removed nor moved."""
+    spool_segments(spool.folder, [1])
+    file = found(spool, name_of(1))
+    spool.path(file).unlink()
+    make(spool.path(file))
+    kind = stat.S_IFMT(spool.path(file).lstat().st_mode)
+    with suppress(SpoolError):  # a socket cannot be opened at all
+        assert spool.read(file) is None
+    assert spool.release(file) is False
+    assert spool.quarantine(file, now()) is None
+    assert stat.S_IFMT(spool.path(file).lstat().st_mode) == kind
+
+
+def test_a_lock_that_is_a_link_is_refused(spool: Spool, tmp_path: Path) -> None:
+    """Nothing is made or locked where it leads."""
+    (spool.folder / LOCK_NAME).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SpoolError, match="cannot be written: Too many levels of symbolic links"), spool.lock():
+        pass
+    assert not (tmp_path / "elsewhere").exists()
 
 
 @given(st.text(min_size=1, max_size=40))
