@@ -158,7 +158,7 @@ _URL_HINT: Final = "Use sqlite:////folder/catalog.db or postgresql://user:passwo
 
 def _make_folder(file: Path) -> None:
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise CatalogError(
             f"the catalog's folder '{file.parent}' cannot be made: {error.strerror}",

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -9,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wal_pipeline.archive.records import CopyStatus
+from wal_pipeline.catalog.catalog import open_catalog
 from wal_pipeline.spool import LOCK_NAME
 from wal_pipeline.wal.names import parse_file_name
-from wal_pipeline_tests.support.dagster_instance import DagsterInstance
+from wal_pipeline_tests.support.dagster_instance import PROJECT, DagsterInstance
 from wal_pipeline_tests.support.postgres import PostgresCluster
 from wal_pipeline_tests.support.postgres_install import PostgresInstall, owned_folder
 from wal_pipeline_tests.support.s3_pair import S3Buckets, S3Pair
@@ -87,6 +91,35 @@ class DaemonScene:
         return {
             name: client.head_object(Bucket=stored.bucket, Key=key)["LastModified"] for name, key in stored.keys.items()
         }
+
+    @property
+    def state(self) -> Path:
+        """The program's state folder, with the catalog."""
+        return Path(self.dagster.environment["WAL_PIPELINE_STATE_FOLDER"])
+
+    def recorded(self, store: str) -> set[str]:
+        """The files of which the catalog has a verified copy on a store."""
+        catalog = open_catalog(f"sqlite:///{self.state / 'catalog.sqlite'}", "main")
+        try:
+            return {
+                one.name for one in catalog.files.copies() if (one.store, one.status) == (store, CopyStatus.VERIFIED)
+            }
+        finally:
+            catalog.close()
+
+    def command(self, *words: str) -> str:
+        """Type ``wal-pipeline`` with the scene's settings and return what it prints."""
+        done = subprocess.run(
+            [sys.executable, "-m", "wal_pipeline.cli", *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+            env=self.dagster.environment,
+            cwd=PROJECT,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def hide(self, store: str, names: list[str]) -> None:
         """Delete copies behind the program's back."""

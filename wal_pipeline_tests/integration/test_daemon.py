@@ -111,3 +111,31 @@ def test_archiving_runs_never_overlap(scene: DaemonScene) -> None:
         assert earlier.ended is not None
         assert later.started is not None
         assert earlier.ended <= later.started
+
+
+def test_a_catalog_that_is_lost_in_mid_work_is_begun_again(scene: DaemonScene) -> None:
+    """Its files go under the run: everything is archived all the same, and a rebuild has every file back."""
+    names = scene.write_segments(10)
+    scene.wait_archiving()
+    for path in scene.state.glob("catalog.sqlite*"):
+        path.unlink()
+    names += scene.write_segments(3)
+    scene.wait_archived(names)
+    scene.command("catalog", "rebuild")
+    for store in STORES:
+        assert scene.recorded(store) == scene.stored(store).keys.keys()
+
+
+def test_a_dagster_home_that_is_lost_in_mid_work_is_filled_again(scene: DaemonScene) -> None:
+    """All that Dagster knew goes under a run; after a restart every file is archived, and shown again as it was."""
+    names = scene.write_segments(10)
+    scene.wait_archiving()
+    scene.dagster.lose_home()
+    names += scene.write_segments(2)
+    scene.dagster.stop()
+    scene.dagster.lose_home()
+    scene.dagster.start()
+    scene.wait_archived(names)
+    for store in STORES:
+        everything = scene.stored(store).keys.keys()
+        scene.wait(lambda store=store, everything=everything: scene.materialized_by(store).keys() >= everything)

@@ -81,6 +81,12 @@ class DagsterInstance:
         self.web_server.start()
         self.web_server.wait_until(self._answers, timeout_seconds=120)
 
+    def lose_home(self) -> None:
+        """Remove DAGSTER_HOME with all that is recorded there, under whatever runs; its dagster.yaml is put back."""
+        while self.home.exists():  # what runs makes files meanwhile
+            shutil.rmtree(self.home, ignore_errors=True)
+        self._write_files()
+
     def stop(self) -> None:
         """End all three, and the runs; nothing new is started in between."""
         for process in (self.daemon, self.web_server, self.code_server):
