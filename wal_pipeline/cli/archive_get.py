@@ -212,8 +212,9 @@ def _prefetch(folder: "PrefetchFolder", source: "WalSource", fingerprint: str, o
     from wal_pipeline.commands.fetch_answer import FetchAnswers
     from wal_pipeline.commands.prefetch import Prefetcher, PrefetchLimits
 
-    answers = FetchAnswers(folder, source.fetch, fingerprint, on_ready=on_ready)
-    Prefetcher(folder, source.fetch, PrefetchLimits()).run(answers, asked_at=lambda: answers.asked_at)
+    prefetcher = Prefetcher(folder, source.fetch, PrefetchLimits())
+    answers = FetchAnswers(folder, source.fetch, fingerprint, on_ready=on_ready, on_other_settings=prefetcher.stop)
+    prefetcher.run(answers, asked_at=lambda: answers.asked_at)
 
 
 def _print_restore_command(options: argparse.Namespace) -> int:

@@ -38,7 +38,10 @@ _TURN_SECONDS: Final = 0.5
 
 
 class FetchAnswers:
-    """Listens in the folder while it is open. ``fingerprint`` is of the settings that ``fetch`` works with."""
+    """Listens in the folder while it is open. ``fingerprint`` is of the settings that ``fetch`` works with.
+
+    ``on_ready`` is called once it listens, or cannot; ``on_other_settings`` where a question came with other settings.
+    """
 
     def __init__(
         self,
@@ -47,9 +50,11 @@ class FetchAnswers:
         fingerprint: str,
         *,
         on_ready: Callable[[], None] = lambda: None,
+        on_other_settings: Callable[[], None] = lambda: None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._on_ready = on_ready
+        self._on_other_settings = on_other_settings
         self._folder = folder
         self._fetch = fetch
         self._fingerprint = fingerprint
@@ -107,6 +112,8 @@ class FetchAnswers:
         name = parse_file_name(text)
         if not peer_is_ours(connection) or fingerprint != self._fingerprint or name is None:
             connection.sendall(_message(UNKNOWN))
+            if peer_is_ours(connection) and name is not None:
+                self._on_other_settings()  # the program that is called now starts a process with the new ones
             return
         self.asked_at = self._now()
         connection.settimeout(None)

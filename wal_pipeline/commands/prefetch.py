@@ -15,6 +15,7 @@ Only segments are fetched ahead: a segment's content never changes, while the ab
 import fcntl
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -195,6 +196,11 @@ class Prefetcher:
         self._limits = limits
         self._now = now
         self._active_at = now()
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """End soon, from any thread: somebody asks with other settings than ours."""
+        self._stopped.set()
 
     def run(
         self,
@@ -231,8 +237,8 @@ class Prefetcher:
                 _pause(ahead, rest=self._now() - self._active_at > _REST_AFTER_SECONDS)
 
     def _is_wanted(self, asked_at: Callable[[], float]) -> bool:
-        last = max(self._active_at, asked_at())
-        return self._now() - last < self._limits.idle_seconds and self._folder.path.is_dir()
+        idle_seconds = self._now() - max(self._active_at, asked_at())
+        return idle_seconds < self._limits.idle_seconds and self._folder.path.is_dir() and not self._stopped.is_set()
 
     def _await_position(self, asked_at: Callable[[], float]) -> Position | None:
         """Return where replay is, once a segment was asked for; None where none was before it is idle."""

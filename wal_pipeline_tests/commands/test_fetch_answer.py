@@ -254,6 +254,21 @@ def test_a_prefetcher_without_a_position_answers_and_then_runs_ahead(recovery: R
     assert sorted(path.name for path in recovery.folder.path.iterdir()) == ["lock", "position"]
 
 
+def test_a_question_with_other_settings_ends_the_process(recovery: Recovery) -> None:
+    """It would fetch ahead with old credentials for as long as segments are taken."""
+    prefetcher = Prefetcher(recovery.folder, recovery.fetch, PrefetchLimits(idle_seconds=60))
+    answers = FetchAnswers(recovery.folder, recovery.fetch, recovery.fingerprint, on_other_settings=prefetcher.stop)
+    thread = threading.Thread(target=lambda: prefetcher.run(answers, asked_at=lambda: answers.asked_at))
+    thread.start()
+    wait_until((recovery.folder.path / "socket").exists)
+    assert recovery.line(NAME) == 1
+    assert thread.is_alive()
+    recovery.settings.write_text("A=2\nB=1\n")
+    assert recovery.line(NAME) == 200
+    thread.join(20)
+    assert not thread.is_alive()
+
+
 def wait_until(is_so: Callable[[], bool]) -> None:
     """Wait until something is so. Raises: AssertionError."""
     deadline = time.monotonic() + 10
