@@ -1,6 +1,7 @@
 """What the program is told: environment variables and a .env file, in one model."""
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -17,6 +18,7 @@ from wal_pipeline.errors import SettingsError
 
 PREFIX = "WAL_PIPELINE_"
 ENV_FILE_VARIABLE = "WAL_PIPELINE_ENV_FILE"
+_ENDPOINT = re.compile(r"https://|http://(?:127\.0\.0\.1|localhost|\[::1\])(?::|/|\Z)", re.IGNORECASE)
 DEFAULT_STATE_FOLDER = Path("~/.local/state/wal-pipeline")
 
 StoreName = Literal["r2", "b2", "local"]
@@ -170,6 +172,14 @@ class Settings(BaseSettings):
     def _absolute(cls, value: Path | None) -> Path | None:
         """A folder stays the same wherever the program is started."""
         return None if value is None else value.expanduser().absolute()
+
+    @field_validator("r2_endpoint_url", "b2_endpoint_url")
+    @classmethod
+    def _encrypted_on_the_way(cls, value: str | None) -> str | None:
+        """Without TLS whoever is on the way reads the database; only this machine's own loopback may do without."""
+        if value is not None and not _ENDPOINT.match(value):
+            raise ValueError("must begin with https://")
+        return value
 
     @model_validator(mode="after")
     def _keys(self) -> Self:

@@ -191,6 +191,23 @@ def test_a_missing_spool_is_named() -> None:
         _ = Pipeline(load_settings({})).spool
 
 
+@pytest.mark.parametrize("store", ["R2", "B2"])
+@pytest.mark.parametrize(
+    "url", ["http://minio.example.org:9000", "http://127.0.0.1.example.org", "minio:9000", "ftp://x"]
+)
+def test_an_endpoint_without_tls_is_refused(store: str, url: str) -> None:
+    """What is sent would be read on the way."""
+    assert refused({f"{store}_ENDPOINT_URL": url}).message == f"{store}_ENDPOINT_URL: must begin with https://"
+
+
+@pytest.mark.parametrize(
+    "url", ["https://minio.example.org:9000", "HTTPS://x", "http://127.0.0.1:9000", "http://[::1]:1"]
+)
+def test_an_endpoint_with_tls_or_on_loopback_is_taken(url: str) -> None:
+    """A proxy of one's own on this machine may end the TLS."""
+    assert load_settings({"R2_ENDPOINT_URL": url}).r2_endpoint_url == url
+
+
 def test_secrets_are_shown_nowhere() -> None:
     """Neither the settings, the objects made from them, nor an error that follows shows one."""
     urls = f"https://user:{SECRET}@example.org/hook"
