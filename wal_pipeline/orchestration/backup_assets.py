@@ -1,5 +1,6 @@
 """The base backup assets: the base backups on each store, and their backfill from the UI."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import dagster as dg
@@ -9,6 +10,7 @@ from wal_pipeline.orchestration.backup_metadata import backup_materialization
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.store_assets import chosen_partitions, store_specs
+from wal_pipeline.orchestration.verdicts import Stored, closing_events
 
 GROUP = "base_backups"
 
@@ -40,6 +42,7 @@ def build_backup_assets(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefinitio
         pipeline = wal_pipeline.open()
         refill, audit, by = pipeline.base_backup_refill(), pipeline.audit, f"run {context.run.run_id}"
         failed: list[str] = []
+        stored: Counter[str] = Counter()
         for backup_id in sorted(chosen_partitions(context)):  # a parent is older than what is built on it
             for store in targets:
                 try:
@@ -50,7 +53,9 @@ def build_backup_assets(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefinitio
                     context.log.error(error.message)
                     failed.append(error.message)
                 else:
+                    stored[store] += 1
                     yield backup_materialization(keys, outcome.result.manifest.record(), outcome.store)
+        yield from closing_events(keys, pipeline, context.instance, Stored(base_backups=stored), context.log)
         if failed:
             raise dg.Failure(f"{len(failed)} base backups could not be copied, first: {failed[0]}", allow_retries=False)
 

@@ -1,5 +1,6 @@
 """The segment assets: the files of the WAL archive on each store, and their backfill from the UI."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import dagster as dg
@@ -9,6 +10,7 @@ from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.segment_metadata import segment_materialization
 from wal_pipeline.orchestration.store_assets import chosen_partitions, store_specs
+from wal_pipeline.orchestration.verdicts import Stored, closing_events
 
 GROUP = "wal_archive"
 
@@ -50,14 +52,17 @@ def build_segment_assets(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefiniti
         names = chosen_partitions(context)
         targets = [store for store in stores if keys.wal_segment(store) in context.selected_asset_keys]
         failed: list[CopyFailed] = []
+        stored: Counter[str] = Counter()
         pipeline = wal_pipeline.open()
         for event in pipeline.audit.follow(pipeline.refiller().refill(names, targets), by=f"run {context.run.run_id}"):
             if isinstance(event, CopyVerified):
                 context.log.info(f"{event.file.name} is on {event.copy.store}")
+                stored[event.copy.store] += 1
                 yield segment_materialization(keys, event.file, event.copy, event.seconds)
             elif isinstance(event, CopyFailed):
                 context.log.error(f"{event.name} is not on {event.store}: {event.message}")
                 failed.append(event)
+        yield from closing_events(keys, pipeline, context.instance, Stored(stored), context.log)
         if failed:
             raise dg.Failure(
                 f"{len(failed)} copies failed, first '{failed[0].name}': {failed[0].message}", allow_retries=False

@@ -1,6 +1,7 @@
 """The archiving run in Dagster: what it records, the checks that it answers at its end, and when it fails."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -13,6 +14,7 @@ from dagster._core.loader import LoadingContextForTest
 from wal_pipeline.orchestration.archive_job import build_archive_job
 from wal_pipeline.orchestration.check_names import CONTENT_CHECK, NAMES_CHECK
 from wal_pipeline.orchestration.segment_assets import build_segment_assets, build_spool_asset
+from wal_pipeline.orchestration.verdicts import Stored, closing_events
 from wal_pipeline.orchestration.verification_job import (
     JOB_NAME,
     build_verification_checks,
@@ -140,6 +142,22 @@ def test_a_run_that_stored_nothing_answers_no_check_of_a_store(
     done = archive(scene, instance)
     assert done.success
     assert {one.asset_key for one in done.get_asset_check_evaluations()} == {KEYS.recovery_window}
+
+
+def test_a_base_backup_counts_on(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
+    """What is said after a base backup is of its assets alone, and of the windows."""
+    verify(scene, instance)
+    pipeline = scene_resource(scene).open()
+    stored = Stored(base_backups={"b2": 1})
+    events = list(closing_events(KEYS, pipeline, instance, stored, logging.getLogger("test")))  # type: ignore[arg-type]
+    told = {(one.asset_key, one.check_name) for one in events if isinstance(one, dg.AssetCheckEvaluation)}
+    assert told == {
+        (KEYS.base_backup("b2"), "newest_fresh"),
+        (KEYS.base_backup("b2"), NAMES_CHECK),
+        (KEYS.base_backup("b2"), CONTENT_CHECK),
+        (KEYS.recovery_window, "last_drill_r2"),
+        (KEYS.recovery_window, "last_drill_b2"),
+    }
 
 
 def test_a_store_that_stays_down_fails_the_run(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:

@@ -9,7 +9,10 @@ import pytest
 
 from wal_pipeline.orchestration.backup_assets import build_backup_assets
 from wal_pipeline.orchestration.segment_assets import build_segment_assets, build_spool_asset
+from wal_pipeline.orchestration.verification_job import build_verification_checks
+from wal_pipeline_tests.commands.test_verify import damage
 from wal_pipeline_tests.commands.upkeep_scene import UpkeepScene
+from wal_pipeline_tests.orchestration.test_archive_job import evaluated, verify
 from wal_pipeline_tests.orchestration.upkeep_pipeline import KEYS, STORES, scene_resource
 from wal_pipeline_tests.support.segments import name_of
 
@@ -28,11 +31,17 @@ def scene(tmp_path: Path) -> UpkeepScene:
 
 
 def fill(
-    scene: UpkeepScene, instance: dg.DagsterInstance, asset: dg.AssetsDefinition, chosen: dg.AssetKey, partition: str
+    scene: UpkeepScene,
+    instance: dg.DagsterInstance,
+    asset: dg.AssetsDefinition,
+    chosen: dg.AssetKey,
+    partition: str,
+    *checks: dg.AssetChecksDefinition,
 ) -> dg.ExecuteInProcessResult:
     """Materialize one partition of one store's asset, as the UI does."""
     definitions = dg.Definitions(
         assets=[build_spool_asset(KEYS), asset],
+        asset_checks=list(checks),
         jobs=[dg.define_asset_job("fill", selection=dg.AssetSelection.assets(chosen))],
         resources={"wal_pipeline": scene_resource(scene)},
         executor=dg.in_process_executor,
@@ -65,6 +74,25 @@ def test_a_segment(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
             "object_key": key,
         }
     ]
+
+
+def test_the_verdict_of_the_last_verification_stays(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
+    """A backfill takes the checks of its asset along: Dagster skips them, and the backfill says what they know."""
+    damage(scene, "b2", name_of(2), "bit turned")
+    checks = build_verification_checks(KEYS, STORES)
+    verify(scene, instance)
+    scene.stores["b2"].inner.delete(scene.key_of("b2", name_of(3)))
+    instance.add_dynamic_partitions(KEYS.wal_partitions_name, [name_of(3)])
+    done = fill(scene, instance, build_segment_assets(KEYS, STORES), KEYS.wal_segment("b2"), name_of(3), checks)
+    assert done.success
+    filled = KEYS.wal_segment("b2")
+    found = {one.check_name: one for one in done.get_asset_check_evaluations() if one.asset_key == filled}
+    assert set(found) == {"names_and_sizes", "content", "no_gap", "every_file", "newest_fresh"}
+    for name in ("names_and_sizes", "content"):
+        assert not found[name].passed
+        assert str(found[name].description).startswith("1 copies are missing or damaged; first: ")
+    assert evaluated(instance, filled, *found) == [True] * 5
+    assert not any(one.asset_key == KEYS.wal_segment("r2") for one in done.get_asset_check_evaluations())
 
 
 def test_a_segment_that_no_store_has(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
