@@ -15,7 +15,18 @@ from benchmarks.report import write_documents, write_results
 from wal_pipeline_tests.support.processes import ServerError
 
 # In this order: what compares with the peers first.
-MEASURES: Final = ("archive", "growth", "dagster", "lag", "distance", "records", "ops", "wal_fetch", "base_backup")
+MEASURES: Final = (
+    "archive",
+    "growth",
+    "dagster",
+    "lag",
+    "lag_warm",
+    "distance",
+    "records",
+    "ops",
+    "wal_fetch",
+    "base_backup",
+)
 _REPEATS: Final = 5
 _QUICK_REPEATS: Final = 2
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.bench import Bench
+from benchmarks.bench import PROJECT, Bench
 from benchmarks.ours import BenchError
 from benchmarks.wal_input import WalInput
 from wal_pipeline.spool import Spool
@@ -40,13 +40,15 @@ class Arrivals:
 
 
 @contextmanager
-def running_daemon(environment: Mapping[str, str], folder: Path) -> Iterator[None]:
+def running_daemon(
+    environment: Mapping[str, str], folder: Path, *, instance_file: Path = PROJECT / "dagster.yaml"
+) -> Iterator[DagsterInstance]:
     """Start the code server and the daemon, with the sensor on, and stop them with the block."""
-    dagster = DagsterInstance(folder / "dagster", environment)
+    dagster = DagsterInstance(folder / "dagster", environment, instance_file=instance_file)
     try:
         dagster.start_code_server()
         dagster.start_daemon()
-        yield
+        yield dagster
     finally:
         dagster.stop()
 

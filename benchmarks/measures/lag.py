@@ -21,28 +21,30 @@ def measure(bench: Bench) -> list[Figure]:
         arrivals = Arrivals(wal, spool)
         with running_daemon(environment, folder):
             wait_gone([arrivals.put()])
-            idle = [_idle_lag(arrivals, spool) for _ in range(bench.size(9, 3))]
+            idle = [idle_lag(arrivals, spool) for _ in range(bench.size(9, 3))]
             bench.say("lag of an idle cluster: " + ", ".join(f"{lag:.2f}" for lag in idle))
             steady = _steady_lags(arrivals, 1, bench.size(60, 15))
             bench.say(f"lag at one a second: p50 {percentile(steady, 50):.2f}, p99 {percentile(steady, 99):.2f}")
             faster = {rate: _steady_lags(arrivals, rate, bench.size(20, 8)) for rate in _RATES}
     return [
-        _figure("lag_idle_p50_s", "lag of an idle cluster, p50", idle, 50, "<= 3"),
-        _figure("lag_steady_p50_s", "lag at a segment a second, p50", steady, 50, ""),
-        _figure("lag_steady_p99_s", "lag at a segment a second, p99", steady, 99, "<= 1"),
+        lag_figure("lag_idle_p50_s", "lag of an idle cluster, p50", idle, 50, "<= 3"),
+        lag_figure("lag_steady_p50_s", "lag at a segment a second, p50", steady, 50, ""),
+        lag_figure("lag_steady_p99_s", "lag at a segment a second, p99", steady, 99, "<= 1"),
         *(
-            _figure(f"lag_{rate}_a_second_p99_s", f"lag at {rate} a second, p99", faster[rate], 99, "")
+            lag_figure(f"lag_{rate}_a_second_p99_s", f"lag at {rate} a second, p99", faster[rate], 99, "")
             for rate in _RATES
         ),
     ]
 
 
-def _figure(key: str, title: str, lags: list[float], percent: float, goal: str) -> Figure:
+def lag_figure(key: str, title: str, lags: list[float], percent: float, goal: str) -> Figure:
+    """Return a percentile of some lags as a figure."""
     spread = f"zstd 3, {len(lags)} files: p50 {percentile(lags, 50):.2f} s, p95 {percentile(lags, 95):.2f} s"
     return Figure(key, title, percentile(lags, percent), "s", goal, spread, {"s": lags})
 
 
-def _idle_lag(arrivals: Arrivals, spool: Path) -> float:
+def idle_lag(arrivals: Arrivals, spool: Path) -> float:
+    """Return the lag in seconds of a file that comes when no run is up."""
     wait_idle(spool)
     arrived = time.time()
     return wait_gone([arrivals.put()])[0] - arrived

@@ -19,6 +19,7 @@ from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.segment_metadata import segment_materialization
 from wal_pipeline.orchestration.verdicts import Stored, closing_events
+from wal_pipeline.orchestration.warm_queue import QUEUE_TAG, warm_queue
 
 JOB_NAME = "archive_wal"
 
@@ -142,7 +143,7 @@ def build_archive_job(keys: Keys) -> dg.JobDefinition:
     @dg.job(
         name=JOB_NAME,
         executor_def=dg.in_process_executor,
-        tags={"wal_pipeline/cluster": keys.cluster},
+        tags={"wal_pipeline/cluster": keys.cluster, QUEUE_TAG: warm_queue(keys.cluster)},
         description="Archive the spool to every store. Started by the spool sensor; start it by hand to retry at once.",
     )
     def archive_wal() -> None:

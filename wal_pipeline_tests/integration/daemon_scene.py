@@ -189,6 +189,7 @@ def start_daemon_scene(
     tls: TlsFiles,
     *,
     secret_tail: str = "",
+    instance_file: Path = PROJECT / "dagster.yaml",
     prepare: Callable[[PostgresCluster, S3Pair], Mapping[str, str]] = lambda _cluster, _pair: {},
 ) -> Iterator[DaemonScene]:
     """Start everything; 1 MiB segments, so that there are many.
@@ -221,7 +222,7 @@ def start_daemon_scene(
         }
         cluster.start()
         environment |= prepare(cluster, pair)
-        dagster = stack.enter_context(DagsterInstance(folder / "dagster", environment))
+        dagster = stack.enter_context(DagsterInstance(folder / "dagster", environment, instance_file=instance_file))
         yield DaemonScene(cluster, pair, buckets, dagster, spool)
 
 

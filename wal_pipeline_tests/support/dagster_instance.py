@@ -33,9 +33,12 @@ mutation Launch($params: ExecutionParams!) {
 class DagsterInstance:
     """The project's dagster.yaml in a home of its own; code is loaded once, by a server that all the others ask."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, environment: Mapping[str, str], *, instance_file: Path = PROJECT / "dagster.yaml"
+    ) -> None:
         """``environment``: the program's settings, as the code server and its runs see them."""
         self.folder = folder
+        self._instance_file = instance_file
         self.home = folder / "home"
         self._code_port, self._web_port = free_ports(2)
         self.environment = {**clean_environment(), **environment, "DAGSTER_HOME": str(self.home)}
@@ -130,7 +133,7 @@ class DagsterInstance:
 
     def _write_files(self) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(PROJECT / "dagster.yaml", self.home / "dagster.yaml")
+        shutil.copyfile(self._instance_file, self.home / "dagster.yaml")
         (self.folder / "workspace.yaml").write_text(
             "load_from:\n  - grpc_server:\n"
             f"      host: {LOOPBACK}\n      port: {self._code_port}\n      location_name: {LOCATION}\n"

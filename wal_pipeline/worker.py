@@ -1,0 +1,79 @@
+"""``python -m wal_pipeline.worker``: a warm worker, which takes the archiving runs of one cluster.
+
+The settings and DAGSTER_HOME are those of the code location. Changed settings or code count after a restart.
+"""
+
+import logging
+import sys
+from typing import Any, Final
+
+import dagster as dg
+from celery.signals import worker_process_init
+from dagster_celery.make_app import make_app
+from dagster_celery.tasks import create_execute_job_task
+from kombu.entity import Queue
+
+from wal_pipeline.errors import WalPipelineError
+from wal_pipeline.orchestration.resource import WalPipelineResource
+from wal_pipeline.orchestration.warm_launcher import WarmRunLauncher
+from wal_pipeline.orchestration.warm_queue import warm_queue
+from wal_pipeline.settings import load_settings
+
+_MAX_MEMORY_KIB: Final = 2 * 2**20  # more after a run, and the process is followed by a fresh one
+_WARM_UP_SECONDS: Final = 120  # Celery's own 4 s are short for a loaded machine
+_log = logging.getLogger(__name__)
+
+
+def build_worker(redis_url: str, queue: str) -> Any:
+    """Return the Celery app of a worker that takes runs from one queue."""
+    app = make_app(  # type: ignore[no-untyped-call]
+        {
+            "broker": redis_url,
+            "backend": redis_url,
+            "config_source": {
+                "broker_connection_retry_on_startup": True,
+                "worker_prefetch_multiplier": 1,
+                "worker_max_memory_per_child": _MAX_MEMORY_KIB,
+                "worker_proc_alive_timeout": _WARM_UP_SECONDS,
+                "worker_redirect_stdouts": False,
+                "worker_send_task_events": False,
+                "accept_content": ["json"],
+            },
+        }
+    )
+    app.conf.task_queues = [Queue(queue, routing_key=f"{queue}.#")]  # type: ignore[no-untyped-call]
+    create_execute_job_task(app)
+    return app
+
+
+def warm_up(**_signal: object) -> None:
+    """Load all that a run needs, in the process that is going to run it: connections do not outlive a fork."""
+    from wal_pipeline.definitions import defs  # noqa: PLC0415
+
+    defs().get_repository_def().get_all_jobs()
+    pipeline = WalPipelineResource().open()
+    try:
+        _ = pipeline.stores, pipeline.catalog
+    except WalPipelineError as error:
+        _log.warning("the first run finds out by itself: %s", error.message)
+    _log.info("all that a run of cluster '%s' needs is loaded", pipeline.settings.cluster)
+
+
+def main() -> None:
+    """Take runs until SIGTERM, and then finish the one at work."""
+    with dg.DagsterInstance.get() as instance:
+        launcher = instance.run_launcher
+        if not isinstance(launcher, WarmRunLauncher):
+            sys.exit(
+                f"the run launcher of '{instance.root_directory}' is '{type(launcher).__name__}', expected "
+                "'WarmRunLauncher'; HINT: take deploy/dagster-workers.yaml as dagster.yaml."
+            )
+        redis_url = launcher.redis_url
+    queue = warm_queue(load_settings().cluster)
+    worker_process_init.connect(warm_up)
+    options = ["--pool=prefork", "--concurrency=1", "--without-gossip", "--without-mingle", "--loglevel=INFO"]
+    build_worker(redis_url, queue).worker_main(["worker", f"--hostname={queue}@%h", *options])
+
+
+if __name__ == "__main__":
+    main()
