@@ -127,6 +127,18 @@ def test_the_postgres_instance_differs_in_its_storage_alone() -> None:
     assert with_postgres == plain
 
 
+def test_the_instance_with_warm_workers_differs_in_its_launcher_alone() -> None:
+    """Warm workers cost nothing else, and the line of the document adds them to the PostgreSQL instance."""
+    plain = yaml.safe_load((PROJECT / "dagster.yaml").read_text())
+    with_workers = yaml.safe_load((DEPLOY / "dagster-workers.yaml").read_text())
+    launcher = with_workers.pop("run_launcher")
+    assert with_workers == plain
+    line = "sed -n '/^run_launcher:/,/^$/p' deploy/dagster-workers.yaml"
+    assert line in (PROJECT / "docs" / "operations.md").read_text()
+    done = subprocess.run(["bash", "-c", line], cwd=PROJECT, capture_output=True, text=True, check=True, timeout=10)
+    assert yaml.safe_load(done.stdout) == {"run_launcher": launcher}
+
+
 @pytest.mark.integration
 def test_dagster_keeps_its_records_in_postgresql(
     shared_cluster18: PostgresCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -214,7 +226,7 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
         unit = tmp_path / path.name
         unit.write_text(path.read_text().replace("/opt/wal-pipeline/bin", str(Path(sys.executable).parent)))
         units.append(str(unit))
-    assert len(units) == 3
+    assert len(units) == 4
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, check=False, timeout=60
     )
