@@ -20,16 +20,17 @@ from wal_pipeline.wiring import Pipeline, open_pipeline
 
 KEYS = ("one_op_vs_graph",)
 _KEYS = Keys("main")
+_ROUNDS = 3  # a graph takes minutes
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 def measure(bench: Bench) -> list[Figure]:
     """Return how many times faster one op archives the same backlog, both in process with the same storage."""
-    number = bench.size(100, 20)
+    number = bench.size(40, 20)
     bench.say(f"ops: {number} segments as one op and as a graph of ops")
     samples = alternately(
         {"one op": lambda: _run(bench, number, as_graph=False), "graph": lambda: _run(bench, number, as_graph=True)},
-        bench.repeats,
+        min(bench.repeats, _ROUNDS),
         bench.say,
     )
     note = f"{number} segments of 16 MiB, zstd 3, in process, from the run's start to its end"
