@@ -21,6 +21,7 @@ from wal_pipeline_tests.support.warm_workers import (
 
 pytestmark = [pytest.mark.integration, pytest.mark.skipif(missing_part() is not None, reason=str(missing_part()))]
 
+_TERMINATE = "mutation Terminate($id: String!) { terminateRun(runId: $id) { __typename } }"
 _TASK = "dagster-celery/task_id"
 
 
@@ -67,6 +68,20 @@ def test_a_run_in_the_worker_is_not_taken_for_lost(scene: WarmScene) -> None:
     scene.daemon.wait(lambda: scene.status(newest.run_id) != "STARTED")
     assert scene.status(newest.run_id) == "SUCCESS"
     assert _TASK in newest.tags
+
+
+def test_a_run_that_is_terminated_ends_and_the_worker_lives(scene: WarmScene) -> None:
+    """'Terminate' in the UI while the run waits for more files: it is canceled, and the same process takes the next."""
+    names = scene.daemon.write_segments(1)
+    pid = scene.daemon.wait_archiving()
+    newest = scene.daemon.sensor_runs()[0]
+    scene.daemon.wait_archived(names)
+    answer = scene.daemon.dagster.graphql(_TERMINATE, id=newest.run_id)["terminateRun"]
+    assert answer["__typename"] == "TerminateRunSuccess"
+    scene.daemon.wait(lambda: scene.daemon.archiving_pid() is None)
+    scene.daemon.wait(lambda: scene.status(newest.run_id) == "CANCELED")
+    scene.daemon.wait_archived(scene.daemon.write_segments(1))
+    assert scene.daemon.wait_archiving() == pid
 
 
 def test_a_killed_run_is_followed_by_one_in_a_fresh_process(scene: WarmScene) -> None:
