@@ -13,7 +13,7 @@ from dagster_celery.make_app import make_app
 from dagster_celery.tasks import create_execute_job_task
 from kombu.entity import Queue
 
-from wal_pipeline.errors import WalPipelineError
+from wal_pipeline.errors import SettingsError, WalPipelineError
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.warm_launcher import WarmRunLauncher
 from wal_pipeline.orchestration.warm_queue import warm_queue
@@ -56,20 +56,29 @@ def warm_up(**_signal: object) -> None:
         _ = pipeline.stores, pipeline.catalog
     except WalPipelineError as error:
         _log.warning("the first run finds out by itself: %s", error.message)
-    _log.info("all that a run of cluster '%s' needs is loaded", pipeline.settings.cluster)
+    else:
+        _log.info("all that a run of cluster '%s' needs is loaded", pipeline.settings.cluster)
+
+
+def find_redis() -> str:
+    """Return the URL that the instance's launcher has. Raises: SettingsError where it has another launcher."""
+    with dg.DagsterInstance.get() as instance:
+        launcher = instance.run_launcher
+        if isinstance(launcher, WarmRunLauncher):
+            return launcher.redis_url
+        raise SettingsError(
+            f"the run launcher of '{instance.root_directory}' is '{type(launcher).__name__}', expected "
+            "'WarmRunLauncher'",
+            hint="take deploy/dagster-workers.yaml as dagster.yaml.",
+        )
 
 
 def main() -> None:
     """Take runs until SIGTERM, and then finish the one at work."""
-    with dg.DagsterInstance.get() as instance:
-        launcher = instance.run_launcher
-        if not isinstance(launcher, WarmRunLauncher):
-            sys.exit(
-                f"the run launcher of '{instance.root_directory}' is '{type(launcher).__name__}', expected "
-                "'WarmRunLauncher'; HINT: take deploy/dagster-workers.yaml as dagster.yaml."
-            )
-        redis_url = launcher.redis_url
-    queue = warm_queue(load_settings().cluster)
+    try:
+        redis_url, queue = find_redis(), warm_queue(load_settings().cluster)
+    except WalPipelineError as error:
+        sys.exit(f"ERROR: {error}")
     worker_process_init.connect(warm_up)
     options = ["--pool=prefork", "--concurrency=1", "--without-gossip", "--without-mingle", "--loglevel=INFO"]
     build_worker(redis_url, queue).worker_main(["worker", f"--hostname={queue}@%h", *options])

@@ -1,0 +1,39 @@
+"""The warm worker as a program; its work is tested in integration/test_warm_worker.py."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from wal_pipeline.errors import SettingsError
+from wal_pipeline.worker import build_worker, find_redis
+from wal_pipeline_tests.support.dagster_instance import PROJECT
+from wal_pipeline_tests.support.warm_workers import INSTANCE_FILE
+
+
+def test_an_instance_without_warm_workers_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that nobody hands runs to says so when it starts."""
+    shutil.copy(PROJECT / "dagster.yaml", tmp_path / "dagster.yaml")
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    with pytest.raises(SettingsError) as caught:
+        find_redis()
+    assert caught.value.message == (
+        f"the run launcher of '{tmp_path}' is 'DefaultRunLauncher', expected 'WarmRunLauncher'"
+    )
+    assert caught.value.hint == "take deploy/dagster-workers.yaml as dagster.yaml."
+
+
+def test_the_worker_looks_where_the_launcher_puts_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The URL stands in one place, the instance's file."""
+    shutil.copy(INSTANCE_FILE, tmp_path / "dagster.yaml")
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    monkeypatch.setenv("DAGSTER_REDIS_URL", "redis://:secret@127.0.0.1:6379/3")
+    assert find_redis() == "redis://:secret@127.0.0.1:6379/3"
+
+
+def test_a_worker_takes_runs_from_its_queue_and_nothing_but_runs() -> None:
+    """It listens to no queue of Dagster's or Celery's own, and reads no pickled message."""
+    app = build_worker("redis://127.0.0.1:6379/0", "archive_orders")
+    assert list(app.amqp.queues) == ["archive_orders"]
+    assert [name for name in app.tasks if not name.startswith("celery.")] == ["execute_job"]
+    assert app.conf.accept_content == ["json"]
