@@ -167,7 +167,10 @@ class DaemonScene:
 
     def archiving_pid(self) -> int | None:
         """Return the process that holds the spool's lock, as the kernel says."""
-        inode = (self.spool / LOCK_NAME).stat().st_ino
+        lock = self.spool / LOCK_NAME
+        if not lock.exists():
+            return None  # no run has begun yet
+        inode = lock.stat().st_ino
         for line in Path("/proc/locks").read_text().splitlines():
             fields = line.split()
             if fields[1] == "FLOCK" and fields[5].endswith(f":{inode}"):
