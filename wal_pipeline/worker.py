@@ -4,11 +4,15 @@ The settings and DAGSTER_HOME are those of the code location. Changed settings o
 """
 
 import logging
+import os
 import sys
+from collections.abc import Sequence
 from typing import Any, Final
 
 import dagster as dg
-from celery.signals import worker_process_init
+from celery.signals import task_postrun, worker_process_init
+from dagster._grpc.types import ExecuteRunArgs
+from dagster._serdes import unpack_value
 from dagster_celery.make_app import make_app
 from dagster_celery.tasks import create_execute_job_task
 from kombu.entity import Queue
@@ -60,6 +64,19 @@ def warm_up(**_signal: object) -> None:
         _log.info("all that a run of cluster '%s' needs is loaded", pipeline.settings.cluster)
 
 
+def leave_if_not_clean(retval: object = None, args: Sequence[Any] = (), kwargs: Any = None, **_signal: object) -> None:
+    """End this process after a run that was no success: what it may have left, a lock say, must not outlive the run.
+
+    A fresh process follows. Of a run that was canceled in the middle, generators and threads can stay.
+    """
+    packed = next(iter([*args, *(kwargs or {}).values()]))
+    with dg.DagsterInstance.get() as instance:
+        run = instance.get_run_by_id(unpack_value(packed, as_type=ExecuteRunArgs).run_id)
+    if retval != 0 or run is None or run.status is not dg.DagsterRunStatus.SUCCESS:
+        logging.shutdown()
+        os._exit(1)
+
+
 def find_redis() -> str:
     """Return the URL that the instance's launcher has. Raises: SettingsError where it has another launcher."""
     with dg.DagsterInstance.get() as instance:
@@ -80,6 +97,7 @@ def main() -> None:
     except WalPipelineError as error:
         sys.exit(f"ERROR: {error}")
     worker_process_init.connect(warm_up)
+    task_postrun.connect(leave_if_not_clean)
     options = ["--pool=prefork", "--concurrency=1", "--without-gossip", "--without-mingle", "--loglevel=INFO"]
     build_worker(redis_url, queue).worker_main(["worker", f"--hostname={queue}@%h", *options])
 

@@ -37,6 +37,11 @@ class WarmScene:
         status = Path(f"/proc/{pid}/stat").read_text()
         return int(status.rpartition(")")[2].split()[1]) == self.worker.process.pid
 
+    def next_archiving_pid(self) -> int:
+        """Finish a segment, and return the process that archives it."""
+        self.daemon.write_segments(1)
+        return self.daemon.wait_archiving()
+
     def status(self, run_id: str) -> str:
         """What Dagster says of a run."""
         return {run.run_id: run.status for run in self.daemon.sensor_runs()}[run_id]
@@ -71,17 +76,17 @@ def test_a_run_in_the_worker_is_not_taken_for_lost(scene: WarmScene) -> None:
 
 
 def test_a_run_that_is_terminated_ends_and_the_worker_lives(scene: WarmScene) -> None:
-    """'Terminate' in the UI while the run waits for more files: it is canceled, and the same process takes the next."""
-    names = scene.daemon.write_segments(1)
-    pid = scene.daemon.wait_archiving()
+    """'Terminate' in the UI in the middle of a run: it is canceled, and a fresh process does the rest."""
+    names = scene.daemon.write_segments(12)
+    canceled_pid = scene.daemon.wait_archiving()
     newest = scene.daemon.sensor_runs()[0]
-    scene.daemon.wait_archived(names)
     answer = scene.daemon.dagster.graphql(_TERMINATE, id=newest.run_id)["terminateRun"]
     assert answer["__typename"] == "TerminateRunSuccess"
-    scene.daemon.wait(lambda: scene.daemon.archiving_pid() is None)
     scene.daemon.wait(lambda: scene.status(newest.run_id) == "CANCELED")
-    scene.daemon.wait_archived(scene.daemon.write_segments(1))
-    assert scene.daemon.wait_archiving() == pid
+    scene.daemon.wait_archived(names)
+    pid = scene.next_archiving_pid()
+    assert pid != canceled_pid
+    assert scene.runs_in_worker(pid)
 
 
 def test_a_killed_run_is_followed_by_one_in_a_fresh_process(scene: WarmScene) -> None:
@@ -95,7 +100,7 @@ def test_a_killed_run_is_followed_by_one_in_a_fresh_process(scene: WarmScene) ->
     scene.daemon.wait_archived(names)
     assert scene.status(newest.run_id) == "FAILURE"
     assert scene.daemon.sensor_runs()[0].run_id != newest.run_id
-    assert scene.runs_in_worker(scene.daemon.wait_archiving())
+    assert scene.runs_in_worker(scene.next_archiving_pid())
 
 
 def test_without_the_worker_runs_start_as_ever(scene: WarmScene) -> None:
