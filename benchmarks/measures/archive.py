@@ -38,6 +38,9 @@ def _codec(bench: Bench, codec: str, level: int, goal: float, segments: int) -> 
     contenders: dict[str, Callable[[], float]] = {"ours": lambda: ours_seconds(bench, codec, level, segments)}
     if codec == "gzip":
         contenders["floor"] = lambda: _floor_seconds(bench, codec, level, segments)
+    else:
+        unread = {"WAL_PIPELINE_READ_BACK": "false"}  # as the peers, who do not look at what they have stored
+        contenders["ours, no read-back"] = lambda: ours_seconds(bench, codec, level, segments, **unread)
     why_not = pgbackrest.unavailable()
     if why_not is None:
         contenders["pgbackrest"] = lambda: pgbackrest_seconds(bench, codec, level, segments)
@@ -51,6 +54,10 @@ def _codec(bench: Bench, codec: str, level: int, goal: float, segments: int) -> 
         if why_not is None
         else missing(f"{key}_vs_pgbackrest", f"{title}: pgBackRest", why_not, goal=bound)
     ]
+    if codec != "gzip" and why_not is None:
+        title = f"{title}: pgBackRest, ours without reading back"
+        value = ratio(samples, "pgbackrest", "ours, no read-back")
+        figures.append(Figure(f"{key}_no_read_back_vs_pgbackrest", title, value, note=speeds, samples=samples))
     if codec == "gzip":
         figures.append(
             _against(
