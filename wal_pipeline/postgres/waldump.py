@@ -6,8 +6,8 @@ import re
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -72,7 +72,7 @@ class PgWaldump(CommitReader):
         header = _header(path, segment, major, wal_segment_size)
         program = self._program(major)
         timeout_seconds = self._timeout_seconds * max(1, wal_segment_size >> 24)
-        with _folder_of({segment: path}) as folder:
+        with _folder_of(path, segment) as folder:
             scan = _scan([program, "-r", "Transaction", folder / segment.name], timeout_seconds)
         span = _whole_span(scan, path, header)
         if not _record_ends_inside(header):
@@ -92,19 +92,23 @@ class PgWaldump(CommitReader):
         return program
 
     def _with_start(
-        self, span: CommitSpan, header: LongPageHeader, segments: dict[WalFileName, Path], program: Path
+        self, span: CommitSpan, header: LongPageHeader, segments: Mapping[WalFileName, Path], program: Path
     ) -> CommitSpan:
         """Add the commit whose record begins in the first of two ``segments`` and ends in the second, if any."""
         size = header.wal_segment_size
         timeline = next(iter(segments)).timeline
         command: list[Path | str] = [program, "-r", "Transaction", "-t", str(timeline), "-e", str(first_record(header))]
-        with _folder_of(segments) as folder:
-            for tail_bytes in (min(_TAIL_BYTES, size), size):
-                start = Lsn(header.page_address - tail_bytes)
-                scan = _scan([*command, "-s", str(start), "-p", folder], self._timeout_seconds)
-                if scan.error is None:
-                    crossing = _crossing(scan, header)
-                    return span if crossing is None else _prepend(crossing, span)
+        try:
+            with _held(segments) as (folder, descriptors):
+                for tail_bytes in (min(_TAIL_BYTES, size), size):
+                    start = Lsn(header.page_address - tail_bytes)
+                    words = [*command, "-s", str(start), "-p", folder]
+                    scan = _scan(words, self._timeout_seconds, pass_fds=descriptors)
+                    if scan.error is None:
+                        crossing = _crossing(scan, header)
+                        return span if crossing is None else _prepend(crossing, span)
+        except FileNotFoundError:  # the segment before was archived and released meanwhile
+            pass
         return replace(span, unseen_start=True)  # the record begins before both, or the first is damaged
 
 
@@ -127,19 +131,33 @@ def _header(path: Path, segment: WalFileName, major: int, wal_segment_size: int)
 
 
 @contextmanager
-def _folder_of(files: dict[WalFileName, Path]) -> Iterator[Path]:
-    """Give a folder in which the segments have their own names: where they lie, or links in a temporary one."""
-    folders = {path.absolute().parent for path in files.values()}
-    if len(folders) == 1 and all(path.name == name.name for name, path in files.items()):
-        yield folders.pop()
+def _folder_of(path: Path, name: WalFileName) -> Iterator[Path]:
+    """Give a folder in which the segment has its own name: where it lies, or a temporary one with a link."""
+    if path.name == name.name:
+        yield path.absolute().parent
         return
     with tempfile.TemporaryDirectory(prefix="wal-pipeline-waldump-") as folder:
-        for name, path in files.items():
-            (Path(folder) / name.name).symlink_to(path.absolute())
+        (Path(folder) / name.name).symlink_to(path.absolute())
         yield Path(folder)
 
 
-def _scan(command: list[Path | str], timeout_seconds: float) -> Scan:
+@contextmanager
+def _held(files: Mapping[WalFileName, Path]) -> Iterator[tuple[Path, tuple[int, ...]]]:
+    """Open the segments; give a folder of links to the open files, for a process that gets the descriptors.
+
+    pg_waldump waits five seconds for a segment that it does not find (pg_waldump.c: WALDumpOpenSegment), and one that
+    waits in the spool beside others may be released at any moment. Raises: OSError.
+    """
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wal-pipeline-waldump-")))
+        descriptors = []
+        for name, path in files.items():
+            descriptors.append(stack.enter_context(path.open("rb")).fileno())
+            (folder / name.name).symlink_to(f"/dev/fd/{descriptors[-1]}")
+        yield folder, tuple(descriptors)
+
+
+def _scan(command: list[Path | str], timeout_seconds: float, *, pass_fds: Sequence[int] = ()) -> Scan:
     """Run pg_waldump and read its lines as they come: a segment of 1 GiB prints hundreds of MB.
 
     Raises: PostgresError where it cannot be started, runs too long, or prints what cannot be read.
@@ -149,7 +167,12 @@ def _scan(command: list[Path | str], timeout_seconds: float) -> Scan:
     environment |= {key: os.environ[key] for key in ("PATH", "LD_LIBRARY_PATH") if key in os.environ}
     try:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            pass_fds=pass_fds,
         )
     except OSError as error:
         raise PostgresError(f"'{command[0]}' cannot be started: {error.strerror}") from error

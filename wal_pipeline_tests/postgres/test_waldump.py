@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from wal_pipeline.errors import InvalidWalFileError, PostgresError
+from wal_pipeline.postgres.binaries import find_binaries
 from wal_pipeline.postgres.waldump import Commit, CommitSpan, PgWaldump
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import require_file_name
@@ -230,6 +231,31 @@ def test_a_commit_across_the_boundary(small: Archive) -> None:
     assert earlier.last is None or earlier.last.lsn < span.last.lsn
 
 
+def test_the_segment_before_may_go_meanwhile(small: Archive, tmp_path: Path) -> None:
+    """The segment before is released from the spool while pg_waldump starts: it is read all the same."""
+    assert small.crossing is not None
+    name = small.crossing.segment
+    for path in (small.folder / name, small.before(name)):
+        shutil.copy(path, tmp_path)
+    before = tmp_path / small.before(name).name
+    real = find_binaries(small.major, exactly=True).program("pg_waldump")
+    script = f'case " $* " in *" -p "*) rm -f "{before}" ;; esac\nexec "{real}" "$@"'
+    reader = fake_program(tmp_path / "bin", small.major, script, timeout_seconds=60)
+    span = reader.read(tmp_path / name, small.major, MIB, previous=before)
+    assert not before.exists()
+    assert span == small.inspect(name, small.before(name))
+    assert not span.unseen_start
+
+
+def test_a_segment_before_that_is_gone_is_not_waited_for(small: Archive, tmp_path: Path) -> None:
+    """Where it went before it could be opened, it is said that the start was not seen."""
+    assert small.crossing is not None
+    name = small.crossing.segment
+    reader = PgWaldump()
+    span = reader.read(small.folder / name, small.major, MIB, previous=tmp_path / small.before(name).name)
+    assert span == small.inspect(name)
+
+
 def test_segments_inside_one_record(small: Archive) -> None:
     """Segments that one long record fills hold no commit, which is known and no error."""
     inside = [path for path in small.segments() if small.header(path).remaining_bytes > MIB]
@@ -338,13 +364,14 @@ def test_what_is_no_segment_is_unknown(small: Archive, tmp_path: Path) -> None:
         READER.read(tmp_path / small.normal.segment, small.major, MIB)
 
 
-def fake_program(folder: Path, major: int, script: str) -> PgWaldump:
+def fake_program(folder: Path, major: int, script: str, *, timeout_seconds: float = 0.2) -> PgWaldump:
     """Make a pg_waldump that answers to --version and else runs ``script``."""
+    folder.mkdir(exist_ok=True)
     program = folder / "pg_waldump"
     version = f'[ "$1" = --version ] && echo "pg_waldump (PostgreSQL) {major}.1" && exit\n'
     program.write_text(f"#!/bin/sh\n{version}{script}\n")
     program.chmod(0o755)
-    return PgWaldump(bindir=folder, timeout_seconds=0.2)
+    return PgWaldump(bindir=folder, timeout_seconds=timeout_seconds)
 
 
 @pytest.mark.parametrize(
