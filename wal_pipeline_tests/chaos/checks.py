@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import time
+import zlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -108,7 +109,10 @@ def _wrong(world: World, server: SeaweedServer, bucket: str, keys: Mapping[str, 
         if name not in keys:
             return f"'{name}' is lost"
         stored = client.get_object(Bucket=bucket, Key=keys[name])["Body"].read()
-        found = hashlib.sha256(gzip.decompress(stored)).hexdigest()
+        try:
+            found = hashlib.sha256(gzip.decompress(stored)).hexdigest()
+        except (EOFError, OSError, zlib.error) as error:
+            return f"'{name}' cannot be opened: {error}"
         return None if found == _sha256(world.pg_wal / name) else f"'{name}' has other content than PostgreSQL's"
 
     with ThreadPoolExecutor(_THREADS) as pool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 from wal_pipeline.postgres.archive_command import durable_archive_command
 from wal_pipeline.wal.names import parse_file_name
@@ -80,7 +81,7 @@ def make_world(stage: Stage, schedule: Schedule) -> Iterator[World]:
         stack.callback(cluster.remove)
         stage.copy_template(cluster.pgdata)
         cluster.start()
-        prefix = f"schedule-{schedule.seed}"
+        prefix = f"schedule-{schedule.seed}-{uuid4().hex[:8]}"  # a seed may be played more than once
         environment = {
             **stage.store_environment(prefix),
             "PG_WAL_ARCHIVE_DIR": str(spool),

@@ -80,7 +80,7 @@ class Exchange:
             case faults.Truncate():
                 self._answer_from_store(self._ask_store(), share=fault.share)
             case faults.Flip():
-                self._answer_from_store(self._ask_store(), change=flipped)
+                self._answer_from_store(self._ask_store(), change=flipped_in_reading)
 
     def _body(self) -> Iterator[bytes]:
         """Yield the request's body; tells a client that waits for it to go on."""
@@ -200,7 +200,14 @@ class Exchange:
 
 def flipped(body: bytes) -> bytes:
     """Return the bytes with one bit changed in their middle."""
-    if not body:
-        return body
+    return _changed(body, 1)
+
+
+def flipped_in_reading(body: bytes) -> bytes:
+    """Return the bytes with another bit changed: the same one would show what was stored flipped as good."""
+    return _changed(body, 2)
+
+
+def _changed(body: bytes, mask: int) -> bytes:
     middle = len(body) // 2
-    return body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
+    return body[:middle] + bytes(value ^ mask for value in body[middle : middle + 1]) + body[middle + 1 :]

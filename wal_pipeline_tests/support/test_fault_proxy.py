@@ -123,6 +123,14 @@ def test_damaged_reads(route: Route) -> None:
     assert sum(a != b for a, b in zip(route.get(), BODY, strict=True)) == 1
 
 
+def test_a_damaged_read_does_not_undo_damage(route: Route) -> None:
+    """What was stored with a flipped bit is read with two: with the same bit twice it would look good."""
+    route.proxy.add(faults.StoreFlipped(), method="PUT")
+    route.proxy.add(faults.Flip(), method="GET")
+    route.put()
+    assert BODY not in (route.get(), route.get())
+
+
 def test_outage_and_return(route: Route) -> None:
     """Down and blackholed, nothing passes; up again, all passes."""
     for outage in (route.proxy.down, route.proxy.blackhole):
