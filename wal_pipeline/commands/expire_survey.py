@@ -22,6 +22,7 @@ from wal_pipeline.wal.names import FileKind, parse_file_name
 from wal_pipeline.wal.timeline import TimelineHistory
 
 _ASKED_AT_ONCE: Final = 16
+_READ_AT_ONCE: Final = 4
 _UNSOUND: Final = (CopyStatus.DAMAGED, CopyStatus.MISSING)
 
 
@@ -207,17 +208,32 @@ def list_store(store: Store, layout: Layout) -> StoreListing:
             wal.setdefault(parsed.file.name, []).append(item)
         elif backup_id is not None and is_backup_id(backup_id):
             base.setdefault(backup_id, {})[item.key.rsplit("/", 1)[-1]] = item
-    manifests: dict[str, BaseBackupManifest] = {}
-    faults: dict[str, str] = {}
-    for backup_id in sorted(key for key, found in base.items() if MANIFEST_NAME in found):
+    manifests, faults = _read_manifests(store, layout, [key for key, found in base.items() if MANIFEST_NAME in found])
+    files = {name: tuple(items) for name, items in wal.items()}
+    return StoreListing(store.name, files, base, manifests, faults, hidden)
+
+
+def _read_manifests(
+    store: Store, layout: Layout, backup_ids: Iterable[str]
+) -> tuple[dict[str, BaseBackupManifest], dict[str, str]]:
+    """Read manifests, several at a time; return those that could be read, and why the others could not.
+
+    Raises: StoreError.
+    """
+
+    def read(backup_id: str) -> BaseBackupManifest | str:
         try:
-            manifests[backup_id] = read_base_backup(store, layout, backup_id)
+            return read_base_backup(store, layout, backup_id)
         except StoreError:
             raise
         except WalPipelineError as error:
-            faults[backup_id] = error.message
-    files = {name: tuple(items) for name, items in wal.items()}
-    return StoreListing(store.name, files, base, manifests, faults, hidden)
+            return error.message
+
+    names = sorted(backup_ids)
+    with ThreadPoolExecutor(_READ_AT_ONCE, thread_name_prefix="survey-manifest") as pool:
+        found = dict(zip(names, pool.map(read, names), strict=True))
+    manifests = {name: one for name, one in found.items() if isinstance(one, BaseBackupManifest)}
+    return manifests, {name: one for name, one in found.items() if isinstance(one, str)}
 
 
 def _objects(store: Store, prefix: str) -> tuple[Iterable[StoredObject], HiddenVersions]:

@@ -3,6 +3,7 @@
 import logging
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -413,9 +414,12 @@ def test_a_promotion(small: Archive, tmp_path: Path) -> None:
             restored.wait_promoted()
             connection.execute("INSERT INTO marks DEFAULT VALUES")
             truth = last_commit_and_switch(connection)
+            deadline = time.monotonic() + 60  # the archiver takes the old timeline's last segment when it gets to it
+            while not (partials := list(folder.glob("*.partial"))) and time.monotonic() < deadline:
+                time.sleep(0.05)
             restored.stop()
         first = folder / truth.segment
-        partial = next(folder.glob("*.partial"))
+        [partial] = partials
         header = small.header(first)
         assert (require_file_name(first.name).timeline, header.timeline) == (2, 1)
         span = READER.inspect(first, small.major, MIB)
