@@ -225,7 +225,8 @@ def _make_client(to: Connection) -> Any:
         events.register_first(f"choose-signer.s3.{operation}", _known_digest_signer)
     events.register("before-sign.s3", _drop_expect)
     for operation in ("ListObjectsV2", "ListObjectVersions"):
-        events.register(f"before-parse.s3.{operation}", take_entries)
+        # Under "s3" it would come after the look for an error in a 200, which reads the whole page as well.
+        events.register(f"before-parse.*.{operation}", take_entries)
     events.register_first("needs-retry.s3", _NewConnectionAfter503(client))
     return client
 
