@@ -43,7 +43,7 @@ def drill(folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
 @contextmanager
 def server_in(folder: Path, named: Path | None = None) -> Iterator["subprocess.Popen[bytes]"]:
     """Run a process in a folder, as a postmaster does in its data directory, and write its postmaster.pid."""
-    with subprocess.Popen(["sleep", "60"], cwd=folder) as process:
+    with subprocess.Popen(["env", "--default-signal=INT", "sleep", "60"], cwd=folder) as process:
         pgdata = named or folder
         (pgdata / "postmaster.pid").write_text(f"{process.pid}\n{pgdata}\n1700000000\n5432\n")
         try:
