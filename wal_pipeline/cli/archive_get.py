@@ -109,8 +109,9 @@ def _deliver(options: argparse.Namespace) -> int:
     if delivery is None:
         fetch = call.source.fetch
         delivery = fetch_and_deliver(lambda: fetch(name), destination, options.retry_seconds, say)
-    for note in delivery.notes if delivery is not None else ():
-        say(f"'{name.name}' was taken from {delivery and delivery.store}: {note}")
+    if delivery is not None:
+        for note in delivery.notes:
+            say(f"'{name.name}' was taken from {delivery.store}: {note}")
     try:
         if folder is not None and note_position(folder, name, delivery):
             _start_prefetcher(folder, call)

@@ -18,7 +18,7 @@ _TAGS: Final = frozenset({"Contents", "Version", "DeleteMarker"})
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One object, version or delete marker as a page lists it. ``version_id`` is empty where none was given."""
+    """One object, version or delete marker as a page lists it. ``version_id`` is empty for an object."""
 
     key: str
     version_id: str
@@ -75,7 +75,7 @@ def _entry(tag: str, fields: Mapping[str, str], *, by_url: bool) -> Entry:
     key = fields["Key"]
     return Entry(
         key=unquote_plus(key) if by_url else key,
-        version_id=fields.get("VersionId", ""),
+        version_id="" if tag == "Contents" else fields["VersionId"],
         size_bytes=0 if tag == "DeleteMarker" else int(fields["Size"]),
         modified_at=moment(fields["LastModified"]),
         etag=fields.get("ETag", "").strip('"').lower(),

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -28,12 +27,6 @@ from wal_pipeline_tests.support.segments import name_of, segment_bytes
 
 FACTS = ("no_gap", "every_file", "newest_fresh")
 VERIFICATION = (NAMES_CHECK, CONTENT_CHECK)
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as made:
-        yield made
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """A backfill of chosen partitions: what it stores is a materialization, and stands in the audit log with the run."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -15,12 +14,6 @@ from wal_pipeline_tests.commands.upkeep_scene import UpkeepScene
 from wal_pipeline_tests.orchestration.test_archive_job import evaluated, verify
 from wal_pipeline_tests.orchestration.upkeep_pipeline import KEYS, STORES, scene_resource
 from wal_pipeline_tests.support.segments import name_of
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as made:
-        yield made
 
 
 @pytest.fixture

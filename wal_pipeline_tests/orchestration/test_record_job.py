@@ -1,7 +1,6 @@
 """The job record_archive and its sensor: what was archived without Dagster is shown, once, bounded, and cheaply."""
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,11 +19,9 @@ from wal_pipeline_tests.support.segments import name_of, segment_bytes
 WAL = KEYS.wal_partitions_name
 
 
-@pytest.fixture
-def instance(monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+@pytest.fixture(autouse=True)
+def second_look_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record_job, "_LOOK_AGAIN_SECONDS", 0)
-    with dg.DagsterInstance.ephemeral() as made:
-        yield made
 
 
 @pytest.fixture

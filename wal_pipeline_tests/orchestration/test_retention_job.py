@@ -1,6 +1,5 @@
 """The job expire_archive: partitions that no store holds go, and Dagster's own old runs, bounded."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -26,12 +25,6 @@ from wal_pipeline_tests.support.segments import name_of, segment_bytes
 
 WAL = KEYS.wal_partitions_name
 BASE = KEYS.base_backup_partitions_name
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as made:
-        yield made
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The job verify_archive: its verdicts are asset checks, and what it refills is a materialization."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,6 @@ from wal_pipeline_tests.commands.test_verify import damage
 from wal_pipeline_tests.commands.upkeep_scene import UpkeepScene
 from wal_pipeline_tests.orchestration.upkeep_pipeline import KEYS, STORES, scene_resource
 from wal_pipeline_tests.support.segments import name_of
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as made:
-        yield made
 
 
 @pytest.fixture

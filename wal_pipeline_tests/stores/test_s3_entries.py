@@ -92,6 +92,14 @@ def test_an_entry_without_a_field_is_refused(field: str) -> None:
         list(entries_of(page))
 
 
+def test_a_version_without_its_id_is_refused() -> None:
+    """A delete without the id would hide the object and leave its bytes."""
+    body = listing(ENTRY.format(key="a", size=3)).replace("Contents>", "Version>").replace("BucketRes", "VersionsRes")
+    page, _ = page_of(body)
+    with pytest.raises(ValueError, match="without a right 'VersionId'"):
+        list(entries_of(page))
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [("<Error><Code>SlowDown</Code></Error>", 200), ("no XML", 200), (listing(ENTRY.format(key="a", size=1)), 503)],
