@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import deflate
 import lz4.frame
 import pyrage
 import zstandard
@@ -23,6 +24,9 @@ LEVELS: Final = {Codec.GZIP: (1, 9), Codec.ZSTD: (-7, 22), Codec.LZ4: (-7, 16), 
 MAX_STORED_BYTES: Final = MAX_WAL_SEGMENT_SIZE + (MAX_WAL_SEGMENT_SIZE >> 6) + (1 << 20)
 _DAMAGE: Final[tuple[Any, ...]] = (zlib_ng.error, zstandard.ZstdError, RuntimeError, EOFError)
 _GZIP_WINDOW: Final = 31  # zlib's way to say: a gzip header and trailer around a 32 KiB window
+# For each gzip level libdeflate's fastest one whose files are within 2 % of what zlib makes of WAL at that level, or
+# smaller: 'make bench ARGS="--only codecs"' measures it, docs/adr/0005 says why.
+_LIBDEFLATE_LEVELS: Final = {1: 1, 2: 1, 3: 1, 4: 1, 5: 1, 6: 5, 7: 5, 8: 6, 9: 6}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,7 @@ class Encoder:
         """Return ``data`` in the codec's file format. The same bytes give the same result."""
         match self.codec:
             case Codec.GZIP:
-                return bytes(zlib_ng.compress(data, self.level, _GZIP_WINDOW))
+                return gzip_member(data, self.level)
             case Codec.ZSTD:
                 return zstandard.ZstdCompressor(level=self.level, write_checksum=True).compress(data)
             case Codec.LZ4:
@@ -75,6 +79,11 @@ class Encoder:
 
     def _encrypt(self, data: bytes) -> bytes:
         return bytes(pyrage.encrypt(data, self._recipients)) if self._recipients else data
+
+
+def gzip_member(data: bytes, level: int) -> bytes:
+    """Return one gzip member (RFC 1952) that holds ``data``; levels 1 to 9 are about as small as zlib's."""
+    return bytes(deflate.gzip_compress(data, _LIBDEFLATE_LEVELS[level]))
 
 
 def describe(stored: bytes, codec: Codec, *, encrypted: bool) -> Encoded:

@@ -9,20 +9,18 @@ from typing import Any, Final, Protocol
 import lz4.frame
 import pyrage
 import zstandard
-from zlib_ng import zlib_ng
 
 from wal_pipeline.archive.records import Codec
-from wal_pipeline.codec import DEFAULT_LEVELS, LEVELS, load_recipients
+from wal_pipeline.codec import DEFAULT_LEVELS, LEVELS, gzip_member, load_recipients
 from wal_pipeline.errors import CodecError, SettingsError
 
 MAX_THREADS: Final = 16
 _READ_BYTES: Final = 1 << 20
 _BLOCK_BYTES: Final = 4 << 20
-_GZIP_WINDOW: Final = 31  # zlib's way to say: a gzip header and trailer around a 32 KiB window
 _DEFAULT_LEVELS: Final = {
     **DEFAULT_LEVELS,
     Codec.GZIP: 6,
-}  # 9 is for WAL: on a whole cluster it takes three times as long
+}  # 9 is for WAL
 
 
 class Source(Protocol):
@@ -77,7 +75,7 @@ class StreamEncoder:
             case Codec.ZSTD:
                 return self._zstd(source)
             case Codec.GZIP:
-                return self._in_blocks(source, lambda block: zlib_ng.compress(block, self.level, _GZIP_WINDOW))
+                return self._in_blocks(source, lambda block: gzip_member(block, self.level))
             case Codec.LZ4:
                 return self._in_blocks(source, self._lz4_frame)
             case Codec.NONE:
