@@ -17,6 +17,7 @@ from wal_pipeline_tests.support.processes import ServerError
 # In this order: what compares with the peers first.
 MEASURES: Final = (
     "archive",
+    "codecs",
     "cpu",
     "growth",
     "dagster",

@@ -20,7 +20,7 @@ _BEGIN, _END = "<!-- begin: make bench -->", "<!-- end: make bench -->"
 _PACKAGES: Final = (
     "dagster",
     "boto3",
-    "zlib-ng",
+    "deflate",
     "zstandard",
     "lz4",
     "SQLAlchemy",

@@ -37,7 +37,7 @@ def _codec(bench: Bench, codec: str, level: int, goal: float, segments: int) -> 
     size_bytes = segments * bench.wal().segment_bytes
     contenders: dict[str, Callable[[], float]] = {"ours": lambda: ours_seconds(bench, codec, level, segments)}
     if codec == "gzip":
-        contenders["floor"] = lambda: _floor_seconds(bench, codec, level, segments)
+        contenders["floor"] = lambda: floor_seconds(bench, codec, level, segments)
     else:
         unread = {"WAL_PIPELINE_READ_BACK": "false"}  # as the peers, who do not look at what they have stored
         contenders["ours, no read-back"] = lambda: ours_seconds(bench, codec, level, segments, **unread)
@@ -94,7 +94,8 @@ def pgbackrest_seconds(
         return timed(lambda: peer.push_all([path.name for path in chosen]))
 
 
-def _floor_seconds(bench: Bench, codec: str, level: int, segments: int) -> float:
+def floor_seconds(bench: Bench, codec: str, level: int, segments: int) -> float:
+    """Return how long the floor takes over the same segments: read, hashed and compressed, and nothing kept."""
     with bench.scratch("floor") as folder:
         bench.wal().take(segments, folder)
         command = [sys.executable, "-m", "benchmarks.floor", str(folder), codec, str(level), str(CONCURRENCY)]

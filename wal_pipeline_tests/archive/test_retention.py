@@ -363,7 +363,8 @@ def causes(world: World, plan: RetentionPlan, walks: list[oracle.Walk]) -> set[s
     newest = max((walk.backup for walk in walks), key=lambda one: (one.timeline, one.stop_lsn, one.backup_id))
     found = {newest.backup_id} | {one.backup_id for one in backups if one.finished_at > cutoff_at}
     newest_timeline = max({one.timeline for one in archive.files.values()} | {one.timeline for one in backups})
-    last = max(archive.files.values(), key=lambda file: (file.spooled_at, file.timeline))  # as young: the newer timeline
+    # of two that are as young, the newer timeline's
+    last = max(archive.files.values(), key=lambda file: (file.spooled_at, file.timeline))
     for timeline in {walk.timeline for walk in walks}:
         mine = [walk for walk in walks if walk.timeline == timeline]
         old = [walk.backup for walk in mine if walk.backup.finished_at <= cutoff_at]

@@ -1,0 +1,54 @@
+"""Codecs and levels on one core: how fast they compress WAL, and how small; and gzip's levels against zlib's own."""
+
+import time
+import zlib
+from collections.abc import Callable
+from typing import Final
+
+from benchmarks.bench import Bench
+from benchmarks.figures import Figure
+from benchmarks.wal_input import mixed
+from wal_pipeline.archive.records import Codec
+from wal_pipeline.codec import Encoder
+
+KEYS = ("codec_gzip9_mb_s",)
+_CODECS: Final = (
+    *((Codec.GZIP, level) for level in (1, 6, 9)),
+    *((Codec.ZSTD, level) for level in (1, 3, 6)),
+    (Codec.LZ4, 1),
+)
+_ZLIB_LEVELS: Final = (1, 6, 9)
+_GZIP_WINDOW: Final = 31
+
+
+def measure(bench: Bench) -> list[Figure]:
+    """Return MB of WAL a second of CPU for each, and for gzip the size against what zlib makes at the same level."""
+    segments = [path.read_bytes() for path in mixed(bench.wal().segments, bench.size(12, 4))]
+    total = sum(map(len, segments))
+    zlib_bytes = {level: _sized(segments, _zlib(level)) for level in _ZLIB_LEVELS}
+    figures = []
+    for codec, level in _CODECS:
+        stored, seconds = _sized(segments, Encoder(codec, level).compress)
+        name = f"{codec}{level}"
+        note = f"ratio {total / stored:.2f}"
+        figures.append(
+            Figure(f"codec_{name}_mb_s", f"{codec} {level} on one core", total / 1e6 / seconds, "MB/s", note=note)
+        )
+        if codec is Codec.GZIP:
+            theirs, their_seconds = zlib_bytes[level]
+            note = f"zlib {level}: {total / 1e6 / their_seconds:.0f} MB/s, ratio {total / theirs:.2f}"
+            goal = "<= 1.02"
+            title = f"size of gzip {level} against zlib's own"
+            figures.append(Figure(f"codec_{name}_size_vs_zlib", title, stored / theirs, goal=goal, note=note))
+    return figures
+
+
+def _zlib(level: int) -> Callable[[bytes], bytes]:
+    return lambda data: zlib.compress(data, level, _GZIP_WINDOW)
+
+
+def _sized(segments: list[bytes], compress: Callable[[bytes], bytes]) -> tuple[int, float]:
+    """Return the bytes that all segments are compressed to, and the CPU seconds that it takes."""
+    begun = time.process_time()
+    stored = sum(len(compress(data)) for data in segments)
+    return stored, time.process_time() - begun
