@@ -4,7 +4,7 @@ import logging
 import queue
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -278,10 +278,10 @@ class Archiver:
 
     def _settle_stored(self, job: Job, store: str, future: "Future[StoredCopy]") -> Iterator[ArchiveEvent]:
         self._admission.done(job, store)
-        if future.cancelled():
-            return
         try:
             stored = future.result()
+        except CancelledError:
+            return
         except CopyConflictError as error:
             job.conflict = error
         except StoreError as error:

@@ -3,8 +3,9 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -40,14 +41,20 @@ class Lane:
     def __init__(
         self, store: Store, state: StoreState, *, width: int, read_back: bool, max_backoff_seconds: float
     ) -> None:
-        """``width``: how many uploads run at once. The run counts in ``in_flight`` what it has promised the lane."""
+        """``width``: how many uploads run at once, and as many read-backs beside them: a line carries both ways.
+
+        Without places of their own the threads fall into step, all sending and then all reading, and half of the line
+        is idle at any time. The run counts in ``in_flight`` what it has promised the lane.
+        """
         self.store = store
         self.state = state
         self.in_flight = 0
         self._width = width
         self._read_back = read_back
         self._max_backoff_seconds = max_backoff_seconds
-        self._pool = ThreadPoolExecutor(width, thread_name_prefix=f"store-{store.name}")
+        self._uploads = threading.Semaphore(width)
+        self._failures = 0
+        self._pool = ThreadPoolExecutor(2 * width, thread_name_prefix=f"store-{store.name}")
         self._holdings = _Holdings(store)
         self._submitted: set[Future[StoredCopy]] = set()
 
@@ -56,14 +63,17 @@ class Lane:
         return is_resting(self.state, now)
 
     def has_room(self) -> bool:
-        """Whether one more upload may begin now: two for each thread, one after a failure."""
-        return self.in_flight < (1 if self.state.consecutive_failures else 2 * self._width)
+        """Whether one more file may begin: while one is sent, one is read back and one prepared; one after a failure."""
+        return self.in_flight < (1 if self.state.consecutive_failures else 3 * self._width)
 
     def submit(
         self, layout: Layout, file: WalFile, encoded: Encoded, done: Callable[["Future[StoredCopy]"], None]
     ) -> None:
-        """Begin to store a file; ``done`` is called from another thread when it ended in any way."""
-        future = self._pool.submit(self._store, layout, file, encoded)
+        """Begin to store a file; ``done`` is called from another thread when it ended in any way.
+
+        Where the store failed before the file's turn came, the future is cancelled or raises CancelledError.
+        """
+        future = self._pool.submit(self._store, layout, file, encoded, self._failures)
         self._submitted.add(future)
         future.add_done_callback(self._submitted.discard)
         future.add_done_callback(done)
@@ -79,6 +89,7 @@ class Lane:
 
         Those that did not begin are cancelled: each would wait for the same timeouts.
         """
+        self._failures += 1
         for future in tuple(self._submitted):
             future.cancel()
         if self.is_closed(now):
@@ -97,12 +108,28 @@ class Lane:
         """Wait for the uploads that run; those that did not begin are dropped."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _store(self, layout: Layout, file: WalFile, encoded: Encoded) -> StoredCopy:
+    @contextmanager
+    def _upload(self, failures: int) -> Iterator[None]:
+        """Wait for a place among the uploads. Raises: CancelledError where the store failed meanwhile."""
+        with self._uploads:
+            if self._failures != failures:
+                raise CancelledError
+            yield
+
+    def _store(self, layout: Layout, file: WalFile, encoded: Encoded, failures: int) -> StoredCopy:
         begun = time.monotonic()
         try:
             found = self._holdings.find(layout, file)
-            key, encoding = store_copy(self.store, layout, file, encoded, read_back=self._read_back, found=found)
-        except StoreError:
+            key, encoding = store_copy(
+                self.store,
+                layout,
+                file,
+                encoded,
+                read_back=self._read_back,
+                found=found,
+                uploads=self._upload(failures),
+            )
+        except (StoreError, CancelledError):
             raise
         except Exception as error:  # whatever goes wrong with one store must not end the run of the others
             _LOG.exception("%s: cannot store '%s'", self.store.name, file.name)

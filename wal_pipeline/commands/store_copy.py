@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from contextlib import AbstractContextManager, nullcontext
 from typing import BinaryIO
 
 from wal_pipeline.archive.layout import Layout
@@ -17,11 +18,19 @@ _log = logging.getLogger(__name__)
 
 
 def store_copy(
-    store: Store, layout: Layout, file: WalFile, encoded: Encoded, *, read_back: bool, found: str | None = None
+    store: Store,
+    layout: Layout,
+    file: WalFile,
+    encoded: Encoded,
+    *,
+    read_back: bool,
+    found: str | None = None,
+    uploads: AbstractContextManager[object] | None = None,
 ) -> tuple[str, Encoding]:
     """Make sure that ``store`` has a verified copy of ``file``; return its key and how it is encoded there.
 
-    ``found`` is the key of the copy that the store was seen to have, in whatever encoding. Where a copy of the same
+    ``found`` is the key of the copy that the store was seen to have, in whatever encoding. ``uploads`` is held while
+    bytes are sent, and not while they are read back. Where a copy of the same
     content is there already, it is verified and adopted. A copy whose stored bytes are not those that its own metadata
     promises, read twice, is damaged: it is removed and stored again, for the good bytes are at hand.
 
@@ -37,7 +46,9 @@ def store_copy(
     key = layout.wal_key(require_file_name(file.name), encoded.encoding.codec, encrypted=encoded.encoding.encrypted)
     metadata = to_metadata(file, encoded.encoding)
     try:
-        if store.put_if_absent(key, encoded.body, metadata) is PutOutcome.EXISTS:
+        with uploads or nullcontext():
+            outcome = store.put_if_absent(key, encoded.body, metadata)
+        if outcome is PutOutcome.EXISTS:
             return key, adopt_copy(store, key, file, read_back=read_back)
         verify_stored(store, key, encoded.encoding, read_back=read_back)
     except (DamagedCopyError, ObjectMissingError):

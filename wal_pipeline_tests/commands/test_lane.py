@@ -58,9 +58,9 @@ def test_uploads_that_fail_together_count_once(store: WatchedStore) -> None:
 
 
 def test_after_a_failure_one_upload_is_tried(store: WatchedStore) -> None:
-    """A lane that failed has room for one upload; a sound one for two a thread."""
+    """A lane that failed has room for one file; a sound one for three: one prepared, one sent, one read back."""
     lane = lane_of(store)
-    assert [lane.has_room() for lane.in_flight in range(6)] == [True] * 4 + [False] * 2
+    assert [lane.has_room() for lane.in_flight in range(8)] == [True] * 6 + [False] * 2
     lane.failed(NOON, "r2: down")
     assert [lane.has_room() for lane.in_flight in range(3)] == [True, False, False]
 
@@ -77,23 +77,55 @@ def test_when_a_store_rests(after: float, resting: bool) -> None:
 
 
 def test_uploads_that_did_not_begin_are_cancelled(store: WatchedStore) -> None:
-    """When the store fails, those that wait for a thread do not run into the same timeout one after another."""
+    """When the store fails, those that wait for their turn do not run into the same timeout one after another."""
     lane, begun, go = lane_of(store, width=1), threading.Event(), threading.Event()
 
-    def wait(_call: str, _key: str) -> None:
-        begun.set()
-        go.wait(30)
+    def wait(call: str, _key: str) -> None:
+        if call == "put":
+            begun.set()
+            go.wait(30)
 
     store.before = wait
     ended: list[Future[StoredCopy]] = []
-    for number in (1, 2, 3):
+    for number in (1, 2, 3, 4):  # one is sent, one has a thread and waits for its turn, two wait for a thread
         lane.submit(layout(), *encoded(number), ended.append)
     begun.wait(30)
     lane.failed(NOON, "r2: down")
     go.set()
     lane.close()
-    assert [future.cancelled() for future in ended] == [True, True, False]
+    assert [future.cancelled() for future in ended].count(True) == 2
+    stored = [future.exception() is None for future in ended if not future.cancelled()]
+    assert sorted(stored) == [False, True]
     assert len(store.created) == 1
+
+
+def test_a_file_is_sent_while_another_is_read_back(store: WatchedStore) -> None:
+    """A read-back takes no upload's place; and no more are sent at once than the lane is wide."""
+    lane, reading, sending, most = lane_of(store, width=1), threading.Event(), [0], [0]
+
+    def before(call: str, key: str) -> None:
+        if call == "open" and key.endswith(f"{name_of(1)}.zst"):
+            reading.set()
+            assert second_sent.wait(30)
+        if call == "put":
+            sending[0] += 1
+            most[0] = max(most[0], sending[0])
+
+    def after(call: str, _key: str) -> None:
+        if call == "put":
+            sending[0] -= 1
+            if reading.is_set():
+                second_sent.set()
+
+    second_sent = threading.Event()
+    store.before, store.after = before, after
+    ended: SimpleQueue[Future[StoredCopy]] = SimpleQueue()
+    lane.submit(layout(), *encoded(1), ended.put)
+    assert reading.wait(30)
+    for number in (2, 3):
+        lane.submit(layout(), *encoded(number), ended.put)
+    assert {ended.get(timeout=30).result().object_key for _ in range(3)} == set(store.created)
+    assert most == [1]
 
 
 def upload(lane: Lane, *numbers: int) -> list[Future[StoredCopy]]:
