@@ -63,7 +63,7 @@ class Lane:
         return is_resting(self.state, now)
 
     def has_room(self) -> bool:
-        """Whether one more file may begin: while one is sent, one is read back and one prepared; one after a failure."""
+        """Whether one more file may begin: as many as are prepared, sent and read back at once; one after a failure."""
         return self.in_flight < (1 if self.state.consecutive_failures else 3 * self._width)
 
     def submit(
