@@ -27,7 +27,7 @@ _GZIP_WINDOW: Final = 31  # zlib's way to say: a gzip header and trailer around 
 # For each gzip level libdeflate's fastest one whose files are within 2 % of what zlib makes of WAL at that level, or
 # smaller: 'make bench ARGS="--only codecs"' measures it, docs/adr/0005 says why.
 _LIBDEFLATE_LEVELS: Final = {1: 1, 2: 1, 3: 1, 4: 1, 5: 1, 6: 5, 7: 5, 8: 6, 9: 6}
-# With zstd's own window of 2 MiB the quick levels take longer for WAL of the same size within 1 %: the same measurement.
+# With zstd's own window of 2 MiB the quick levels take longer for WAL of the same size within 1 % (measured there too).
 _QUICK_WINDOW_LOG: Final = 19
 _QUICK_ZSTD_LEVEL: Final = 5
 
