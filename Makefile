@@ -6,13 +6,14 @@ BIN := $(VENV)/bin
 ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check bench chaos dev clean
+.PHONY: demo test fuzz check bench chaos dev clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   run the main job for real: PostgreSQL, two S3 servers, Dagster (ARGS=\"--once --json\")"
 	@echo "make test   run the tests               make check  ruff, mypy, layers"
 	@echo "make bench  measure                     make chaos  break things on purpose"
+	@echo "make fuzz   the property tests with new random examples"
 	@echo "make dev    Dagster with your settings  make clean  remove .venv"
 
 $(BIN)/.installed: pyproject.toml
@@ -27,6 +28,9 @@ demo: $(BIN)/.installed
 
 test: $(BIN)/.installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 1 $(ARGS)
+
+fuzz: $(BIN)/.installed
+	$(BIN)/python -m pytest -n 2 --max-worker-restart 1 -m hypothesis --hypothesis-profile random $(ARGS)
 
 check: $(BIN)/.installed
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from wal_pipeline_tests.support.postgres import PostgresCluster
 from wal_pipeline_tests.support.postgres_install import (
@@ -16,6 +17,11 @@ from wal_pipeline_tests.support.postgres_install import (
 )
 from wal_pipeline_tests.support.s3_pair import S3Buckets, S3Pair
 from wal_pipeline_tests.support.tls import TlsFiles, make_tls
+
+# The same examples at each run, so that a run judges the change and not its luck; 'make fuzz' draws new ones.
+settings.register_profile("same", derandomize=True)
+settings.register_profile("random", derandomize=False, print_blob=True)
+settings.load_profile("same")
 
 
 @pytest.fixture(autouse=True)
