@@ -1,6 +1,5 @@
 """Archive the spool: every file compressed and hashed once, stored on every store, and released when all hold it."""
 
-import logging
 import queue
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,8 +16,6 @@ from wal_pipeline.commands.archive_events import (
     ArchiveEvent,
     CopyFailed,
     CopyVerified,
-    FileLeft,
-    FileQuarantined,
     FileReleased,
     FilesWaiting,
     QuarantineReason,
@@ -31,13 +28,12 @@ from wal_pipeline.commands.lane import Lane, StoredCopy
 from wal_pipeline.commands.late_records import LateRecords
 from wal_pipeline.commands.left_files import LeftFiles
 from wal_pipeline.commands.prepare import Prepared, Preparer
+from wal_pipeline.commands.refusals import Refusals
 from wal_pipeline.errors import CopyConflictError, InvalidWalFileError, SpoolError, StoreError
-from wal_pipeline.spool import Spool, SpoolFile
+from wal_pipeline.spool import Spool
 from wal_pipeline.stores.base import Store
-from wal_pipeline.wal.page_header import InvalidSegmentError, SegmentFault
 
 _POLL_SECONDS = 0.05
-_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +85,7 @@ class Archiver:
         self._backlog = Backlog(spool, catalog, clock)
         self._late = LateRecords(catalog, clock)
         self._left = LeftFiles(spool, catalog, clock)
+        self._refusals = Refusals(spool, identity, self._backlog, self._left, clock)
         self._results: queue.SimpleQueue[PreparedResult | StoredResult] = queue.SimpleQueue()
         self._jobs: dict[str, Job] = {}
         self._lanes: dict[str, Lane] = {}
@@ -181,8 +178,7 @@ class Archiver:
         if self._identity.current is None:
             for spooled in self._backlog.take_all():
                 message = "which cluster it belongs to is not known before the first segment"
-                self._left.add(spooled, message, needs_help=False)
-                yield FileLeft(spooled.name.name, message)
+                yield self._refusals.put_off(spooled, message)
             return
         self._take(pool, self._backlog.postponed, self._resting | held)
         self._take(pool, self._backlog.waiting, self._resting | held)
@@ -241,11 +237,11 @@ class Archiver:
         try:
             job.prepared = future.result()
         except InvalidWalFileError as error:
-            yield from self._refuse(job, error)
+            yield from self._refusals.refuse(job.spooled, error)
             self._drop(job)
             return
         except Exception as error:  # noqa: BLE001 - one file that cannot be read must not hold up all others
-            yield self._unreadable(job, error)
+            yield self._refusals.unreadable(job.spooled, error)
             self._drop(job)
             return
         if job.prepared is None:  # it changed while it was read
@@ -258,7 +254,8 @@ class Archiver:
         job.copies = job.recorded.verified(job.file.system_identifier)
         is_stored = job.recorded.is_stored(job.file.system_identifier)
         if is_stored and recorded is not None and recorded.sha256 != job.file.sha256:
-            yield self._quarantine(job.spooled, QuarantineReason.OTHER_CONTENT, _other_content(recorded, job.file))
+            message = _other_content(recorded, job.file)
+            yield self._refusals.quarantine(job.spooled, QuarantineReason.OTHER_CONTENT, message)
             self._drop(job)
             return
         for copy in job.copies.values():
@@ -314,7 +311,7 @@ class Archiver:
 
     def _finish(self, job: Job) -> Iterator[ArchiveEvent]:
         if job.conflict is not None:
-            yield self._quarantine(job.spooled, QuarantineReason.OTHER_CONTENT, job.conflict.message)
+            yield self._refusals.quarantine(job.spooled, QuarantineReason.OTHER_CONTENT, job.conflict.message)
         elif job.copies.keys() >= self._stores.keys():
             yield from self._release(job)
         else:
@@ -326,51 +323,13 @@ class Archiver:
         try:
             released = self._spool.release(job.spooled)
         except SpoolError as error:
-            yield self._leave(job.spooled, error.message, needs_help=True)
+            yield self._refusals.leave(job.spooled, error.message, needs_help=True)
             return
         if released:
             self._late.released(job.file.system_identifier, job.name)
             yield FileReleased(job.file, tuple(job.copies.values()), dict(job.prepared.seconds))
         else:
             self._backlog.mark_stale()
-
-    def _refuse(self, job: Job, error: InvalidWalFileError) -> Iterator[ArchiveEvent]:
-        """Quarantine what can never be archived; leave what may still be growing or may be accepted after all."""
-        fault = error.fault if isinstance(error, InvalidSegmentError) else None
-        if fault is SegmentFault.WRONG_CLUSTER:
-            before = self._identity.accepted
-            self._identity.refresh()
-            if self._identity.accepted != before:
-                self._backlog.mark_stale()
-                return
-            yield self._quarantine(job.spooled, QuarantineReason.WRONG_CLUSTER, error.message)
-        elif not job.spooled.settled:
-            yield self._leave(job.spooled, error.message)
-        else:
-            whole = fault not in (SegmentFault.TOO_SHORT, SegmentFault.NOT_A_WAL_PAGE)
-            reason = QuarantineReason.NOT_VALID if whole else QuarantineReason.NOT_WHOLE
-            yield self._quarantine(job.spooled, reason, error.message)
-
-    def _quarantine(self, spooled: SpoolFile, reason: QuarantineReason, message: str) -> FileQuarantined | FileLeft:
-        try:
-            path = self._spool.quarantine(spooled, self._clock())
-        except SpoolError as error:
-            return self._leave(spooled, f"{message}; {error.message}", needs_help=True)
-        if path is None:
-            self._backlog.mark_stale()
-            return FileLeft(spooled.name.name, f"{message}; it has changed since, and is looked at again")
-        return FileQuarantined(spooled.name.name, reason, message, path)
-
-    def _unreadable(self, job: Job, error: Exception) -> FileLeft:
-        if isinstance(error, SpoolError):
-            return self._leave(job.spooled, error.message, needs_help=True)
-        _LOG.error("cannot prepare '%s'", job.name, exc_info=error)
-        return self._leave(job.spooled, f"unexpected {type(error).__name__}: {error}", needs_help=True)
-
-    def _leave(self, spooled: SpoolFile, message: str, *, needs_help: bool = False) -> FileLeft:
-        self._backlog.leave(spooled)
-        self._left.add(spooled, message, needs_help=needs_help)
-        return FileLeft(spooled.name.name, message, needs_help)
 
     def _drop(self, job: Job) -> None:
         self._admission.end(job)
