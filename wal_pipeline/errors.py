@@ -85,6 +85,10 @@ class CatalogError(WalPipelineError):
     """The catalog cannot be reached, or is of another version."""
 
 
+class CatalogFullError(CatalogError):
+    """The catalog cannot be written because its disk is full."""
+
+
 class PostgresError(WalPipelineError):
     """PostgreSQL or one of its programs failed or could not be found."""
 

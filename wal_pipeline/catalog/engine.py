@@ -27,11 +27,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
-from wal_pipeline.errors import CatalogError
+from wal_pipeline.errors import CatalogError, CatalogFullError
 
 BUSY_TIMEOUT_SECONDS: Final = 30
 CONNECT_TIMEOUT_SECONDS: Final = 10
 _WRITES: Final = "wal_pipeline_writes"
+_DISK_FULL: Final = "53100"  # PostgreSQL's SQLSTATE
 Row = Mapping[str, Any]
 
 
@@ -120,12 +121,22 @@ class Database:
         try:
             yield
         except DBAPIError as error:
+            if _is_full(error.orig):
+                raise self._full() from error
             # Not the exception's own text: that shows the statement's parameters.
             raise CatalogError(
                 f"catalog '{self.shown_url}' failed: {_first_line(error.orig)}", hint=self._hint(error.orig)
             ) from error
         except SQLAlchemyError as error:
             raise CatalogError(f"catalog '{self.shown_url}' failed: {_first_line(error)}") from error
+
+    def _full(self) -> CatalogFullError:
+        folder = Path(str(self.url.database)).parent
+        disk = f"the disk of '{folder}' is full" if self.is_sqlite else "the disk of its server is full"
+        return CatalogFullError(
+            f"catalog '{self.shown_url}' cannot be written: {disk}",
+            hint="Make room on that disk: a few MiB are enough for archiving to go on and free the rest.",
+        )
 
     def _hint(self, cause: object) -> str:
         if self.is_sqlite and isinstance(cause, sqlite3.DatabaseError) and "database is locked" in str(cause):
@@ -216,6 +227,15 @@ def _in_key_order(table: Table, rows: Sequence[Row]) -> list[Row]:
     # Two transactions that lock the same rows in the same order cannot deadlock.
     keys = [column.name for column in table.primary_key]
     return sorted(rows, key=lambda row: tuple(str(row[key]) for key in keys))
+
+
+def _is_full(cause: object) -> bool:
+    """Whether a database's error means that its disk is full."""
+    if isinstance(cause, sqlite3.Error):
+        code: int = getattr(cause, "sqlite_errorcode", 0)
+        # The memory that the processes share is a file beside the database, and it too needs its few pages.
+        return code & 0xFF == sqlite3.SQLITE_FULL or code == sqlite3.SQLITE_IOERR_SHMSIZE
+    return getattr(cause, "sqlstate", None) == _DISK_FULL
 
 
 def _first_line(error: object) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from wal_pipeline.archive.layout import Layout
 from wal_pipeline.archive.records import CopyStatus, WalFile
@@ -58,7 +59,8 @@ class Archiver:
 
     A file goes through: read and checked, hashed, compressed once; stored and verified on each store; recorded;
     told to the caller; and only when every store's copy is recorded and told, removed from the spool. A crash
-    anywhere leaves it in the spool, and the next run finds what was done.
+    anywhere leaves it in the spool, and the next run finds what was done. Where the catalog's disk is full the records
+    are owed, and the file goes all the same: the stores are the truth, and nothing else would make room.
     """
 
     def __init__(
@@ -82,8 +84,8 @@ class Archiver:
         self._layout = layout
         self._clock = clock
         self._options = options
-        self._backlog = Backlog(spool, catalog, clock)
         self._late = LateRecords(catalog, clock)
+        self._backlog = Backlog(spool, catalog, clock, self._late.owed)
         self._left = LeftFiles(spool, catalog, clock)
         self._refusals = Refusals(spool, identity, self._backlog, self._left, clock)
         self._results: queue.SimpleQueue[PreparedResult | StoredResult] = queue.SimpleQueue()
@@ -114,8 +116,10 @@ class Archiver:
                 pool.shutdown(wait=True, cancel_futures=True)
                 for lane in self._lanes.values():
                     lane.close()
-                self._late.write()
-                self._left.save()
+                try:
+                    self._late.write()
+                finally:
+                    self._left.save()
 
     def _lane(self, store: Store, states: Mapping[str, StoreState]) -> Lane:
         return Lane(
@@ -289,10 +293,10 @@ class Archiver:
     def _verified(self, job: Job, store: str, stored: StoredCopy) -> CopyVerified:
         now = self._clock()
         copy = job.copy_on(store, CopyStatus.VERIFIED, stored, verified_at=now)
-        self._catalog.files.record_verified(job.file, [copy])
+        self._late.verified(job.file, copy)
         self._late.tried(store, succeeded=True)
         if self._lanes[store].succeeded(now):
-            self._catalog.stores.save_state(self._lanes[store].state)
+            self._late.keep(partial(self._catalog.stores.save_state, self._lanes[store].state))
             self._backlog.mark_stale()
         job.copies[store] = copy
         assert job.prepared is not None  # noqa: S101
@@ -302,11 +306,11 @@ class Archiver:
     def _failed(self, job: Job, store: str, error: StoreError) -> CopyFailed:
         now = self._clock()
         failed = job.copy_on(store, CopyStatus.FAILED, None, last_error=error.message)
-        self._catalog.files.record_failed(job.file, failed)
+        self._late.keep(partial(self._catalog.files.record_failed, job.file, failed))
         self._late.tried(store, succeeded=False)
         self._lanes[store].failed(now, error.message)
         state = self._lanes[store].state
-        self._catalog.stores.save_state(state)
+        self._late.keep(partial(self._catalog.stores.save_state, state))
         return CopyFailed(job.name, store, error.message, failed.tries, state.consecutive_failures)
 
     def _finish(self, job: Job) -> Iterator[ArchiveEvent]:

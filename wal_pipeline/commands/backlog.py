@@ -35,6 +35,14 @@ class Recorded:
             if copy.status is CopyStatus.VERIFIED and copy.verified_at is not None
         }
 
+    def with_copies(self, verified: Collection[tuple[WalFile, Copy]]) -> "Recorded":
+        """Return the same with verified copies that the catalog could not be told of yet."""
+        files, copies = dict(self.files), {key: dict(by_store) for key, by_store in self.copies.items()}
+        for file, copy in verified:
+            files[file.system_identifier] = file
+            copies.setdefault(file.system_identifier, {})[copy.store] = copy
+        return Recorded(files, copies)
+
     def is_stored(self, system_identifier: int) -> bool:
         """Whether some store holds that cluster's file, as far as is known."""
         copies = self.copies.get(system_identifier, {}).values()
@@ -106,7 +114,15 @@ class Backlog:
     ``waiting`` are those to look at next; ``postponed`` those that only stores which are behind still lack.
     """
 
-    def __init__(self, spool: Spool, catalog: Catalog, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        catalog: Catalog,
+        clock: Callable[[], datetime],
+        owed: Callable[[str], Collection[tuple[WalFile, Copy]]] = lambda _name: (),
+    ) -> None:
+        """``owed`` gives the verified copies of a file that are not in the catalog yet."""
+        self._owed = owed
         self._spool = spool
         self._catalog = catalog
         self._clock = clock
@@ -175,5 +191,7 @@ class Backlog:
     def _timed_look_up(self, names: Collection[str]) -> dict[str, Recorded]:
         begun = time.monotonic()
         found = look_up(self._catalog, names)
+        owed = {name: copies for name in names if (copies := self._owed(name))}
+        found |= {name: found[name].with_copies(copies) for name, copies in owed.items()}
         self._cost_seconds += time.monotonic() - begun
         return found
