@@ -37,6 +37,10 @@ class SpoolBusyError(SpoolError):
     """Another process of ours is archiving from this spool."""
 
 
+class BeingWrittenError(SpoolError):
+    """A process has the file open for writing: it is left alone until that is over."""
+
+
 class PausedError(WalPipelineError):
     """Archiving is paused."""
 

@@ -1,18 +1,24 @@
-"""The spool: the local folder into which PostgreSQL archives, until every store holds the file."""
+"""The spool: the local folder into which PostgreSQL archives, until every store holds the file.
+
+A file that some process has open for writing is neither read nor released nor moved (where the kernel tells).
+"""
 
 import errno
 import fcntl
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from wal_pipeline.errors import SpoolBusyError, SpoolError
+from wal_pipeline.errors import BeingWrittenError, SpoolBusyError, SpoolError
+from wal_pipeline.file_lease import Writer, find_writer
+from wal_pipeline.steady_time import SteadyTime
 from wal_pipeline.wal.names import (
     MAX_WAL_SEGMENT_SIZE,
     MIN_WAL_SEGMENT_SIZE,
@@ -28,7 +34,10 @@ _MAX_TEXT_BYTES: Final = 1 << 20  # history and backup history files are some hu
 
 @dataclass(frozen=True, slots=True)
 class SpoolFile:
-    """One file in the spool, as it was when it was listed. ``spooled_at`` is its modification time."""
+    """One file in the spool, as it was when it was listed. ``spooled_at`` is its modification time.
+
+    ``settled``: it did not change for so long that a copy of it in the making would have gone on.
+    """
 
     name: WalFileName
     size_bytes: int
@@ -63,11 +72,19 @@ class SpoolListing:
 class Spool:
     """A spool folder. It only ever removes a file that ``release`` or ``quarantine`` was called for."""
 
-    def __init__(self, folder: Path, quarantine_folder: Path, settle_seconds: float) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        quarantine_folder: Path,
+        settle_seconds: float,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         """``settle_seconds``: a file that is not whole and did not change for so long is half a file."""
         self.folder = folder
         self.quarantine_folder = quarantine_folder
         self._settle_seconds = settle_seconds
+        self._steady = SteadyTime(folder, settle_seconds / 4, monotonic)
 
     def scan(self, now: datetime) -> SpoolListing:
         """List the spool. ``now`` tells which files have settled.
@@ -113,31 +130,27 @@ class Spool:
     def read(self, file: SpoolFile) -> bytes | None:
         """Return the file's bytes, or None where it changed or went since it was listed: list again.
 
-        Follows no symbolic link, opens nothing but a plain file. Raises: SpoolError.
+        Follows no symbolic link, opens nothing but a plain file. Raises: BeingWrittenError, SpoolError.
         """
         try:
-            descriptor = os.open(self.path(file), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return None
+            with self._opened(file) as descriptor:
+                if descriptor is None:
+                    return None
+                with open(descriptor, "rb", closefd=False) as opened:
+                    data = opened.read(file.size_bytes + 1)
+                self._refuse_writer(file, descriptor)  # one that came meanwhile
+                unchanged = _identity(os.fstat(descriptor)) == file.identity and len(data) == file.size_bytes
         except OSError as error:
             raise self._error(f"has '{file.name.name}', which cannot be read", error) from error
-        try:
-            if _identity(os.fstat(descriptor)) != file.identity:
-                return None
-            with open(descriptor, "rb", closefd=False) as opened:
-                data = opened.read(file.size_bytes + 1)
-            unchanged = _identity(os.fstat(descriptor)) == file.identity and len(data) == file.size_bytes
-        finally:
-            os.close(descriptor)
         return data if unchanged else None
 
     def release(self, file: SpoolFile) -> bool:
         """Remove a file that every store holds; False where it is not the file that was listed any more.
 
-        Raises: SpoolError.
+        Raises: BeingWrittenError, SpoolError.
         """
         try:
-            if _identity(self.path(file).lstat()) != file.identity:
+            if not self._is_still(file):
                 return False
             self.path(file).unlink()
         except FileNotFoundError:
@@ -150,10 +163,10 @@ class Spool:
         """Move a file that may not be archived out of the spool, under a name that is not taken, and return it.
 
         None, and nothing moved, where it is not the file that was listed any more: half a file that goes on growing
-        may become a good one. Raises: SpoolError.
+        may become a good one. Raises: BeingWrittenError, SpoolError.
         """
         try:
-            if _identity(self.path(file).lstat()) != file.identity:
+            if not self._is_still(file):
                 return None
             self.quarantine_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             target = self._free_name(f"{file.name.name}.{now.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}")
@@ -168,6 +181,16 @@ class Spool:
                 hint="The file stays in the spool. Make the folder writable, or set WAL_PIPELINE_QUARANTINE_FOLDER.",
             ) from error
         return target
+
+    def has_no_writer(self, file: SpoolFile) -> bool:
+        """Whether it is known that no process has the file open for writing. Raises: SpoolError."""
+        try:
+            with self._opened(file) as descriptor:
+                return descriptor is not None and find_writer(descriptor, self.folder) is Writer.NONE
+        except BeingWrittenError:
+            return False
+        except OSError as error:
+            raise self._error(f"has '{file.name.name}', which cannot be read", error) from error
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -204,6 +227,40 @@ class Spool:
         """Return where the file lies."""
         return self.folder / file.name.name
 
+    @contextmanager
+    def _opened(self, file: SpoolFile) -> Iterator[int | None]:
+        """Open the very file that was listed; None where it is another one or gone. Raises: BeingWrittenError."""
+        try:
+            descriptor = os.open(self.path(file), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            yield None
+            return
+        try:
+            if _identity(os.fstat(descriptor)) != file.identity:
+                yield None
+                return
+            self._refuse_writer(file, descriptor)
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _is_still(self, file: SpoolFile) -> bool:
+        """Whether the file is the one that was listed, as it was. Raises: BeingWrittenError, OSError."""
+        if _identity(self.path(file).lstat()) != file.identity:
+            return False
+        try:
+            with self._opened(file) as descriptor:
+                return descriptor is not None
+        except PermissionError:  # who may remove a file need not be able to read it, and then cannot tell more
+            return True
+
+    def _refuse_writer(self, file: SpoolFile, descriptor: int) -> None:
+        if find_writer(descriptor, self.folder) is Writer.OPEN:
+            raise BeingWrittenError(
+                f"'{file.name.name}' is still being written: a process has it open for writing",
+                hint="It is archived once that process has closed it. 'fuser' or 'lsof' shows which one it is.",
+            )
+
     def _take_lock(self, descriptor: int) -> None:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -223,8 +280,8 @@ class Spool:
             raise self._error("cannot be read", error) from error
 
     def _describe(self, name: WalFileName, status: os.stat_result, now: datetime) -> SpoolFile:
-        # The inode's change time: 'cp -p' cannot set it. A time in the future means that the clock stepped back.
-        settled = abs(now.timestamp() - status.st_ctime) >= self._settle_seconds
+        # The inode's change time: 'cp -p' cannot set it.
+        settled = self._steady.age_seconds(status.st_ctime, now.timestamp()) >= self._settle_seconds
         spooled_at = datetime.fromtimestamp(status.st_mtime, UTC)
         return SpoolFile(name, status.st_size, spooled_at, settled, _identity(status))
 

@@ -327,7 +327,7 @@ class Archiver:
         try:
             released = self._spool.release(job.spooled)
         except SpoolError as error:
-            yield self._refusals.leave(job.spooled, error.message, needs_help=True)
+            yield self._refusals.unreadable(job.spooled, error)
             return
         if released:
             self._late.released(job.file.system_identifier, job.name)

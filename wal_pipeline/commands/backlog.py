@@ -132,7 +132,7 @@ class Backlog:
         self._stale = True
         self._seen: set[str] = set()
         self._owners: dict[str, int] = {}
-        self._left: dict[str, SpoolFile] = {}
+        self._left: dict[str, tuple[SpoolFile, float]] = {}
         self.listing = SpoolListing((), (), ())
         self.waiting = FileQueue(self._timed_look_up)
         self.postponed = FileQueue(self._timed_look_up)
@@ -155,7 +155,7 @@ class Backlog:
             return ()
         self.listing = self._spool.scan(self._clock())
         ready = self.listing.ready
-        self._left = {file.name.name: file for file in ready if self._left.get(file.name.name) == file}
+        self._left = {file.name.name: left for file in ready if (left := self._still_left(file, begun))}
         self.waiting.fill(file for file in ready if file.name.name not in busy and file.name.name not in self._left)
         self.postponed.fill(())
         self._changed_ns, self._stale = changed_ns, False
@@ -176,9 +176,13 @@ class Backlog:
         """Take every file off the list until the spool is listed again."""
         return [self.waiting.pop() for _ in range(len(self.waiting))]
 
-    def leave(self, file: SpoolFile) -> None:
-        """Pass a file over until it has changed or settled."""
-        self._left[file.name.name] = file
+    def leave(self, file: SpoolFile, seconds: float = float("inf")) -> None:
+        """Pass a file over until it has changed or settled, or so long."""
+        self._left[file.name.name] = (file, time.monotonic() + seconds)
+
+    def _still_left(self, file: SpoolFile, now: float) -> tuple[SpoolFile, float] | None:
+        left = self._left.get(file.name.name)
+        return left if left is not None and left[0] == file and now < left[1] else None
 
     def note_owner(self, name: str, system_identifier: int) -> None:
         """Remember the cluster of a file that was read: the same name may be recorded for another one."""

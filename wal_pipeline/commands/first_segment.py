@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from wal_pipeline.commands.identity import ClusterIdentity
+from wal_pipeline.errors import BeingWrittenError
 from wal_pipeline.spool import Spool, SpoolFile
 from wal_pipeline.wal.names import FileKind
 from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, InvalidSegmentError, check_segment
@@ -14,7 +15,13 @@ def adopt_first_segment(spool: Spool, files: Iterable[SpoolFile], identity: Clus
     Raises: SpoolError, CatalogError.
     """
     for spooled in files:
-        if spooled.name.kind is not FileKind.SEGMENT or (data := spool.read(spooled)) is None:
+        if spooled.name.kind is not FileKind.SEGMENT:
+            continue
+        try:
+            data = spool.read(spooled)
+        except BeingWrittenError:
+            continue
+        if data is None:
             continue
         try:
             header = check_segment(spooled.name, data[:LONG_HEADER_BYTES], len(data), None)

@@ -4,6 +4,7 @@ import hashlib
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Final
 
 from wal_pipeline.archive.records import CommitTimes, WalFile
 from wal_pipeline.codec import Encoded, Encoder
@@ -15,6 +16,19 @@ from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import FileKind, segment_name
 from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, LongPageHeader, check_segment
 from wal_pipeline.wal.timeline import TimelineHistory
+
+_PAGE_BYTES: Final = 8192
+
+
+class UnwrittenEndError(InvalidWalFileError):
+    """A segment that ends in zeros, though its writer may not be done with it.
+
+    A copy may set its space aside first. Without pg_waldump what is missing cannot be told from the end of a segment
+    that PostgreSQL switched away from, so the file is left until it has settled.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"'{name}' ends in zeros, and whether it is still being written is not known")
 
 
 class UnreadableWalError(InvalidWalFileError):
@@ -88,6 +102,8 @@ class Preparer:
         span = self._span(spooled, header)
         if span is not None and span.stopped_at is not None and not spooled.settled:
             raise UnreadableWalError(name.name, span.stopped_at)
+        if span is None and not spooled.settled and self._may_be_unwritten(spooled, data):
+            raise UnwrittenEndError(name.name)
         known = span is not None and not (span.unseen_start and span.last is None)
         return WalFile(
             name=name.name,
@@ -105,6 +121,9 @@ class Preparer:
             first_commit_at=span.first.at if span and span.first else None,
             last_commit_at=span.last.at if span and span.last else None,
         )
+
+    def _may_be_unwritten(self, spooled: SpoolFile, data: bytes) -> bool:
+        return not any(data[-_PAGE_BYTES:]) and not self._spool.has_no_writer(spooled)
 
     def _span(self, spooled: SpoolFile, header: LongPageHeader) -> CommitSpan | None:
         if spooled.name.kind is FileKind.PARTIAL or header.server_major is None:

@@ -3,15 +3,17 @@
 import logging
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from typing import Final
 
 from wal_pipeline.commands.archive_events import ArchiveEvent, FileLeft, FileQuarantined, QuarantineReason
 from wal_pipeline.commands.backlog import Backlog
 from wal_pipeline.commands.identity import ClusterIdentity
 from wal_pipeline.commands.left_files import LeftFiles
-from wal_pipeline.errors import InvalidWalFileError, SpoolError
+from wal_pipeline.errors import BeingWrittenError, InvalidWalFileError, SpoolError
 from wal_pipeline.spool import Spool, SpoolFile
 from wal_pipeline.wal.page_header import InvalidSegmentError, SegmentFault
 
+_WRITER_SECONDS: Final = 15.0
 _LOG = logging.getLogger(__name__)
 
 
@@ -53,6 +55,8 @@ class Refusals:
         """Move a file to quarantine; it stays where it changed meanwhile, or cannot be moved."""
         try:
             path = self._spool.quarantine(spooled, self._clock())
+        except BeingWrittenError as error:
+            return self.being_written(spooled, error)
         except SpoolError as error:
             return self.leave(spooled, f"{message}; {error.message}", needs_help=True)
         if path is None:
@@ -62,10 +66,17 @@ class Refusals:
 
     def unreadable(self, spooled: SpoolFile, error: Exception) -> FileLeft:
         """Leave a file that could not be read or prepared, whatever the reason."""
+        if isinstance(error, BeingWrittenError):
+            return self.being_written(spooled, error)
         if isinstance(error, SpoolError):
             return self.leave(spooled, error.message, needs_help=True)
         _LOG.error("cannot prepare '%s'", spooled.name.name, exc_info=error)
         return self.leave(spooled, f"unexpected {type(error).__name__}: {error}", needs_help=True)
+
+    def being_written(self, spooled: SpoolFile, error: BeingWrittenError) -> FileLeft:
+        """Leave a file to its writer for a while: that it is closed cannot be seen from outside."""
+        self._backlog.leave(spooled, _WRITER_SECONDS)
+        return self.put_off(spooled, error.message)
 
     def leave(self, spooled: SpoolFile, message: str, *, needs_help: bool = False) -> FileLeft:
         """Pass a file over in this run until it has changed or settled."""

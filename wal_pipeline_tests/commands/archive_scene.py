@@ -1,6 +1,7 @@
 """An archiver over a spool and local folder stores, with a catalog, a clock to move and stores that misbehave."""
 
 import hashlib
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -120,7 +121,10 @@ def folder_store(name: str, folder: Path) -> LocalFolderStore:
 
 @dataclass
 class ArchiveScene:
-    """Everything below one folder. ``ahead`` is added to the real time to make the clock."""
+    """Everything below one folder. ``ahead`` is added to the real time to make the clock.
+
+    ``passed`` is the part of it that passed; the rest is a step of the clock.
+    """
 
     folder: Path
     stores: dict[str, WatchedStore] = field(default_factory=dict)
@@ -129,12 +133,13 @@ class ArchiveScene:
     settle_seconds: float = 60.0
     options: ArchiveOptions = field(default_factory=ArchiveOptions)
     ahead: timedelta = timedelta(0)
+    passed: timedelta = timedelta(0)
 
     def __post_init__(self) -> None:
         self.spool_folder.mkdir(exist_ok=True)
         if not self.stores:
             self.stores = {name: WatchedStore(folder_store(name, self.folder / name)) for name in ("r2", "b2")}
-        self.spool = Spool(self.spool_folder, self.quarantine_folder, self.settle_seconds)
+        self.spool = self.open_spool()
         self.catalog: Catalog = self.open_catalog()
 
     @property
@@ -147,6 +152,12 @@ class ArchiveScene:
 
     def clock(self) -> datetime:
         return datetime.now(UTC) + self.ahead
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.passed.total_seconds()
+
+    def open_spool(self, kind: type[Spool] = Spool) -> Spool:
+        return kind(self.spool_folder, self.quarantine_folder, self.settle_seconds, monotonic=self.monotonic)
 
     def open_catalog(self) -> Catalog:
         return open_catalog(f"sqlite:///{self.folder}/catalog.sqlite", CLUSTER, clock=self.clock)
@@ -161,6 +172,7 @@ class ArchiveScene:
     def settle(self) -> None:
         """Let so much time pass that every file of the spool has settled, and every store may be tried again."""
         self.ahead += timedelta(hours=1)
+        self.passed += timedelta(hours=1)
 
     def identity(self) -> ClusterIdentity:
         return ClusterIdentity(self.catalog, lambda: self.server_identifier, self.clock, fixed=None)

@@ -406,7 +406,8 @@ def test_half_a_file_that_goes_on_growing_is_not_quarantined(scene: ArchiveScene
             path.write_bytes(segment_bytes(1))
             return super().quarantine(file, now)
 
-    scene.spool = GrowsWhenRead(scene.spool_folder, scene.quarantine_folder, 60)
+    scene.spool = scene.open_spool(GrowsWhenRead)
+    assert scene.run() == []
     scene.settle()
     left = one(scene.run(), FileLeft)
     assert left.message.endswith("; it has changed since, and is looked at again")
