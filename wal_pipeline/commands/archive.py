@@ -1,10 +1,11 @@
 """Archive the spool: every file compressed and hashed once, stored on every store, and released when all hold it."""
 
+import logging
 import queue
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
@@ -21,7 +22,7 @@ from wal_pipeline.commands.archive_events import (
     FilesWaiting,
     QuarantineReason,
 )
-from wal_pipeline.commands.archive_jobs import Job, PreparedResult, StoredResult
+from wal_pipeline.commands.archive_jobs import ConfirmedResult, Job, PreparedResult, Result, StoredResult
 from wal_pipeline.commands.backlog import Backlog, FileQueue
 from wal_pipeline.commands.first_segment import adopt_first_segment
 from wal_pipeline.commands.identity import ClusterIdentity
@@ -35,6 +36,7 @@ from wal_pipeline.spool import Spool
 from wal_pipeline.stores.base import Store
 
 _POLL_SECONDS = 0.05
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ class Archiver:
         self._backlog = Backlog(spool, catalog, clock, self._late.owed)
         self._left = LeftFiles(spool, catalog, clock)
         self._refusals = Refusals(spool, identity, self._backlog, self._left, clock)
-        self._results: queue.SimpleQueue[PreparedResult | StoredResult] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
         self._jobs: dict[str, Job] = {}
         self._lanes: dict[str, Lane] = {}
         self._admission = Admission({}, options.memory_bytes)
@@ -161,7 +163,7 @@ class Archiver:
             self._backlog.mark_stale()
         return held
 
-    def _next_result(self) -> PreparedResult | StoredResult | None:
+    def _next_result(self) -> Result | None:
         nothing_left = not self._jobs and not self._options.linger_seconds and not self._backlog.is_unsure
         try:
             return self._results.get(timeout=0 if nothing_left else _POLL_SECONDS)
@@ -194,9 +196,11 @@ class Archiver:
             spooled, recorded = files.head, files.recorded()
             needed = self._stores.keys() - self._backlog.verified(spooled, recorded, self._identity.current)
             usable = needed - shut
-            if needed and not usable:
+            if not usable and (needed or shut):
                 files.pop()
                 continue
+            if not needed and self._confirming_alone() >= 4 * self._options.concurrency:
+                return
             wanted = self._admission.choose(spooled.size_bytes, usable, self._resting)
             if wanted is None or (usable and not wanted and files is self._backlog.postponed):
                 return
@@ -205,6 +209,9 @@ class Archiver:
                 self._backlog.postponed.append(spooled)
             else:
                 self._begin(pool, Job(spooled, recorded, wanted, 2 * spooled.size_bytes))
+
+    def _confirming_alone(self) -> int:
+        return sum(not job.wanted for job in self._jobs.values())
 
     def _note_resting(self, now: datetime) -> None:
         resting = frozenset(name for name, lane in self._lanes.items() if lane.is_closed(now))
@@ -229,12 +236,14 @@ class Archiver:
 
     # What became of it
 
-    def _settle(self, result: PreparedResult | StoredResult) -> Iterator[ArchiveEvent]:
+    def _settle(self, result: Result) -> Iterator[ArchiveEvent]:
         if isinstance(result, PreparedResult):
             yield from self._settle_prepared(result.job, result.future)
-        else:
+        elif isinstance(result, StoredResult):
             yield from self._settle_stored(result.job, result.store, result.future)
-        if not result.job.waiting and result.job.name in self._jobs:
+        else:
+            yield from self._settle_confirmed(result.job, result.store, result.future)
+        if not result.job.waiting and not result.job.confirming and result.job.name in self._jobs:
             yield from self._finish(result.job)
 
     def _settle_prepared(self, job: Job, future: "Future[Prepared | None]") -> Iterator[ArchiveEvent]:
@@ -262,8 +271,6 @@ class Archiver:
             yield self._refusals.quarantine(job.spooled, QuarantineReason.OTHER_CONTENT, message)
             self._drop(job)
             return
-        for copy in job.copies.values():
-            yield CopyVerified(job.file, copy, is_new=False, seconds=job.prepared.seconds)
         self._submit(job, job.prepared)
 
     def _submit(self, job: Job, prepared: Prepared) -> None:
@@ -273,9 +280,36 @@ class Archiver:
                 self._admission.done(job, store)
                 continue
             self._lanes[store].submit(layout, prepared.file, prepared.encoded, self._stored_on(job, store))
+        for store, lane in self._lanes.items():
+            if store in job.copies and not lane.is_closed(self._clock()):
+                job.confirming.add(store)
+                lane.confirm(prepared.file, job.copies[store], self._confirmed_on(job, store))
 
     def _stored_on(self, job: Job, store: str) -> "Callable[[Future[StoredCopy]], None]":
         return lambda done: self._results.put(StoredResult(job, store, done))
+
+    def _confirmed_on(self, job: Job, store: str) -> "Callable[[Future[bool]], None]":
+        return lambda done: self._results.put(ConfirmedResult(job, store, done))
+
+    def _settle_confirmed(self, job: Job, store: str, future: "Future[bool]") -> Iterator[ArchiveEvent]:
+        """Take the store's word, not the catalog's: what it does not have any more is stored again."""
+        job.confirming.discard(store)
+        assert job.prepared is not None  # noqa: S101
+        try:
+            is_there = future.result()
+        except CancelledError:
+            return
+        except StoreError as error:
+            yield self._failed(job, store, error)
+            return
+        if is_there:
+            job.proved.add(store)
+            yield CopyVerified(job.file, job.copies[store], is_new=False, seconds=job.prepared.seconds)
+        else:
+            copy = job.copies.pop(store)
+            message = f"{store}: object '{copy.object_key}' is not what is recorded of '{job.name}', or not there"
+            _LOG.warning("%s; it is stored again", message)
+            self._late.copy(job.file, replace(copy, status=CopyStatus.MISSING, last_error=message))
 
     def _settle_stored(self, job: Job, store: str, future: "Future[StoredCopy]") -> Iterator[ArchiveEvent]:
         self._admission.done(job, store)
@@ -293,12 +327,13 @@ class Archiver:
     def _verified(self, job: Job, store: str, stored: StoredCopy) -> CopyVerified:
         now = self._clock()
         copy = job.copy_on(store, CopyStatus.VERIFIED, stored, verified_at=now)
-        self._late.verified(job.file, copy)
+        self._late.copy(job.file, copy)
         self._late.tried(store, succeeded=True)
         if self._lanes[store].succeeded(now):
             self._late.keep(partial(self._catalog.stores.save_state, self._lanes[store].state))
             self._backlog.mark_stale()
         job.copies[store] = copy
+        job.proved.add(store)
         assert job.prepared is not None  # noqa: S101
         job.prepared.seconds[f"store on {store}"] = stored.seconds
         return CopyVerified(job.file, copy, is_new=True, seconds=dict(job.prepared.seconds))
@@ -316,7 +351,7 @@ class Archiver:
     def _finish(self, job: Job) -> Iterator[ArchiveEvent]:
         if job.conflict is not None:
             yield self._refusals.quarantine(job.spooled, QuarantineReason.OTHER_CONTENT, job.conflict.message)
-        elif job.copies.keys() >= self._stores.keys():
+        elif job.proved >= self._stores.keys():
             yield from self._release(job)
         else:
             self._backlog.mark_stale()

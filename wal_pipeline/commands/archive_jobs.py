@@ -14,7 +14,11 @@ from wal_pipeline.spool import SpoolFile
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One file on its way. ``wanted``: the stores that take it this time; ``waiting``: those not done yet."""
+    """One file on its way. ``wanted``: the stores that take it this time; ``waiting``: those not done yet.
+
+    ``confirming``: stores that are asked whether they still have the copy that is recorded. ``proved``: those whose
+    copy was stored or confirmed in this run.
+    """
 
     spooled: SpoolFile
     recorded: Recorded
@@ -23,6 +27,8 @@ class Job:
     prepared: Prepared | None = None
     waiting: set[str] = field(default_factory=set)
     copies: dict[str, Copy] = field(default_factory=dict)
+    confirming: set[str] = field(default_factory=set)
+    proved: set[str] = field(default_factory=set)
     conflict: CopyConflictError | None = None
 
     @property
@@ -78,3 +84,15 @@ class StoredResult:
     job: Job
     store: str
     future: "Future[StoredCopy]"
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmedResult:
+    """A store said whether it still has a recorded copy, or failed."""
+
+    job: Job
+    store: str
+    future: "Future[bool]"
+
+
+Result = PreparedResult | StoredResult | ConfirmedResult

@@ -35,10 +35,10 @@ class Recorded:
             if copy.status is CopyStatus.VERIFIED and copy.verified_at is not None
         }
 
-    def with_copies(self, verified: Collection[tuple[WalFile, Copy]]) -> "Recorded":
-        """Return the same with verified copies that the catalog could not be told of yet."""
+    def with_copies(self, owed: Collection[tuple[WalFile, Copy]]) -> "Recorded":
+        """Return the same with copies that the catalog could not be told of yet."""
         files, copies = dict(self.files), {key: dict(by_store) for key, by_store in self.copies.items()}
-        for file, copy in verified:
+        for file, copy in owed:
             files[file.system_identifier] = file
             copies.setdefault(file.system_identifier, {})[copy.store] = copy
         return Recorded(files, copies)
@@ -121,7 +121,7 @@ class Backlog:
         clock: Callable[[], datetime],
         owed: Callable[[str], Collection[tuple[WalFile, Copy]]] = lambda _name: (),
     ) -> None:
-        """``owed`` gives the verified copies of a file that are not in the catalog yet."""
+        """``owed`` gives the copies of a file that the catalog could not be told of yet."""
         self._owed = owed
         self._spool = spool
         self._catalog = catalog

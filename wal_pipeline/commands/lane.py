@@ -8,17 +8,19 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any, TypeVar
 
 from wal_pipeline.archive.layout import Layout
-from wal_pipeline.archive.records import Encoding, WalFile
+from wal_pipeline.archive.records import Copy, Encoding, WalFile
 from wal_pipeline.catalog.stores import StoreState
 from wal_pipeline.codec import Encoded
-from wal_pipeline.commands.store_copy import store_copy
+from wal_pipeline.commands.store_copy import is_held, store_copy
 from wal_pipeline.errors import StoreError
 from wal_pipeline.stores.base import Store
 from wal_pipeline.wal.names import FileKind, require_file_name
 
 FIRST_BACKOFF_SECONDS = 5.0
+_T = TypeVar("_T")
 _LOG = logging.getLogger(__name__)
 
 
@@ -56,7 +58,7 @@ class Lane:
         self._failures = 0
         self._pool = ThreadPoolExecutor(2 * width, thread_name_prefix=f"store-{store.name}")
         self._holdings = _Holdings(store)
-        self._submitted: set[Future[StoredCopy]] = set()
+        self._submitted: set[Future[Any]] = set()
 
     def is_closed(self, now: datetime) -> bool:
         """Whether the store failed and is not to be tried yet."""
@@ -73,7 +75,15 @@ class Lane:
 
         Where the store failed before the file's turn came, the future is cancelled or raises CancelledError.
         """
-        future = self._pool.submit(self._store, layout, file, encoded, self._failures)
+        failures = self._failures
+        future = self._pool.submit(self._guarded, file, lambda: self._store(layout, file, encoded, failures))
+        self._submitted.add(future)
+        future.add_done_callback(self._submitted.discard)
+        future.add_done_callback(done)
+
+    def confirm(self, file: WalFile, copy: Copy, done: Callable[["Future[bool]"], None]) -> None:
+        """Begin to ask whether the store still has a copy that is recorded; else as ``submit``."""
+        future = self._pool.submit(self._guarded, file, lambda: is_held(self.store, copy, file))
         self._submitted.add(future)
         future.add_done_callback(self._submitted.discard)
         future.add_done_callback(done)
@@ -118,24 +128,26 @@ class Lane:
 
     def _store(self, layout: Layout, file: WalFile, encoded: Encoded, failures: int) -> StoredCopy:
         begun = time.monotonic()
+        key, encoding = store_copy(
+            self.store,
+            layout,
+            file,
+            encoded,
+            read_back=self._read_back,
+            found=self._holdings.find(layout, file),
+            uploads=self._upload(failures),
+        )
+        return StoredCopy(key, encoding, time.monotonic() - begun)
+
+    def _guarded(self, file: WalFile, work: Callable[[], _T]) -> _T:
         try:
-            found = self._holdings.find(layout, file)
-            key, encoding = store_copy(
-                self.store,
-                layout,
-                file,
-                encoded,
-                read_back=self._read_back,
-                found=found,
-                uploads=self._upload(failures),
-            )
+            return work()
         except (StoreError, CancelledError):
             raise
         except Exception as error:  # whatever goes wrong with one store must not end the run of the others
             _LOG.exception("%s: cannot store '%s'", self.store.name, file.name)
             message = f"cannot store '{file.name}': unexpected {type(error).__name__}: {error}"
             raise StoreError(self.store.name, message) from error
-        return StoredCopy(key, encoding, time.monotonic() - begun)
 
 
 def is_resting(state: StoreState, now: datetime) -> bool:

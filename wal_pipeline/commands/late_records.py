@@ -38,14 +38,14 @@ class LateRecords:
         self._owed: deque[Callable[[], None]] = deque()
         self._owed_copies: defaultdict[str, list[tuple[WalFile, Copy]]] = defaultdict(list)
 
-    def verified(self, file: WalFile, copy: Copy) -> None:
-        """Record a verified copy, as ``keep`` does."""
+    def copy(self, file: WalFile, copy: Copy) -> None:
+        """Record what became of a copy, as ``keep`` does."""
         self.keep(partial(self._catalog.files.record_verified, file, [copy]))
         if self._owed:
             self._owed_copies[file.name].append((file, copy))
 
     def owed(self, name: str) -> Sequence[tuple[WalFile, Copy]]:
-        """Return the verified copies of a file that the catalog does not know of yet."""
+        """Return what became of a file's copies that the catalog does not know of yet."""
         return self._owed_copies.get(name, ())
 
     def keep(self, write: Callable[[], None]) -> None:

@@ -69,7 +69,7 @@ def pending_work(spool: Spool, catalog: Catalog, stores: Collection[str], now: d
 
 
 def _is_due(ready: Sequence[SpoolFile], catalog: Catalog, stores: frozenset[str], resting: frozenset[str]) -> bool:
-    """Whether some file can go on: to a store that is not resting, or out of the spool."""
+    """Whether some file can go on: to a store that is not resting, or out of the spool, which all stores must allow."""
     if not resting:
         return True
     known = catalog.system_identifiers.known()
@@ -78,7 +78,6 @@ def _is_due(ready: Sequence[SpoolFile], catalog: Catalog, stores: frozenset[str]
     names = [file.name.name for file in reversed(ready)]
     for start in range(0, len(names), LOOK_UP_NAMES):
         for recorded in look_up(catalog, names[start : start + LOOK_UP_NAMES]).values():
-            missing = stores - recorded.held_by(current)
-            if not missing or missing - resting:
+            if stores - recorded.held_by(current) - resting:
                 return True
     return False

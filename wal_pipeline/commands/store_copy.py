@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 from wal_pipeline.archive.layout import Layout
 from wal_pipeline.archive.object_metadata import from_metadata, to_metadata
-from wal_pipeline.archive.records import Encoding, WalFile
+from wal_pipeline.archive.records import Copy, Encoding, WalFile
 from wal_pipeline.codec import Encoded
 from wal_pipeline.errors import CopyConflictError, DamagedCopyError, InvalidWalFileError, ObjectMissingError
 from wal_pipeline.stores.base import PutOutcome, Store
@@ -56,6 +56,26 @@ def store_copy(
         store.put_if_absent(key, encoded.body, metadata)
         verify_stored(store, key, encoded.encoding, read_back=read_back)
     return key, encoded.encoding
+
+
+def is_held(store: Store, copy: Copy, file: WalFile) -> bool:
+    """Whether a store still has the copy that is recorded, by its size and the digests in its metadata.
+
+    Raises: StoreError.
+    """
+    found = store.head(copy.object_key)
+    if found is None:
+        return False
+    try:
+        stored_file, encoding = from_metadata(copy.object_key, found.metadata)
+    except InvalidWalFileError:
+        return False
+    recorded = copy.encoding or encoding
+    return (
+        (stored_file.name, stored_file.sha256) == (file.name, file.sha256)
+        and encoding.sha256 == recorded.sha256
+        and found.size_bytes == encoding.size_bytes == recorded.size_bytes
+    )
 
 
 def adopt_copy(store: Store, key: str, file: WalFile, *, read_back: bool) -> Encoding:

@@ -73,10 +73,11 @@ def test_files_that_wait_for_a_resting_store_alone(scene: ArchiveScene) -> None:
 
 
 def test_files_that_every_store_holds(scene: ArchiveScene) -> None:
-    """They only have to leave the spool: that is work though a store rests."""
+    """They only have to leave the spool: that is work, but not while a store rests, which has to confirm its copy."""
     record(scene, spool_segments(scene.spool_folder, [1]), "r2", "b2")
-    rest(scene, "r2")
     assert look(scene).is_due
+    rest(scene, "r2")
+    assert not look(scene).is_due
 
 
 def test_a_failed_copy_is_none(scene: ArchiveScene) -> None:
