@@ -18,6 +18,7 @@ from typing import Final
 
 from wal_pipeline.errors import BeingWrittenError, SpoolBusyError, SpoolError
 from wal_pipeline.file_lease import Writer, find_writer
+from wal_pipeline.file_owner import give_to_folder_owner, owner_trouble
 from wal_pipeline.steady_time import SteadyTime
 from wal_pipeline.wal.names import (
     MAX_WAL_SEGMENT_SIZE,
@@ -29,6 +30,8 @@ from wal_pipeline.wal.names import (
 
 LOCK_NAME: Final = ".wal-pipeline.lock"
 _TEMPORARY_PREFIXES: Final = (".", "archtemp.")  # ours and shells' begin with a dot; basic_archive's with archtemp.
+_LOCK_SECONDS: Final = 1.0
+_LOCK_POLL_SECONDS: Final = 0.02
 _MAX_TEXT_BYTES: Final = 1 << 20  # history and backup history files are some hundred bytes
 
 
@@ -169,6 +172,7 @@ class Spool:
             if not self._is_still(file):
                 return None
             self.quarantine_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._share_quarantine()
             target = self._free_name(f"{file.name.name}.{now.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}")
             _move(self.path(file), target)
             _sync_folder(self.quarantine_folder)
@@ -198,23 +202,23 @@ class Spool:
 
         Raises: SpoolBusyError where another one is, SpoolError.
         """
+        descriptor = self._open_lock()
         try:
-            descriptor = os.open(self.folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise self._error("cannot be written", error) from error
-        try:
-            self._take_lock(descriptor)
+            self._take_lock(descriptor, _LOCK_SECONDS)
             yield
         finally:
             os.close(descriptor)
 
     def busy(self) -> bool:
-        """Whether another process holds the lock now."""
+        """Whether another process holds the lock now. Raises: SpoolError."""
+        descriptor = self._open_lock()
         try:
-            with self.lock():
-                return False
+            self._take_lock(descriptor, 0)
         except SpoolBusyError:
             return True
+        finally:
+            os.close(descriptor)
+        return False
 
     def free_bytes(self) -> int:
         """Return the bytes that the spool's disk has free."""
@@ -261,16 +265,37 @@ class Spool:
                 hint="It is archived once that process has closed it. 'fuser' or 'lsof' shows which one it is.",
             )
 
-    def _take_lock(self, descriptor: int) -> None:
+    def _share_quarantine(self) -> None:
+        """As root, give the folder to the spool's owner: it may lie where everything is root's."""
+        if os.geteuid() == 0:
+            spool = self.folder.stat()
+            os.chown(self.quarantine_folder, spool.st_uid, spool.st_gid)
+
+    def _open_lock(self) -> int:
+        """Open the lock's file for reading, which is enough to lock it, so that whoever made it can be another user."""
+        path = self.folder / LOCK_NAME
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+        except PermissionError as error:
+            raise self._error("cannot be written", error, owner_trouble([path, self.folder], os.R_OK)) from error
+        except OSError as error:
+            raise self._error("cannot be written", error) from error
+        give_to_folder_owner(path)
+        return descriptor
+
+    def _take_lock(self, descriptor: int, patience_seconds: float) -> None:
+        """Lock. The patience is for who only looks whether the spool is busy, and holds the lock for an instant."""
+        deadline = time.monotonic() + patience_seconds
+        try:
+            while not (taken := _try_to_lock(descriptor)) and time.monotonic() < deadline:
+                time.sleep(_LOCK_POLL_SECONDS)
+        except OSError as error:
+            raise self._error("cannot be locked", error) from error
+        if not taken:
             raise SpoolBusyError(
                 f"spool '{self.folder}' is being archived by another process",
                 hint="Wait for the archiving run that is in flight; its run or terminal shows how far it is.",
-            ) from None
-        except OSError as error:
-            raise self._error("cannot be locked", error) from error
+            )
 
     def _entries(self) -> list[os.DirEntry[str]]:
         try:
@@ -289,12 +314,22 @@ class Spool:
         names = (self.quarantine_folder / (wanted + suffix) for suffix in ["", *(f".{n}" for n in range(1, 1000))])
         return next(name for name in names if not os.path.lexists(name))
 
-    def _error(self, what: str, error: OSError) -> SpoolError:
+    def _error(self, what: str, error: OSError, trouble: str | None = None) -> SpoolError:
         return SpoolError(
             f"spool '{self.folder}' {what}: {error.strerror}",
-            hint="PG_WAL_ARCHIVE_DIR must name a folder that PostgreSQL writes and this user can read and write; "
+            hint=f"{trouble}."
+            if trouble is not None
+            else "PG_WAL_ARCHIVE_DIR must name a folder that PostgreSQL writes and this user can read and write; "
             "'wal-pipeline setup' shows what is missing.",
         )
+
+
+def _try_to_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _identity(status: os.stat_result) -> tuple[int, int, int, int]:

@@ -1,10 +1,13 @@
 """The spool: what is listed as ready, what is read, released and quarantined, and what is never touched."""
 
+import fcntl
 import os
 import socket
 import stat
+import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +22,7 @@ from wal_pipeline.wal.names import parse_file_name
 from wal_pipeline_tests.support.segments import SEGMENT_BYTES, history_bytes, name_of, segment_bytes, spool_segments
 
 SETTLE_SECONDS = 60.0
+NOBODY = 65534
 
 
 class TestTime:
@@ -348,6 +352,78 @@ def test_one_archiver_at_a_time(spool: Spool) -> None:
             pass
     assert not spool.busy()
     assert spool.scan(now()).foreign == ()
+
+
+def test_who_only_looks_does_not_turn_a_run_away(spool: Spool) -> None:
+    """Looking whether the spool is busy takes the lock for an instant: a run that begins then waits for it."""
+    looker = spool._open_lock()
+    fcntl.flock(looker, fcntl.LOCK_EX)
+    timer = threading.Timer(0.3, os.close, [looker])
+    timer.start()
+    assert spool.busy()
+    with spool.lock():
+        pass
+    timer.join()
+
+
+def as_nobody(action: Callable[[], object]) -> str:
+    """Do something as another user in a process of its own, and return what it raised."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+        try:
+            action()
+        except BaseException as error:  # noqa: BLE001
+            os.write(writer, str(error).encode())
+        os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    with os.fdopen(reader, "rb") as told:
+        return told.read().decode()
+
+
+def lock(spool: Spool) -> None:
+    with spool.lock():
+        pass
+
+
+@pytest.fixture
+def nobodys_spool() -> Iterator[Spool]:
+    """A spool of another user, in a folder that everyone may pass."""
+    if os.geteuid() != 0:
+        pytest.skip("another user's folder needs root")
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        Path(name).chmod(0o755)
+        folder = Path(name) / "spool"
+        folder.mkdir(mode=0o700)
+        os.chown(folder, NOBODY, NOBODY)
+        yield Spool(folder, Path(name) / "quarantine", SETTLE_SECONDS)
+
+
+def test_what_root_makes_is_the_services(nobodys_spool: Spool) -> None:
+    """A run that root typed once leaves a lock and a quarantine that the service's user can use."""
+    lock(nobodys_spool)
+    spool_segments(nobodys_spool.folder, [1])
+    assert nobodys_spool.quarantine(found(nobodys_spool, name_of(1)), now()) is not None
+    assert as_nobody(lambda: lock(nobodys_spool)) == ""
+    for path in (nobodys_spool.folder / LOCK_NAME, nobodys_spool.quarantine_folder):
+        assert (path.stat().st_uid, path.stat().st_gid) == (NOBODY, NOBODY)
+
+
+def test_a_lock_that_may_not_be_opened_is_named(nobodys_spool: Spool) -> None:
+    """The error says whose it is and the line that mends it; the next command of root mends it too."""
+    path = nobodys_spool.folder / LOCK_NAME
+    path.touch(mode=0o600)
+    told = as_nobody(lambda: lock(nobodys_spool))
+    assert told.startswith(f"spool '{nobodys_spool.folder}' cannot be written: Permission denied\n")
+    assert told.endswith(
+        f"HINT: '{path}' belongs to user 'root', and user 'nobody' may not open it; type: sudo chown nobody: {path}."
+    )
+    lock(nobodys_spool)
+    assert as_nobody(lambda: lock(nobodys_spool)) == ""
 
 
 def test_the_lock_is_not_blamed_for_what_happens_inside(spool: Spool) -> None:

@@ -1,6 +1,7 @@
 """The database under the catalog: connections, transactions, upserts, and its errors as ours."""
 
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from wal_pipeline.errors import CatalogError, CatalogFullError
+from wal_pipeline.file_owner import give_to_folder_owner, owner_trouble
 
 BUSY_TIMEOUT_SECONDS: Final = 30
 CONNECT_TIMEOUT_SECONDS: Final = 10
@@ -130,6 +132,12 @@ class Database:
         except SQLAlchemyError as error:
             raise CatalogError(f"catalog '{self.shown_url}' failed: {_first_line(error)}") from error
 
+    def _file_trouble(self) -> str | None:
+        """Say which of the files this user may not write: SQLite itself names none."""
+        file = Path(str(self.url.database))
+        files = [path for path in _sqlite_files(file) if path.exists()]
+        return owner_trouble([file.parent, *files], os.R_OK | os.W_OK)
+
     def _full(self) -> CatalogFullError:
         folder = Path(str(self.url.database)).parent
         disk = f"the disk of '{folder}' is full" if self.is_sqlite else "the disk of its server is full"
@@ -141,6 +149,8 @@ class Database:
     def _hint(self, cause: object) -> str:
         if self.is_sqlite and isinstance(cause, sqlite3.DatabaseError) and "database is locked" in str(cause):
             return f"Another process has been writing to the catalog for {BUSY_TIMEOUT_SECONDS} seconds."
+        if self.is_sqlite and (trouble := self._file_trouble()) is not None:
+            return f"{trouble}."
         if self.is_sqlite and not isinstance(cause, sqlite3.OperationalError):
             return "If the file is damaged, 'wal-pipeline catalog rebuild' makes it again from the stores."
         return "Check WAL_PIPELINE_CATALOG_URL, and that the database answers and can be written."
@@ -189,6 +199,7 @@ def _postgres_engine(url: URL) -> Engine:
 def _sqlite_engine(url: URL) -> Engine:
     engine = create_engine(url, pool_size=4, max_overflow=16, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
     event.listen(engine, "connect", _set_up_sqlite)
+    event.listen(engine, "connect", lambda *_: _give_away(Path(str(url.database))))
     event.listen(engine, "begin", _begin_sqlite)
     return engine
 
@@ -202,6 +213,15 @@ def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     _use_wal(connection)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _sqlite_files(file: Path) -> list[Path]:
+    return [file.with_name(file.name + suffix) for suffix in ("", "-wal", "-shm")]
+
+
+def _give_away(file: Path) -> None:
+    for path in _sqlite_files(file):
+        give_to_folder_owner(path)
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:

@@ -33,6 +33,7 @@ def check_command(context: Context, as_json: bool) -> int:
         cluster_prefix=cluster_prefix(settings.prefix, settings.cluster),
         wanted=Wanted(settings.require_spool_folder(), settings.archive_timeout_seconds),
         now=pipeline.clock,
+        open_catalog=lambda: pipeline.catalog,
     )
     if as_json:
         click.echo(json.dumps({"ok": report.ok, "items": [asdict(item) for item in report.items]}))

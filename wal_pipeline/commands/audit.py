@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from wal_pipeline.commands.archive_events import ArchiveEvent, CopyFailed, CopyVerified, FileQuarantined, FileReleased
 from wal_pipeline.errors import WalPipelineError
+from wal_pipeline.file_owner import give_to_folder_owner, owner_trouble
 
 if TYPE_CHECKING:  # whoever only writes a line needs nothing of what takes base backups
     from wal_pipeline.commands.base_backup_run import BackupOutcome
@@ -51,7 +52,8 @@ class AuditLog:
         try:
             self._append(json.dumps(line, default=str, ensure_ascii=False) + "\n")
         except OSError as error:
-            _log.warning("audit log '%s' cannot be written: %s", self.path, error.strerror)
+            why = owner_trouble([self.path], os.W_OK) or error.strerror
+            _log.warning("audit log '%s' cannot be written: %s", self.path, why)
 
     def follow(self, events: Iterator[ArchiveEvent], *, by: str | None = None) -> Iterator[ArchiveEvent]:
         """Pass an archiving run's events on, each written down before."""
@@ -105,7 +107,9 @@ class AuditLog:
             os.close(descriptor)
 
     def _open(self) -> int:
-        return os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        give_to_folder_owner(self.path)
+        return descriptor
 
     def _rotate(self) -> None:
         for number in range(self._files - 1, 0, -1):

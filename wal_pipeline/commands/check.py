@@ -5,6 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Final
 
+from wal_pipeline.catalog.catalog import Catalog
+from wal_pipeline.commands.check_files import check_catalog, check_lock, check_other_names
 from wal_pipeline.commands.check_items import CheckItem, CheckReport, try_item
 from wal_pipeline.commands.check_store import StoreCheck
 from wal_pipeline.commands.findings import Finding, Status
@@ -31,6 +33,7 @@ def check(
     cluster_prefix: str,
     wanted: Wanted,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    open_catalog: Callable[[], Catalog] | None = None,
 ) -> CheckReport:
     """Run every item, also after one failed. ``cluster_prefix`` is where the cluster's objects lie; ends in ``/``.
 
@@ -39,6 +42,8 @@ def check(
     with ThreadPoolExecutor(max_workers=max(1, len(stores))) as pool:
         checks = [pool.submit(StoreCheck(store, cluster_prefix, now).run) for store in stores.values()]
         items = [*_server_and_spool(server, spool, wanted, now)]
+        if open_catalog is not None:
+            items.extend(check_catalog(open_catalog, spool))
         for future in checks:
             items.extend(future.result())
     return CheckReport(tuple(items))
@@ -63,7 +68,9 @@ def _server_and_spool(
         *(_item(finding) for finding in findings),
         *((try_item("archiver process", lambda: _archiver(facts)),) if facts else ()),
         try_item("spool: disk", lambda: _disk(spool, segment_size)),
+        check_lock(spool),
         try_item("spool: waiting files", lambda: _waiting(spool, now())),
+        check_other_names(lambda: spool.scan(now())),
     )
 
 

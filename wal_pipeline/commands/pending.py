@@ -17,7 +17,8 @@ class PendingWork:
     """What waits in the spool.
 
     ``is_due``: a run can do something now. ``left``: files that the last run had to leave, and that are as they were.
-    ``resting``: stores that failed, with the moment of their next try.
+    ``foreign``: names that are not PostgreSQL's or not plain files. ``resting``: stores that failed, with the moment of
+    their next try.
     """
 
     files: int
@@ -32,7 +33,7 @@ class PendingWork:
     def describe(self) -> str:
         """Say it in one line, for a sensor's tick."""
         if not self.files and not self.growing:
-            return "the spool is empty"
+            return ", ".join(["the spool is empty", *self._others()])
         parts = [f"{self.files} files wait in the spool ({self.size_bytes / 2**20:.0f} MiB)"]
         if self.growing:
             parts.append(f"{self.growing} still growing")
@@ -41,7 +42,12 @@ class PendingWork:
         if self.pause is not None:
             parts.append(self.pause.describe())
         parts += [f"{store} failed and is tried again at {at:%H:%M:%S} UTC" for store, at in self.resting]
-        return ", ".join(parts)
+        return ", ".join([*parts, *self._others()])
+
+    def _others(self) -> list[str]:
+        if not self.foreign:
+            return []
+        return [f"{len(self.foreign)} other names are left alone, the first '{self.foreign[0]}'"]
 
 
 def pending_work(spool: Spool, catalog: Catalog, stores: Collection[str], now: datetime) -> PendingWork:

@@ -110,7 +110,9 @@ def test_every_item_runs(store: LocalFolderStore, tmp_path: Path) -> None:
         "server",
         "spool",
         "spool: disk",
+        "spool: lock",
         "spool: waiting files",
+        "spool: other names",
         *(f"r2: {name}" for name in ("bucket and credentials", "write", "read back", "clock", "delete")),
     }
     assert not report.ok
