@@ -10,7 +10,8 @@ class ClusterIdentity:
     """The system identifiers under one cluster's name.
 
     The live server is asked first: after pg_upgrade it has a new system identifier, and WAL of both is accepted.
-    Without a server those that were seen before count, and where none was, the first whole segment decides.
+    Without a server the data directory and those that were seen before count, and where none was, the first whole
+    segment decides. Only the server (or the setting) is sure: PGDATA may name the folder of before an upgrade.
     """
 
     def __init__(
@@ -20,8 +21,14 @@ class ClusterIdentity:
         clock: Callable[[], datetime],
         *,
         fixed: int | None,
+        read_folder: Callable[[], int | None] = lambda: None,
     ) -> None:
-        """``ask_server`` gives None where the server does not answer; ``fixed`` (the setting) is then the only one."""
+        """``ask_server`` gives None where the server does not answer; ``fixed`` (the setting) is the only one, if any.
+
+        ``read_folder`` gives the data directory's, where it can be read.
+        """
+        self._read_folder = read_folder
+        self._is_sure = False
         self._catalog = catalog
         self._ask_server = ask_server
         self._clock = clock
@@ -39,12 +46,22 @@ class ClusterIdentity:
         """The one to which files without a page header (``.history``, ``.backup``) belong."""
         return self._current
 
+    @property
+    def is_sure(self) -> bool:
+        """Whether the setting or the live server said at the last look which cluster is meant."""
+        return self._is_sure
+
     def refresh(self) -> None:
         """Ask the setting, the server and the catalog again."""
         self._known = [self._fixed] if self._fixed is not None else self._catalog.system_identifiers.known()
         asked = self._fixed if self._fixed is not None else self._ask_server()
+        self._is_sure = asked is not None
         if asked is not None:
             self.adopt(asked, "the server" if self._fixed is None else "the setting")
+            return
+        found = self._read_folder()
+        if found is not None and found not in self._known:
+            self.adopt(found, "the data directory")
         elif self._known:
             self._current = self._known[-1]
 

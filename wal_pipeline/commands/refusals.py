@@ -43,7 +43,11 @@ class Refusals:
             if self._identity.accepted != before:
                 self._backlog.mark_stale()
                 return
-            yield self.quarantine(spooled, QuarantineReason.WRONG_CLUSTER, error.message)
+            if self._identity.is_sure:
+                yield self.quarantine(spooled, QuarantineReason.WRONG_CLUSTER, error.message)
+            else:  # after pg_upgrade it may be the new cluster's, whose server is not up yet
+                message = f"{error.message}; the server does not answer, and may have a new one"
+                yield self.leave(spooled, message, needs_help=True)
         elif not spooled.settled:
             yield self.leave(spooled, error.message)
         else:

@@ -205,17 +205,27 @@ class Pipeline:
         from wal_pipeline.commands.identity import ClusterIdentity
 
         return ClusterIdentity(
-            self.catalog, self.ask_system_identifier, self.clock, fixed=self.settings.system_identifier
+            self.catalog,
+            self._ask_server,
+            self.clock,
+            fixed=self.settings.system_identifier,
+            read_folder=self._read_control_file,
         )
 
     def ask_system_identifier(self) -> int | None:
         """Ask the server, else PGDATA's control file; None where neither answers."""
-        from wal_pipeline.postgres.control_file import read_control_file
+        asked = self._ask_server()
+        return asked if asked is not None else self._read_control_file()
 
+    def _ask_server(self) -> int | None:
         try:
             return self.server.facts().system_identifier
         except PostgresError:
-            pass
+            return None
+
+    def _read_control_file(self) -> int | None:
+        from wal_pipeline.postgres.control_file import read_control_file
+
         try:
             return read_control_file(self.settings.pgdata).system_identifier if self.settings.pgdata else None
         except PostgresError:

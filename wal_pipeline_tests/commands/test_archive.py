@@ -289,6 +289,24 @@ def test_another_clusters_file(scene: ArchiveScene) -> None:
     assert_archived(scene, made)
 
 
+def test_another_clusters_file_while_the_server_is_down(scene: ArchiveScene) -> None:
+    """It may be the upgraded cluster's own: it stays and is told, and goes its way once the server answers."""
+    made = spool_segments(scene.spool_folder, [1])
+    scene.run()
+    scene.server_identifier = None
+    made |= spool_segments(scene.spool_folder, [2], system_identifier=OTHER_SYSTEM_IDENTIFIER)
+    left = one(scene.run(), FileLeft)
+    assert left.needs_help
+    assert left.message == (
+        f"'{name_of(2)}' is of the cluster with system identifier {OTHER_SYSTEM_IDENTIFIER}, "
+        f"expected {SYSTEM_IDENTIFIER}; the server does not answer, and may have a new one"
+    )
+    assert (scene.spooled(), scene.quarantined()) == ([name_of(2)], [])
+    scene.server_identifier = OTHER_SYSTEM_IDENTIFIER
+    scene.run()
+    assert_archived(scene, made)
+
+
 def test_an_upgraded_cluster_goes_on_under_its_name(scene: ArchiveScene) -> None:
     """The server's new system identifier is accepted in the middle of a run, and so is WAL of the old one."""
     made = spool_segments(scene.spool_folder, [1])

@@ -43,6 +43,24 @@ def test_after_an_upgrade_both_are_accepted(scene: ArchiveScene) -> None:
     assert later.accepted == {SYSTEM_IDENTIFIER, OTHER_SYSTEM_IDENTIFIER}
 
 
+def test_a_data_directory_of_before_an_upgrade(scene: ArchiveScene) -> None:
+    """It is believed where nothing else is known, is never sure, and does not make the old cluster current again."""
+
+    def look(server: int | None) -> ClusterIdentity:
+        made = ClusterIdentity(
+            scene.catalog, lambda: server, scene.clock, fixed=None, read_folder=lambda: SYSTEM_IDENTIFIER
+        )
+        made.refresh()
+        return made
+
+    assert (look(None).current, look(None).is_sure) == (SYSTEM_IDENTIFIER, False)
+    assert (look(OTHER_SYSTEM_IDENTIFIER).current, look(OTHER_SYSTEM_IDENTIFIER).is_sure) == (
+        OTHER_SYSTEM_IDENTIFIER,
+        True,
+    )
+    assert look(None).current == OTHER_SYSTEM_IDENTIFIER
+
+
 def test_the_setting_is_the_only_one(scene: ArchiveScene) -> None:
     """Neither the server nor what was known adds another."""
     identity(scene, SYSTEM_IDENTIFIER)
