@@ -318,11 +318,19 @@ class Archiver:
         except CancelledError:
             return
         except CopyConflictError as error:
-            job.conflict = error
+            self._note_conflict(job, error)
         except StoreError as error:
             yield self._failed(job, store, error)
         else:
-            yield self._verified(job, store, stored)
+            if job.conflict is None:
+                yield self._verified(job, store, stored)
+
+    def _note_conflict(self, job: Job, error: CopyConflictError) -> None:
+        """Forget what this job put on other stores: which content is the right one is not known any more."""
+        job.conflict = error
+        identifier = job.file.system_identifier
+        for store in job.proved - job.recorded.verified(identifier).keys():
+            self._late.keep(partial(self._catalog.files.remove_copy, identifier, [job.name], store))
 
     def _verified(self, job: Job, store: str, stored: StoredCopy) -> CopyVerified:
         now = self._clock()

@@ -72,6 +72,18 @@ class _Round:
     good: set[tuple[str, Item]] = field(default_factory=set)
     lost: set[Item] = field(default_factory=set)
     repairs: list[Repair] = field(default_factory=list)
+    contents: dict[Item, ReadCopy] = field(default_factory=dict)
+
+    def other_content(self, read: ReadCopy) -> Fault | None:
+        """Compare a good copy with the first one that was read: the catalog may know neither."""
+        first = self.contents.setdefault(read.item, read)
+        if first.content_sha256 == read.content_sha256:
+            return None
+        text = (
+            f"{read.store}: '{read.item.name}' has content with SHA-256 {read.content_sha256}, "
+            f"{first.store} has it with {first.content_sha256}"
+        )
+        return Fault(read.item, read.store, FaultKind.OTHER_CONTENT, text)
 
 
 class Verifier:
@@ -200,8 +212,9 @@ class Verifier:
                 tally = state.tallies[read.store]
                 tally.read += 1
                 tally.read_bytes += read.read_bytes
-                if read.fault is not None:
-                    state.faults[read.store, read.item] = read.fault
+                fault = read.fault or state.other_content(read)
+                if fault is not None:
+                    state.faults[read.store, read.item] = fault
                     continue
                 state.good.add((read.store, read.item))
                 good.setdefault(read.store, []).append(read.item)
@@ -228,7 +241,7 @@ class Verifier:
         read = ReadCopy(item, store, None, 0)
         for found in survey.listings[store].wal[item.name]:
             one = self._reader.read_wal(self._stores[store], survey.layout, item.name, found.key, recorded)
-            read = replace(read, fault=read.fault or one.fault, read_bytes=read.read_bytes + one.read_bytes)
+            read = replace(one, fault=read.fault or one.fault, read_bytes=read.read_bytes + one.read_bytes)
         return read
 
     def _sources(self, survey: ClusterSurvey, fault: Fault, state: _Round) -> list[str]:

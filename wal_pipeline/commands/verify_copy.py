@@ -28,12 +28,13 @@ from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, check_segment, segme
 
 @dataclass(frozen=True, slots=True)
 class ReadCopy:
-    """One copy that was read: its fault, or None, and how many stored bytes were read."""
+    """One copy that was read: its fault, or None, how many stored bytes were read, and the SHA-256 of its content."""
 
     item: Item
     store: str
     fault: Fault | None
     read_bytes: int
+    content_sha256: str | None = None
 
 
 class _FaultError(Exception):
@@ -58,14 +59,14 @@ class CopyReader:
         """
         item = Item(layout.system_identifier, ItemKind.WAL_FILE, name)
         try:
-            read_bytes = self._read(store, layout, name, key, recorded)
+            read_bytes, content_sha256 = self._read(store, layout, name, key, recorded)
         except (_FaultError, ObjectMissingError) as found:
             kind = found.kind if isinstance(found, _FaultError) else FaultKind.MISSING
             message = found.message if isinstance(found, ObjectMissingError) else f"{store.name}: {found.message}"
             return ReadCopy(item, store.name, Fault(item, store.name, kind, message), 0)
-        return ReadCopy(item, store.name, None, read_bytes)
+        return ReadCopy(item, store.name, None, read_bytes, content_sha256)
 
-    def _read(self, store: Store, layout: Layout, name: str, key: str, recorded: WalFile | None) -> int:
+    def _read(self, store: Store, layout: Layout, name: str, key: str, recorded: WalFile | None) -> tuple[int, str]:
         found = store.head(key)
         if found is None:
             raise ObjectMissingError(store.name, f"object '{key}' does not exist")
@@ -73,7 +74,7 @@ class CopyReader:
             file, encoding = from_metadata(key, found.metadata)
         except InvalidWalFileError as error:
             raise _FaultError(FaultKind.UNREADABLE, error.message) from None
-        _check_says(key, file, layout, name, recorded)
+        _check_says(key, file, layout, name)
         _compare(key, "bytes", found.size_bytes, encoding.size_bytes, FaultKind.TRUNCATED)
         if found.size_bytes > MAX_STORED_BYTES:
             raise _FaultError(
@@ -85,7 +86,9 @@ class CopyReader:
         _compare(key, "SHA-256", hashlib.sha256(data).hexdigest(), encoding.sha256, FaultKind.CORRUPT)
         if not encoding.encrypted or self.identities:
             self._check_content(key, data, file, encoding)
-        return len(data)
+        if recorded is not None:
+            _compare(key, "content with SHA-256", file.sha256, recorded.sha256, FaultKind.OTHER_CONTENT)
+        return len(data), file.sha256
 
     def _check_content(self, key: str, data: bytes, file: WalFile, encoding: Encoding) -> None:
         name = require_file_name(file.name)
@@ -109,14 +112,12 @@ class CopyReader:
             raise _FaultError(FaultKind.REPLACED, f"object '{key}' holds something else: {error.message}") from None
 
 
-def _check_says(key: str, file: WalFile, layout: Layout, name: str, recorded: WalFile | None) -> None:
+def _check_says(key: str, file: WalFile, layout: Layout, name: str) -> None:
     if (file.name, file.system_identifier) != (name, layout.system_identifier):
         raise _FaultError(
             FaultKind.REPLACED,
             f"object '{key}' says that it is '{file.name}' of system identifier {file.system_identifier}",
         )
-    if recorded is not None:
-        _compare(key, "content with SHA-256", file.sha256, recorded.sha256, FaultKind.REPLACED)
 
 
 def _compare(key: str, what: str, found: object, expected: object, kind: FaultKind) -> None:

@@ -11,6 +11,7 @@ class FaultKind(StrEnum):
     TRUNCATED = "truncated"  # it has another size than was stored
     CORRUPT = "corrupt"  # it has other bytes than were stored, or cannot be opened
     REPLACED = "replaced"  # it is a whole copy of something else
+    OTHER_CONTENT = "other_content"  # it is a whole copy of the file with other content: a person has to decide
     UNREADABLE = "unreadable"  # it does not say what it is
 
 

@@ -87,8 +87,9 @@ def settle_alerts(catalog: Catalog, done: "Verification", now: datetime) -> None
     What concerns a store that did not answer stays as it is. Raises: CatalogError.
     """
     silent = done.silent.keys()
-    healable = [fault for fault in done.open_faults if fault.item not in done.lost]
-    damage = [*_by_store(healable), *_lost(done)]
+    others = [fault for fault in done.open_faults if fault.kind is FaultKind.OTHER_CONTENT]
+    healable = [fault for fault in done.open_faults if fault.item not in done.lost and fault not in others]
+    damage = [*_by_store(healable), *_with_other_content(others), *_lost(done)]
     settle_seen(catalog, AlertKind.DAMAGE, damage, now, silent=silent)
     settle_seen(catalog, AlertKind.CATALOG_BEHIND, _unrecorded(done.tallies), now, silent=silent)
 
@@ -106,6 +107,18 @@ def _by_store(faults: Sequence[Fault]) -> list[Observation]:
             {"copies": [fault.message for fault in some[:_MOST_TOLD]]},
         )
         for store, some in sorted(by_store.items())
+    ]
+
+
+def _with_other_content(faults: Sequence[Fault]) -> list[Observation]:
+    return [
+        Observation(
+            f"{fault.store}/{fault.item.system_identifier}/{fault.item.name}",
+            f"{fault.message}: both copies are whole, so a person has to say which one is right; "
+            "remove the other one from its store, and 'wal-pipeline verify --repair' refills it",
+            Severity.CRITICAL,
+        )
+        for fault in faults[:_MOST_TOLD]
     ]
 
 

@@ -20,10 +20,11 @@ from wal_pipeline.commands.refill import Source, read_source
 from wal_pipeline.commands.store_copy import store_copy
 from wal_pipeline.commands.verify_copy import CopyReader, read_backup
 from wal_pipeline.commands.verify_faults import Fault, FaultKind, ItemKind, Repair
-from wal_pipeline.errors import DamagedCopyError, ObjectMissingError, StoreError, WalPipelineError
+from wal_pipeline.errors import CopyConflictError, DamagedCopyError, ObjectMissingError, StoreError, WalPipelineError
 from wal_pipeline.stores.base import Store
 from wal_pipeline.wal.names import require_file_name
 
+_FOR_A_PERSON: Final = "whole copies with different content are never replaced: a person has to say which is right"
 _STRANGE: Final = (FaultKind.REPLACED, FaultKind.UNREADABLE)
 
 
@@ -49,9 +50,12 @@ class Repairer:
         self.refilled: list[CopyVerified] = []
 
     def repair(self, fault: Fault, layout: Layout, records: Records, sources: Collection[str]) -> Repair:
-        """Heal one fault from the first of ``sources`` that has a good copy. Raises: CatalogError."""
-        reasons = []
-        for name in sources:
+        """Heal one fault from the first of ``sources`` that has a good copy. Raises: CatalogError.
+
+        A whole copy of other content is not touched: nothing but a person can know which one is right.
+        """
+        reasons = [_FOR_A_PERSON] if fault.kind is FaultKind.OTHER_CONTENT else []
+        for name in [] if reasons else sources:
             try:
                 if fault.item.kind is ItemKind.WAL_FILE:
                     self._repair_wal(fault, layout, records, self._stores[name])
@@ -73,6 +77,8 @@ class Repairer:
         for key, _ in find_copies(target, layout, name):
             found = self._reader.read_wal(target, layout, name.name, key, records.files.get(name.name) or good.file)
             if found.fault is not None:
+                if found.fault.kind is FaultKind.OTHER_CONTENT:
+                    raise CopyConflictError(target.name, f"object '{key}': {_FOR_A_PERSON}")
                 self._remove(target, key, found.fault)
         key, encoding = store_copy(target, layout, good.file, good.encoded, read_back=True)
         copy = Copy(

@@ -204,6 +204,35 @@ def test_other_content_on_one_store_only(scene: ArchiveScene) -> None:
     assert event.path.read_bytes() == new[name_of(1)]
     assert contents(scene.stores["r2"]) == old
     assert contents(scene.stores["b2"]) == new
+    assert scene.catalog.files.copies() == []
+    assert scene.catalog.files.files() == []
+
+
+@pytest.mark.parametrize("first", ["r2", "b2"])
+def test_a_copy_beside_a_conflict_is_not_recorded(scene: ArchiveScene, first: str) -> None:
+    """Whichever store answers first: what the other one just took does not count as the file's verified content."""
+    old = spool_segments(scene.spool_folder, [1])
+    scene.stores["b2"].before = fail("b2")
+    scene.run()
+    scene.lose_catalog()
+    scene.stores["b2"].before = nothing
+    spool_segments(scene.spool_folder, [1], variant=1)
+    second = scene.stores["b2" if first == "r2" else "r2"]
+    answered = threading.Event()
+
+    def wait(_call: str, _key: str) -> None:
+        answered.wait(PATIENCE_SECONDS)
+
+    second.before = wait
+    draining = scene.archiver().drain()
+    if first == "r2":
+        threading.Timer(0.5, answered.set).start()
+    for event in draining:
+        if isinstance(event, CopyVerified):
+            answered.set()
+    assert contents(scene.stores["r2"]) == old
+    assert scene.quarantined()
+    assert scene.catalog.files.copies() == []
 
 
 # What is not a file of this archive

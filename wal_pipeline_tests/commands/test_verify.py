@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from wal_pipeline.archive.alerts import AlertKind, Severity
 from wal_pipeline.archive.records import CopyStatus
 from wal_pipeline.archive.retention_rules import RetentionRule
-from wal_pipeline.codec import Codec, Encoder
 from wal_pipeline.commands.verify import Verification
 from wal_pipeline.commands.verify_faults import Fault, FaultKind, Item, ItemKind
 from wal_pipeline.commands.verify_share import Candidate, choose_share
@@ -146,18 +145,34 @@ def test_what_lies_under_a_wrong_name_is_kept_aside(scene: UpkeepScene) -> None:
     assert kept.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_whole_copy_of_other_content_under_the_right_name_is_found(scene: UpkeepScene) -> None:
-    """It says of itself that it is right; the catalog knows better."""
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_whole_copy_of_other_content_is_a_matter_for_a_person(scene: UpkeepScene, recorded: bool) -> None:
+    """It is found, by the catalog or by the other store's copy, told, and no repair touches either."""
     name = name_of(3)
-    other = segment_bytes(3, variant=1)
     scene.stores["b2"].inner.delete(scene.key_of("b2", name))
-    scene.store_file(name, other, scene.now, ["b2"], recorded=False)
-    assert scene.recorded("b2")[name] is CopyStatus.VERIFIED
+    scene.store_file(name, segment_bytes(3, variant=1), scene.now, ["b2"], recorded=False)
+    if not recorded:
+        for one in scene.stores:
+            scene.catalog.files.remove_copy(SYSTEM_IDENTIFIER, [name], one)
+    before = {one: scene.read(one, scene.key_of(one, name)) for one in scene.stores}
     done = scene.verify(share=1.0, repair=True)
-    assert faults(done) == [("b2", name, FaultKind.REPLACED)]
-    assert done.is_right
-    good = Encoder(Codec.ZSTD).encode(segment_bytes(3)).body.data
-    assert scene.read("b2", scene.key_of("b2", name)) == good
+    [(store, *what)] = faults(done)
+    assert what == [name, FaultKind.OTHER_CONTENT]
+    assert store == "b2" or not recorded  # without a record neither is the right one
+    assert [repair.error for repair in done.repairs] == [
+        "whole copies with different content are never replaced: a person has to say which is right"
+    ]
+    assert not done.is_right
+    assert {one: scene.read(one, scene.key_of(one, name)) for one in scene.stores} == before
+    alerts = {alert.subject: alert for alert in scene.catalog.alerts.active() if alert.kind is AlertKind.DAMAGE}
+    [alert] = alerts.values()
+    assert (alert.subject, alert.severity) == (f"{store}/{SYSTEM_IDENTIFIER}/{name}", Severity.CRITICAL)
+    assert ": both copies are whole, so a person has to say which one is right; " in alert.message
+    [other] = scene.stores.keys() - {store}
+    scene.stores[store].inner.delete(scene.key_of(store, name))
+    scene.verify(repair=True)
+    assert scene.verify(share=1.0).faults == ()
+    assert scene.read(store, scene.key_of(store, name)) == before[other]
 
 
 def test_what_expired_on_one_store_is_missing_on_none(scene: UpkeepScene) -> None:
