@@ -30,6 +30,7 @@ from wal_pipeline.wal.names import (
 
 LOCK_NAME: Final = ".wal-pipeline.lock"
 _TEMPORARY_PREFIXES: Final = (".", "archtemp.")  # ours and shells' begin with a dot; basic_archive's with archtemp.
+_YEAR_9999: Final = 253_370_764_800  # seconds: the last year that a datetime of Python has
 _LOCK_SECONDS: Final = 1.0
 _LOCK_POLL_SECONDS: Final = 0.02
 _MAX_TEXT_BYTES: Final = 1 << 20  # history and backup history files are some hundred bytes
@@ -37,7 +38,7 @@ _MAX_TEXT_BYTES: Final = 1 << 20  # history and backup history files are some hu
 
 @dataclass(frozen=True, slots=True)
 class SpoolFile:
-    """One file in the spool, as it was when it was listed. ``spooled_at`` is its modification time.
+    """One file in the spool, as it was when it was listed. ``spooled_at`` is its modification time, if that is one.
 
     ``settled``: it did not change for so long that a copy of it in the making would have gone on.
     """
@@ -307,8 +308,7 @@ class Spool:
     def _describe(self, name: WalFileName, status: os.stat_result, now: datetime) -> SpoolFile:
         # The inode's change time: 'cp -p' cannot set it.
         settled = self._steady.age_seconds(status.st_ctime, now.timestamp()) >= self._settle_seconds
-        spooled_at = datetime.fromtimestamp(status.st_mtime, UTC)
-        return SpoolFile(name, status.st_size, spooled_at, settled, _identity(status))
+        return SpoolFile(name, status.st_size, _spooled_at(status), settled, _identity(status))
 
     def _free_name(self, wanted: str) -> Path:
         names = (self.quarantine_folder / (wanted + suffix) for suffix in ["", *(f".{n}" for n in range(1, 1000))])
@@ -330,6 +330,12 @@ def _try_to_lock(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _spooled_at(status: os.stat_result) -> datetime:
+    """Return the time of modification, which a copy may bring from anywhere; else when the inode changed."""
+    at = next((at for at in (status.st_mtime, status.st_ctime) if 0 <= at < _YEAR_9999), 0.0)
+    return datetime.fromtimestamp(at, UTC)
 
 
 def _identity(status: os.stat_result) -> tuple[int, int, int, int]:

@@ -203,6 +203,23 @@ def test_the_modification_time_does_not_settle_a_file(spool: Spool) -> None:
     assert spool.scan(now()).growing[0].spooled_at == datetime.fromtimestamp(1_000_000_000, UTC)
 
 
+@pytest.mark.parametrize("year", [-1200, 12_000])
+def test_a_time_that_is_none(tmp_path: Path, year: int) -> None:
+    """A modification time that no calendar has stops nothing: the file counts from when its inode changed."""
+    memory = Path("/dev/shm")  # noqa: S108 - many file systems on disk have no such times
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path) as name:
+        spool = Spool(Path(name), tmp_path / "quarantine", SETTLE_SECONDS)
+        spool_segments(spool.folder, [1, 2])
+        seconds = (year - 1970) * 31_556_952
+        os.utime(spool.folder / name_of(1), (seconds, seconds))
+        if int((spool.folder / name_of(1)).stat().st_mtime) != seconds:
+            pytest.skip("this file system has no such time")
+        first, second = spool.scan(now()).ready
+        assert abs((first.spooled_at - second.spooled_at).total_seconds()) < 60
+        assert spool.read(first) == segment_bytes(1)
+        assert spool.release(first)
+
+
 @pytest.mark.parametrize("jump", [-86_400, -100, 100, 86_400])
 def test_a_clock_that_jumps_does_not_settle_files(spool: Spool, monotonic: TestTime, jump: int) -> None:
     """A step of the clock makes no file old, in this process or the next; time that passes after it does."""
