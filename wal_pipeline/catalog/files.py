@@ -140,6 +140,13 @@ class Files(Area):
             connection.execute(delete(copies).where(self._these(system_identifier, names, store)))
             self._remove_bare_files(connection, self._database.among(files.c.name, names))
 
+    def forget_tries(self, name: str) -> None:
+        """Forget the copies of a file that were never made, where the file will not be archived any more."""
+        never = copies.c.status.in_([CopyStatus.FAILED.value, CopyStatus.PENDING.value])
+        with self._database.write() as connection:
+            connection.execute(delete(copies).where(self._mine(copies), copies.c.name == name, never))
+            self._remove_bare_files(connection, files.c.name == name)
+
     def remove_unseen(
         self, system_identifier: int, store: str, before: datetime, seen: Collection[str] = ()
     ) -> list[str]:

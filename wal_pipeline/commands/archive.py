@@ -89,7 +89,7 @@ class Archiver:
         self._late = LateRecords(catalog, clock)
         self._backlog = Backlog(spool, catalog, clock, self._late.owed)
         self._left = LeftFiles(spool, catalog, clock)
-        self._refusals = Refusals(spool, identity, self._backlog, self._left, clock)
+        self._refusals = Refusals(spool, identity, self._backlog, self._left, clock, forget_tries=self._forget_tries)
         self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
         self._jobs: dict[str, Job] = {}
         self._lanes: dict[str, Lane] = {}
@@ -377,6 +377,9 @@ class Archiver:
             yield FileReleased(job.file, tuple(job.copies.values()), dict(job.prepared.seconds))
         else:
             self._backlog.mark_stale()
+
+    def _forget_tries(self, name: str) -> None:
+        self._late.keep(partial(self._catalog.files.forget_tries, name))
 
     def _drop(self, job: Job) -> None:
         self._admission.end(job)

@@ -27,7 +27,11 @@ class Refusals:
         backlog: Backlog,
         left: LeftFiles,
         clock: Callable[[], datetime],
+        *,
+        forget_tries: Callable[[str], None],
     ) -> None:
+        """``forget_tries`` is called with the name of each file that went to quarantine: no copy of it is missing."""
+        self._forget_tries = forget_tries
         self._spool = spool
         self._identity = identity
         self._backlog = backlog
@@ -66,6 +70,7 @@ class Refusals:
         if path is None:
             self._backlog.mark_stale()
             return FileLeft(spooled.name.name, f"{message}; it has changed since, and is looked at again")
+        self._forget_tries(spooled.name.name)
         return FileQuarantined(spooled.name.name, reason, message, path)
 
     def unreadable(self, spooled: SpoolFile, error: Exception) -> FileLeft:

@@ -24,7 +24,7 @@ from wal_pipeline.commands.archive_events import (
     FilesWaiting,
     QuarantineReason,
 )
-from wal_pipeline.errors import CatalogError, SpoolBusyError, SpoolError
+from wal_pipeline.errors import CatalogError, SpoolBusyError, SpoolError, StoreError
 from wal_pipeline.spool import Spool, SpoolFile
 from wal_pipeline_tests.commands.archive_scene import ArchiveScene, WatchedStore, contents, fail, nothing
 from wal_pipeline_tests.support.segments import (
@@ -233,6 +233,31 @@ def test_a_copy_beside_a_conflict_is_not_recorded(scene: ArchiveScene, first: st
     assert contents(scene.stores["r2"]) == old
     assert scene.quarantined()
     assert scene.catalog.files.copies() == []
+
+
+def test_tries_of_a_file_in_quarantine_are_forgotten(scene: ArchiveScene) -> None:
+    """A copy that failed again and again is no longer missed once its file may not be archived."""
+    made = spool_segments(scene.spool_folder, [1])
+
+    def refuse(call: str, key: str) -> None:
+        if call == "put" and name_of(2) in key:
+            raise StoreError("r2", "refused")
+
+    scene.stores["r2"].before = refuse
+    scene.stores["b2"].before = fail("b2")
+    spool_segments(scene.spool_folder, [2])
+    for _ in range(3):
+        scene.run()
+        scene.settle()
+    assert {failed.name for failed in scene.catalog.measures.failed_copies(3, 20)} == {name_of(1), name_of(2)}
+    (scene.spool_folder / name_of(2)).write_bytes(segment_bytes(3))
+    scene.stores["r2"].before = scene.stores["b2"].before = nothing
+    events = scene.run()
+    scene.settle()
+    assert one([*events, *scene.run()], FileQuarantined).reason is QuarantineReason.NOT_VALID
+    assert scene.catalog.measures.failed_copies(1, 20) == []
+    assert_archived(scene, made)
+    assert [file.name for file in scene.catalog.files.files()] == [name_of(1)]
 
 
 # What is not a file of this archive
