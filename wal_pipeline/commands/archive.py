@@ -199,7 +199,11 @@ class Archiver:
             if not usable and (needed or shut):
                 files.pop()
                 continue
-            if not needed and self._confirming_alone() >= 4 * self._options.concurrency:
+            crowded = not needed and self._confirming_alone() >= 4 * self._options.concurrency
+            if crowded and files is self._backlog.waiting:  # a store that is slow to say so keeps no new file waiting
+                self._backlog.postponed.append(files.pop())
+                continue
+            if crowded:
                 return
             wanted = self._admission.choose(spooled.size_bytes, usable, self._resting)
             if wanted is None or (usable and not wanted and files is self._backlog.postponed):
@@ -243,6 +247,8 @@ class Archiver:
             yield from self._settle_stored(result.job, result.store, result.future)
         else:
             yield from self._settle_confirmed(result.job, result.store, result.future)
+        if not result.job.waiting:
+            result.job.let_go()
         if not result.job.waiting and not result.job.confirming and result.job.name in self._jobs:
             yield from self._finish(result.job)
 

@@ -1,7 +1,7 @@
 """One file's way through an archiving run, and what its threads report."""
 
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from wal_pipeline.archive.records import Copy, CopyStatus, WalFile
@@ -41,6 +41,12 @@ class Job:
         """The file as it was described when it was prepared."""
         assert self.prepared is not None  # noqa: S101 - a job has a file from the moment it is prepared
         return self.prepared.file
+
+    def let_go(self) -> None:
+        """Hold the file's bytes no longer: no store takes them any more."""
+        if self.prepared is not None:
+            self.prepared = replace(self.prepared, encoded=None)
+        self.memory_bytes = 0
 
     def copy_on(
         self,

@@ -1,10 +1,12 @@
 """Before a file leaves the spool on the catalog's word, the stores are asked."""
 
+import threading
 from collections.abc import Callable
 
 import pytest
 
 from wal_pipeline.archive.records import CopyStatus
+from wal_pipeline.commands.archive import ArchiveOptions
 from wal_pipeline.commands.archive_events import CopyFailed, CopyVerified, FileQuarantined, FileReleased
 from wal_pipeline.commands.pending import pending_work
 from wal_pipeline.stores.base import Body
@@ -101,3 +103,36 @@ def test_many_files_that_are_recorded_are_all_confirmed(scene: ArchiveScene) -> 
     scene.run()
     assert scene.spooled() == []
     assert all([call for call, _ in store.calls] == ["head"] * 100 for store in scene.stores.values())
+
+
+@pytest.mark.parametrize("lacking", [False, True])
+def test_a_store_that_is_slow_to_confirm_holds_nothing_up(scene: ArchiveScene, lacking: bool) -> None:
+    """While r2 does not say what it has, b2 gets what it lacks and the new files, in little memory."""
+    old = spool_segments(scene.spool_folder, range(1, 41))
+    if lacking:
+        scene.stores["b2"].before = fail("b2")
+    scene.run()
+    scene.stores["b2"].before = nothing
+    scene.settle()
+    old |= spool_segments(scene.spool_folder, range(1, 41))
+    new = spool_segments(scene.spool_folder, range(41, 51))
+    scene.options = ArchiveOptions(concurrency=1, memory_bytes=4 << 20)
+    given_up: list[str] = []
+    never = threading.Event()
+
+    def wait(call: str, key: str) -> None:
+        for _ in range(3000):
+            if call == "list" or len(contents_names(scene, "b2")) == 50 or given_up:
+                return
+            never.wait(0.01)
+        given_up.append(key)
+
+    scene.stores["r2"].before = wait
+    scene.run()
+    assert given_up == []
+    assert scene.spooled() == []
+    assert contents(scene.stores["r2"]) == contents(scene.stores["b2"]) == old | new
+
+
+def contents_names(scene: ArchiveScene, store: str) -> set[str]:
+    return set(scene.stores[store].created)

@@ -1,6 +1,7 @@
 """What waits in the spool: looked up in bulk, listed again only when that is worth it, and never twice."""
 
 import os
+import time
 from collections.abc import Collection
 from pathlib import Path
 
@@ -68,6 +69,23 @@ def test_a_file_that_was_left_comes_back_when_it_changes(scene: ArchiveScene, mo
         file.write(bytes(SEGMENT_BYTES))
     backlog.refresh(())
     assert backlog.waiting.head.size_bytes == 2 * SEGMENT_BYTES
+
+
+def test_a_file_that_was_left_for_a_while_comes_back_by_itself(
+    scene: ArchiveScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That a writer has closed a file is no change that could be seen: it is looked at again after the while."""
+    monkeypatch.setattr("wal_pipeline.commands.backlog._MIN_RESCAN_SECONDS", 0.0)
+    monkeypatch.setattr("wal_pipeline.commands.backlog._RESCAN_SHARE", 0)
+    backlog = Backlog(scene.spool, scene.catalog, scene.clock)
+    spool_segments(scene.spool_folder, [1])
+    backlog.refresh(())
+    backlog.leave(backlog.waiting.pop(), 0.3)
+    backlog.refresh(())
+    assert len(backlog.waiting) == 0
+    time.sleep(0.4)
+    backlog.refresh(())
+    assert backlog.waiting.head.name.name == name_of(1)
 
 
 def test_a_listing_is_not_repeated_at_once(scene: ArchiveScene) -> None:
