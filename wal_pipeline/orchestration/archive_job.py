@@ -19,7 +19,6 @@ from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.run_records import RunRecords
 from wal_pipeline.orchestration.segment_metadata import segment_materialization
-from wal_pipeline.orchestration.verdicts import Stored, closing_events
 from wal_pipeline.orchestration.warm_queue import QUEUE_TAG, warm_queue
 
 JOB_NAME = "archive_wal"
@@ -134,6 +133,8 @@ def build_archive_job(keys: Keys) -> dg.JobDefinition:
             for event in pipeline.audit.follow(events, by=f"run {context.run_id}"):
                 alerts.note(event)
                 recorder.record(event)
+        from wal_pipeline.orchestration.verdicts import Stored, closing_events
+
         yield from closing_events(keys, pipeline, context.instance, Stored(recorder.stored), context.log)
         context.add_output_metadata(
             {"files_released": recorder.released, "files_quarantined": len(recorder.quarantined)}
