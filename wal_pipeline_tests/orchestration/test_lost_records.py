@@ -4,16 +4,19 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
+from wal_pipeline.commands.pause import pause
 from wal_pipeline.orchestration import record_job, run_records
 from wal_pipeline.orchestration.archive_job import build_archive_job
 from wal_pipeline.orchestration.unrecorded import find_unrecorded
 from wal_pipeline_tests.commands.upkeep_scene import DAY, UpkeepScene
-from wal_pipeline_tests.orchestration.test_archive_job import spool
+from wal_pipeline_tests.orchestration.test_archive_job import archive, spool
 from wal_pipeline_tests.orchestration.test_record_job import record, tick, wal_materialized
 from wal_pipeline_tests.orchestration.upkeep_pipeline import KEYS, STORES, scene_resource
 from wal_pipeline_tests.support.segments import name_of
@@ -37,6 +40,22 @@ def archive_and_die(folder: Path, home: Path) -> None:
         )
 
 
+def test_records_are_shown_while_the_run_lingers(tmp_path: Path) -> None:
+    """Nothing has to come after a file for its record to be written: a second later it is there."""
+    scene, home = UpkeepScene(tmp_path / "scene"), tmp_path / "home"
+    scene.run_for(4)
+    spool(scene, 5)
+    home.mkdir()
+    with dg.DagsterInstance.local_temp(str(home)) as instance, ThreadPoolExecutor(1) as pool:
+        running = pool.submit(archive, scene, instance, linger_seconds=20)
+        while not all(name_of(5) in shown for shown in wal_materialized(instance).values()):
+            assert not running.done()
+            time.sleep(0.1)
+        assert not running.done()
+        pause(scene.catalog, scene.now, length=DAY, reason="to end the run", by="a test")
+        assert running.result(60).success
+
+
 def test_records_that_a_killed_run_did_not_write_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its files are on every store and gone from the spool: Dagster does not show them, and then it does."""
     monkeypatch.setattr(record_job, "_LOOK_AGAIN_SECONDS", 0)
@@ -49,7 +68,7 @@ def test_records_that_a_killed_run_did_not_write_come_back(tmp_path: Path, monke
         cursor = tick(scene, instance, None)[1]
         child = multiprocessing.get_context("spawn").Process(target=archive_and_die, args=(scene.folder, home))
         child.start()
-        child.join(60)
+        child.join(120)
         assert child.exitcode == -signal.SIGKILL
         assert not [path for path in (scene.folder / "spool").iterdir() if path.name in NAMES]
         assert all(not NAMES & shown for shown in wal_materialized(instance).values())
