@@ -34,7 +34,11 @@ def relative(path: Path) -> str:
 
 def loaded_by(code: str) -> set[str]:
     """Return the top-level packages that are loaded after some code ran in a new interpreter."""
-    program = f"import json, sys\n{code}\nprint(json.dumps(sorted({{name.split('.')[0] for name in sys.modules}})))"
+    return {name.split(".")[0] for name in modules_loaded_by(code)}
+
+
+def modules_loaded_by(code: str) -> set[str]:
+    program = f"import json, sys\n{code}\nprint(json.dumps(sorted(sys.modules)))"
     finished = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120, cwd=PACKAGE.parent
     )
@@ -81,6 +85,18 @@ def test_archive_get_is_quick() -> None:
     loaded = loaded_by("import wal_pipeline.cli.archive_get")
     assert "wal_pipeline" in loaded
     assert not loaded & {"sqlalchemy", "pandas", "numpy", "dagster", "rich", "psycopg", "apprise", "jinja2"}
+
+
+def test_an_archiving_runs_process_starts_quickly() -> None:
+    """Every run's process loads the definitions first: what restores, drills, verifies or reports waits for its run."""
+    loaded = modules_loaded_by(
+        "import wal_pipeline.definitions\nwal_pipeline.definitions.defs().get_repository_def().get_job('archive_wal')"
+    )
+    assert not {name.split(".")[0] for name in loaded} & {"boto3", "pandas", "numpy", "psycopg", "apprise", "jinja2"}
+    commands = {name.split(".")[2] for name in loaded if name.startswith("wal_pipeline.commands.")}
+    assert "archive_events" in commands
+    others = ("restore", "drill", "verify", "expire", "report", "base_backup", "health", "status", "cost", "refill")
+    assert [name for name in commands if name.startswith(others)] == []
 
 
 def test_the_command_line_is_quick() -> None:

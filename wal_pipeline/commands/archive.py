@@ -177,17 +177,17 @@ class Archiver:
         if held and not self._stores.keys() - self._resting - held:
             return
         new = self._backlog.refresh(self._jobs)
-        if new:
-            yield FilesWaiting(new)
         if not self._identity.accepted and len(self._backlog.waiting):
             adopt_first_segment(self._spool, self._backlog.listing.ready, self._identity)
+        if self._identity.current is not None:
+            self._take(pool, self._backlog.postponed, self._resting | held)
+            self._take(pool, self._backlog.waiting, self._resting | held)
+        if new:
+            yield FilesWaiting(new)  # the first are prepared meanwhile; nothing is told of a file before this
         if self._identity.current is None:
             for spooled in self._backlog.take_all():
                 message = "which cluster it belongs to is not known before the first segment"
                 yield self._refusals.put_off(spooled, message)
-            return
-        self._take(pool, self._backlog.postponed, self._resting | held)
-        self._take(pool, self._backlog.waiting, self._resting | held)
 
     def _take(self, pool: ThreadPoolExecutor, files: FileQueue, shut: frozenset[str]) -> None:
         """Begin files from the head of a queue until one has to wait."""

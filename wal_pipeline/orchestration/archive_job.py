@@ -17,8 +17,8 @@ from wal_pipeline.commands.archive_events import (
 )
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
+from wal_pipeline.orchestration.run_records import RunRecords
 from wal_pipeline.orchestration.segment_metadata import segment_materialization
-from wal_pipeline.orchestration.verdicts import Stored, closing_events
 from wal_pipeline.orchestration.warm_queue import QUEUE_TAG, warm_queue
 
 JOB_NAME = "archive_wal"
@@ -33,26 +33,28 @@ class ArchiveConfig(dg.Config):
 class RunRecorder:
     """Turns what happens in an archiving run into Dagster's records."""
 
-    def __init__(self, context: dg.OpExecutionContext, keys: Keys, stores: Sequence[str]) -> None:
+    def __init__(self, context: dg.OpExecutionContext, keys: Keys, stores: Sequence[str], records: RunRecords) -> None:
         self._context = context
+        self._records = records
         self._keys = keys
         self._stores = stores
         self._partitions_name = keys.wal_partitions_name
         self._partitions: set[str] | None = None
         self._materialized: dict[str, set[str]] = {}
+        self._recorded: set[str] = set()
         self.released = 0
         self.stored: Counter[str] = Counter()
         self.failures: dict[tuple[str, str], CopyFailed] = {}
         self.quarantined: list[FileQuarantined] = []
         self.stuck: dict[str, FileLeft] = {}
 
-    def record(self, event: ArchiveEvent) -> dg.AssetMaterialization | None:
-        """Log the event and return the materialization to yield for it, if any."""
+    def record(self, event: ArchiveEvent) -> None:
+        """Log the event, and record what it stored."""
         match event:
             case FilesWaiting():
                 self._add_partitions(event.names)
             case CopyVerified():
-                return self._verified(event)
+                self._verified(event)
             case FileReleased():
                 self._released(event)
             case CopyFailed():
@@ -68,22 +70,21 @@ class RunRecorder:
                 self._context.log.error(f"{event.name} is stuck in the spool: {event.message}")
             case FileLeft():
                 self._context.log.warning(f"{event.name} was left in the spool: {event.message}")
-        return None
 
-    def _verified(self, event: CopyVerified) -> dg.AssetMaterialization | None:
+    def _verified(self, event: CopyVerified) -> None:
         name, store = event.file.name, event.copy.store
         self.failures.pop((name, store), None)
         if not event.is_new and name in self._known(store):
-            return None  # an earlier run has recorded it; only a crash between its two records leaves one out
+            return  # an earlier run has recorded it; only a crash between its two records leaves one out
         self._add_partitions([name])
         self.stored[store] += 1
-        return segment_materialization(self._keys, event.file, event.copy, event.seconds)
+        self._recorded.add(name)
+        self._records.materialized(segment_materialization(self._keys, event.file, event.copy, event.seconds))
 
     def _released(self, event: FileReleased) -> None:
         self.released += 1
         self._settled(event.file.name)
-        steps = ", ".join(f"{step} {seconds:.3f} s" for step, seconds in event.seconds.items())
-        self._context.log.info(f"{event.file.name} is on every store ({steps}); released from the spool")
+        self._records.released(event)
 
     def _settled(self, name: str) -> None:
         """Forget the troubles of a file that has left the spool: they are over."""
@@ -102,7 +103,7 @@ class RunRecorder:
 
     def _remove_partition(self, name: str) -> None:
         """Remove the partition of a file that is not archived, unless a store has a file of that name."""
-        if not any(name in self._known(store) for store in self._stores):
+        if name not in self._recorded and not any(name in self._known(store) for store in self._stores):
             self._context.instance.delete_dynamic_partition(self._partitions_name, name)
             (self._partitions or set()).discard(name)
 
@@ -125,14 +126,15 @@ def build_archive_job(keys: Keys) -> dg.JobDefinition:
     def archive_spool(context: dg.OpExecutionContext, config: ArchiveConfig, wal_pipeline: WalPipelineResource):  # type: ignore[no-untyped-def]
         pipeline = wal_pipeline.open()
         linger = pipeline.settings.linger_seconds if config.linger_seconds is None else config.linger_seconds
-        recorder = RunRecorder(context, keys, pipeline.settings.stores)
         alerts = ArchiveAlerts(pipeline.catalog, pipeline.clock)
         events = pipeline.archiver(linger_seconds=linger).drain(pipeline.pause_watch())
-        for event in pipeline.audit.follow(events, by=f"run {context.run_id}"):
-            alerts.note(event)
-            materialization = recorder.record(event)
-            if materialization is not None:
-                yield materialization
+        with RunRecords(context) as records:
+            recorder = RunRecorder(context, keys, pipeline.settings.stores, records)
+            for event in pipeline.audit.follow(events, by=f"run {context.run_id}"):
+                alerts.note(event)
+                recorder.record(event)
+        from wal_pipeline.orchestration.verdicts import Stored, closing_events
+
         yield from closing_events(keys, pipeline, context.instance, Stored(recorder.stored), context.log)
         context.add_output_metadata(
             {"files_released": recorder.released, "files_quarantined": len(recorder.quarantined)}

@@ -10,7 +10,6 @@ from wal_pipeline.orchestration.backup_metadata import backup_materialization
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.store_assets import chosen_partitions, store_specs
-from wal_pipeline.orchestration.verdicts import Stored, closing_events
 
 GROUP = "base_backups"
 
@@ -38,6 +37,8 @@ def build_backup_assets(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefinitio
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
     def base_backup(context: dg.AssetExecutionContext, wal_pipeline: WalPipelineResource):  # type: ignore[no-untyped-def]
+        from wal_pipeline.orchestration.verdicts import Stored, closing_events
+
         targets = [store for store in stores if keys.base_backup(store) in context.selected_asset_keys]
         pipeline = wal_pipeline.open()
         refill, audit, by = pipeline.base_backup_refill(), pipeline.audit, f"run {context.run.run_id}"

@@ -1,13 +1,15 @@
 """The job that takes a base backup."""
 
+from typing import TYPE_CHECKING
+
 import dagster as dg
 
-from wal_pipeline.commands.audit import told_of_backup
-from wal_pipeline.commands.base_backup_run import BackupOutcome
 from wal_pipeline.orchestration.backup_metadata import backup_materialization
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
-from wal_pipeline.orchestration.verdicts import Stored, closing_events
+
+if TYPE_CHECKING:  # what a run needs is imported in the run: the start of every run loads this module
+    from wal_pipeline.commands.base_backup_run import BackupOutcome
 
 JOB_NAME = "take_base_backup"
 
@@ -28,6 +30,9 @@ def build_backup_job(keys: Keys) -> dg.JobDefinition:
         "read them back, and wait until each store has the WAL that it needs.",
     )
     def stream_base_backup(context: dg.OpExecutionContext, config: BackupConfig, wal_pipeline: WalPipelineResource):  # type: ignore[no-untyped-def]
+        from wal_pipeline.commands.audit import told_of_backup
+        from wal_pipeline.orchestration.verdicts import Stored, closing_events
+
         pipeline = wal_pipeline.open()
         taker = pipeline.base_backup_taker()
         with pipeline.audit.work("base backup", keys.cluster, by=f"run {context.run_id}") as told:
@@ -54,7 +59,7 @@ def build_backup_job(keys: Keys) -> dg.JobDefinition:
     return take_base_backup
 
 
-def _raise_incomplete(outcome: BackupOutcome) -> None:
+def _raise_incomplete(outcome: "BackupOutcome") -> None:
     """Fail the run where a store lacks the base backup or its WAL, after the good copies were recorded."""
     lacking = [store for store in outcome.stores if not store.restorable]
     if lacking:

@@ -1,14 +1,18 @@
 """What the UI shows of one base backup on one store."""
 
+from typing import TYPE_CHECKING
+
 import dagster as dg
 
-from wal_pipeline.archive.records import BaseBackup
-from wal_pipeline.commands.base_backup_records import StoreOutcome
 from wal_pipeline.orchestration.keys import Keys
+
+if TYPE_CHECKING:
+    from wal_pipeline.archive.records import BaseBackup
+    from wal_pipeline.commands.base_backup_records import StoreOutcome
 
 
 def backup_materialization(
-    keys: Keys, backup: BaseBackup, store: StoreOutcome, seconds: float | None = None
+    keys: Keys, backup: "BaseBackup", store: "StoreOutcome", seconds: float | None = None
 ) -> dg.AssetMaterialization:
     """Return the record of one base backup's copy on one store. ``seconds``: how long taking it took."""
     metadata: dict[str, dg.MetadataValue] = {

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from wal_pipeline.commands.cost import cost_as_json, current_cost
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 
@@ -22,6 +21,8 @@ def build_cost_asset(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefinition:
         description="Storage, requests of the last 30 days and one full restore, in US dollars a month per store.",
     )
     def cost(wal_pipeline: WalPipelineResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        from wal_pipeline.commands.cost import cost_as_json, current_cost
+
         pipeline = wal_pipeline.open()
         report = current_cost(pipeline.catalog, pipeline.settings.prices(), pipeline.clock())
         values = cost_as_json(report.cost, report.usage)

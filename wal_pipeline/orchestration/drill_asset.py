@@ -1,14 +1,16 @@
 """The recovery drill as an asset with a check, and its job."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from wal_pipeline.commands.drill import DrillResult
-from wal_pipeline.commands.drills import run_drills
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
+
+if TYPE_CHECKING:
+    from wal_pipeline.commands.drill import DrillResult
 
 CHECK_NAME = "drill_passed"
 JOB_NAME = "recovery_drill"
@@ -39,6 +41,8 @@ def build_drill_asset(keys: Keys, stores: tuple[str, ...]) -> dg.AssetsDefinitio
         context: dg.AssetExecutionContext,
         wal_pipeline: WalPipelineResource,
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:  # type: ignore[type-arg]
+        from wal_pipeline.commands.drills import run_drills
+
         pipeline = wal_pipeline.open()
         by = f"run {context.run.run_id}"
         results = list(run_drills(pipeline.drills(), stores, pipeline.catalog, pipeline.audit, by=by))
@@ -65,7 +69,7 @@ def build_drill_job(keys: Keys) -> UnresolvedAssetJobDefinition:
     )
 
 
-def _metadata(results: list[DrillResult]) -> dict[str, dg.MetadataValue]:
+def _metadata(results: "list[DrillResult]") -> dict[str, dg.MetadataValue]:
     found: dict[str, dg.MetadataValue] = {}
     for result in results:
         prefix = f"{result.store}/"

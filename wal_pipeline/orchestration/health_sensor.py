@@ -2,16 +2,18 @@
 
 import json
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from wal_pipeline.archive.alerts import AlertKind, Observation
-from wal_pipeline.commands.health import HealthReport, watch_health
-from wal_pipeline.commands.health_facts import HealthFacts
-from wal_pipeline.commands.status import FAILED, LAG, SUCCESS_RATE, judge
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.wiring import Pipeline
+
+if TYPE_CHECKING:
+    from wal_pipeline.commands.health import HealthReport
+    from wal_pipeline.commands.health_facts import HealthFacts
 
 # Dagster keeps every observation for ever, so a quiet minute leaves none; a change is told at once.
 OBSERVE_EVERY = timedelta(minutes=10)
@@ -29,6 +31,8 @@ def build_health_sensor(keys: Keys, *, interval_seconds: int) -> dg.SensorDefini
         "gaps; opens, refreshes and resolves alerts and sends them. Its numbers are observations of the spool asset.",
     )
     def health_sensor(context: dg.SensorEvaluationContext, wal_pipeline: WalPipelineResource) -> dg.SensorResult:
+        from wal_pipeline.commands.health import watch_health
+
         pipeline = wal_pipeline.open()
         resolve_run_failures(context.instance, keys, pipeline)
         report = watch_health(pipeline.fact_sources(), pipeline.health_limits(), pipeline.destinations)
@@ -69,8 +73,10 @@ def resolve_run_failures(instance: dg.DagsterInstance, keys: Keys, pipeline: Pip
             pipeline.catalog.alerts.resolve(alert.kind, alert.subject, pipeline.clock())
 
 
-def spool_observation(keys: Keys, facts: HealthFacts, pipeline: Pipeline) -> dg.AssetObservation:
+def spool_observation(keys: Keys, facts: "HealthFacts", pipeline: Pipeline) -> dg.AssetObservation:
     """Return the numbers of one look, which the UI plots."""
+    from wal_pipeline.commands.status import FAILED, LAG, SUCCESS_RATE, judge
+
     status = judge(facts, pipeline.health_limits())
     numbers: dict[str, float | None] = {
         "success_rate": status.metric(SUCCESS_RATE).value,
@@ -101,7 +107,7 @@ def _number(value: float) -> dg.IntMetadataValue | dg.FloatMetadataValue:
     return dg.MetadataValue.int(value) if isinstance(value, int) else dg.MetadataValue.float(float(value))
 
 
-def _next_cursor(cursor: str | None, report: HealthReport) -> tuple[str | None, bool]:
+def _next_cursor(cursor: str | None, report: "HealthReport") -> tuple[str | None, bool]:
     """Return the cursor to keep, and whether an observation is due: something changed, or ten minutes passed."""
     seen = sorted(f"{kind.value} {one.subject}" for kind, found in report.observed.items() for one in found)
     last = json.loads(cursor) if cursor else {"at": None, "seen": None}

@@ -10,14 +10,12 @@ import dagster as dg
 
 from wal_pipeline.archive.records import CopyStatus
 from wal_pipeline.catalog.catalog import Catalog
-from wal_pipeline.commands.base_backup_records import StoreOutcome
 from wal_pipeline.orchestration.backup_metadata import backup_materialization
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.runs import run_in_flight
 from wal_pipeline.orchestration.segment_metadata import segment_materialization
 from wal_pipeline.orchestration.unrecorded import Names, Unrecorded, catalog_totals, find_unrecorded
-from wal_pipeline.orchestration.verdicts import Stored, closing_events
 from wal_pipeline.wal.names import require_file_name
 
 JOB_NAME = "record_archive"
@@ -41,6 +39,8 @@ def build_record_job(keys: Keys) -> dg.JobDefinition:
         "Stores nothing.",
     )
     def record_copies(context: dg.OpExecutionContext, wal_pipeline: WalPipelineResource):  # type: ignore[no-untyped-def]
+        from wal_pipeline.orchestration.verdicts import Stored, closing_events
+
         pipeline = wal_pipeline.open()
         catalog, stores = pipeline.catalog, pipeline.settings.stores
         found = find_unrecorded(context.instance, keys, catalog, stores, pipeline.clock())
@@ -135,6 +135,8 @@ def _files(keys: Keys, catalog: Catalog, wanted: Names, batch: Sequence[str]) ->
 
 
 def _base_backups(keys: Keys, catalog: Catalog, wanted: Names) -> Iterator[dg.AssetMaterialization]:
+    from wal_pipeline.commands.base_backup_records import StoreOutcome
+
     backups = {one.backup_id: one for one in catalog.base_backups.all()}
     for copy in catalog.base_backups.copies():
         if copy.backup_id in wanted.get(copy.store, ()) and copy.backup_id in backups:

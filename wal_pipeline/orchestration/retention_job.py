@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from wal_pipeline.commands.expire import Expiry
-from wal_pipeline.commands.expire_partitions import held_names
 from wal_pipeline.errors import SpoolError
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
@@ -20,6 +19,9 @@ from wal_pipeline.orchestration.retention_purge import (
 )
 from wal_pipeline.upkeep import expirer
 from wal_pipeline.wiring import Pipeline
+
+if TYPE_CHECKING:
+    from wal_pipeline.commands.expire import Expiry
 
 JOB_NAME = "expire_archive"
 
@@ -53,7 +55,7 @@ def build_retention_job(keys: Keys) -> dg.JobDefinition:
 
 
 def purge(
-    context: dg.OpExecutionContext, pipeline: Pipeline, keys: Keys, done: Expiry, known: Mapping[str, Sequence[str]]
+    context: dg.OpExecutionContext, pipeline: Pipeline, keys: Keys, done: "Expiry", known: Mapping[str, Sequence[str]]
 ) -> Purged:
     """Remove from Dagster's records what is over. ``known``: the partitions as they were before the expiry."""
     settings, instance = pipeline.settings, context.instance
@@ -70,8 +72,10 @@ def purge(
 
 
 def _remove_partitions(
-    context: dg.OpExecutionContext, pipeline: Pipeline, keys: Keys, done: Expiry, known: Mapping[str, Sequence[str]]
+    context: dg.OpExecutionContext, pipeline: Pipeline, keys: Keys, done: "Expiry", known: Mapping[str, Sequence[str]]
 ) -> int:
+    from wal_pipeline.commands.expire_partitions import held_names
+
     def waiting() -> frozenset[str]:
         listing = pipeline.spool.scan(pipeline.clock())
         return frozenset(file.name.name for file in listing.ready + listing.growing)
@@ -91,7 +95,7 @@ def _partition_names(keys: Keys) -> tuple[str, str]:
     return keys.wal_partitions_name, keys.base_backup_partitions_name
 
 
-def _metadata(done: Expiry, purged: Purged) -> dict[str, dg.MetadataValue]:
+def _metadata(done: "Expiry", purged: Purged) -> dict[str, dg.MetadataValue]:
     found: dict[str, dg.MetadataValue] = {
         "partitions_removed": dg.MetadataValue.int(purged.partitions),
         "runs_removed": dg.MetadataValue.int(purged.runs),
@@ -109,7 +113,7 @@ def _metadata(done: Expiry, purged: Purged) -> dict[str, dg.MetadataValue]:
     return found | {name: dg.MetadataValue.int(number) for name, number in totals.items()}
 
 
-def _raise_problems(context: dg.OpExecutionContext, done: Expiry) -> None:
+def _raise_problems(context: dg.OpExecutionContext, done: "Expiry") -> None:
     """Fail the run where a person has to look, after everything else was done."""
     for store in done.stores:
         for warning in store.plan.plan.warnings if store.plan.plan is not None else ():

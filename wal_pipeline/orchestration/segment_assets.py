@@ -10,7 +10,6 @@ from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.segment_metadata import segment_materialization
 from wal_pipeline.orchestration.store_assets import chosen_partitions, store_specs
-from wal_pipeline.orchestration.verdicts import Stored, closing_events
 
 GROUP = "wal_archive"
 
@@ -49,6 +48,8 @@ def build_segment_assets(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefiniti
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
     def wal_segment(context: dg.AssetExecutionContext, wal_pipeline: WalPipelineResource):  # type: ignore[no-untyped-def]
+        from wal_pipeline.orchestration.verdicts import Stored, closing_events
+
         names = chosen_partitions(context)
         targets = [store for store in stores if keys.wal_segment(store) in context.selected_asset_keys]
         failed: list[CopyFailed] = []

@@ -2,22 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from wal_pipeline.commands.health_checks import (
-    SEGMENT_CHECKS,
-    CheckVerdict,
-    base_backup_fresh,
-    drill_passed,
-    spool_under_limit,
-)
-from wal_pipeline.commands.health_facts import look
 from wal_pipeline.orchestration.check_names import BACKUP_CHECK, DRILL_CHECK
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.wiring import Pipeline
+
+if TYPE_CHECKING:
+    from wal_pipeline.commands.health_checks import CheckVerdict
 
 JOB_NAME = "check_archive"
 _DESCRIPTIONS = {
@@ -32,7 +28,7 @@ def build_archive_checks(keys: Keys, stores: Sequence[str]) -> dg.AssetChecksDef
     specs = [
         dg.AssetCheckSpec(name, asset=keys.wal_segment(store), description=_DESCRIPTIONS[name])
         for store in stores
-        for name in SEGMENT_CHECKS
+        for name in _DESCRIPTIONS
     ]
     for store in stores:
         text = "The newest base backup that can be restored from this store is young enough."
@@ -58,6 +54,9 @@ def build_archive_checks(keys: Keys, stores: Sequence[str]) -> dg.AssetChecksDef
 
 def _results(keys: Keys, pipeline: Pipeline) -> Iterator[dg.AssetCheckResult]:
     """Yield every check's result, from one look at the facts."""
+    from wal_pipeline.commands.health_checks import SEGMENT_CHECKS, base_backup_fresh, drill_passed, spool_under_limit
+    from wal_pipeline.commands.health_facts import look
+
     facts, limits = look(pipeline.fact_sources()), pipeline.health_limits()
     for store in facts.stores:
         for name, check in SEGMENT_CHECKS.items():
@@ -88,12 +87,12 @@ def with_freshness(assets: dg.AssetsDefinition, window: timedelta) -> dg.AssetsD
     return assets.map_asset_specs(lambda spec: spec.replace_attributes(freshness_policy=policy))
 
 
-def evaluation(key: dg.AssetKey, name: str, verdict: CheckVerdict) -> dg.AssetCheckEvaluation:
+def evaluation(key: dg.AssetKey, name: str, verdict: "CheckVerdict") -> dg.AssetCheckEvaluation:
     """Return a verdict as what a run may yield that is not the check's own."""
     return dg.AssetCheckEvaluation(key, name, verdict.passed, _numbers(verdict), description=verdict.message)
 
 
-def _result(key: dg.AssetKey, name: str, verdict: CheckVerdict) -> dg.AssetCheckResult:
+def _result(key: dg.AssetKey, name: str, verdict: "CheckVerdict") -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         passed=verdict.passed,
         asset_key=key,
@@ -103,5 +102,5 @@ def _result(key: dg.AssetKey, name: str, verdict: CheckVerdict) -> dg.AssetCheck
     )
 
 
-def _numbers(verdict: CheckVerdict) -> dict[str, dg.MetadataValue]:
+def _numbers(verdict: "CheckVerdict") -> dict[str, dg.MetadataValue]:
     return {name: dg.MetadataValue.float(float(value)) for name, value in verdict.numbers.items()}

@@ -1,17 +1,20 @@
 """The verification as asset checks: by names and sizes each day, by content a share each week, healed as it goes."""
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from wal_pipeline.commands.verify import Verification
-from wal_pipeline.commands.verify_faults import Fault, ItemKind
 from wal_pipeline.orchestration.check_names import CONTENT_CHECK, NAMES_CHECK
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.segment_metadata import segment_materialization
 from wal_pipeline.upkeep import verifier
+
+if TYPE_CHECKING:
+    from wal_pipeline.commands.verify import Verification
+    from wal_pipeline.commands.verify_faults import Fault
 
 JOB_NAME = "verify_archive"
 OP_NAME = "verification"
@@ -65,9 +68,11 @@ def build_verification_checks(keys: Keys, stores: Sequence[str]) -> dg.AssetChec
 
 
 def check_results(
-    keys: Keys, stores: Sequence[str], done: Verification
+    keys: Keys, stores: Sequence[str], done: "Verification"
 ) -> Iterator[tuple[dg.AssetKey, dg.AssetCheckResult]]:
     """Yield what a verification says of each store's assets; the content checks only where content was read."""
+    from wal_pipeline.commands.verify_faults import ItemKind
+
     for store in stores:
         for kind, asset in (
             (ItemKind.WAL_FILE, keys.wal_segment(store)),
@@ -92,7 +97,7 @@ def build_verification_job(keys: Keys, checks: dg.AssetChecksDefinition) -> Unre
 
 
 def _result(
-    asset: dg.AssetKey, name: str, done: Verification, store: str, faults: Sequence[Fault]
+    asset: dg.AssetKey, name: str, done: "Verification", store: str, faults: "Sequence[Fault]"
 ) -> dg.AssetCheckResult:
     tally, silent = done.tallies[store], done.silent.get(store)
     lost = sum(fault.item in done.lost for fault in faults)
@@ -115,7 +120,7 @@ def _result(
     )
 
 
-def _description(faults: Sequence[Fault], lost: int, silent: str | None) -> str:
+def _description(faults: "Sequence[Fault]", lost: int, silent: str | None) -> str:
     if silent is not None:
         return f"not verified: {silent}"
     if not faults:

@@ -3,16 +3,18 @@
 import base64
 from collections.abc import Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from wal_pipeline.archive.records import CopyStatus
-from wal_pipeline.archive.window import RecoveryWindow
-from wal_pipeline.commands.current_windows import CurrentWindows, current_windows
-from wal_pipeline.commands.report_picture import windows_svg
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.wiring import Pipeline
+
+if TYPE_CHECKING:
+    from wal_pipeline.archive.window import RecoveryWindow
+    from wal_pipeline.commands.current_windows import CurrentWindows
 
 GROUP = "recovery"
 Metadata = dict[str, dg.MetadataValue]
@@ -38,8 +40,10 @@ def build_window_asset(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefinition
     return recovery_window
 
 
-def look_at_windows(pipeline: Pipeline) -> CurrentWindows:
+def look_at_windows(pipeline: Pipeline) -> "CurrentWindows":
     """Work out the windows now. Raises: CatalogError."""
+    from wal_pipeline.commands.current_windows import current_windows
+
     return current_windows(
         pipeline.catalog,
         pipeline.settings.stores,
@@ -49,7 +53,7 @@ def look_at_windows(pipeline: Pipeline) -> CurrentWindows:
 
 
 def window_materialization(
-    keys: Keys, windows: CurrentWindows, now: datetime, storage: Metadata | None = None
+    keys: Keys, windows: "CurrentWindows", now: datetime, storage: Metadata | None = None
 ) -> dg.AssetMaterialization:
     """Return the record of the windows for a run that is not the asset's own; ``storage`` is shown beside them."""
     return dg.AssetMaterialization(keys.recovery_window, metadata=window_metadata(windows, now) | (storage or {}))
@@ -67,7 +71,7 @@ def storage_metadata(pipeline: Pipeline) -> Metadata:
     return found
 
 
-def window_metadata(windows: CurrentWindows, now: datetime) -> Metadata:
+def window_metadata(windows: "CurrentWindows", now: datetime) -> Metadata:
     """Return what the UI shows; the numbers among it are plotted over time."""
     found: Metadata = {
         "picture": dg.MetadataValue.md(_picture(windows, now)),
@@ -81,7 +85,7 @@ def window_metadata(windows: CurrentWindows, now: datetime) -> Metadata:
     return found
 
 
-def _store_metadata(windows: CurrentWindows, store: str | None, now: datetime) -> Metadata:
+def _store_metadata(windows: "CurrentWindows", store: str | None, now: datetime) -> Metadata:
     name = "all" if store is None else store
     window = windows.main(store)
     found: Metadata = {f"{name}/open_gaps": dg.MetadataValue.int(len(windows.open_gaps(store)))}
@@ -93,7 +97,7 @@ def _store_metadata(windows: CurrentWindows, store: str | None, now: datetime) -
     return found | {f"{name}/{key}": value for key, value in _window(window, now).items()}
 
 
-def _window(window: RecoveryWindow, now: datetime) -> Metadata:
+def _window(window: "RecoveryWindow", now: datetime) -> Metadata:
     found: Metadata = {
         "earliest_at": dg.MetadataValue.timestamp(window.earliest_at),
         "latest_lsn": dg.MetadataValue.text(str(window.latest_lsn)),
@@ -110,6 +114,8 @@ def _window(window: RecoveryWindow, now: datetime) -> Metadata:
     return found
 
 
-def _picture(windows: CurrentWindows, now: datetime) -> str:
+def _picture(windows: "CurrentWindows", now: datetime) -> str:
+    from wal_pipeline.commands.report_picture import windows_svg
+
     encoded = base64.b64encode(windows_svg(windows, now).encode()).decode()
     return f"![recovery windows](data:image/svg+xml;base64,{encoded})"

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,6 +132,11 @@ class DaemonScene:
         self.wait(lambda: not self.spooled() & set(names), timeout_seconds=timeout_seconds)
         for store in STORES:
             assert self.stored(store).verify(self.cluster.pgdata / "pg_wal", names) == len(names)
+
+    def wait_recorded(self, names: list[str], stores: Sequence[str] = STORES) -> None:
+        """Wait until Dagster shows these files: a run writes its records within a second or so."""
+        for store in stores:
+            self.wait(lambda store=store: self.materialized_by(store).keys() >= set(names))  # type: ignore[misc]
 
     def wait(self, is_done: Callable[[], bool], *, timeout_seconds: float = 90) -> None:
         """Wait for something that the daemon brings about; it fails with the daemon's own words."""

@@ -327,8 +327,9 @@ def test_a_full_disk_while_quarantining(tmp_path: Path) -> None:
         pytest.skip("no file system can be mounted here")
     try:
         (scene.spool_folder / name_of(1)).write_bytes(segment_bytes(2))
-        made = spool_segments(scene.spool_folder, [3])
+        scene.run()
         scene.settle()
+        made = spool_segments(scene.spool_folder, [3])
         events = scene.run()
         assert [event.file.name for event in events if isinstance(event, FileReleased)] == list(made)
         assert scene.spooled() == [name_of(1)]

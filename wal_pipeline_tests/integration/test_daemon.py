@@ -27,6 +27,7 @@ def test_new_segments_are_archived_by_runs_of_the_sensor(scene: DaemonScene) -> 
     """Nobody asks: each file is on both stores, recorded as a partition of each by a run with the sensor's tag."""
     names = scene.write_segments(5)
     scene.wait_archived(names)
+    scene.wait_recorded(names)
     runs = {run.run_id for run in scene.sensor_runs()}
     for store in STORES:
         recorded = scene.materialized_by(store)
@@ -44,6 +45,7 @@ def test_a_store_that_is_down_holds_back_nobody(scene: DaemonScene) -> None:
     scene.pair.r2.start()
     scene.wait_archived(names + later)
     scene.wait(lambda: scene.sensor_runs()[0].status == "SUCCESS")  # all is on every store: nothing is left to tell
+    scene.wait_recorded(names + later)
     assert all(len(scene.materialized_by("b2")[name]) == 1 for name in names + later)
 
 
@@ -58,6 +60,8 @@ def test_a_killed_run_is_followed_by_one_that_finishes(scene: DaemonScene) -> No
     scene.wait_archived(names)
     assert {run.run_id: run.status for run in scene.sensor_runs()}[newest] == "FAILURE"
     assert scene.sensor_runs()[0].run_id != newest
+    scene.dagster.launch_job("record_archive")  # as its sensor does within a minute
+    scene.wait_recorded(names)
 
 
 def test_a_machine_crash_leaves_no_run_that_holds_up_the_others(scene: DaemonScene) -> None:
@@ -80,6 +84,7 @@ def test_a_killed_daemon_takes_up_files_and_backfills_when_it_is_back(scene: Dae
     """Files wait in the spool; a backfill of chosen partitions of b2 copies just those, to b2 alone, in one run."""
     *lost, not_chosen = scene.write_segments(4)
     scene.wait_archived([*lost, not_chosen])
+    scene.wait_recorded([*lost, not_chosen])
     scene.dagster.daemon.kill()
     before = {store: scene.objects(store) for store in STORES}
     scene.hide("b2", [*lost, not_chosen])
@@ -137,5 +142,4 @@ def test_a_dagster_home_that_is_lost_in_mid_work_is_filled_again(scene: DaemonSc
     scene.dagster.start()
     scene.wait_archived(names)
     for store in STORES:
-        everything = scene.stored(store).keys.keys()
-        scene.wait(lambda store=store, everything=everything: scene.materialized_by(store).keys() >= everything)
+        scene.wait_recorded(list(scene.stored(store).keys), [store])
