@@ -172,8 +172,7 @@ class Spool:
         try:
             if not self._is_still(file):
                 return None
-            self.quarantine_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._share_quarantine()
+            self._make_quarantine()
             target = self._free_name(f"{file.name.name}.{now.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}")
             _move(self.path(file), target)
             _sync_folder(self.quarantine_folder)
@@ -205,7 +204,7 @@ class Spool:
         """
         descriptor = self._open_lock()
         try:
-            self._take_lock(descriptor, _LOCK_SECONDS)
+            self._take_lock(descriptor, fcntl.LOCK_EX, _LOCK_SECONDS)
             yield
         finally:
             os.close(descriptor)
@@ -214,7 +213,7 @@ class Spool:
         """Whether another process holds the lock now. Raises: SpoolError."""
         descriptor = self._open_lock()
         try:
-            self._take_lock(descriptor, 0)
+            self._take_lock(descriptor, fcntl.LOCK_SH)  # shared: two that only look do not see each other
         except SpoolBusyError:
             return True
         finally:
@@ -266,8 +265,11 @@ class Spool:
                 hint="It is archived once that process has closed it. 'fuser' or 'lsof' shows which one it is.",
             )
 
-    def _share_quarantine(self) -> None:
-        """As root, give the folder to the spool's owner: it may lie where everything is root's."""
+    def _make_quarantine(self) -> None:
+        """Make the folder where there is none; as root for the spool's owner: it may lie where everything is root's."""
+        if self.quarantine_folder.is_dir():
+            return
+        self.quarantine_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if os.geteuid() == 0:
             spool = self.folder.stat()
             os.chown(self.quarantine_folder, spool.st_uid, spool.st_gid)
@@ -284,11 +286,11 @@ class Spool:
         give_to_folder_owner(path)
         return descriptor
 
-    def _take_lock(self, descriptor: int, patience_seconds: float) -> None:
+    def _take_lock(self, descriptor: int, how: int, patience_seconds: float = 0.0) -> None:
         """Lock. The patience is for who only looks whether the spool is busy, and holds the lock for an instant."""
         deadline = time.monotonic() + patience_seconds
         try:
-            while not (taken := _try_to_lock(descriptor)) and time.monotonic() < deadline:
+            while not (taken := _try_to_lock(descriptor, how)) and time.monotonic() < deadline:
                 time.sleep(_LOCK_POLL_SECONDS)
         except OSError as error:
             raise self._error("cannot be locked", error) from error
@@ -324,9 +326,9 @@ class Spool:
         )
 
 
-def _try_to_lock(descriptor: int) -> bool:
+def _try_to_lock(descriptor: int, how: int) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

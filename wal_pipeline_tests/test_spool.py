@@ -373,11 +373,12 @@ def test_one_archiver_at_a_time(spool: Spool) -> None:
 
 def test_who_only_looks_does_not_turn_a_run_away(spool: Spool) -> None:
     """Looking whether the spool is busy takes the lock for an instant: a run that begins then waits for it."""
-    looker = spool._open_lock()
-    fcntl.flock(looker, fcntl.LOCK_EX)
+    assert not spool.busy()
+    looker = os.open(spool.folder / LOCK_NAME, os.O_RDONLY)
+    fcntl.flock(looker, fcntl.LOCK_SH)
     timer = threading.Timer(0.3, os.close, [looker])
     timer.start()
-    assert spool.busy()
+    assert not spool.busy()
     with spool.lock():
         pass
     timer.join()
