@@ -45,9 +45,10 @@ def _utc_now() -> datetime:
 def open_catalog(url: str, cluster: str, *, clock: Clock = _utc_now) -> Catalog:
     """Open the catalog at a URL (``sqlite:////path`` or ``postgresql://…``) for one cluster's rows.
 
-    Its folder and tables are made on first use. Raises: CatalogError where it cannot be reached or is of another
-    schema version.
+    Its folder and tables are made on first use, and again where SQLite's file is removed later.
+
+    Raises: CatalogError where it cannot be reached or is of another schema version.
     """
     database = open_database(url)
-    ensure_schema(database)
+    database.keep_prepared(ensure_schema)
     return Catalog(database, cluster, clock)

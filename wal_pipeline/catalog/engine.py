@@ -3,8 +3,9 @@
 import json
 import os
 import sqlite3
+import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -47,6 +48,21 @@ class Database:
         self._engine = _sqlite_engine(url) if self.is_sqlite else _postgres_engine(url)
         self._writer = self._engine.execution_options(**{_WRITES: True})
         self._upserts: dict[tuple[str, tuple[str, ...], bool], Executable] = {}
+        self._prepare: Callable[[Database], None] | None = None
+        self._prepared_file: tuple[int, int] | None = None
+        self._preparing = threading.RLock()
+        self._is_preparing = False
+
+    def keep_prepared(self, prepare: Callable[["Database"], None]) -> None:
+        """Call ``prepare`` now, and again before the next transaction where SQLite's file was removed or replaced.
+
+        Without that a process would go on in the file that it has open, and all that it records would go with it.
+
+        Raises: CatalogError.
+        """
+        self._prepare = prepare
+        prepare(self)
+        self._prepared_file = self._file_identity()
 
     @property
     def shown_url(self) -> str:
@@ -56,6 +72,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Give a connection for reading. Raises: CatalogError."""
+        self._follow_file()
         with self._errors_as_ours(), self._engine.begin() as connection:
             yield connection
 
@@ -66,6 +83,7 @@ class Database:
         On SQLite it begins IMMEDIATE: a transaction that reads first and writes later would fail at once, without
         waiting, when another process wrote in between.
         """
+        self._follow_file()
         with self._errors_as_ours(), self._writer.begin() as connection:
             yield connection
 
@@ -117,6 +135,30 @@ class Database:
     def close(self) -> None:
         """Close the pooled connections."""
         self._engine.dispose()
+
+    def _follow_file(self) -> None:
+        if self._prepare is None or self._file_identity() == self._prepared_file:
+            return
+        with self._preparing:
+            if self._is_preparing or self._file_identity() == self._prepared_file:
+                return
+            self._is_preparing = True
+            try:
+                self._engine.dispose()
+                self._prepare(self)
+                self._prepared_file = self._file_identity()
+            finally:
+                self._is_preparing = False
+
+    def _file_identity(self) -> tuple[int, int] | None:
+        """Return what tells SQLite's file from another one under its name; None where there is none."""
+        if not self.is_sqlite:
+            return None
+        try:
+            found = os.stat(str(self.url.database))  # noqa: PTH116 - before each transaction
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
     @contextmanager
     def _errors_as_ours(self) -> Iterator[None]:
