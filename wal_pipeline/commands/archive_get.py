@@ -5,10 +5,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from wal_pipeline.archive.layout import Layout, StoredName
 from wal_pipeline.archive.object_metadata import from_metadata
+from wal_pipeline.archive.records import Codec
 from wal_pipeline.codec import MAX_STORED_BYTES, open_stored
 from wal_pipeline.errors import (
     DamagedCopyError,
@@ -77,6 +78,27 @@ class StoreHealth:
         self._failed_at[store.name] = self._now()
 
 
+class LastEncodings:
+    """How the segment that each store delivered last was stored: most likely the next one is stored the same way."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[Codec, bool]] = {}
+
+    def likely(self, store: Store, name: WalFileName) -> StoredName | None:
+        """Return how a store may hold a segment; None where its listing has to tell."""
+        found = self._found.get(store.name)
+        return None if found is None or name.kind is not FileKind.SEGMENT else StoredName(name, *found)
+
+    def note(self, store: Store, stored: StoredName) -> None:
+        """Note how a file was stored that a store delivered just now."""
+        if stored.file.kind is FileKind.SEGMENT:
+            self._found[store.name] = (stored.codec, stored.encrypted)
+
+    def forget(self, store: Store) -> None:
+        """Let the listing tell the next time: at the end of the archive nothing is to be found at a likely key."""
+        self._found.pop(store.name, None)
+
+
 @dataclass(frozen=True, slots=True)
 class WalSource:
     """Where a cluster's WAL can be fetched from: the stores in the order in which they are asked."""
@@ -85,6 +107,7 @@ class WalSource:
     stores: tuple[Store, ...]
     identities: tuple[Any, ...] = ()
     health: StoreHealth = field(default_factory=StoreHealth)
+    encodings: LastEncodings = field(default_factory=LastEncodings)
 
     def fetch(self, name: WalFileName) -> FetchedWal | None:
         """Return the file from the first store with a good copy; None where every store answered and none has it.
@@ -110,6 +133,27 @@ class WalSource:
 
     def _fetch_from(self, store: Store, name: WalFileName) -> FetchedWal | None:
         """Return the file from one store; None where it answered that it has no copy."""
+        likely = self._fetch_likely(store, name)
+        return self._fetch_listed(store, name) if likely is None else likely
+
+    def _fetch_likely(self, store: Store, name: WalFileName) -> FetchedWal | None:
+        """Return a segment from the key that it most likely has, in one request; else the listing has to decide.
+
+        Raises: StoreUnavailableError.
+        """
+        stored = self.encodings.likely(store, name)
+        if stored is None:
+            return None
+        key = self.layout.wal_key(name, stored.codec, encrypted=stored.encrypted)
+        try:
+            return self._fetch_copy(store, key, stored)
+        except StoreUnavailableError:
+            raise
+        except WalPipelineError:  # not there, or damaged, or refused: what the listing leads to will say so
+            self.encodings.forget(store)
+            return None
+
+    def _fetch_listed(self, store: Store, name: WalFileName) -> FetchedWal | None:
         faults: list[WalPipelineError] = []
         for key, stored in find_copies(store, self.layout, name):
             try:
@@ -125,15 +169,16 @@ class WalSource:
         return None
 
     def _fetch_copy(self, store: Store, key: str, stored: StoredName) -> FetchedWal:
-        described = store.head(key)
-        if described is None:
-            raise ObjectMissingError(store.name, f"object '{key}' does not exist")
         try:
-            data, notes = _Copy(store, described, stored, self.layout, self.identities).open()
+            with store.open_described(key) as (described, stream):
+                copy = _Copy(store, described, stored, self.layout, self.identities)
+                body = copy.read(stream)
+            data, notes = copy.open(body)
         except StoreError:
             raise
         except WalPipelineError as error:
             raise DamagedCopyError(store.name, f"object '{key}' cannot be used: {error.message}") from error
+        self.encodings.note(store, stored)
         return FetchedWal(stored.file, data, store.name, key, notes)
 
     def _require_known_cluster(self, name: WalFileName) -> None:
@@ -163,9 +208,17 @@ class _Copy:
     layout: Layout
     identities: tuple[Any, ...]
 
-    def open(self) -> tuple[bytes, tuple[str, ...]]:
+    def read(self, stream: BinaryIO) -> bytes:
+        """Return the stored bytes. Raises: DamagedCopyError where they are not as many as described."""
+        if self.described.size_bytes > MAX_STORED_BYTES:
+            raise self._damaged(f"it has {self.described.size_bytes} bytes, more than any WAL file")
+        body = stream.read()
+        if len(body) != self.described.size_bytes:
+            raise self._damaged(f"{len(body)} bytes came, expected {self.described.size_bytes}")
+        return body
+
+    def open(self, body: bytes) -> tuple[bytes, tuple[str, ...]]:
         """Return the file's bytes and what has to be said about them."""
-        body = self._download()
         if _METADATA_MARK in self.described.metadata:
             data = self._open_recorded(body)
             notes: tuple[str, ...] = ()
@@ -173,15 +226,6 @@ class _Copy:
             data, notes = self._open_unrecorded(body)
         self._check_form(data)
         return data, notes
-
-    def _download(self) -> bytes:
-        if self.described.size_bytes > MAX_STORED_BYTES:
-            raise self._damaged(f"it has {self.described.size_bytes} bytes, more than any WAL file")
-        with self.store.open(self.described.key) as stream:
-            body = stream.read()
-        if len(body) != self.described.size_bytes:
-            raise self._damaged(f"{len(body)} bytes came, expected {self.described.size_bytes}")
-        return body
 
     def _open_recorded(self, body: bytes) -> bytes:
         try:

@@ -2,8 +2,13 @@
 
 import os
 from pathlib import Path
+from typing import Final
 
 from wal_pipeline.errors import RestoreError
+
+# Linux keeps what one write brings in folios of up to its size. From 2 MiB on they are taken from whole free blocks,
+# which a virtual machine may have given back to its host: 16 MiB in one write took 25 to 35 ms of CPU, in such 5 ms.
+_WRITE_BYTES: Final = 256 * 1024
 
 
 def write_durably(data: bytes, destination: Path) -> None:
@@ -12,11 +17,13 @@ def write_durably(data: bytes, destination: Path) -> None:
     Raises: RestoreError.
     """
     _remove_leftovers(destination)
+    view = memoryview(data)
     temporary = destination.with_name(f".{destination.name}.{os.getpid()}.tmp")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         with open(descriptor, "wb") as file:  # noqa: PTH123 - the descriptor was opened with its own flags
-            file.write(data)
+            for start in range(0, len(data), _WRITE_BYTES):
+                file.write(view[start : start + _WRITE_BYTES])
             file.flush()
             os.fsync(descriptor)
         temporary.replace(destination)

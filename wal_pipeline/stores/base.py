@@ -4,13 +4,13 @@ import hashlib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import BinaryIO, Final
 
-from wal_pipeline.errors import StoreError
+from wal_pipeline.errors import ObjectMissingError, StoreError
 
 MAX_KEY_BYTES: Final = 1024
 MAX_METADATA_BYTES: Final = 2048
@@ -179,6 +179,18 @@ class Store(ABC):
     @abstractmethod
     def head(self, key: str) -> StoredObject | None:
         """Describe one object with its metadata; ``None`` only where the store answered that there is none."""
+
+    @contextmanager
+    def open_described(self, key: str) -> Iterator[tuple[StoredObject, BinaryIO]]:
+        """Open an object as ``open`` and describe it as ``head``: of one object, in one request where a store can.
+
+        Raises: as ``open``.
+        """
+        described = self.head(key)
+        if described is None:
+            raise ObjectMissingError(self.name, f"object '{key}' does not exist")
+        with self.open(key) as stream:
+            yield described, stream
 
     @abstractmethod
     def list(self, prefix: str, *, start_after: str = "") -> Iterator[StoredObject]:

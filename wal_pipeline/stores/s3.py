@@ -4,7 +4,7 @@ import base64
 import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -38,6 +38,7 @@ from wal_pipeline.stores.s3_stream import S3Stream
 # Longer than a put's last listing and deletion take; only puts that met another one wait.
 _SETTLE_SECONDS = 2.0
 _CONTENT_TYPE = "application/octet-stream"
+_DESCRIPTION = ("ContentLength", "LastModified")
 
 
 def open_s3_store(
@@ -101,6 +102,12 @@ class S3Store(Store):
         """See ``Store``."""
         stream = S3Stream(self._client, check_key(self.name, key), start)
         return closing(cast(BinaryIO, stream))
+
+    @contextmanager
+    def open_described(self, key: str) -> Iterator[tuple[StoredObject, BinaryIO]]:
+        """See ``Store``. The answer to a GET says all that the answer to a HEAD does."""
+        with closing(S3Stream(self._client, check_key(self.name, key), needs=_DESCRIPTION)) as stream:
+            yield _described(key, stream.answer), cast(BinaryIO, stream)
 
     def head(self, key: str) -> StoredObject | None:
         """See ``Store``. The answer to a HEAD has no body that says what is missing, so absence is asked for again."""
@@ -292,13 +299,10 @@ class S3Store(Store):
 
     def _head(self, key: str) -> StoredObject | None:
         try:
-            answer = self._client.call(
-                "head_object", f"look at object '{key}'", key=key, needs=("ContentLength", "LastModified")
-            )
+            answer = self._client.call("head_object", f"look at object '{key}'", key=key, needs=_DESCRIPTION)
         except ObjectMissingError:
             return None
-        metadata = {name.lower(): value for name, value in answer["Metadata"].items()}
-        return StoredObject(key, answer["ContentLength"], answer["LastModified"], _etag(answer), metadata)
+        return _described(key, answer)
 
     def _exists(self, key: str) -> bool:
         """Look before a put or a delete, which itself says whether it was the bucket that is missing."""
@@ -347,6 +351,11 @@ class S3Store(Store):
         until: datetime | None = answer.get("ObjectLockRetainUntilDate")
         if until is not None and until > datetime.now(UTC):
             raise locked_error(self.name, key, f"until {until:%Y-%m-%d %H:%M:%S} UTC")
+
+
+def _described(key: str, answer: Mapping[str, Any]) -> StoredObject:
+    metadata = {name.lower(): value for name, value in answer["Metadata"].items()}
+    return StoredObject(key, answer["ContentLength"], answer["LastModified"], _etag(answer), metadata)
 
 
 def _etag(answer: Mapping[str, Any]) -> str:

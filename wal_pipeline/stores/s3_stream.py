@@ -14,11 +14,15 @@ MAX_RESUMES: Final = 3
 class S3Stream(io.RawIOBase):
     """The bytes of one object from ``start`` on.
 
-    A connection that is cut is opened again where it was, up to three times without a byte in between.
+    A connection that is cut is opened again where it was, up to three times without a byte in between. ``answer`` is
+    the first one's, which describes the object.
     """
 
-    def __init__(self, client: S3Client, key: str, start: int) -> None:
+    def __init__(self, client: S3Client, key: str, start: int = 0, *, needs: tuple[str, ...] = ()) -> None:
+        """Open it. ``needs`` are the fields that the answer must have beside what reading takes."""
         super().__init__()
+        self.answer: Mapping[str, Any] = {}
+        self._needs = needs
         self._client = client
         self._key = key
         self._position = start
@@ -85,7 +89,9 @@ class S3Stream(io.RawIOBase):
         if self._etag is not None:
             parameters["IfMatch"] = self._etag
         try:
-            answer = self._client.call("get_object", f"read object '{self._key}'", key=self._key, **parameters)
+            answer = self._client.call(
+                "get_object", f"read object '{self._key}'", key=self._key, needs=self._needs, **parameters
+            )
         except PastEndError:
             return
         except PreconditionFailedError:
@@ -93,6 +99,7 @@ class S3Stream(io.RawIOBase):
             raise StoreUnavailableError(store, f"object '{self._key}' changed while it was read") from None
         if self._body is not None:
             self._body.close()
+        self.answer = self.answer or answer
         self._body = answer["Body"]
         self._etag = answer.get("ETag")
         self._left = self._length(answer)

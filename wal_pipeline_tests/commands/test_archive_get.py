@@ -45,6 +45,62 @@ def test_every_codec_is_opened(source: WalSource, r2: WatchedStore, codec: Codec
     assert (fetched.data, fetched.store, fetched.object_key, fetched.notes) == (segment_bytes(NAME), "r2", key, ())
 
 
+def test_the_next_segment_is_fetched_without_a_listing(source: WalSource, r2: WatchedStore, b2: WatchedStore) -> None:
+    """Where one segment was found, the next one most likely is: the listing is asked only where it is not."""
+    r2.add(NAME)
+    r2.add(OTHER)
+    assert source.fetch(name_of(NAME)) is not None
+    r2.calls.clear()
+    fetched = source.fetch(name_of(OTHER))
+    assert fetched is not None
+    assert (fetched.data, r2.calls, b2.calls) == (segment_bytes(OTHER), ["head"], [])
+
+
+def test_a_segment_of_another_codec_is_found_by_the_listing(source: WalSource, r2: WatchedStore) -> None:
+    """The codec may change between two segments."""
+    r2.add(NAME, codec=Codec.ZSTD)
+    key = r2.add(OTHER, codec=Codec.GZIP)
+    for name in (NAME, OTHER):
+        fetched = source.fetch(name_of(name))
+    assert fetched is not None
+    assert (fetched.object_key, fetched.data) == (key, segment_bytes(OTHER))
+
+
+def test_absence_is_proven_by_the_listing_after_a_likely_key(
+    source: WalSource, r2: WatchedStore, b2: WatchedStore
+) -> None:
+    """Past the end of the archive every store is listed; a likely key is looked for once, not at each question."""
+    r2.add(NAME)
+    source.fetch(name_of(NAME))
+    r2.calls.clear()
+    assert [source.fetch(name_of(OTHER)) for _ in range(2)] == [None, None]
+    assert (r2.calls, b2.calls) == (["head", "list", "list", "list", "list"], ["list", "list"])
+
+
+def test_a_damaged_copy_at_a_likely_key_is_named(source: WalSource, r2: WatchedStore, b2: WatchedStore) -> None:
+    """It is passed over as any other, with the same note."""
+    r2.add(NAME)
+    source.fetch(name_of(NAME))
+    key = r2.add(OTHER)
+    b2.add(OTHER)
+    _flip(r2.path_of(key))
+    fetched = source.fetch(name_of(OTHER))
+    assert fetched is not None
+    assert (fetched.store, fetched.data) == ("b2", segment_bytes(OTHER))
+    assert fetched.notes[0].startswith(f"r2: object '{key}' ")
+
+
+def test_silence_at_a_likely_key_proves_nothing(source: WalSource, r2: WatchedStore, b2: WatchedStore) -> None:
+    """A store that does not answer there is not asked a second time, and its file is not absent."""
+    r2.add(NAME)
+    source.fetch(name_of(NAME))
+    r2.calls.clear()
+    r2.down = True
+    with pytest.raises(WalUnreachableError) as caught:
+        source.fetch(name_of(OTHER))
+    assert (caught.value.may_pass, r2.calls) == (True, ["head"])
+
+
 def test_names_that_share_the_prefix_are_told_apart(source: WalSource, r2: WatchedStore) -> None:
     """A partial segment and a backup history file begin with the segment's name and are not it."""
     r2.add(f"{NAME}.partial", segment_bytes(NAME))

@@ -132,6 +132,20 @@ class StoreContract:
             pass
         assert raised.value.message == f"{store.name}: object '{root}a' does not exist"
 
+    def test_open_described_tells_what_head_tells(self, store: Store, root: str) -> None:
+        """The description and the bytes are of one object, an empty one too."""
+        for name, data in (("a", secrets.token_bytes(70_000)), ("b", b"")):
+            store.put_if_absent(root + name, body(data), {"wal-name": name})
+            with store.open_described(root + name) as (described, stream):
+                assert stream.read() == data
+            assert described == store.head(root + name)
+
+    def test_open_described_of_an_absent_key_is_an_error(self, store: Store, root: str) -> None:
+        """The same one that ``open`` raises."""
+        with pytest.raises(ObjectMissingError) as raised, store.open_described(root + "a"):
+            pass
+        assert raised.value.message == f"{store.name}: object '{root}a' does not exist"
+
     def test_open_reads_from_a_position(self, store: Store, root: str) -> None:
         """At and beyond the end there is nothing to read."""
         store.put_if_absent(root + "a", body(b"0123456789"), {})
@@ -258,6 +272,7 @@ class StoreContract:
             bucketless_store.check_access,
             lambda: bucketless_store.head("a"),
             lambda: bucketless_store.open("a").__enter__(),
+            lambda: bucketless_store.open_described("a").__enter__(),
             lambda: list(bucketless_store.list("")),
             lambda: list(bucketless_store.versions("")),
             lambda: bucketless_store.delete("a"),

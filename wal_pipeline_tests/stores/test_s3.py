@@ -223,3 +223,16 @@ def test_the_meter_counts_requests_and_bytes(stores: dict[str, S3Store]) -> None
     }
     assert (after.sent_bytes - before.sent_bytes, after.received_bytes - before.received_bytes) == (1000, 1000)
     assert set(PROFILES) == {"r2", "b2"}
+
+
+def test_an_object_is_described_and_read_in_one_request(stores: dict[str, S3Store]) -> None:
+    """Each request costs the way there and back, which is what bounds a fetch from far away."""
+    store = stores["r2"]
+    store.put_if_absent("described", body(b"x" * 1000), {})
+    before = store.meter.totals().requests
+    with store.open_described("described") as (described, stream):
+        assert len(stream.read()) == described.size_bytes
+    after = store.meter.totals().requests
+    assert {name: count - before.get(name, 0) for name, count in after.items() if count != before.get(name, 0)} == {
+        "get_object": 1
+    }
