@@ -18,6 +18,7 @@ from wal_pipeline.catalog.stores import StoreState
 from wal_pipeline.commands.current_windows import CurrentWindows, FetchText, current_windows
 from wal_pipeline.commands.left_files import stuck_files
 from wal_pipeline.commands.pause import Pause, current_pause
+from wal_pipeline.commands.shown_names import shown_name
 from wal_pipeline.errors import PostgresError, SpoolError
 from wal_pipeline.postgres.server import PostgresServer
 from wal_pipeline.postgres.server_facts import ServerFacts
@@ -196,7 +197,8 @@ def look_at_spool(spool: Spool, now: datetime) -> SpoolFacts:
 
 def _names(folder: Path) -> tuple[tuple[str, ...], str | None]:
     try:
-        return tuple(sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))), None
+        names = (path.name for path in folder.iterdir() if not path.name.startswith("."))
+        return tuple(sorted(map(shown_name, names))), None
     except FileNotFoundError:  # the folder is made when the first file is quarantined
         return (), None
     except OSError as error:
