@@ -28,6 +28,7 @@ class AlertKind(StrEnum):
     RUN_FAILED = "run_failed"  # a Dagster run
     PAUSED = "paused"
     CATALOG_BEHIND = "catalog_behind"  # the catalog and the stores do not agree
+    CATALOG_DOWN = "catalog_down"  # the catalog cannot be read or written: no run can archive
 
 
 class Severity(StrEnum):
@@ -52,6 +53,7 @@ _SEVERITIES: Final[Mapping[AlertKind, Severity]] = {
     AlertKind.DAMAGE: Severity.CRITICAL,
     AlertKind.DISK_LOW: Severity.CRITICAL,
     AlertKind.PAUSED: Severity.INFO,
+    AlertKind.CATALOG_DOWN: Severity.CRITICAL,
 }
 
 

@@ -19,7 +19,7 @@ from wal_pipeline.commands.current_windows import CurrentWindows, FetchText, cur
 from wal_pipeline.commands.left_files import stuck_files
 from wal_pipeline.commands.pause import Pause, current_pause
 from wal_pipeline.commands.shown_names import shown_name
-from wal_pipeline.errors import PostgresError, SpoolError
+from wal_pipeline.errors import CatalogError, PostgresError, SpoolError
 from wal_pipeline.postgres.server import PostgresServer
 from wal_pipeline.postgres.server_facts import ServerFacts
 from wal_pipeline.spool import Spool
@@ -106,7 +106,10 @@ class StoreFacts:
 
 @dataclass(frozen=True, slots=True)
 class HealthFacts:
-    """Everything that health, status and metrics are made from."""
+    """Everything that health, status and metrics are made from.
+
+    ``catalog_error``: why the catalog could not be read or written; what it knows may then be missing.
+    """
 
     cluster: str
     at: datetime
@@ -120,16 +123,17 @@ class HealthFacts:
     spool: SpoolFacts | None
     disks: tuple[DiskFacts, ...]
     server: ServerLook
+    catalog_error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class FactSources:
     """Where the facts come from. ``spool`` and ``server`` are None where this host has none.
 
-    ``server_seconds``: how long the server may take to answer.
+    ``catalog`` is an error where it could not be opened. ``server_seconds``: how long the server may take to answer.
     """
 
-    catalog: Catalog
+    catalog: Catalog | CatalogError
     stores: tuple[str, ...]
     clock: Callable[[], datetime]
     spool: Spool | None = None
@@ -140,19 +144,24 @@ class FactSources:
     server_seconds: float = 3.0
     failed_tries: int = 3
 
+    @property
+    def records(self) -> Catalog:
+        """The catalog. Raises: CatalogError where it could not be opened."""
+        if isinstance(self.catalog, CatalogError):
+            raise self.catalog
+        return self.catalog
+
 
 def look(sources: FactSources) -> HealthFacts:
     """Look at everything once. The spool is listed before and after the catalog: a file on its way is in either.
 
     Raises: CatalogError.
     """
+    catalog = sources.records
     waiting = _ask(sources.server, sources.server_seconds)
     before = None if sources.spool is None else look_at_spool(sources.spool, sources.clock())
-    windows = current_windows(
-        sources.catalog, sources.stores, system_identifier=sources.system_identifier, fetch=sources.fetch
-    )
+    windows = current_windows(catalog, sources.stores, system_identifier=sources.system_identifier, fetch=sources.fetch)
     now = sources.clock()
-    catalog = sources.catalog
     wal_bytes, files = catalog.measures.wal_bytes()
     return HealthFacts(
         cluster=catalog.cluster,
@@ -167,6 +176,27 @@ def look(sources: FactSources) -> HealthFacts:
         spool=_with_stuck(_both(before, None if sources.spool is None else look_at_spool(sources.spool, now)), catalog),
         disks=_disks(sources.disk_folders),
         server=waiting(),
+    )
+
+
+def look_without_catalog(sources: FactSources, cluster: str, error: CatalogError) -> HealthFacts:
+    """Look at what can be seen while the catalog does not answer: the spool, the disks and the server."""
+    waiting, now = _ask(sources.server, sources.server_seconds), sources.clock()
+    windows = CurrentWindows(None, sources.stores, None, {}, {}, (), {})
+    return HealthFacts(
+        cluster=cluster,
+        at=now,
+        stores=tuple(StoreFacts(store, StoreState(store)) for store in sources.stores),
+        windows=windows,
+        alerts=(),
+        pause=None,
+        files=0,
+        wal_bytes=0,
+        failed_copies=(),
+        spool=None if sources.spool is None else look_at_spool(sources.spool, now),
+        disks=_disks(sources.disk_folders),
+        server=waiting(),
+        catalog_error=error.message,
     )
 
 

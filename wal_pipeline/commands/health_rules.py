@@ -42,7 +42,8 @@ Rule = Callable[[HealthFacts, HealthLimits], "list[Observation] | None"]
 
 def observe(facts: HealthFacts, limits: HealthLimits) -> dict[AlertKind, list[Observation]]:
     """Return what was observed of each kind that could be judged; a kind that could not be is left out."""
-    judged = ((kind, rule(facts, limits)) for kind, rule in _RULES.items())
+    rules = _RULES if facts.catalog_error is None else {kind: _RULES[kind] for kind in _WITHOUT_CATALOG}
+    judged = ((kind, rule(facts, limits)) for kind, rule in rules.items())
     return {kind: observations for kind, observations in judged if observations is not None}
 
 
@@ -63,7 +64,8 @@ def _no_new_wal(facts: HealthFacts, limits: HealthLimits) -> list[Observation] |
     server = facts.server.facts
     patience = timedelta(seconds=2 * limits.archive_timeout_seconds + 60)
     if server is None:
-        return None if facts.server.error is None else _silent_server(facts, patience)
+        is_known = facts.server.error is not None and facts.catalog_error is None
+        return _silent_server(facts, patience) if is_known else None
     if not server.archiver_is_wanted or server.in_recovery:
         return []
     last_at = server.archiver.last_archived_at
@@ -290,6 +292,10 @@ def _drill_old(facts: HealthFacts, limits: HealthLimits) -> list[Observation] | 
     return found
 
 
+def _catalog_down(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] | None:
+    return [] if facts.catalog_error is None else [Observation("catalog", facts.catalog_error)]
+
+
 def _paused(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] | None:
     return [] if facts.pause is None else [Observation("archiving", facts.pause.describe())]
 
@@ -309,7 +315,17 @@ _RULES: Final[Mapping[AlertKind, Rule]] = {
     AlertKind.DRILL_FAILED: _drill_failed,
     AlertKind.DRILL_OLD: _drill_old,
     AlertKind.PAUSED: _paused,
+    AlertKind.CATALOG_DOWN: _catalog_down,
 }
+_WITHOUT_CATALOG: Final = (
+    AlertKind.CATALOG_DOWN,
+    AlertKind.ARCHIVER_FAILING,
+    AlertKind.NO_NEW_WAL,
+    AlertKind.SPOOL_GROWING,
+    AlertKind.SPOOL_NEAR_FULL,
+    AlertKind.DISK_LOW,
+    AlertKind.QUARANTINE,
+)
 
 
 def _reason(detail: Mapping[str, object]) -> str:

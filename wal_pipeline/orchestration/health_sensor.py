@@ -2,13 +2,16 @@
 
 import json
 from datetime import datetime, timedelta
+from typing import Any
 
 import dagster as dg
 
 from wal_pipeline.archive.alerts import AlertKind, Observation
+from wal_pipeline.commands.catalog_outage import CatalogOutage
 from wal_pipeline.commands.health import HealthReport, watch_health
 from wal_pipeline.commands.health_facts import HealthFacts
 from wal_pipeline.commands.status import FAILED, LAG, SUCCESS_RATE, judge
+from wal_pipeline.errors import CatalogError
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.wiring import Pipeline
@@ -30,8 +33,14 @@ def build_health_sensor(keys: Keys, *, interval_seconds: int) -> dg.SensorDefini
     )
     def health_sensor(context: dg.SensorEvaluationContext, wal_pipeline: WalPipelineResource) -> dg.SensorResult:
         pipeline = wal_pipeline.open()
-        resolve_run_failures(context.instance, keys, pipeline)
-        report = watch_health(pipeline.fact_sources(), pipeline.health_limits(), pipeline.destinations)
+        _resolve_run_failures(context, keys, pipeline)
+        report = watch_health(
+            pipeline.fact_sources(need_catalog=False),
+            pipeline.health_limits(),
+            pipeline.destinations,
+            cluster=keys.cluster,
+            outage=CatalogOutage.from_json(_seen(context.cursor)["outage"]),
+        )
         for name, reason in report.delivery.failures.items():
             context.log.warning(f"notification {name} was not taken: {reason}")
         cursor, is_due = _next_cursor(context.cursor, report)
@@ -60,6 +69,14 @@ def build_run_failure_sensor(keys: Keys) -> dg.SensorDefinition:
         )
 
     return run_failure_sensor
+
+
+def _resolve_run_failures(context: dg.SensorEvaluationContext, keys: Keys, pipeline: Pipeline) -> None:
+    """Without the catalog it waits; what is left of the tick tells people so."""
+    try:
+        resolve_run_failures(context.instance, keys, pipeline)
+    except CatalogError as error:
+        context.log.warning(error.message)
 
 
 def resolve_run_failures(instance: dg.DagsterInstance, keys: Keys, pipeline: Pipeline) -> None:
@@ -104,12 +121,17 @@ def _number(value: float) -> dg.IntMetadataValue | dg.FloatMetadataValue:
 def _next_cursor(cursor: str | None, report: HealthReport) -> tuple[str | None, bool]:
     """Return the cursor to keep, and whether an observation is due: something changed, or ten minutes passed."""
     seen = sorted(f"{kind.value} {one.subject}" for kind, found in report.observed.items() for one in found)
-    last = json.loads(cursor) if cursor else {"at": None, "seen": None}
-    at = report.facts.at
+    last, at = _seen(cursor), report.facts.at
+    outage = None if report.outage is None else report.outage.as_json()
     passed = last["at"] is None or abs(at - datetime.fromisoformat(last["at"])) >= OBSERVE_EVERY
-    if not passed and last["seen"] == seen:
-        return cursor, False
-    return json.dumps({"at": at.isoformat(), "seen": seen}), True
+    if report.facts.catalog_error is not None or (not passed and last["seen"] == seen):
+        return json.dumps({**last, "outage": outage}), False
+    return json.dumps({"at": at.isoformat(), "seen": seen, "outage": outage}), True
+
+
+def _seen(cursor: str | None) -> dict[str, Any]:
+    """Return what the tick before left."""
+    return {"at": None, "seen": None, "outage": None, **(json.loads(cursor) if cursor else {})}
 
 
 def _succeeded_since(instance: dg.DagsterInstance, keys: Keys, job_name: str, since: datetime) -> bool:

@@ -124,17 +124,25 @@ class Pipeline:
         except CatalogError as error:
             _log.warning("the requests to the stores are not counted: %s", error.message)
 
-    def fact_sources(self, *, ask_server: bool = True, ask_stores: bool = True) -> "FactSources":
+    def fact_sources(
+        self, *, ask_server: bool = True, ask_stores: bool = True, need_catalog: bool = True
+    ) -> "FactSources":
         """Return where health, status and metrics look. ``ask_stores``: for timeline histories that are not kept yet.
 
-        Stores whose settings are missing are shown, and never asked.
+        Stores whose settings are missing are shown, and never asked. Raises: CatalogError, unless it may be missing.
         """
         from wal_pipeline.commands.health_facts import FactSources
 
         settings = self.settings
         spool = self.spool if settings.spool_folder is not None else None
+        try:
+            catalog: Catalog | CatalogError = self.catalog
+        except CatalogError as error:
+            if need_catalog:
+                raise
+            catalog = error
         return FactSources(
-            catalog=self.catalog,
+            catalog=catalog,
             stores=settings.stores,
             clock=self.clock,
             spool=spool,

@@ -1,5 +1,6 @@
 """Health in Dagster: the sensor's tick, a failed run's alert, the checks, the window asset and the cost."""
 
+import json
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -82,6 +83,25 @@ def test_sensor_observes_what_changed(
     scene.quarantine(3)
     assert len(tick(instance, resource, first.cursor).asset_events) == 1
     assert [alert.kind for alert in scene.catalog.alerts.active()] == [AlertKind.QUARANTINE]
+
+
+def test_sensor_without_the_catalog(
+    scene: HealthScene, resource: WalPipelineResource, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A catalog that cannot be opened is told by the tick, which keeps in its cursor that it was, and until when."""
+    (scene.folder / "other.env").touch()
+    (scene.folder / "folder").mkdir()
+    with monkeypatch.context() as broken:
+        broken.setenv("WAL_PIPELINE_CATALOG_URL", f"sqlite:///{scene.folder}/folder")
+        result = tick(instance, WalPipelineResource(env_file=str(scene.folder / "other.env")), None)
+    assert result.skip_reason is not None
+    assert result.skip_reason.skip_message == "1 catalog_down"
+    assert result.asset_events == []
+    after = tick(instance, resource, result.cursor)
+    assert after.skip_reason is not None
+    assert after.skip_reason.skip_message == "nothing needs a person"
+    assert json.loads(result.cursor or "")["outage"] is not None
+    assert json.loads(after.cursor or "")["outage"] is None
 
 
 @dg.op
