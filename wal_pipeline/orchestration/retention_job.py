@@ -6,6 +6,7 @@ from datetime import timedelta
 import dagster as dg
 
 from wal_pipeline.commands.expire import Expiry
+from wal_pipeline.commands.expire_clock import CLOCK_HINT
 from wal_pipeline.commands.expire_partitions import held_names
 from wal_pipeline.errors import SpoolError
 from wal_pipeline.orchestration.keys import Keys
@@ -36,7 +37,7 @@ def build_retention_job(keys: Keys) -> dg.JobDefinition:
         pipeline = wal_pipeline.open()
         known = {name: context.instance.get_dynamic_partitions(name) for name in _partition_names(keys)}
         done = expirer(pipeline).expire()
-        purged = purge(context, pipeline, keys, done, known)
+        purged = Purged(0, 0) if done.doubt is not None else purge(context, pipeline, keys, done, known)
         context.add_output_metadata(_metadata(done, purged))
         _raise_problems(context, done)
 
@@ -116,9 +117,10 @@ def _raise_problems(context: dg.OpExecutionContext, done: Expiry) -> None:
             context.log.warning(warning)
     problems = [f"{name} is left out: {message}" for name, message in done.silent.items()]
     problems += [problem for store in done.stores for problem in store.problems]
+    hint = "" if done.doubt is None else f"\nHINT: {CLOCK_HINT}"
     if problems:
         raise dg.Failure(
-            description=f"{len(problems)} problems, first: {problems[0]}",
+            description=f"{len(problems)} problems, first: {problems[0]}{hint}",
             metadata={"problems": dg.MetadataValue.json(problems[:50])},
             allow_retries=False,
         )

@@ -167,3 +167,16 @@ def test_old_check_results_go(instance: dg.DagsterInstance) -> None:
         assert len(found) == left
         assert found[0].evaluation is not None
         assert found[0].evaluation.metadata["number"].value == 2
+
+
+def test_a_doubtful_clock_removes_nothing(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
+    """Not from the stores, and not from Dagster's records: the run fails, and says how to go on."""
+    scene.run_for(24)
+    instance.add_dynamic_partitions(WAL, [name_of(number) for number in range(1, 30)])
+    scene.now += timedelta(days=365)
+    before = scene.keys("r2")
+    done = run(scene, instance, raises=False)
+    [failure] = done.get_step_failure_events()
+    assert "HINT: Set this host's clock right;" in str(failure.step_failure_data.user_failure_data.description)
+    assert scene.keys("r2") == before
+    assert len(instance.get_dynamic_partitions(WAL)) == 29
