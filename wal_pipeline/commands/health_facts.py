@@ -15,6 +15,7 @@ from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.catalog.history import Drill
 from wal_pipeline.catalog.measures import FailedCopy, StoreLag
 from wal_pipeline.catalog.stores import StoreState
+from wal_pipeline.commands.backup_age import is_ahead
 from wal_pipeline.commands.current_windows import CurrentWindows, FetchText, current_windows
 from wal_pipeline.commands.left_files import stuck_files
 from wal_pipeline.commands.pause import Pause, current_pause
@@ -266,7 +267,7 @@ def _stores(catalog: Catalog, stores: Sequence[str], now: datetime) -> tuple[Sto
     totals, events = catalog.files.totals(), catalog.stores.events(now - RATE_OVER)
     backup_bytes, backups = catalog.measures.base_backup_bytes(), catalog.base_backups.copies()
     verified = {total.store: total for total in totals if total.status is CopyStatus.VERIFIED}
-    drills = [drill for drill in catalog.drills.all() if drill.finished_at is not None]
+    drills = [one for one in catalog.drills.all() if one.finished_at is not None and not is_ahead(one.finished_at, now)]
     return tuple(
         StoreFacts(
             store=store,

@@ -9,6 +9,7 @@ from typing import Final
 from wal_pipeline.archive.alerts import AlertKind, Observation, Severity
 from wal_pipeline.archive.gaps import Gap
 from wal_pipeline.commands.archive_alerts import copy_subject
+from wal_pipeline.commands.backup_age import newest_finished_at, newest_id, usable_backups
 from wal_pipeline.commands.health_facts import MOST_FAILED_COPIES, HealthFacts, StoreFacts
 from wal_pipeline.commands.prove_archiving import archiver_trouble
 from wal_pipeline.postgres.server_facts import ServerFacts
@@ -229,10 +230,10 @@ def _is_spooled(gap: Gap, names: frozenset[str]) -> bool:
 
 def _base_backup_failed(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] | None:
     """Only the newest base backup counts: a later one that went well makes an earlier failure moot."""
-    newest = max((copy.backup_id for store in facts.stores for copy in store.base_backups), default=None)
+    newest = newest_id({copy.backup_id for store in facts.stores for copy in store.base_backups}, facts.at)
     if newest is None:
         return []
-    finished_at = next((one.finished_at for one in facts.windows.backups if one.backup_id == newest), None)
+    finished_at = newest_finished_at([one for one in facts.windows.backups if one.backup_id == newest], facts.at)
     if finished_at is not None and facts.at - finished_at < _RESTORABLE_WITHIN:
         return []
     return list(_failed_backups(facts, newest))
@@ -255,12 +256,13 @@ def _base_backup_old(facts: HealthFacts, limits: HealthLimits) -> list[Observati
 
 
 def _old_backup(facts: HealthFacts, store: StoreFacts, limits: HealthLimits) -> Observation | None:
-    windows = facts.windows.windows.get(store.store, ())
-    usable = {backup_id for window in windows for backup_id in window.backup_ids}
-    newest_at = max((one.finished_at for one in facts.windows.backups if one.backup_id in usable), default=None)
-    if newest_at is None:
+    usable = usable_backups(facts.windows, store.store)
+    if not usable:
         message = "no base backup: nothing can be restored from there, whatever WAL it holds"
         return Observation(store.store, message, Severity.CRITICAL)
+    newest_at = newest_finished_at(usable, facts.at)
+    if newest_at is None:
+        return Observation(store.store, "every base backup is dated in the future: a clock is or was wrong")
     age = facts.at - newest_at
     if age <= timedelta(hours=limits.base_backup_max_age_hours):
         return None

@@ -255,6 +255,39 @@ def test_base_backups(scene: HealthScene) -> None:
     assert [one.message for one in found[AlertKind.BASE_BACKUP_FAILED]] == [f"base backup '{backup_id}' is not there"]
 
 
+def test_base_backups_of_the_future(scene: HealthScene) -> None:
+    """One that a wrong clock dated a year ahead hides neither that all are old, nor that a later one failed."""
+    scene.back_up(3, age=-timedelta(days=365))
+    scene.now += timedelta(days=100)
+    scene.archive(11, 12, 13)
+    late = scene.back_up(12, age=timedelta(days=3), on=("r2",))
+    found = seen(scene.facts())
+    assert [(one.subject, one.message) for one in found[AlertKind.BASE_BACKUP_OLD]] == [
+        ("r2", "the newest base backup is 3 days old, expected at most 2 days"),
+        ("b2", "the newest base backup is 100 days old, expected at most 2 days"),
+    ]
+    assert [one.message for one in found[AlertKind.BASE_BACKUP_FAILED]] == [f"base backup '{late}' is not there"]
+
+
+def test_all_base_backups_are_of_the_future(tmp_path: Path) -> None:
+    """How old they are cannot be told, and that is not well."""
+    made = HealthScene(tmp_path)
+    made.archive(*range(1, 11))
+    made.back_up(3, age=-timedelta(days=365))
+    assert only(made.facts(), AlertKind.BASE_BACKUP_OLD) == [
+        "r2: every base backup is dated in the future: a clock is or was wrong",
+        "b2: every base backup is dated in the future: a clock is or was wrong",
+    ]
+
+
+def test_a_drill_of_the_future_does_not_count(scene: HealthScene) -> None:
+    """The last one before now does."""
+    for days in (-365, 40):
+        at = scene.now - timedelta(days=days)
+        scene.catalog.drills.record(Drill(f"drill{days}", "r2", "end", at, at, True, {"rto": 1.0}, {}))
+    assert only(scene.facts(), AlertKind.DRILL_OLD) == ["r2: the last drill is 40 days old, expected 35 days"]
+
+
 def test_drills(scene: HealthScene) -> None:
     """The last drill of each store counts: failed, or too old."""
     for store, ok, age in (("r2", False, HOUR), ("b2", True, timedelta(days=40))):

@@ -64,6 +64,19 @@ def test_values(samples: dict[tuple[str, str], float]) -> None:
     assert {key: samples[key] for key in wanted} == wanted
 
 
+def test_base_backup_of_the_future(tmp_path: Path) -> None:
+    """One that a wrong clock dated a year ahead does not make the newest one young."""
+    scene = HealthScene(tmp_path)
+    scene.archive(*range(1, 11))
+    scene.back_up(2)
+    scene.back_up(3, age=-timedelta(days=365))
+    text = metrics_text(judge(scene.facts(), HealthLimits()), spool_limit_bytes=10**9)
+    at = (NOW - timedelta(hours=1)).timestamp()
+    name = "wal_pipeline_store_last_base_backup_timestamp_seconds"
+    given = [one for one in text_string_to_metric_families(text) if one.name == name]
+    assert [sample.value for family in given for sample in family.samples] == [at, at]
+
+
 def expressions() -> list[str]:
     """Return every expression of the alert rules and of the dashboard."""
     rules = yaml.safe_load((DEPLOY / "prometheus" / "alert-rules.yml").read_text())
