@@ -45,8 +45,9 @@ def list_alerts(context: Context, show_all: bool = False, as_json: bool = False)
 def acknowledge(context: Context, alert_id: int, reason: str, by: str | None) -> int:
     """Acknowledge an open alert by its number. It stays open until its cause goes."""
     from wal_pipeline.commands.audit import user_name
+    from wal_pipeline.commands.shown_names import shown_name
 
-    pipeline = context.pipeline
+    pipeline, reason = context.pipeline, shown_name(reason)
     alert = pipeline.catalog.alerts.acknowledge(alert_id, by or user_name(), reason, pipeline.clock())
     subject = f"{alert.kind.value} {alert.subject}".strip()
     pipeline.audit.write("acknowledge", subject, "acknowledged", by=by, alert=alert_id, reason=reason)

@@ -76,7 +76,8 @@ def run(arguments: Sequence[str]) -> int:
         error.show()
         return error.exit_code
     except WalPipelineError as error:
-        click.echo(f"ERROR: {error}", err=True)
+        text = str(error).encode("utf-8", "backslashreplace").decode()  # a name may hold bytes that are no text
+        click.echo(f"ERROR: {text}", err=True)
         return 1
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
