@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @click.group("alerts", invoke_without_command=True)
 @click.pass_context
 def alerts_command(ctx: click.Context) -> int:
-    """Show the open alerts, acknowledge one, or try the notifications."""
+    """Show the open alerts, acknowledge or close one, or try the notifications."""
     return ctx.invoke(list_alerts) if ctx.invoked_subcommand is None else 0
 
 
@@ -51,6 +51,25 @@ def acknowledge(context: Context, alert_id: int, reason: str, by: str | None) ->
     alert = pipeline.catalog.alerts.acknowledge(alert_id, by or user_name(), reason, pipeline.clock())
     subject = f"{alert.kind.value} {alert.subject}".strip()
     pipeline.audit.write("acknowledge", subject, "acknowledged", by=by, alert=alert_id, reason=reason)
+    _tell(alert)
+    return 0
+
+
+@alerts_command.command("close")
+@click.argument("alert_id", type=int)
+@click.option("--reason", required=True, help="Why nothing is left to do: others read it.")
+@click.option("--by", help="Who says so; by default your user name.")
+@pass_context
+def close(context: Context, alert_id: int, reason: str, by: str | None) -> int:
+    """Close the alert of a failed run, such as a restore that was started by hand. Others end with their cause."""
+    from wal_pipeline.commands.alerts import close_alert
+    from wal_pipeline.commands.audit import user_name
+    from wal_pipeline.commands.shown_names import shown_name
+
+    pipeline, reason, who = context.pipeline, shown_name(reason), by or user_name()
+    alert = close_alert(pipeline.catalog, alert_id, pipeline.clock())
+    subject = f"{alert.kind.value} {alert.subject}".strip()
+    pipeline.audit.write("close alert", subject, "closed", by=who, alert=alert_id, reason=reason)
     _tell(alert)
     return 0
 

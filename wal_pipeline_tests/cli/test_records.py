@@ -175,3 +175,19 @@ def test_notifications_can_be_tried(
     assert shown.out == "1 (json): sent\n1 (json): refused with status 403\n"
     assert SECRET not in shown.out + shown.err
     assert [message["title"] for message in receiver.messages] == ["wal-pipeline main: test"]
+
+
+def test_alert_of_a_failed_run_is_closed(catalog: Catalog, capsys: pytest.CaptureFixture[str]) -> None:
+    """A person ends what nothing else may end; an alert whose cause is looked at is not closed."""
+    catalog.alerts.observe(AlertKind.RUN_FAILED, Observation("restore_cluster", "run x failed"), NOON)
+    catalog.alerts.observe(AlertKind.STORE_DOWN, Observation("r2", "r2: connection refused"), NOON)
+    failed, down = catalog.alerts.active()
+    assert run(["alerts", "close", str(failed.id), "--reason", "restored by hand", "--by", "ann"]) == 0
+    assert f"{failed.id:>5}  warning   run_failed restore_cluster: run x failed" in capsys.readouterr().out
+    assert run(["alerts", "close", str(down.id), "--reason", "x"]) == 1
+    assert capsys.readouterr().err == (
+        f"ERROR: alert {down.id} is of kind 'store_down', which ends when its cause is gone\n"
+        "HINT: 'wal-pipeline alerts ack' tells others that a person knows of it.\n"
+    )
+    assert run(["alerts", "close", str(failed.id), "--reason", "x"]) == 1
+    assert [alert.id for alert in catalog.alerts.active()] == [down.id]
