@@ -173,7 +173,9 @@ def look(sources: FactSources) -> HealthFacts:
         pause=current_pause(catalog, now),
         files=files,
         wal_bytes=wal_bytes,
-        failed_copies=tuple(catalog.measures.failed_copies(sources.failed_tries, MOST_FAILED_COPIES + 1)),
+        failed_copies=tuple(
+            catalog.measures.failed_copies(sources.failed_tries, MOST_FAILED_COPIES + 1, _waiting(before))
+        ),
         spool=_with_stuck(_both(before, None if sources.spool is None else look_at_spool(sources.spool, now)), catalog),
         disks=_disks(sources.disk_folders),
         server=waiting(),
@@ -234,6 +236,11 @@ def _names(folder: Path) -> tuple[tuple[str, ...], str | None]:
         return (), None
     except OSError as error:
         return (), f"quarantine folder '{folder}' cannot be read: {error.strerror}"
+
+
+def _waiting(spool: SpoolFacts | None) -> frozenset[str] | None:
+    """Return the names in the spool; None where they are not known."""
+    return None if spool is None or spool.error is not None else spool.names
 
 
 def _with_stuck(spool: SpoolFacts | None, catalog: Catalog) -> SpoolFacts | None:

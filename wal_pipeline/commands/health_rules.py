@@ -8,6 +8,7 @@ from typing import Final
 
 from wal_pipeline.archive.alerts import AlertKind, Observation, Severity
 from wal_pipeline.archive.gaps import Gap
+from wal_pipeline.catalog.measures import FailedCopy
 from wal_pipeline.commands.archive_alerts import copy_subject
 from wal_pipeline.commands.backup_age import newest_finished_at, newest_id, usable_backups
 from wal_pipeline.commands.health_facts import MOST_FAILED_COPIES, HealthFacts, StoreFacts
@@ -153,11 +154,19 @@ def _copy_failed(facts: HealthFacts, limits: HealthLimits) -> list[Observation] 
     down = {one.subject for one in _store_down(facts, limits) or ()}
     up = {store.store for store in facts.stores} - down
     found = [
-        Observation(copy_subject(one.name, one.store), one.last_error, details={"tries": one.tries})
+        Observation(copy_subject(one.name, one.store), _why_failed(facts, one), details={"tries": one.tries})
         for one in facts.failed_copies
         if one.store in up
     ]
     return _at_most(found, MOST_FAILED_COPIES, "more copies failed")
+
+
+def _why_failed(facts: HealthFacts, copy: FailedCopy) -> str:
+    """While a file is in the spool it is tried again by itself; else only a repair brings it."""
+    if copy.held_by is None or facts.spool is None or copy.name in facts.spool.names:
+        return copy.last_error
+    cure = f"'wal-pipeline verify --repair' copies it from {copy.held_by}"
+    return f"{copy.last_error}; it is in the spool no more: {cure}"
 
 
 def _quarantine(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] | None:
