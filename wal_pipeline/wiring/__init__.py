@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # each is imported when it is asked for: a quick command impo
     from wal_pipeline.commands.drill import Drill
     from wal_pipeline.commands.health_facts import FactSources
     from wal_pipeline.commands.health_rules import HealthLimits
+    from wal_pipeline.commands.history_fetch import HistoryFetch
     from wal_pipeline.commands.identity import ClusterIdentity
     from wal_pipeline.commands.notifications import Destination
     from wal_pipeline.commands.refill import Refiller
@@ -31,7 +32,6 @@ if TYPE_CHECKING:  # each is imported when it is asked for: a quick command impo
     from wal_pipeline.postgres.server import PostgresServer
     from wal_pipeline.postgres.waldump import CommitReader
     from wal_pipeline.spool import Spool
-    from wal_pipeline.wal.names import WalFileName
 
 _log = logging.getLogger(__name__)
 
@@ -153,13 +153,21 @@ class Pipeline:
             failed_tries=settings.copy_failed_tries,
         )
 
-    def fetch_history(self, system_identifier: int, name: "WalFileName") -> bytes | None:
-        """Read a timeline history file from any store that has it. Raises: WalPipelineError."""
+    @cached_property
+    def fetch_history(self) -> "HistoryFetch":
+        """What reads a timeline history file from whichever store has it, within seconds."""
         from wal_pipeline.commands.archive_get import WalSource
+        from wal_pipeline.commands.history_fetch import HistoryFetch
 
-        stores = tuple(self.open_stores(self.usable_store_names).values())
-        fetched = WalSource(self.layout(system_identifier), stores, tuple(self.identities)).fetch(name)
-        return None if fetched is None else fetched.data
+        stores: dict[str, Store] = {}
+
+        def sources(system_identifier: int) -> dict[str, WalSource]:
+            layout, identities = self.layout(system_identifier), tuple(self.identities)
+            if not stores:
+                stores.update(self.open_stores(self.usable_store_names))
+            return {name: WalSource(layout, (store,), identities) for name, store in stores.items()}
+
+        return HistoryFetch(sources)
 
     def health_limits(self) -> "HealthLimits":
         """Return from where on a person is told."""
