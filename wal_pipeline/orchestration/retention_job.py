@@ -14,6 +14,7 @@ from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.retention_purge import (
     CHECKS_KEPT_FOR,
     Purged,
+    location_of,
     purge_checks,
     purge_runs,
     purge_ticks,
@@ -65,7 +66,7 @@ def purge(
     else:
         partitions = _remove_partitions(context, pipeline, keys, done, known)
     runs = purge_runs(instance, keys, before, at_most=settings.dagster_purge_runs)
-    purge_ticks(instance, before)
+    purge_ticks(instance, location_of(context.run), before)
     purge_checks(instance, keys, max(before, pipeline.clock() - CHECKS_KEPT_FOR))
     return Purged(partitions, runs)
 

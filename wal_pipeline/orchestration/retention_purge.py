@@ -57,12 +57,22 @@ def purge_runs(instance: dg.DagsterInstance, keys: Keys, before: datetime, *, at
     return removed
 
 
-def purge_ticks(instance: dg.DagsterInstance, before: datetime) -> None:
-    """Remove the ticks of all schedules and sensors from before a moment; dagster.yaml may do so sooner."""
-    if instance.schedule_storage is None:
+def location_of(run: dg.DagsterRun) -> str | None:
+    """Return the name of the code location that a run is from; None where Dagster was not told."""
+    origin = run.remote_job_origin
+    return None if origin is None else origin.repository_origin.code_location_origin.location_name
+
+
+def purge_ticks(instance: dg.DagsterInstance, location: str | None, before: datetime) -> None:
+    """Remove the ticks of a code location's schedules and sensors from before a moment; dagster.yaml may do so sooner.
+
+    Other clusters have code locations of their own in the same instance, and a retention of their own.
+    """
+    if instance.schedule_storage is None or location is None:
         return
     for state in instance.all_instigator_state():
-        instance.purge_ticks(state.instigator_origin_id, state.selector_id, before.timestamp())
+        if state.origin.repository_origin.code_location_origin.location_name == location:
+            instance.purge_ticks(state.instigator_origin_id, state.selector_id, before.timestamp())
 
 
 def purge_checks(instance: dg.DagsterInstance, keys: Keys, before: datetime) -> int:
