@@ -1,14 +1,18 @@
 """Telling people while the catalog cannot be written, as on a full disk: once, once an hour, and when it is over."""
 
 import json
+import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final, Self
 
 from wal_pipeline.archive.alerts import Alert, AlertKind, Observation, default_severity, notification
 from wal_pipeline.commands.notifications import Destination
 
+_log = logging.getLogger(__name__)
 TELL_EVERY: Final = timedelta(hours=1)
 
 
@@ -32,6 +36,32 @@ class CatalogOutage:
             return cls(datetime.fromisoformat(values["since_at"]), told_at and datetime.fromisoformat(told_at))
         except (ValueError, KeyError, TypeError):
             return None
+
+
+@dataclass(frozen=True, slots=True)
+class OutageFile:
+    """An outage kept from one process to the next as the two times of an empty file: a full disk takes no byte more."""
+
+    path: Path
+
+    def read(self) -> CatalogOutage | None:
+        """Return what was kept; None where nothing was."""
+        try:
+            status = self.path.stat()
+        except OSError:
+            return None
+        return CatalogOutage(*(datetime.fromtimestamp(seconds, UTC) for seconds in (status.st_atime, status.st_mtime)))
+
+    def write(self, outage: CatalogOutage | None) -> None:
+        """Keep it once people were told. Where even this fails they are told again the next time."""
+        try:
+            if outage is None or outage.told_at is None:
+                self.path.unlink(missing_ok=True)
+            else:
+                self.path.touch()
+                os.utime(self.path, (outage.since_at.timestamp(), outage.told_at.timestamp()))
+        except OSError as error:
+            _log.warning("'%s' cannot be written: %s", self.path, error.strerror)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from wal_pipeline.spool import Spool
 RATE_OVER: Final = timedelta(hours=24)
 LAG_OVER: Final = timedelta(hours=1)
 MOST_FAILED_COPIES: Final = 20
+_SENSOR_KEY: Final = "health.sensor_looked_at"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,8 @@ class StoreFacts:
 class HealthFacts:
     """Everything that health, status and metrics are made from.
 
-    ``catalog_error``: why the catalog could not be read or written; what it knows may then be missing.
+    ``sensor_looked_at``: when Dagster's health sensor looked last; None where it never did. ``catalog_error``: why the
+    catalog could not be read or written; what it knows may then be missing.
     """
 
     cluster: str
@@ -124,6 +126,7 @@ class HealthFacts:
     spool: SpoolFacts | None
     disks: tuple[DiskFacts, ...]
     server: ServerLook
+    sensor_looked_at: datetime | None = None
     catalog_error: str | None = None
 
 
@@ -179,6 +182,7 @@ def look(sources: FactSources) -> HealthFacts:
         spool=_with_stuck(_both(before, None if sources.spool is None else look_at_spool(sources.spool, now)), catalog),
         disks=_disks(sources.disk_folders),
         server=waiting(),
+        sensor_looked_at=_sensor_looked_at(catalog),
     )
 
 
@@ -201,6 +205,16 @@ def look_without_catalog(sources: FactSources, cluster: str, error: CatalogError
         server=waiting(),
         catalog_error=error.message,
     )
+
+
+def note_sensor(catalog: Catalog, now: datetime) -> None:
+    """Write down that Dagster's health sensor looks now. Raises: CatalogError."""
+    catalog.values.put(_SENSOR_KEY, now.isoformat())
+
+
+def _sensor_looked_at(catalog: Catalog) -> datetime | None:
+    looked_at = catalog.values.get(_SENSOR_KEY)
+    return None if looked_at is None else datetime.fromisoformat(looked_at)
 
 
 def look_at_spool(spool: Spool, now: datetime) -> SpoolFacts:

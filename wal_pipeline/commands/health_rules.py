@@ -20,6 +20,7 @@ _MOST_GAPS: Final = 20
 _MOST_FILES: Final = 20
 _QUARANTINED: Final = re.compile(r"(.+)\.\d{8}T\d{6}\.\d+Z(?:\.\d+)?\Z")
 _IDLE_WAL_BYTES: Final = 64 * 1024  # what a server writes without being used: checkpoints, snapshots of transactions
+_SENSOR_SILENT: Final = timedelta(minutes=15)
 _RESTORABLE_WITHIN: Final = timedelta(hours=1)
 
 
@@ -37,6 +38,7 @@ class HealthLimits:
     copy_failed_tries: int = 3
     base_backup_max_age_hours: float = 50.0
     drill_max_age_days: float = 35.0
+    health_interval_seconds: float = 60.0
 
 
 Rule = Callable[[HealthFacts, HealthLimits], "list[Observation] | None"]
@@ -303,6 +305,18 @@ def _drill_old(facts: HealthFacts, limits: HealthLimits) -> list[Observation] | 
     return found
 
 
+def _sensor_silent(facts: HealthFacts, limits: HealthLimits) -> list[Observation] | None:
+    """Where Dagster was never used there is no sensor to miss. A look of the future was by a wrong clock."""
+    looked_at = facts.sensor_looked_at
+    patience = max(_SENSOR_SILENT, timedelta(seconds=3 * limits.health_interval_seconds))
+    if looked_at is None or facts.at - looked_at < patience:
+        return []
+    message = (
+        f"Dagster's health sensor has not looked since {_moment(looked_at)}: see that its daemon and code location run"
+    )
+    return [Observation("health_sensor", message)]
+
+
 def _catalog_down(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] | None:
     return [] if facts.catalog_error is None else [Observation("catalog", facts.catalog_error)]
 
@@ -326,6 +340,7 @@ _RULES: Final[Mapping[AlertKind, Rule]] = {
     AlertKind.DRILL_FAILED: _drill_failed,
     AlertKind.DRILL_OLD: _drill_old,
     AlertKind.PAUSED: _paused,
+    AlertKind.SENSOR_SILENT: _sensor_silent,
     AlertKind.CATALOG_DOWN: _catalog_down,
 }
 _WITHOUT_CATALOG: Final = (

@@ -25,6 +25,7 @@ _STORE_LABELS: Final = ("cluster", "store")
 CLUSTER_METRICS: Final = {
     "up": "1 where the records could be read.",
     "last_look_timestamp_seconds": "When these numbers were taken.",
+    "sensor_last_look_timestamp_seconds": "When Dagster's health sensor looked last.",
     "can_recover": "1 where some base backup can be restored.",
     "files": "Files of the WAL archive.",
     "wal_bytes": "Bytes of all archived WAL, as PostgreSQL wrote it.",
@@ -107,6 +108,7 @@ class StatusCollector(Collector):
         return {
             "up": 1,
             "last_look_timestamp_seconds": facts.at.timestamp(),
+            "sensor_last_look_timestamp_seconds": _seconds(facts.sensor_looked_at, missing=None),
             "can_recover": status.can_recover,
             "files": facts.files,
             "wal_bytes": facts.wal_bytes,

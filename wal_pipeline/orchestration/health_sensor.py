@@ -9,7 +9,7 @@ import dagster as dg
 from wal_pipeline.archive.alerts import Alert, AlertKind, Observation
 from wal_pipeline.commands.catalog_outage import CatalogOutage
 from wal_pipeline.commands.health import HealthReport, watch_health
-from wal_pipeline.commands.health_facts import HealthFacts
+from wal_pipeline.commands.health_facts import HealthFacts, note_sensor
 from wal_pipeline.commands.status import FAILED, LAG, SUCCESS_RATE, judge
 from wal_pipeline.errors import CatalogError
 from wal_pipeline.orchestration.keys import Keys
@@ -39,7 +39,7 @@ def build_health_sensor(keys: Keys, *, interval_seconds: int) -> dg.SensorDefini
     )
     def health_sensor(context: dg.SensorEvaluationContext, wal_pipeline: WalPipelineResource) -> dg.SensorResult:
         pipeline = wal_pipeline.open()
-        _resolve_run_failures(context, keys, pipeline)
+        _settle_own(context, keys, pipeline)
         report = watch_health(
             pipeline.fact_sources(need_catalog=False),
             pipeline.health_limits(),
@@ -78,9 +78,10 @@ def build_run_failure_sensor(keys: Keys) -> dg.SensorDefinition:
     return run_failure_sensor
 
 
-def _resolve_run_failures(context: dg.SensorEvaluationContext, keys: Keys, pipeline: Pipeline) -> None:
-    """Without the catalog it waits; what is left of the tick tells people so."""
+def _settle_own(context: dg.SensorEvaluationContext, keys: Keys, pipeline: Pipeline) -> None:
+    """Do what needs Dagster. Without the catalog it waits; what is left of the tick tells people so."""
     try:
+        note_sensor(pipeline.catalog, pipeline.clock())
         resolve_run_failures(context.instance, keys, pipeline)
     except CatalogError as error:
         context.log.warning(error.message)

@@ -185,6 +185,7 @@ class Pipeline:
             copy_failed_tries=settings.copy_failed_tries,
             base_backup_max_age_hours=settings.base_backup_max_age_hours,
             drill_max_age_days=settings.drill_max_age_days,
+            health_interval_seconds=settings.health_interval_seconds,
         )
 
     def destinations(self) -> "list[Destination]":

@@ -191,3 +191,44 @@ def test_alert_of_a_failed_run_is_closed(catalog: Catalog, capsys: pytest.Captur
     )
     assert run(["alerts", "close", str(failed.id), "--reason", "x"]) == 1
     assert [alert.id for alert in catalog.alerts.active()] == [down.id]
+
+
+def test_alerts_are_delivered_without_dagster(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """One look by a cron job sends what is new; a catalog that cannot be opened is told once, and its end once."""
+    receiver = Receiver()
+    monkeypatch.setenv("WAL_PIPELINE_NOTIFICATION_URLS", receiver.url)
+    monkeypatch.setenv("WAL_PIPELINE_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("WAL_PIPELINE_DISK_LOW_SHARE", "0")
+    monkeypatch.setenv("WAL_PIPELINE_CONNINFO", f"host={tmp_path} port=1")
+    monkeypatch.setenv("PG_WAL_ARCHIVE_DIR", str(tmp_path / "no spool"))
+    (tmp_path / "state").mkdir()
+    try:
+        assert run(["alerts", "deliver"]) == 0
+        titles = ["wal-pipeline main: 2 opened"]
+        assert [message["title"] for message in receiver.messages] == titles
+        with monkeypatch.context() as broken:
+            broken.setenv("WAL_PIPELINE_CATALOG_URL", f"sqlite:///{tmp_path}/state")
+            assert [run(["alerts", "deliver"]) for _ in range(3)] == [1, 1, 1]
+        titles += ["wal-pipeline main: 2 opened"]
+        assert [message["title"] for message in receiver.messages] == titles
+        assert run(["alerts", "deliver"]) == 0
+        titles += ["wal-pipeline main: 1 resolved"]
+        assert [message["title"] for message in receiver.messages] == titles
+        assert not (tmp_path / "state" / "catalog-outage").exists()
+    finally:
+        receiver.stop()
+    assert [line.split(",")[0].split(";")[0] for line in capsys.readouterr().out.splitlines()] == [
+        "1 no_new_wal",
+        *["1 catalog_down"] * 3,
+        "1 no_new_wal",
+    ]
+
+
+def test_deliver_needs_a_destination(catalog: Catalog, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without one it would look and tell nobody."""
+    assert run(["alerts", "deliver"]) == 1
+    assert capsys.readouterr().err == (
+        "ERROR: WAL_PIPELINE_NOTIFICATION_URLS is not set\nHINT: Give it one or more Apprise URLs.\n"
+    )

@@ -11,12 +11,12 @@ from sqlalchemy import text
 
 from wal_pipeline.archive.alerts import AlertKind, Notification
 from wal_pipeline.catalog.catalog import open_catalog
-from wal_pipeline.commands.catalog_outage import CatalogOutage
+from wal_pipeline.commands.catalog_outage import CatalogOutage, OutageFile
 from wal_pipeline.commands.health import HealthReport, watch_health
 from wal_pipeline.commands.health_rules import HealthLimits
 from wal_pipeline.commands.notifications import Destination
 from wal_pipeline.errors import CatalogError
-from wal_pipeline_tests.commands.health_scene import HealthScene
+from wal_pipeline_tests.commands.health_scene import NOW, HealthScene
 
 FULL = "database or disk is full"
 
@@ -117,3 +117,16 @@ def test_a_catalog_that_cannot_be_opened(scene: HealthScene) -> None:
 def test_no_outage(text_: str | None) -> None:
     """What is no outage is none."""
     assert CatalogOutage.from_json(text_) is None
+
+
+def test_outage_in_a_file(tmp_path: Path) -> None:
+    """It takes no byte; what nobody was told is not kept, and a folder that is not there stops nothing."""
+    file = OutageFile(tmp_path / "outage")
+    assert file.read() is None
+    told = CatalogOutage(NOW, NOW + timedelta(hours=1))
+    file.write(told)
+    assert file.read() == told
+    assert file.path.stat().st_size == 0
+    file.write(CatalogOutage(NOW))
+    assert file.read() is None
+    OutageFile(tmp_path / "none" / "outage").write(told)

@@ -9,7 +9,7 @@ import pytest
 from wal_pipeline.archive.alerts import AlertKind, Observation, Severity
 from wal_pipeline.catalog.history import Drill
 from wal_pipeline.catalog.stores import StoreState
-from wal_pipeline.commands.health_facts import DiskFacts, HealthFacts, ServerLook, look
+from wal_pipeline.commands.health_facts import DiskFacts, HealthFacts, ServerLook, look, note_sensor
 from wal_pipeline.commands.health_rules import HealthLimits, observe
 from wal_pipeline.commands.left_files import LeftFiles
 from wal_pipeline.commands.pause import pause
@@ -316,6 +316,20 @@ def test_a_drill_of_the_future_does_not_count(scene: HealthScene) -> None:
         at = scene.now - timedelta(days=days)
         scene.catalog.drills.record(Drill(f"drill{days}", "r2", "end", at, at, True, {"rto": 1.0}, {}))
     assert only(scene.facts(), AlertKind.DRILL_OLD) == ["r2: the last drill is 40 days old, expected 35 days"]
+
+
+def test_sensor_that_looks_no_more(scene: HealthScene) -> None:
+    """Whoever else looks tells it, after a quarter of an hour; where Dagster was never used there is none to miss."""
+    note_sensor(scene.catalog, scene.now)
+    scene.now += timedelta(minutes=14)
+    scene.archive(11)
+    assert seen(scene.facts()) == {}
+    scene.now += timedelta(minutes=1)
+    assert only(scene.facts(), AlertKind.SENSOR_SILENT) == [
+        "health_sensor: Dagster's health sensor has not looked since 2026-11-22 12:00:00Z: see that its daemon and "
+        "code location run"
+    ]
+    assert seen(scene.facts(), replace(LIMITS, health_interval_seconds=600)) == {}
 
 
 def test_drills(scene: HealthScene) -> None:

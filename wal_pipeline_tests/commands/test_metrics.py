@@ -10,6 +10,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from wal_pipeline.catalog.history import Drill
+from wal_pipeline.commands.health_facts import note_sensor
 from wal_pipeline.commands.health_rules import HealthLimits
 from wal_pipeline.commands.metrics import (
     ACTIVE_ALERTS,
@@ -37,6 +38,7 @@ def samples(tmp_path: Path) -> dict[tuple[str, str], float]:
     for store in ("r2", "b2"):
         at = NOW - timedelta(days=1)
         scene.catalog.drills.record(Drill(f"d-{store}", store, "end", at, at, True, {"rto": 12.5}))
+    note_sensor(scene.catalog, NOW)
     text = metrics_text(judge(scene.facts(), HealthLimits()), spool_limit_bytes=10**9)
     return {
         (sample.name, sample.labels.get("store") or sample.labels.get("severity") or ""): sample.value

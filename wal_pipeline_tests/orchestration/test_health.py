@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 
 from wal_pipeline.archive.alerts import AlertKind, Observation
+from wal_pipeline.commands.health_facts import look
 from wal_pipeline.orchestration.cost_asset import build_cost_asset
 from wal_pipeline.orchestration.health_sensor import build_health_sensor, build_run_failure_sensor
 from wal_pipeline.orchestration.keys import Keys
@@ -66,6 +67,9 @@ def test_sensor_starts_no_run(scene: HealthScene, resource: WalPipelineResource,
     assert result.skip_reason.skip_message == "nothing needs a person"
     [event] = result.asset_events
     assert event.asset_key == KEYS.spool
+    looked_at = look(scene.sources).sensor_looked_at
+    assert looked_at is not None
+    assert looked_at >= scene.now
     assert {key: event.metadata[key].value for key in ("spool_files", "lag_seconds", "problems", "verdict")} == {
         "spool_files": 0,
         "lag_seconds": 2.0,
