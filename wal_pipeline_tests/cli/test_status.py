@@ -95,6 +95,9 @@ def test_cost_example(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkey
     assert found["stores"]["r2"]["storage_usd"] == 0.09
     assert found["stores"]["b2"]["storage_usd"] == 0.03
     assert found["storage_usd"] == 0.12
+    assert found["stores"]["r2"]["requests_usd"] == round(
+        (30 * (2 * 288 + 18) * 4.5 + (30 * 288 + 9258) * 0.36) / 10**6, 6
+    )
 
 
 def test_cost_with_a_price_of_ones_own(
