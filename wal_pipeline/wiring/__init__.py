@@ -77,9 +77,9 @@ class Pipeline:
     @cached_property
     def catalog(self) -> "Catalog":
         """The backup records. Raises: CatalogError."""
-        from wal_pipeline.catalog.catalog import open_catalog
+        from wal_pipeline.wiring.catalog import open_configured_catalog
 
-        return open_catalog(self.settings.catalog(), self.settings.cluster, clock=self.clock)
+        return open_configured_catalog(self.settings, self.clock)
 
     @cached_property
     def spool(self) -> "Spool":
