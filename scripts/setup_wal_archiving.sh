@@ -45,7 +45,7 @@ for _ in $(seq 60); do
     fi
     sleep 2
 done
-[[ ${ready:-no} == yes ]] || fail "the services did not come up; look at: docker compose -f deploy/docker-compose.yml logs"
+[[ ${ready:-no} == yes ]] || fail "the services did not come up; look at: ${tool[*]} --env-file $env_file -f deploy/docker-compose.yml logs"
 
 say "Verify the configuration"
 pipeline setup || fail "PostgreSQL is not set up for archiving: see the lines above"

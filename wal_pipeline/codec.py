@@ -56,7 +56,10 @@ class Encoder:
         self.level = DEFAULT_LEVELS[codec] if level is None else level
         lowest, highest = LEVELS[codec]
         if not lowest <= self.level <= highest:
-            raise SettingsError(f"codec '{codec}' has no level {self.level}: expected {lowest} to {highest}")
+            raise SettingsError(
+                f"codec '{codec}' has no level {self.level}: expected {lowest} to {highest}",
+                hint="Set WAL_PIPELINE_CODEC_LEVEL, or leave it out for the codec's usual level.",
+            )
         self._recipients = [_recipient(text) for text in recipients]
 
     @property

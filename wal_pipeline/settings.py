@@ -19,6 +19,7 @@ from wal_pipeline.errors import SettingsError
 PREFIX = "WAL_PIPELINE_"
 ENV_FILE_VARIABLE = "WAL_PIPELINE_ENV_FILE"
 _ENDPOINT = re.compile(r"https://|http://(?:127\.0\.0\.1|localhost|\[::1\])(?::|/|\Z)", re.IGNORECASE)
+_FILE_HINT = "Name a copy of .env.example with --env-file or WAL_PIPELINE_ENV_FILE; without either, ./.env is read."
 DEFAULT_STATE_FOLDER = Path("~/.local/state/wal-pipeline")
 
 StoreName = Literal["r2", "b2", "local"]
@@ -286,9 +287,18 @@ def _by_alias(values: Mapping[str, str]) -> dict[str, str]:
 def _file_values(environment: Mapping[str, str], env_file: Path | None) -> dict[str, str]:
     named = env_file or (Path(environment[ENV_FILE_VARIABLE]) if environment.get(ENV_FILE_VARIABLE) else None)
     path = named or Path(".env")
-    if named is not None and not path.is_file():
-        raise SettingsError(f"settings file '{path}' does not exist")
-    return {name: value for name, value in dotenv_values(path).items() if value is not None} if path.is_file() else {}
+    if not path.is_file():
+        if named is None:
+            return {}
+        raise SettingsError(f"settings file '{path}' does not exist", hint=_FILE_HINT)
+    try:
+        return {name: value for name, value in dotenv_values(path).items() if value is not None}
+    except UnicodeDecodeError as error:
+        raise SettingsError(
+            f"settings file '{path}' is no UTF-8 text: byte {error.start + 1} cannot be read", hint=_FILE_HINT
+        ) from None  # the error's own text repeats the values
+    except OSError as error:
+        raise SettingsError(f"settings file '{path}' cannot be read: {error.strerror}", hint=_FILE_HINT) from error
 
 
 def _refuse_unknown(names: Iterable[str]) -> None:

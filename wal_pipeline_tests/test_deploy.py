@@ -64,6 +64,43 @@ def test_docker_compose_accepts_the_file(tmp_path: Path) -> None:
     assert "RECORDS_PASSWORD" in done.stderr
 
 
+_COMPOSE_LINE = re.compile(r"(?:docker[ -]compose|\$\{tool\[\*\]\}) (?P<options>.*deploy/docker-compose\.yml) [a-z]")
+
+
+def compose_lines() -> list[str]:
+    """The options of each line in a document, the script or the compose file that a person may type."""
+    files = [
+        *(PROJECT / "docs").rglob("*.md"),
+        PROJECT / "README.md",
+        COMPOSE,
+        PROJECT / "scripts/setup_wal_archiving.sh",
+    ]
+    found = [match["options"] for file in files for match in _COMPOSE_LINE.finditer(file.read_text())]
+    return [options.replace("$env_file", ".env") for options in found]
+
+
+def test_compose_finds_the_settings_by_the_lines_as_printed(tmp_path: Path) -> None:
+    """Typed at the top of a checkout, each reads ./.env: by itself Compose reads the one beside its file."""
+    if shutil.which("docker-compose") is None:
+        pytest.skip("docker-compose is not installed: apt-get install -y docker-compose")
+    (tmp_path / "deploy").mkdir()
+    shutil.copy(COMPOSE, tmp_path / "deploy")
+    (tmp_path / ".env").write_text("POSTGRES_PASSWORD=one\nRECORDS_PASSWORD=two\n")
+    lines = compose_lines()
+    assert len(lines) >= 4
+    for options in sorted(set(lines)):
+        done = subprocess.run(
+            ["docker-compose", *options.split(), "config", "--quiet"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+        )
+        assert done.returncode == 0, f"{options}: {done.stderr}"
+
+
 def test_only_the_code_location_has_the_stores_credentials(services: dict[str, Any]) -> None:
     """Neither the web server nor the daemon nor a database server gets .env."""
     assert [name for name, service in services.items() if "env_file" in service] == ["code"]

@@ -108,7 +108,7 @@ def shell(
         "WAL_PIPELINE_NOTIFICATION_URLS": receiver,
     }
     pipeline = Pipeline(load_settings(environment))
-    pipeline.catalog.alerts.observe(AlertKind.QUARANTINE, Observation("an example", "for the document"), utc_now())
+    pipeline.catalog.alerts.observe(AlertKind.RUN_FAILED, Observation("an example", "for the document"), utc_now())
     environment["ALERT"] = str(pipeline.catalog.alerts.active()[0].id)
     environment["WORK"] = str(work)
     try:

@@ -241,3 +241,21 @@ def test_no_error_shows_a_secret(values: dict[str, str]) -> None:
         load_settings({name: value for name, value in (values | secrets).items() if name != "WAL_PIPELINE_ENV_FILE"})
     except SettingsError as error:
         assert SECRET not in str(error)
+
+
+def test_settings_file_that_is_no_text(tmp_path: Path) -> None:
+    """It is refused with its name and a way out, and nothing that it holds is repeated."""
+    (file := tmp_path / "latin.env").write_bytes(f"R2_SECRET_ACCESS_KEY={SECRET}\n# caf\xe9\n".encode("latin-1"))
+    with pytest.raises(SettingsError) as found:
+        load_settings({}, file)
+    position = len(f"R2_SECRET_ACCESS_KEY={SECRET}\n# caf") + 1
+    assert found.value.message == f"settings file '{file}' is no UTF-8 text: byte {position} cannot be read"
+    assert found.value.hint == (
+        "Name a copy of .env.example with --env-file or WAL_PIPELINE_ENV_FILE; without either, ./.env is read."
+    )
+
+
+def test_settings_file_that_is_not_there(tmp_path: Path) -> None:
+    """It is named, with a way out."""
+    with pytest.raises(SettingsError, match=r"settings file '.*none' does not exist\nHINT: Name a copy"):
+        load_settings({}, tmp_path / "none")

@@ -28,6 +28,8 @@ class AlertKind(StrEnum):
     RUN_FAILED = "run_failed"  # a Dagster run
     PAUSED = "paused"
     CATALOG_BEHIND = "catalog_behind"  # the catalog and the stores do not agree
+    SENSOR_SILENT = "sensor_silent"  # Dagster's health sensor looks no more: is the daemon dead?
+    CATALOG_DOWN = "catalog_down"  # the catalog cannot be read or written: no run can archive
 
 
 class Severity(StrEnum):
@@ -52,6 +54,8 @@ _SEVERITIES: Final[Mapping[AlertKind, Severity]] = {
     AlertKind.DAMAGE: Severity.CRITICAL,
     AlertKind.DISK_LOW: Severity.CRITICAL,
     AlertKind.PAUSED: Severity.INFO,
+    AlertKind.CATALOG_DOWN: Severity.CRITICAL,
+    AlertKind.SENSOR_SILENT: Severity.CRITICAL,
 }
 
 

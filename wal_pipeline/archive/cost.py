@@ -3,11 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
+from math import ceil
 from typing import Final
 
 GB: Final = 10**9  # bytes; the stores' price lists count in powers of ten
 _MILLION: Final = Decimal(10**6)
 _CENT: Final = Decimal("0.01")
+_MONTH_DAYS: Final = 30
+_DAY_SECONDS: Final = 86_400
+_MOST_RUNS_A_DAY: Final = 8_640
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,36 @@ class Usage:
     class_a_requests: int = 0
     class_b_requests: int = 0
     restore_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FileRate:
+    """How WAL becomes files and requests, for a forecast.
+
+    A segment is finished when it is full, or ``archive_timeout_seconds`` after the last one. Each is put and, with
+    ``read_back``, read once; ``deep_share`` of all are read again each week.
+    """
+
+    segment_bytes: int = 16 * 2**20
+    archive_timeout_seconds: int = 300
+    read_back: bool = True
+    deep_share: float = 0.0
+
+    def usage(self, wal_per_day_bytes: int, stored_bytes: int, retention_days: int) -> Usage:
+        """Return a month of one store that is full, at a rate of WAL above zero all day long."""
+        if not wal_per_day_bytes:
+            return Usage(stored_bytes, restore_bytes=stored_bytes)
+        files = max(ceil(wal_per_day_bytes / self.segment_bytes), _DAY_SECONDS // self.archive_timeout_seconds)
+        objects = files * retention_days
+        # A run lists what is there; a run that meets its next file within seconds goes on. Expiry and verification
+        # list everything once a day, 1,000 objects at a time.
+        listings = min(files, _MOST_RUNS_A_DAY) + 2 * ceil(objects / 1000)
+        return Usage(
+            stored_bytes,
+            class_a_requests=_MONTH_DAYS * (files + listings),
+            class_b_requests=_MONTH_DAYS * files * self.read_back + ceil(objects * self.deep_share * _MONTH_DAYS / 7),
+            restore_bytes=stored_bytes,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +131,15 @@ def measured_cost(usage: Mapping[str, Usage], prices: Mapping[str, Prices]) -> C
 
 
 def forecast(
-    wal_per_day_bytes: int, reduction: Decimal | float, retention_days: int, prices: Mapping[str, Prices]
+    wal_per_day_bytes: int,
+    reduction: Decimal | float,
+    retention_days: int,
+    prices: Mapping[str, Prices],
+    rate: FileRate | None = None,
 ) -> Cost:
     """Return what the WAL archive costs when it is full: each store holds ``retention_days`` of compressed WAL.
 
-    ``reduction`` is the share that compression takes away: 0.8 leaves a fifth.
+    ``reduction`` is the share that compression takes away: 0.8 leaves a fifth. ``rate`` says what the stores are asked.
 
     Raises: ValueError for a reduction outside 0 to 1, or a negative rate or number of days.
     """
@@ -111,8 +149,8 @@ def forecast(
             f"no forecast for {wal_per_day_bytes} bytes a day, {reduction} less, for {retention_days} days"
         )
     stored = int((wal_per_day_bytes * retention_days * share).to_integral_value(ROUND_HALF_UP))
-    stores = {store: store_cost(Usage(stored, restore_bytes=stored), one) for store, one in prices.items()}
-    return Cost(stored, stores)
+    usage = (rate or FileRate()).usage(wal_per_day_bytes, stored, retention_days)
+    return Cost(stored, {store: store_cost(usage, one) for store, one in prices.items()})
 
 
 def cents(usd: Decimal) -> Decimal:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import and_, func, select
+from sqlalchemy import and_, func, or_, select
 
 from wal_pipeline.archive.records import CopyStatus, WalFile
 from wal_pipeline.catalog.area import Area
@@ -31,12 +31,13 @@ class StoreLag:
 
 @dataclass(frozen=True, slots=True)
 class FailedCopy:
-    """One copy whose last try failed."""
+    """One copy whose last try failed. ``held_by`` is a store that has a verified copy of the file."""
 
     name: str
     store: str
     tries: int
     last_error: str
+    held_by: str | None = None
 
 
 class Measures(Area):
@@ -80,13 +81,24 @@ class Measures(Area):
                 found.setdefault(store, []).append((seconds, at))
         return {store: _lag(store, values) for store, values in sorted(found.items())}
 
-    def failed_copies(self, tries: int, limit: int) -> list[FailedCopy]:
-        """Return the copies that failed ``tries`` times or more, by name, at most ``limit`` of them."""
+    def failed_copies(self, tries: int, limit: int, waiting: Collection[str] | None = None) -> list[FailedCopy]:
+        """Return the copies that failed ``tries`` times or more, by name, at most ``limit`` of them.
+
+        With ``waiting``, the names of the files in the spool, a file that neither waits nor is on another store does
+        not count: there is nothing left to copy.
+        """
+        held = copies.alias()
+        same = and_(*(held.c[name] == copies.c[name] for name in ("cluster", "system_identifier", "name")))
+        held_by = (
+            select(func.min(held.c.store)).where(same, held.c.status == CopyStatus.VERIFIED.value).scalar_subquery()
+        )
         these = and_(self._mine(copies), copies.c.status == CopyStatus.FAILED.value, copies.c.tries >= tries)
-        statement = select(copies.c.name, copies.c.store, copies.c.tries, copies.c.last_error).where(these)
+        if waiting is not None:
+            these = and_(these, or_(held_by.is_not(None), self._database.among(copies.c.name, waiting)))
+        statement = select(copies.c.name, copies.c.store, copies.c.tries, copies.c.last_error, held_by).where(these)
         with self._database.read() as connection:
             rows = connection.execute(statement.order_by(copies.c.name, copies.c.store).limit(limit)).all()
-        return [FailedCopy(name, store, count, error or "") for name, store, count, error in rows]
+        return [FailedCopy(name, store, count, error or "", other) for name, store, count, error, other in rows]
 
     def wal_bytes(self) -> tuple[int, int]:
         """Return the bytes of all files that some store holds, as PostgreSQL wrote them, and their number."""

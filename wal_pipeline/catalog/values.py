@@ -32,14 +32,15 @@ class Values(Area):
     def claim(self, key: str, now: datetime, until: datetime) -> bool:
         """Take a key for oneself up to a moment; False where another process has it now.
 
-        Who is killed holds it no longer than that. ``remove`` gives it back.
+        Who is killed holds it no longer than that. ``remove`` gives it back. A claim that ends later than two of these
+        would was made while a clock was ahead, and holds nobody up.
         """
         row = {"cluster": self._cluster, "key": key, "value": {}, "updated_at": now}
         this = [self._mine(stored_values), stored_values.c.key == key]
         with self._database.write() as connection:
             self._database.insert_absent(connection, stored_values, [row])
             value = connection.execute(select(stored_values.c.value).where(*this).with_for_update()).scalar_one()
-            if value and datetime.fromisoformat(value["until_at"]) > now:
+            if value and now < datetime.fromisoformat(value["until_at"]) <= until + (until - now):
                 return False
             claimed = {"value": {"until_at": until.isoformat()}, "updated_at": now}
             connection.execute(update(stored_values).where(*this).values(claimed))

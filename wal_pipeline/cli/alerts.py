@@ -10,12 +10,13 @@ from wal_pipeline.cli.group import Context, pass_context
 
 if TYPE_CHECKING:
     from wal_pipeline.archive.alerts import Alert
+    from wal_pipeline.commands.notifications import Destination
 
 
 @click.group("alerts", invoke_without_command=True)
 @click.pass_context
 def alerts_command(ctx: click.Context) -> int:
-    """Show the open alerts, acknowledge one, or try the notifications."""
+    """Show the open alerts, acknowledge or close one, send what is new, or try the notifications."""
     return ctx.invoke(list_alerts) if ctx.invoked_subcommand is None else 0
 
 
@@ -45,8 +46,9 @@ def list_alerts(context: Context, show_all: bool = False, as_json: bool = False)
 def acknowledge(context: Context, alert_id: int, reason: str, by: str | None) -> int:
     """Acknowledge an open alert by its number. It stays open until its cause goes."""
     from wal_pipeline.commands.audit import user_name
+    from wal_pipeline.commands.shown_names import shown_name
 
-    pipeline = context.pipeline
+    pipeline, reason = context.pipeline, shown_name(reason)
     alert = pipeline.catalog.alerts.acknowledge(alert_id, by or user_name(), reason, pipeline.clock())
     subject = f"{alert.kind.value} {alert.subject}".strip()
     pipeline.audit.write("acknowledge", subject, "acknowledged", by=by, alert=alert_id, reason=reason)
@@ -54,18 +56,57 @@ def acknowledge(context: Context, alert_id: int, reason: str, by: str | None) ->
     return 0
 
 
+@alerts_command.command("close")
+@click.argument("alert_id", type=int)
+@click.option("--reason", required=True, help="Why nothing is left to do: others read it.")
+@click.option("--by", help="Who says so; by default your user name.")
+@pass_context
+def close(context: Context, alert_id: int, reason: str, by: str | None) -> int:
+    """Close the alert of a failed run, such as a restore that was started by hand. Others end with their cause."""
+    from wal_pipeline.commands.alerts import close_alert
+    from wal_pipeline.commands.audit import user_name
+    from wal_pipeline.commands.shown_names import shown_name
+
+    pipeline, reason, who = context.pipeline, shown_name(reason), by or user_name()
+    alert = close_alert(pipeline.catalog, alert_id, pipeline.clock())
+    subject = f"{alert.kind.value} {alert.subject}".strip()
+    pipeline.audit.write("close alert", subject, "closed", by=who, alert=alert_id, reason=reason)
+    _tell(alert)
+    return 0
+
+
+@alerts_command.command("deliver")
+@pass_context
+def deliver(context: Context) -> int:
+    """Look at everything once and send what is new, as Dagster's health sensor does: for cron, beside Dagster.
+
+    Exit code 1 where a notification was not taken, or the catalog could not be used.
+    """
+    from wal_pipeline.commands.catalog_outage import OutageFile
+    from wal_pipeline.commands.health import watch_health
+
+    pipeline = context.pipeline
+    destinations = _destinations(context)
+    memory = OutageFile(pipeline.settings.state_folder / "catalog-outage")
+    report = watch_health(
+        pipeline.fact_sources(need_catalog=False),
+        pipeline.health_limits(),
+        lambda: destinations,
+        cluster=pipeline.settings.cluster,
+        outage=memory.read(),
+    )
+    memory.write(report.outage)
+    click.echo(report.describe())
+    return 1 if report.delivery.failures or report.outage is not None else 0
+
+
 @alerts_command.command("test")
 @pass_context
 def send_test(context: Context) -> int:
     """Send a test message to every notification URL. Exit code 1 where one does not take it."""
     from wal_pipeline.archive.alerts import Notification, Severity
-    from wal_pipeline.commands.notifications import apprise_destinations
-    from wal_pipeline.errors import SettingsError
 
-    settings = context.pipeline.settings
-    destinations = apprise_destinations([url.get_secret_value() for url in settings.notification_urls])
-    if not destinations:
-        raise SettingsError("WAL_PIPELINE_NOTIFICATION_URLS is not set", hint="Give it one or more Apprise URLs.")
+    settings, destinations = context.pipeline.settings, _destinations(context)
     message = Notification(
         f"wal-pipeline {settings.cluster}: test", "This is a test: alerts would arrive here.", Severity.INFO, False
     )
@@ -73,6 +114,15 @@ def send_test(context: Context) -> int:
     for destination, failure in zip(destinations, failures, strict=True):
         click.echo(f"{destination.name}: sent" if failure is None else failure)
     return 1 if any(failures) else 0
+
+
+def _destinations(context: Context) -> "list[Destination]":
+    from wal_pipeline.errors import SettingsError
+
+    destinations = context.pipeline.destinations()
+    if not destinations:
+        raise SettingsError("WAL_PIPELINE_NOTIFICATION_URLS is not set", hint="Give it one or more Apprise URLs.")
+    return destinations
 
 
 def _tell(alert: "Alert") -> None:

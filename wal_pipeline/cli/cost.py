@@ -23,7 +23,8 @@ def cost_command(
 ) -> int:
     """Show storage, requests and one full restore in US dollars per store, from what is stored and what was done.
 
-    With --wal-per-day it is a forecast of a WAL archive that is full, without base backups.
+    With --wal-per-day it is a forecast of a WAL archive that is full, without base backups: its storage, and the
+    requests of a server that writes all day, by WAL_PIPELINE_ARCHIVE_TIMEOUT_SECONDS and segments of 16 MiB.
     """
     from wal_pipeline.commands.cost import cost_as_json, current_cost
 
@@ -43,12 +44,18 @@ def cost_command(
 
 
 def _forecast(context: Context, wal_per_day: str, reduction: float, days: int) -> "Cost":
-    from wal_pipeline.archive.cost import forecast
+    from wal_pipeline.archive.cost import FileRate, forecast
     from wal_pipeline.commands.cost import parse_size
     from wal_pipeline.errors import SettingsError
 
+    settings = context.pipeline.settings
+    rate = FileRate(
+        archive_timeout_seconds=settings.archive_timeout_seconds,
+        read_back=settings.read_back,
+        deep_share=settings.deep_verify_share,
+    )
     try:
-        return forecast(parse_size(wal_per_day), reduction, days, context.pipeline.settings.prices())
+        return forecast(parse_size(wal_per_day), reduction, days, settings.prices(), rate)
     except ValueError as error:
         raise SettingsError(str(error), hint="The reduction lies between 0 and 1: 0.8 leaves a fifth.") from error
 

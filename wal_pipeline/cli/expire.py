@@ -18,20 +18,22 @@ if TYPE_CHECKING:
 
 @click.command("expire")
 @click.option("--confirm", is_flag=True, help="Do it. Without this, only the plan is printed.")
+@click.option("--trust-clock", is_flag=True, help="Go on although nothing was archived for longer than the window.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with every file and why.")
 @pass_context
-def expire_command(context: Context, confirm: bool, as_json: bool) -> int:
+def expire_command(context: Context, confirm: bool, trust_clock: bool, as_json: bool) -> int:
     """Show what each store keeps and loses, and why; with --confirm remove what may go.
 
     The rule is WAL_PIPELINE_RETENTION_DAYS and WAL_PIPELINE_MIN_BASE_BACKUPS. Exit code 1 where a store did not
-    answer, refused something, or would be left without a base backup that can be restored.
+    answer, refused something, or would be left without a base backup that can be restored; also where everything in
+    the archive is older than the window, which may only mean that this host's clock is wrong.
     """
     from rich.console import Console
 
     from wal_pipeline.upkeep import expirer
 
     made = expirer(context.pipeline)
-    done = made.expire() if confirm else made.plan()
+    done = made.expire(trust_clock=trust_clock) if confirm else made.plan()
     if as_json:
         click.echo(json.dumps(expiry_as_json(done)))  # in one line: Python is slow to indent
     else:
@@ -129,11 +131,15 @@ def _kind(entry: "Kept | Expired") -> str:
 
 
 def _lines(done: "Expiry") -> Iterator[str]:
+    from wal_pipeline.commands.expire_clock import CLOCK_HINT
+
     for store in done.stores:
         yield from _store_lines(store)
     for name, message in done.silent.items():
         yield f"{name} is left out: {message}"
     yield from (f"note: {note}" for note in done.notes)
+    if done.doubt is not None:
+        yield f"HINT: {CLOCK_HINT}"
     if not done.confirmed:
         yield "this is a plan: nothing was removed; 'wal-pipeline expire --confirm' does it"
 

@@ -45,8 +45,10 @@ def acknowledge(context: Context, first_missing: str, reason: str, by: str | Non
     """Accept the gap that begins with this segment, on every store. Its moments cannot be restored."""
     from wal_pipeline.catalog.history import GapAcknowledgement
     from wal_pipeline.commands.audit import user_name
+    from wal_pipeline.commands.shown_names import shown_name
     from wal_pipeline.errors import RecoveryTargetError
 
+    reason = shown_name(reason)
     gaps = {entry.gap.last_missing: entry.gap for entry in _ledger(context) if entry.gap.first_missing == first_missing}
     if not gaps:
         raise RecoveryTargetError(

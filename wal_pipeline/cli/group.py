@@ -13,6 +13,7 @@ from wal_pipeline.errors import WalPipelineError
 from wal_pipeline.wiring import Pipeline, open_pipeline
 
 _INTERRUPTED = 130
+_STRICT = ("check", "status")
 
 
 class LazyGroup(click.Group):
@@ -34,15 +35,22 @@ class LazyGroup(click.Group):
 class Context:
     """What a command gets from the group: the settings are read when it asks for the pipeline, not before."""
 
-    def __init__(self, env_file: Path | None) -> None:
+    def __init__(self, env_file: Path | None, *, strict: bool = False) -> None:
+        """``strict``: refuse also settings that only Dagster's schedules and runs need."""
         self._env_file = env_file
+        self._strict = strict
         self._pipeline: Pipeline | None = None
 
     @property
     def pipeline(self) -> Pipeline:
         """Everything that the settings describe. Raises: SettingsError."""
         if self._pipeline is None:
-            self._pipeline = open_pipeline(self._env_file)
+            opened = open_pipeline(self._env_file)
+            if self._strict:
+                from wal_pipeline.wiring.settings_check import check_settings
+
+                check_settings(opened.settings)
+            self._pipeline = opened
         return self._pipeline
 
     def close(self) -> None:
@@ -62,7 +70,7 @@ pass_context = click.make_pass_decorator(Context)
 @click.pass_context
 def cli(ctx: click.Context, env_file: Path | None) -> None:
     """Continuous WAL archiving and point-in-time recovery for PostgreSQL."""
-    ctx.obj = Context(env_file)
+    ctx.obj = Context(env_file, strict=ctx.invoked_subcommand in _STRICT)
     ctx.call_on_close(ctx.obj.close)
 
 
@@ -76,7 +84,8 @@ def run(arguments: Sequence[str]) -> int:
         error.show()
         return error.exit_code
     except WalPipelineError as error:
-        click.echo(f"ERROR: {error}", err=True)
+        text = str(error).encode("utf-8", "backslashreplace").decode()  # a name may hold bytes that are no text
+        click.echo(f"ERROR: {text}", err=True)
         return 1
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 @click.command("status")
 @click.option("--check", is_flag=True, help="Print one line; exit code 0 ok, 1 warning, 2 critical, 3 unknown.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object; with --check too.")
 @click.option("--no-server", is_flag=True, help="Do not ask PostgreSQL.")
 @pass_context
 def status_command(context: Context, check: bool, as_json: bool, no_server: bool) -> int:
     """Show what can be recovered, how archiving goes, and what needs a person."""
     if check:
-        return _check(context, ask_server=not no_server)
+        return _check(context, ask_server=not no_server, as_json=as_json)
     status = _status(context, ask_server=not no_server)
     if as_json:
         from wal_pipeline.commands.status_json import status_as_json
@@ -40,15 +40,18 @@ def _status(context: Context, *, ask_server: bool) -> "Status":
     return judge(look(pipeline.fact_sources(ask_server=ask_server)), pipeline.health_limits())
 
 
-def _check(context: Context, *, ask_server: bool) -> int:
+def _check(context: Context, *, ask_server: bool, as_json: bool) -> int:
     """A plugin that cannot tell must say so: any error of ours is UNKNOWN, not WARNING."""
-    from wal_pipeline.commands.status_json import check_line
+    from wal_pipeline.commands.status import Verdict
+    from wal_pipeline.commands.status_json import check_line, status_as_json
     from wal_pipeline.errors import WalPipelineError
 
     try:
         status = _status(context, ask_server=ask_server)
     except WalPipelineError as error:
-        click.echo(f"WAL-PIPELINE UNKNOWN - {' '.join(error.message.replace('|', '/').split())}")
-        return 3
-    click.echo(check_line(status))
+        said = " ".join(error.message.replace("|", "/").split())
+        unknown = {"verdict": Verdict.UNKNOWN.value, "error": error.message}
+        click.echo(json.dumps(unknown, indent=1) if as_json else f"WAL-PIPELINE UNKNOWN - {said}")
+        return Verdict.UNKNOWN.exit_code
+    click.echo(json.dumps(status_as_json(status), indent=1) if as_json else check_line(status))
     return status.verdict.exit_code

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from wal_pipeline.archive.alerts import Alert, notification
+from wal_pipeline.archive.alerts import Alert, AlertKind, notification
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.notifications import Destination
+from wal_pipeline.errors import CatalogError
 
 MIN_INTERVAL_SECONDS: Final = 60.0
 SETTLE_SECONDS: Final = 120.0
@@ -55,6 +56,23 @@ class _Debt:
     def from_json(cls, values: Mapping[str, Any]) -> "_Debt":
         retry_at = values["retry_at"] and datetime.fromisoformat(values["retry_at"])
         return cls(tuple(values["owed"]), values["failures"], retry_at, values["last_error"])
+
+
+def close_alert(catalog: Catalog, alert_id: int, now: datetime) -> Alert:
+    """Close the alert of a failed run, which nothing else may ever do: nobody need start the same again.
+
+    Raises: CatalogError where no such alert is open, or its cause is looked at again and again.
+    """
+    found = next((alert for alert in catalog.alerts.active() if alert.id == alert_id), None)
+    if found is None:
+        raise CatalogError(f"no alert {alert_id} is open", hint="See 'wal-pipeline alerts' for the open ones.")
+    if found.kind is not AlertKind.RUN_FAILED:
+        raise CatalogError(
+            f"alert {alert_id} is of kind '{found.kind.value}', which ends when its cause is gone",
+            hint="'wal-pipeline alerts ack' tells others that a person knows of it.",
+        )
+    catalog.alerts.resolve(found.kind, found.subject, now)
+    return catalog.alerts.with_ids([alert_id])[0]
 
 
 def deliver_alerts(

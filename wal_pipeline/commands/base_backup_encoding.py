@@ -49,7 +49,10 @@ class StreamEncoder:
         self.level = _DEFAULT_LEVELS[codec] if level is None else level
         lowest, highest = LEVELS[codec]
         if not lowest <= self.level <= highest:
-            raise SettingsError(f"codec '{codec}' has no level {self.level}: expected {lowest} to {highest}")
+            raise SettingsError(
+                f"codec '{codec}' has no level {self.level}: expected {lowest} to {highest}",
+                hint="Set WAL_PIPELINE_BASE_BACKUP_CODEC_LEVEL, or leave it out for the codec's usual level.",
+            )
         self._threads = min(threads or os.cpu_count() or 1, MAX_THREADS)
         self._recipients = load_recipients(recipients)
 

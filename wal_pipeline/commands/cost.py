@@ -10,6 +10,7 @@ from typing import Any, Final
 from wal_pipeline.archive.cost import Cost, Prices, StoreCost, Usage, measured_cost
 from wal_pipeline.archive.records import CopyStatus
 from wal_pipeline.catalog.catalog import Catalog
+from wal_pipeline.commands.backup_age import newest_id
 from wal_pipeline.errors import SettingsError
 
 MONTH: Final = timedelta(days=30)
@@ -51,7 +52,7 @@ def _restore_bytes(catalog: Catalog, store: str) -> int:
         for copy in catalog.base_backups.copies()
         if copy.store == store and copy.status is CopyStatus.VERIFIED
     }
-    newest = max(held, default=None)
+    newest = newest_id(held, catalog.now())
     if newest is None:
         return 0
     chain, next_id = 0, newest

@@ -18,6 +18,7 @@ from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.audit import AuditLog
 from wal_pipeline.commands.base_backup_cleanup import RemovedUnfinished, remove_unfinished
 from wal_pipeline.commands.expire_alerts import settle_seen
+from wal_pipeline.commands.expire_clock import CLOCK_HINT, clock_doubt
 from wal_pipeline.commands.expire_plan import StorePlan, plan_store
 from wal_pipeline.commands.expire_steps import Removed, StepRunner
 from wal_pipeline.commands.expire_survey import ClusterSurvey, Survey, Surveyor
@@ -46,7 +47,10 @@ class StoreExpiry:
 
 @dataclass(frozen=True, slots=True)
 class Expiry:
-    """One expiry of all stores. ``silent``: why a store was left out. ``notes``: what could not be read."""
+    """One expiry of all stores. ``silent``: why a store was left out. ``notes``: what could not be read.
+
+    ``doubt``: why this host's clock may be wrong; nothing was removed then.
+    """
 
     planned_at: datetime
     rule: RetentionRule
@@ -54,6 +58,7 @@ class Expiry:
     silent: Mapping[str, str]
     notes: tuple[str, ...]
     confirmed: bool
+    doubt: str | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -88,20 +93,33 @@ class Expirer:
         """Say what every store would keep and lose now; nothing is changed. Raises: CatalogError."""
         return self._each(self._planned, confirmed=False)
 
-    def expire(self) -> Expiry:
-        """Plan, and do it. A store that fails holds back no other one. Raises: CatalogError."""
-        done = self._each(self._expired, confirmed=True)
+    def expire(self, *, trust_clock: bool = False) -> Expiry:
+        """Plan, and do it. A store that fails holds back no other one.
+
+        Nothing is removed where the clock may be wrong, unless a person said that it is right: ``trust_clock``.
+
+        Raises: CatalogError.
+        """
+        done = self._each(self._expired, confirmed=True, trust_clock=trust_clock)
         settle_seen(
             self._catalog, AlertKind.RETENTION_FAILED, _observations(done), self._clock(), silent=done.silent.keys()
         )
         return done
 
-    def _each(self, deal: Callable[[ClusterSurvey, str, datetime], StoreExpiry], *, confirmed: bool) -> Expiry:
+    def _each(
+        self,
+        deal: Callable[[ClusterSurvey, str, datetime], StoreExpiry],
+        *,
+        confirmed: bool,
+        trust_clock: bool = True,
+    ) -> Expiry:
         now = self._clock()
         survey: Survey = self._surveyor.survey()
+        doubt = None if trust_clock else clock_doubt(survey, self._rule, now)
+        deal = deal if doubt is None else partial(_refused, doubt)
         stores = tuple(deal(cluster, name, now) for cluster in survey.clusters for name in cluster.listings)
         notes = tuple(note for cluster in survey.clusters for note in cluster.notes)
-        return Expiry(now, self._rule, stores, survey.silent, notes, confirmed)
+        return Expiry(now, self._rule, stores, survey.silent, notes, confirmed, doubt)
 
     def _planned(self, cluster: ClusterSurvey, store: str, now: datetime) -> StoreExpiry:
         with many_objects():
@@ -124,10 +142,16 @@ class Expirer:
             return None  # the next run removes it; a store that is down is told of elsewhere
 
 
+def _refused(doubt: str, cluster: ClusterSurvey, store: str, _now: datetime) -> StoreExpiry:
+    hidden = cluster.listings[store].hidden
+    return StoreExpiry(StorePlan(store, cluster.layout, plan=None, refusal=doubt, keys={}, forget=(), hidden=hidden))
+
+
 def _observations(done: Expiry) -> list[Observation]:
     found = []
     for store in done.stores:
         if store.problems:
             subject = f"{store.plan.store}/{store.plan.layout.system_identifier}"
-            found.append(Observation(subject, store.problems[0], details={"problems": list(store.problems[:20])}))
+            message = store.problems[0] + ("" if done.doubt is None else f"; {CLOCK_HINT[0].lower()}{CLOCK_HINT[1:-1]}")
+            found.append(Observation(subject, message, details={"problems": list(store.problems[:20])}))
     return found

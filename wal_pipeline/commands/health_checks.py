@@ -7,6 +7,7 @@ from typing import Final
 
 from wal_pipeline.archive.alerts import AlertKind
 from wal_pipeline.archive.records import CopyStatus
+from wal_pipeline.commands.backup_age import newest_finished_at, usable_backups
 from wal_pipeline.commands.health_facts import HealthFacts, StoreFacts
 from wal_pipeline.commands.health_rules import HealthLimits, observe
 from wal_pipeline.commands.status import length, size
@@ -59,10 +60,12 @@ def newest_fresh(facts: HealthFacts, limits: HealthLimits, store: StoreFacts) ->
 
 def base_backup_fresh(facts: HealthFacts, limits: HealthLimits, store: StoreFacts) -> CheckVerdict:
     """Whether the newest base backup that can be restored from the store is young enough."""
-    usable = {backup_id for window in facts.windows.windows.get(store.store, ()) for backup_id in window.backup_ids}
-    newest_at = max((one.finished_at for one in facts.windows.backups if one.backup_id in usable), default=None)
-    if newest_at is None:
+    usable = usable_backups(facts.windows, store.store)
+    if not usable:
         return CheckVerdict(False, "no base backup: nothing can be restored from here", {"base_backups": 0})
+    newest_at = newest_finished_at(usable, facts.at)
+    if newest_at is None:
+        return CheckVerdict(False, "every base backup is dated in the future", {"base_backups": len(usable)})
     age = facts.at - newest_at
     limit = timedelta(hours=limits.base_backup_max_age_hours)
     numbers = {"age_hours": age.total_seconds() / 3600, "base_backups": len(usable)}

@@ -15,10 +15,12 @@ from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.catalog.history import Drill
 from wal_pipeline.catalog.measures import FailedCopy, StoreLag
 from wal_pipeline.catalog.stores import StoreState
+from wal_pipeline.commands.backup_age import is_ahead
 from wal_pipeline.commands.current_windows import CurrentWindows, FetchText, current_windows
 from wal_pipeline.commands.left_files import stuck_files
 from wal_pipeline.commands.pause import Pause, current_pause
-from wal_pipeline.errors import PostgresError, SpoolError
+from wal_pipeline.commands.shown_names import shown_name
+from wal_pipeline.errors import CatalogError, PostgresError, SpoolError
 from wal_pipeline.postgres.server import PostgresServer
 from wal_pipeline.postgres.server_facts import ServerFacts
 from wal_pipeline.spool import Spool
@@ -26,6 +28,7 @@ from wal_pipeline.spool import Spool
 RATE_OVER: Final = timedelta(hours=24)
 LAG_OVER: Final = timedelta(hours=1)
 MOST_FAILED_COPIES: Final = 20
+_SENSOR_KEY: Final = "health.sensor_looked_at"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,11 @@ class StoreFacts:
 
 @dataclass(frozen=True, slots=True)
 class HealthFacts:
-    """Everything that health, status and metrics are made from."""
+    """Everything that health, status and metrics are made from.
+
+    ``sensor_looked_at``: when Dagster's health sensor looked last; None where it never did. ``catalog_error``: why the
+    catalog could not be read or written; what it knows may then be missing.
+    """
 
     cluster: str
     at: datetime
@@ -119,16 +126,18 @@ class HealthFacts:
     spool: SpoolFacts | None
     disks: tuple[DiskFacts, ...]
     server: ServerLook
+    sensor_looked_at: datetime | None = None
+    catalog_error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class FactSources:
     """Where the facts come from. ``spool`` and ``server`` are None where this host has none.
 
-    ``server_seconds``: how long the server may take to answer.
+    ``catalog`` is an error where it could not be opened. ``server_seconds``: how long the server may take to answer.
     """
 
-    catalog: Catalog
+    catalog: Catalog | CatalogError
     stores: tuple[str, ...]
     clock: Callable[[], datetime]
     spool: Spool | None = None
@@ -139,19 +148,24 @@ class FactSources:
     server_seconds: float = 3.0
     failed_tries: int = 3
 
+    @property
+    def records(self) -> Catalog:
+        """The catalog. Raises: CatalogError where it could not be opened."""
+        if isinstance(self.catalog, CatalogError):
+            raise self.catalog
+        return self.catalog
+
 
 def look(sources: FactSources) -> HealthFacts:
     """Look at everything once. The spool is listed before and after the catalog: a file on its way is in either.
 
     Raises: CatalogError.
     """
+    catalog = sources.records
     waiting = _ask(sources.server, sources.server_seconds)
     before = None if sources.spool is None else look_at_spool(sources.spool, sources.clock())
-    windows = current_windows(
-        sources.catalog, sources.stores, system_identifier=sources.system_identifier, fetch=sources.fetch
-    )
+    windows = current_windows(catalog, sources.stores, system_identifier=sources.system_identifier, fetch=sources.fetch)
     now = sources.clock()
-    catalog = sources.catalog
     wal_bytes, files = catalog.measures.wal_bytes()
     return HealthFacts(
         cluster=catalog.cluster,
@@ -162,11 +176,45 @@ def look(sources: FactSources) -> HealthFacts:
         pause=current_pause(catalog, now),
         files=files,
         wal_bytes=wal_bytes,
-        failed_copies=tuple(catalog.measures.failed_copies(sources.failed_tries, MOST_FAILED_COPIES + 1)),
+        failed_copies=tuple(
+            catalog.measures.failed_copies(sources.failed_tries, MOST_FAILED_COPIES + 1, _waiting(before))
+        ),
         spool=_with_stuck(_both(before, None if sources.spool is None else look_at_spool(sources.spool, now)), catalog),
         disks=_disks(sources.disk_folders),
         server=waiting(),
+        sensor_looked_at=_sensor_looked_at(catalog),
     )
+
+
+def look_without_catalog(sources: FactSources, cluster: str, error: CatalogError) -> HealthFacts:
+    """Look at what can be seen while the catalog does not answer: the spool, the disks and the server."""
+    waiting, now = _ask(sources.server, sources.server_seconds), sources.clock()
+    windows = CurrentWindows(None, sources.stores, None, {}, {}, (), {})
+    return HealthFacts(
+        cluster=cluster,
+        at=now,
+        stores=tuple(StoreFacts(store, StoreState(store)) for store in sources.stores),
+        windows=windows,
+        alerts=(),
+        pause=None,
+        files=0,
+        wal_bytes=0,
+        failed_copies=(),
+        spool=None if sources.spool is None else look_at_spool(sources.spool, now),
+        disks=_disks(sources.disk_folders),
+        server=waiting(),
+        catalog_error=error.message,
+    )
+
+
+def note_sensor(catalog: Catalog, now: datetime) -> None:
+    """Write down that Dagster's health sensor looks now. Raises: CatalogError."""
+    catalog.values.put(_SENSOR_KEY, now.isoformat())
+
+
+def _sensor_looked_at(catalog: Catalog) -> datetime | None:
+    looked_at = catalog.values.get(_SENSOR_KEY)
+    return None if looked_at is None else datetime.fromisoformat(looked_at)
 
 
 def look_at_spool(spool: Spool, now: datetime) -> SpoolFacts:
@@ -196,11 +244,17 @@ def look_at_spool(spool: Spool, now: datetime) -> SpoolFacts:
 
 def _names(folder: Path) -> tuple[tuple[str, ...], str | None]:
     try:
-        return tuple(sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))), None
+        names = (path.name for path in folder.iterdir() if not path.name.startswith("."))
+        return tuple(sorted(map(shown_name, names))), None
     except FileNotFoundError:  # the folder is made when the first file is quarantined
         return (), None
     except OSError as error:
         return (), f"quarantine folder '{folder}' cannot be read: {error.strerror}"
+
+
+def _waiting(spool: SpoolFacts | None) -> frozenset[str] | None:
+    """Return the names in the spool; None where they are not known."""
+    return None if spool is None or spool.error is not None else spool.names
 
 
 def _with_stuck(spool: SpoolFacts | None, catalog: Catalog) -> SpoolFacts | None:
@@ -234,7 +288,7 @@ def _stores(catalog: Catalog, stores: Sequence[str], now: datetime) -> tuple[Sto
     totals, events = catalog.files.totals(), catalog.stores.events(now - RATE_OVER)
     backup_bytes, backups = catalog.measures.base_backup_bytes(), catalog.base_backups.copies()
     verified = {total.store: total for total in totals if total.status is CopyStatus.VERIFIED}
-    drills = [drill for drill in catalog.drills.all() if drill.finished_at is not None]
+    drills = [one for one in catalog.drills.all() if one.finished_at is not None and not is_ahead(one.finished_at, now)]
     return tuple(
         StoreFacts(
             store=store,

@@ -8,7 +8,9 @@ from typing import Final
 
 from wal_pipeline.archive.alerts import AlertKind, Observation, Severity
 from wal_pipeline.archive.gaps import Gap
+from wal_pipeline.catalog.measures import FailedCopy
 from wal_pipeline.commands.archive_alerts import copy_subject
+from wal_pipeline.commands.backup_age import newest_finished_at, newest_id, usable_backups
 from wal_pipeline.commands.health_facts import MOST_FAILED_COPIES, HealthFacts, StoreFacts
 from wal_pipeline.commands.prove_archiving import archiver_trouble
 from wal_pipeline.postgres.server_facts import ServerFacts
@@ -18,6 +20,7 @@ _MOST_GAPS: Final = 20
 _MOST_FILES: Final = 20
 _QUARANTINED: Final = re.compile(r"(.+)\.\d{8}T\d{6}\.\d+Z(?:\.\d+)?\Z")
 _IDLE_WAL_BYTES: Final = 64 * 1024  # what a server writes without being used: checkpoints, snapshots of transactions
+_SENSOR_SILENT: Final = timedelta(minutes=15)
 _RESTORABLE_WITHIN: Final = timedelta(hours=1)
 
 
@@ -35,6 +38,7 @@ class HealthLimits:
     copy_failed_tries: int = 3
     base_backup_max_age_hours: float = 50.0
     drill_max_age_days: float = 35.0
+    health_interval_seconds: float = 60.0
 
 
 Rule = Callable[[HealthFacts, HealthLimits], "list[Observation] | None"]
@@ -42,7 +46,8 @@ Rule = Callable[[HealthFacts, HealthLimits], "list[Observation] | None"]
 
 def observe(facts: HealthFacts, limits: HealthLimits) -> dict[AlertKind, list[Observation]]:
     """Return what was observed of each kind that could be judged; a kind that could not be is left out."""
-    judged = ((kind, rule(facts, limits)) for kind, rule in _RULES.items())
+    rules = _RULES if facts.catalog_error is None else {kind: _RULES[kind] for kind in _WITHOUT_CATALOG}
+    judged = ((kind, rule(facts, limits)) for kind, rule in rules.items())
     return {kind: observations for kind, observations in judged if observations is not None}
 
 
@@ -63,7 +68,8 @@ def _no_new_wal(facts: HealthFacts, limits: HealthLimits) -> list[Observation] |
     server = facts.server.facts
     patience = timedelta(seconds=2 * limits.archive_timeout_seconds + 60)
     if server is None:
-        return None if facts.server.error is None else _silent_server(facts, patience)
+        is_known = facts.server.error is not None and facts.catalog_error is None
+        return _silent_server(facts, patience) if is_known else None
     if not server.archiver_is_wanted or server.in_recovery:
         return []
     last_at = server.archiver.last_archived_at
@@ -150,11 +156,19 @@ def _copy_failed(facts: HealthFacts, limits: HealthLimits) -> list[Observation] 
     down = {one.subject for one in _store_down(facts, limits) or ()}
     up = {store.store for store in facts.stores} - down
     found = [
-        Observation(copy_subject(one.name, one.store), one.last_error, details={"tries": one.tries})
+        Observation(copy_subject(one.name, one.store), _why_failed(facts, one), details={"tries": one.tries})
         for one in facts.failed_copies
         if one.store in up
     ]
     return _at_most(found, MOST_FAILED_COPIES, "more copies failed")
+
+
+def _why_failed(facts: HealthFacts, copy: FailedCopy) -> str:
+    """While a file is in the spool it is tried again by itself; else only a repair brings it."""
+    if copy.held_by is None or facts.spool is None or copy.name in facts.spool.names:
+        return copy.last_error
+    cure = f"'wal-pipeline verify --repair' copies it from {copy.held_by}"
+    return f"{copy.last_error}; it is in the spool no more: {cure}"
 
 
 def _quarantine(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] | None:
@@ -227,10 +241,10 @@ def _is_spooled(gap: Gap, names: frozenset[str]) -> bool:
 
 def _base_backup_failed(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] | None:
     """Only the newest base backup counts: a later one that went well makes an earlier failure moot."""
-    newest = max((copy.backup_id for store in facts.stores for copy in store.base_backups), default=None)
+    newest = newest_id({copy.backup_id for store in facts.stores for copy in store.base_backups}, facts.at)
     if newest is None:
         return []
-    finished_at = next((one.finished_at for one in facts.windows.backups if one.backup_id == newest), None)
+    finished_at = newest_finished_at([one for one in facts.windows.backups if one.backup_id == newest], facts.at)
     if finished_at is not None and facts.at - finished_at < _RESTORABLE_WITHIN:
         return []
     return list(_failed_backups(facts, newest))
@@ -253,12 +267,13 @@ def _base_backup_old(facts: HealthFacts, limits: HealthLimits) -> list[Observati
 
 
 def _old_backup(facts: HealthFacts, store: StoreFacts, limits: HealthLimits) -> Observation | None:
-    windows = facts.windows.windows.get(store.store, ())
-    usable = {backup_id for window in windows for backup_id in window.backup_ids}
-    newest_at = max((one.finished_at for one in facts.windows.backups if one.backup_id in usable), default=None)
-    if newest_at is None:
+    usable = usable_backups(facts.windows, store.store)
+    if not usable:
         message = "no base backup: nothing can be restored from there, whatever WAL it holds"
         return Observation(store.store, message, Severity.CRITICAL)
+    newest_at = newest_finished_at(usable, facts.at)
+    if newest_at is None:
+        return Observation(store.store, "every base backup is dated in the future: a clock is or was wrong")
     age = facts.at - newest_at
     if age <= timedelta(hours=limits.base_backup_max_age_hours):
         return None
@@ -290,6 +305,22 @@ def _drill_old(facts: HealthFacts, limits: HealthLimits) -> list[Observation] | 
     return found
 
 
+def _sensor_silent(facts: HealthFacts, limits: HealthLimits) -> list[Observation] | None:
+    """Where Dagster was never used there is no sensor to miss. A look of the future was by a wrong clock."""
+    looked_at = facts.sensor_looked_at
+    patience = max(_SENSOR_SILENT, timedelta(seconds=3 * limits.health_interval_seconds))
+    if looked_at is None or facts.at - looked_at < patience:
+        return []
+    message = (
+        f"Dagster's health sensor has not looked since {_moment(looked_at)}: see that its daemon and code location run"
+    )
+    return [Observation("health_sensor", message)]
+
+
+def _catalog_down(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] | None:
+    return [] if facts.catalog_error is None else [Observation("catalog", facts.catalog_error)]
+
+
 def _paused(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] | None:
     return [] if facts.pause is None else [Observation("archiving", facts.pause.describe())]
 
@@ -309,7 +340,18 @@ _RULES: Final[Mapping[AlertKind, Rule]] = {
     AlertKind.DRILL_FAILED: _drill_failed,
     AlertKind.DRILL_OLD: _drill_old,
     AlertKind.PAUSED: _paused,
+    AlertKind.SENSOR_SILENT: _sensor_silent,
+    AlertKind.CATALOG_DOWN: _catalog_down,
 }
+_WITHOUT_CATALOG: Final = (
+    AlertKind.CATALOG_DOWN,
+    AlertKind.ARCHIVER_FAILING,
+    AlertKind.NO_NEW_WAL,
+    AlertKind.SPOOL_GROWING,
+    AlertKind.SPOOL_NEAR_FULL,
+    AlertKind.DISK_LOW,
+    AlertKind.QUARANTINE,
+)
 
 
 def _reason(detail: Mapping[str, object]) -> str:

@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from wal_pipeline.archive.alerts import Severity
+from wal_pipeline.commands.backup_age import newest_finished_at
 from wal_pipeline.commands.health_facts import StoreFacts
 from wal_pipeline.commands.status import Status, lag_seconds
 from wal_pipeline.errors import SettingsError
@@ -24,6 +25,7 @@ _STORE_LABELS: Final = ("cluster", "store")
 CLUSTER_METRICS: Final = {
     "up": "1 where the records could be read.",
     "last_look_timestamp_seconds": "When these numbers were taken.",
+    "sensor_last_look_timestamp_seconds": "When Dagster's health sensor looked last.",
     "can_recover": "1 where some base backup can be restored.",
     "files": "Files of the WAL archive.",
     "wal_bytes": "Bytes of all archived WAL, as PostgreSQL wrote it.",
@@ -53,7 +55,7 @@ STORE_METRICS: Final = {
     "store_gaps": "Open gaps.",
     "store_window_begin_timestamp_seconds": "The first moment that can be restored from the store.",
     "store_window_end_timestamp_seconds": "The last commit that can be restored from the store.",
-    "store_last_base_backup_timestamp_seconds": "When the newest base backup was finished.",
+    "store_last_base_backup_timestamp_seconds": "When the newest base backup was finished; 0: all are of the future.",
     "store_last_drill_timestamp_seconds": "When the last drill ended.",
     "store_last_drill_ok": "1 where the last drill passed.",
     "store_restore_seconds": "What the last good drill's restore took (RTO).",
@@ -106,6 +108,7 @@ class StatusCollector(Collector):
         return {
             "up": 1,
             "last_look_timestamp_seconds": facts.at.timestamp(),
+            "sensor_last_look_timestamp_seconds": _seconds(facts.sensor_looked_at, missing=None),
             "can_recover": status.can_recover,
             "files": facts.files,
             "wal_bytes": facts.wal_bytes,
@@ -131,7 +134,8 @@ class StatusCollector(Collector):
         windows, drill = self._status.facts.windows, store.last_drill
         window = windows.main(store.store)
         end_at = None if window is None else window.latest_commit_at_least
-        held = [one.finished_at for one in windows.backups if store.store in windows.holders[one.backup_id]]
+        held = [one for one in windows.backups if store.store in windows.holders[one.backup_id]]
+        newest_at = newest_finished_at(held, self._status.facts.at)
         return {
             "store_stored_bytes": store.stored_bytes,
             "store_files": store.verified_files,
@@ -141,7 +145,7 @@ class StatusCollector(Collector):
             "store_gaps": len(windows.open_gaps(store.store)),
             "store_window_begin_timestamp_seconds": None if window is None else window.earliest_at.timestamp(),
             "store_window_end_timestamp_seconds": None if end_at is None else end_at.timestamp(),
-            "store_last_base_backup_timestamp_seconds": max(held).timestamp() if held else None,
+            "store_last_base_backup_timestamp_seconds": _seconds(newest_at, missing=0.0 if held else None),
             "store_last_drill_timestamp_seconds": drill.finished_at.timestamp()
             if drill and drill.finished_at
             else None,
@@ -172,6 +176,10 @@ def write_textfile(path: Path, text: str) -> None:
             f"metrics cannot be written to '{path}': {error.strerror}",
             hint="Name a file in a folder that this user can write, such as node_exporter's textfile folder.",
         ) from error
+
+
+def _seconds(at: datetime | None, *, missing: float | None) -> float | None:
+    return missing if at is None else at.timestamp()
 
 
 def _age(now: float, at: datetime | None) -> float:

@@ -57,13 +57,16 @@ def resume(catalog: Catalog, now: datetime) -> Pause | None:
 
 
 def current_pause(catalog: Catalog, now: datetime) -> Pause | None:
-    """Return the pause that holds at ``now``; a clock that was set back does not make it longer than it was meant."""
+    """Return the pause that holds at ``now``.
+
+    A clock that was set back a little does not end it, and one that was set back far makes it at most twice as long.
+    """
     value = catalog.values.get(_KEY)
     if value is None:
         return None
     since_at, until_at = (datetime.fromisoformat(value[name]) for name in ("since_at", "until_at"))
     found = Pause(since_at, until_at, value["reason"], value["by"])
-    return found if since_at <= now < until_at else None
+    return found if since_at - (until_at - since_at) <= now < until_at else None
 
 
 def refuse_if_paused(catalog: Catalog, now: datetime) -> None:

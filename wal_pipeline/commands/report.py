@@ -65,7 +65,10 @@ def write_report(path: Path, page: str) -> None:
         Path(made.name).chmod(0o644)
         os.replace(made.name, path)  # noqa: PTH105 - the pair of NamedTemporaryFile's name
     except OSError as error:
-        raise SettingsError(f"the report cannot be written to '{path}': {error.strerror}") from error
+        raise SettingsError(
+            f"the report cannot be written to '{path}': {error.strerror}",
+            hint="Name a file in a folder that this user can write, with --output.",
+        ) from error
 
 
 def _window_rows(status: Status) -> list[WindowRow]:

@@ -2,13 +2,15 @@
 
 import json
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from wal_pipeline.archive.alerts import AlertKind, Observation
+from wal_pipeline.archive.alerts import Alert, AlertKind, Observation
+from wal_pipeline.errors import CatalogError
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
+from wal_pipeline.orchestration.run_subject import ALERT_LASTS, alert_is_by_hand, is_by_hand, is_of, subject_of
 from wal_pipeline.wiring import Pipeline
 
 if TYPE_CHECKING:
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
 # Dagster keeps every observation for ever, so a quiet minute leaves none; a change is told at once.
 OBSERVE_EVERY = timedelta(minutes=10)
 _MOST_TEXT = 500
+_MOST_RUNS = 500
+_BY_HAND = (
+    f"; it was started by hand: this alert ends after a success of the same, after {ALERT_LASTS.days} days, or with "
+    "'wal-pipeline alerts close'"
+)
 
 
 def build_health_sensor(keys: Keys, *, interval_seconds: int) -> dg.SensorDefinition:
@@ -31,11 +38,18 @@ def build_health_sensor(keys: Keys, *, interval_seconds: int) -> dg.SensorDefini
         "gaps; opens, refreshes and resolves alerts and sends them. Its numbers are observations of the spool asset.",
     )
     def health_sensor(context: dg.SensorEvaluationContext, wal_pipeline: WalPipelineResource) -> dg.SensorResult:
+        from wal_pipeline.commands.catalog_outage import CatalogOutage
         from wal_pipeline.commands.health import watch_health
 
         pipeline = wal_pipeline.open()
-        resolve_run_failures(context.instance, keys, pipeline)
-        report = watch_health(pipeline.fact_sources(), pipeline.health_limits(), pipeline.destinations)
+        _settle_own(context, keys, pipeline)
+        report = watch_health(
+            pipeline.fact_sources(need_catalog=False),
+            pipeline.health_limits(),
+            pipeline.destinations,
+            cluster=keys.cluster,
+            outage=CatalogOutage.from_json(_seen(context.cursor)["outage"]),
+        )
         for name, reason in report.delivery.failures.items():
             context.log.warning(f"notification {name} was not taken: {reason}")
         cursor, is_due = _next_cursor(context.cursor, report)
@@ -46,30 +60,47 @@ def build_health_sensor(keys: Keys, *, interval_seconds: int) -> dg.SensorDefini
 
 
 def build_run_failure_sensor(keys: Keys) -> dg.SensorDefinition:
-    """Return the sensor that makes a failed run an alert; the job's next success resolves it."""
+    """Return the sensor that makes a failed run an alert; the next success of the same resolves it."""
 
     @dg.run_failure_sensor(
         name="run_failure_sensor",
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Opens an alert for each job whose last run failed; the health sensor resolves it after a success.",
+        description="Opens an alert for each job, and for the assets of each run without one, whose last run failed; "
+        "the health sensor resolves it after a success of the same.",
     )
     def run_failure_sensor(context: dg.RunFailureSensorContext, wal_pipeline: WalPipelineResource) -> None:
         run = context.dagster_run
-        if run.tags.get("wal_pipeline/cluster", keys.cluster) != keys.cluster:
+        if not is_of(run, keys):
             return
         pipeline = wal_pipeline.open()
-        message = f"run {run.run_id} failed: {_why(context)}"
-        pipeline.catalog.alerts.observe(
-            AlertKind.RUN_FAILED, Observation(run.job_name, message, details={"run_id": run.run_id}), pipeline.clock()
-        )
+        message = f"run {run.run_id} failed: {_why(context)}{_BY_HAND if is_by_hand(run) else ''}"
+        details = {"run_id": run.run_id, "job_name": run.job_name, "by_hand": is_by_hand(run)}
+        seen = Observation(subject_of(run), message, details=details)
+        pipeline.catalog.alerts.observe(AlertKind.RUN_FAILED, seen, pipeline.clock())
 
     return run_failure_sensor
 
 
+def _settle_own(context: dg.SensorEvaluationContext, keys: Keys, pipeline: Pipeline) -> None:
+    """Do what needs Dagster. Without the catalog it waits; what is left of the tick tells people so."""
+    from wal_pipeline.commands.health_facts import note_sensor
+
+    try:
+        note_sensor(pipeline.catalog, pipeline.clock())
+        resolve_run_failures(context.instance, keys, pipeline)
+    except CatalogError as error:
+        context.log.warning(error.message)
+
+
 def resolve_run_failures(instance: dg.DagsterInstance, keys: Keys, pipeline: Pipeline) -> None:
-    """Resolve the alerts of failed runs whose job succeeded since."""
+    """Resolve the alerts of failed runs of which the same succeeded since, and old ones of runs started by hand."""
     for alert in pipeline.catalog.alerts.active():
-        if alert.kind is AlertKind.RUN_FAILED and _succeeded_since(instance, keys, alert.subject, alert.last_seen_at):
+        if alert.kind is not AlertKind.RUN_FAILED:
+            continue
+        is_over = alert_is_by_hand(alert.subject, alert.details) and (
+            pipeline.clock() - alert.last_seen_at >= ALERT_LASTS
+        )
+        if is_over or _succeeded_since(instance, keys, alert):
             pipeline.catalog.alerts.resolve(alert.kind, alert.subject, pipeline.clock())
 
 
@@ -110,21 +141,32 @@ def _number(value: float) -> dg.IntMetadataValue | dg.FloatMetadataValue:
 def _next_cursor(cursor: str | None, report: "HealthReport") -> tuple[str | None, bool]:
     """Return the cursor to keep, and whether an observation is due: something changed, or ten minutes passed."""
     seen = sorted(f"{kind.value} {one.subject}" for kind, found in report.observed.items() for one in found)
-    last = json.loads(cursor) if cursor else {"at": None, "seen": None}
-    at = report.facts.at
+    last, at = _seen(cursor), report.facts.at
+    outage = None if report.outage is None else report.outage.as_json()
     passed = last["at"] is None or abs(at - datetime.fromisoformat(last["at"])) >= OBSERVE_EVERY
-    if not passed and last["seen"] == seen:
-        return cursor, False
-    return json.dumps({"at": at.isoformat(), "seen": seen}), True
+    if report.facts.catalog_error is not None or (not passed and last["seen"] == seen):
+        return json.dumps({**last, "outage": outage}), False
+    return json.dumps({"at": at.isoformat(), "seen": seen, "outage": outage}), True
 
 
-def _succeeded_since(instance: dg.DagsterInstance, keys: Keys, job_name: str, since: datetime) -> bool:
-    tags = {"wal_pipeline/cluster": keys.cluster} if not job_name.startswith("__") else {}
+def _seen(cursor: str | None) -> dict[str, Any]:
+    """Return what the tick before left."""
+    return {"at": None, "seen": None, "outage": None, **(json.loads(cursor) if cursor else {})}
+
+
+def _succeeded_since(instance: dg.DagsterInstance, keys: Keys, alert: Alert) -> bool:
+    """Whether a run of the same ended well since: one of its job, or of the same assets and partitions."""
+    since = alert.last_seen_at
     wanted = dg.RunsFilter(
-        job_name=job_name, statuses=[dg.DagsterRunStatus.SUCCESS], tags=tags, created_after=since - timedelta(days=1)
+        job_name=alert.details.get("job_name", alert.subject),
+        statuses=[dg.DagsterRunStatus.SUCCESS],
+        created_after=since - timedelta(days=1),
     )
-    records = instance.get_run_records(wanted, limit=1)
-    return bool(records) and records[0].end_time is not None and records[0].end_time > since.timestamp()
+    return any(
+        record.end_time is not None and record.end_time > since.timestamp()
+        for record in instance.get_run_records(wanted, limit=_MOST_RUNS)
+        if subject_of(record.dagster_run) == alert.subject and is_of(record.dagster_run, keys)
+    )
 
 
 def _why(context: dg.RunFailureSensorContext) -> str:

@@ -12,6 +12,7 @@ from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.retention_purge import (
     CHECKS_KEPT_FOR,
     Purged,
+    location_of,
     purge_checks,
     purge_runs,
     purge_ticks,
@@ -38,7 +39,7 @@ def build_retention_job(keys: Keys) -> dg.JobDefinition:
         pipeline = wal_pipeline.open()
         known = {name: context.instance.get_dynamic_partitions(name) for name in _partition_names(keys)}
         done = expirer(pipeline).expire()
-        purged = purge(context, pipeline, keys, done, known)
+        purged = Purged(0, 0) if done.doubt is not None else purge(context, pipeline, keys, done, known)
         context.add_output_metadata(_metadata(done, purged))
         _raise_problems(context, done)
 
@@ -66,7 +67,7 @@ def purge(
     else:
         partitions = _remove_partitions(context, pipeline, keys, done, known)
     runs = purge_runs(instance, keys, before, at_most=settings.dagster_purge_runs)
-    purge_ticks(instance, before)
+    purge_ticks(instance, location_of(context.run), before)
     purge_checks(instance, keys, max(before, pipeline.clock() - CHECKS_KEPT_FOR))
     return Purged(partitions, runs)
 
@@ -120,9 +121,12 @@ def _raise_problems(context: dg.OpExecutionContext, done: "Expiry") -> None:
             context.log.warning(warning)
     problems = [f"{name} is left out: {message}" for name, message in done.silent.items()]
     problems += [problem for store in done.stores for problem in store.problems]
+    from wal_pipeline.commands.expire_clock import CLOCK_HINT
+
+    hint = "" if done.doubt is None else f"\nHINT: {CLOCK_HINT}"
     if problems:
         raise dg.Failure(
-            description=f"{len(problems)} problems, first: {problems[0]}",
+            description=f"{len(problems)} problems, first: {problems[0]}{hint}",
             metadata={"problems": dg.MetadataValue.json(problems[:50])},
             allow_retries=False,
         )

@@ -12,6 +12,7 @@ from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from sqlalchemy import delete, func, select
 
 from wal_pipeline.orchestration.keys import Keys
+from wal_pipeline.orchestration.run_subject import is_of
 
 _FINISHED: Final = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 _PAGE: Final = 200
@@ -50,18 +51,28 @@ def purge_runs(instance: dg.DagsterInstance, keys: Keys, before: datetime, *, at
     for run in _old_runs(instance, before, at_most * _LOOKED_AT_PER_REMOVED):
         if removed >= at_most:
             break
-        if _is_ours(run, keys) and not _is_needed(instance, run.run_id, partitions):
+        if is_of(run, keys) and not _is_needed(instance, run.run_id, partitions):
             instance.delete_run(run.run_id)
             removed += 1
     return removed
 
 
-def purge_ticks(instance: dg.DagsterInstance, before: datetime) -> None:
-    """Remove the ticks of all schedules and sensors from before a moment; dagster.yaml may do so sooner."""
-    if instance.schedule_storage is None:
+def location_of(run: dg.DagsterRun) -> str | None:
+    """Return the name of the code location that a run is from; None where Dagster was not told."""
+    origin = run.remote_job_origin
+    return None if origin is None else origin.repository_origin.code_location_origin.location_name
+
+
+def purge_ticks(instance: dg.DagsterInstance, location: str | None, before: datetime) -> None:
+    """Remove the ticks of a code location's schedules and sensors from before a moment; dagster.yaml may do so sooner.
+
+    Other clusters have code locations of their own in the same instance, and a retention of their own.
+    """
+    if instance.schedule_storage is None or location is None:
         return
     for state in instance.all_instigator_state():
-        instance.purge_ticks(state.instigator_origin_id, state.selector_id, before.timestamp())
+        if state.origin.repository_origin.code_location_origin.location_name == location:
+            instance.purge_ticks(state.instigator_origin_id, state.selector_id, before.timestamp())
 
 
 def purge_checks(instance: dg.DagsterInstance, keys: Keys, before: datetime) -> int:
@@ -92,14 +103,6 @@ def _old_runs(instance: dg.DagsterInstance, before: datetime, limit: int) -> Ite
             return
         cursor, seen = page[-1].run_id, seen + len(page)
         yield from page
-
-
-def _is_ours(run: dg.DagsterRun, keys: Keys) -> bool:
-    """Whether a run is of this cluster: by its tag or, where a person started it in the UI, by its assets."""
-    tagged = run.tags.get("wal_pipeline/cluster")
-    if tagged is not None:
-        return tagged == keys.cluster
-    return bool(run.asset_selection) and all(key.path[0] == keys.cluster for key in run.asset_selection or ())
 
 
 def _is_needed(instance: dg.DagsterInstance, run_id: str, partitions: frozenset[str]) -> bool:

@@ -1,7 +1,7 @@
 """Which runs of a job are under way."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import dagster as dg
@@ -15,10 +15,24 @@ _IN_FLIGHT: Final = (
 )
 
 
+_LAUNCHED_WITHIN: Final = timedelta(minutes=10)
+_MOST: Final = 25
+
+
 def run_in_flight(
     instance: dg.DagsterInstance, job_name: str, tags: Mapping[str, str], *, since: datetime | None = None
 ) -> dg.DagsterRun | None:
-    """Return the newest run of a job that has not ended; with ``since``, only one that was made after it."""
+    """Return the newest run of a job that has not ended; with ``since``, only one that was made after it.
+
+    A run that was made and not launched within minutes never is: the daemon was killed in between, and Dagster watches
+    over no such run.
+    """
     wanted = dg.RunsFilter(job_name=job_name, statuses=list(_IN_FLIGHT), tags=dict(tags), created_after=since)
-    found = instance.get_run_records(wanted, limit=1)
-    return found[0].dagster_run if found else None
+    found = instance.get_run_records(wanted, limit=_MOST)
+    now = datetime.now(UTC)
+    return next((record.dagster_run for record in found if not _is_forgotten(record, now)), None)
+
+
+def _is_forgotten(record: dg.RunRecord, now: datetime) -> bool:
+    age = now - record.create_timestamp.replace(tzinfo=record.create_timestamp.tzinfo or UTC)
+    return record.dagster_run.status is dg.DagsterRunStatus.NOT_STARTED and age > _LAUNCHED_WITHIN

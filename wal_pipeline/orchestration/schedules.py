@@ -7,7 +7,6 @@ from typing import Any, Final
 import dagster as dg
 from dagster._core.errors import DagsterInvalidDefinitionError
 
-from wal_pipeline.errors import SettingsError
 from wal_pipeline.orchestration import (
     backup_job,
     cost_asset,
@@ -17,8 +16,7 @@ from wal_pipeline.orchestration import (
     verification_job,
 )
 from wal_pipeline.settings import Settings, variable_names
-
-OFF: Final = "off"
+from wal_pipeline.wiring.settings_check import OFF, cron_error
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,4 @@ def _schedule(timing: Timing, cron: str) -> dg.ScheduleDefinition:
             description=f"{timing.description} {variable} changes when; '{OFF}' switches it off.",
         )
     except DagsterInvalidDefinitionError as error:
-        raise SettingsError(
-            f"{variable} is '{cron}', expected five fields in cron's form, such as '15 2 * * *', or '{OFF}'",
-            hint="The fields are minute, hour, day of the month, month and day of the week, in UTC.",
-        ) from error
+        raise cron_error(variable, cron) from error

@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -38,6 +39,7 @@ from wal_pipeline.stores.base import (
 from wal_pipeline.stores.folder_tree import FolderTree
 
 _SIDECAR_SUFFIX: Final = ".json"
+_FOLDERS: Final = ("metadata", "uploads", "temporary", "objects")
 
 
 class LocalFolderStore(Store):
@@ -57,7 +59,7 @@ class LocalFolderStore(Store):
         """Make the existing folder a store; nothing happens where it is one. Raises: BucketMissingError."""
         self._check(self._folder)
         with self._translating("prepare the store"):
-            for name in ("metadata", "uploads", "temporary", "objects"):
+            for name in _FOLDERS:
                 (self._folder / name).mkdir(exist_ok=True)
 
     def put_if_absent(self, key: str, body: Body, metadata: Mapping[str, str]) -> PutOutcome:
@@ -202,8 +204,11 @@ class LocalFolderStore(Store):
             raise BucketMissingError(
                 self.name,
                 f"folder '{folder}' does not exist",
-                hint="Mount the disk; a new store's folder has to be made and prepared once.",
+                hint=f"Mount the disk. Only where this is a new store, make it: mkdir -p {self._folders_as_words()}",
             )
+
+    def _folders_as_words(self) -> str:
+        return " ".join(shlex.quote(str(self._folder / name)) for name in _FOLDERS)
 
     @contextmanager
     def _temporary(self) -> Iterator[tuple[Path, BinaryIO]]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # each is imported when it is asked for: a quick command impo
     from wal_pipeline.commands.drill import Drill
     from wal_pipeline.commands.health_facts import FactSources
     from wal_pipeline.commands.health_rules import HealthLimits
+    from wal_pipeline.commands.history_fetch import HistoryFetch
     from wal_pipeline.commands.identity import ClusterIdentity
     from wal_pipeline.commands.notifications import Destination
     from wal_pipeline.commands.refill import Refiller
@@ -31,7 +32,6 @@ if TYPE_CHECKING:  # each is imported when it is asked for: a quick command impo
     from wal_pipeline.postgres.server import PostgresServer
     from wal_pipeline.postgres.waldump import CommitReader
     from wal_pipeline.spool import Spool
-    from wal_pipeline.wal.names import WalFileName
 
 _log = logging.getLogger(__name__)
 
@@ -77,9 +77,9 @@ class Pipeline:
     @cached_property
     def catalog(self) -> "Catalog":
         """The backup records. Raises: CatalogError."""
-        from wal_pipeline.catalog.catalog import open_catalog
+        from wal_pipeline.wiring.catalog import open_configured_catalog
 
-        return open_catalog(self.settings.catalog(), self.settings.cluster, clock=self.clock)
+        return open_configured_catalog(self.settings, self.clock)
 
     @cached_property
     def spool(self) -> "Spool":
@@ -124,17 +124,25 @@ class Pipeline:
         except CatalogError as error:
             _log.warning("the requests to the stores are not counted: %s", error.message)
 
-    def fact_sources(self, *, ask_server: bool = True, ask_stores: bool = True) -> "FactSources":
+    def fact_sources(
+        self, *, ask_server: bool = True, ask_stores: bool = True, need_catalog: bool = True
+    ) -> "FactSources":
         """Return where health, status and metrics look. ``ask_stores``: for timeline histories that are not kept yet.
 
-        Stores whose settings are missing are shown, and never asked.
+        Stores whose settings are missing are shown, and never asked. Raises: CatalogError, unless it may be missing.
         """
         from wal_pipeline.commands.health_facts import FactSources
 
         settings = self.settings
         spool = self.spool if settings.spool_folder is not None else None
+        try:
+            catalog: Catalog | CatalogError = self.catalog
+        except CatalogError as error:
+            if need_catalog:
+                raise
+            catalog = error
         return FactSources(
-            catalog=self.catalog,
+            catalog=catalog,
             stores=settings.stores,
             clock=self.clock,
             spool=spool,
@@ -145,13 +153,21 @@ class Pipeline:
             failed_tries=settings.copy_failed_tries,
         )
 
-    def fetch_history(self, system_identifier: int, name: "WalFileName") -> bytes | None:
-        """Read a timeline history file from any store that has it. Raises: WalPipelineError."""
+    @cached_property
+    def fetch_history(self) -> "HistoryFetch":
+        """What reads a timeline history file from whichever store has it, within seconds."""
         from wal_pipeline.commands.archive_get import WalSource
+        from wal_pipeline.commands.history_fetch import HistoryFetch
 
-        stores = tuple(self.open_stores(self.usable_store_names).values())
-        fetched = WalSource(self.layout(system_identifier), stores, tuple(self.identities)).fetch(name)
-        return None if fetched is None else fetched.data
+        stores: dict[str, Store] = {}
+
+        def sources(system_identifier: int) -> dict[str, WalSource]:
+            layout, identities = self.layout(system_identifier), tuple(self.identities)
+            if not stores:
+                stores.update(self.open_stores(self.usable_store_names))
+            return {name: WalSource(layout, (store,), identities) for name, store in stores.items()}
+
+        return HistoryFetch(sources)
 
     def health_limits(self) -> "HealthLimits":
         """Return from where on a person is told."""
@@ -169,6 +185,7 @@ class Pipeline:
             copy_failed_tries=settings.copy_failed_tries,
             base_backup_max_age_hours=settings.base_backup_max_age_hours,
             drill_max_age_days=settings.drill_max_age_days,
+            health_interval_seconds=settings.health_interval_seconds,
         )
 
     def destinations(self) -> "list[Destination]":

@@ -8,12 +8,16 @@ from wal_pipeline.archive.cost import (
     B2_PRICES,
     DEFAULT_PRICES,
     R2_PRICES,
+    FileRate,
     Prices,
     Usage,
     cents,
     forecast,
     measured_cost,
 )
+
+R2_A = Decimal("4.50") / 10**6
+R2_B = Decimal("0.36") / 10**6
 
 
 def test_the_given_example_is_reproduced_exactly() -> None:
@@ -23,6 +27,19 @@ def test_the_given_example_is_reproduced_exactly() -> None:
     assert cost.stores["r2"].storage_usd == Decimal("0.09")
     assert cost.stores["b2"].storage_usd == Decimal("0.03")
     assert cost.storage_usd == Decimal("0.12")
+
+
+def test_a_forecast_counts_the_requests_of_its_rate() -> None:
+    """By the segments that are filled, or by those that archive_timeout finishes; nothing where nothing is written."""
+    slow = forecast(10**9, 0.8, 30, DEFAULT_PRICES, FileRate(archive_timeout_seconds=300))
+    # 288 files a day: put, listed and read back; 8,640 objects are 9 listings, twice a day
+    assert slow.stores["r2"].requests_usd == 30 * (288 + 288 + 2 * 9) * R2_A + 30 * 288 * R2_B
+    fast = forecast(10**12, 0.8, 30, DEFAULT_PRICES, FileRate(segment_bytes=2**24, read_back=False, deep_share=0.25))
+    files = 59_605
+    deep = 1_915_875  # a quarter of 30 days' files each week
+    assert fast.stores["r2"].requests_usd == 30 * (files + 8_640 + 2 * 1_789) * R2_A + deep * R2_B
+    assert fast.stores["b2"].requests_usd == 0
+    assert forecast(0, 0.8, 30, DEFAULT_PRICES).stores["r2"].requests_usd == 0
 
 
 def test_a_month_counts_storage_and_requests_and_a_restore_counts_apart() -> None:

@@ -135,6 +135,15 @@ def test_frames_without_rows_have_their_columns(catalog: Catalog) -> None:
     assert catalog.frames.archive_events().empty
 
 
+def test_claim_of_the_future_holds_nobody_up(catalog: Catalog) -> None:
+    """A process that was killed while its clock was a year ahead does not hold a key for a year."""
+    year = timedelta(days=365)
+    assert catalog.values.claim("notifier", NOON + year, NOON + year + timedelta(minutes=3))
+    assert catalog.values.claim("notifier", NOON, NOON + timedelta(minutes=3))
+    slower = NOON - timedelta(minutes=1)
+    assert not catalog.values.claim("notifier", slower, slower + timedelta(minutes=3))
+
+
 def test_claimed_key_is_held_until_its_moment(catalog: Catalog) -> None:
     """Only one process holds a key; a killed one's claim ends by itself, and a given back one at once."""
     until_at = NOON + timedelta(minutes=2)

@@ -79,3 +79,14 @@ def test_a_gap_that_is_not_there_cannot_be_accepted(scene: HealthScene, capsys: 
     assert capsys.readouterr().err == (
         f"ERROR: no gap begins with segment '{name(3)}'\nHINT: 'wal-pipeline gaps' lists them with their segments.\n"
     )
+
+
+def test_pause_with_a_reason_that_is_no_text(scene: HealthScene, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a terminal sent in another encoding is spelled out."""
+    assert run(["pause", "--reason", os.fsdecode(b"caf\xe9")]) == 0
+    assert "(caf\\xe9)" in capsys.readouterr().out
+    assert run(["gaps", "ack", name(5), "--reason", os.fsdecode(b"caf\xe9")]) == 0
+    assert [gap.reason for gap in scene.catalog.gaps.acknowledged()] == ["caf\\xe9"]
+    capsys.readouterr()
+    assert run(["--env-file", os.fsdecode(b"caf\xe9.env"), "status"]) == 1
+    assert "settings file 'caf\\udce9.env' does not exist" in capsys.readouterr().err

@@ -175,3 +175,60 @@ def test_notifications_can_be_tried(
     assert shown.out == "1 (json): sent\n1 (json): refused with status 403\n"
     assert SECRET not in shown.out + shown.err
     assert [message["title"] for message in receiver.messages] == ["wal-pipeline main: test"]
+
+
+def test_alert_of_a_failed_run_is_closed(catalog: Catalog, capsys: pytest.CaptureFixture[str]) -> None:
+    """A person ends what nothing else may end; an alert whose cause is looked at is not closed."""
+    catalog.alerts.observe(AlertKind.RUN_FAILED, Observation("restore_cluster", "run x failed"), NOON)
+    catalog.alerts.observe(AlertKind.STORE_DOWN, Observation("r2", "r2: connection refused"), NOON)
+    failed, down = catalog.alerts.active()
+    assert run(["alerts", "close", str(failed.id), "--reason", "restored by hand", "--by", "ann"]) == 0
+    assert f"{failed.id:>5}  warning   run_failed restore_cluster: run x failed" in capsys.readouterr().out
+    assert run(["alerts", "close", str(down.id), "--reason", "x"]) == 1
+    assert capsys.readouterr().err == (
+        f"ERROR: alert {down.id} is of kind 'store_down', which ends when its cause is gone\n"
+        "HINT: 'wal-pipeline alerts ack' tells others that a person knows of it.\n"
+    )
+    assert run(["alerts", "close", str(failed.id), "--reason", "x"]) == 1
+    assert [alert.id for alert in catalog.alerts.active()] == [down.id]
+
+
+def test_alerts_are_delivered_without_dagster(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """One look by a cron job sends what is new; a catalog that cannot be opened is told once, and its end once."""
+    receiver = Receiver()
+    monkeypatch.setenv("WAL_PIPELINE_NOTIFICATION_URLS", receiver.url)
+    monkeypatch.setenv("WAL_PIPELINE_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("WAL_PIPELINE_DISK_LOW_SHARE", "0")
+    monkeypatch.setenv("WAL_PIPELINE_CONNINFO", f"host={tmp_path} port=1")
+    monkeypatch.setenv("PG_WAL_ARCHIVE_DIR", str(tmp_path / "no spool"))
+    (tmp_path / "state").mkdir()
+    try:
+        assert run(["alerts", "deliver"]) == 0
+        titles = ["wal-pipeline main: 2 opened"]
+        assert [message["title"] for message in receiver.messages] == titles
+        with monkeypatch.context() as broken:
+            broken.setenv("WAL_PIPELINE_CATALOG_URL", f"sqlite:///{tmp_path}/state")
+            assert [run(["alerts", "deliver"]) for _ in range(3)] == [1, 1, 1]
+        titles += ["wal-pipeline main: 2 opened"]
+        assert [message["title"] for message in receiver.messages] == titles
+        assert run(["alerts", "deliver"]) == 0
+        titles += ["wal-pipeline main: 1 resolved"]
+        assert [message["title"] for message in receiver.messages] == titles
+        assert not (tmp_path / "state" / "catalog-outage").exists()
+    finally:
+        receiver.stop()
+    assert [line.split(",")[0].split(";")[0] for line in capsys.readouterr().out.splitlines()] == [
+        "1 no_new_wal",
+        *["1 catalog_down"] * 3,
+        "1 no_new_wal",
+    ]
+
+
+def test_deliver_needs_a_destination(catalog: Catalog, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without one it would look and tell nobody."""
+    assert run(["alerts", "deliver"]) == 1
+    assert capsys.readouterr().err == (
+        "ERROR: WAL_PIPELINE_NOTIFICATION_URLS is not set\nHINT: Give it one or more Apprise URLs.\n"
+    )

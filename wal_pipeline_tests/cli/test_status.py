@@ -67,6 +67,58 @@ def test_check(scene: HealthScene, capsys: pytest.CaptureFixture[str], trouble: 
     assert line.startswith(f"WAL-PIPELINE {['OK', 'WARNING', 'CRITICAL'][code]} - main: ")
 
 
+def test_check_as_json(
+    scene: HealthScene, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One object in the place of the line, with the same exit code; one too where it cannot tell."""
+    scene.quarantine(3)
+    assert run(["status", "--check", "--json"]) == 2
+    found = json.loads(capsys.readouterr().out)
+    assert (found["verdict"], found["problems"][0]["kind"]) == ("critical", "quarantine")
+    monkeypatch.setenv("WAL_PIPELINE_CATALOG_URL", f"sqlite:///{tmp_path}")
+    assert run(["status", "--check", "--json"]) == 3
+    found = json.loads(capsys.readouterr().out)
+    assert found["verdict"] == "unknown"
+    assert "unable to open database file" in found["error"]
+
+
+def test_settings_of_the_schedules_are_judged(
+    scene: HealthScene, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By status and check, which a person types by day; a restore and all others go on without them."""
+    monkeypatch.setenv("WAL_PIPELINE_DRILL_CRON", "monthly")
+    said = "WAL_PIPELINE_DRILL_CRON is 'monthly', expected five fields"
+    for command in ("status", "check"):
+        assert run([command]) == 1
+        assert capsys.readouterr().err.startswith(f"ERROR: {said}")
+    assert run(["status", "--check"]) == 3
+    assert said in capsys.readouterr().out
+    assert run(["alerts"]) == 0
+
+
+def test_state_folder_that_cannot_be_used(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whoever named only that folder is told of its variable."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("WAL_PIPELINE_STATE_DIR", str(tmp_path / "file"))
+    assert run(["status"]) == 1
+    assert "HINT: WAL_PIPELINE_STATE_DIR must be a folder that this user can write" in capsys.readouterr().err
+    monkeypatch.setenv("WAL_PIPELINE_CATALOG_URL", f"sqlite:///{tmp_path}/file/catalog.sqlite")
+    assert run(["status"]) == 1
+    assert "HINT: Set WAL_PIPELINE_CATALOG_URL to a file" in capsys.readouterr().err
+
+
+def test_report_that_cannot_be_written(scene: HealthScene, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """It names the file and the option."""
+    assert run(["report", "--output", "none/page.html"]) == 1
+    assert capsys.readouterr().err == (
+        "ERROR: the report cannot be written to 'none/page.html': No such file or directory\n"
+        "HINT: Name a file in a folder that this user can write, with --output.\n"
+    )
+
+
 def test_check_that_cannot_tell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -95,6 +147,9 @@ def test_cost_example(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkey
     assert found["stores"]["r2"]["storage_usd"] == 0.09
     assert found["stores"]["b2"]["storage_usd"] == 0.03
     assert found["storage_usd"] == 0.12
+    assert found["stores"]["r2"]["requests_usd"] == round(
+        (30 * (2 * 288 + 18) * 4.5 + (30 * 288 + 9258) * 0.36) / 10**6, 6
+    )
 
 
 def test_cost_with_a_price_of_ones_own(

@@ -1,6 +1,7 @@
 """``wal-pipeline expire`` and ``wal-pipeline verify`` as typed."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,16 @@ def test_a_share_is_for_deep_only(scene: UpkeepScene, capsys: pytest.CaptureFixt
     """The command line is not understood."""
     assert run(["verify", "--share", "0.5"]) == 2
     assert "--share is for --deep" in capsys.readouterr().err
+
+
+def test_expire_with_a_doubtful_clock(scene: UpkeepScene, capsys: pytest.CaptureFixture[str]) -> None:
+    """Confirmed, it refuses and names the option that goes on."""
+    scene.now += timedelta(days=365)
+    before = scene.keys("r2")
+    assert run(["expire", "--confirm"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines[-3:]] == ["PROBLEM", "PROBLEM", "HINT"]
+    assert "'wal-pipeline expire --confirm --trust-clock' goes on." in lines[-1]
+    assert scene.keys("r2") == before
+    assert run(["expire", "--confirm", "--trust-clock"]) == 0
+    assert scene.keys("r2") != before

@@ -259,3 +259,36 @@ def test_a_broken_base_backup_that_is_older_than_all_others_goes(scene: UpkeepSc
     scene.expirer().expire()
     assert scene.backups("r2") == {one.backup_id for one in backups[3:]}
     assert not [key for key in scene.keys("r2") if backups[0].backup_id in key]
+
+
+def test_a_clock_that_is_a_year_ahead_expires_nothing(scene: UpkeepScene) -> None:
+    """By such a clock all of the archive is old; a person who knows better may go on."""
+    scene.run_for(24)
+    before = {store: scene.keys(store) for store in ("r2", "b2")}
+    scene.now += 365 * DAY
+    done = scene.expirer().expire()
+    assert done.doubt == (
+        "nothing expires: it is 2041-03-25 12:00Z by this host's clock, and the newest file of the whole archive is "
+        "from 2040-03-24 12:00Z, before the window of 10 days began"
+    )
+    assert not done.is_complete
+    assert {store: scene.keys(store) for store in ("r2", "b2")} == before
+    alerts = [alert for alert in scene.catalog.alerts.active() if alert.kind is AlertKind.RETENTION_FAILED]
+    assert {alert.message for alert in alerts} == {
+        f"{done.doubt}; set this host's clock right; if it is right and nothing was archived for so long, "
+        "'wal-pipeline expire --confirm --trust-clock' goes on"
+    }
+    trusted = scene.expirer().expire(trust_clock=True)
+    assert trusted.is_complete
+    assert len(scene.files("r2")) < 24
+    assert not scene.catalog.alerts.active()
+
+
+def test_a_quiet_server_with_base_backups_is_no_wrong_clock(scene: UpkeepScene) -> None:
+    """What proves the clock may be a base backup as well as a file, and nothing that is later than now."""
+    scene.run_for(24)
+    scene.archive(25, scene.now + 400 * DAY)
+    scene.now += 30 * DAY
+    assert scene.expirer().expire().doubt is not None
+    scene.back_up(24, scene.now - DAY)
+    assert scene.expirer().expire().doubt is None

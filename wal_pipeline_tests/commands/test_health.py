@@ -1,5 +1,6 @@
 """A look settles the alerts and tells people once of each opening and each end."""
 
+import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -67,3 +68,13 @@ def test_quiet_look(scene: HealthScene) -> None:
     inbox = Inbox()
     assert watch(scene, inbox).describe() == "nothing needs a person"
     assert inbox.titles == []
+
+
+def test_a_name_that_is_no_text(scene: HealthScene) -> None:
+    """POSIX allows any bytes in a name: one such file in quarantine is told, and stops no other alert."""
+    inbox = Inbox()
+    scene.quarantine(3)
+    for raw in (b"caf\xe9", b"two\nlines"):
+        Path(os.fsdecode(os.fsencode(scene.spool.quarantine_folder) + b"/" + raw)).touch()
+    assert watch(scene, inbox).describe() == "3 quarantine; 3 told"
+    assert {alert.subject for alert in scene.catalog.alerts.active()} == {"caf\\xe9", "two\\nlines", name(3)}

@@ -9,7 +9,7 @@ import pytest
 from wal_pipeline.archive.alerts import AlertKind, Observation, Severity
 from wal_pipeline.catalog.history import Drill
 from wal_pipeline.catalog.stores import StoreState
-from wal_pipeline.commands.health_facts import DiskFacts, HealthFacts, ServerLook
+from wal_pipeline.commands.health_facts import DiskFacts, HealthFacts, ServerLook, look, note_sensor
 from wal_pipeline.commands.health_rules import HealthLimits, observe
 from wal_pipeline.commands.left_files import LeftFiles
 from wal_pipeline.commands.pause import pause
@@ -154,6 +154,7 @@ def test_store_down_hides_its_files(scene: HealthScene) -> None:
     scene.catalog.stores.save_state(StoreState("r2", 3, "r2: no answer", NOW, NOW - HOUR))
     for number, store, tries in ((11, "r2", 9), (12, "b2", 3), (13, "b2", 2)):
         scene.catalog.files.record_failed(*failed_copy(number, store, tries))
+        scene.put_in_spool(number)
     found = seen(scene.facts())
     assert {kind: [(one.subject, one.message) for one in some] for kind, some in found.items()} == {
         AlertKind.STORE_DOWN: [
@@ -167,9 +168,38 @@ def test_many_failed_copies_are_counted(scene: HealthScene) -> None:
     """A hundred causes make twenty alerts and one that says that there are more."""
     for number in range(100, 200):
         scene.catalog.files.record_failed(*failed_copy(number, "b2", 5))
+        (scene.spool.folder / name(number)).touch()
     found = seen(scene.facts())[AlertKind.COPY_FAILED]
     assert len(found) == 21
     assert found[-1].subject == "more"
+
+
+def test_failed_copy_of_a_file_that_left_the_spool(scene: HealthScene) -> None:
+    """What another store holds is told with the way to bring it; what is nowhere any more is over."""
+    for number in (10, 11):
+        file, copy = failed_copy(number, "b2", 5)
+        scene.catalog.files.remove_copy(SYSTEM, [file.name], "b2")
+        scene.catalog.files.record_failed(file, copy)
+    found = seen(scene.facts())
+    assert [(one.subject, one.message) for one in found[AlertKind.COPY_FAILED]] == [
+        (
+            f"{name(10)} on b2",
+            "r2: it said no; it is in the spool no more: 'wal-pipeline verify --repair' copies it from r2",
+        )
+    ]
+    for number in (10, 11):
+        scene.put_in_spool(number)
+    assert [(one.subject, one.message) for one in seen(scene.facts())[AlertKind.COPY_FAILED]] == [
+        (f"{name(number)} on b2", "r2: it said no") for number in (10, 11)
+    ]
+
+
+def test_failed_copies_where_the_spool_is_elsewhere(scene: HealthScene) -> None:
+    """Whether a file waits there is not known: it counts."""
+    scene.catalog.files.record_failed(*failed_copy(11, "b2", 5))
+    assert AlertKind.COPY_FAILED not in seen(scene.facts())
+    facts = replace(look(replace(scene.sources, spool=None)), server=scene.facts().server)
+    assert only(facts, AlertKind.COPY_FAILED) == [f"{name(11)} on b2: r2: it said no"]
 
 
 def test_quarantine(scene: HealthScene) -> None:
@@ -253,6 +283,53 @@ def test_base_backups(scene: HealthScene) -> None:
         ("b2", "no base backup: nothing can be restored from there, whatever WAL it holds", Severity.CRITICAL),
     ]
     assert [one.message for one in found[AlertKind.BASE_BACKUP_FAILED]] == [f"base backup '{backup_id}' is not there"]
+
+
+def test_base_backups_of_the_future(scene: HealthScene) -> None:
+    """One that a wrong clock dated a year ahead hides neither that all are old, nor that a later one failed."""
+    scene.back_up(3, age=-timedelta(days=365))
+    scene.now += timedelta(days=100)
+    scene.archive(11, 12, 13)
+    late = scene.back_up(12, age=timedelta(days=3), on=("r2",))
+    found = seen(scene.facts())
+    assert [(one.subject, one.message) for one in found[AlertKind.BASE_BACKUP_OLD]] == [
+        ("r2", "the newest base backup is 3 days old, expected at most 2 days"),
+        ("b2", "the newest base backup is 100 days old, expected at most 2 days"),
+    ]
+    assert [one.message for one in found[AlertKind.BASE_BACKUP_FAILED]] == [f"base backup '{late}' is not there"]
+
+
+def test_all_base_backups_are_of_the_future(tmp_path: Path) -> None:
+    """How old they are cannot be told, and that is not well."""
+    made = HealthScene(tmp_path)
+    made.archive(*range(1, 11))
+    made.back_up(3, age=-timedelta(days=365))
+    assert only(made.facts(), AlertKind.BASE_BACKUP_OLD) == [
+        "r2: every base backup is dated in the future: a clock is or was wrong",
+        "b2: every base backup is dated in the future: a clock is or was wrong",
+    ]
+
+
+def test_a_drill_of_the_future_does_not_count(scene: HealthScene) -> None:
+    """The last one before now does."""
+    for days in (-365, 40):
+        at = scene.now - timedelta(days=days)
+        scene.catalog.drills.record(Drill(f"drill{days}", "r2", "end", at, at, True, {"rto": 1.0}, {}))
+    assert only(scene.facts(), AlertKind.DRILL_OLD) == ["r2: the last drill is 40 days old, expected 35 days"]
+
+
+def test_sensor_that_looks_no_more(scene: HealthScene) -> None:
+    """Whoever else looks tells it, after a quarter of an hour; where Dagster was never used there is none to miss."""
+    note_sensor(scene.catalog, scene.now)
+    scene.now += timedelta(minutes=14)
+    scene.archive(11)
+    assert seen(scene.facts()) == {}
+    scene.now += timedelta(minutes=1)
+    assert only(scene.facts(), AlertKind.SENSOR_SILENT) == [
+        "health_sensor: Dagster's health sensor has not looked since 2026-11-22 12:00:00Z: see that its daemon and "
+        "code location run"
+    ]
+    assert seen(scene.facts(), replace(LIMITS, health_interval_seconds=600)) == {}
 
 
 def test_drills(scene: HealthScene) -> None:

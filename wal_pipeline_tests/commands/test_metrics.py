@@ -10,6 +10,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from wal_pipeline.catalog.history import Drill
+from wal_pipeline.commands.health_facts import note_sensor
 from wal_pipeline.commands.health_rules import HealthLimits
 from wal_pipeline.commands.metrics import (
     ACTIVE_ALERTS,
@@ -37,6 +38,7 @@ def samples(tmp_path: Path) -> dict[tuple[str, str], float]:
     for store in ("r2", "b2"):
         at = NOW - timedelta(days=1)
         scene.catalog.drills.record(Drill(f"d-{store}", store, "end", at, at, True, {"rto": 12.5}))
+    note_sensor(scene.catalog, NOW)
     text = metrics_text(judge(scene.facts(), HealthLimits()), spool_limit_bytes=10**9)
     return {
         (sample.name, sample.labels.get("store") or sample.labels.get("severity") or ""): sample.value
@@ -62,6 +64,19 @@ def test_values(samples: dict[tuple[str, str], float]) -> None:
         ("wal_pipeline_active_alerts", "critical"): 0,
     }
     assert {key: samples[key] for key in wanted} == wanted
+
+
+def test_base_backup_of_the_future(tmp_path: Path) -> None:
+    """One that a wrong clock dated a year ahead does not make the newest one young."""
+    scene = HealthScene(tmp_path)
+    scene.archive(*range(1, 11))
+    scene.back_up(2)
+    scene.back_up(3, age=-timedelta(days=365))
+    text = metrics_text(judge(scene.facts(), HealthLimits()), spool_limit_bytes=10**9)
+    at = (NOW - timedelta(hours=1)).timestamp()
+    name = "wal_pipeline_store_last_base_backup_timestamp_seconds"
+    given = [one for one in text_string_to_metric_families(text) if one.name == name]
+    assert [sample.value for family in given for sample in family.samples] == [at, at]
 
 
 def expressions() -> list[str]:

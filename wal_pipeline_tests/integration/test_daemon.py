@@ -5,8 +5,10 @@ import signal
 from collections.abc import Iterator
 from itertools import pairwise
 
+import dagster as dg
 import pytest
 
+from wal_pipeline.orchestration.lost_run import process_lives
 from wal_pipeline_tests.integration.daemon_scene import STORES, DaemonScene, start_daemon_scene
 from wal_pipeline_tests.support.postgres_install import PostgresInstall
 from wal_pipeline_tests.support.tls import TlsFiles
@@ -21,6 +23,14 @@ def scene(
     """One running pipeline for the module; its tests stop and kill parts of it."""
     with start_daemon_scene(postgres18, tmp_path_factory.mktemp("daemon"), tls_files) as scene:
         yield scene
+
+
+def lives(scene: DaemonScene, run_id: str) -> bool:
+    """Whether the code server knows the run's process."""
+    with dg.DagsterInstance.from_config(str(scene.dagster.home)) as instance:
+        run = instance.get_run_by_id(run_id)
+    assert run is not None
+    return process_lives(run)
 
 
 def test_new_segments_are_archived_by_runs_of_the_sensor(scene: DaemonScene) -> None:
@@ -56,7 +66,9 @@ def test_a_killed_run_is_followed_by_one_that_finishes(scene: DaemonScene) -> No
     scene.wait(lambda: names[2] in scene.stored("b2").keys)
     assert scene.spooled() & set(names), "the run was over before it was killed"
     newest = scene.sensor_runs()[0].run_id
+    assert lives(scene, newest)
     os.kill(pid, signal.SIGKILL)
+    scene.wait(lambda: not lives(scene, newest))
     scene.wait_archived(names)
     assert {run.run_id: run.status for run in scene.sensor_runs()}[newest] == "FAILURE"
     assert scene.sensor_runs()[0].run_id != newest
@@ -74,7 +86,9 @@ def test_a_machine_crash_leaves_no_run_that_holds_up_the_others(scene: DaemonSce
     assert scene.archiving_pid() is None
     assert newest.run_id == scene.sensor_runs()[0].run_id
     assert scene.sensor_runs()[0].status == "STARTED"
+    assert not lives(scene, newest.run_id)
     scene.dagster.start_code_server()
+    assert not lives(scene, newest.run_id)
     scene.dagster.start_daemon()
     scene.wait_archived(names)
     assert {run.run_id: run.status for run in scene.sensor_runs()}[newest.run_id] == "FAILURE"

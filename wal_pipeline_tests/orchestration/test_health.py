@@ -1,5 +1,6 @@
 """Health in Dagster: the sensor's tick, a failed run's alert, the checks, the window asset and the cost."""
 
+import json
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -7,7 +8,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from wal_pipeline.archive.alerts import AlertKind
+from wal_pipeline.archive.alerts import AlertKind, Observation
+from wal_pipeline.commands.health_facts import look
 from wal_pipeline.orchestration.cost_asset import build_cost_asset
 from wal_pipeline.orchestration.health_sensor import build_health_sensor, build_run_failure_sensor
 from wal_pipeline.orchestration.keys import Keys
@@ -65,6 +67,9 @@ def test_sensor_starts_no_run(scene: HealthScene, resource: WalPipelineResource,
     assert result.skip_reason.skip_message == "nothing needs a person"
     [event] = result.asset_events
     assert event.asset_key == KEYS.spool
+    looked_at = look(scene.sources).sensor_looked_at
+    assert looked_at is not None
+    assert looked_at >= scene.now
     assert {key: event.metadata[key].value for key in ("spool_files", "lag_seconds", "problems", "verdict")} == {
         "spool_files": 0,
         "lag_seconds": 2.0,
@@ -82,6 +87,25 @@ def test_sensor_observes_what_changed(
     scene.quarantine(3)
     assert len(tick(instance, resource, first.cursor).asset_events) == 1
     assert [alert.kind for alert in scene.catalog.alerts.active()] == [AlertKind.QUARANTINE]
+
+
+def test_sensor_without_the_catalog(
+    scene: HealthScene, resource: WalPipelineResource, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A catalog that cannot be opened is told by the tick, which keeps in its cursor that it was, and until when."""
+    (scene.folder / "other.env").touch()
+    (scene.folder / "folder").mkdir()
+    with monkeypatch.context() as broken:
+        broken.setenv("WAL_PIPELINE_CATALOG_URL", f"sqlite:///{scene.folder}/folder")
+        result = tick(instance, WalPipelineResource(env_file=str(scene.folder / "other.env")), None)
+    assert result.skip_reason is not None
+    assert result.skip_reason.skip_message == "1 catalog_down"
+    assert result.asset_events == []
+    after = tick(instance, resource, result.cursor)
+    assert after.skip_reason is not None
+    assert after.skip_reason.skip_message == "nothing needs a person"
+    assert json.loads(result.cursor or "")["outage"] is not None
+    assert json.loads(after.cursor or "")["outage"] is None
 
 
 @dg.op
@@ -118,6 +142,63 @@ def test_failed_run(
     some_job.execute_in_process(instance=instance, resources=resources)
     tick(instance, resource, None)
     assert scene.catalog.alerts.active() == []
+
+
+def materialize(
+    instance: dg.DagsterInstance, asset: dg.AssetsDefinition, *, raises: bool = True
+) -> dg.ExecuteInProcessResult:
+    """Materialize an asset without a job, as the UI does."""
+    job = dg.Definitions(assets=[asset]).resolve_implicit_global_asset_job_def()
+    return job.execute_in_process(instance=instance, asset_selection=[asset.key], raise_on_error=raises)
+
+
+def test_failed_run_without_a_job(
+    scene: HealthScene, resource: WalPipelineResource, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    """It is told by its assets: no success of another asset or cluster ends it, and one of the same assets does."""
+
+    @dg.asset(key=["main", "one"])
+    def one() -> None:
+        """Fail while a file lies in the current folder."""
+        if Path("broken").exists():
+            raise dg.Failure("the store said no", allow_retries=False)
+
+    @dg.asset(key=["main", "two"])
+    def two() -> None:
+        """Do nothing."""
+
+    (tmp_path / "broken").touch()
+    failed = materialize(instance, one, raises=False)
+    event = failed.get_run_failure_event()
+    with dg.build_run_status_sensor_context(
+        "run_failure_sensor", event, instance, failed.dagster_run, resources={"wal_pipeline": resource}
+    ) as context:
+        build_run_failure_sensor(KEYS)(context.for_run_failure())
+    [alert] = scene.catalog.alerts.active()
+    assert (alert.subject, alert.details["by_hand"]) == ("main/one", True)
+    assert alert.message == (
+        f"run {failed.run_id} failed: main__one: the store said no; it was started by hand: this alert ends after a "
+        "success of the same, after 7 days, or with 'wal-pipeline alerts close'"
+    )
+    (tmp_path / "broken").unlink()
+    materialize(instance, two)
+    tick(instance, resource, None)
+    assert len(scene.catalog.alerts.active()) == 1
+    materialize(instance, one)
+    tick(instance, resource, None)
+    assert scene.catalog.alerts.active() == []
+
+
+def test_failed_run_that_was_started_by_hand_ends_after_days(
+    scene: HealthScene, resource: WalPipelineResource, instance: dg.DagsterInstance
+) -> None:
+    """Nobody need restore again: its alert ends after a week; that of a job with a schedule does not."""
+    for subject, days in (("restore_cluster", 8), ("main/one", 8), ("main/two", 6), ("expire_archive", 60)):
+        by_hand = {} if subject == "restore_cluster" else {"by_hand": subject.startswith("main/")}
+        seen = Observation(subject, "run x failed", details=by_hand)
+        scene.catalog.alerts.observe(AlertKind.RUN_FAILED, seen, scene.now - timedelta(days=days))
+    tick(instance, resource, None)
+    assert {alert.subject for alert in scene.catalog.alerts.active()} == {"main/two", "expire_archive"}
 
 
 def test_checks(scene: HealthScene, resource: WalPipelineResource, instance: dg.DagsterInstance) -> None:

@@ -3,7 +3,7 @@
 import dagster as dg
 import pytest
 
-from wal_pipeline.orchestration.lost_run import LostRunWatch
+from wal_pipeline.orchestration.lost_run import LostRunWatch, process_lives
 
 RUN = dg.DagsterRun(job_name="archive_wal", run_id="one", status=dg.DagsterRunStatus.STARTED)
 OTHER = dg.DagsterRun(job_name="archive_wal", run_id="two", status=dg.DagsterRunStatus.STARTED)
@@ -50,6 +50,26 @@ def test_only_a_started_run_can_be_lost(status: dg.DagsterRunStatus) -> None:
     run = RUN.with_status(status)
     assert not look(watch, 1000, run=run)
     assert not look(watch, 9000, run=run)
+
+
+def test_a_run_that_lives_has_longer_to_close() -> None:
+    """It gave back the lock and brings its records up to date; one that does so for ever is lost in the end."""
+    alive = LostRunWatch(30, is_alive=lambda run: run is RUN)
+    assert not look(alive, 1000)
+    assert not look(alive, 1035)
+    assert not look(alive, 1299)
+    assert look(alive, 1300)
+    dies = LostRunWatch(30, is_alive=lambda _run: False)
+    assert not look(dies, 1000)
+    assert look(dies, 1030)
+
+
+@pytest.mark.parametrize(
+    "info", [None, "no json", "{}", '{"host": "127.0.0.1", "port": 1}', '{"host": "127.0.0.1", "socket": "/none"}']
+)
+def test_a_process_that_nobody_tells_of_is_not_alive(info: str | None) -> None:
+    """Without a code server that answers, the lock alone decides."""
+    assert not process_lives(RUN.with_tags({} if info is None else {".dagster/grpc_info": info}))
 
 
 def test_the_lock_is_left_alone_while_a_run_begins() -> None:

@@ -18,7 +18,7 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from wal_pipeline.errors import StoreUnavailableError
 from wal_pipeline.orchestration.retention_job import build_retention_job
-from wal_pipeline.orchestration.retention_purge import purge_checks, purge_runs, purge_ticks
+from wal_pipeline.orchestration.retention_purge import location_of, purge_checks, purge_runs, purge_ticks
 from wal_pipeline_tests.commands.upkeep_scene import UpkeepScene
 from wal_pipeline_tests.orchestration.upkeep_pipeline import KEYS, scene_resource
 from wal_pipeline_tests.support.segments import name_of, segment_bytes
@@ -124,32 +124,37 @@ def test_a_purge_is_bounded_and_begins_with_the_oldest(instance: dg.DagsterInsta
     assert purge_runs(instance, KEYS, datetime.now(UTC) + timedelta(days=1), at_most=0) == 0
 
 
+def add_ticks(instance: dg.DagsterInstance, location: str, now: datetime) -> RemoteInstigatorOrigin:
+    """Let a code location have a schedule that ticked 100, 99 and one days ago."""
+    code = InProcessCodeLocationOrigin(LoadableTargetOrigin(executable_path="python"), location_name=location)
+    origin = RemoteInstigatorOrigin(RemoteRepositoryOrigin(code, "all"), "daily")
+    kind, selector_id = InstigatorType.SCHEDULE, origin.get_selector().get_id()
+    instance.add_instigator_state(
+        InstigatorState(origin, kind, InstigatorStatus.RUNNING, ScheduleInstigatorData("0 0 * * *"))
+    )
+    for days in (100, 99, 1):
+        at = (now - timedelta(days=days)).timestamp()
+        tick = TickData(origin.get_id(), "daily", kind, TickStatus.SUCCESS, at, selector_id=selector_id, run_ids=[])
+        instance.create_tick(tick)
+    return origin
+
+
 def test_old_ticks_go() -> None:
-    """Those from before the moment, of every schedule and sensor that the instance knows."""
+    """Those from before the moment, of every schedule and sensor of this cluster's code location and of no other."""
     now = datetime.now(UTC)
-    location = InProcessCodeLocationOrigin(LoadableTargetOrigin(executable_path="python"), location_name="here")
-    origin = RemoteInstigatorOrigin(RemoteRepositoryOrigin(location, "all"), "daily")
-    kind = InstigatorType.SCHEDULE
     with dg.instance_for_test() as instance:
-        instance.add_instigator_state(
-            InstigatorState(origin, kind, InstigatorStatus.RUNNING, ScheduleInstigatorData("0 0 * * *"))
-        )
-        for days in (100, 99, 1):
-            at = (now - timedelta(days=days)).timestamp()
-            instance.create_tick(
-                TickData(
-                    origin.get_id(),
-                    "daily",
-                    kind,
-                    TickStatus.SUCCESS,
-                    at,
-                    selector_id=origin.get_selector().get_id(),
-                    run_ids=[],
-                )
-            )
-        purge_ticks(instance, now - timedelta(days=90))
-        [left] = instance.get_ticks(origin.get_id(), origin.get_selector().get_id())
-        assert left.timestamp == (now - timedelta(days=1)).timestamp()
+        mine, other = (add_ticks(instance, location, now) for location in ("main", "other"))
+        run = dg.DagsterRun("expire_archive", remote_job_origin=mine.repository_origin.get_job_origin("expire_archive"))
+        purge_ticks(instance, location_of(dg.DagsterRun("expire_archive")), now - timedelta(days=90))
+        assert ticks(instance, mine) == ticks(instance, other) == [1, 99, 100]
+        purge_ticks(instance, location_of(run), now - timedelta(days=90))
+        assert (ticks(instance, mine), ticks(instance, other)) == ([1], [1, 99, 100])
+
+
+def ticks(instance: dg.DagsterInstance, origin: RemoteInstigatorOrigin) -> list[int]:
+    """Return how many days ago the ticks were that are left."""
+    found = instance.get_ticks(origin.get_id(), origin.get_selector().get_id())
+    return [round((datetime.now(UTC).timestamp() - tick.timestamp) / 86400) for tick in found]
 
 
 def test_old_check_results_go(instance: dg.DagsterInstance) -> None:
@@ -167,3 +172,16 @@ def test_old_check_results_go(instance: dg.DagsterInstance) -> None:
         assert len(found) == left
         assert found[0].evaluation is not None
         assert found[0].evaluation.metadata["number"].value == 2
+
+
+def test_a_doubtful_clock_removes_nothing(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
+    """Not from the stores, and not from Dagster's records: the run fails, and says how to go on."""
+    scene.run_for(24)
+    instance.add_dynamic_partitions(WAL, [name_of(number) for number in range(1, 30)])
+    scene.now += timedelta(days=365)
+    before = scene.keys("r2")
+    done = run(scene, instance, raises=False)
+    [failure] = done.get_step_failure_events()
+    assert "HINT: Set this host's clock right;" in str(failure.step_failure_data.user_failure_data.description)
+    assert scene.keys("r2") == before
+    assert len(instance.get_dynamic_partitions(WAL)) == 29

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from wal_pipeline.errors import DamagedCopyError, StoreError, StoreUnavailableError
+from wal_pipeline.errors import BucketMissingError, DamagedCopyError, StoreError, StoreUnavailableError
 from wal_pipeline.stores.base import Body, Store
 from wal_pipeline.stores.local import LocalFolderStore
 from wal_pipeline_tests.stores.contract import StoreContract, body, keys
@@ -170,3 +170,16 @@ def test_upload_ids_never_leave_the_folder(store: LocalFolderStore, tmp_path: Pa
     assert raised.value.message == "disk: the upload of object 'a' is not known any more"
     assert (tmp_path / "objects").is_dir()
     assert Body.of(b"").size_bytes == 0
+
+
+def test_the_hint_makes_a_new_store(tmp_path: Path) -> None:
+    """The line that it prints, typed as it is, makes a folder a store."""
+    store = LocalFolderStore("disk", tmp_path / "a new disk")
+    with pytest.raises(BucketMissingError) as raised:
+        store.check_access()
+    begin, line = str(raised.value.hint).split(": ")
+    assert begin == "Mount the disk. Only where this is a new store, make it"
+    subprocess.run(["sh", "-c", line], check=True)
+    store.check_access()
+    store.put_if_absent("a", body(), {})
+    assert [item.key for item in store.list("")] == ["a"]
