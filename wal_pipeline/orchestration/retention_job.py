@@ -116,13 +116,13 @@ def _metadata(done: "Expiry", purged: Purged) -> dict[str, dg.MetadataValue]:
 
 def _raise_problems(context: dg.OpExecutionContext, done: "Expiry") -> None:
     """Fail the run where a person has to look, after everything else was done."""
+    from wal_pipeline.commands.expire_clock import CLOCK_HINT
+
     for store in done.stores:
         for warning in store.plan.plan.warnings if store.plan.plan is not None else ():
             context.log.warning(warning)
     problems = [f"{name} is left out: {message}" for name, message in done.silent.items()]
     problems += [problem for store in done.stores for problem in store.problems]
-    from wal_pipeline.commands.expire_clock import CLOCK_HINT
-
     hint = "" if done.doubt is None else f"\nHINT: {CLOCK_HINT}"
     if problems:
         raise dg.Failure(

@@ -347,37 +347,9 @@ class Pipeline:
 
     def drills(self, *, seed: int | None = None) -> "Callable[[str], Drill]":
         """Return what makes the drill of a store; ``seed`` draws the same moments again."""
-        from random import Random
+        from wal_pipeline.wiring.drills import drills_of
 
-        from wal_pipeline.commands.drill import Drill, DrillOptions
-        from wal_pipeline.commands.restore_inventory import find_system_identifier
-
-        settings, random = self.settings, Random(seed)  # noqa: S311 - a drill's moment is no secret
-        options = DrillOptions(
-            folder=settings.scratch_folder(),
-            owner=settings.drill_owner,
-            role=settings.drill_role,
-            database=settings.drill_database,
-            amcheck=settings.drill_amcheck,
-            sql_file=settings.drill_sql_file,
-            bindir=settings.pgbindir,
-        )
-
-        def open_drill(name: str) -> Drill:
-            store = self.open_stores([name])[name]
-            identifier = find_system_identifier(
-                [store], settings.prefix, settings.cluster, self.ask_system_identifier() or settings.system_identifier
-            )
-            return Drill(
-                store=store,
-                layout=self.layout(identifier),
-                identities=self.identities,
-                options=options,
-                clock=self.clock,
-                random=random,
-            )
-
-        return open_drill
+        return drills_of(self, seed)
 
     def pause_watch(self) -> Callable[[], bool]:
         """Return what tells a run whether archiving was paused."""
