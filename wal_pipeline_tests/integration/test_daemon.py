@@ -64,10 +64,12 @@ def test_a_killed_run_is_followed_by_one_that_finishes(scene: DaemonScene) -> No
     names = scene.write_segments(15)
     pid = scene.wait_archiving()
     scene.wait(lambda: names[2] in scene.stored("b2").keys)
-    assert scene.spooled() & set(names), "the run was over before it was killed"
+    os.kill(pid, signal.SIGSTOP)  # wherever it is, so that it is not over before it is killed
+    names += scene.write_segments(3)
     newest = scene.sensor_runs()[0].run_id
     assert lives(scene, newest)
     os.kill(pid, signal.SIGKILL)
+    assert scene.spooled() >= set(names[-3:])
     scene.wait(lambda: not lives(scene, newest))
     scene.wait_archived(names)
     assert {run.run_id: run.status for run in scene.sensor_runs()}[newest] == "FAILURE"
