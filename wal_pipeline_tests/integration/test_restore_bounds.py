@@ -12,14 +12,25 @@ from wal_pipeline_tests.support.postgres_install import PostgresInstall, owned_f
 from wal_pipeline_tests.support.s3_pair import S3Pair
 
 pytestmark = pytest.mark.integration
+_LEFT_OVER = """
+recovery_target_time = '2001-01-01 00:00:00+00'
+recovery_target_action = 'shutdown'
+recovery_target_inclusive = off
+recovery_end_command = 'touch ended'
+archive_cleanup_command = 'touch cleaned'
+"""
 
 
 @pytest.fixture(scope="module")
 def history(postgres_version: PostgresInstall, s3_pair: S3Pair) -> Iterator[History]:
-    """A cluster that lives on, with a base backup and a mark after it."""
+    """A cluster that lives on, with a base backup (with the settings of an old recovery) and two marks after it."""
     with History.begin(postgres_version, s3_pair) as made:
+        with (made.cluster.pgdata / "postgresql.conf").open("a") as conf:
+            conf.write(_LEFT_OVER)
         made.back_up()
         made.mark("first")
+        made.cluster.psql("SELECT pg_create_restore_point('here')")
+        made.mark("second")
         made.end()
         yield made
 
@@ -57,3 +68,11 @@ def test_the_end_is_the_end_of_what_is_archived_by_then(history: History) -> Non
     """Whoever asks for the end gets all that is there when the server asks."""
     with started_later(history) as restored:
         assert marks(restored) == marks(history.cluster)
+
+
+def test_settings_left_from_an_old_recovery_do_not_end_this_one(history: History) -> None:
+    """The base backup's postgresql.conf has another target, another action and commands of its own."""
+    with started_later(history, "--to-name=here") as restored:
+        assert marks(restored) == 1
+        assert not (restored.pgdata / "ended").exists()
+        assert not (restored.pgdata / "cleaned").exists()
