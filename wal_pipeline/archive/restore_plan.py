@@ -7,7 +7,7 @@ from datetime import datetime
 from wal_pipeline.archive.coverage import ArchiveContents, Coverage, chain_of, needed_run
 from wal_pipeline.archive.paths import Path
 from wal_pipeline.archive.records import BaseBackup
-from wal_pipeline.archive.recovery_target import RecoveryTarget, TargetOutsideError
+from wal_pipeline.archive.recovery_target import RecoveryTarget, TargetKind, TargetOutsideError
 from wal_pipeline.archive.target_choice import Choice, choose
 from wal_pipeline.archive.window import RecoveryWindow, Span, WindowEnd, recovery_windows, spans_on, window_of
 from wal_pipeline.errors import RecoveryTargetError
@@ -36,8 +36,9 @@ class RestorePlan:
 
     ``asked`` is the target as it was given. ``target`` is the one to write into the recovery settings, its timeline a
     number: a time that equals the last commit becomes the end, since PostgreSQL stops at a time only when it sees a
-    later commit. ``chain`` is the base backup with those it is built on, the full one first. ``wal`` and ``histories``
-    are in the order in which recovery asks for them; it may ask for more, and takes a file that is absent for the end.
+    later commit; ``bound`` then ends it. ``chain`` is the base backup with those it is built on, the full one first.
+    ``wal`` and ``histories`` are in the order in which recovery asks for them; it may ask for more, and takes a file
+    that is absent for the end.
 
     ``commit_at_least`` and ``commit_at_most`` bound the commit time of the last transaction that is replayed; equal: it
     is exact; None: not known. ``notes`` are sentences that a person should read before going on.
@@ -61,6 +62,15 @@ class RestorePlan:
     def backup(self) -> BaseBackup:
         """The base backup that recovery begins from."""
         return self.chain[-1].backup
+
+    @property
+    def bound(self) -> str | None:
+        """The segment after which recovery may get no other one: it goes to the end, but not of what comes later.
+
+        None where PostgreSQL stops by itself, or where the end of the archive, wherever that is, was asked for.
+        """
+        stops = self.target.kind is not TargetKind.END or self.asked.kind is TargetKind.END
+        return None if stops else self.wal[-1].name
 
 
 def plan_restore(

@@ -14,6 +14,10 @@ from wal_pipeline.wal.lsn import Lsn
 
 _UNSEEN: Final = "Commit times are not known up to the target: PostgreSQL fails if no commit comes after it."
 
+_LAST_COMMIT: Final = (
+    "The target is the last commit that is archived: recovery ends with the last segment of this plan."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -64,7 +68,7 @@ def _to_time(contents: ArchiveContents, path: Path, spans: list[Span], target: R
         raise _outside(contents, spans, index + 1, target, _what_is_missing(span, spans[index + 1 :]))
     if at == last_at and known and target.inclusive:
         choice = _to_end(contents, span, backup, replace(target, kind=TargetKind.END, at=None))
-        return replace(choice, notes=("The target is the last commit that is archived: recovery goes to the end.",))
+        return replace(choice, notes=(_LAST_COMMIT,))
     found = _first_number_past(contents, span, backup, at, inclusive=target.inclusive)
     last = span.run[1] if found is None else found
     at_least = _last_commit_until(contents, span, (needed_run(backup)[0], last), at)

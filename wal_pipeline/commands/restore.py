@@ -37,6 +37,7 @@ from wal_pipeline.commands.restore_untar import release_pg_control
 from wal_pipeline.errors import RestoreError
 from wal_pipeline.postgres.binaries import Binaries, find_binaries
 from wal_pipeline.postgres.recovery import RecoverySettings, TargetAction, write_recovery_settings
+from wal_pipeline.postgres.recovery_bound import bounded_command
 from wal_pipeline.postgres.recovery_server import ServerUser
 from wal_pipeline.stores.base import Store
 
@@ -280,9 +281,9 @@ def _flushing() -> Iterator[None]:
 
 def recovery_settings(prepared: PreparedRestore, restore_command: str) -> RecoverySettings:
     """Return what the server is told: the plan's target, which may differ from the one that was asked for."""
-    target = prepared.plan.target
+    target, last = prepared.plan.target, prepared.plan.bound
     return RecoverySettings(
-        restore_command=restore_command,
+        restore_command=restore_command if last is None else bounded_command(restore_command, last),
         target=_target_setting(target),
         inclusive=target.inclusive,
         timeline=str(target.timeline),

@@ -12,16 +12,19 @@ AUTO_CONF: Final = "postgresql.auto.conf"
 RECOVERY_SIGNAL: Final = "recovery.signal"
 STANDBY_SIGNAL: Final = "standby.signal"
 _LINE = re.compile(r"\s*(?P<name>[A-Za-z_][A-Za-z0-9_.]*)\s*[=\s]")
+_TARGETS: Final = (
+    "recovery_target",
+    "recovery_target_time",
+    "recovery_target_lsn",
+    "recovery_target_xid",
+    "recovery_target_name",
+)
+_COMMANDS: Final = ("recovery_end_command", "archive_cleanup_command")
 _OURS: Final = frozenset(
     {
         "restore_command",
-        "recovery_end_command",
-        "archive_cleanup_command",
-        "recovery_target",
-        "recovery_target_time",
-        "recovery_target_lsn",
-        "recovery_target_xid",
-        "recovery_target_name",
+        *_COMMANDS,
+        *_TARGETS,
         "recovery_target_inclusive",
         "recovery_target_timeline",
         "recovery_target_action",
@@ -54,13 +57,20 @@ class RecoverySettings:
     extra: tuple[tuple[str, str], ...] = ()
 
     def lines(self) -> list[str]:
-        """Return the lines for postgresql.auto.conf."""
-        values = [("restore_command", self.restore_command), ("recovery_target_timeline", self.timeline)]
-        if self.target is not None:
-            values.append(self.target)
-            values.append(("recovery_target_action", self.action.value))
-            if self.target[0] != "recovery_target":
-                values.append(("recovery_target_inclusive", "on" if self.inclusive else "off"))
+        """Return the lines for postgresql.auto.conf.
+
+        Each recovery setting has a line: postgresql.conf may have another value, left from an earlier recovery. The
+        chosen target comes last: PostgreSQL takes an empty one after it for a second one (multiple recovery targets).
+        """
+        chosen = None if self.target is None else self.target[0]
+        values = [
+            ("restore_command", self.restore_command),
+            *((name, "") for name in (*_COMMANDS, *_TARGETS) if name != chosen),
+            ("recovery_target_timeline", self.timeline),
+            ("recovery_target_action", self.action.value),
+            ("recovery_target_inclusive", "on" if self.inclusive else "off"),
+            *(() if self.target is None else (self.target,)),
+        ]
         return [f"{name} = {quoted(value)}" for name, value in (*values, *self.extra)]
 
 

@@ -74,7 +74,12 @@ def test_the_time_of_the_last_commit_becomes_the_end() -> None:
     """PostgreSQL stops at a time only when it sees a later commit, and there is none."""
     plan = plan_restore(PLAIN, to_time(day(9.75)))
     assert (plan.asked.kind, plan.target.kind, plan.target.timeline) == (TargetKind.TIME, TargetKind.END, 1)
-    assert plan.notes == ("The target is the last commit that is archived: recovery goes to the end.",)
+    assert plan.notes == (
+        "The target is the last commit that is archived: recovery ends with the last segment of this plan.",
+    )
+    assert plan.bound == plan.wal[-1].name
+    assert plan_restore(PLAIN, END).bound is None
+    assert plan_restore(PLAIN, to_time(day(5.5))).bound is None
 
 
 def test_just_before_the_last_commit_stays_a_time() -> None:

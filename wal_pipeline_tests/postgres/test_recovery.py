@@ -41,23 +41,41 @@ def test_settings_replace_those_that_the_base_backup_brought(tmp_path: Path) -> 
         "work_mem = '64MB'",
         "# Recovery settings of wal-pipeline restore",
         "restore_command = 'mv ''/a b/%f'' \"%p\"'",
+        "recovery_end_command = ''",
+        "archive_cleanup_command = ''",
+        "recovery_target = ''",
+        "recovery_target_lsn = ''",
+        "recovery_target_xid = ''",
+        "recovery_target_name = ''",
         "recovery_target_timeline = '3'",
-        "recovery_target_time = '2026-11-22 17:45:00+00:00'",
         "recovery_target_action = 'pause'",
         "recovery_target_inclusive = 'off'",
+        "recovery_target_time = '2026-11-22 17:45:00+00:00'",
     ]
     assert (tmp_path / "recovery.signal").exists()
     assert not (tmp_path / "standby.signal").exists()
     write_recovery_settings(tmp_path, TO_TIME)
-    assert [line for line in auto.read_text().splitlines() if line.startswith("rec")] == first.splitlines()[4:]
+    kept = ["# kept", "work_mem = '64MB'", "# Recovery settings of wal-pipeline restore"]
+    assert [line for line in auto.read_text().splitlines() if line not in kept] == first.splitlines()[3:]
 
 
-def test_the_end_has_no_target_and_immediate_no_side() -> None:
-    """Without a target there is no action to take, and `immediate` is neither before nor after."""
+def test_every_target_is_written_and_only_the_last_has_a_value() -> None:
+    """An old target in postgresql.conf is overruled, and an empty one after the chosen one would be a second one."""
     end = RecoverySettings("x", None, True, "latest", TargetAction.PROMOTE, (("archive_mode", "off"),))
-    assert end.lines() == ["restore_command = 'x'", "recovery_target_timeline = 'latest'", "archive_mode = 'off'"]
-    immediate = RecoverySettings("x", ("recovery_target", "immediate"), True, "1", TargetAction.SHUTDOWN)
-    assert immediate.lines()[2:] == ["recovery_target = 'immediate'", "recovery_target_action = 'shutdown'"]
+    unset = [f"recovery_target{kind} = ''" for kind in ("", "_time", "_lsn", "_xid", "_name")]
+    commands = ["recovery_end_command = ''", "archive_cleanup_command = ''"]
+    assert end.lines() == [
+        "restore_command = 'x'",
+        *commands,
+        *unset,
+        "recovery_target_timeline = 'latest'",
+        "recovery_target_action = 'promote'",
+        "recovery_target_inclusive = 'on'",
+        "archive_mode = 'off'",
+    ]
+    immediate = RecoverySettings("x", ("recovery_target", "immediate"), True, "1", TargetAction.SHUTDOWN).lines()
+    assert [line for line in immediate if line.startswith("recovery_target") and line.endswith("''")] == unset[1:]
+    assert immediate[-1] == "recovery_target = 'immediate'"
 
 
 def test_values_are_quoted_for_postgresql_conf() -> None:

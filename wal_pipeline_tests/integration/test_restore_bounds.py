@@ -1,0 +1,78 @@
+"""A restore ends where its plan said, whatever comes into the archive later and whatever the old settings were."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from wal_pipeline_tests.integration.restore_history import History, run_restore
+from wal_pipeline_tests.support.postgres import PostgresCluster, start_restored
+from wal_pipeline_tests.support.postgres_install import PostgresInstall, owned_folder
+from wal_pipeline_tests.support.s3_pair import S3Pair
+
+pytestmark = pytest.mark.integration
+_LEFT_OVER = """
+recovery_target_time = '2001-01-01 00:00:00+00'
+recovery_target_action = 'shutdown'
+recovery_target_inclusive = off
+recovery_end_command = 'touch ended'
+archive_cleanup_command = 'touch cleaned'
+"""
+
+
+@pytest.fixture(scope="module")
+def history(postgres_version: PostgresInstall, s3_pair: S3Pair) -> Iterator[History]:
+    """A cluster that lives on, with a base backup (with the settings of an old recovery) and two marks after it."""
+    with History.begin(postgres_version, s3_pair) as made:
+        with (made.cluster.pgdata / "postgresql.conf").open("a") as conf:
+            conf.write(_LEFT_OVER)
+        made.back_up()
+        made.mark("first")
+        made.cluster.psql("SELECT pg_create_restore_point('here')")
+        made.mark("second")
+        made.end()
+        yield made
+
+
+@contextmanager
+def started_later(history: History, *arguments: str) -> Iterator[PostgresCluster]:
+    """Restore, let the old cluster commit and archive more, and only then start the restored server."""
+    pgdata = owned_folder("restored") / "pgdata"
+    done = run_restore(history, "--pgdata", str(pgdata), "--no-archiving", *arguments)
+    assert done.returncode == 0, done.stderr
+    history.mark("later")
+    history.end()
+    cluster = start_restored(history.install, pgdata, settings={}, env=history.environment)
+    try:
+        cluster.wait_promoted()
+        yield cluster
+    finally:
+        cluster.remove()
+
+
+def marks(cluster: PostgresCluster) -> int:
+    """Return how many marks are there."""
+    return int(cluster.value("SELECT count(*) FROM marks"))
+
+
+def test_the_last_commit_is_the_end_also_where_the_archive_grows(history: History) -> None:
+    """What is archived between the plan and the replay is after the target."""
+    plan = json.loads(run_restore(history, "--pgdata=/nowhere/pgdata", "--plan", "--json").stdout)
+    before = marks(history.cluster)
+    with started_later(history, f"--to-time={plan['commit_at_most']}") as restored:
+        assert marks(restored) == before
+
+
+def test_the_end_is_the_end_of_what_is_archived_by_then(history: History) -> None:
+    """Whoever asks for the end gets all that is there when the server asks."""
+    with started_later(history) as restored:
+        assert marks(restored) == marks(history.cluster)
+
+
+def test_settings_left_from_an_old_recovery_do_not_end_this_one(history: History) -> None:
+    """The base backup's postgresql.conf has another target, another action and commands of its own."""
+    with started_later(history, "--to-name=here") as restored:
+        assert marks(restored) == 1
+        assert not (restored.pgdata / "ended").exists()
+        assert not (restored.pgdata / "cleaned").exists()
