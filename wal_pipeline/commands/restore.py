@@ -4,7 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -17,17 +17,18 @@ from wal_pipeline.commands.restore_checks import (
     DiskNeed,
     TablespaceMove,
     check_disk,
-    check_folder,
     disk_needs,
     map_tablespaces,
     server_user,
 )
 from wal_pipeline.commands.restore_download import BaseBackupSource, DownloadFault
+from wal_pipeline.commands.restore_folders import check_data_directory, check_folders
 from wal_pipeline.commands.restore_inventory import gather
 from wal_pipeline.commands.restore_place import (
     combine_chain,
     empty,
     extract_base_backup,
+    link_tablespaces,
     own,
     remove_staging,
     verify_files,
@@ -65,7 +66,10 @@ class RestoreRequest:
 
 @dataclass(frozen=True, slots=True)
 class PreparedRestore:
-    """A restore that was planned and checked; nothing was written yet. ``chain`` is the full base backup first."""
+    """A restore that was planned and checked; nothing was written yet.
+
+    ``chain`` is the full base backup first; the old content of the folders ``emptied`` is going to be removed.
+    """
 
     request: RestoreRequest
     plan: RestorePlan
@@ -74,6 +78,7 @@ class PreparedRestore:
     layout: Layout
     identities: tuple[Any, ...]
     moves: tuple[TablespaceMove, ...]
+    emptied: tuple[Path, ...]
     disk: tuple[DiskNeed, ...]
     user: ServerUser
     binaries: Binaries
@@ -115,15 +120,14 @@ def prepare_restore(
     Raises: RecoveryTargetError, RestoreError, PostgresError, StoreError.
     """
     begun = time.monotonic()
-    check_folder(request.pgdata, force=request.force, what="data directory")
+    check_data_directory(request.pgdata, force=request.force)
     target = request.target
     found = gather(stores, layout, target.at or target.not_before_at, identities)
     plan = plan_restore(found.contents, target, base_backup=request.base_backup)
     chain = tuple(found.manifests[one.backup.backup_id] for one in plan.chain)
     moves = map_tablespaces(chain[-1], request.tablespaces)
-    for move in moves:
-        check_folder(move.new, force=request.force, what="tablespace folder")
     _check_apart(request.pgdata, moves)
+    emptied = check_folders(request.pgdata, moves, force=request.force)
     needs = disk_needs(chain, request.pgdata.absolute(), moves)
     check_disk(needs)
     user = server_user(request.pgdata.absolute(), request.owner)
@@ -137,6 +141,7 @@ def prepare_restore(
         layout,
         tuple(identities),
         moves,
+        emptied,
         needs,
         user,
         binaries,
@@ -184,6 +189,9 @@ class _Restore:
             else:
                 self._place_chain(chain)
             self._finish()
+        except BaseException:
+            self._keep_tablespaces()
+            raise
         finally:
             remove_staging(self._staging)
         return RestoreResult(
@@ -204,6 +212,14 @@ class _Restore:
                 empty(folder)
         except OSError as error:
             raise RestoreError(f"'{error.filename}' cannot be made or emptied: {error.strerror}") from error
+
+    def _keep_tablespaces(self) -> None:
+        """Have the failed data directory link to what was begun, so that --force knows it as its own the next time."""
+        begun = {move.oid: move.new for move in self._prepared.moves if move.new.is_dir() and any(move.new.iterdir())}
+        if begun:
+            with suppress(OSError, RestoreError):
+                (self._pgdata / "pg_tblspc").mkdir(mode=0o700, parents=True, exist_ok=True)
+                link_tablespaces(self._pgdata, begun)
 
     def _folders(self) -> list[Path]:
         return [self._pgdata, *(move.new for move in self._prepared.moves)]

@@ -34,12 +34,13 @@ def extract_base_backup(
     source.extract(manifest.tar(BASE_TAR), pgdata)
     if not (pgdata / _BACKUP_MANIFEST).exists():
         source.write_backup_manifest(pgdata / _BACKUP_MANIFEST)
-    _link_tablespaces(pgdata, spaces)
+    link_tablespaces(pgdata, spaces)
     group_reads = (pgdata / "global").stat().st_mode & 0o050  # initdb's --allow-group-access
     pgdata.chmod(0o750 if group_reads else 0o700)
 
 
-def _link_tablespaces(pgdata: Path, spaces: dict[int, Path]) -> None:
+def link_tablespaces(pgdata: Path, spaces: dict[int, Path]) -> None:
+    """Link to the tablespaces, by oid. Raises: RestoreError where something else is in a link's place."""
     for oid, folder in spaces.items():
         link = pgdata / "pg_tblspc" / str(oid)
         try:
