@@ -22,7 +22,7 @@ from wal_pipeline.commands.restore_checks import (
     server_user,
 )
 from wal_pipeline.commands.restore_download import BaseBackupSource, DownloadFault
-from wal_pipeline.commands.restore_folders import check_data_directory, check_folders
+from wal_pipeline.commands.restore_folders import check_data_directory, check_folders, locked
 from wal_pipeline.commands.restore_inventory import gather
 from wal_pipeline.commands.restore_place import (
     combine_chain,
@@ -181,6 +181,10 @@ class _Restore:
         self._bytes = 0
 
     def run(self) -> RestoreResult:
+        with locked(self._pgdata):
+            return self._restore()
+
+    def _restore(self) -> RestoreResult:
         chain = self._prepared.chain
         self._make_folders()
         try:
@@ -204,11 +208,19 @@ class _Restore:
         )
 
     def _make_folders(self) -> None:
-        """Make the staging folder, and empty what --force allows to empty."""
+        """Make the staging folder, and empty what --force allows to empty: as it is now, not as it was planned.
+
+        Raises: RestoreError where a folder may not be emptied, or was not to be when the plan was made.
+        """
+        request = self._prepared.request
+        emptied = check_folders(request.pgdata, self._prepared.moves, force=request.force)
+        unplanned = [folder for folder in emptied if folder not in self._prepared.emptied]
+        if unplanned:
+            raise RestoreError(f"'{unplanned[0]}' was empty when the restore was planned and is not any more")
         remove_staging(self._staging)
         try:
             self._staging.mkdir(mode=0o700, parents=True)
-            for folder in self._folders():
+            for folder in emptied:
                 empty(folder)
         except OSError as error:
             raise RestoreError(f"'{error.filename}' cannot be made or emptied: {error.strerror}") from error

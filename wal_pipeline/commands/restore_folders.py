@@ -1,8 +1,10 @@
 """The folders that a restore fills: which may be filled, and which --force may empty first."""
 
+import fcntl
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -87,6 +89,49 @@ def _holds_something(folder: Path, what: str) -> bool:
         raise RestoreError(f"the {what} '{folder}' is not a folder")
     check_not_running(folder)
     return any(path.name != "lost+found" for path in folder.iterdir())
+
+
+@contextmanager
+def locked(pgdata: Path) -> Iterator[None]:
+    """Keep other restores out of a data directory while the block runs, with a lock on a file beside it.
+
+    Raises: RestoreError where another restore is at work there.
+    """
+    path = pgdata.with_name(f".{pgdata.name}.wal-pipeline-restore.lock")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = _lock(path)
+    except OSError as error:
+        raise RestoreError(f"'{path}' cannot be locked: {error.strerror}") from error
+    if descriptor is None:
+        raise RestoreError(
+            f"another restore into '{pgdata}' is at work: it holds the lock '{path}'",
+            hint="Wait until it ends, or stop it, then start again.",
+        )
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _lock(path: Path) -> int | None:
+    """Return the descriptor of the file that is locked now; None where another process holds the lock."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), path.lstat()):
+                return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # of a file that its holder removed as we opened it
 
 
 def check_not_running(pgdata: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from wal_pipeline.commands.restore_checks import TablespaceMove
-from wal_pipeline.commands.restore_folders import check_folders
+from wal_pipeline.commands.restore_folders import check_folders, locked
 from wal_pipeline.errors import RestoreError
 
 OID = 16384
@@ -75,3 +75,24 @@ def test_a_running_server_is_not_replaced(old: Path) -> None:
     (old / "postmaster.pid").write_text(f"{os.getpid()}\n{old}\n")
     with pytest.raises(RestoreError, match=f"a server with process id {os.getpid()} runs in "):
         check_folders(old, (), force=True)
+
+
+def test_one_restore_at_a_time(tmp_path: Path) -> None:
+    """The second is refused while the first is at work, and nothing is left behind."""
+    new = tmp_path / "new"
+    with locked(new):
+        with pytest.raises(RestoreError, match="is at work: it holds the lock"), locked(new):
+            pytest.fail("two restores at once")
+        with locked(tmp_path / "other"):
+            pass
+    with locked(new):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_lock_follows_no_link(tmp_path: Path) -> None:
+    """Whoever may write beside the data directory has no other file locked and removed."""
+    (tmp_path / "precious").touch()
+    (tmp_path / ".new.wal-pipeline-restore.lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(RestoreError, match="cannot be locked"), locked(tmp_path / "new"):
+        pytest.fail("a link was followed")
