@@ -21,6 +21,7 @@ def plan_text(prepared: "PreparedRestore", cluster: str) -> str:
         ("WAL", _wal(prepared)),
         ("last commit", _commit(plan.commit_at_least, plan.commit_at_most)),
         ("download", f"{_size(prepared.download_bytes)} before the start, WAL while it recovers"),
+        *([("encryption", "age; an identity at hand opens it")] if prepared.encrypted else []),
         ("data directory", f"{request.pgdata}{_removed(prepared, request.pgdata)}"),
         *(
             ("tablespace", f"{move.oid}: {move.old} to {move.new}{_removed(prepared, move.new)}")
@@ -73,6 +74,7 @@ def plan_values(prepared: "PreparedRestore") -> dict[str, Any]:
     return {
         "system_identifier": str(plan.system_identifier),
         "pgdata": str(prepared.request.pgdata),
+        "encrypted": prepared.encrypted,
         "emptied": [str(folder) for folder in prepared.emptied],
         "target": str(plan.asked),
         "inclusive": plan.asked.inclusive,

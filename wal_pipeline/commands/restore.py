@@ -24,6 +24,7 @@ from wal_pipeline.commands.restore_checks import (
 from wal_pipeline.commands.restore_download import BaseBackupSource, DownloadFault
 from wal_pipeline.commands.restore_folders import check_data_directory, check_folders, locked
 from wal_pipeline.commands.restore_inventory import gather
+from wal_pipeline.commands.restore_keys import check_identities
 from wal_pipeline.commands.restore_place import (
     combine_chain,
     empty,
@@ -69,6 +70,7 @@ class PreparedRestore:
     """A restore that was planned and checked; nothing was written yet.
 
     ``chain`` is the full base backup first; the old content of the folders ``emptied`` is going to be removed.
+    ``encrypted``: something is, and the identities at hand open it.
     """
 
     request: RestoreRequest
@@ -79,6 +81,7 @@ class PreparedRestore:
     identities: tuple[Any, ...]
     moves: tuple[TablespaceMove, ...]
     emptied: tuple[Path, ...]
+    encrypted: bool
     disk: tuple[DiskNeed, ...]
     user: ServerUser
     binaries: Binaries
@@ -128,6 +131,7 @@ def prepare_restore(
     moves = map_tablespaces(chain[-1], request.tablespaces)
     _check_apart(request.pgdata, moves)
     emptied = check_folders(request.pgdata, moves, force=request.force)
+    encrypted = check_identities(plan, chain, found.answered, layout, identities)
     needs = disk_needs(chain, request.pgdata.absolute(), moves)
     check_disk(needs)
     user = server_user(request.pgdata.absolute(), request.owner)
@@ -142,6 +146,7 @@ def prepare_restore(
         tuple(identities),
         moves,
         emptied,
+        encrypted,
         needs,
         user,
         binaries,
