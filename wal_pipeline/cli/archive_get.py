@@ -104,7 +104,7 @@ def _deliver(options: argparse.Namespace) -> int:
 
     name, destination = _operands(options)
     call = _Call(options)
-    folder = call.folder()
+    folder = _trusted(call.folder())
     delivery = take_prefetched(folder, name, destination)
     if delivery is None:
         fetch = call.source.fetch
@@ -118,6 +118,20 @@ def _deliver(options: argparse.Namespace) -> int:
     except OSError as error:
         say(f"cannot fetch ahead in '{error.filename}': {error.strerror}")
     return EXIT_DELIVERED if delivery is not None else int(options.exit_absent)
+
+
+def _trusted(folder: "PrefetchFolder | None") -> "PrefetchFolder | None":
+    """Return the folder; None, and a word in the log, where another user could have put files into it."""
+    from wal_pipeline.errors import RestoreError
+
+    if folder is None:
+        return None
+    try:
+        folder.check(os.geteuid())
+    except RestoreError as error:
+        say(f"nothing is fetched ahead: {error}")
+        return None
+    return folder
 
 
 def _operands(options: argparse.Namespace) -> tuple["WalFileName", Path]:
@@ -174,6 +188,10 @@ class _Call:
         layout = self.pipeline.layout(self.system_identifier)
         return WalSource(layout, self.stores(), tuple(self.pipeline.identities))
 
+    def server_uid(self) -> int:
+        """Who runs the server: for root the data directory's owner, where there is one."""
+        return self.pgdata.stat().st_uid if os.geteuid() == 0 and self.pgdata.exists() else os.geteuid()
+
     def folder(self) -> "PrefetchFolder | None":
         """The folder of prefetched files; None where nothing shall be fetched ahead."""
         from wal_pipeline.commands.restore_command import prefetch_folder
@@ -225,6 +243,8 @@ def _print_restore_command(options: argparse.Namespace) -> int:
     call = _Call(options)
     call.stores()  # settings that cannot be used are told now, not in the middle of a recovery
     folder = call.folder()
+    if folder is not None:
+        folder.check(call.server_uid())
     words = program(
         call.system_identifier,
         env_file=settings_file(options.env_file),

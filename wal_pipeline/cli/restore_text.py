@@ -1,6 +1,7 @@
 """A restore's plan and result, for a person and as JSON."""
 
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wal_pipeline.postgres.recovery_server import RecoveryState
@@ -20,8 +21,12 @@ def plan_text(prepared: "PreparedRestore", cluster: str) -> str:
         ("WAL", _wal(prepared)),
         ("last commit", _commit(plan.commit_at_least, plan.commit_at_most)),
         ("download", f"{_size(prepared.download_bytes)} before the start, WAL while it recovers"),
-        ("data directory", f"{request.pgdata}{' (its old content is removed)' if request.force else ''}"),
-        *(("tablespace", f"{move.oid}: {move.old} to {move.new}") for move in prepared.moves),
+        *([("encryption", "age; an identity at hand opens it")] if prepared.encrypted else []),
+        ("data directory", f"{request.pgdata}{_removed(prepared, request.pgdata)}"),
+        *(
+            ("tablespace", f"{move.oid}: {move.old} to {move.new}{_removed(prepared, move.new)}")
+            for move in prepared.moves
+        ),
         ("server", f"PostgreSQL {prepared.binaries.major} in {prepared.binaries.bindir}, user id {prepared.user.uid}"),
         *(
             ("disk", f"{need.folder}: {_size(need.needed_bytes)} of {_size(need.free_bytes)} free")
@@ -31,6 +36,10 @@ def plan_text(prepared: "PreparedRestore", cluster: str) -> str:
     ]
     head = f"Restore of cluster '{cluster}' (system identifier {plan.system_identifier})"
     return "\n".join([head, *(f"  {name:<15} {text}" for name, text in rows)])
+
+
+def _removed(prepared: "PreparedRestore", folder: Path) -> str:
+    return " (its old content is removed)" if folder in prepared.emptied else ""
 
 
 def _backup(planned: "PlannedBackup") -> str:
@@ -65,6 +74,8 @@ def plan_values(prepared: "PreparedRestore") -> dict[str, Any]:
     return {
         "system_identifier": str(plan.system_identifier),
         "pgdata": str(prepared.request.pgdata),
+        "encrypted": prepared.encrypted,
+        "emptied": [str(folder) for folder in prepared.emptied],
         "target": str(plan.asked),
         "inclusive": plan.asked.inclusive,
         "action": prepared.request.action.value,

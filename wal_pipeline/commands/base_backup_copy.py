@@ -10,10 +10,10 @@ from wal_pipeline.archive.base_backup import BackupObject, BaseBackupManifest
 from wal_pipeline.archive.base_backup_json import parse_manifest
 from wal_pipeline.archive.layout import Layout
 from wal_pipeline.commands.base_backup_lane import UploadLimits
-from wal_pipeline.commands.base_backup_parent import read_manifest_bytes
 from wal_pipeline.commands.base_backup_parts import object_metadata
 from wal_pipeline.commands.base_backup_upload import BackupUpload
 from wal_pipeline.commands.base_backup_verify import StoredBytes, verify_object
+from wal_pipeline.commands.inventory import read_manifest_bytes
 from wal_pipeline.errors import BaseBackupError, DamagedCopyError
 from wal_pipeline.stores.base import Store
 

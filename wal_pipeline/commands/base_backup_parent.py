@@ -4,17 +4,16 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from wal_pipeline.archive.base_backup import BaseBackupManifest
 from wal_pipeline.archive.base_backup_json import parse_manifest
 from wal_pipeline.archive.layout import Layout
 from wal_pipeline.commands.base_backup_opening import open_object
+from wal_pipeline.commands.inventory import read_manifest_bytes
 from wal_pipeline.errors import BaseBackupError, CodecError, StoreError
 from wal_pipeline.stores.base import Store
 
-MAX_MANIFEST_BYTES: Final = 256 << 20
-_READ_BYTES: Final = 1 << 20
 _log = logging.getLogger(__name__)
 
 
@@ -48,19 +47,6 @@ def read_manifest(store: Store, layout: Layout, backup_id: str) -> BaseBackupMan
         backup_id=backup_id,
         where=f"{store.name}:{layout.manifest_key(backup_id)}",
     )
-
-
-def read_manifest_bytes(store: Store, layout: Layout, backup_id: str) -> bytes:
-    """Read a base backup's ``manifest.json``. Raises: BaseBackupError, ObjectMissingError, StoreError."""
-    key = layout.manifest_key(backup_id)
-    with store.open(key) as stream:
-        parts, size_bytes = [], 0
-        while data := stream.read(_READ_BYTES):
-            parts.append(data)
-            size_bytes += len(data)
-            if size_bytes > MAX_MANIFEST_BYTES:
-                raise BaseBackupError(f"manifest '{store.name}:{key}' has more than {MAX_MANIFEST_BYTES} bytes")
-    return b"".join(parts)
 
 
 def choose_parent(stores: Sequence[Store], layout: Layout, parent_id: str | None = None) -> str:

@@ -2,13 +2,17 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from wal_pipeline.archive.base_backup import BaseBackupManifest, is_backup_id
 from wal_pipeline.archive.base_backup_json import parse_manifest
 from wal_pipeline.archive.layout import MANIFEST_NAME, Layout, StoredName, cluster_prefix, system_identifier_of
-from wal_pipeline.errors import RestoreError, SettingsError, StoreError, WalPipelineError
+from wal_pipeline.errors import BaseBackupError, RestoreError, SettingsError, StoreError, WalPipelineError
 from wal_pipeline.stores.base import Store
 from wal_pipeline.wal.names import FileKind
+
+MAX_MANIFEST_BYTES: Final = 256 << 20
+_READ_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +86,21 @@ def list_base_backups(store: Store, layout: Layout) -> tuple[tuple[BaseBackupMan
 
 def read_base_backup(store: Store, layout: Layout, backup_id: str) -> BaseBackupManifest:
     """Read one base backup's manifest. Raises: ObjectMissingError, BaseBackupError."""
+    where = f"{store.name}: {layout.manifest_key(backup_id)}"
+    return parse_manifest(read_manifest_bytes(store, layout, backup_id), backup_id=backup_id, where=where)
+
+
+def read_manifest_bytes(store: Store, layout: Layout, backup_id: str) -> bytes:
+    """Read a base backup's ``manifest.json``. Raises: BaseBackupError, ObjectMissingError, StoreError."""
     key = layout.manifest_key(backup_id)
     with store.open(key) as stream:
-        return parse_manifest(stream.read(), backup_id=backup_id, where=f"{store.name}: {key}")
+        parts, size_bytes = [], 0
+        while data := stream.read(_READ_BYTES):
+            parts.append(data)
+            size_bytes += len(data)
+            if size_bytes > MAX_MANIFEST_BYTES:
+                raise BaseBackupError(f"manifest '{store.name}:{key}' has more than {MAX_MANIFEST_BYTES} bytes")
+    return b"".join(parts)
 
 
 def _base_objects(store: Store, layout: Layout) -> dict[str, dict[str, int]]:

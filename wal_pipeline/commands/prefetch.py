@@ -15,6 +15,7 @@ Only segments are fetched ahead: a segment's content never changes, while the ab
 import fcntl
 import os
 import shutil
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -113,8 +114,34 @@ class PrefetchFolder:
             os.close(descriptor)
 
     def make(self) -> None:
-        """Make the folder, for our user alone. Raises: OSError."""
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """Make the folder, for our user alone. Raises: OSError, RestoreError where it is another's."""
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.path.mkdir(mode=0o700, exist_ok=True)
+        self.check(os.geteuid())
+
+    def check(self, uid: int) -> None:
+        """Refuse a folder in which another than ``uid``, who runs the recovery, or root can put WAL to replay.
+
+        Raises: RestoreError; nothing where there is no folder yet.
+        """
+        try:
+            parent, found = self.path.parent.stat(), self.path.lstat()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise RestoreError(f"the prefetch folder '{self.path}' cannot be looked at: {error.strerror}") from error
+        open_to_all = parent.st_mode & stat.S_IWOTH and not parent.st_mode & stat.S_ISVTX
+        if (
+            not stat.S_ISDIR(found.st_mode)
+            or not {found.st_uid, parent.st_uid} <= {uid, 0}
+            or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+            or open_to_all
+        ):
+            raise RestoreError(
+                f"the prefetch folder '{self.path}' is not the recovery's alone (user id {uid}): "
+                "who can write in it can have the server replay anything",
+                hint="Look at who made it, then remove it, or give another with --prefetch-dir.",
+            )
 
     def write_position(self, position: Position) -> None:
         """Tell the prefetcher where replay is. Raises: OSError."""

@@ -4,7 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -17,17 +17,19 @@ from wal_pipeline.commands.restore_checks import (
     DiskNeed,
     TablespaceMove,
     check_disk,
-    check_folder,
     disk_needs,
     map_tablespaces,
     server_user,
 )
 from wal_pipeline.commands.restore_download import BaseBackupSource, DownloadFault
+from wal_pipeline.commands.restore_folders import check_data_directory, check_folders, locked
 from wal_pipeline.commands.restore_inventory import gather
+from wal_pipeline.commands.restore_keys import check_identities
 from wal_pipeline.commands.restore_place import (
     combine_chain,
     empty,
     extract_base_backup,
+    link_tablespaces,
     own,
     remove_staging,
     verify_files,
@@ -66,7 +68,11 @@ class RestoreRequest:
 
 @dataclass(frozen=True, slots=True)
 class PreparedRestore:
-    """A restore that was planned and checked; nothing was written yet. ``chain`` is the full base backup first."""
+    """A restore that was planned and checked; nothing was written yet.
+
+    ``chain`` is the full base backup first; the old content of the folders ``emptied`` is going to be removed.
+    ``encrypted``: something is, and the identities at hand open it.
+    """
 
     request: RestoreRequest
     plan: RestorePlan
@@ -75,6 +81,8 @@ class PreparedRestore:
     layout: Layout
     identities: tuple[Any, ...]
     moves: tuple[TablespaceMove, ...]
+    emptied: tuple[Path, ...]
+    encrypted: bool
     disk: tuple[DiskNeed, ...]
     user: ServerUser
     binaries: Binaries
@@ -116,15 +124,15 @@ def prepare_restore(
     Raises: RecoveryTargetError, RestoreError, PostgresError, StoreError.
     """
     begun = time.monotonic()
-    check_folder(request.pgdata, force=request.force, what="data directory")
+    check_data_directory(request.pgdata, force=request.force)
     target = request.target
     found = gather(stores, layout, target.at or target.not_before_at, identities)
     plan = plan_restore(found.contents, target, base_backup=request.base_backup)
     chain = tuple(found.manifests[one.backup.backup_id] for one in plan.chain)
     moves = map_tablespaces(chain[-1], request.tablespaces)
-    for move in moves:
-        check_folder(move.new, force=request.force, what="tablespace folder")
     _check_apart(request.pgdata, moves)
+    emptied = check_folders(request.pgdata, moves, force=request.force)
+    encrypted = check_identities(plan, chain, found.answered, layout, identities)
     needs = disk_needs(chain, request.pgdata.absolute(), moves)
     check_disk(needs)
     user = server_user(request.pgdata.absolute(), request.owner)
@@ -138,6 +146,8 @@ def prepare_restore(
         layout,
         tuple(identities),
         moves,
+        emptied,
+        encrypted,
         needs,
         user,
         binaries,
@@ -177,6 +187,10 @@ class _Restore:
         self._bytes = 0
 
     def run(self) -> RestoreResult:
+        with locked(self._pgdata):
+            return self._restore()
+
+    def _restore(self) -> RestoreResult:
         chain = self._prepared.chain
         self._make_folders()
         try:
@@ -185,6 +199,9 @@ class _Restore:
             else:
                 self._place_chain(chain)
             self._finish()
+        except BaseException:
+            self._keep_tablespaces()
+            raise
         finally:
             remove_staging(self._staging)
         return RestoreResult(
@@ -197,14 +214,30 @@ class _Restore:
         )
 
     def _make_folders(self) -> None:
-        """Make the staging folder, and empty what --force allows to empty."""
+        """Make the staging folder, and empty what --force allows to empty: as it is now, not as it was planned.
+
+        Raises: RestoreError where a folder may not be emptied, or was not to be when the plan was made.
+        """
+        request = self._prepared.request
+        emptied = check_folders(request.pgdata, self._prepared.moves, force=request.force)
+        unplanned = [folder for folder in emptied if folder not in self._prepared.emptied]
+        if unplanned:
+            raise RestoreError(f"'{unplanned[0]}' was empty when the restore was planned and is not any more")
         remove_staging(self._staging)
         try:
             self._staging.mkdir(mode=0o700, parents=True)
-            for folder in self._folders():
+            for folder in emptied:
                 empty(folder)
         except OSError as error:
             raise RestoreError(f"'{error.filename}' cannot be made or emptied: {error.strerror}") from error
+
+    def _keep_tablespaces(self) -> None:
+        """Have the failed data directory link to what was begun, so that --force knows it as its own the next time."""
+        begun = {move.oid: move.new for move in self._prepared.moves if move.new.is_dir() and any(move.new.iterdir())}
+        if begun:
+            with suppress(OSError, RestoreError):
+                (self._pgdata / "pg_tblspc").mkdir(mode=0o700, parents=True, exist_ok=True)
+                link_tablespaces(self._pgdata, begun)
 
     def _folders(self) -> list[Path]:
         return [self._pgdata, *(move.new for move in self._prepared.moves)]

@@ -1,8 +1,7 @@
-"""What must hold before a byte is downloaded: the folder, its server, its owner, the disk and the programs."""
+"""What must hold before a byte is downloaded: the tablespaces, the owner, the disk and the programs."""
 
 import os
 import pwd
-import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -11,13 +10,10 @@ from pathlib import Path
 from typing import Final
 
 from wal_pipeline.archive.base_backup import BaseBackupManifest
-from wal_pipeline.commands.restore_untar import HELD_BACK
 from wal_pipeline.errors import RestoreError
 from wal_pipeline.postgres.recovery_server import ServerUser
 
-_OF_A_CLUSTER: Final = ("PG_VERSION", "global/pg_control", HELD_BACK)
 _WAL_ROOM_BYTES: Final = 1 << 30  # prefetched and replayed segments
-_OF_A_TABLESPACE: Final = re.compile(r"PG_[0-9]+_[0-9]+\Z|lost\+found\Z")
 _LARGEST_STAGED_OBJECTS: Final = 4
 
 
@@ -47,76 +43,6 @@ def map_tablespaces(manifest: BaseBackupManifest, given: Mapping[str, Path]) -> 
     if len(set(folders)) != len(folders):
         raise RestoreError("two tablespaces would go into one folder", hint="Give each its own with --tablespace-map.")
     return tuple(moves)
-
-
-def check_folder(folder: Path, *, force: bool, what: str) -> None:
-    """Refuse a folder that is in use or not empty; with ``force`` only one that is not a cluster's.
-
-    Raises: RestoreError.
-    """
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise RestoreError(f"the {what} '{folder}' is not a folder")
-    check_not_running(folder)
-    if _is_empty(folder):
-        return
-    if not force:
-        raise RestoreError(
-            f"the {what} '{folder}' is not empty",
-            hint="Restore into another folder, or remove what is in this one with --force.",
-        )
-    if what == "data directory" and not any((folder / name).exists() for name in _OF_A_CLUSTER):
-        raise RestoreError(
-            f"the data directory '{folder}' is not empty and does not hold a PostgreSQL cluster",
-            hint="--force removes only what was a cluster; remove other files yourself.",
-        )
-    if what == "tablespace folder":
-        _check_tablespace(folder)
-
-
-def _check_tablespace(folder: Path) -> None:
-    """Refuse to empty what is no tablespace: the folder's name came out of the store.
-
-    A tablespace holds nothing but folders such as ``PG_18_202506291`` (relpath.h: TABLESPACE_VERSION_DIRECTORY).
-    """
-    strange = [path.name for path in folder.iterdir() if not _OF_A_TABLESPACE.match(path.name)]
-    if strange:
-        raise RestoreError(
-            f"the tablespace folder '{folder}' holds '{min(strange)}', which is not of a tablespace",
-            hint="--force removes only what was a tablespace. Give another folder with --tablespace-map.",
-        )
-
-
-def _is_empty(folder: Path) -> bool:
-    """Say whether a folder is empty; a file system's own lost+found does not count."""
-    return all(path.name == "lost+found" for path in folder.iterdir())
-
-
-def check_not_running(pgdata: Path) -> None:
-    """Refuse a folder whose postmaster lives. Raises: RestoreError."""
-    pid_file = pgdata / "postmaster.pid"
-    try:
-        pid = int(pid_file.read_text(encoding="ascii", errors="replace").split("\n", 1)[0])
-    except (FileNotFoundError, ValueError):
-        return
-    except OSError as error:
-        raise RestoreError(f"'{pid_file}' cannot be read: {error.strerror}") from error
-    if pid > 0 and _is_alive(pid):
-        raise RestoreError(
-            f"a server with process id {pid} runs in '{pgdata}'",
-            hint="Stop it first, and be sure that it is the one to replace: pg_ctl stop -D " + str(pgdata),
-        )
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def server_user(pgdata: Path, owner: str | None) -> ServerUser:

@@ -67,7 +67,7 @@ def _take(folder: PrefetchFolder, name: WalFileName, destination: Path) -> bool:
 
 
 def note_position(folder: PrefetchFolder, name: WalFileName, delivery: Delivery | None) -> bool:
-    """Tell the prefetcher where replay is; True where one has to be started. Raises: OSError.
+    """Tell the prefetcher where replay is; True where one has to be started. Raises: OSError, RestoreError.
 
     It is started by the first file that is asked for, also one that is absent: it answers the next calls.
     """
@@ -116,15 +116,17 @@ def shell_line(program: Sequence[str], folder: Path | None) -> str:
     """Return the ``restore_command``: a line for ``sh`` in which ``%f``, ``%p`` are PostgreSQL's placeholders.
 
     ``program`` is the call of ``archive-get`` without the two placeholders. A prefetched file is moved into place
-    without a Python start; for another one the process that fetches ahead is asked by a small script, which becomes
-    the program where it gets no answer. Of all that can go wrong, only the proof of absence becomes exit code 1: a
-    program that is missing (127), cannot be imported (1) or was called wrongly (2) ends above 125, and a code above
-    125 stays as it is, so that PostgreSQL sees a signal (143: a fast shutdown) for what it is.
+    without a Python start, out of a folder of the server's own user (``-O``); for another file the process that
+    fetches ahead is asked by a small script, which becomes the program where it gets no answer. Of all that can go
+    wrong, only the proof of absence becomes exit code 1: a program that is missing (127), cannot be imported (1) or
+    was called wrongly (2) ends above 125, and a code above 125 stays as it is, so that PostgreSQL sees a signal (143:
+    a fast shutdown) for what it is.
     """
     call = " ".join(_quoted(word) for word in [*program, "--exit-absent", str(EXIT_ABSENT_MARK)])
     move = ""
     if folder is not None:
-        move = f'mv -f {_quoted(str(folder))}/"%f" "%p" 2>/dev/null && exit 0; '
+        ours = _quoted(str(folder))
+        move = f'[ -O {ours} ] && mv -f {ours}/"%f" "%p" 2>/dev/null && exit 0; '
         call = (
             " ".join(_quoted(word) for word in (sys.executable, "-I", "-S", fetch_ask.__file__, str(folder)))
             + f" {call}"

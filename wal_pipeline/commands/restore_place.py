@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from wal_pipeline.archive.base_backup import BASE_TAR, BaseBackupManifest
+from wal_pipeline.commands.prefetch import PrefetchFolder
 from wal_pipeline.commands.restore_checks import TablespaceMove
 from wal_pipeline.commands.restore_download import BaseBackupSource
 from wal_pipeline.commands.restore_untar import hold_back_pg_control, release_pg_control
@@ -34,12 +35,13 @@ def extract_base_backup(
     source.extract(manifest.tar(BASE_TAR), pgdata)
     if not (pgdata / _BACKUP_MANIFEST).exists():
         source.write_backup_manifest(pgdata / _BACKUP_MANIFEST)
-    _link_tablespaces(pgdata, spaces)
+    link_tablespaces(pgdata, spaces)
     group_reads = (pgdata / "global").stat().st_mode & 0o050  # initdb's --allow-group-access
     pgdata.chmod(0o750 if group_reads else 0o700)
 
 
-def _link_tablespaces(pgdata: Path, spaces: dict[int, Path]) -> None:
+def link_tablespaces(pgdata: Path, spaces: dict[int, Path]) -> None:
+    """Link to the tablespaces, by oid. Raises: RestoreError where something else is in a link's place."""
     for oid, folder in spaces.items():
         link = pgdata / "pg_tblspc" / str(oid)
         try:
@@ -131,14 +133,15 @@ def own(folders: Sequence[Path], user: ServerUser) -> None:
 
 
 def make_owned(folder: Path, user: ServerUser) -> None:
-    """Make a folder that the server's user can write in, and its parent where that is missing too.
+    """Make a prefetch folder that the server's user can write in, and its parent where that is missing too.
 
-    Raises: RestoreError.
+    Raises: RestoreError, also where there is one that is another's.
     """
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         own(list(reversed(missing[:2])), user)
+        PrefetchFolder(folder).check(user.uid)
     except OSError as error:
         raise RestoreError(f"'{folder}' cannot be made: {error.strerror}") from error
 

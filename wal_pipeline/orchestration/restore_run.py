@@ -95,6 +95,8 @@ def _plan_text(prepared: PreparedRestore) -> str:
         f"restore {prepared.request.pgdata} to {plan.asked} on timeline {plan.timeline}",
         f"from base backup {' + '.join(one.backup_id for one in prepared.chain)}, {prepared.download_bytes} bytes",
         f"with {len(plan.wal)} segments from {', '.join(plan.stores)}",
+        *(["it is encrypted, and an identity at hand opens it"] if prepared.encrypted else []),
+        *(f"the old content of {folder} is removed" for folder in prepared.emptied),
         f"last commit {plan.commit_at_least} to {plan.commit_at_most}",
     ]
     return "\n".join([*lines, *prepared.notes])

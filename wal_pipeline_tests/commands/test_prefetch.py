@@ -1,5 +1,6 @@
 """The prefetcher runs ahead of replay within its bounds, follows it, and goes when nobody takes anything."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ import pytest
 
 from wal_pipeline.commands.archive_get import FetchedWal
 from wal_pipeline.commands.prefetch import Position, Prefetcher, PrefetchFolder, PrefetchLimits
-from wal_pipeline.errors import StoreUnavailableError
+from wal_pipeline.errors import RestoreError, StoreUnavailableError
 from wal_pipeline.wal.names import WalFileName, segment_name
 from wal_pipeline_tests.commands.restore_archive import SEGMENT_SIZE, name_of
 
@@ -157,3 +158,29 @@ def test_a_file_is_taken_across_file_systems(
     assert folder.take(name_of(name(2)), tmp_path / "out")
     assert (tmp_path / "out").read_text() == "wal"
     assert not (folder.path / name(2)).exists()
+
+
+@pytest.mark.parametrize("wrong", ["owner", "mode", "link", "parent"])
+def test_a_folder_of_another_is_refused(tmp_path: Path, wrong: str) -> None:
+    """Who can write there chooses what is replayed."""
+    folder = PrefetchFolder(tmp_path / "root" / "folder")
+    folder.check(os.geteuid())  # nothing there
+    folder.make()
+    uid = os.geteuid()
+    if wrong == "owner":
+        uid += 1
+        (tmp_path / "root").chmod(0o1777)
+        if os.geteuid() == 0:
+            os.chown(folder.path, 4711, 4711)
+    elif wrong == "mode":
+        folder.path.chmod(0o770)
+    elif wrong == "parent":
+        (tmp_path / "root").chmod(0o777)
+    else:
+        folder.path.rename(tmp_path / "elsewhere")
+        folder.path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(RestoreError, match="is not the recovery's alone"):
+        folder.check(uid)
+    if uid == os.geteuid():
+        with pytest.raises(RestoreError, match="is not the recovery's alone"):
+            folder.make()

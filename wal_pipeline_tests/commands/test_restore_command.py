@@ -1,5 +1,6 @@
 """The generated shell line, run by sh as PostgreSQL does, and what the program imports."""
 
+import os
 import shlex
 import subprocess
 import sys
@@ -45,6 +46,18 @@ def test_a_prefetched_file_is_moved_without_the_program(pgdata: Path) -> None:
     assert (pgdata / "pg_wal/RECOVERYXLOG").read_text() == "wal"
     assert not (folder / NAME).exists()
     assert not (pgdata / "called").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a folder away")
+def test_nothing_is_taken_from_a_folder_of_another_user(pgdata: Path) -> None:
+    """Who made the folder first would choose what is replayed: the program is asked."""
+    folder = prefetch_folder(pgdata, 7).path
+    folder.mkdir(parents=True)
+    (folder / NAME).write_text("forged")
+    os.chown(folder, 4711, 4711)
+    assert run_line(shell_line(program(pgdata, "exit 0"), folder), pgdata) == 0
+    assert (pgdata / "called").exists()
+    assert not (pgdata / "pg_wal/RECOVERYXLOG").exists()
 
 
 @pytest.mark.parametrize(

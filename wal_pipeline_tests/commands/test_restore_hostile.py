@@ -22,8 +22,9 @@ from wal_pipeline.archive.base_backup import (
     volume_name,
 )
 from wal_pipeline.archive.records import Codec
-from wal_pipeline.commands.restore_checks import TablespaceMove, check_folder, map_tablespaces
+from wal_pipeline.commands.restore_checks import TablespaceMove, map_tablespaces
 from wal_pipeline.commands.restore_download import BaseBackupSource
+from wal_pipeline.commands.restore_folders import check_folders
 from wal_pipeline.commands.restore_place import extract_base_backup, write_tablespace_map
 from wal_pipeline.errors import RestoreError
 from wal_pipeline.stores.base import Body
@@ -205,16 +206,7 @@ def test_a_forged_tablespace_map(target: Target) -> None:
 def test_force_empties_no_folder_that_a_manifest_names(target: Target) -> None:
     """--force is for what was a cluster: a forged tablespace at somebody's folder does not empty it."""
     outside = target.folder / "outside"
-    [move] = map_tablespaces(replace(forge({}), tablespaces=(BackupTablespace(OID, str(outside)),)), {})
+    moves = map_tablespaces(replace(forge({}), tablespaces=(BackupTablespace(OID, str(outside)),)), {})
     with pytest.raises(RestoreError) as caught:
-        check_folder(move.new, force=True, what="tablespace folder")
+        check_folders(target.pgdata, moves, force=True)
     assert caught.value.message == f"the tablespace folder '{outside}' holds 'file', which is not of a tablespace"
-
-
-def test_force_empties_a_tablespace(target: Target) -> None:
-    """What PostgreSQL keeps in a tablespace, and a file system's own folder, are no reason to refuse."""
-    for name in ("PG_18_202506291", "lost+found"):
-        (target.space / name).mkdir(parents=True)
-    check_folder(target.space, force=True, what="tablespace folder")
-    with pytest.raises(RestoreError, match="is not empty"):
-        check_folder(target.space, force=False, what="tablespace folder")

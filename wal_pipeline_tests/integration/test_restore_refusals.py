@@ -180,6 +180,18 @@ def test_force_replaces_a_cluster_and_a_failure_leaves_nothing_that_starts(
     assert list(tmp_path.iterdir()) == [pgdata]
 
 
+@pytest.mark.parametrize("force", [True, False])
+def test_what_came_after_the_plan_is_kept(history: History, tmp_path: Path, force: bool) -> None:
+    """A folder that was empty when the restore was planned is looked at again before anything is removed."""
+    pgdata = tmp_path / "new"
+    prepared = prepare(history, pgdata, force=force)
+    pgdata.mkdir()
+    (pgdata / "PG_VERSION").write_text("18\n")
+    with pytest.raises(RestoreError, match=r"is not empty|is not any more"):
+        perform_restore(prepared, "false")
+    assert [path.name for path in tmp_path.rglob("*")] == ["new", "PG_VERSION"]
+
+
 def _spoil(pgdata: Path) -> None:
     """Finish the extraction, and change one byte of a file on the disk."""
     release_pg_control(pgdata)
