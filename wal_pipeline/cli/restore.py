@@ -194,7 +194,7 @@ def parse_target(options: dict[str, Any]) -> "RecoveryTarget":
     try:
         return target_from_text(**{name: options[name] for name in names})
     except TargetTextError as error:
-        raise click.UsageError(error.message) from None
+        raise click.UsageError(str(error)) from None
 
 
 def _pair(text: str) -> tuple[str, Path]:
