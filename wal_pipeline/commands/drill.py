@@ -300,7 +300,7 @@ class Drill:
     def _server(self, prepared: PreparedRestore) -> RecoveryServer:
         pgdata, folder = prepared.request.pgdata, self._options.folder
         _ensure_config(pgdata, prepared.user)
-        settings = scratch_settings(folder, prepared.user)
+        settings = scratch_settings(folder, pgdata, prepared.user)
         return RecoveryServer(
             prepared.binaries,
             pgdata,

@@ -154,6 +154,19 @@ def test_a_rollback_after_the_last_commit_is_no_failure(scene: DrillScene) -> No
 
 
 @pytest.mark.usefixtures("only18")
+def test_the_restored_server_does_nothing_for_its_original(scene: DrillScene, tmp_path: Path) -> None:
+    """It replicates, archives and writes for nobody, whatever its configuration says."""
+    quiet = (
+        "DO $$ BEGIN ASSERT (SELECT count(*) = 0 FROM pg_settings WHERE setting NOT IN ('', '0', 'off', '(disabled)')"
+        " AND name IN ('listen_addresses', 'archive_mode', 'archive_command', 'recovery_end_command',"
+        " 'archive_cleanup_command', 'max_logical_replication_workers', 'external_pid_file', 'primary_conninfo',"
+        " 'session_preload_libraries', 'shared_preload_libraries')); END $$;"
+    )
+    (tmp_path / "quiet.sql").write_text(quiet)
+    [result] = scene.drill("r2", amcheck=False, sql_file=tmp_path / "quiet.sql")
+    assert (result.ok, result.error) == (True, None)
+
+
 def test_the_users_own_checks_decide(scene: DrillScene) -> None:
     """SQL that raises an error fails the drill and opens an alert; the next drill that passes resolves it."""
     checks = scene.folder / "checks.sql"
