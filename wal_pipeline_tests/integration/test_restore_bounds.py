@@ -83,7 +83,7 @@ def test_a_rollback_after_the_last_commit_is_no_other_end(history: History) -> N
     """PostgreSQL reports it as the last completed transaction, and the WAL says why."""
     segment = history.cluster.psql(
         "BEGIN;\nINSERT INTO marks VALUES (-1);\nROLLBACK;\n"
-        "SELECT pg_walfile_name(pg_current_wal_lsn());\nSELECT pg_switch_wal() \\gset\n"
+        "SELECT pg_walfile_name(pg_current_wal_insert_lsn());\nSELECT pg_switch_wal() \\gset\n"
     )
     wait_until((history.folder / "spool" / segment).exists)
     history.archive()
