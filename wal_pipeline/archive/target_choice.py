@@ -118,12 +118,11 @@ def _to_lsn(contents: ArchiveContents, path: Path, spans: list[Span], target: Re
     span = spans[begun[-1]]
     if number > span.run[1]:
         later = spans[begun[-1] + 1 :]
-        end = (span.run[1] + 1) * contents.wal_segment_size - 1
         missing = span.first_missing
         where = f"past '{missing}', which is missing" if missing else "past the end of what is archived"
         raise TargetOutsideError(
             f"{target} is {where} on timeline {path.timeline}",
-            before=str(Lsn(end)),
+            before=str(_surely_reached(contents, span)),
             after=str(later[0].backups[0].stop_lsn) if later else None,
         )
     backup = [one for one in span.backups if one.stop_lsn <= lsn][-1]
@@ -131,6 +130,20 @@ def _to_lsn(contents: ArchiveContents, path: Path, spans: list[Span], target: Re
     at_most, known = contents.last_commit(path, (needed_run(backup)[0], number))
     # the record at the target may end in the next segment
     return Choice(backup, target, min(number + 1, span.run[1]), at_least, at_most if known else None)
+
+
+def _surely_reached(contents: ArchiveContents, span: Span) -> Lsn:
+    """Return a late LSN in a window at or after which a record surely begins: PostgreSQL stops there.
+
+    The last segment may end in zeros or in the midst of a record. A single commit that ends in a segment may begin in
+    the one before it, the second one does not. Where no commit is known, the end of the newest base backup: the record
+    that switches to the next segment follows it.
+    """
+    for number, file in reversed(list(contents.along(span.path, span.run))):
+        if file is not None and file.last_commit_at is not None:
+            begun = number if file.first_commit_at != file.last_commit_at else number - 1
+            return max(Lsn(begun * contents.wal_segment_size), span.backups[0].stop_lsn)
+    return span.backups[-1].stop_lsn
 
 
 def _to_sight(contents: ArchiveContents, spans: list[Span], target: RecoveryTarget) -> Choice:

@@ -75,6 +75,7 @@ class _Command:
 
     def run(self) -> int:
         from wal_pipeline.cli.restore_text import plan_text, plan_values, result_text, result_values
+        from wal_pipeline.commands.restore_reached import require_reached
 
         prepared = self._prepare()
         if not self._options["as_json"]:
@@ -88,6 +89,8 @@ class _Command:
         recovery = self._start(prepared) if self._options["start"] else None
         values = {**plan_values(prepared), **result_values(result, recovery)}
         click.echo(json.dumps(values) if self._options["as_json"] else result_text(result, recovery))
+        if recovery is not None:
+            require_reached(prepared, recovery)
         return 0
 
     def _prepare(self) -> "PreparedRestore":
@@ -191,7 +194,7 @@ def parse_target(options: dict[str, Any]) -> "RecoveryTarget":
     try:
         return target_from_text(**{name: options[name] for name in names})
     except TargetTextError as error:
-        raise click.UsageError(error.message) from None
+        raise click.UsageError(str(error)) from None
 
 
 def _pair(text: str) -> tuple[str, Path]:

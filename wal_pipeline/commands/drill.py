@@ -33,6 +33,7 @@ from wal_pipeline.commands.restore import PreparedRestore, RestoreRequest, perfo
 from wal_pipeline.commands.restore_command import shell_line
 from wal_pipeline.commands.restore_inventory import gather
 from wal_pipeline.errors import InvalidWalFileError, PostgresError, RecoveryTargetError, RestoreError, WalPipelineError
+from wal_pipeline.postgres.recovery_bound import bounded_command
 from wal_pipeline.postgres.recovery_server import RecoveryProgress, RecoveryServer, ServerUser
 from wal_pipeline.stores.base import Store
 from wal_pipeline.wal.lsn import Lsn
@@ -183,7 +184,10 @@ class Drill:
         source = WalSource(self._layout, (self._store,), self._identities)
         size = chosen.manifest.wal_segment_size
         with FetchService(self._options.folder / "fetch", source, prepared.user, size) as fetching:
-            result = perform_restore(prepared, shell_line(fetching.program, None))
+            line = shell_line(fetching.program, None)
+            if chosen.choice.next_file is None:  # to the end as it was foretold: the original goes on archiving
+                line = bounded_command(line, chosen.choice.last.name)
+            result = perform_restore(prepared, line)
             course.downloaded_bytes = result.downloaded_bytes
             course.seconds.update(result.seconds)
             try:
@@ -300,7 +304,7 @@ class Drill:
     def _server(self, prepared: PreparedRestore) -> RecoveryServer:
         pgdata, folder = prepared.request.pgdata, self._options.folder
         _ensure_config(pgdata, prepared.user)
-        settings = scratch_settings(folder, prepared.user)
+        settings = scratch_settings(folder, pgdata, prepared.user)
         return RecoveryServer(
             prepared.binaries,
             pgdata,

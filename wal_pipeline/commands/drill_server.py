@@ -23,10 +23,11 @@ class DrillCheck:
     output: str = ""
 
 
-def scratch_settings(folder: Path, user: ServerUser) -> dict[str, str]:
+def scratch_settings(folder: Path, pgdata: Path, user: ServerUser) -> dict[str, str]:
     """Write the files that let only this drill in, and return the settings that point to them.
 
-    The server listens on a socket in ``folder`` alone, and archives nothing.
+    The server listens on a socket in ``folder`` alone, archives nothing, and does nothing of what the restored
+    configuration tells its original to do to the world outside: the original still does it.
     """
     hba = folder / "pg_hba.conf"
     hba.write_text("local all all trust\n", encoding="utf-8")
@@ -41,7 +42,19 @@ def scratch_settings(folder: Path, user: ServerUser) -> dict[str, str]:
         "port": "5432",
         "hba_file": str(hba),
         "ssl": "off",
+        "data_directory": str(pgdata),
+        "external_pid_file": "",
         "archive_mode": "off",
+        "archive_command": "",
+        "recovery_end_command": "",
+        "archive_cleanup_command": "",
+        "primary_conninfo": "",
+        "primary_slot_name": "",
+        "synchronous_standby_names": "",
+        "max_logical_replication_workers": "0",  # a subscription would move its slot on the publisher
+        "bonjour": "off",
+        "session_preload_libraries": "",
+        "local_preload_libraries": "",
         "shared_preload_libraries": "",
         "max_wal_senders": "0",
         "hot_standby": "off",

@@ -1,4 +1,4 @@
-"""What the WAL itself says of the last transaction that a drill replays, where records of commits do not suffice."""
+"""What the WAL itself says of the last transaction that a recovery replays, where records of commits do not suffice."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +18,11 @@ def find_last_transaction(
     *,
     pg_waldump: Path,
     folder: Path,
+    end: Lsn | None = None,
 ) -> LastTransaction:
     """Look from the end of what is replayed backwards to ``begin`` for the last transaction that ended.
+
+    ``end`` bounds the beginnings of the records; without it they may be anywhere in the last segment.
 
     At most two segments lie in ``folder`` at a time: a record may begin in the one and end in the next.
 
@@ -32,8 +35,9 @@ def find_last_transaction(
             break
         pair = [name, after] if after is not None and after.timeline == name.timeline else [name]
         _place(fetch, pair, folder)
-        limits = max(begin, name.start_lsn(wal_segment_size)), name.end_lsn(wal_segment_size)
-        found = read_last_transaction(pg_waldump, folder, [one.name for one in pair], *limits)
+        first, last = max(begin, name.start_lsn(wal_segment_size)), name.end_lsn(wal_segment_size)
+        last = last if end is None else min(last, end)
+        found = read_last_transaction(pg_waldump, folder, [one.name for one in pair], first, last)
         if found.completed_at is not None:
             return found
         after = name

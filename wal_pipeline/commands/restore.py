@@ -13,6 +13,7 @@ from wal_pipeline.archive.base_backup import BaseBackupManifest
 from wal_pipeline.archive.layout import Layout
 from wal_pipeline.archive.recovery_target import RecoveryTarget, TargetKind
 from wal_pipeline.archive.restore_plan import RestorePlan, plan_restore
+from wal_pipeline.commands.restore_action import require_action
 from wal_pipeline.commands.restore_checks import (
     DiskNeed,
     TablespaceMove,
@@ -128,6 +129,7 @@ def prepare_restore(
     target = request.target
     found = gather(stores, layout, target.at or target.not_before_at, identities)
     plan = plan_restore(found.contents, target, base_backup=request.base_backup)
+    require_action(plan.asked, plan.target, request.action)
     chain = tuple(found.manifests[one.backup.backup_id] for one in plan.chain)
     moves = map_tablespaces(chain[-1], request.tablespaces)
     _check_apart(request.pgdata, moves)

@@ -16,6 +16,7 @@ from wal_pipeline.commands.restore import (
 from wal_pipeline.commands.restore_checks import check_runnable
 from wal_pipeline.commands.restore_command import prefetch_folder, program, shell_line
 from wal_pipeline.commands.restore_inventory import find_system_identifier
+from wal_pipeline.commands.restore_reached import require_reached
 from wal_pipeline.commands.restore_start import RecoveryResult, find_config_file, start_and_watch
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
@@ -28,7 +29,10 @@ from wal_pipeline.wiring import Pipeline
 def run_restore(
     context: dg.OpExecutionContext, keys: Keys, config: RestoreConfig, resource: WalPipelineResource
 ) -> None:
-    """Log the plan and, unless that is all that is asked for, restore. Raises: what ``prepare`` raises."""
+    """Log the plan and, unless that is all that is asked for, restore.
+
+    Raises: what ``prepare`` raises; RestoreError where the recovery did not end where it was planned to.
+    """
     pipeline = resource.open()
     prepared = prepare(pipeline, config)
     context.log.info(_plan_text(prepared))
@@ -44,6 +48,8 @@ def run_restore(
         told["result"] = "restored"
     recovery = _start(prepared, config) if config.start else None
     context.add_output_metadata(_metadata(result, recovery))
+    if recovery is not None:
+        require_reached(prepared, recovery)
 
 
 def prepare(pipeline: Pipeline, config: RestoreConfig) -> PreparedRestore:

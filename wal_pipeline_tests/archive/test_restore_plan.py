@@ -144,8 +144,8 @@ def test_an_lsn_is_reached_from_the_newest_base_backup_that_stopped_before_it() 
     ("position", "message", "before", "after"),
     [
         (2.2, "LSN 0/233333 is before the first LSN that can be restored on timeline 1", None, str(lsn(2.5))),
-        (5.5, f"LSN 0/580000 is past '{name(1, 5)}', which is missing on timeline 1", "0/4FFFFF", str(lsn(6.5))),
-        (12, "LSN 0/C00000 is past the end of what is archived on timeline 1", "0/9FFFFF", None),
+        (5.5, f"LSN 0/580000 is past '{name(1, 5)}', which is missing on timeline 1", "0/400000", str(lsn(6.5))),
+        (12, "LSN 0/C00000 is past the end of what is archived on timeline 1", "0/900000", None),
     ],
 )
 def test_an_lsn_outside_is_refused_with_the_nearest(

@@ -20,6 +20,7 @@ from wal_pipeline.archive.alerts import AlertKind
 from wal_pipeline.cli.group import run as run_command
 from wal_pipeline.commands.drill import Drill, DrillOptions, DrillResult
 from wal_pipeline.commands.drills import run_drills
+from wal_pipeline.commands.restore import perform_restore
 from wal_pipeline.errors import RestoreError
 from wal_pipeline.wiring import Pipeline
 from wal_pipeline_tests.integration.restore_history import History, wait_until
@@ -154,6 +155,32 @@ def test_a_rollback_after_the_last_commit_is_no_failure(scene: DrillScene) -> No
 
 
 @pytest.mark.usefixtures("only18")
+def test_a_cluster_that_goes_on_archiving_is_no_failure(scene: DrillScene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes into the archive while the drill restores is not replayed: the last commit is as foretold."""
+
+    def restore_slowly(*given: Any) -> Any:
+        scene.history.mark("during the drill")
+        scene.history.end()
+        return perform_restore(*given)
+
+    monkeypatch.setattr("wal_pipeline.commands.drill.perform_restore", restore_slowly)
+    [result] = scene.drill("r2", random=AlwaysLast(), amcheck=False)
+    assert (result.target, result.ok, result.error) == ("the end of the archive", True, None)
+
+
+def test_the_restored_server_does_nothing_for_its_original(scene: DrillScene, tmp_path: Path) -> None:
+    """It replicates, archives and writes for nobody, whatever its configuration says."""
+    quiet = (
+        "DO $$ BEGIN ASSERT (SELECT count(*) = 0 FROM pg_settings WHERE setting NOT IN ('', '0', 'off', '(disabled)')"
+        " AND name IN ('listen_addresses', 'archive_mode', 'archive_command', 'recovery_end_command',"
+        " 'archive_cleanup_command', 'max_logical_replication_workers', 'external_pid_file', 'primary_conninfo',"
+        " 'session_preload_libraries', 'shared_preload_libraries')); END $$;"
+    )
+    (tmp_path / "quiet.sql").write_text(quiet)
+    [result] = scene.drill("r2", amcheck=False, sql_file=tmp_path / "quiet.sql")
+    assert (result.ok, result.error) == (True, None)
+
+
 def test_the_users_own_checks_decide(scene: DrillScene) -> None:
     """SQL that raises an error fails the drill and opens an alert; the next drill that passes resolves it."""
     checks = scene.folder / "checks.sql"

@@ -1,12 +1,13 @@
 """A restore ends where its plan said, whatever comes into the archive later and whatever the old settings were."""
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from wal_pipeline_tests.integration.restore_history import History, run_restore
+from wal_pipeline_tests.integration.restore_history import History, restored, run_restore, wait_until
 from wal_pipeline_tests.support.postgres import PostgresCluster, start_restored
 from wal_pipeline_tests.support.postgres_install import PostgresInstall, owned_folder
 from wal_pipeline_tests.support.s3_pair import S3Pair
@@ -60,19 +61,45 @@ def test_the_last_commit_is_the_end_also_where_the_archive_grows(history: Histor
     """What is archived between the plan and the replay is after the target."""
     plan = json.loads(run_restore(history, "--pgdata=/nowhere/pgdata", "--plan", "--json").stdout)
     before = marks(history.cluster)
-    with started_later(history, f"--to-time={plan['commit_at_most']}") as restored:
-        assert marks(restored) == before
+    with started_later(history, f"--to-time={plan['commit_at_most']}") as later:
+        assert marks(later) == before
 
 
 def test_the_end_is_the_end_of_what_is_archived_by_then(history: History) -> None:
     """Whoever asks for the end gets all that is there when the server asks."""
-    with started_later(history) as restored:
-        assert marks(restored) == marks(history.cluster)
+    with started_later(history) as later:
+        assert marks(later) == marks(history.cluster)
 
 
 def test_settings_left_from_an_old_recovery_do_not_end_this_one(history: History) -> None:
     """The base backup's postgresql.conf has another target, another action and commands of its own."""
-    with started_later(history, "--to-name=here") as restored:
-        assert marks(restored) == 1
-        assert not (restored.pgdata / "ended").exists()
-        assert not (restored.pgdata / "cleaned").exists()
+    with started_later(history, "--to-name=here") as later:
+        assert marks(later) == 1
+        assert not (later.pgdata / "ended").exists()
+        assert not (later.pgdata / "cleaned").exists()
+
+
+def test_a_rollback_after_the_last_commit_is_no_other_end(history: History) -> None:
+    """PostgreSQL reports it as the last completed transaction, and the WAL says why."""
+    segment = history.cluster.psql(
+        "BEGIN;\nINSERT INTO marks VALUES (-1);\nROLLBACK;\n"
+        "SELECT pg_walfile_name(pg_current_wal_insert_lsn());\nSELECT pg_switch_wal() \\gset\n"
+    )
+    wait_until((history.folder / "spool" / segment).exists)
+    history.archive()
+    with restored(history) as found:
+        assert found.moment()[0] == marks(history.cluster)
+        assert found.answer["recovery"]["last_commit_at"] > found.answer["commit_at_most"]
+
+
+def test_a_recovery_that_ends_elsewhere_fails(history: History) -> None:
+    """Where the last segment does not come, PostgreSQL opens without it: the command says so, and its exit code too."""
+    history.mark("in the last segment")
+    history.end()
+    plan = json.loads(run_restore(history, "--pgdata=/nowhere/pgdata", "--plan", "--json").stdout)
+    fetch = f'{sys.executable} -P -m wal_pipeline.cli.archive_get --no-prefetch "%f" "%p"'
+    early = f"--set=restore_command=[ %f = {plan['wal']['last']} ] && exit 1; {fetch}"
+    wrong = "did not end where it was planned to: the last commit replayed is"
+    with pytest.raises(AssertionError, match=wrong) as failed, restored(history, early):
+        pass
+    assert "HINT: Do not let anyone use this server, which is open" in str(failed.value)
