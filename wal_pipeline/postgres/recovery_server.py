@@ -1,8 +1,10 @@
 """Start a restored server and watch its recovery, by its own words in its log."""
 
+import errno
 import os
 import re
 import signal
+import stat
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -10,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from wal_pipeline.errors import PostgresError
 from wal_pipeline.postgres.binaries import Binaries
@@ -180,9 +182,9 @@ class RecoveryServer:
         options = [word for name, value in self._settings.items() for word in ("-c", f"{name}={value}")]
         command = [str(self._binaries.program("postgres")), "-D", str(self._pgdata), *options]
         self._begun = self._now()
-        self._read_bytes = self._log.stat().st_size if self._log.exists() else 0
         try:
-            with self._log.open("ab") as log:
+            with self._open_log() as log:
+                self._read_bytes = log.tell()
                 self._process = subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL,
@@ -195,6 +197,36 @@ class RecoveryServer:
                 )
         except OSError as error:
             raise PostgresError(f"'{command[0]}' cannot be started: {error.strerror}") from error
+
+    def _open_log(self) -> BinaryIO:
+        """Open the log to append to it; only a plain file of ours or of the server's user, that has no other name.
+
+        As root we write beside the data directory, where the server's user may have put a link to a file of root's.
+
+        Raises: OSError, PostgresError.
+        """
+        try:
+            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+            descriptor = os.open(self._log, flags, 0o666)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise self._foreign_log() from error
+            raise PostgresError(f"the log '{self._log}' cannot be opened: {error.strerror}") from error
+        found = os.fstat(descriptor)
+        owned = found.st_uid in (os.geteuid(), self._user.uid)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or not owned:
+            os.close(descriptor)
+            raise self._foreign_log()
+        os.set_blocking(descriptor, True)
+        log = open(descriptor, "ab")  # noqa: PTH123, SIM115 - its own flags; the caller closes it
+        log.seek(0, os.SEEK_END)
+        return log
+
+    def _foreign_log(self) -> PostgresError:
+        return PostgresError(
+            f"the log '{self._log}' is not a plain file of ours or of the server's user, with no other name",
+            hint="Look at what it is, then remove it.",
+        )
 
     def watch(
         self, timeout_seconds: float | None = None, on_progress: Callable[[RecoveryProgress], object] = lambda _: None
@@ -234,7 +266,7 @@ class RecoveryServer:
 
     def _read_log(self) -> bool:
         """Take the log's new lines into account; True where there were any."""
-        with self._log.open("rb") as log:
+        with open(self._log, "rb", opener=_open_no_link) as log:
             log.seek(self._read_bytes)
             data = log.read()
         whole = data[: data.rfind(b"\n") + 1]
@@ -244,8 +276,13 @@ class RecoveryServer:
         return bool(whole)
 
     def _error(self, what: str) -> PostgresError:
-        tail = self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-_TAIL_LINES:]
+        with open(self._log, encoding="utf-8", errors="replace", opener=_open_no_link) as log:
+            tail = log.read().splitlines()[-_TAIL_LINES:]
         return PostgresError(
             f"the restored server in '{self._pgdata}' {what}; its log '{self._log}' ends with:\n" + "\n".join(tail),
             hint="The data directory stays as it is: when the reason is gone, start the server to go on recovering.",
         )
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW)

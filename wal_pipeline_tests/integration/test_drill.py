@@ -234,6 +234,27 @@ def test_a_killed_drill_does_not_hold_up_the_next_one(scene: DrillScene) -> None
 
 
 @pytest.mark.usefixtures("only18")
+def test_a_drill_that_is_told_to_end_leaves_nothing(scene: DrillScene) -> None:
+    """SIGTERM, such as from systemd: its server is stopped and its folder removed before it ends."""
+    slow = scene.folder / "slow.sql"
+    slow.write_text("SELECT pg_sleep(120);\n")
+    environment = {**clean_environment(), **scene.environment(), "WAL_PIPELINE_DRILL_SQL_FILE": str(slow)}
+    command = [sys.executable, "-m", "wal_pipeline.cli", "drill", "--store", "r2"]
+    pid_file = scene.folder / "drill" / "pgdata" / "postmaster.pid"
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as drill:
+        try:
+            wait_until(lambda: pid_file.exists() and "ready" in pid_file.read_text())
+            server = os.pidfd_open(int(pid_file.read_text().splitlines()[0]))
+            drill.terminate()
+            assert drill.wait(60) == 143
+        finally:
+            drill.kill()
+    assert select.select([server], [], [], 0)[0], "the server of the drill still runs"
+    os.close(server)
+    assert not (scene.folder / "drill").exists()
+
+
+@pytest.mark.usefixtures("only18")
 def test_the_job_records_numbers_and_a_check(scene: DrillScene, monkeypatch: pytest.MonkeyPatch) -> None:
     """The asset's materialization holds each store's measures, and its check passes."""
     for name, value in scene.environment().items():

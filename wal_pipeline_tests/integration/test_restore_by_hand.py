@@ -7,8 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyrage
 import pytest
 
+from wal_pipeline.archive.records import Codec
+from wal_pipeline.codec import Encoder
+from wal_pipeline.wal.names import require_file_name
+from wal_pipeline_tests.commands.restore_archive import LAYOUT
 from wal_pipeline_tests.integration.restore_history import History
 from wal_pipeline_tests.support.postgres import PostgresCluster
 from wal_pipeline_tests.support.postgres_install import PostgresInstall, owned_folder, postgres_user
@@ -50,6 +55,48 @@ def test_the_documented_steps_restore_the_cluster(postgres18: PostgresInstall, s
             if (cluster.pgdata / "postmaster.pid").exists():
                 cluster.run("pg_ctl", "stop", "--mode=immediate", "--pgdata", str(cluster.pgdata))
             cluster.remove()
+
+
+def open_by_hand(folder: Path, files: dict[str, bytes], key: Path | None = None) -> "subprocess.CompletedProcess[str]":
+    """Run the document's loop that opens what was copied from the store."""
+    steps = documented_steps()
+    loop = re.search(r"mkdir -p wal\n.*?\ndone\n", steps, re.DOTALL)
+    assert loop is not None
+    (folder / "stored" / "part").mkdir(parents=True)
+    for name, data in files.items():
+        (folder / "stored" / "part" / name).write_bytes(data)
+    return subprocess.run(
+        ["sh", "-euc", loop[0]],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "KEYFILE": str(key)},
+    )
+
+
+@pytest.mark.skipif(shutil.which("age") is None, reason="age is missing")
+def test_the_documented_loop_opens_every_kind(tmp_path: Path) -> None:
+    """Each codec, encrypted and not, as the program itself stores it."""
+    identity = pyrage.x25519.Identity.generate()
+    key = tmp_path / "key"
+    key.write_text(f"{identity}\n")
+    content, files = b"wal" * 1000, {}
+    kinds = [(codec, recipient) for codec in Codec for recipient in ((), (str(identity.to_public()),))]
+    for number, (codec, recipients) in enumerate(kinds, 1):
+        name = require_file_name(f"00000001{number:016X}")
+        key_name = LAYOUT.wal_key(name, codec, encrypted=bool(recipients)).rsplit("/", 1)[-1]
+        files[key_name] = bytes(Encoder(codec, recipients=recipients).encode(content).body.data)
+    done = open_by_hand(tmp_path, files, key)
+    assert (done.returncode, done.stderr) == (0, "")
+    opened = {path.name: path.read_bytes() for path in (tmp_path / "wal").iterdir()}
+    assert opened == {f"00000001{number:016X}": content for number in range(1, len(kinds) + 1)}
+
+
+@pytest.mark.parametrize("name", ["000000010000000000000003.xz", "000000010000000000000003.gz", "00000002.history.age"])
+def test_the_documented_loop_stops_at_what_it_cannot_open(tmp_path: Path, name: str) -> None:
+    """A file of another kind, one that is damaged, and one without its key are never copied as they are."""
+    assert open_by_hand(tmp_path, {name: b"nothing that opens"}).returncode != 0
 
 
 def _follow(
