@@ -64,12 +64,12 @@ def _to_time(contents: ArchiveContents, path: Path, spans: list[Span], target: R
         raise _outside(contents, spans, 0, target, "before the first moment that can be restored")
     span = spans[index]
     last_at, known = contents.last_commit(path, span.run)
-    if known and (last_at is None or at > last_at):
+    found = _first_number_past(contents, span, backup, at, inclusive=target.inclusive)
+    if found is None and known and (last_at is None or at > last_at):
         raise _outside(contents, spans, index + 1, target, _what_is_missing(span, spans[index + 1 :]))
-    if at == last_at and known and target.inclusive:
+    if found is None and known and at == last_at and target.inclusive:
         choice = _to_end(contents, span, backup, replace(target, kind=TargetKind.END, at=None))
         return replace(choice, notes=(_LAST_COMMIT,))
-    found = _first_number_past(contents, span, backup, at, inclusive=target.inclusive)
     last = span.run[1] if found is None else found
     at_least = _last_commit_until(contents, span, (needed_run(backup)[0], last), at)
     return Choice(backup, target, last, at_least, at, notes=() if found is not None else (_UNSEEN,))
@@ -177,11 +177,15 @@ def _newest_finished(spans: list[Span], at: datetime) -> tuple[int, BaseBackup |
 def _first_number_past(
     contents: ArchiveContents, span: Span, backup: BaseBackup, at: datetime, *, inclusive: bool
 ) -> int | None:
-    """Return the first segment with a commit at which PostgreSQL would stop; None where none is known."""
-    for number, file in contents.along(span.path, (needed_run(backup)[1], span.run[1])):
-        last_at = _last_known(file)
-        if last_at is not None and (last_at > at or (last_at == at and not inclusive)):
-            return number
+    """Return the first segment with a commit at which PostgreSQL would stop; None where none is known.
+
+    It need not be near the last one: where the clock went back, later commits have earlier times.
+    """
+    stop = needed_run(backup)[1]
+    for number, file in contents.along(span.path, (stop, span.run[1])):
+        for time in _times_known(file) if number > stop else _times_known(file)[-1:]:
+            if time > at or (time == at and not inclusive):
+                return number
     return None
 
 
@@ -194,5 +198,8 @@ def _last_commit_until(contents: ArchiveContents, span: Span, run: tuple[int, in
     return latest
 
 
-def _last_known(file: WalFile | None) -> datetime | None:
-    return file.last_commit_at if file is not None and file.commit_times is CommitTimes.KNOWN else None
+def _times_known(file: WalFile | None) -> list[datetime]:
+    """Return the times of a segment's first and last commit."""
+    if file is None or file.commit_times is not CommitTimes.KNOWN:
+        return []
+    return [time for time in (file.first_commit_at, file.last_commit_at) if time is not None]

@@ -111,6 +111,8 @@ def result_text(result: "RestoreResult", recovery: "RecoveryResult | None") -> s
     reached = "no commit was replayed" if recovery.last_commit_at is None else recovery.last_commit_at.isoformat(" ")
     if recovery.last_commit_at is None and recovery.state is RecoveryState.PAUSED:
         reached = "ask pg_last_xact_replay_timestamp()"
+    if recovery.state is RecoveryState.SHUT_DOWN:
+        reached = recovery.stopped or "not told"
     lines.append(f"  last replayed commit  {reached}")
     lines.append(f"  last replayed LSN     {recovery.replayed_lsn or 'not told'}")
     lines.append(

@@ -82,6 +82,18 @@ def test_the_time_of_the_last_commit_becomes_the_end() -> None:
     assert plan_restore(PLAIN, to_time(day(5.5))).bound is None
 
 
+def test_where_the_clock_went_back_recovery_stops_at_the_first_later_commit() -> None:
+    """Also at the time of the last commit: an end would replay commits that are later than it."""
+    back = segment(1, 10, day(11), commits=(day(9.3), day(9.4)))
+    archive = contents([*day_segments(1, range(1, 10)), back], TWO)
+    for at in (day(9.4), day(9.5), day(9.7)):
+        plan = plan_restore(archive, to_time(at))
+        assert (plan.target.kind, plan.target.at, plan.bound) == (TargetKind.TIME, at, None)
+        assert (names(plan)[-1], plan.commit_at_least, plan.commit_at_most) == (name(1, 9), day(9.25), at)
+    with pytest.raises(TargetOutsideError):
+        plan_restore(archive, to_time(day(9.8)))
+
+
 def test_just_before_the_last_commit_stays_a_time() -> None:
     """Exclusive: PostgreSQL stops when it sees that commit."""
     assert plan_restore(PLAIN, to_time(day(9.75), inclusive=False)).target.kind is TargetKind.TIME
