@@ -1,13 +1,22 @@
 """Which folders a restore may fill, and which --force empties."""
 
+import io
 import os
+import tarfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from wal_pipeline.commands.restore import RestoreRequest, perform_restore
 from wal_pipeline.commands.restore_checks import TablespaceMove
 from wal_pipeline.commands.restore_folders import check_folders, locked
 from wal_pipeline.errors import RestoreError
+from wal_pipeline.stores.base import Body
+from wal_pipeline_tests.commands.archive_scene import folder_store
+from wal_pipeline_tests.commands.test_base_backup_encoding import LAYOUT
+from wal_pipeline_tests.commands.test_restore_hostile import forge, member, volume
 
 OID = 16384
 
@@ -96,3 +105,31 @@ def test_the_lock_follows_no_link(tmp_path: Path) -> None:
     (tmp_path / ".new.wal-pipeline-restore.lock").symlink_to(tmp_path / "precious")
     with pytest.raises(RestoreError, match="cannot be locked"), locked(tmp_path / "new"):
         pytest.fail("a link was followed")
+
+
+def test_a_failed_restore_can_be_tried_again(tmp_path: Path) -> None:
+    """Its data directory links to the tablespace that was begun, so that --force knows it as its own."""
+    store = folder_store("r2", tmp_path / "store")
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as made:
+        made.addfile(member("PG_18_202506291", tarfile.DIRTYPE))
+    tar = buffer.getvalue()
+    manifest = forge({str(OID): tar, "base": tar})
+    store.put_if_absent(LAYOUT.base_key(manifest.backup_id, volume(str(OID))), Body.of(tar), {})  # no base tar
+    moves = move_to(tmp_path / "space")
+    planned = SimpleNamespace(backup=SimpleNamespace(backup_id=manifest.backup_id), stores=("r2",))
+    prepared: Any = SimpleNamespace(
+        request=RestoreRequest(tmp_path / "new"),
+        plan=SimpleNamespace(chain=(planned,)),
+        chain=(manifest,),
+        moves=moves,
+        emptied=(),
+        stores=(store,),
+        layout=LAYOUT,
+        identities=(),
+        plan_seconds=0.0,
+    )
+    with pytest.raises(RestoreError, match="could not be had from any store"):
+        perform_restore(prepared, "false")
+    assert (tmp_path / "space/PG_18_202506291").is_dir()
+    assert check_folders(tmp_path / "new", moves, force=True) == (tmp_path / "new", tmp_path / "space")
