@@ -20,6 +20,8 @@ ENCRYPTED_SUFFIX: Final = ".age"
 MANIFEST_NAME: Final = "manifest.json"
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _SUFFIXES: Final = {codec.suffix: codec for codec in Codec if codec.suffix}
+_ENDINGS: Final = frozenset(f"{codec.suffix}{age}" for codec in Codec for age in ("", ENCRYPTED_SUFFIX))
+_DIGITS: Final = re.compile(r"[0-9A-F]{8}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,3 +121,34 @@ class Layout:
         """Read the backup id out of any key below ``base_root``; None where the key is not ours."""
         parts = key.removeprefix(self.base_root).split("/")
         return parts[0] if key.startswith(self.base_root) and len(parts) == 2 and parts[0] else None
+
+
+class WalKeyReader:
+    """Reads the file names out of the keys of a listing: the same that ``parse_wal_key`` reads, sooner.
+
+    The keys of a listing come folder by folder, and nearly all are segments: what a folder's name says is read once
+    for all of them.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._root = layout.wal_root
+        self._folder = ""
+        self._log = ""
+
+    def name(self, key: str) -> str | None:
+        """Return the name of the file whose object has this key; None where the key is not ours."""
+        folder, _, rest = key.rpartition("/")
+        if folder != self._folder:
+            self._folder, self._log = folder, self._log_of(folder)
+        if self._log and rest[:16] == self._log and rest[24:] in _ENDINGS and _DIGITS.match(rest, 16, 24):
+            return rest[:24]
+        parsed = self._layout.parse_wal_key(key)
+        return None if parsed is None else parsed.file.name
+
+    def _log_of(self, folder: str) -> str:
+        """Return the sixteen digits with which the segments in a folder begin; empty where it holds none."""
+        log = folder.rpartition("/")[2]
+        first = parse_file_name(f"{log}00000000")
+        is_ours = first is not None and first.kind is FileKind.SEGMENT and folder == f"{self._root}{log[:8]}/{log}"
+        return log if is_ours else ""

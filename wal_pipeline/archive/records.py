@@ -98,6 +98,15 @@ class Copy:
     lag_seconds: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class KnownCopy:
+    """What a look at every copy needs of a ``Copy``. ``size_bytes`` as stored; None where it was never stored."""
+
+    status: CopyStatus
+    size_bytes: int | None
+    verified_at: datetime | None
+
+
 class BackupKind(StrEnum):
     """Whether a base backup stands alone or needs its parent."""
 

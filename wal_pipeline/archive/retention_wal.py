@@ -34,13 +34,16 @@ _OLD: Final = Verdict(kept=False, reason="older than the window, and no base bac
 class _Line:
     """The numbers ``first`` to ``last`` of one timeline on a path, with the starts of the base backups that lead there.
 
-    ``starts`` are ascending segment numbers, ``backup_ids`` go with them.
+    ``starts`` are ascending segment numbers, ``backup_ids`` go with them, and so do ``verdicts``: on the segments that
+    each base backup is the last to let go. ``head`` is the one on those before them all.
     """
 
     first: int
     last: int
     starts: tuple[int, ...]
     backup_ids: tuple[str, ...]
+    verdicts: tuple[Verdict, ...]
+    head: Verdict
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,9 +93,9 @@ class WalKeeper:
         if file.timeline in self.undescribed:
             return Verdict(kept=True, reason=f"the history of timeline {file.timeline} is not known")
         lines = [line for line in self.lines.get(file.timeline, ()) if _is_on(line, file, number)]
-        needed_by = next((key for line in lines if (key := _needed_by(line, number)) is not None), None)
-        if needed_by is not None:
-            return Verdict(kept=True, reason=f"needed by base backup {needed_by}")
+        for line in lines:
+            if (needed := _needed(line, number)) is not None:
+                return needed
         if self.by_age or any(not line.starts for line in lines):
             return self._judge_age(file)
         return _head(lines) if lines else self._tail(file)
@@ -113,9 +116,17 @@ def _lines(paths: Iterable[Path], kept: list[BaseBackup]) -> dict[int, tuple[_Li
     for path in paths:
         starts = sorted((b.start_lsn // b.wal_segment_size, b.backup_id) for b in kept if path.holds(b))
         for timeline, (first, last) in path.parts((0, LAST_NUMBER)):
-            line = _Line(first, last, tuple(start for start, _ in starts), tuple(key for _, key in starts))
+            line = _line(first, last, starts)
             found.setdefault(timeline, {})[line] = None
     return {timeline: tuple(lines) for timeline, lines in found.items()}
+
+
+def _line(first: int, last: int, starts: list[tuple[int, str]]) -> _Line:
+    ids = tuple(key for _, key in starts)
+    needed = tuple(Verdict(kept=True, reason=f"needed by base backup {key}") for key in ids)
+    oldest = next(iter(ids), "")
+    head = Verdict(kept=False, reason=f"before the start of base backup {oldest}, the oldest that is kept")
+    return _Line(first, last, tuple(start for start, _ in starts), ids, needed, head)
 
 
 def _undescribed(alone: Coverage) -> frozenset[int]:
@@ -128,12 +139,12 @@ def _is_on(line: _Line, file: WalFileName, number: int) -> bool:
     return line.first <= number and (number <= line.last or file.kind is FileKind.PARTIAL)
 
 
-def _needed_by(line: _Line, number: int) -> str | None:
-    """Return the newest base backup from which replay comes to a segment: the last to let it go."""
+def _needed(line: _Line, number: int) -> Verdict | None:
+    """Say that a segment stays for the newest base backup from which replay comes to it: the last to let it go."""
     index = bisect_right(line.starts, number) - 1
-    return line.backup_ids[index] if index >= 0 else None
+    return line.verdicts[index] if index >= 0 else None
 
 
 def _head(lines: list[_Line]) -> Verdict:
-    oldest = min((line.starts[0], line.backup_ids[0]) for line in lines)[1]
-    return Verdict(kept=False, reason=f"before the start of base backup {oldest}, the oldest that is kept")
+    """Say that a segment may go: it lies before the oldest base backup of all its lines, each of which has one."""
+    return min(lines, key=lambda line: (line.starts[0], line.backup_ids[0])).head

@@ -5,17 +5,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, delete, exists, func, select, type_coerce, update
+from sqlalchemy.types import NULLTYPE
 
-from wal_pipeline.archive.records import Copy, CopyStatus, WalFile
+from wal_pipeline.archive.records import Copy, CopyStatus, KnownCopy, WalFile
 from wal_pipeline.catalog.area import Area, many_objects
 from wal_pipeline.catalog.rows import (
     COPY_COLUMNS,
     FILE_COLUMNS,
+    PLAIN_FILE_COLUMNS,
     copy_from_row,
     copy_to_row,
     file_from_row,
     file_to_row,
+    files_from_rows,
+    known_copies_from_rows,
 )
 from wal_pipeline.catalog.schema import copies, files
 from wal_pipeline.catalog.types import UtcDateTime
@@ -166,12 +170,12 @@ class Files(Area):
 
     def files(self, only: CopyFilter = CopyFilter()) -> list[WalFile]:
         """Return files in the order of their names; with ``status`` or ``store``, those that have such a copy."""
-        statement = self._files().where(*self._file_conditions(only))
+        statement = select(*PLAIN_FILE_COLUMNS).where(self._mine(files), *self._file_conditions(only))
         if only.status is not None or only.store is not None:
             statement = statement.where(exists().where(_same_file(), *_copy_conditions(only)))
         with self._database.read() as connection, many_objects():
-            rows = connection.execute(statement.order_by(files.c.system_identifier, files.c.name))
-            return [file_from_row(row) for row in rows]
+            rows = connection.execute(statement.order_by(files.c.system_identifier, files.c.name)).fetchall()
+            return files_from_rows(rows)
 
     def copies(self, only: CopyFilter = CopyFilter()) -> list[Copy]:
         """Return copies in the order of their names, then stores."""
@@ -180,6 +184,27 @@ class Files(Area):
         order = (copies.c.system_identifier, copies.c.name, copies.c.store)
         with self._database.read() as connection, many_objects():
             return [copy_from_row(row) for row in connection.execute(statement.order_by(*order))]
+
+    def known_copies(self, system_identifier: int) -> dict[str, dict[str, KnownCopy]]:
+        """Return what is known of every copy of one system identifier, by store and name: for a look at all of them."""
+        columns = (copies.c.store, copies.c.name, copies.c.status, copies.c.stored_size_bytes)
+        statement = select(*columns, type_coerce(copies.c.verified_at, NULLTYPE)).where(
+            self._mine(copies), copies.c.system_identifier == system_identifier
+        )
+        with self._database.read() as connection, many_objects():
+            return known_copies_from_rows(connection.execute(statement).fetchall())
+
+    def count_by_log(self, system_identifier: int) -> list[tuple[str, int]]:
+        """Count the segments of each timeline and log: the first 16 digits of a name, in ascending order."""
+        digits = func.substr(files.c.name, 1, 16)
+        statement = (
+            select(digits, func.count())
+            .where(self._mine(files), files.c.system_identifier == system_identifier)
+            .where(files.c.kind == FileKind.SEGMENT.value)
+            .group_by(digits)
+        )
+        with self._database.read() as connection:
+            return sorted((log, count) for log, count in connection.execute(statement))
 
     def names_on(self, store: str, status: CopyStatus = CopyStatus.VERIFIED) -> set[FileKey]:
         """Return the files of which a store has a copy of this status."""

@@ -1,5 +1,6 @@
 """Column types that hold the same values on SQLite and on PostgreSQL, and sort the same."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -47,6 +48,19 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         return datetime.fromisoformat(value) if dialect.name == "sqlite" else value.astimezone(UTC)
+
+
+def moments(stored: Iterable[Any]) -> list[datetime | None]:
+    """Turn a whole column, as the driver gives it, into aware moments, as ``UtcDateTime`` does one by one."""
+    return [
+        None if value is None else datetime.fromisoformat(value) if type(value) is str else value.astimezone(UTC)
+        for value in stored
+    ]
+
+
+def lsns(stored: Iterable[str | None]) -> list[Lsn | None]:
+    """Turn a whole column, as the driver gives it, into LSNs, as ``LsnText`` does one by one."""
+    return [None if digits is None else Lsn(int(digits, 16)) for digits in stored]
 
 
 class LsnText(TypeDecorator[Lsn]):

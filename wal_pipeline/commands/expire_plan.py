@@ -1,5 +1,6 @@
 """What one store keeps and loses, planned from a survey, with hidden versions and leftovers."""
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -7,7 +8,8 @@ from datetime import datetime
 from wal_pipeline.archive.layout import Layout
 from wal_pipeline.archive.retention import Expired, ObjectKind, RetentionPlan, Step, plan_retention
 from wal_pipeline.archive.retention_rules import RetentionRule
-from wal_pipeline.commands.expire_survey import ClusterSurvey, HiddenVersions
+from wal_pipeline.commands.expire_survey import ClusterSurvey
+from wal_pipeline.commands.store_listing import HiddenVersions
 from wal_pipeline.errors import RetentionError
 
 
@@ -38,8 +40,7 @@ def plan_store(
     locked: Collection[str] = (),
 ) -> StorePlan:
     """Plan one store of a survey; ``locked`` are the base backups whose manifests it would not let go."""
-    layout, hidden = survey.layout, survey.listings[store].hidden
-    keys, sizes = _objects(survey, store)
+    keys, sizes = _keys(survey, store), _sizes(survey, store)
     plan: RetentionPlan | None = None
     refusal: str | None = None
     forget: tuple[str, ...] = ()
@@ -50,30 +51,38 @@ def plan_store(
     else:
         plan = _without_absent(_with_broken_backups(plan, survey, store), keys)
         forget = _gone_backups(plan, survey, store)
-    manifests = {layout.manifest_key(key) for key in survey.listings[store].manifests}
-    steps = {name: tuple(sorted(found - manifests)) for name, found in keys.items()}
-    return StorePlan(store, layout, plan, refusal, steps, forget, hidden)
+    return StorePlan(store, survey.layout, plan, refusal, keys, forget, survey.listings[store].hidden)
 
 
-def _objects(survey: ClusterSurvey, store: str) -> tuple[dict[str, set[str]], dict[str, int]]:
-    """Return the keys of each file and base backup, hidden ones too, and the stored bytes of each file.
-
-    A file that is only recorded has no bytes: where it may go, its record goes.
-    """
+def _keys(survey: ClusterSurvey, store: str) -> dict[str, tuple[str, ...]]:
+    """Return the keys of each file and base backup in order, hidden ones too, without those of manifests."""
     listing, layout = survey.listings[store], survey.layout
-    keys = {name: {item.key for item in objects} for name, objects in listing.wal.items()}
-    keys |= {name: {item.key for item in objects.values()} for name, objects in listing.base.items()}
-    sizes = dict.fromkeys(survey.records.copies.get(store, {}), 0) | {
-        name: listing.size_of(name) for name in listing.wal
-    }
-    for key, size_bytes in listing.hidden.size_bytes.items():
+    keys = {name: tuple([item.key for item in objects]) for name, objects in listing.wal.items()}
+    more = defaultdict[str, set[str]](set)
+    for backup_id, objects in listing.base.items():
+        more[backup_id].update(item.key for item in objects.values())
+    for key in listing.hidden.size_bytes:
         parsed = layout.parse_wal_key(key)
         name = parsed.file.name if parsed is not None else layout.backup_id_of(key)
         if name is not None:
-            keys.setdefault(name, set()).add(key)
+            more[name].add(key)
+    manifests = {layout.manifest_key(backup_id) for backup_id in listing.manifests}
+    return keys | {name: tuple(sorted(found.union(keys.get(name, ())) - manifests)) for name, found in more.items()}
+
+
+def _sizes(survey: ClusterSurvey, store: str) -> dict[str, int]:
+    """Return the stored bytes of each file, hidden ones too.
+
+    A file that is only recorded has no bytes: where it may go, its record goes.
+    """
+    listing = survey.listings[store]
+    sizes = dict.fromkeys(survey.records.copies.get(store, {}), 0)
+    sizes |= {name: sum([item.size_bytes for item in objects]) for name, objects in listing.wal.items()}
+    for key, size_bytes in listing.hidden.size_bytes.items():
+        parsed = survey.layout.parse_wal_key(key)
         if parsed is not None:
             sizes[parsed.file.name] = sizes.get(parsed.file.name, 0) + size_bytes
-    return keys, sizes
+    return sizes
 
 
 def _without_absent(plan: RetentionPlan, keys: Mapping[str, Collection[str]]) -> RetentionPlan:

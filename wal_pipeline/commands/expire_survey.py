@@ -5,66 +5,24 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from wal_pipeline.archive.base_backup import BaseBackupManifest, is_backup_id
 from wal_pipeline.archive.coverage import ArchiveContents, HeldBackup
-from wal_pipeline.archive.layout import MANIFEST_NAME, Layout
+from wal_pipeline.archive.layout import Layout
 from wal_pipeline.archive.object_metadata import from_metadata
-from wal_pipeline.archive.records import BaseBackup, Copy, CopyStatus, WalFile
+from wal_pipeline.archive.records import BaseBackup, CopyStatus, KnownCopy, WalFile
 from wal_pipeline.catalog.area import many_objects
 from wal_pipeline.catalog.backups import BaseBackupCopy
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.catalog.files import CopyFilter
 from wal_pipeline.commands.archive_get import WalSource
-from wal_pipeline.commands.inventory import read_base_backup, system_identifiers
-from wal_pipeline.errors import StoreAccessError, StoreError, WalPipelineError
+from wal_pipeline.commands.inventory import system_identifiers
+from wal_pipeline.commands.store_listing import StoreListing, cuts_of, list_store
+from wal_pipeline.errors import StoreError, WalPipelineError
 from wal_pipeline.stores.base import Store, StoredObject
 from wal_pipeline.wal.names import FileKind, parse_file_name
 from wal_pipeline.wal.timeline import TimelineHistory
 
 _ASKED_AT_ONCE: Final = 16
-_READ_AT_ONCE: Final = 4
 _UNSOUND: Final = (CopyStatus.DAMAGED, CopyStatus.MISSING)
-
-
-@dataclass(frozen=True, slots=True)
-class HiddenVersions:
-    """Versions that no listing shows and the store bills: their bytes by key. ``error``: they could not be listed."""
-
-    size_bytes: Mapping[str, int] = field(default_factory=dict)
-    error: str | None = None
-
-    @property
-    def total_bytes(self) -> int:
-        """The bytes of all of them."""
-        return sum(self.size_bytes.values())
-
-
-@dataclass(frozen=True, slots=True)
-class StoreListing:
-    """One listing of one store below one system identifier.
-
-    ``wal`` has the objects of each file, as a rule one. ``base`` has the objects of each base backup by their names,
-    with or without a manifest. ``manifests`` could be read; ``faults`` say why others could not, by backup id.
-    ``hidden`` are the versions that a delete without a version only hid, or that another put covered.
-    """
-
-    store: str
-    wal: Mapping[str, tuple[StoredObject, ...]]
-    base: Mapping[str, Mapping[str, StoredObject]]
-    manifests: Mapping[str, BaseBackupManifest]
-    faults: Mapping[str, str]
-    hidden: HiddenVersions = field(default_factory=HiddenVersions)
-
-    def size_of(self, name: str) -> int:
-        """Return the stored bytes of a file's objects."""
-        return sum(item.size_bytes for item in self.wal.get(name, ()))
-
-    def is_whole(self, backup_id: str) -> bool:
-        """Whether a base backup's manifest is there and all its objects have the sizes that it says."""
-        manifest, found = self.manifests.get(backup_id), self.base.get(backup_id, {})
-        return manifest is not None and all(
-            item.name in found and found[item.name].size_bytes == item.size_bytes for item in manifest.objects
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +33,11 @@ class Records:
     """
 
     files: Mapping[str, WalFile]
-    copies: Mapping[str, Mapping[str, Copy]]
+    copies: Mapping[str, Mapping[str, KnownCopy]]
     base_backups: Mapping[str, BaseBackup]
     backups: Mapping[tuple[str, str], BaseBackupCopy]
 
-    def copy(self, store: str, name: str) -> Copy | None:
+    def copy(self, store: str, name: str) -> KnownCopy | None:
         """Return the record of a file's copy on a store."""
         return self.copies.get(store, {}).get(name)
 
@@ -143,9 +101,10 @@ class Surveyor:
 
     def _listings(self, layout: Layout) -> dict[str, StoreListing]:
         asked = [store for store in self.stores.values() if store.name not in self._silent]
+        cuts = cuts_of(layout, self.catalog.files.count_by_log(layout.system_identifier))
         found = {}
         with ThreadPoolExecutor(max(1, len(asked)), thread_name_prefix="survey") as pool:
-            answers = [(store.name, pool.submit(list_store, store, layout)) for store in asked]
+            answers = [(store.name, pool.submit(list_store, store, layout, cuts)) for store in asked]
         for name, answer in answers:
             try:
                 found[name] = answer.result()
@@ -196,75 +155,13 @@ class Surveyor:
             return None
 
 
-def list_store(store: Store, layout: Layout) -> StoreListing:
-    """List one store below one system identifier, and read the manifests. Raises: StoreError."""
-    wal: dict[str, list[StoredObject]] = {}
-    base: dict[str, dict[str, StoredObject]] = {}
-    objects, hidden = _objects(store, layout.root)
-    for item in objects:
-        parsed = layout.parse_wal_key(item.key)
-        backup_id = layout.backup_id_of(item.key) if parsed is None else None
-        if parsed is not None:
-            wal.setdefault(parsed.file.name, []).append(item)
-        elif backup_id is not None and is_backup_id(backup_id):
-            base.setdefault(backup_id, {})[item.key.rsplit("/", 1)[-1]] = item
-    manifests, faults = _read_manifests(store, layout, [key for key, found in base.items() if MANIFEST_NAME in found])
-    files = {name: tuple(items) for name, items in wal.items()}
-    return StoreListing(store.name, files, base, manifests, faults, hidden)
-
-
-def _read_manifests(
-    store: Store, layout: Layout, backup_ids: Iterable[str]
-) -> tuple[dict[str, BaseBackupManifest], dict[str, str]]:
-    """Read manifests, several at a time; return those that could be read, and why the others could not.
-
-    Raises: StoreError.
-    """
-
-    def read(backup_id: str) -> BaseBackupManifest | str:
-        try:
-            return read_base_backup(store, layout, backup_id)
-        except StoreError:
-            raise
-        except WalPipelineError as error:
-            return error.message
-
-    names = sorted(backup_ids)
-    with ThreadPoolExecutor(_READ_AT_ONCE, thread_name_prefix="survey-manifest") as pool:
-        found = dict(zip(names, pool.map(read, names), strict=True))
-    manifests = {name: one for name, one in found.items() if isinstance(one, BaseBackupManifest)}
-    return manifests, {name: one for name, one in found.items() if isinstance(one, str)}
-
-
-def _objects(store: Store, prefix: str) -> tuple[Iterable[StoredObject], HiddenVersions]:
-    """List what is there and what is hidden: in one pass, since an archive of years takes hundreds of pages."""
-    if not store.keeps_versions:
-        return store.list(prefix), HiddenVersions()
-    shown: list[StoredObject] = []
-    hidden: dict[str, int] = {}
-    try:
-        for version in store.versions(prefix):
-            if version.is_delete_marker:
-                continue
-            if version.is_latest:
-                shown.append(StoredObject(version.key, version.size_bytes, version.modified_at))
-            else:
-                hidden[version.key] = hidden.get(version.key, 0) + version.size_bytes
-    except StoreAccessError as error:  # a key that may list objects and not their versions
-        return store.list(prefix), HiddenVersions(error=error.message)
-    return shown, HiddenVersions(hidden)
-
-
 def read_records(catalog: Catalog, system_identifier: int) -> Records:
     """Read what the catalog knows of one system identifier. Raises: CatalogError."""
-    only = CopyFilter(system_identifier=system_identifier)
-    copies: dict[str, dict[str, Copy]] = {}
-    for copy in catalog.files.copies(only):
-        copies.setdefault(copy.store, {})[copy.name] = copy
+    files = catalog.files.files(CopyFilter(system_identifier=system_identifier))
     held = (copy for copy in catalog.base_backups.copies() if copy.system_identifier == system_identifier)
     return Records(
-        {file.name: file for file in catalog.files.files(only)},
-        copies,
+        {file.name: file for file in files},
+        catalog.files.known_copies(system_identifier),
         {one.backup_id: one for one in catalog.base_backups.all() if one.system_identifier == system_identifier},
         {(copy.store, copy.backup_id): copy for copy in held},
     )
@@ -272,16 +169,17 @@ def read_records(catalog: Catalog, system_identifier: int) -> Records:
 
 def sound_names(listing: StoreListing, records: Records) -> frozenset[str]:
     """Return the files of which a store has a copy that is not known to be damaged and has the recorded size."""
-    return frozenset(
-        name for name, objects in listing.wal.items() if _is_sound(objects, records.copy(listing.store, name))
-    )
+    recorded = records.copies.get(listing.store, {})
+    return frozenset([name for name, objects in listing.wal.items() if _is_sound(objects, recorded.get(name))])
 
 
-def _is_sound(objects: tuple[StoredObject, ...], recorded: Copy | None) -> bool:
+def _is_sound(objects: tuple[StoredObject, ...], recorded: KnownCopy | None) -> bool:
     if recorded is None:
         return True
-    sizes = {item.size_bytes for item in objects}
-    return recorded.status not in _UNSOUND and (recorded.encoding is None or recorded.encoding.size_bytes in sizes)
+    size_bytes = recorded.size_bytes
+    return recorded.status not in _UNSOUND and (
+        size_bytes is None or size_bytes in [item.size_bytes for item in objects]
+    )
 
 
 def _held(listings: Mapping[str, StoreListing], records: Records) -> list[HeldBackup]:

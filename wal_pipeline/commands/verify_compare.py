@@ -7,10 +7,11 @@ from typing import Final
 
 from wal_pipeline.archive.coverage import ArchiveContents, HeldBackup
 from wal_pipeline.archive.layout import MANIFEST_NAME
-from wal_pipeline.archive.records import Copy, CopyStatus
+from wal_pipeline.archive.records import CopyStatus, KnownCopy
 from wal_pipeline.archive.retention import ObjectKind, plan_retention
 from wal_pipeline.archive.retention_rules import RetentionRule
-from wal_pipeline.commands.expire_survey import ClusterSurvey, StoreListing
+from wal_pipeline.commands.expire_survey import ClusterSurvey
+from wal_pipeline.commands.store_listing import StoreListing
 from wal_pipeline.commands.verify_faults import Fault, FaultKind, Item, ItemKind, Tally
 from wal_pipeline.errors import RetentionError
 from wal_pipeline.stores.base import StoredObject
@@ -158,11 +159,11 @@ class Comparer:
         return Fault(item, listing.store, fault, f"{listing.store}: {text}")
 
 
-def _suspicion(objects: tuple[StoredObject, ...], recorded: Copy) -> tuple[FaultKind, str] | None:
+def _suspicion(objects: tuple[StoredObject, ...], recorded: KnownCopy) -> tuple[FaultKind, str] | None:
     """Return what a copy looks like by its size and its record; None where it looks right."""
     first, sizes = objects[0], {item.size_bytes for item in objects}
-    if recorded.encoding is not None and recorded.encoding.size_bytes not in sizes:
-        expected = recorded.encoding.size_bytes
+    if recorded.size_bytes is not None and recorded.size_bytes not in sizes:
+        expected = recorded.size_bytes
         return FaultKind.TRUNCATED, f"object '{first.key}' has {first.size_bytes} bytes, expected {expected}"
     if recorded.status in (CopyStatus.DAMAGED, CopyStatus.MISSING):
         return FaultKind.CORRUPT, f"object '{first.key}' is recorded as {recorded.status.value}"

@@ -209,8 +209,11 @@ class Store(ABC):
         """Whether a delete by key alone, or another put, leaves bytes that only ``versions`` shows."""
 
     @abstractmethod
-    def versions(self, prefix: str) -> Iterator[StoredVersion]:
-        """Yield every version and delete marker below ``prefix``; on a store without versions, its objects."""
+    def versions(self, prefix: str, *, start_after: str = "") -> Iterator[StoredVersion]:
+        """Yield every version and delete marker below ``prefix`` whose key is greater than ``start_after``.
+
+        Ordered as ``list`` is, each key's newest first; on a store without versions, its objects.
+        """
 
     @abstractmethod
     def begin_upload(self, key: str, metadata: Mapping[str, str]) -> MultipartUpload:

@@ -117,9 +117,9 @@ class LocalFolderStore(Store):
         """See ``Store``."""
         return False
 
-    def versions(self, prefix: str) -> Iterator[StoredVersion]:
+    def versions(self, prefix: str, *, start_after: str = "") -> Iterator[StoredVersion]:
         """See ``Store``."""
-        for found in self.list(prefix):
+        for found in self.list(prefix, start_after=start_after):
             yield StoredVersion(
                 found.key, "null", found.size_bytes, found.modified_at, is_latest=True, is_delete_marker=False
             )

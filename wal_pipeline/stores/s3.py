@@ -136,15 +136,15 @@ class S3Store(Store):
         """See ``Store``."""
         return self.profile.keeps_versions
 
-    def versions(self, prefix: str) -> Iterator[StoredVersion]:
+    def versions(self, prefix: str, *, start_after: str = "") -> Iterator[StoredVersion]:
         """See ``Store``."""
         if self.profile.keeps_versions:
-            return self._listing.versions(prefix)
+            return self._listing.versions(prefix, start_after)
         return (
             StoredVersion(
                 found.key, "null", found.size_bytes, found.modified_at, is_latest=True, is_delete_marker=False
             )
-            for found in self._listing.objects(prefix, "")
+            for found in self._listing.objects(prefix, start_after)
         )
 
     def begin_upload(self, key: str, metadata: Mapping[str, str]) -> MultipartUpload:

@@ -1,14 +1,17 @@
 """Listing a bucket page by page: objects, versions and unfinished uploads, in ascending order of keys."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping
+from operator import attrgetter
+from typing import Any, Final, TypeVar
 
 from wal_pipeline.errors import StoreUnavailableError
 from wal_pipeline.stores.base import MultipartUpload, StoredObject, StoredVersion
 from wal_pipeline.stores.s3_client import S3Client
-from wal_pipeline.stores.s3_entries import Entry, entries_of
+from wal_pipeline.stores.s3_entries import objects_of, versions_of
 
 _PAGE: Final = 1000
+_BY_KEY: Final = attrgetter("key")  # the order of code points is the order of their UTF-8 bytes
+_Listed = TypeVar("_Listed", StoredObject, StoredVersion)
 
 
 class S3Listing:
@@ -20,23 +23,30 @@ class S3Listing:
     def objects(self, prefix: str, start_after: str) -> Iterator[StoredObject]:
         """Yield the objects below ``prefix`` after ``start_after``."""
         position = {"StartAfter": start_after} if start_after else {}
-        last = start_after.encode()
+        last = start_after
         while True:
             page = self._page("list_objects_v2", "Name", prefix, MaxKeys=_PAGE, **position)
-            for entry in _sorted_after(self._entries(prefix, page), start_after.encode()):
-                last = self._in_order(prefix, last, entry.key)
-                yield StoredObject(entry.key, entry.size_bytes, entry.modified_at, entry.etag)
+            for found in _sorted_after(self._entries(prefix, page, objects_of), start_after):
+                if found.key <= last:
+                    raise self._out_of_order(prefix, last, found.key)
+                last = found.key
+                yield found
             if not page["IsTruncated"]:
                 return
             # Asking by token alone is what every server knows; a token that leads back is caught by the order.
             position = self._moved(prefix, position, {"ContinuationToken": page.get("NextContinuationToken", "")})
 
-    def versions(self, prefix: str) -> Iterator[StoredVersion]:
-        """Yield versions and delete markers below ``prefix``, each key's newest first."""
-        position: dict[str, str] = {}
+    def versions(self, prefix: str, start_after: str = "") -> Iterator[StoredVersion]:
+        """Yield versions and delete markers below ``prefix`` after ``start_after``, each key's newest first."""
+        position = {"KeyMarker": start_after} if start_after else {}
+        last = start_after
         while True:
             page = self._page("list_object_versions", "Name", prefix, MaxKeys=_PAGE, **position)
-            yield from map(_version, self._entries(prefix, page))
+            for found in _sorted_after(self._entries(prefix, page, versions_of), start_after):
+                if found.key < last:
+                    raise self._out_of_order(prefix, last, found.key)
+                last = found.key
+                yield found
             if not page["IsTruncated"]:
                 return
             following = {
@@ -70,23 +80,22 @@ class S3Listing:
             )
         return page
 
-    def _entries(self, prefix: str, page: Mapping[str, Any]) -> list[Entry]:
+    def _entries(
+        self, prefix: str, page: Mapping[str, Any], read: Callable[[Mapping[str, Any]], list[_Listed]]
+    ) -> list[_Listed]:
         try:
-            return list(entries_of(page))
+            return read(page)
         except ValueError as error:
             to = self._client.connection
             raise StoreUnavailableError(
                 to.store, f"cannot list '{prefix}': '{to.endpoint_url}' answered with {error}"
             ) from error
 
-    def _in_order(self, prefix: str, last: bytes, key: str) -> bytes:
-        found = key.encode()
-        if found <= last:
-            raise StoreUnavailableError(
-                self._client.connection.store,
-                f"cannot list '{prefix}': '{key}' came after '{last.decode()}', expected ascending keys",
-            )
-        return found
+    def _out_of_order(self, prefix: str, last: str, key: str) -> StoreUnavailableError:
+        return StoreUnavailableError(
+            self._client.connection.store,
+            f"cannot list '{prefix}': '{key}' came after '{last}', expected ascending keys",
+        )
 
     def _moved(self, prefix: str, before: Mapping[str, str], after: dict[str, str]) -> dict[str, str]:
         if after == before or not any(after.values()):
@@ -96,18 +105,9 @@ class S3Listing:
         return after
 
 
-def _sorted_after(entries: Iterable[Entry], start_after: bytes) -> list[Entry]:
-    """Put right what a server that orders by its own folders (SeaweedFS) does within a page."""
-    kept = [entry for entry in entries if entry.key.encode() > start_after]
-    return sorted(kept, key=lambda entry: entry.key.encode())
+def _sorted_after(listed: list[_Listed], start_after: str) -> list[_Listed]:
+    """Put right what a server that orders by its own folders (SeaweedFS) does within a page.
 
-
-def _version(entry: Entry) -> StoredVersion:
-    return StoredVersion(
-        key=entry.key,
-        version_id=entry.version_id,
-        size_bytes=entry.size_bytes,
-        modified_at=entry.modified_at,
-        is_latest=entry.is_latest,
-        is_delete_marker=entry.is_delete_marker,
-    )
+    The versions of one key stay in their order, which alone tells the newest.
+    """
+    return sorted((one for one in listed if one.key > start_after), key=_BY_KEY)

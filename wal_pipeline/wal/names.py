@@ -25,6 +25,9 @@ class FileKind(StrEnum):
     BACKUP_HISTORY = "backup_history"
 
 
+_KINDS: Final = {None: FileKind.SEGMENT, ".partial": FileKind.PARTIAL}
+
+
 @dataclass(frozen=True, slots=True)
 class WalFileName:
     """One parsed name. ``log`` and ``segment`` are the second and third eight hex digits, 0 for a history file."""
@@ -86,14 +89,15 @@ def check_wal_segment_size(wal_segment_size: int) -> None:
 def parse_file_name(name: str) -> WalFileName | None:
     """Read a name of the WAL archive; None where PostgreSQL gives no such name."""
     match = _NAME.match(name)
-    if match is None or int(match["timeline"], 16) == 0:
+    if match is None:
         return None
-    timeline = int(match["timeline"], 16)
-    if match["log"] is None:
+    digits, log, segment, tail = match.groups()
+    timeline = int(digits, 16)
+    if timeline == 0:
+        return None
+    if log is None:
         return WalFileName(name, FileKind.HISTORY, timeline)
-    kinds = {None: FileKind.SEGMENT, ".partial": FileKind.PARTIAL}
-    kind = kinds.get(match["tail"], FileKind.BACKUP_HISTORY)
-    return WalFileName(name, kind, timeline, int(match["log"], 16), int(match["segment"], 16))
+    return WalFileName(name, _KINDS.get(tail, FileKind.BACKUP_HISTORY), timeline, int(log, 16), int(segment, 16))
 
 
 def require_file_name(name: str) -> WalFileName:

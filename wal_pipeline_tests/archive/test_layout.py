@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wal_pipeline.archive.layout import Layout, check_key_part, cluster_prefix, system_identifier_of
+from wal_pipeline.archive.layout import Layout, WalKeyReader, check_key_part, cluster_prefix, system_identifier_of
 from wal_pipeline.archive.records import Codec
 from wal_pipeline.errors import SettingsError
 from wal_pipeline.stores.base import check_key
@@ -122,6 +122,25 @@ def test_names_that_cannot_be_part_of_a_key(bad: str) -> None:
         check_key_part("the cluster's name", bad)
     assert raised.value.message == f"the cluster's name '{bad}' cannot be part of an object key"
     assert raised.value.hint == "Use letters, digits, '.', '_' and '-', and begin with a letter or a digit."
+
+
+near_keys = st.lists(
+    st.sampled_from(
+        ["wal", "00000001", "00000000", "0000000100000000", "000000010000000000000005", "0000000000000000", "0000000A",
+         "/", ".gz", ".zst", ".age", ".partial", ".00000028.backup", ".history", "base", "0000000a", "5", "\n"]
+    ),
+    max_size=8,
+).map(lambda words: ROOT.removesuffix("wal/") + "".join(words))  # fmt: skip
+
+
+@given(
+    st.lists(st.one_of(near_keys, st.builds(LAYOUT.wal_key, names, st.sampled_from(Codec), encrypted=st.booleans())))
+)
+def test_a_listing_is_read_as_its_keys_are_one_by_one(keys: list[str]) -> None:
+    """What is kept of a folder changes nothing, whatever comes before and after."""
+    reader = WalKeyReader(LAYOUT)
+    one_by_one = [LAYOUT.parse_wal_key(key) for key in keys]
+    assert [reader.name(key) for key in keys] == [None if one is None else one.file.name for one in one_by_one]
 
 
 def test_prefixes() -> None:

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from wal_pipeline.archive.records import CopyStatus
+from wal_pipeline.archive.records import CommitTimes, Copy, CopyStatus, KnownCopy
 from wal_pipeline.catalog.catalog import Catalog, open_catalog
 from wal_pipeline.catalog.files import CopyFilter, CopyTotal
 from wal_pipeline.errors import CatalogError
@@ -28,6 +28,49 @@ def test_history_file_is_read_back_whole(catalog: Catalog) -> None:
     file = history()
     catalog.files.record_verified(file, [copy_of(file)])
     assert list(catalog.files.files()) == [file]
+
+
+def test_many_files_are_read_as_each_one_is(catalog: Catalog) -> None:
+    """Whole columns give the records that single rows give: with and without LSNs, commit times and a segment size."""
+    unknown = replace(segment(3), commit_times=CommitTimes.UNKNOWN, first_commit_at=None, last_commit_at=None)
+    recorded = [segment(2), unknown, segment(2**40 - 1), history()]
+    for file in recorded:
+        catalog.files.record_verified(file, [copy_of(file)])
+    found = catalog.files.files()
+    assert found == sorted(recorded, key=lambda file: file.name)
+    assert {(file.system_identifier, file.name): file for file in found} == catalog.files.files_of(
+        [file.name for file in recorded]
+    )
+    assert catalog.files.files(CopyFilter(store="nowhere")) == []
+
+
+def test_what_is_known_of_every_copy(catalog: Catalog) -> None:
+    """Status, stored size and moment of verification, by store and name, of one system identifier."""
+    first, second, other = segment(1), segment(2), segment(1, system_identifier=8)
+    copies = [copy_of(first, "b2"), copy_of(first, "r2"), copy_of(second, "r2", CopyStatus.DAMAGED)]
+    pending = replace(copy_of(second, "b2", CopyStatus.PENDING), encoding=None, verified_at=None)
+    catalog.files.record_found([first, second, other], [*copies, pending, copy_of(other)])
+    assert catalog.files.known_copies(SYSTEM_IDENTIFIER) == {
+        "b2": {first.name: _known(copies[0]), second.name: KnownCopy(CopyStatus.PENDING, None, None)},
+        "r2": {first.name: _known(copies[1]), second.name: _known(copies[2])},
+    }
+    assert catalog.files.known_copies(7) == {}
+
+
+def test_segments_are_counted_by_log(catalog: Catalog) -> None:
+    """By the first sixteen digits, ascending, of one system identifier; a history file is no segment."""
+    per_log = (1 << 32) // (segment().wal_segment_size or 1)
+    numbers = (1, 2, per_log, 3 * per_log, 3 * per_log + 1)
+    found = [*(segment(number) for number in numbers), segment(1, system_identifier=8), history()]
+    catalog.files.record_found(found, [])
+    timeline = segment().name[:8]
+    assert catalog.files.count_by_log(SYSTEM_IDENTIFIER) == [
+        (f"{timeline}{log:08X}", count) for log, count in ((0, 2), (1, 1), (3, 2))
+    ]
+
+
+def _known(copy: Copy) -> KnownCopy:
+    return KnownCopy(copy.status, None if copy.encoding is None else copy.encoding.size_bytes, copy.verified_at)
 
 
 def test_moments_in_another_zone_come_back_in_utc(catalog: Catalog) -> None:

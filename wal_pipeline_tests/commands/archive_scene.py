@@ -89,8 +89,8 @@ class WatchedStore(Store):
         self._around("delete", key)
         return self.inner.delete(key)
 
-    def versions(self, prefix: str) -> Iterator[StoredVersion]:
-        return self.inner.versions(prefix)
+    def versions(self, prefix: str, *, start_after: str = "") -> Iterator[StoredVersion]:
+        return self.inner.versions(prefix, start_after=start_after)
 
     def begin_upload(self, key: str, metadata: Mapping[str, str]) -> MultipartUpload:
         return self.inner.begin_upload(key, metadata)

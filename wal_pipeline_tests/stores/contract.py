@@ -192,6 +192,17 @@ class StoreContract:
         for position in range(len(expected)):
             assert keys(store, root, expected[position]) == expected[position + 1 :]
 
+    def test_versions_are_in_order_and_begin_after_a_key(self, store: Store, root: str) -> None:
+        """So that ranges of a long listing can be asked for at the same time, also after a key that is not there."""
+        expected = sorted((root + name for name in self.names), key=str.encode)
+        for name in self.names:
+            store.put_if_absent(root + name, body(), {})
+        assert [found.key for found in store.versions(root)] == expected
+        for position, key in enumerate(expected):
+            for start_after, rest in ((key, expected[position + 1 :]), (key + "\x7f", None)):
+                found = [one.key for one in store.versions(root, start_after=start_after)]
+                assert found == (rest if rest is not None else [one for one in expected if one > start_after])
+
     def test_list_of_nothing_is_empty(self, store: Store, root: str) -> None:
         """A prefix without objects is no error."""
         assert keys(store, root) == []

@@ -141,6 +141,7 @@ def test_list_goes_past_a_page_in_order(s3_pair: S3Pair) -> None:
         assert keys(listed, "p/") == expected
         assert keys(listed, "p/", "p/0998") == expected[999:]
         assert [version.key for version in listed.versions("p/")] == expected
+        assert [version.key for version in listed.versions("p/", start_after="p/0998")] == expected[999:]
         server.remove_bucket(bucket)
 
 

@@ -1,5 +1,7 @@
 """The entries of a listing's page, read as botocore would read them."""
 
+import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,7 +11,8 @@ from botocore.parsers import RestXMLParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wal_pipeline.stores.s3_entries import ENTRIES, Entry, entries_of, moment, take_entries
+from wal_pipeline.stores.base import StoredObject, StoredVersion
+from wal_pipeline.stores.s3_entries import ENTRIES, moment, objects_of, take_entries, versions_of
 
 NAMESPACE = ' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 ENTRY = (
@@ -45,7 +48,7 @@ def test_entries_are_what_botocore_reads(made: list[tuple[str, int]]) -> None:
     body = listing(*(ENTRY.format(key=key, size=size) for key, size in made))
     page, answer = page_of(body)
     theirs = by_botocore(body.encode())
-    assert [(one.key, one.size_bytes, one.modified_at) for one in entries_of(page)] == [
+    assert [(one.key, one.size_bytes, one.modified_at) for one in objects_of(page)] == [
         (one["Key"], one["Size"], one["LastModified"]) for one in theirs.get("Contents", ())
     ]
     left = by_botocore(answer["body"])
@@ -56,14 +59,14 @@ def test_entries_are_what_botocore_reads(made: list[tuple[str, int]]) -> None:
 def test_a_page_without_a_namespace_is_read() -> None:
     """Some servers leave S3's namespace out."""
     page, _ = page_of(listing(ENTRY.format(key="a", size=3), namespace=""))
-    assert [one.key for one in entries_of(page)] == ["a"]
+    assert [one.key for one in objects_of(page)] == ["a"]
 
 
 def test_keys_encoded_for_urls_are_decoded() -> None:
     """Boto3 asks for keys in the form of URLs, with '+' for a space."""
     head = "<IsTruncated>false</IsTruncated><EncodingType>url</EncodingType>"
     page, _ = page_of(listing(ENTRY.format(key="a%2Fb+c%C3%A9", size=3), head=head))
-    assert [one.key for one in entries_of(page)] == ["a/b cé"]
+    assert [one.key for one in objects_of(page)] == ["a/b cé"]
 
 
 def test_versions_and_markers_keep_their_order() -> None:
@@ -77,10 +80,38 @@ def test_versions_and_markers_keep_their_order() -> None:
     )
     page, _ = page_of(body)
     at = moment("2026-11-22T22:16:47Z")
-    assert list(entries_of(page)) == [
-        Entry("a", "2", 0, at, "", is_latest=True, is_delete_marker=True),
-        Entry("a", "1", 7, moment("2026-11-22T22:16:40Z"), "", is_latest=False, is_delete_marker=False),
+    assert versions_of(page) == [
+        StoredVersion("a", "2", 0, at, is_latest=True, is_delete_marker=True),
+        StoredVersion("a", "1", 7, moment("2026-11-22T22:16:40Z"), is_latest=False, is_delete_marker=False),
     ]
+
+
+def test_each_entry_is_read_by_its_own_fields() -> None:
+    """A server may leave out or turn around the fields of one entry among others."""
+    second = "<Contents><Size>4</Size><Key>b</Key><LastModified>2026-11-22T22:16:48Z</LastModified></Contents>"
+    page, _ = page_of(listing(ENTRY.format(key="a", size=3), second, ENTRY.format(key="c", size=5)))
+    assert objects_of(page) == [
+        StoredObject("a", 3, moment("2026-11-22T22:16:47Z"), "9dd4e4"),
+        StoredObject("b", 4, moment("2026-11-22T22:16:48Z")),
+        StoredObject("c", 5, moment("2026-11-22T22:16:47Z"), "9dd4e4"),
+    ]
+
+
+@pytest.mark.parametrize(("read", "tag"), [(objects_of, "Version"), (versions_of, "Contents")])
+def test_an_entry_of_another_kind_is_refused(read: Callable[[dict[str, Any]], list[object]], tag: str) -> None:
+    """Objects where versions were asked for, or the other way round, prove nothing."""
+    page, _ = page_of(listing(ENTRY.format(key="a", size=3).replace("Contents>", f"{tag}>")))
+    with pytest.raises(ValueError, match=f"an entry 'a' without a right '{tag}'"):
+        read(page)
+
+
+@pytest.mark.parametrize(("field", "wrong"), [("Size", "many"), ("LastModified", "soon")])
+def test_a_field_that_cannot_be_read_is_refused(field: str, wrong: str) -> None:
+    """The message names the entry."""
+    entry = re.sub(f"<{field}>[^<]*", f"<{field}>{wrong}", ENTRY.format(key="b", size=3))
+    page, _ = page_of(listing(ENTRY.format(key="a", size=3), entry))
+    with pytest.raises(ValueError, match="an entry 'b' without a right .*" + wrong):
+        objects_of(page)
 
 
 @pytest.mark.parametrize("field", ["Key", "Size", "LastModified"])
@@ -89,7 +120,7 @@ def test_an_entry_without_a_field_is_refused(field: str) -> None:
     entry = ENTRY.format(key="a", size=3).replace(f"<{field}>", "<Other>").replace(f"</{field}>", "</Other>")
     page, _ = page_of(listing(entry))
     with pytest.raises(ValueError, match=f"without a right '{field}'"):
-        list(entries_of(page))
+        objects_of(page)
 
 
 def test_a_version_without_its_id_is_refused() -> None:
@@ -97,7 +128,7 @@ def test_a_version_without_its_id_is_refused() -> None:
     body = listing(ENTRY.format(key="a", size=3)).replace("Contents>", "Version>").replace("BucketRes", "VersionsRes")
     page, _ = page_of(body)
     with pytest.raises(ValueError, match="without a right 'VersionId'"):
-        list(entries_of(page))
+        versions_of(page)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,19 @@
+"""What many records cost Python's cycle collector."""
+
+import gc
+
+from wal_pipeline.catalog.area import many_objects
+
+
+def test_many_objects_count_as_old_afterwards() -> None:
+    """The next small collection walks none of them, and a full one finds the cycles among them."""
+    gc.collect()
+    with many_objects():
+        assert not gc.isenabled()
+        made = [[number] for number in range(100_000)]
+    assert gc.isenabled()
+    assert gc.get_count()[0] < len(made)
+    made.append(made)  # a cycle
+    del made
+    assert gc.collect() >= 1
+    assert gc.get_freeze_count() == 0
