@@ -51,7 +51,8 @@ class _Comparison:
                 return f"it replayed WAL up to {self._lsn}, past '{plan.bound}', the last segment of the plan"
             if plan.asked.kind in (TargetKind.END, TargetKind.XID, TargetKind.NAME):
                 return None  # the archive has grown, and all of it was asked for
-        if plan.target.lsn is not None and not self._is_at(plan.target.lsn):
+        lsn = plan.backup.stop_lsn if plan.target.kind is TargetKind.IMMEDIATE else plan.target.lsn
+        if lsn is not None and not self._is_at(lsn):
             return f"it ended at LSN {self._lsn}, expected {plan.target}"
         return self._wrong_commit(plan.commit_at_least, self._at_most())
 
@@ -60,8 +61,12 @@ class _Comparison:
         return self._lsn >= lsn or (self._paused and not self._plan.target.inclusive)
 
     def _at_most(self) -> datetime | None:
-        """Return the latest commit; an LSN bounds itself, and the plan does not know where an xid or a name is."""
-        free = (TargetKind.LSN, TargetKind.XID, TargetKind.NAME)
+        """Return the latest commit, None where PostgreSQL stops by another measure than the commits' times.
+
+        The plan does not know where an xid or a name is, and an immediate end is foretold by the clock that the base
+        backup was taken with, which is not the server's.
+        """
+        free = (TargetKind.LSN, TargetKind.IMMEDIATE, TargetKind.XID, TargetKind.NAME)
         return None if self._plan.asked.kind in free else self._plan.commit_at_most
 
     def _wrong_commit(self, at_least: datetime | None, at_most: datetime | None) -> str | None:

@@ -80,6 +80,7 @@ def test_an_end_within_the_bounds_is_right(prepared: PreparedRestore) -> None:
     check(prepared, to_time(40), END, at(40))
     check(prepared, to_time(35), END, at(30))
     check(prepared, RecoveryTarget(kind=TargetKind.LSN, lsn=Lsn(3 * SIZE)), Lsn(3 * SIZE + 40), at(20))
+    check(prepared, RecoveryTarget(kind=TargetKind.IMMEDIATE), Lsn(SIZE + 400), at(1))
 
 
 def test_a_server_that_does_not_tell_is_not_judged(prepared: PreparedRestore) -> None:
@@ -112,6 +113,12 @@ def test_a_recovery_past_the_bound_is_wrong(prepared: PreparedRestore) -> None:
             Lsn(2 * SIZE),
             at(20),
             "it ended at LSN 0/2000000, expected LSN 0/3000000",
+        ),
+        (
+            RecoveryTarget(kind=TargetKind.IMMEDIATE),
+            Lsn(SIZE + 80),
+            None,
+            "it ended at LSN 0/1000050, expected the end of the base backup",
         ),
     ],
 )

@@ -103,3 +103,15 @@ def test_a_recovery_that_ends_elsewhere_fails(history: History) -> None:
     with pytest.raises(AssertionError, match=wrong) as failed, restored(history, early):
         pass
     assert "HINT: Do not let anyone use this server, which is open" in str(failed.value)
+
+
+@pytest.mark.parametrize("side", ["--inclusive", "--exclusive"])
+@pytest.mark.parametrize("action", ["promote", "pause"])
+def test_an_lsn_and_an_immediate_end_are_within_their_plans(history: History, side: str, action: str) -> None:
+    """What the server tells of them is another thing on each side of the target, and while it is paused."""
+    lsn = history.cluster.value("SELECT pg_current_wal_lsn()")
+    history.mark("behind the LSN")
+    history.end()
+    for target in ([f"--to-lsn={lsn}"], ["--immediate"]):
+        with restored(history, *target, side, f"--action={action}") as found:
+            assert found.answer["recovery"]["replayed_lsn"] is not None
