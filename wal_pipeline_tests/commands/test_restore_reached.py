@@ -54,10 +54,20 @@ END = Lsn(4 * SIZE - 100)
 def prepared(tmp_path: Path, postgres18: PostgresInstall) -> PreparedRestore:
     """A restore to the end, whose store has none of the WAL any more."""
     return PreparedRestore(
-        RestoreRequest(Path("/srv/pgdata")),
-        plan_restore(CONTENTS, RecoveryTarget()),
-        *((), (WatchedStore("r2", tmp_path / "r2"),), LAYOUT, (), (), (), ServerUser(1, 1)),
-        *(Binaries(postgres18.bin_folder, 18), (), 0.0),
+        request=RestoreRequest(Path("/srv/pgdata")),
+        plan=plan_restore(CONTENTS, RecoveryTarget()),
+        chain=(),
+        stores=(WatchedStore("r2", tmp_path / "r2"),),
+        layout=LAYOUT,
+        identities=(),
+        moves=(),
+        emptied=(),
+        encrypted=False,
+        disk=(),
+        user=ServerUser(1, 1),
+        binaries=Binaries(postgres18.bin_folder, 18),
+        notes=(),
+        plan_seconds=0.0,
     )
 
 
