@@ -1,7 +1,6 @@
 """What root makes in the service's folders is the service's, and who may not open a file is told whose it is."""
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,19 +10,13 @@ import pytest
 from wal_pipeline.catalog.catalog import open_catalog
 from wal_pipeline.commands.audit import AuditLog
 from wal_pipeline.file_owner import name_of_user, owner_trouble
-from wal_pipeline_tests.test_spool import NOBODY, as_nobody
+from wal_pipeline_tests.test_spool import NOBODY, as_nobody, nobodys_folder
 
 
 @pytest.fixture
 def state() -> Iterator[Path]:
     """A folder of another user."""
-    if os.geteuid() != 0:
-        pytest.skip("another user's folder needs root")
-    with tempfile.TemporaryDirectory(dir="/tmp") as name:
-        Path(name).chmod(0o755)
-        folder = Path(name) / "state"
-        folder.mkdir(mode=0o700)
-        os.chown(folder, NOBODY, NOBODY)
+    with nobodys_folder("state") as folder:
         yield folder
 
 

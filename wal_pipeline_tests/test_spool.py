@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -408,17 +408,24 @@ def lock(spool: Spool) -> None:
         pass
 
 
-@pytest.fixture
-def nobodys_spool() -> Iterator[Spool]:
-    """A spool of another user, in a folder that everyone may pass."""
+@contextmanager
+def nobodys_folder(name: str) -> Iterator[Path]:
+    """A folder of another user, in one that everyone may pass; skips where that cannot be made."""
     if os.geteuid() != 0:
         pytest.skip("another user's folder needs root")
-    with tempfile.TemporaryDirectory(dir="/tmp") as name:
-        Path(name).chmod(0o755)
-        folder = Path(name) / "spool"
+    with tempfile.TemporaryDirectory(dir="/tmp") as parent:
+        Path(parent).chmod(0o755)
+        folder = Path(parent) / name
         folder.mkdir(mode=0o700)
         os.chown(folder, NOBODY, NOBODY)
-        yield Spool(folder, Path(name) / "quarantine", SETTLE_SECONDS)
+        yield folder
+
+
+@pytest.fixture
+def nobodys_spool() -> Iterator[Spool]:
+    """A spool of another user."""
+    with nobodys_folder("spool") as folder:
+        yield Spool(folder, folder.parent / "quarantine", SETTLE_SECONDS)
 
 
 def test_what_root_makes_is_the_services(nobodys_spool: Spool) -> None:
