@@ -3,34 +3,35 @@
 import hashlib
 import os
 import tempfile
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
-from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
 
 from wal_pipeline.archive.object_metadata import from_metadata
 from wal_pipeline.archive.records import Codec, CopyStatus
 from wal_pipeline.archive.retention_rules import RetentionRule
+from wal_pipeline.archive.window import windows_by_store
 from wal_pipeline.catalog.backups import BaseBackupCopy
 from wal_pipeline.codec import open_stored
 from wal_pipeline.commands.archive import ArchiveOptions
+from wal_pipeline.commands.archive_get import WalSource
 from wal_pipeline.commands.audit import AuditLog
 from wal_pipeline.commands.expire import Expirer
 from wal_pipeline.commands.expire_survey import Surveyor
 from wal_pipeline.commands.rebuild import rebuild
+from wal_pipeline.commands.restore_inventory import gather
 from wal_pipeline.commands.verify import Verification, Verifier
 from wal_pipeline.commands.verify_copy import CopyReader
 from wal_pipeline.commands.verify_repair import Repairer
-from wal_pipeline.errors import InvalidWalFileError, StoreUnavailableError, WalPipelineError
-from wal_pipeline.stores.base import Body, PutOutcome
+from wal_pipeline.errors import InvalidWalFileError, WalPipelineError
+from wal_pipeline.stores.base import Body
 from wal_pipeline.wal.names import FileKind, require_file_name
-from wal_pipeline_tests.commands.archive_scene import CLUSTER, ArchiveScene, WatchedStore, folder_store, layout
+from wal_pipeline_tests.commands.archive_scene import CLUSTER, ArchiveScene, WatchedStore, layout
 from wal_pipeline_tests.commands.upkeep_scene import base_backup
+from wal_pipeline_tests.stateful_store import STORES, KilledError, Trouble, TroubledStore, damaged
 from wal_pipeline_tests.support.segments import (
     SEGMENT_BYTES,
     SYSTEM_IDENTIFIER,
@@ -38,93 +39,6 @@ from wal_pipeline_tests.support.segments import (
     name_of,
     segment_bytes,
 )
-
-STORES = ("r2", "b2")
-CALLS = ("put", "open", "head", "list", "delete")
-TROUBLES = ("fail", "fail after", "die", "die after", "half", "flip", "swallow")
-
-
-class KilledError(BaseException):
-    """The process ends here."""
-
-
-@dataclass
-class Trouble:
-    """What the ``nth`` call of a kind on one store meets, once.
-
-    With ``half``, ``flip`` and ``swallow`` the store lies: a put stores that, and says that all is well.
-    """
-
-    store: str
-    call: str
-    nth: int
-    kind: str
-
-
-class TroubledStore(WatchedStore):
-    """A folder that does what its troubles say, or answers nothing at all while it is ``down``."""
-
-    def __init__(self, name: str, folder: Path) -> None:
-        super().__init__(folder_store(name, folder))
-        self.down = False
-        self._troubles: list[Trouble] = []
-        self._seen: Counter[str] = Counter()
-        self.before = lambda call, _: self._begin(call)
-
-    def expect(self, troubles: Sequence[Trouble]) -> None:
-        """Arm those of the troubles that are this store's."""
-        self._troubles = [trouble for trouble in troubles if trouble.store == self.name]
-        self._seen.clear()
-
-    def put_if_absent(self, key: str, body: Body, metadata: Mapping[str, str]) -> PutOutcome:
-        """Store what was sent, or what the trouble makes of it."""
-        lie = self._begin("put")
-        if lie == "swallow":
-            return PutOutcome.CREATED
-        stored = Body.of(damaged(bytes(body.data), lie)) if lie in ("half", "flip") else body
-        outcome = self.inner.put_if_absent(key, stored, metadata)
-        self._end("put")
-        return outcome
-
-    def open(self, key: str, *, start: int = 0) -> AbstractContextManager[BinaryIO]:
-        """Read what is stored, or what the trouble makes of it on its way."""
-        lie = self._begin("open")
-        with self.inner.open(key, start=start) as stream:
-            data = stream.read()
-        self._end("open")
-        return BytesIO(damaged(data, lie) if lie in ("half", "flip") else data)
-
-    def delete(self, key: str) -> int:
-        """Remove an object, and perhaps say otherwise."""
-        removed = super().delete(key)
-        self._end("delete")
-        return removed
-
-    def _begin(self, call: str) -> str:
-        """Fail or die before the call, or return the lie that it is to tell."""
-        if self.down:
-            raise StoreUnavailableError(self.name, f"cannot {call}: it is down")
-        self._seen[call] += 1
-        return self._act(call, "fail", "die")
-
-    def _end(self, call: str) -> None:
-        self._act(call, "fail after", "die after")
-
-    def _act(self, call: str, failure: str, death: str) -> str:
-        due = next((one.kind for one in self._troubles if (one.call, one.nth) == (call, self._seen[call])), "")
-        if due == failure:
-            raise StoreUnavailableError(self.name, "the connection was reset")
-        if due == death:
-            raise KilledError
-        return due
-
-
-def damaged(data: bytes, how: str) -> bytes:
-    """Return half of the bytes, or all with one bit changed."""
-    if how == "half":
-        return data[: len(data) // 2]
-    middle = len(data) // 2
-    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
 
 
 @dataclass
@@ -342,6 +256,52 @@ class World:
         """Whether wrong content lies in the spool."""
         folder = self.scene.spool_folder
         return any(digest((folder / name).read_bytes()) != digest(self.truth[name]) for name in self.scene.spooled())
+
+    def restore(self, name: str, *, calm: bool) -> None:
+        """Fetch a file as a recovering server does; ``calm``: where one store is good, it must come.
+
+        Raises: AssertionError.
+        """
+        parsed = require_file_name(name)
+        stores = tuple(self.scene.stores.values())
+        try:
+            fetched = WalSource(layout(), stores).fetch(parsed)
+        except WalPipelineError as error:
+            good = calm and name in self.truth and any(self.is_good(store, name) for store in STORES)
+            assert not good, f"'{name}' is good on a store and could not be had: {error}"
+            return
+        if fetched is not None:
+            assert fetched.data == self.truth[name], f"{fetched.store} delivered other content as '{name}'"
+            return
+        there = [store.name for store in stores if list(store.inner.list(layout().wal_stem(parsed)))]
+        assert not there, f"'{name}' is said not to exist, and is on {there}"
+
+    def check_windows(self, *, at_rest: bool) -> None:
+        """Look at what can be restored, as the stores alone say. Raises: AssertionError.
+
+        Each window is of files that are there, and ends where the next is not. ``at_rest``: where a base backup is,
+        it reaches to the last file that was archived.
+        """
+        contents = gather([store.inner for store in self.scene.stores.values()], layout(), None).contents
+        good, waiting = self.good_on(), set(self.scene.spooled())
+        for store, windows in windows_by_store(contents).items():
+            on = STORES if store is None else (store,)
+            there = set().union(*(good[name] for name in on))
+            excused = waiting | {name for name in self.truth if self._is_spoilt(name, on)}
+            for window in windows:
+                last = require_file_name(window.last_segment).number(SEGMENT_BYTES)
+                first = require_file_name(window.first_segment).number(SEGMENT_BYTES)
+                promised = {name_of(number) for number in range(first, last + 1)}
+                assert promised <= there | excused, f"{store}: the window promises {promised - there - excused}"
+                assert name_of(last + 1) not in there, f"{store}: the window ends before '{name_of(last + 1)}'"
+            if at_rest and any(self._backup_starts(name) for name in on):
+                ends = [window.last_segment for window in windows]
+                assert ends == [name_of(self.next_number - 1)], f"{store}: the windows end at {ends}"
+
+    def _is_spoilt(self, name: str, stores: Sequence[str]) -> bool:
+        """Whether an accident of ours took a file from the stores that retention had left it on."""
+        keys = {(store, name) for store in stores}
+        return bool(keys & self.spoilt) and keys <= self.spoilt | self.expired
 
     def check_expiry(self, before: Mapping[str, set[str]]) -> None:
         """Look at what went from each store since ``before``: nothing that a base backup there needs. Notes it."""

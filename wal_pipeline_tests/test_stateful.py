@@ -7,7 +7,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from wal_pipeline_tests.stateful_world import CALLS, STORES, TROUBLES, Trouble, World, fast_folder
+from wal_pipeline_tests.stateful_store import CALLS, STORES, TROUBLES, Trouble
+from wal_pipeline_tests.stateful_world import World, fast_folder
 from wal_pipeline_tests.support.segments import name_of
 
 trouble = st.builds(
@@ -22,7 +23,7 @@ numbers = st.integers(0, 1000)
 
 
 class Archive(RuleBasedStateMachine):
-    """The invariants of the design after every step: 1, 2, 3 and 5."""
+    """The invariants of the design after every step: 1, 2, 3, 4 (as far as windows go), 5 and 7."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,6 +46,7 @@ class Archive(RuleBasedStateMachine):
             self.world.verify()
         self.world.check()
         assert self.world.scene.spooled() == []
+        self.world.check_windows(at_rest=True)
 
     def pick(self, number: int) -> str:
         """Return one of the archived segments."""
@@ -54,6 +56,11 @@ class Archive(RuleBasedStateMachine):
     def nothing_is_lost(self) -> None:
         """Each file is in the spool or good on each store, and no content was replaced."""
         self.world.check()
+
+    @invariant()
+    def windows_promise_what_is_there(self) -> None:
+        """What the stores alone say can be restored is there, and nothing more is."""
+        self.world.check_windows(at_rest=False)
 
     @rule(count=st.integers(1, 3))
     def write(self, count: int) -> None:
@@ -129,6 +136,14 @@ class Archive(RuleBasedStateMachine):
         with self.world.trouble(troubles):
             self.world.verify()
 
+    @rule(number=numbers, troubles=troubles)
+    def restore_a_file(self, number: int, troubles: list[Trouble]) -> None:
+        """A recovering server asks for a file, perhaps the next one: the right bytes, an error or proven absence."""
+        name = name_of(1 + number % self.world.next_number)
+        with self.world.trouble(troubles):
+            self.world.restore(name, calm=False)
+        self.world.restore(name, calm=True)
+
     @precondition(lambda self: self.world.next_number > 1)
     @rule()
     def back_up(self) -> None:
@@ -155,9 +170,8 @@ class Archive(RuleBasedStateMachine):
 
 TestArchive = Archive.TestCase
 TestArchive.settings = settings(
-    max_examples=20,
+    max_examples=20 if settings.default.derandomize else 200,  # the latter: make fuzz
     stateful_step_count=14,
     deadline=None,
-    derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
 )

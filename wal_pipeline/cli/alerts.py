@@ -50,10 +50,7 @@ def acknowledge(context: Context, alert_id: int, reason: str, by: str | None) ->
 
     pipeline, reason = context.pipeline, shown_name(reason)
     alert = pipeline.catalog.alerts.acknowledge(alert_id, by or user_name(), reason, pipeline.clock())
-    subject = f"{alert.kind.value} {alert.subject}".strip()
-    pipeline.audit.write("acknowledge", subject, "acknowledged", by=by, alert=alert_id, reason=reason)
-    _tell(alert)
-    return 0
+    return _note(context, alert, ("acknowledge", "acknowledged"), reason=reason, by=by)
 
 
 @alerts_command.command("close")
@@ -64,15 +61,10 @@ def acknowledge(context: Context, alert_id: int, reason: str, by: str | None) ->
 def close(context: Context, alert_id: int, reason: str, by: str | None) -> int:
     """Close the alert of a failed run, such as a restore that was started by hand. Others end with their cause."""
     from wal_pipeline.commands.alerts import close_alert
-    from wal_pipeline.commands.audit import user_name
     from wal_pipeline.commands.shown_names import shown_name
 
-    pipeline, reason, who = context.pipeline, shown_name(reason), by or user_name()
-    alert = close_alert(pipeline.catalog, alert_id, pipeline.clock())
-    subject = f"{alert.kind.value} {alert.subject}".strip()
-    pipeline.audit.write("close alert", subject, "closed", by=who, alert=alert_id, reason=reason)
-    _tell(alert)
-    return 0
+    alert = close_alert(context.pipeline.catalog, alert_id, context.pipeline.clock())
+    return _note(context, alert, ("close alert", "closed"), reason=shown_name(reason), by=by)
 
 
 @alerts_command.command("deliver")
@@ -114,6 +106,15 @@ def send_test(context: Context) -> int:
     for destination, failure in zip(destinations, failures, strict=True):
         click.echo(f"{destination.name}: sent" if failure is None else failure)
     return 1 if any(failures) else 0
+
+
+def _note(context: Context, alert: "Alert", done: tuple[str, str], *, reason: str, by: str | None) -> int:
+    """Write down what a person did with an alert (the audit log's action and result), and show the alert."""
+    action, result = done
+    subject = f"{alert.kind.value} {alert.subject}".strip()
+    context.pipeline.audit.write(action, subject, result, by=by, alert=alert.id, reason=reason)
+    _tell(alert)
+    return 0
 
 
 def _destinations(context: Context) -> "list[Destination]":

@@ -75,6 +75,7 @@ class _Command:
 
     def run(self) -> int:
         from wal_pipeline.cli.restore_text import plan_text, plan_values, result_text, result_values
+        from wal_pipeline.commands.restore import require_answers
         from wal_pipeline.commands.restore_reached import require_reached
 
         prepared = self._prepare()
@@ -84,6 +85,7 @@ class _Command:
             if self._options["as_json"]:
                 click.echo(json.dumps(plan_values(prepared)))
             return 0
+        require_answers(prepared)
         program = self._check_program(prepared)
         result = self._perform(prepared, program)
         recovery = self._start(prepared) if self._options["start"] else None

@@ -40,7 +40,8 @@ class WalUnreachableError(RestoreError):
         super().__init__(
             f"'{name}' could not be had from any store:\n{reasons}",
             hint="Recovery stops here rather than take this for the end of the archive; start it again when a "
-            "store answers with a good copy.",
+            "store answers with a good copy. Where a store is gone for good, add --store with the other one's name to "
+            "the restore_command.",
         )
         self.faults = tuple(faults)
 

@@ -72,13 +72,15 @@ class PreparedRestore:
     """A restore that was planned and checked; nothing was written yet.
 
     ``chain`` is the full base backup first; the old content of the folders ``emptied`` is going to be removed.
-    ``encrypted``: something is, and the identities at hand open it.
+    ``encrypted``: something is, and the identities at hand open it. ``stores`` are those that answered, ``silent`` the
+    names of those that did not.
     """
 
     request: RestoreRequest
     plan: RestorePlan
     chain: tuple[BaseBackupManifest, ...]
     stores: tuple[Store, ...]
+    silent: tuple[str, ...]
     layout: Layout
     identities: tuple[Any, ...]
     moves: tuple[TablespaceMove, ...]
@@ -145,6 +147,7 @@ def prepare_restore(
         plan,
         chain,
         found.answered,
+        tuple(store.name for store in stores if store not in found.answered),
         layout,
         tuple(identities),
         moves,
@@ -172,9 +175,26 @@ def perform_restore(
 
     Until everything is in place and verified, ``global/pg_control`` has another name, so that nothing can start there.
 
-    Raises: RestoreError, CodecError, StoreError, PostgresError.
+    Raises: RestoreError, also where a store did not answer, CodecError, StoreError, PostgresError.
     """
+    require_answers(prepared)
     return _Restore(prepared, restore_command, events or RestoreEvents()).run()
+
+
+def require_answers(prepared: PreparedRestore) -> None:
+    """Refuse a restore whose recovery could not end: at its end PostgreSQL asks for what must be proven absent.
+
+    Raises: RestoreError.
+    """
+    if not prepared.silent:
+        return
+    silent = " and ".join(prepared.silent)
+    others = " or ".join(f"--store {store.name}" for store in prepared.stores)
+    raise RestoreError(
+        f"{silent} did not answer, so nothing proves that there is no later WAL or newer timeline on {silent}: "
+        "the recovery could not end",
+        hint=f"Wait for {silent}, or restore from what answers alone with {others}; with --plan it says up to when.",
+    )
 
 
 class _Restore:

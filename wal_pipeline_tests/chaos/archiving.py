@@ -123,6 +123,14 @@ class DaemonArchiving(Archiving):
         time.sleep(pause_seconds)
         self.dagster.start_code_server()
 
+    def lose_home(self, pause_seconds: float) -> None:
+        """Remove DAGSTER_HOME under all that runs, then end it all and begin with an empty one."""
+        self.dagster.lose_home()
+        self.dagster.stop()
+        self.dagster.lose_home()
+        time.sleep(pause_seconds)
+        self.start()
+
     def log_tail(self) -> str:
         """The last words of daemon and code server."""
         return self.dagster.daemon.log_tail(30) + "\n" + self.dagster.code_server.log_tail(30)

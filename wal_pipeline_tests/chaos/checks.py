@@ -58,10 +58,16 @@ def drain(world: World) -> None:
             before, moved_at = state, now
         if now > moved_at + _STALL_SECONDS:
             raise NotDrainedError(_stalled(world, *state))
-        if now > poke_at + _POKE_SECONDS and world.unarchived():
-            world.cluster.psql("SELECT pg_reload_conf()")  # after three failures the archiver sleeps for a minute
+        if now > poke_at + _POKE_SECONDS:
+            poke(world)
             poke_at = now
         time.sleep(0.1)
+
+
+def poke(world: World) -> None:
+    """Wake PostgreSQL's archiver, which sleeps for a minute after three failures."""
+    if world.unarchived():
+        world.cluster.psql("SELECT pg_reload_conf()")
 
 
 def _stalled(world: World, spooled: list[str], unarchived: list[str]) -> str:
@@ -84,8 +90,15 @@ def compare(world: World) -> Copies:
     ):
         keys = _keys(server, bucket, world.prefix)
         lost += [f"{store}: {text}" for text in _wrong(world, server, bucket, keys, names - waiting)]
-        lost += [f"{store}: '{name}' is stored and was never archived" for name in sorted(keys.keys() - names)]
+        foreign = sorted(keys.keys() - names - waiting)
+        lost += [f"{store}: '{name}' is stored and was never archived" for name in foreign if not _is_forgotten(name)]
     return Copies(2 * len(names - waiting), tuple(lost), tuple(_gaps(world, names)))
+
+
+def _is_forgotten(name: str) -> bool:
+    """Whether PostgreSQL keeps no mark of a file: it removes older backup history files at each base backup."""
+    parsed = parse_file_name(name)
+    return parsed is not None and parsed.kind is FileKind.BACKUP_HISTORY
 
 
 def misplaced(world: World, planted: set[str]) -> Iterator[str]:

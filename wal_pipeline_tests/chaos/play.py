@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from wal_pipeline_tests.chaos.archiving import CommandArchiving, DaemonArchiving
+from wal_pipeline_tests.chaos.backing_up import Backups
 from wal_pipeline_tests.chaos.schedule import Event, Kind
 from wal_pipeline_tests.chaos.world import World
 from wal_pipeline_tests.support import faults
@@ -44,6 +45,7 @@ class Player:
         self._rng = random.Random(world.schedule.seed)  # noqa: S311 - a schedule must be the same each time
         self._ends: list[tuple[float, Callable[[], object]]] = []
         self._rules: list[faults.Rule] = []
+        self.backups = Backups(world)
         self.planted: set[str] = set()
         self.played: list[Event] = []
 
@@ -93,8 +95,10 @@ class Player:
                 self._kill_postgres(with_run=event.kind is Kind.KILL_ALL)
             case Kind.PROMOTION:
                 self._promote(crashed=event.strength < 0.5)
-            case Kind.KILL_DAEMON | Kind.KILL_CODE_SERVER:
-                self._kill_dagster(event)
+            case Kind.KILL_DAEMON | Kind.KILL_CODE_SERVER | Kind.HOME_LOST:
+                self._trouble_dagster(event)
+            case Kind.BACK_UP:
+                self._back_up(event)
             case Kind.CLOCK_STEP:
                 self._world.offset_file.write_text(f"{(event.strength - 0.5) * 2 * 86400 * 3:.0f}")
                 self._end_in(event.seconds, lambda: self._world.offset_file.unlink(missing_ok=True))
@@ -149,11 +153,21 @@ class Player:
         cluster.start(wait=False)
         cluster.wait_promoted()
 
-    def _kill_dagster(self, event: Event) -> None:
+    def _trouble_dagster(self, event: Event) -> None:
         archiving = self._world.archiving
         assert isinstance(archiving, DaemonArchiving)
-        kill = archiving.kill_daemon if event.kind is Kind.KILL_DAEMON else archiving.kill_code_server
-        kill(event.seconds)
+        trouble = {
+            Kind.KILL_DAEMON: archiving.kill_daemon,
+            Kind.KILL_CODE_SERVER: archiving.kill_code_server,
+            Kind.HOME_LOST: archiving.lose_home,
+        }
+        trouble[event.kind](event.seconds)
+
+    def _back_up(self, event: Event) -> None:
+        """Take a base backup meanwhile, and kill one of three at some moment."""
+        taking = self.backups.begin()
+        if event.strength < 1 / 3:
+            self._end_in(event.seconds, lambda: self.backups.kill(taking))
 
     def _lose_catalog(self) -> None:
         archiving = self._world.archiving
@@ -171,13 +185,21 @@ class Player:
     # The spool
 
     def _fill_disk(self, event: Event) -> None:
-        folder = self._world.spool if event.kind is Kind.SPOOL_FULL else self._world.quarantine
-        filler = folder / _FILLER
+        filler = _disk_of(event.kind, self._world) / _FILLER
         with contextlib.suppress(OSError), filler.open("wb") as file:
             while True:
                 file.write(bytes(1 << 16))
                 file.flush()
         self._end_in(event.seconds, lambda: filler.unlink(missing_ok=True))
+
+    def _fill_staging(self, event: Event) -> None:
+        """Fill the disk to which a base backup with tablespaces writes: before it looks, or under its hands."""
+        self.backups.begin()
+        tars = self._world.staging / "tars"
+        deadline = time.monotonic() + event.seconds
+        while event.strength < 0.7 and not tars.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self._fill_disk(event)
 
     def _put(self, name: str, data: bytes) -> None:
         """Put a file into the spool under its final name at once, unless PostgreSQL's own is there."""
@@ -233,9 +255,15 @@ class Player:
         return self._rng.sample(there, min(count, len(there)))
 
 
+def _disk_of(kind: Kind, world: World) -> Path:
+    disks = {Kind.SPOOL_FULL: world.spool, Kind.QUARANTINE_FULL: world.quarantine, Kind.STAGING_FULL: world.staging}
+    return disks[kind]
+
+
 _ON_FILES: dict[Kind, Callable[[Player, Event], None]] = {
     Kind.SPOOL_FULL: Player._fill_disk,
     Kind.QUARANTINE_FULL: Player._fill_disk,
+    Kind.STAGING_FULL: Player._fill_staging,
     Kind.DUPLICATE: Player._duplicate,
     Kind.IMPOSTOR: Player._plant_impostor,
     Kind.HALF_FILE: Player._plant_half,

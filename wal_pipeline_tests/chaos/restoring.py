@@ -7,10 +7,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
+from wal_pipeline_tests.chaos.schedule import STORES, Recovery
 from wal_pipeline_tests.chaos.world import World
 from wal_pipeline_tests.support.dagster_instance import PROJECT, clean_environment
-from wal_pipeline_tests.support.faults import ResetBefore
+from wal_pipeline_tests.support.faults import Fault, Flip, ResetBefore, Truncate
 from wal_pipeline_tests.support.postgres import PostgresCluster
 from wal_pipeline_tests.support.postgres_install import owned_folder, postgres_user
 
@@ -44,9 +46,13 @@ def restore(world: World) -> Restored:
 
     Raises: RestoreFailedError.
     """
-    with _machine(world) as cluster:
-        run(world, "wal_pipeline.cli", "restore", "--pgdata", str(cluster.pgdata), "--no-archiving", "--json")
-        restored = _recover_cut_off(world, cluster) if world.schedule.cut_restore else Restored()
+    with _machine(world) as cluster, _trouble(world):
+        words = ("--pgdata", str(cluster.pgdata), *_tablespace_map(world, cluster.folder), "--no-archiving", "--json")
+        if world.schedule.recovery is Recovery.STORE_DOWN:
+            words = (*words, *_other_store(world, words))
+        run(world, "wal_pipeline.cli", "restore", *words)
+        cut = world.schedule.recovery is Recovery.CUT_OFF
+        restored = _recover_cut_off(world, cluster) if cut else Restored()
         if not cluster.is_running:
             cluster.start(wait=False)
         cluster.wait_promoted(timeout_seconds=_END_SECONDS)
@@ -54,6 +60,48 @@ def restore(world: World) -> Restored:
         if missing:
             raise RestoreFailedError(f"{len(missing)} acknowledged commits are not there, the first is {min(missing)}")
     return restored
+
+
+def _tablespace_map(world: World, folder: Path) -> tuple[str, ...]:
+    if world.tablespace is None:
+        return ()
+    return ("--tablespace-map", f"{world.tablespace}={folder / 'tablespace'}")
+
+
+def _troubled_store(world: World) -> str:
+    return STORES[world.schedule.seed // 2 % 2]
+
+
+def _other_store(world: World, words: tuple[str, ...]) -> tuple[str, str]:
+    """Restore without a choice of stores, which must be refused with the way out, and return that way."""
+    other = next(name for name in STORES if name != _troubled_store(world))
+    try:
+        run(world, "wal_pipeline.cli", "restore", *words)
+    except RestoreFailedError as error:
+        if f"--store {other}" in str(error):
+            return "--store", other
+        raise
+    raise RestoreFailedError(f"a restore whose end {_troubled_store(world)} alone could prove was not refused")
+
+
+@contextmanager
+def _trouble(world: World) -> Iterator[None]:
+    """Make one store useless for the whole restore, where the schedule says so: the other one must do."""
+    store = _troubled_store(world)
+    proxy = world.stage.proxies[store]
+    if world.schedule.recovery is Recovery.STORE_DOWN:
+        proxy.down()
+    elif world.schedule.recovery is Recovery.STORE_LIES:
+        objects = f"/{getattr(world.stage.buckets, store)}/{world.prefix}/"  # a list's key is in its query
+        wal = f"{objects}main/{world.cluster.system_identifier}/wal/"
+        # A store that breaks off when a base backup's manifest is read counts as one that does not answer.
+        lie: tuple[Fault, str] = (Flip(), objects) if world.schedule.seed % 2 else (Truncate(), wal)
+        proxy.add(lie[0], method="GET", key=lie[1], times=None)
+    try:
+        yield
+    finally:
+        proxy.clear()
+        proxy.up()
 
 
 def _recover_cut_off(world: World, cluster: PostgresCluster) -> Restored:

@@ -14,6 +14,7 @@ from wal_pipeline_tests.chaos.play import Player
 from wal_pipeline_tests.chaos.restoring import RestoreFailedError, back_up, restore
 from wal_pipeline_tests.chaos.schedule import Schedule
 from wal_pipeline_tests.chaos.stage import Stage
+from wal_pipeline_tests.chaos.windows import window_problems
 from wal_pipeline_tests.chaos.world import World, make_world
 
 
@@ -28,7 +29,8 @@ class Outcome:
     lost: int = 0
     gaps: int = 0
     early_opens: int = 0
-    restored: bool = False
+    base_backups: int = 0
+    restored: str | None = None
     cut_off: bool = False
     seconds: float = 0.0
     events: Counter[str] = field(default_factory=Counter)
@@ -36,10 +38,11 @@ class Outcome:
 
     def describe(self) -> str:
         """Say it in one line."""
-        restored = (", restored" if self.restored else "") + (" after a cut" if self.cut_off else "")
+        restored = f", restored while: {self.restored}" if self.restored else ""
         return (
             f"seed {self.seed}: {self.files_checked} copies of {self.files_checked // 2} files, "
-            f"{self.commits} commits{restored}, {self.seconds:.1f} s: {'; '.join(self.problems) or 'nothing lost'}"
+            f"{self.commits} commits, {self.base_backups} base backups{restored}, {self.seconds:.1f} s: "
+            f"{'; '.join(self.problems) or 'nothing lost'}"
         )
 
 
@@ -68,7 +71,9 @@ class Report:
             "seeds": [outcome.seed for outcome in self.outcomes],
             "commits": self._sum("commits"),
             "requests_hit": self._sum("requests_hit"),
-            "restores": self._sum("restored"),
+            "base_backups": self._sum("base_backups"),
+            "restores": sum(outcome.restored is not None for outcome in self.outcomes),
+            "restored_while": dict(Counter(found.restored for found in self.outcomes if found.restored)),
             "restores_cut_off": self._sum("cut_off"),
             "seconds": round(self._sum("seconds"), 1),
             "skipped": [] if self.full_disks else ["full disks: small file systems cannot be mounted here"],
@@ -106,18 +111,20 @@ def run_one(stage: Stage, schedule: Schedule) -> Outcome:
 
 
 def _run(world: World, outcome: Outcome) -> None:
-    if world.schedule.restore:
-        back_up(world)
+    back_up(world)
     player = Player(world)
     world.load.start()
     try:
         wait_until_archiving(world)
         player.play()
+        world.load.stop()
+        outcome.problems += player.backups.settle()
     finally:
         world.load.stop()
+        player.backups.stop()
         outcome.requests_hit = player.requests_hit
         outcome.events.update(event.kind.value for event in player.played)
-    outcome.commits = len(world.load.acknowledged)
+    outcome.commits, outcome.base_backups = len(world.load.acknowledged), 1 + player.backups.taken
     with _noted(outcome):
         drain(world)
     copies = compare(world)
@@ -125,13 +132,13 @@ def _run(world: World, outcome: Outcome) -> None:
     outcome.problems += copies.lost
     outcome.problems += [f"segment {number} is in a gap" for number in copies.gaps]
     outcome.problems += misplaced(world, player.planted)
-    if world.schedule.restore:
-        with _noted(outcome):
-            restored = restore(world)
-            outcome.restored, outcome.cut_off = True, restored.cut_off
-            outcome.early_opens = int(restored.early_open)
-        if outcome.early_opens:
-            outcome.problems.append("a restore opened before the end of the archive")
+    with _noted(outcome):
+        outcome.problems += window_problems(world, outcome.base_backups)
+        restored = restore(world)
+        outcome.restored, outcome.cut_off = world.schedule.recovery.value, restored.cut_off
+        outcome.early_opens = int(restored.early_open)
+    if outcome.early_opens:
+        outcome.problems.append("a restore opened before the end of the archive")
 
 
 @contextmanager

@@ -6,8 +6,7 @@ from enum import StrEnum
 from typing import Final
 
 STORES: Final = ("r2", "b2")
-RESTORE_EVERY: Final = 5
-DAEMON_EVERY: Final = 10
+DAEMON_EVERY: Final = 5
 
 
 class Kind(StrEnum):
@@ -43,6 +42,18 @@ class Kind(StrEnum):
     HALF_FILE = "leave half a file under the next name"
     PROMOTION = "promote to a new timeline"
     CATALOG_LOST = "remove the catalog and kill the run"
+    HOME_LOST = "remove DAGSTER_HOME"
+    BACK_UP = "take another base backup meanwhile"
+    STAGING_FULL = "take another base backup and fill the staging folder's disk"
+
+
+class Recovery(StrEnum):
+    """What happens while the archive is restored."""
+
+    QUIET = "nothing"
+    CUT_OFF = "the stores are cut off in the middle of the recovery"
+    STORE_DOWN = "one store is down"
+    STORE_LIES = "every object of one store has a flipped bit or is cut short"
 
 
 _OF_A_STORE: Final = frozenset(
@@ -65,9 +76,11 @@ _OF_A_STORE: Final = frozenset(
         Kind.SILENCE,
     }
 )
-_OF_THE_DAEMON: Final = frozenset({Kind.KILL_DAEMON, Kind.KILL_CODE_SERVER})
-_OFTEN: Final = {Kind.KILL_RUN: 4, Kind.PROMOTION: 2, Kind.REFUSE: 2}
-_FULL_DISK: Final = frozenset({Kind.SPOOL_FULL, Kind.QUARANTINE_FULL})
+_OF_THE_DAEMON: Final = frozenset({Kind.KILL_DAEMON, Kind.KILL_CODE_SERVER, Kind.HOME_LOST})
+_OFTEN: Final = {Kind.KILL_RUN: 4, Kind.PROMOTION: 2, Kind.REFUSE: 2, Kind.BACK_UP: 2}
+_FULL_DISK: Final = frozenset({Kind.SPOOL_FULL, Kind.QUARANTINE_FULL, Kind.STAGING_FULL})
+_UNSCALED_SHARE: Final = 0.25
+LONGEST_LATENCY_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +105,7 @@ class Schedule:
     """One schedule. ``linger_seconds``: how long an archiving process waits for new files before it ends.
 
     ``with_library``: PostgreSQL archives with ``basic_archive``, else with our line for ``archive_command``.
-    ``cut_restore``: the stores are cut off in the middle of the recovery.
+    ``with_tablespace``: the ledger lies in a tablespace, so base backups go through the staging folder.
     """
 
     seed: int
@@ -100,8 +113,8 @@ class Schedule:
     events: tuple[Event, ...]
     with_daemon: bool
     with_library: bool
-    restore: bool
-    cut_restore: bool
+    with_tablespace: bool
+    recovery: Recovery
     linger_seconds: float
 
     @property
@@ -111,10 +124,15 @@ class Schedule:
 
 
 def draw(seed: int, *, seconds: float, max_latency_seconds: float, full_disks: bool) -> Schedule:
-    """Draw the schedule of a seed. ``full_disks``: whether small file systems can be mounted here."""
+    """Draw the schedule of a seed. ``full_disks``: whether small file systems can be mounted here.
+
+    Answers come up to ``max_latency_seconds`` late, and in one of four such events up to 30 s all the same.
+    """
     rng = random.Random(seed)  # noqa: S311 - a schedule must be the same each time
     with_daemon = seed % DAEMON_EVERY == DAEMON_EVERY - 1
+    with_tablespace = rng.random() < 0.25
     kinds = [kind for kind in Kind if full_disks or kind not in _FULL_DISK]
+    kinds = [kind for kind in kinds if with_tablespace or kind is not Kind.STAGING_FULL]
     kinds = [kind for kind in kinds if with_daemon or kind not in _OF_THE_DAEMON]
     kinds = [kind for kind in kinds if not (with_daemon and kind is Kind.CLOCK_STEP)]
     weights = [_OFTEN.get(kind, 1) for kind in kinds]
@@ -126,14 +144,18 @@ def draw(seed: int, *, seconds: float, max_latency_seconds: float, full_disks: b
         events=tuple(events),
         with_daemon=with_daemon,
         with_library=rng.random() < 0.5,
-        restore=seed % RESTORE_EVERY == 0,
-        cut_restore=seed % (2 * RESTORE_EVERY) == RESTORE_EVERY,
+        with_tablespace=with_tablespace,
+        recovery=rng.choice(list(Recovery)),
         linger_seconds=rng.choice([0.5, 3.0, 60.0]),
     )
 
 
 def _event(rng: random.Random, kind: Kind, seconds: float, max_latency_seconds: float) -> Event:
-    length = rng.uniform(0.1, max_latency_seconds) if kind is Kind.LATENCY else rng.uniform(0.2, seconds / 2)
+    if kind is Kind.LATENCY:
+        unscaled = rng.random() < _UNSCALED_SHARE
+        length = rng.uniform(0.1, max(max_latency_seconds, LONGEST_LATENCY_SECONDS * unscaled))
+    else:
+        length = rng.uniform(0.2, seconds / 2)
     return Event(
         at_seconds=rng.uniform(0, seconds),
         kind=kind,

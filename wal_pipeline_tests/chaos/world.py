@@ -19,6 +19,7 @@ from wal_pipeline_tests.support.postgres_install import owned_folder, postgres_u
 
 _SPOOL_MEGABYTES = 24
 _QUARANTINE_MEGABYTES = 4
+_STAGING_MEGABYTES = 420  # a base backup wants its own size and 256 MiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class World:
     load: Load
     environment: dict[str, str]
     prefix: str
+    tablespace: Path | None
 
     @property
     def spool(self) -> Path:
@@ -43,6 +45,11 @@ class World:
     def quarantine(self) -> Path:
         """The folder for what may not be archived."""
         return self.folder / "spool-quarantine"
+
+    @property
+    def staging(self) -> Path:
+        """The folder into which a base backup of a cluster with tablespaces is written."""
+        return self.folder / "staging"
 
     @property
     def offset_file(self) -> Path:
@@ -73,31 +80,42 @@ def make_world(stage: Stage, schedule: Schedule) -> Iterator[World]:
     with ExitStack() as stack:
         folder = owned_folder(f"chaos-{schedule.seed}")
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        spool, quarantine = _folders(folder)
+        spool, quarantine, staging = _folders(folder)
         if schedule.needs_small_disks:
             stack.enter_context(small_disk(spool, _SPOOL_MEGABYTES))
             stack.enter_context(small_disk(quarantine, _QUARANTINE_MEGABYTES))
+            stack.enter_context(small_disk(staging, _STAGING_MEGABYTES))
         cluster = PostgresCluster(stage.install, folder, settings=_archive_settings(schedule, spool))
         stack.callback(cluster.remove)
         stage.copy_template(cluster.pgdata)
         cluster.start()
+        tablespace = _tablespace(cluster, stack) if schedule.with_tablespace else None
         prefix = f"schedule-{schedule.seed}-{uuid4().hex[:8]}"  # a seed may be played more than once
         environment = {
             **stage.store_environment(prefix),
             "PG_WAL_ARCHIVE_DIR": str(spool),
             "WAL_PIPELINE_CONNINFO": cluster.conninfo,
             "WAL_PIPELINE_STATE_FOLDER": str(folder / "state"),
+            "WAL_PIPELINE_BASE_BACKUP_STAGING_FOLDER": str(staging),
         }
         archiving = _archiving(schedule, folder, environment)
         stack.callback(archiving.stop)
         archiving.start()
         load = Load(cluster, schedule.seed)
-        yield World(schedule, stage, folder, cluster, archiving, load, environment, prefix)
+        yield World(schedule, stage, folder, cluster, archiving, load, environment, prefix, tablespace)
 
 
-def _folders(folder: Path) -> tuple[Path, Path]:
+def _tablespace(cluster: PostgresCluster, stack: ExitStack) -> Path:
+    """Put the ledger into a tablespace, so that a restore without it would miss every commit."""
+    location = cluster.make_tablespace("side")
+    stack.callback(shutil.rmtree, location, ignore_errors=True)
+    cluster.psql("ALTER TABLE ledger SET TABLESPACE side; ALTER INDEX ledger_pkey SET TABLESPACE side")
+    return location
+
+
+def _folders(folder: Path) -> tuple[Path, Path, Path]:
     user = postgres_user()
-    made = folder / "spool", folder / "spool-quarantine"
+    made = folder / "spool", folder / "spool-quarantine", folder / "staging"
     for path in made:
         path.mkdir()
         os.chown(path, user.uid, user.gid)
@@ -105,7 +123,7 @@ def _folders(folder: Path) -> tuple[Path, Path]:
 
 
 def _archive_settings(schedule: Schedule, spool: Path) -> dict[str, str]:
-    kept = {"archive_mode": "on", "wal_keep_size": "8GB", "max_wal_size": "1GB"}
+    kept = {"archive_mode": "on", "wal_keep_size": "8GB", "max_wal_size": "1GB", "track_commit_timestamp": "on"}
     if schedule.with_library:
         return {**kept, "archive_library": "basic_archive", "basic_archive.archive_directory": str(spool)}
     return {**kept, "archive_command": durable_archive_command(spool)}

@@ -255,7 +255,7 @@ def test_tries_of_a_file_in_quarantine_are_forgotten(scene: ArchiveScene) -> Non
     scene.stores["r2"].before = refuse
     scene.stores["b2"].before = fail("b2")
     spool_segments(scene.spool_folder, [2])
-    for _ in range(3):
+    for _ in range(4):  # in the first run one file's failure may cancel the other's try
         scene.run()
         scene.settle()
     assert {failed.name for failed in scene.catalog.measures.failed_copies(3, 20)} == {name_of(1), name_of(2)}

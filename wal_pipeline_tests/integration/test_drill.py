@@ -7,6 +7,7 @@ import select
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -212,30 +213,9 @@ def test_a_folder_that_is_in_use_is_left_alone(scene: DrillScene) -> None:
     folder.rmdir()
 
 
-@pytest.mark.usefixtures("only18")
-def test_a_killed_drill_does_not_hold_up_the_next_one(scene: DrillScene) -> None:
-    """It leaves its folder and a server that runs: the next one stops that server, clears the folder and passes."""
-    slow = scene.folder / "slow.sql"
-    slow.write_text("SELECT pg_sleep(120);\n")
-    environment = {**clean_environment(), **scene.environment(), "WAL_PIPELINE_DRILL_SQL_FILE": str(slow)}
-    command = [sys.executable, "-m", "wal_pipeline.cli", "drill", "--store", "r2"]
-    pid_file = scene.folder / "drill" / "pgdata" / "postmaster.pid"
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as drill:
-        try:
-            wait_until(lambda: pid_file.exists() and "ready" in pid_file.read_text())
-        finally:
-            drill.kill()
-    server = os.pidfd_open(int(pid_file.read_text().splitlines()[0]))
-    (result,) = scene.drill("r2", amcheck=False)
-    assert result.error is None
-    assert select.select([server], [], [], 0)[0], "the server of the killed drill still runs"
-    os.close(server)
-    assert not (scene.folder / "drill").exists()
-
-
-@pytest.mark.usefixtures("only18")
-def test_a_drill_that_is_told_to_end_leaves_nothing(scene: DrillScene) -> None:
-    """SIGTERM, such as from systemd: its server is stopped and its folder removed before it ends."""
+@contextmanager
+def drill_at_work(scene: DrillScene) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
+    """Give a drill in a process of its own whose server is open and busy, and that server as a file descriptor."""
     slow = scene.folder / "slow.sql"
     slow.write_text("SELECT pg_sleep(120);\n")
     environment = {**clean_environment(), **scene.environment(), "WAL_PIPELINE_DRILL_SQL_FILE": str(slow)}
@@ -245,12 +225,36 @@ def test_a_drill_that_is_told_to_end_leaves_nothing(scene: DrillScene) -> None:
         try:
             wait_until(lambda: pid_file.exists() and "ready" in pid_file.read_text())
             server = os.pidfd_open(int(pid_file.read_text().splitlines()[0]))
-            drill.terminate()
-            assert drill.wait(60) == 143
+            yield drill, server
+            os.close(server)
         finally:
             drill.kill()
-    assert select.select([server], [], [], 0)[0], "the server of the drill still runs"
-    os.close(server)
+
+
+def has_ended(process: int) -> bool:
+    """Whether the process of a file descriptor has ended."""
+    return bool(select.select([process], [], [], 0)[0])
+
+
+@pytest.mark.usefixtures("only18")
+def test_a_killed_drill_does_not_hold_up_the_next_one(scene: DrillScene) -> None:
+    """It leaves its folder and a server that runs: the next one stops that server, clears the folder and passes."""
+    with drill_at_work(scene) as (drill, server):
+        drill.kill()
+        drill.wait()
+        (result,) = scene.drill("r2", amcheck=False)
+        assert result.error is None
+        assert has_ended(server), "the server of the killed drill still runs"
+    assert not (scene.folder / "drill").exists()
+
+
+@pytest.mark.usefixtures("only18")
+def test_a_drill_that_is_told_to_end_leaves_nothing(scene: DrillScene) -> None:
+    """SIGTERM, such as from systemd: its server is stopped and its folder removed before it ends."""
+    with drill_at_work(scene) as (drill, server):
+        drill.terminate()
+        assert drill.wait(60) == 143
+        assert has_ended(server), "the server of the drill still runs"
     assert not (scene.folder / "drill").exists()
 
 

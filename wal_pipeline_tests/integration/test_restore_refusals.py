@@ -200,7 +200,7 @@ def _spoil(pgdata: Path) -> None:
 
 
 def test_one_store_down_is_told_and_the_other_is_planned_from(history: History, tmp_path: Path) -> None:
-    """The plan goes on with the store that answers, and says so."""
+    """The plan goes on with the store that answers, and says so; a recovery that could not end is not begun."""
     broken = {**history.environment, "R2_ENDPOINT_URL": "https://127.0.0.1:9"}
     pipeline = Pipeline(load_settings(broken))
     stores = tuple(pipeline.stores.values())
@@ -210,6 +210,13 @@ def test_one_store_down_is_told_and_the_other_is_planned_from(history: History, 
     assert [one.stores for one in prepared.plan.chain] == [("b2",)]
     assert prepared.notes[0].startswith("r2: ")
     assert prepared.notes[0].endswith(": this store is left out of the plan")
+    with pytest.raises(RestoreError) as caught:
+        perform_restore(prepared, "false")
+    assert caught.value.message.startswith("r2 did not answer, so nothing proves that there is no later WAL")
+    assert "--store b2" in (caught.value.hint or "")
+    assert not (tmp_path / "new").exists()
+    alone = prepare_restore(request, [pipeline.stores["b2"]], pipeline.layout(identifier))
+    assert alone.silent == ()
 
 
 def test_the_command_line_is_checked(history: History) -> None:
