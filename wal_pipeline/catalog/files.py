@@ -5,7 +5,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, delete, exists, func, select, type_coerce, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    select,
+    type_coerce,
+    update,
+)
 from sqlalchemy.types import NULLTYPE
 
 from wal_pipeline.archive.records import Copy, CopyStatus, KnownCopy, WalFile
@@ -276,13 +288,8 @@ class Files(Area):
 
     def _held_content(self, connection: Connection, file: WalFile) -> str | None:
         """Return the recorded content of a file of which some store has a verified copy."""
-        statement = (
-            select(files.c.sha256)
-            .join(copies, _same_file())
-            .where(self._mine(files), files.c.system_identifier == file.system_identifier, files.c.name == file.name)
-            .where(copies.c.status == CopyStatus.VERIFIED.value)
-        )
-        return connection.execute(statement).scalar()
+        key = {"cluster": self._cluster, "system_identifier": file.system_identifier, "name": file.name}
+        return connection.execute(_HELD_CONTENT, key).scalar()
 
     def _remove_bare_files(self, connection: Connection, these: ColumnElement[bool]) -> None:
         connection.execute(delete(files).where(self._mine(files), these, ~exists().where(_same_file())))
@@ -312,3 +319,12 @@ def _same_file() -> ColumnElement[bool]:
         files.c.system_identifier == copies.c.system_identifier,
         files.c.name == copies.c.name,
     )
+
+
+# Built once: it is asked for each copy, and SQLAlchemy takes longer to build it than the database to answer.
+_HELD_CONTENT = (
+    select(files.c.sha256)
+    .join(copies, _same_file())
+    .where(*(files.c[name] == bindparam(name) for name in ("cluster", "system_identifier", "name")))
+    .where(copies.c.status == CopyStatus.VERIFIED.value)
+)

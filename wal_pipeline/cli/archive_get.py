@@ -3,6 +3,8 @@
 0: delivered. 1 (or the code of ``--exit-absent``): every configured store answered and none has the file. Above
 125: everything else, so that PostgreSQL stops rather than take a failure for the end of the archive. Nothing may
 end this program with a code of 1 to 125 by accident, so the whole call is guarded, and it leaves by ``os._exit``.
+
+A standby does not end at the end of the archive, and asks again: with ``--standby`` an outage is as good as absence.
 """
 
 import argparse
@@ -86,6 +88,9 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--no-prefetch", action="store_true", help="fetch nothing ahead")
     found.add_argument("--retry-seconds", type=float, default=60.0, help="how long to try while stores are unavailable")
     found.add_argument(
+        "--standby", action="store_true", help="in a standby an outage of the stores does not end the server"
+    )
+    found.add_argument(
         "--exit-absent",
         type=int,
         choices=range(1, 126),
@@ -100,7 +105,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _deliver(options: argparse.Namespace) -> int:
+    from wal_pipeline.commands.archive_get import WalUnreachableError, may_pass
     from wal_pipeline.commands.restore_command import EXIT_DELIVERED, fetch_and_deliver, note_position, take_prefetched
+    from wal_pipeline.errors import StoreUnavailableError
 
     name, destination = _operands(options)
     call = _Call(options)
@@ -108,7 +115,13 @@ def _deliver(options: argparse.Namespace) -> int:
     delivery = take_prefetched(folder, name, destination)
     if delivery is None:
         fetch = call.source.fetch
-        delivery = fetch_and_deliver(lambda: fetch(name), destination, options.retry_seconds, say)
+        try:
+            delivery = fetch_and_deliver(lambda: fetch(name), destination, options.retry_seconds, say)
+        except (WalUnreachableError, StoreUnavailableError) as error:
+            if not (options.standby and call.is_standby() and may_pass(error)):
+                raise
+            say(f"{error.message}\nThis is a standby: PostgreSQL asks again.")
+            return int(options.exit_absent)
     if delivery is not None:
         for note in delivery.notes:
             say(f"'{name.name}' was taken from {delivery.store}: {note}")
@@ -188,6 +201,10 @@ class _Call:
         layout = self.pipeline.layout(self.system_identifier)
         return WalSource(layout, self.stores(), tuple(self.pipeline.identities))
 
+    def is_standby(self) -> bool:
+        """Whether the server is a standby, and no recovery that ends where the archive does (xlogrecovery.c)."""
+        return (self.pgdata / "standby.signal").exists()
+
     def server_uid(self) -> int:
         """Who runs the server: for root the data directory's owner, where there is one."""
         return self.pgdata.stat().st_uid if os.geteuid() == 0 and self.pgdata.exists() else os.geteuid()
@@ -252,6 +269,7 @@ def _print_restore_command(options: argparse.Namespace) -> int:
         store=options.store,
         retry_seconds=options.retry_seconds,
         prefetch=not options.no_prefetch,
+        standby=options.standby,
     )
     sys.stdout.write(shell_line(words, None if folder is None else folder.path) + "\n")
     return EXIT_DELIVERED

@@ -51,6 +51,11 @@ class WalUnreachableError(RestoreError):
         return any(isinstance(fault, StoreUnavailableError) for fault in self.faults)
 
 
+def may_pass(error: WalUnreachableError | StoreUnavailableError) -> bool:
+    """Whether the call that raised the error may succeed later."""
+    return not isinstance(error, WalUnreachableError) or error.may_pass
+
+
 @dataclass(frozen=True, slots=True)
 class FetchedWal:
     """One file, opened and verified. ``notes`` say what was wrong on the way, for the server's log."""
@@ -238,9 +243,12 @@ class _Copy:
                 f"its metadata is of '{file.name}' of system identifier {file.system_identifier}, "
                 f"expected '{self.stored.file.name}' of {self.layout.system_identifier}"
             )
-        self._check_digest("stored bytes", body, encoding.size_bytes, encoding.sha256)
-        data = self._opened(body, min(file.size_bytes, self._largest_bytes))
-        self._check_digest("content", data, file.size_bytes, file.sha256)
+        try:
+            data = self._opened(body, min(file.size_bytes, self._largest_bytes))
+            self._check_digest("content", data, file.size_bytes, file.sha256)
+        except WalPipelineError:  # the content's SHA-256 proves all; that of the stored bytes tells what is damaged
+            self._check_digest("stored bytes", body, encoding.size_bytes, encoding.sha256)
+            raise
         return data
 
     def _open_unrecorded(self, body: bytes) -> tuple[bytes, tuple[str, ...]]:
@@ -304,12 +312,8 @@ def fetch_patiently(
     while True:
         try:
             return fetch()
-        except WalUnreachableError as error:
-            if not error.may_pass or now() + pause > deadline:
-                raise
-            say(f"{error.message}\ntrying again in {pause:g} s")
-        except StoreUnavailableError as error:
-            if now() + pause > deadline:
+        except (WalUnreachableError, StoreUnavailableError) as error:
+            if not may_pass(error) or now() + pause > deadline:
                 raise
             say(f"{error.message}\ntrying again in {pause:g} s")
         sleep(pause)

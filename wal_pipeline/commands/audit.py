@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -46,7 +47,7 @@ class AuditLog:
             "action": action,
             "subject": subject,
             "result": result,
-            "by": by or user_name(),
+            "by": by or self._user,
             **details,
         }
         try:
@@ -54,6 +55,10 @@ class AuditLog:
         except OSError as error:
             why = owner_trouble([self.path], os.W_OK) or error.strerror
             _log.warning("audit log '%s' cannot be written: %s", self.path, why)
+
+    @cached_property
+    def _user(self) -> str:
+        return user_name()
 
     def follow(self, events: Iterator[ArchiveEvent], *, by: str | None = None) -> Iterator[ArchiveEvent]:
         """Pass an archiving run's events on, each written down before."""

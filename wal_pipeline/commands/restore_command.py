@@ -99,6 +99,7 @@ def program(
     store: str = "any",
     retry_seconds: float = 60.0,
     prefetch: bool = True,
+    standby: bool = False,
 ) -> list[str]:
     """Return the call of ``archive-get`` for a restore command. ``-P`` keeps PGDATA out of Python's search path."""
     words = [sys.executable, "-P", "-m", "wal_pipeline.cli.archive_get", f"--system-identifier={system_identifier}"]
@@ -109,6 +110,7 @@ def program(
         "--retry-seconds": f"{retry_seconds:g}",
     }
     words += [f"{name}={value}" for name, value in given.items() if value is not None]
+    words += ["--standby"] if standby else []
     return words if prefetch else [*words, "--no-prefetch"]
 
 

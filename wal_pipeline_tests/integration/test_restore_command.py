@@ -78,6 +78,37 @@ def test_an_outage_mid_recovery_stops_the_server_and_recovery_goes_on_later(scen
 
 
 @pytest.mark.usefixtures("newest")
+def test_a_standby_outlives_an_outage(scene: Scene, pgdata: Path) -> None:
+    """With --standby it says so, goes on serving, and replays the rest when the stores are back; no recovery does."""
+    (pgdata / "recovery.signal").rename(pgdata / "standby.signal")
+    middle = scene.segments[len(scene.segments) // 2]
+    reached, go = pgdata.parent / "reached", pgdata.parent / "go"
+    hold = f"case %f in {middle}) touch {reached}; while [ ! -e {go} ]; do sleep 0.05; done;; esac; "
+    line = scene.restore_command(pgdata, "--retry-seconds=1", "--no-prefetch", "--standby")
+    server = scene.start(pgdata, hold + line)
+    try:
+        server.process.wait_until(reached.exists)
+        for store in scene.pair.servers:
+            store.stop()
+        go.touch()
+        server.process.wait_until(lambda: server.log.read_text().count("This is a standby: PostgreSQL asks again.") > 2)
+        assert server.is_running
+        for store in scene.pair.servers:
+            store.start()
+        server.process.wait_until(lambda: server.value("SELECT count(*) FROM t") == str(scene.rows))
+        assert server.value("SELECT pg_is_in_recovery()") == "t"
+        (pgdata / "standby.signal").rename(pgdata / "recovery.signal")
+        silent = {**scene.environment, "B2_ENDPOINT_URL": "https://127.0.0.1:9"}
+        words = ("--no-prefetch", "--standby", "--retry-seconds=0", "0000000F.history", str(pgdata.parent / "out"))
+        assert run_archive_get(silent, *words, cwd=pgdata).returncode == 200
+    finally:
+        server.remove()
+        for store in scene.pair.servers:
+            if not store.is_running:
+                store.start()
+
+
+@pytest.mark.usefixtures("newest")
 def test_each_copy_needs_to_be_good_on_one_store_only(scene: Scene, pgdata: Path) -> None:
     """Corrupt, truncated and deleted copies, alternately on either store: all commits are there in the end."""
     pipeline = scene.pipeline
