@@ -15,6 +15,7 @@ from wal_pipeline_tests.support.dagster_instance import PROJECT, clean_environme
 from wal_pipeline_tests.support.faults import Fault, Flip, ResetBefore, Truncate
 from wal_pipeline_tests.support.postgres import PostgresCluster
 from wal_pipeline_tests.support.postgres_install import owned_folder, postgres_user
+from wal_pipeline_tests.support.processes import ServerError
 
 _COMMAND_SECONDS = 180
 _END_SECONDS = 90
@@ -135,7 +136,10 @@ def _recover_until_it_ends(world: World, cluster: PostgresCluster) -> None:
 
 
 def _is_open(cluster: PostgresCluster) -> bool:
-    return cluster.accepts_connections() and cluster.value("SELECT pg_is_in_recovery()") == "f"
+    try:
+        return cluster.accepts_connections() and cluster.value("SELECT pg_is_in_recovery()") == "f"
+    except ServerError:  # it ended between the two questions
+        return False
 
 
 def _commits(cluster: PostgresCluster) -> set[int]:

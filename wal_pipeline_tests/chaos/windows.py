@@ -1,10 +1,14 @@
 """The recovery window after a schedule, as a machine sees it that has nothing but the stores."""
 
-import json
 from datetime import datetime
 from typing import Any
 
-from wal_pipeline_tests.chaos.restoring import run
+from wal_pipeline.commands.health_facts import look
+from wal_pipeline.commands.rebuild import rebuild
+from wal_pipeline.commands.status import judge
+from wal_pipeline.commands.status_json import status_as_json
+from wal_pipeline.settings import load_settings
+from wal_pipeline.wiring import Pipeline
 from wal_pipeline_tests.chaos.world import World
 
 _TIMES = """
@@ -18,7 +22,7 @@ def window_problems(world: World, base_backups: int) -> list[str]:
     """Make a new catalog from the stores alone and say what its recovery windows lack.
 
     On each store, and on all together: one window on the newest timeline that reaches from the first base backup to
-    PostgreSQL's own last commit, and no gap. ``base_backups``: how many ended well. Raises: RestoreFailedError.
+    PostgreSQL's own last commit, and no gap. ``base_backups``: how many ended well.
     """
     status = _status(world)
     ledger_at, last_at, timeline = world.cluster.psql(_TIMES).splitlines()
@@ -32,6 +36,7 @@ def window_problems(world: World, base_backups: int) -> list[str]:
 
 
 def _status(world: World) -> dict[str, Any]:
+    """Return what ``catalog rebuild`` and ``status --no-server --json`` show on a machine that knows nothing."""
     another = world.folder / "another"
     (another / "spool").mkdir(parents=True)
     environment = {
@@ -39,11 +44,12 @@ def _status(world: World) -> dict[str, Any]:
         "PG_WAL_ARCHIVE_DIR": str(another / "spool"),
         "WAL_PIPELINE_STATE_FOLDER": str(another / "state"),
     }
-    run(world, "wal_pipeline.cli", "catalog", "rebuild", "--json", env=environment)
-    status: dict[str, Any] = json.loads(
-        run(world, "wal_pipeline.cli", "status", "--json", "--no-server", env=environment)
-    )
-    return status
+    pipeline = Pipeline(load_settings(environment))
+    settings = pipeline.settings
+    rebuild(list(pipeline.stores.values()), pipeline.catalog, settings.prefix, settings.cluster)
+    status = judge(look(pipeline.fact_sources(ask_server=False)), pipeline.health_limits())
+    pipeline.catalog.close()
+    return status_as_json(status)
 
 
 def _faults(name: str, view: dict[str, Any], timeline: int, wanted: tuple[datetime, datetime]) -> list[str]:
