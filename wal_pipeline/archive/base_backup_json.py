@@ -1,9 +1,14 @@
-"""A base backup's manifest object as JSON: written once, read strictly."""
+"""A base backup's manifest object as JSON: written once, read strictly.
 
+Its last key is the SHA-256 of the JSON without that key: a bit that turned in a checksum or an LSN would leave JSON
+that reads well, and cost the good copies on all stores. Manifests from before that key are read as they are.
+"""
+
+import hashlib
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from wal_pipeline.archive.base_backup import (
     FORMAT,
@@ -19,6 +24,8 @@ from wal_pipeline.archive.layout import MANIFEST_NAME
 from wal_pipeline.archive.records import BackupKind, Codec
 from wal_pipeline.errors import BaseBackupError, WalPipelineError
 from wal_pipeline.wal.lsn import Lsn
+
+_OWN_SHA256: Final = "manifest_sha256"
 
 
 def to_json(manifest: BaseBackupManifest) -> bytes:
@@ -44,6 +51,10 @@ def to_json(manifest: BaseBackupManifest) -> bytes:
         "tars": [_tar_values(tar) for tar in manifest.tars],
         "backup_manifest": _object_values(manifest.backup_manifest),
     }
+    return _text({**values, _OWN_SHA256: hashlib.sha256(_text(values)).hexdigest()})
+
+
+def _text(values: dict[str, Any]) -> bytes:
     return (json.dumps(values, indent=1, ensure_ascii=True) + "\n").encode("ascii")
 
 
@@ -72,7 +83,7 @@ def parse_manifest(data: bytes, *, backup_id: str, where: str = MANIFEST_NAME) -
     the folder), and values that contradict each other. Raises: BaseBackupError.
     """
     try:
-        manifest = _manifest(json.loads(data))
+        manifest = _manifest(_undamaged(json.loads(data)))
         check_manifest(manifest, backup_id)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, WalPipelineError) as error:
         reason = error.message if isinstance(error, WalPipelineError) else str(error)
@@ -81,6 +92,17 @@ def parse_manifest(data: bytes, *, backup_id: str, where: str = MANIFEST_NAME) -
             hint="The object is damaged or of a newer version of wal-pipeline; use the copy on another store.",
         ) from error
     return manifest
+
+
+def _undamaged(value: object) -> object:
+    """Return what the manifest says, without its own checksum. Raises: ValueError where that is another's."""
+    if not isinstance(value, dict) or _OWN_SHA256 not in value:
+        return value
+    rest = {name: item for name, item in value.items() if name != _OWN_SHA256}
+    found = hashlib.sha256(_text(rest)).hexdigest()
+    if found != value[_OWN_SHA256]:
+        raise ValueError(f"it is damaged: it has SHA-256 {found}, expected {value[_OWN_SHA256]}")
+    return rest
 
 
 def _fields(value: object, what: str, **types: type) -> dict[str, Any]:

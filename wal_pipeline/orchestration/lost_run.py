@@ -35,13 +35,20 @@ def process_lives(run: dg.DagsterRun) -> bool:
     return deserialize_value(answer, CanCancelExecutionResult).can_cancel
 
 
+def may_be_lost(run: dg.DagsterRun) -> bool:
+    """Whether a run has a process: one that is starting has, once a code server was told to start it."""
+    starting = run.status is dg.DagsterRunStatus.STARTING and GRPC_INFO_TAG in run.tags
+    return starting or run.status is dg.DagsterRunStatus.STARTED
+
+
 @dataclass(slots=True)
 class LostRunWatch:
     """Tells a run that works from one whose process was lost.
 
     A run holds the spool's lock from its first file to its last, and the kernel takes the lock back however its
     process ends. The default run launcher notices a killed process while its code server lives; when both go, as in
-    a crash of the machine, nobody marks the run as failed, and it would keep all others waiting. So a started run
+    a crash of the machine, nobody marks the run as failed, and it would keep all others waiting; one that was still
+    starting for as long as Dagster allows for that, three minutes. So a run
     that was not seen with the lock for ``limit_seconds`` counts as lost. One whose process is seen alive, which has
     archived and brings its records up to date, has ten times as long.
     """
@@ -67,7 +74,7 @@ class LostRunWatch:
 
     def is_lost(self, run: dg.DagsterRun, is_locked: Callable[[], bool], now: float) -> bool:
         """Look once. ``now`` is seconds since 1970; a clock that was set back begins the count again."""
-        if run.status is not dg.DagsterRunStatus.STARTED:
+        if not may_be_lost(run):
             self.run_id = None  # Dagster's own run monitoring bounds how long a run may take to start or to cancel
         elif self.run_id != run.run_id or now < self.free_since:
             self.run_id, self.free_since = run.run_id, now

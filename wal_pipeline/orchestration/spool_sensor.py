@@ -7,7 +7,7 @@ import dagster as dg
 from wal_pipeline.commands.pending import PendingWork, pending_work
 from wal_pipeline.orchestration.archive_job import JOB_NAME
 from wal_pipeline.orchestration.keys import Keys
-from wal_pipeline.orchestration.lost_run import LostRunWatch
+from wal_pipeline.orchestration.lost_run import LostRunWatch, may_be_lost
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.runs import run_in_flight
 from wal_pipeline.wiring import Pipeline
@@ -73,7 +73,7 @@ def _is_still_started(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     """Look once more: a run gives the lock back a moment before it is recorded as ended."""
     time.sleep(_LOOK_AT_RUNS_SECONDS)
     found = instance.get_run_by_id(run.run_id)
-    return found is not None and found.status is dg.DagsterRunStatus.STARTED
+    return found is not None and may_be_lost(found)
 
 
 def _wait_for_lock(pipeline: Pipeline, deadline: float) -> bool:

@@ -67,9 +67,10 @@ def make_manifest(**changes: Any) -> BaseBackupManifest:
 
 
 def refused(change: Callable[[dict[str, Any]], object]) -> str:
-    """The message with which a changed manifest is refused."""
+    """The message with which a changed manifest is refused that has no checksum of its own."""
     manifest = make_manifest()
     values = json.loads(to_json(manifest))
+    del values["manifest_sha256"]
     change(values)
     with pytest.raises(BaseBackupError) as caught:
         parse_manifest(json.dumps(values).encode(), backup_id=manifest.backup_id)
@@ -172,6 +173,27 @@ def test_ids_sort_by_time() -> None:
 def test_a_manifest_that_cannot_be_trusted_is_refused(change: Callable[[dict[str, Any]], None], message: str) -> None:
     """Other formats, paths that lead out of the folder and contradictions are refused, and said."""
     assert refused(change) == message
+
+
+def test_whatever_bit_turns_in_a_manifest_it_is_not_believed() -> None:
+    """It is refused, or says the same as before: a wrong checksum in it would cost the good copies on all stores."""
+    manifest = make_manifest()
+    good = to_json(manifest)
+    for position in range(8 * len(good)):
+        bad = bytearray(good)
+        bad[position // 8] ^= 1 << position % 8
+        try:
+            assert parse_manifest(bytes(bad), backup_id=manifest.backup_id) == manifest
+        except BaseBackupError as error:
+            assert "cannot be used: " in error.message
+
+
+def test_a_manifest_from_before_its_own_checksum_is_read() -> None:
+    """It is taken as it is."""
+    manifest = make_manifest()
+    values = json.loads(to_json(manifest))
+    del values["manifest_sha256"]
+    assert parse_manifest(json.dumps(values).encode(), backup_id=manifest.backup_id) == manifest
 
 
 def test_a_tablespace_must_lie_at_an_absolute_path_without_dots() -> None:

@@ -44,12 +44,23 @@ def test_each_run_has_a_count_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("status", [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.CANCELING])
-def test_only_a_started_run_can_be_lost(status: dg.DagsterRunStatus) -> None:
-    """Dagster's run monitoring has limits of its own for the others."""
+def test_only_a_run_with_a_process_can_be_lost(status: dg.DagsterRunStatus) -> None:
+    """Dagster's run monitoring has limits of its own for the others, such as one that waits for a warm worker."""
     watch = LostRunWatch(30)
     run = RUN.with_status(status)
     assert not look(watch, 1000, run=run)
     assert not look(watch, 9000, run=run)
+
+
+def test_a_run_that_was_starting_in_a_code_server_can_be_lost() -> None:
+    """The code server went with it: nobody waits for the three minutes that Dagster gives a run to start."""
+    watch = LostRunWatch(30)
+    told = RUN.with_status(dg.DagsterRunStatus.STARTING).with_tags(
+        {".dagster/grpc_info": '{"host": "127.0.0.1", "port": 1}'}
+    )
+    assert not look(watch, 1000, run=told)
+    assert not look(watch, 1029, run=told)
+    assert look(watch, 1030, run=told)
 
 
 def test_a_run_that_lives_has_longer_to_close() -> None:
