@@ -92,7 +92,8 @@ def start_scene(folder: Path, tell: Tell, mode: Mode) -> Iterator[Scene]:
         stores.b2.make_bucket(BUCKETS.b2, versioning=True)
         env_file = folder / "demo.env"
         write_env_file(env_file, _settings(folder, cluster, stores, mode))
-        dagster = DagsterInstance(folder / "dagster", {"WAL_PIPELINE_ENV_FILE": str(env_file)})
+        settings = {"WAL_PIPELINE_ENV_FILE": str(env_file)}
+        dagster = DagsterInstance(folder / "dagster", settings, schedules=mode is WATCH)
         stack.callback(dagster.stop)
         scene = Scene(folder, cluster, stores, dagster, env_file)
         with ThreadPoolExecutor(1) as pool:

@@ -125,6 +125,7 @@ def test_a_failed_restore_can_be_tried_again(tmp_path: Path) -> None:
         moves=moves,
         emptied=(),
         stores=(store,),
+        silent=(),
         layout=LAYOUT,
         identities=(),
         plan_seconds=0.0,

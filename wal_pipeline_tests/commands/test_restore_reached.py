@@ -58,6 +58,7 @@ def prepared(tmp_path: Path, postgres18: PostgresInstall) -> PreparedRestore:
         plan=plan_restore(CONTENTS, RecoveryTarget()),
         chain=(),
         stores=(WatchedStore("r2", tmp_path / "r2"),),
+        silent=(),
         layout=LAYOUT,
         identities=(),
         moves=(),

@@ -91,10 +91,10 @@ def test_a_run_that_is_terminated_ends_and_the_worker_lives(scene: WarmScene) ->
 
 def test_a_killed_run_is_followed_by_one_in_a_fresh_process(scene: WarmScene) -> None:
     """SIGKILL in the middle of a run: it is marked as failed, and the worker's next process does the rest."""
-    names = scene.daemon.write_segments(12)
+    names = scene.daemon.write_segments(30)
     pid = scene.daemon.wait_archiving()
-    scene.daemon.wait(lambda: names[1] in scene.daemon.stored("b2").keys)
     newest = scene.daemon.sensor_runs()[0]
+    scene.daemon.wait(lambda: not set(names) <= scene.daemon.spooled())
     assert scene.daemon.spooled() & set(names), "the run was over before it was killed"
     os.kill(pid, signal.SIGKILL)
     scene.daemon.wait_archived(names)

@@ -20,6 +20,10 @@ LOCATION = "wal_pipeline"
 REPOSITORY = "__repository__"
 _OURS = ("WAL_PIPELINE_", "R2_", "B2_", "PG", "DAGSTER_", "AWS_")
 _REQUEST_SECONDS = 60
+_NO_SCHEDULES = {
+    f"WAL_PIPELINE_{name}_CRON": "off"
+    for name in ("BASE_BACKUP", "DRILL", "RETENTION", "VERIFY", "DEEP_VERIFY", "CHECK", "COST")
+}
 _LAUNCH = """
 mutation Launch($params: ExecutionParams!) {
   launchRun(executionParams: $params) {
@@ -34,14 +38,23 @@ class DagsterInstance:
     """The project's dagster.yaml in a home of its own; code is loaded once, by a server that all the others ask."""
 
     def __init__(
-        self, folder: Path, environment: Mapping[str, str], *, instance_file: Path = PROJECT / "dagster.yaml"
+        self,
+        folder: Path,
+        environment: Mapping[str, str],
+        *,
+        instance_file: Path = PROJECT / "dagster.yaml",
+        schedules: bool = False,
     ) -> None:
-        """``environment``: the program's settings, as the code server and its runs see them."""
+        """``environment``: the program's settings, as the code server and its runs see them.
+
+        Without ``schedules`` nothing happens only because of the hour: retention may remove WAL that is looked for.
+        """
         self.folder = folder
         self._instance_file = instance_file
         self.home = folder / "home"
         self._code_port, self._web_port = free_ports(2)
-        self.environment = {**clean_environment(), **environment, "DAGSTER_HOME": str(self.home)}
+        off = {} if schedules else _NO_SCHEDULES
+        self.environment = {**clean_environment(), **off, **environment, "DAGSTER_HOME": str(self.home)}
         python = sys.executable
         workspace = str(folder / "workspace.yaml")
         self.code_server = self._process(
