@@ -56,6 +56,8 @@ class StoreError(WalPipelineError):
 class StoreUnavailableError(StoreError):
     """The store did not answer, or answered that it cannot now; the same call may succeed later."""
 
+    may_pass = True
+
 
 class StoreAccessError(StoreError):
     """The store refused the credentials, or the credentials do not allow the call."""

@@ -105,7 +105,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _deliver(options: argparse.Namespace) -> int:
-    from wal_pipeline.commands.archive_get import WalUnreachableError, may_pass
+    from wal_pipeline.commands.archive_get import WalUnreachableError
     from wal_pipeline.commands.restore_command import EXIT_DELIVERED, fetch_and_deliver, note_position, take_prefetched
     from wal_pipeline.errors import StoreUnavailableError
 
@@ -118,7 +118,7 @@ def _deliver(options: argparse.Namespace) -> int:
         try:
             delivery = fetch_and_deliver(lambda: fetch(name), destination, options.retry_seconds, say)
         except (WalUnreachableError, StoreUnavailableError) as error:
-            if not (options.standby and call.is_standby() and may_pass(error)):
+            if not (options.standby and call.is_standby() and error.may_pass):
                 raise
             say(f"{error.message}\nThis is a standby: PostgreSQL asks again.")
             return int(options.exit_absent)

@@ -51,11 +51,6 @@ class WalUnreachableError(RestoreError):
         return any(isinstance(fault, StoreUnavailableError) for fault in self.faults)
 
 
-def may_pass(error: WalUnreachableError | StoreUnavailableError) -> bool:
-    """Whether the call that raised the error may succeed later."""
-    return not isinstance(error, WalUnreachableError) or error.may_pass
-
-
 @dataclass(frozen=True, slots=True)
 class FetchedWal:
     """One file, opened and verified. ``notes`` say what was wrong on the way, for the server's log."""
@@ -313,7 +308,7 @@ def fetch_patiently(
         try:
             return fetch()
         except (WalUnreachableError, StoreUnavailableError) as error:
-            if not may_pass(error) or now() + pause > deadline:
+            if not error.may_pass or now() + pause > deadline:
                 raise
             say(f"{error.message}\ntrying again in {pause:g} s")
         sleep(pause)

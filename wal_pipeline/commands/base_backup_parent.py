@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from wal_pipeline.archive.base_backup import BaseBackupManifest
-from wal_pipeline.archive.base_backup_json import parse_manifest
 from wal_pipeline.archive.layout import Layout
 from wal_pipeline.commands.base_backup_opening import open_object
-from wal_pipeline.commands.inventory import read_manifest_bytes
+from wal_pipeline.commands.inventory import read_base_backup
 from wal_pipeline.errors import BaseBackupError, CodecError, StoreError
 from wal_pipeline.stores.base import Store
 
@@ -35,18 +34,6 @@ def list_backup_ids(store: Store, layout: Layout) -> list[str]:
     keys = (item.key for item in store.list(layout.base_root))
     found = ((layout.backup_id_of(key), key) for key in keys)
     return [name for name, key in found if name is not None and key == layout.manifest_key(name)]
-
-
-def read_manifest(store: Store, layout: Layout, backup_id: str) -> BaseBackupManifest:
-    """Read a base backup's manifest from a store.
-
-    Raises: BaseBackupError where it cannot be used; ObjectMissingError, StoreError.
-    """
-    return parse_manifest(
-        read_manifest_bytes(store, layout, backup_id),
-        backup_id=backup_id,
-        where=f"{store.name}:{layout.manifest_key(backup_id)}",
-    )
 
 
 def choose_parent(stores: Sequence[Store], layout: Layout, parent_id: str | None = None) -> str:
@@ -77,7 +64,7 @@ def fetch_parent(
     reasons = []
     for store in stores:
         try:
-            manifest = read_manifest(store, layout, backup_id)
+            manifest = read_base_backup(store, layout, backup_id)
             target = folder / "backup_manifest"
             with target.open("wb") as file:
                 open_object(store, layout, manifest, manifest.backup_manifest, identities=identities, sink=file.write)
@@ -102,7 +89,7 @@ def _answer(store: Store, layout: Layout) -> set[str] | None:
 def _chain(stores: Sequence[Store], layout: Layout, backup_id: str) -> tuple[str, ...]:
     for store in stores:
         try:
-            return read_manifest(store, layout, backup_id).chain
+            return read_base_backup(store, layout, backup_id).chain
         except (StoreError, BaseBackupError) as error:
             _log.warning("%s", error.message)
     raise BaseBackupError(f"no store has a manifest of base backup '{backup_id}' that can be read")

@@ -13,9 +13,9 @@ from wal_pipeline.commands.archive_events import CopyVerified
 from wal_pipeline.commands.archive_get import find_copies
 from wal_pipeline.commands.audit import AuditLog
 from wal_pipeline.commands.base_backup_copy import refill_base_backup
-from wal_pipeline.commands.base_backup_parent import read_manifest
 from wal_pipeline.commands.base_backup_records import BaseBackupRecorder, StoreOutcome
 from wal_pipeline.commands.expire_survey import Records
+from wal_pipeline.commands.inventory import read_base_backup
 from wal_pipeline.commands.refill import Source, read_source
 from wal_pipeline.commands.store_copy import store_copy
 from wal_pipeline.commands.verify_copy import CopyReader, read_backup
@@ -132,7 +132,7 @@ class Repairer:
 
     def _remove_manifest(self, fault: Fault, layout: Layout, source: Store) -> None:
         """Make way for a good manifest, once the source's base backup was read to its end."""
-        found = read_backup(source, layout, read_manifest(source, layout, fault.item.name))
+        found = read_backup(source, layout, read_base_backup(source, layout, fault.item.name))
         if found.fault is not None:
             raise StoreError(source.name, found.fault.message.removeprefix(f"{source.name}: "))
         self._remove(self._stores[fault.store], layout.manifest_key(fault.item.name), fault)

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from wal_pipeline_tests.chaos.runner import Report, run_all
-from wal_pipeline_tests.chaos.schedule import draw
+from wal_pipeline_tests.chaos.schedule import LONGEST_LATENCY_SECONDS, draw
 from wal_pipeline_tests.chaos.stage import can_mount, start_stage
 
 
@@ -22,7 +22,7 @@ def main() -> int:
         draw(
             seed,
             seconds=options.seconds,
-            max_latency_seconds=30 * options.latency_scale,
+            max_latency_seconds=LONGEST_LATENCY_SECONDS * options.latency_scale,
             full_disks=report.full_disks,
         )
         for seed in options.seeds or range(options.seed, options.seed + options.schedules)

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from wal_pipeline.archive.records import Codec
-from wal_pipeline.commands.base_backup_parent import list_backup_ids, read_manifest
+from wal_pipeline.commands.base_backup_parent import list_backup_ids
+from wal_pipeline.commands.inventory import read_base_backup
 from wal_pipeline_tests.commands.base_backup_scene import (
     Scene,
     archiving_cluster,
@@ -110,7 +111,7 @@ def test_the_command_takes_base_backups_that_every_store_can_restore(
     assert told[1:] == ["  r2: restorable", "  b2: restorable"]
     scene = Scene(cluster, [s3_store(s3_pair, s3_buckets, name) for name in ("r2", "b2")], tmp_path)
     b2 = scene.stores[1]
-    first, second = (read_manifest(b2, scene.layout, backup_id) for backup_id in list_backup_ids(b2, scene.layout))
+    first, second = (read_base_backup(b2, scene.layout, backup_id) for backup_id in list_backup_ids(b2, scene.layout))
     assert (first.backup_id, second.chain) == (full["backup_id"], (full["backup_id"],))
 
 

@@ -2,11 +2,13 @@
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from wal_pipeline_tests.integration.restore_scene import Scene, make_scene, run_archive_get
+from wal_pipeline_tests.support.postgres import PostgresCluster
 from wal_pipeline_tests.support.postgres_install import PostgresInstall, owned_folder
 from wal_pipeline_tests.support.s3_pair import S3Pair
 from wal_pipeline_tests.support.tls import TlsFiles
@@ -44,18 +46,30 @@ def pgdata(scene: Scene) -> Iterator[Path]:
     shutil.rmtree(folder.parent, ignore_errors=True)
 
 
-def test_an_outage_mid_recovery_stops_the_server_and_recovery_goes_on_later(scene: Scene, pgdata: Path) -> None:
-    """With both stores down mid-recovery the server ends with an error and does not open; then it goes on."""
-    middle = scene.segments[len(scene.segments) // 2]
+@contextmanager
+def cut_off_at(segment: str, scene: Scene, pgdata: Path, *options: str) -> Iterator[PostgresCluster]:
+    """Start a server whose stores are stopped when it asks for a segment; they run again at the end."""
     reached, go = pgdata.parent / "reached", pgdata.parent / "go"
-    hold = f"case %f in {middle}) touch {reached}; while [ ! -e {go} ]; do sleep 0.05; done;; esac; "
-    line = scene.restore_command(pgdata, "--retry-seconds=1", "--no-prefetch")
+    hold = f"case %f in {segment}) touch {reached}; while [ ! -e {go} ]; do sleep 0.05; done;; esac; "
+    line = scene.restore_command(pgdata, "--retry-seconds=1", "--no-prefetch", *options)
     server = scene.start(pgdata, hold + line)
     try:
         server.process.wait_until(reached.exists)
         for store in scene.pair.servers:
             store.stop()
         go.touch()
+        yield server
+    finally:
+        server.remove()
+        for store in scene.pair.servers:
+            if not store.is_running:
+                store.start()
+
+
+def test_an_outage_mid_recovery_stops_the_server_and_recovery_goes_on_later(scene: Scene, pgdata: Path) -> None:
+    """With both stores down mid-recovery the server ends with an error and does not open; then it goes on."""
+    middle = scene.segments[len(scene.segments) // 2]
+    with cut_off_at(middle, scene, pgdata) as server:
         assert server.process.wait(timeout_seconds=120) != 0
         log = server.log.read_text()
         assert f'could not restore file "{middle}" from archive: child process exited with exit code 200' in log
@@ -70,11 +84,6 @@ def test_an_outage_mid_recovery_stops_the_server_and_recovery_goes_on_later(scen
         assert (
             server.psql("SELECT count(*), timeline_id FROM t, pg_control_checkpoint() GROUP BY 2") == f"{scene.rows}|2"
         )
-    finally:
-        server.remove()
-        for store in scene.pair.servers:
-            if not store.is_running:
-                store.start()
 
 
 @pytest.mark.usefixtures("newest")
@@ -82,15 +91,7 @@ def test_a_standby_outlives_an_outage(scene: Scene, pgdata: Path) -> None:
     """With --standby it says so, goes on serving, and replays the rest when the stores are back; no recovery does."""
     (pgdata / "recovery.signal").rename(pgdata / "standby.signal")
     middle = scene.segments[len(scene.segments) // 2]
-    reached, go = pgdata.parent / "reached", pgdata.parent / "go"
-    hold = f"case %f in {middle}) touch {reached}; while [ ! -e {go} ]; do sleep 0.05; done;; esac; "
-    line = scene.restore_command(pgdata, "--retry-seconds=1", "--no-prefetch", "--standby")
-    server = scene.start(pgdata, hold + line)
-    try:
-        server.process.wait_until(reached.exists)
-        for store in scene.pair.servers:
-            store.stop()
-        go.touch()
+    with cut_off_at(middle, scene, pgdata, "--standby") as server:
         server.process.wait_until(lambda: server.log.read_text().count("This is a standby: PostgreSQL asks again.") > 2)
         assert server.is_running
         for store in scene.pair.servers:
@@ -101,11 +102,6 @@ def test_a_standby_outlives_an_outage(scene: Scene, pgdata: Path) -> None:
         silent = {**scene.environment, "B2_ENDPOINT_URL": "https://127.0.0.1:9"}
         words = ("--no-prefetch", "--standby", "--retry-seconds=0", "0000000F.history", str(pgdata.parent / "out"))
         assert run_archive_get(silent, *words, cwd=pgdata).returncode == 200
-    finally:
-        server.remove()
-        for store in scene.pair.servers:
-            if not store.is_running:
-                store.start()
 
 
 @pytest.mark.usefixtures("newest")

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
+from wal_pipeline.settings import PREFIX, Settings
 from wal_pipeline_tests.support.ports import LOOPBACK, free_ports
 from wal_pipeline_tests.support.processes import ChildProcess, ServerError
 
@@ -20,10 +21,7 @@ LOCATION = "wal_pipeline"
 REPOSITORY = "__repository__"
 _OURS = ("WAL_PIPELINE_", "R2_", "B2_", "PG", "DAGSTER_", "AWS_")
 _REQUEST_SECONDS = 60
-_NO_SCHEDULES = {
-    f"WAL_PIPELINE_{name}_CRON": "off"
-    for name in ("BASE_BACKUP", "DRILL", "RETENTION", "VERIFY", "DEEP_VERIFY", "CHECK", "COST")
-}
+_NO_SCHEDULES = {f"{PREFIX}{name.upper()}": "off" for name in Settings.model_fields if name.endswith("_cron")}
 _LAUNCH = """
 mutation Launch($params: ExecutionParams!) {
   launchRun(executionParams: $params) {
