@@ -8,12 +8,13 @@ import click
 from wal_pipeline.cli.group import Context, pass_context
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from rich.progress import Progress
 
     from wal_pipeline.commands.base_backup_parts import BackupProgress
     from wal_pipeline.commands.base_backup_run import BackupOutcome
+    from wal_pipeline.errors import BaseBackupError
     from wal_pipeline.wiring import Pipeline
 
 
@@ -46,6 +47,8 @@ def backup_command(context: Context, incremental: bool, parent_id: str | None, a
         told.update(told_of_backup(outcome))
     summary = _summary(outcome)
     click.echo(json.dumps(summary) if as_json else _text(summary))
+    for error in _errors(summary):
+        click.echo(f"ERROR: {error}", err=True)
     return 0 if outcome.complete else 1
 
 
@@ -97,6 +100,21 @@ def _summary(outcome: "BackupOutcome") -> dict[str, Any]:
             for item in outcome.stores
         },
     }
+
+
+def _errors(summary: dict[str, Any]) -> "Iterator[BaseBackupError]":
+    """Yield what is said of each store from which the base backup cannot be restored."""
+    from wal_pipeline.errors import BaseBackupError
+
+    for store, found in summary["stores"].items():
+        reason = f": {found['error']}" if found["error"] else ""
+        name = f"base backup '{summary['backup_id']}'"
+        if not found["stored"]:
+            hint = f"Once {store} is well, 'wal-pipeline verify --repair' copies it there from another store."
+            yield BaseBackupError(f"{name} is not on {store}{reason}", hint=hint)
+        elif not found["restorable"]:
+            hint = "'wal-pipeline archive' takes there what waits in the spool; 'wal-pipeline status' says what lacks."
+            yield BaseBackupError(f"{name} is on {store} without the WAL that it needs{reason}", hint=hint)
 
 
 def _text(summary: dict[str, Any]) -> str:

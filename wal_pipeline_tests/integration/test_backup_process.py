@@ -20,6 +20,8 @@ from wal_pipeline_tests.commands.base_backup_scene import (
     folder_store,
     s3_store,
 )
+from wal_pipeline_tests.support.fault_proxy import FaultProxy
+from wal_pipeline_tests.support.faults import StoreFlipped
 from wal_pipeline_tests.support.postgres import PostgresCluster
 from wal_pipeline_tests.support.postgres_install import PostgresInstall
 from wal_pipeline_tests.support.s3_pair import S3Buckets, S3Pair
@@ -90,18 +92,9 @@ def test_the_command_takes_base_backups_that_every_store_can_restore(
     ).stdout.split()
     (tmp_path / "identity").write_text(key[0])
     environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("PG")},
-        **s3_pair.store_environment(s3_buckets),
-        "WAL_PIPELINE_CA_BUNDLE": str(s3_pair.r2.ca_bundle),
-        "WAL_PIPELINE_CONNINFO": cluster.conninfo,
-        "WAL_PIPELINE_STATE_DIR": str(tmp_path / "state"),
-        "WAL_PIPELINE_SETTLE_SECONDS": "0",
-        "WAL_PIPELINE_CODEC": "zstd",
+        **_environment(cluster, s3_pair, s3_buckets, tmp_path),
         "WAL_PIPELINE_AGE_RECIPIENTS": key[1],
         "WAL_PIPELINE_AGE_IDENTITY_FILE": str(tmp_path / "identity"),
-        "WAL_PIPELINE_BASE_BACKUP_WAL_TIMEOUT_SECONDS": "60",
-        "PG_WAL_ARCHIVE_DIR": str(cluster.folder / "archive"),
-        "PGBINDIR": str(cluster.install.bin_folder),
     }
     full = json.loads(_backup(environment, "--json"))
     assert (full["kind"], full["complete"]) == ("full", True)
@@ -115,17 +108,55 @@ def test_the_command_takes_base_backups_that_every_store_can_restore(
     assert (first.backup_id, second.chain) == (full["backup_id"], (full["backup_id"],))
 
 
+def test_the_command_says_which_store_lacks_the_base_backup_and_the_way_out(
+    cluster: PostgresCluster, s3_pair: S3Pair, s3_buckets: S3Buckets, tmp_path: Path
+) -> None:
+    """Chaos seed 3231: a store kept other bytes than it was sent. The hint's command takes the base backup there."""
+    environment = _environment(cluster, s3_pair, s3_buckets, tmp_path)
+    with FaultProxy(s3_pair.b2) as proxy:
+        proxy.add(StoreFlipped(), method="PUT", key="base.000000")
+        done = _run({**environment, "B2_ENDPOINT_URL": proxy.endpoint_url}, "backup", "--json")
+    summary = json.loads(done.stdout)
+    assert (done.returncode, summary["complete"]) == (1, False)
+    assert summary["stores"]["r2"] == {"stored": True, "restorable": True, "error": None}
+    said = done.stderr[done.stderr.index("ERROR: ") :].splitlines()
+    assert said[0].startswith(f"ERROR: base backup '{summary['backup_id']}' is not on b2: b2: object ")
+    assert said[1:] == ["HINT: Once b2 is well, 'wal-pipeline verify --repair' copies it there from another store."]
+    assert _run(environment, "verify", "--repair").returncode == 0
+    scene = Scene(cluster, [s3_store(s3_pair, s3_buckets, "b2")], tmp_path)
+    assert list_backup_ids(scene.stores[0], scene.layout) == [summary["backup_id"]]
+
+
+def _environment(cluster: PostgresCluster, s3_pair: S3Pair, buckets: S3Buckets, folder: Path) -> dict[str, str]:
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith("PG")},
+        **s3_pair.store_environment(buckets),
+        "WAL_PIPELINE_CA_BUNDLE": str(s3_pair.r2.ca_bundle),
+        "WAL_PIPELINE_CONNINFO": cluster.conninfo,
+        "WAL_PIPELINE_STATE_DIR": str(folder / "state"),
+        "WAL_PIPELINE_SETTLE_SECONDS": "0",
+        "WAL_PIPELINE_CODEC": "zstd",
+        "WAL_PIPELINE_BASE_BACKUP_WAL_TIMEOUT_SECONDS": "60",
+        "PG_WAL_ARCHIVE_DIR": str(cluster.folder / "archive"),
+        "PGBINDIR": str(cluster.install.bin_folder),
+    }
+
+
 def _backup(environment: dict[str, str], *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "wal_pipeline.cli", "backup", *arguments],
+    done = _run(environment, "backup", *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _run(environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "wal_pipeline.cli", *words],
         env=environment,
         capture_output=True,
         text=True,
         check=False,
         timeout=200,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def _until(condition: Callable[[], bool], timeout_seconds: float = 60) -> None:
