@@ -21,6 +21,9 @@ All objects of one base backup lie below ``Layout.base_root/<backup id>/``:
     PostgreSQL's own manifest of all files, for ``pg_verifybackup``, ``pg_combinebackup`` and as the base of an
     incremental backup. A streamed base tar (``staged`` is false) ends with the same file; where the backup
     was staged, it is only here and has to be put into the restored data directory.
+``tar_cuts<codec>[.age]``
+    Within which file each volume begins, so that volumes can be extracted at once (tar_cuts.py). It is there where a
+    tar has several volumes, and nothing but speed depends on it.
 ``manifest.json``
     The JSON of base_backup_json.py, never compressed or encrypted, written last and never changed: without it the base
     backup does not exist.
@@ -67,6 +70,11 @@ def volume_name(tar: str, number: int, codec: Codec, *, encrypted: bool) -> str:
 def backup_manifest_name(codec: Codec, *, encrypted: bool) -> str:
     """Return the name of the object that holds PostgreSQL's own manifest."""
     return f"backup_manifest{codec.suffix}{ENCRYPTED_SUFFIX if encrypted else ''}"
+
+
+def tar_cuts_name(codec: Codec, *, encrypted: bool) -> str:
+    """Return the name of the object that holds the tars' cuts."""
+    return f"tar_cuts{codec.suffix}{ENCRYPTED_SUFFIX if encrypted else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +130,7 @@ class BaseBackupManifest:
     """All that is known of a base backup; the module's docstring says how its objects are opened.
 
     ``started_at`` is the server's clock just before the start, ``finished_at`` just after the stop.
-    ``server_version`` as in ``server_version_num``.
+    ``server_version`` as in ``server_version_num``. ``tar_cuts`` is None where no tar has two volumes.
     """
 
     backup_id: str
@@ -142,6 +150,7 @@ class BaseBackupManifest:
     tablespaces: tuple[BackupTablespace, ...]
     tars: tuple[BackupTar, ...]
     backup_manifest: BackupObject
+    tar_cuts: BackupObject | None = None
 
     @property
     def parent_id(self) -> str | None:
@@ -165,8 +174,9 @@ class BaseBackupManifest:
 
     @property
     def objects(self) -> tuple[BackupObject, ...]:
-        """All objects but ``manifest.json``: the tars' volumes in order, then PostgreSQL's manifest."""
-        return (*(volume for tar in self.tars for volume in tar.objects), self.backup_manifest)
+        """All objects but ``manifest.json``: the tars' volumes in order, PostgreSQL's manifest, the tars' cuts."""
+        cuts = () if self.tar_cuts is None else (self.tar_cuts,)
+        return (*(volume for tar in self.tars for volume in tar.objects), self.backup_manifest, *cuts)
 
     @property
     def size_bytes(self) -> int:

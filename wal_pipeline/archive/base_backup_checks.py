@@ -10,6 +10,7 @@ from wal_pipeline.archive.base_backup import (
     BaseBackupManifest,
     backup_manifest_name,
     is_backup_id,
+    tar_cuts_name,
     volume_name,
 )
 from wal_pipeline.archive.records import BackupKind
@@ -66,6 +67,8 @@ def _check_tars(manifest: BaseBackupManifest) -> None:
         _check_tar(manifest, tar)
     name = backup_manifest_name(manifest.codec, encrypted=manifest.encrypted)
     _check_object(manifest.backup_manifest, name)
+    if manifest.tar_cuts is not None:
+        _check_object(manifest.tar_cuts, tar_cuts_name(manifest.codec, encrypted=manifest.encrypted))
 
 
 def _check_tablespace(space: BackupTablespace) -> None:

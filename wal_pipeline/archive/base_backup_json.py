@@ -1,7 +1,8 @@
 """A base backup's manifest object as JSON: written once, read strictly.
 
 Its last key is the SHA-256 of the JSON without that key: a bit that turned in a checksum or an LSN would leave JSON
-that reads well, and cost the good copies on all stores. Manifests from before that key are read as they are.
+that reads well, and cost the good copies on all stores. Manifests from before that key are read as they are,
+and so are those without ``tar_cuts``.
 """
 
 import hashlib
@@ -51,6 +52,8 @@ def to_json(manifest: BaseBackupManifest) -> bytes:
         "tars": [_tar_values(tar) for tar in manifest.tars],
         "backup_manifest": _object_values(manifest.backup_manifest),
     }
+    if manifest.tar_cuts is not None:
+        values["tar_cuts"] = _object_values(manifest.tar_cuts)
     return _text({**values, _OWN_SHA256: hashlib.sha256(_text(values)).hexdigest()})
 
 
@@ -119,6 +122,7 @@ def _manifest(value: object) -> BaseBackupManifest:
     if not isinstance(value, Mapping) or value.get("format") != FORMAT or value.get("version") != VERSION:
         found = (value.get("format"), value.get("version")) if isinstance(value, Mapping) else type(value).__name__
         raise ValueError(f"expected the format {(FORMAT, VERSION)}, found {found}")
+    cuts = {"tar_cuts": dict} if "tar_cuts" in value else {}
     got = _fields(
         value,
         "manifest",
@@ -141,6 +145,7 @@ def _manifest(value: object) -> BaseBackupManifest:
         tablespaces=list,
         tars=list,
         backup_manifest=dict,
+        **cuts,
     )
     return BaseBackupManifest(
         backup_id=got["backup_id"],
@@ -162,6 +167,7 @@ def _manifest(value: object) -> BaseBackupManifest:
         ),
         tars=tuple(_tar(item) for item in got["tars"]),
         backup_manifest=_object(got["backup_manifest"]),
+        tar_cuts=_object(got["tar_cuts"]) if cuts else None,
     )
 
 

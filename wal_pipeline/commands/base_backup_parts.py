@@ -1,5 +1,6 @@
 """The parts of a base backup, one after the other: the tars from pg_basebackup, then PostgreSQL's file list."""
 
+import io
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -17,10 +18,12 @@ from wal_pipeline.archive.base_backup import (
     WalRange,
     backup_manifest_name,
     make_backup_id,
+    tar_cuts_name,
     volume_name,
 )
 from wal_pipeline.archive.layout import Layout
 from wal_pipeline.archive.records import BackupKind
+from wal_pipeline.archive.tar_cuts import Cuts, cuts_to_json
 from wal_pipeline.commands.base_backup_encoding import Source, StreamEncoder
 from wal_pipeline.commands.base_backup_staging import staging
 from wal_pipeline.commands.base_backup_tar import TarStream
@@ -29,7 +32,7 @@ from wal_pipeline.errors import BaseBackupError
 from wal_pipeline.postgres.base_backup import BaseBackupCommand, BaseBackupRun
 from wal_pipeline.postgres.base_backup_server import BackupServer, ServerTablespace
 from wal_pipeline.postgres.server_facts import ServerFacts
-from wal_pipeline.postgres.tar_watch import TarWatch
+from wal_pipeline.postgres.tar_watch import Sink, TarWatch
 from wal_pipeline.wal.backup_label import BackupLabel, parse_backup_label, read_wal_ranges
 from wal_pipeline.wal.names import require_file_name
 
@@ -87,6 +90,7 @@ class BackupSession:
         self._on_progress = on_progress
         self._read_bytes = 0
         self._total_bytes: int | None = None
+        self._cuts: dict[str, Cuts] = {}
 
     def run(self, upload: BackupUpload, file_list: BinaryIO, staging_folder: Path | None) -> BaseBackupManifest:
         """Store all objects but the manifest, verified, and return the manifest.
@@ -98,9 +102,10 @@ class BackupSession:
         else:
             tars, finished_at = self._streamed(upload, file_list)
         listed = self._store_file_list(upload, file_list)
+        cuts = self._store_cuts(upload)
         self._report(BackupPhase.VERIFYING, upload)
         upload.wait()
-        return self._manifest(tars, listed, file_list, finished_at)
+        return replace(self._manifest(tars, listed, file_list, finished_at), tar_cuts=cuts)
 
     def _streamed(self, upload: BackupUpload, file_list: BinaryIO) -> tuple[tuple[BackupTar, ...], datetime]:
         with BaseBackupRun(self._plan.command, self._server.program_environment()) as run:
@@ -110,7 +115,8 @@ class BackupSession:
                 self._count(count, upload)
 
             label = bytearray()
-            watch = TarWatch({_LABEL_FILE: label.extend, _LIST_FILE: file_list.write})
+            kept: dict[str, Sink] = {_LABEL_FILE: label.extend, _LIST_FILE: file_list.write}
+            watch = TarWatch(kept, self._plan.volume_size_bytes)
             tar = TarStream(run.tar, watch, on_read)
             if not tar.has_more():
                 run.wait()
@@ -121,6 +127,7 @@ class BackupSession:
         tar.require_complete()
         if _LIST_FILE not in watch.seen:
             raise BaseBackupError("pg_basebackup's tar has no 'backup_manifest'")
+        self._cuts[BASE_TAR] = watch.cuts[: len(volumes) - 1]
         return (BackupTar(BASE_TAR, tar.size_bytes, tar.sha256, volumes),), finished_at
 
     def _staged(
@@ -162,10 +169,12 @@ class BackupSession:
     def _store_staged(self, upload: BackupUpload, staged: Path, name: str) -> BackupTar:
         path = staged / f"{name}.tar"
         with path.open("rb") as source:
-            tar = TarStream(source, TarWatch({}), lambda count: self._count(count, upload))
+            watch = TarWatch({}, self._plan.volume_size_bytes)
+            tar = TarStream(source, watch, lambda count: self._count(count, upload))
             volumes = self._store_volumes(upload, name, tar)
             tar.require_complete()
         path.unlink()
+        self._cuts[name] = watch.cuts[: len(volumes) - 1]
         return BackupTar(name, tar.size_bytes, tar.sha256, volumes)
 
     def _begin(self, label: bytearray, watch: TarWatch) -> BackupLabel:
@@ -193,6 +202,13 @@ class BackupSession:
         encoder = self._plan.encoder
         name = backup_manifest_name(encoder.codec, encrypted=encoder.encrypted)
         return replace(self._store(upload, name, file_list), content_size_bytes=size_bytes)
+
+    def _store_cuts(self, upload: BackupUpload) -> BackupObject | None:
+        if not any(self._cuts.values()):
+            return None
+        data, encoder = cuts_to_json(self._cuts), self._plan.encoder
+        name = tar_cuts_name(encoder.codec, encrypted=encoder.encrypted)
+        return replace(self._store(upload, name, io.BytesIO(data)), content_size_bytes=len(data))
 
     def _store(self, upload: BackupUpload, name: str, source: Source) -> BackupObject:
         if self.backup_id is None:

@@ -1,9 +1,11 @@
 """Bring a base backup's objects to this machine: in parallel, verified, each from a store that has it whole."""
 
 import hashlib
+import logging
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +13,15 @@ from typing import Any, Final
 
 from wal_pipeline.archive.base_backup import BackupObject, BackupTar, BaseBackupManifest
 from wal_pipeline.archive.layout import Layout
+from wal_pipeline.archive.tar_cuts import MAX_BYTES_A_VOLUME, Cuts, TarCut, parse_cuts
 from wal_pipeline.commands.base_backup_opening import open_file
 from wal_pipeline.commands.byte_relay import Sink, through
-from wal_pipeline.commands.restore_untar import untar
+from wal_pipeline.commands.restore_untar import untar, untar_volume
 from wal_pipeline.errors import DamagedCopyError, RestoreError, WalPipelineError
 from wal_pipeline.stores.base import Store
 
 _READ_BYTES: Final = 1 << 20
+_log = logging.getLogger(__name__)
 _LONGEST_STAGED: Final = 4
 
 
@@ -32,7 +36,7 @@ class DownloadFault:
 
 @dataclass(frozen=True, slots=True)
 class DownloadLimits:
-    """How many objects are downloaded at once; so many, opened one after the other, lie in the staging folder."""
+    """How many objects are downloaded at once, and opened where they can be; no more lie in the staging folder."""
 
     workers: int = _LONGEST_STAGED
 
@@ -66,14 +70,70 @@ class BaseBackupSource:
         self._hash_tars = hash_tars
         self._on_bytes = on_bytes
         self._on_fault = on_fault
+        self._given_up = threading.Event()
+        self._cuts: dict[str, tuple[TarCut | None, ...]] | None = None
 
     def extract(self, tar: BackupTar, folder: Path) -> None:
         """Download one tar's volumes and extract them into ``folder``.
 
-        Opening, hashing and writing go on beside each other, each in a thread.
+        All at once where it is known what each begins with; the hash of the whole tar takes them one after the other.
 
         Raises: RestoreError, CodecError, StoreError.
         """
+        cuts = self._cuts_of(tar)
+        if cuts is None:
+            self._extract_in_order(tar, folder)
+            return
+        begins = (None, *cuts)
+        ends = self._extract_at_once(tar, folder, begins)
+        for item, end, begin in zip(tar.objects, ends, (*begins[1:], None), strict=True):
+            if end != begin:
+                raise RestoreError(
+                    f"volume '{item.name}' of base backup '{self._manifest.backup_id}' ends with {_place(end)}, "
+                    f"expected {_place(begin)}"
+                )
+
+    def _cuts_of(self, tar: BackupTar) -> Cuts | None:
+        """Return where the tar's volumes begin; None where they must be taken in order. It is speed, never needed."""
+        item = self._manifest.tar_cuts
+        if self._hash_tars or item is None or item.content_size_bytes > _cuts_limit(self._manifest):
+            return None
+        if self._cuts is None:
+            content = bytearray()
+            try:
+                self._fetch(item, content.extend)
+                self._cuts = parse_cuts(bytes(content), self._manifest)
+            except WalPipelineError as error:
+                _log.warning("the volumes are taken one after the other: %s", error.message)
+                self._cuts = {}
+        return self._cuts.get(tar.name)
+
+    def _extract_at_once(self, tar: BackupTar, folder: Path, begins: Cuts) -> list[TarCut | None]:
+        def extract(number: int) -> TarCut | None:
+            item = tar.objects[number]
+            path = self._download(item)
+
+            def produce(sink: Sink) -> None:
+                def put(data: bytes) -> None:
+                    self._go_on()
+                    sink(data)
+
+                self._open(item, path, put)
+
+            try:
+                return untar_volume(produce, folder, begins[number], last=number == len(tar.objects) - 1)
+            finally:
+                path.unlink(missing_ok=True)
+
+        with self._pool() as pool:
+            futures = [pool.submit(extract, number) for number in range(len(tar.objects))]
+            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            for failed in (future for future in done if future.exception()):
+                failed.result()
+            return [future.result() for future in futures]
+
+    def _extract_in_order(self, tar: BackupTar, folder: Path) -> None:
+        """Opening, hashing and writing go on beside each other, each in a thread."""
 
         def produce(sink: Sink) -> None:
             for item, path in self._downloaded(tar.objects):
@@ -92,11 +152,13 @@ class BaseBackupSource:
 
     def write_backup_manifest(self, path: Path) -> None:
         """Put PostgreSQL's own manifest at ``path``. Raises: RestoreError, CodecError, StoreError."""
-        item = self._manifest.backup_manifest
         with path.open("wb") as file:
             path.chmod(0o600)
-            for found, staged in self._downloaded((item,)):
-                self._open(found, staged, file.write)
+            self._fetch(self._manifest.backup_manifest, file.write)
+
+    def _fetch(self, item: BackupObject, sink: Sink) -> None:
+        for found, staged in self._downloaded((item,)):
+            self._open(found, staged, sink)
 
     def _open(self, item: BackupObject, path: Path, sink: Sink) -> None:
         with path.open("rb") as stream:
@@ -124,8 +186,17 @@ class BaseBackupSource:
         pool = ThreadPoolExecutor(self._limits.workers, thread_name_prefix="download")
         try:
             yield pool
+        except BaseException:
+            self._given_up.set()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
+            self._given_up.clear()
+
+    def _go_on(self) -> None:
+        """End a thread whose work nobody waits for any more."""
+        if self._given_up.is_set():
+            raise CancelledError
 
     def _download(self, item: BackupObject) -> Path:
         """Download one object from the first store that has it whole. Raises: RestoreError."""
@@ -152,6 +223,7 @@ class BaseBackupSource:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
             with store.open(key) as stream, open(descriptor, "wb") as file:  # noqa: PTH123 - its own flags
                 while size_bytes <= item.size_bytes and (data := stream.read(_READ_BYTES)):  # no more: it is another's
+                    self._go_on()
                     digest.update(data)
                     size_bytes += len(data)
                     file.write(data)
@@ -164,6 +236,14 @@ class BaseBackupSource:
             if isinstance(error, OSError):
                 raise RestoreError(f"'{path}' cannot be written: {error.strerror}") from error
             raise
+
+
+def _cuts_limit(manifest: BaseBackupManifest) -> int:
+    return MAX_BYTES_A_VOLUME * len(manifest.objects)
+
+
+def _place(cut: TarCut | None) -> str:
+    return "a whole member" if cut is None else f"{cut.offset_bytes} of {cut.size_bytes} bytes of '{cut.name}'"
 
 
 def _compare(store: Store, key: str, item: BackupObject, size_bytes: int, sha256: str) -> None:

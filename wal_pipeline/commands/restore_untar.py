@@ -4,9 +4,11 @@ import os
 import tarfile
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from wal_pipeline.archive.tar_cuts import TarCut
 from wal_pipeline.commands.byte_relay import Producer, relayed
 from wal_pipeline.errors import RestoreError
 
@@ -28,30 +30,52 @@ def untar(produce: Producer, folder: Path) -> None:
         _Extraction(_Blocks(chunks), folder).run()
 
 
+def untar_volume(produce: Producer, folder: Path, begins: TarCut | None, *, last: bool) -> TarCut | None:
+    """Extract one volume of a tar, beside the others and in any order; return where it ends.
+
+    ``begins`` is where the volume before it ends: within a member, or between two (None). Whoever extracts all volumes
+    compares what each returned with where the next began. Raises: as ``untar``.
+    """
+    with relayed(produce, "open-base-backup") as chunks:
+        return _Extraction(_Blocks(chunks, may_end=not last), folder, alone=False).run(begins)
+
+
 class _Blocks:
     """The tar's bytes: read in whole blocks, and handed on without a copy where they are a file's."""
 
-    def __init__(self, chunks: Iterator[bytes]) -> None:
+    def __init__(self, chunks: Iterator[bytes], *, may_end: bool = False) -> None:
+        """``may_end``: another volume follows, so that these may end between two headers or within a member."""
         self._chunks = chunks
+        self._may_end = may_end
         self._view = memoryview(b"")
 
     def header(self) -> bytes:
-        """Return the next block. Raises: RestoreError where there is none."""
-        return b"".join(self.content(tarfile.BLOCKSIZE))
+        """Return the next block; nothing where the volume ends. Raises: RestoreError where there is none."""
+        if self._may_end and not self._next():
+            return b""
+        block = b"".join(self.content(tarfile.BLOCKSIZE))
+        if len(block) < tarfile.BLOCKSIZE:
+            raise _cut_short()
+        return block
 
     def content(self, size: int) -> Iterator[memoryview]:
-        """Yield the next ``size`` bytes in pieces. Raises: RestoreError where there are fewer."""
+        """Yield the next ``size`` bytes in pieces, fewer where the volume ends.
+
+        Raises: RestoreError where it may not end yet.
+        """
         while size:
             piece = self._next()[:size]
             if not piece:
-                raise RestoreError("the base backup's tar is damaged: it was cut short")
+                if self._may_end:
+                    return
+                raise _cut_short()
             self._view = self._view[len(piece) :]
             size -= len(piece)
             yield piece
 
-    def skip(self, size: int) -> None:
-        for _ in self.content(size):
-            pass
+    def skip(self, size: int) -> int:
+        """Pass over the next ``size`` bytes and return how many there were."""
+        return sum(len(piece) for piece in self.content(size))
 
     def drain(self) -> None:
         """Take the padding after the tar's end, so that whoever hashes it sees all."""
@@ -64,25 +88,40 @@ class _Blocks:
         return self._view
 
 
-class _Extraction:
-    """One tar on its way into a folder."""
+def _cut_short() -> RestoreError:
+    return RestoreError("the base backup's tar is damaged: it was cut short")
 
-    def __init__(self, blocks: _Blocks, folder: Path) -> None:
+
+class _Extraction:
+    """One tar, or one volume of it, on its way into a folder. ``alone``: nobody else writes any of its files."""
+
+    def __init__(self, blocks: _Blocks, folder: Path, *, alone: bool = True) -> None:
         self._blocks = blocks
         self._folder = folder
+        self._flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | (os.O_TRUNC if alone else 0)
         self._made: set[Path] = set()
 
-    def run(self) -> None:
-        while (member := self._next_member()) is not None:
-            try:
-                self._extract(member)
-            except OSError as error:
-                raise RestoreError(f"'{error.filename or self._folder}' cannot be written: {error.strerror}") from error
+    def run(self, begins: TarCut | None = None) -> TarCut | None:
+        """Extract it all, from within the member ``begins``; return within which member it ends."""
+        try:
+            cut = self._continue(begins) if begins is not None else None
+            while cut is None and (member := self._next_member()) is not None:
+                cut = self._extract(member)
+        except OSError as error:
+            raise RestoreError(f"'{error.filename or self._folder}' cannot be written: {error.strerror}") from error
         self._blocks.drain()
+        return cut
+
+    def _continue(self, cut: TarCut) -> TarCut | None:
+        path = self._path(cut.name)
+        self._make_folder(path.parent)
+        return self._write(cut, path, None)
 
     def _next_member(self) -> tarfile.TarInfo | None:
-        """Return the next member; None at the block of zeros that ends a tar."""
+        """Return the next member; None at the block of zeros that ends a tar, and at the volume's end."""
         block = self._blocks.header()
+        if not block:
+            return None
         try:
             member = tarfile.TarInfo.frombuf(block, tarfile.ENCODING, "surrogateescape")
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
@@ -93,39 +132,44 @@ class _Extraction:
             raise RestoreError(f"the base backup's tar is damaged: '{member.name}' has {member.size} bytes")
         return member
 
-    def _extract(self, member: tarfile.TarInfo) -> None:
-        path = self._folder / safe_name(member.name)
-        if path == self._folder / PG_CONTROL:
-            path = self._folder / HELD_BACK
-        if member.isdir():
+    def _path(self, name: str) -> Path:
+        path = self._folder / safe_name(name)
+        return self._folder / HELD_BACK if path == self._folder / PG_CONTROL else path
+
+    def _extract(self, member: tarfile.TarInfo) -> TarCut | None:
+        path = self._path(member.name)
+        if member.isdir() and not member.size:
             self._make_folder(path)
             path.chmod((member.mode & _MODE_LIMIT) | 0o700)
-            self._skip_to_next(member, left=member.size)
-        elif member.type in _FILE_TYPES:
+            return None
+        if member.type in _FILE_TYPES:
             self._make_folder(path.parent)
-            self._write(member, path)
-            self._skip_to_next(member, left=0)
-        else:
-            raise RestoreError(
-                f"the base backup's tar holds '{member.name}' of type {member.type!r}, expected only files and folders"
-            )
+            return self._write(TarCut(member.name, member.size, 0), path, member.mode)
+        raise RestoreError(
+            f"the base backup's tar holds '{member.name}' of type {member.type!r}, expected only files and folders"
+        )
 
     def _make_folder(self, path: Path) -> None:
         if path not in self._made:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._made.add(path)
 
-    def _write(self, member: tarfile.TarInfo, path: Path) -> None:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    def _write(self, cut: TarCut, path: Path, mode: int | None) -> TarCut | None:
+        """Write a file from where it was cut, and pass over its padding; return where the volume ends within it."""
+        offset, end = cut.offset_bytes, cut.size_bytes + -cut.size_bytes % tarfile.BLOCKSIZE
+        descriptor = os.open(path, self._flags, 0o600)
         try:
-            for piece in self._blocks.content(member.size):
+            os.lseek(descriptor, offset, os.SEEK_SET)
+            for piece in self._blocks.content(cut.size_bytes - offset):
                 _write_all(descriptor, piece, path)
-            os.fchmod(descriptor, (member.mode & _MODE_LIMIT & ~0o111) | 0o600)
+                offset += len(piece)
+            if mode is not None:
+                os.fchmod(descriptor, (mode & _MODE_LIMIT & ~0o111) | 0o600)
         finally:
             os.close(descriptor)
-
-    def _skip_to_next(self, member: tarfile.TarInfo, left: int) -> None:
-        self._blocks.skip(left + -member.size % tarfile.BLOCKSIZE)
+        if offset >= cut.size_bytes:
+            offset += self._blocks.skip(end - offset)
+        return None if offset == end else replace(cut, offset_bytes=offset)
 
 
 def _write_all(descriptor: int, data: memoryview, path: Path) -> None:

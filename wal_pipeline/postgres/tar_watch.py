@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Final
 
+from wal_pipeline.archive.tar_cuts import TarCut
 from wal_pipeline.errors import BaseBackupError
 
 BLOCK_BYTES: Final = 512
@@ -20,11 +21,19 @@ class TarWatch:
     """Follows the headers of a POSIX tar, in whatever pieces it comes, and hands the named members to their sinks.
 
     ``sinks`` maps a member's name to what takes its bytes. ``seen`` holds the names of those that were complete.
+    Where ``cut_bytes`` is given, ``cuts`` says for each multiple of it within what the tar is cut there: None between
+    two members.
     """
 
-    def __init__(self, sinks: Mapping[str, Sink]) -> None:
+    def __init__(self, sinks: Mapping[str, Sink], cut_bytes: int | None = None) -> None:
+        if cut_bytes is not None and cut_bytes % BLOCK_BYTES:
+            raise ValueError(f"cuts every {cut_bytes} bytes would fall into headers")
         self.seen: set[str] = set()
         self.complete = False
+        self.cuts: list[TarCut | None] = []
+        self._cut_bytes = cut_bytes
+        self._before_cut = cut_bytes or 0
+        self._size = 0
         self._sinks = dict(sinks)
         self._part = _Part.HEADER
         self._header = bytearray()
@@ -35,8 +44,22 @@ class TarWatch:
     def feed(self, data: bytes) -> None:
         """Take the tar's next bytes. Raises: BaseBackupError where they are not a tar."""
         view = memoryview(data)
+        while self._cut_bytes is not None and len(view) >= self._before_cut:
+            self._follow(view[: self._before_cut])
+            view = view[self._before_cut :]
+            self._before_cut = self._cut_bytes
+            self.cuts.append(self._cut())
+        self._before_cut -= len(view)
+        self._follow(view)
+
+    def _follow(self, view: memoryview) -> None:
         while view:
             view = self._take_header(view) if self._part is _Part.HEADER else self._take_content(view)
+
+    def _cut(self) -> TarCut | None:
+        if self._part is _Part.HEADER:
+            return None
+        return TarCut(self._name, self._size, self._size - self._left)
 
     def _take_header(self, view: memoryview) -> memoryview:
         wanted = BLOCK_BYTES - len(self._header)
@@ -53,7 +76,7 @@ class TarWatch:
         _check_sum(header)
         prefix, name = _text(header[345:500]), _text(header[:100])
         self._name = f"{prefix}/{name}" if prefix else name
-        self._left = _number(header[124:136]) if header[156:157] in _REGULAR else 0
+        self._size = self._left = _number(header[124:136]) if header[156:157] in _REGULAR else 0
         self._padding = -self._left % BLOCK_BYTES
         self._part = _Part.CONTENT
         self._end_member()

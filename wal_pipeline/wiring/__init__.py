@@ -311,6 +311,7 @@ class Pipeline:
                 fast_checkpoint=settings.base_backup_fast_checkpoint,
                 max_rate_kib=settings.base_backup_max_rate_kib,
                 read_back=settings.read_back,
+                volume_size_bytes=settings.base_backup_volume_mib << 20,
             ),
             catalog=self.catalog,
             clock=self.clock,

@@ -19,6 +19,7 @@ from wal_pipeline.archive.base_backup import (
     backup_manifest_name,
     is_backup_id,
     make_backup_id,
+    tar_cuts_name,
     volume_name,
 )
 from wal_pipeline.archive.base_backup_json import parse_manifest, to_json
@@ -62,6 +63,7 @@ def make_manifest(**changes: Any) -> BaseBackupManifest:
         "tablespaces": (),
         "tars": (make_tar("base", [1000, 24], codec, encrypted),),
         "backup_manifest": BackupObject(backup_manifest_name(codec, encrypted=encrypted), 10, SHA, 99),
+        "tar_cuts": BackupObject(tar_cuts_name(codec, encrypted=encrypted), 5, SHA, 9),
     }
     return BaseBackupManifest(**{**values, **changes})
 
@@ -118,7 +120,7 @@ def test_what_is_written_is_read_back(  # noqa: PLR0917 - Hypothesis passes by n
 def test_the_record_carries_the_sums() -> None:
     """The catalog's record has the tar's bytes and the stored bytes of all objects."""
     record = make_manifest().record()
-    assert (record.size_bytes, record.stored_size_bytes) == (1024, 334 + 9 + 10)
+    assert (record.size_bytes, record.stored_size_bytes) == (1024, 334 + 9 + 10 + 5)
     assert (record.timeline, record.start_lsn, record.stop_lsn) == (1, Lsn.parse("0/2000028"), Lsn.parse("0/2000120"))
 
 
@@ -168,6 +170,8 @@ def test_ids_sort_by_time() -> None:
         (set_to("2026-11-22T17:45:00", "started_at"), "time 2026-11-22T17:45:00 without a zone"),
         (set_to("rar", "codec"), "'rar' is not a valid Codec"),
         (set_to(["../x"], "chain"), "'../x' is not the id of a base backup"),
+        (set_to("../cuts", "tar_cuts", "name"), "object '../cuts', expected 'tar_cuts.zst'"),
+        (set_to(None, "tar_cuts"), "manifest: 'tar_cuts' is NoneType, expected dict"),
     ],
 )  # fmt: skip
 def test_a_manifest_that_cannot_be_trusted_is_refused(change: Callable[[dict[str, Any]], None], message: str) -> None:
@@ -194,6 +198,13 @@ def test_a_manifest_from_before_its_own_checksum_is_read() -> None:
     values = json.loads(to_json(manifest))
     del values["manifest_sha256"]
     assert parse_manifest(json.dumps(values).encode(), backup_id=manifest.backup_id) == manifest
+
+
+def test_a_manifest_from_before_the_cuts_is_read() -> None:
+    """Its tars can only be extracted from their start."""
+    manifest = make_manifest(tar_cuts=None)
+    assert b"tar_cuts" not in to_json(manifest)
+    assert parse_manifest(to_json(manifest), backup_id=manifest.backup_id) == manifest
 
 
 def test_a_tablespace_must_lie_at_an_absolute_path_without_dots() -> None:
