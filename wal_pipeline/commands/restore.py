@@ -303,8 +303,8 @@ class _Restore:
             [store for store in self._prepared.stores if store.name in planned.stores],
             identities=self._prepared.identities,
             staging=self._staging,
-            # pg_verifybackup reads every file of a single base backup; of a chain it sees what was combined.
-            hash_tars=not self._prepared.request.verify or len(self._prepared.chain) > 1,
+            # Of a chain pg_verifybackup sees only what was combined; of one base backup it reads every file.
+            hash_tars=len(self._prepared.chain) > 1,
             on_bytes=self._came,
             on_fault=self._fault,
         )

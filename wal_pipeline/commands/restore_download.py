@@ -44,8 +44,8 @@ class DownloadLimits:
 class BaseBackupSource:
     """One base backup, from the stores that have it. ``on_bytes`` is told each number of bytes that came.
 
-    Each object's SHA-256 is compared before it is opened. ``hash_tars``: that of the opened tar too, where nothing else
-    looks at the files that come of it.
+    Each object's SHA-256 is compared before it is opened, and each codec has a checksum of its content. ``hash_tars``:
+    the SHA-256 of the opened tar is compared too, for which its volumes are opened one after the other.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class BaseBackupSource:
     def extract(self, tar: BackupTar, folder: Path) -> None:
         """Download one tar's volumes and extract them into ``folder``.
 
-        All at once where it is known what each begins with; the hash of the whole tar takes them one after the other.
+        At once where it is known within what each begins, else one after the other.
 
         Raises: RestoreError, CodecError, StoreError.
         """
