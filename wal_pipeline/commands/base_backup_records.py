@@ -1,20 +1,23 @@
 """What becomes of a base backup on each store: waited for until it can be restored from there, and recorded."""
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final
 
 from wal_pipeline.archive.base_backup import BaseBackupManifest
 from wal_pipeline.archive.layout import Layout
 from wal_pipeline.archive.records import CopyStatus
 from wal_pipeline.catalog.backups import BaseBackupCopy
 from wal_pipeline.catalog.catalog import Catalog
-from wal_pipeline.commands.base_backup_wal import VerifiedNames, await_wal
+from wal_pipeline.commands.base_backup_wal import VerifiedNames, await_wal, stored_names
 from wal_pipeline.errors import BaseBackupError, CatalogError, StoreError
 from wal_pipeline.stores.base import Store
 from wal_pipeline.wal.names import WalFileName
 
+ASK_STORE_SECONDS: Final = 10.0
 _log = logging.getLogger(__name__)
 
 
@@ -62,9 +65,10 @@ class BaseBackupRecorder:
     def _settled(self, manifest: BaseBackupManifest, layout: Layout, outcome: StoreOutcome) -> StoreOutcome:
         if not outcome.stored:
             return outcome
-        names = catalog_names(self._catalog, manifest.system_identifier, outcome.store)
+        store = self._stores[outcome.store]
+        names = verified_names(self._catalog, store, layout)
         try:
-            _require_chain(self._stores[outcome.store], layout, manifest)
+            _require_chain(store, layout, manifest)
             await_wal(
                 manifest,
                 outcome.store,
@@ -97,14 +101,27 @@ class BaseBackupRecorder:
         )
 
 
-def catalog_names(catalog: Catalog, system_identifier: int, store: str) -> VerifiedNames:
-    """Ask the catalog which segments have a verified copy on ``store``."""
+def verified_names(catalog: Catalog, store: Store, layout: Layout) -> VerifiedNames:
+    """Ask the catalog which segments have a verified copy on ``store``, and now and then the store itself.
+
+    A catalog that was lost meanwhile does not know what was archived before, and never will by itself.
+    """
+    in_store = stored_names(store, layout)
+    ask_at = time.monotonic() + ASK_STORE_SECONDS
 
     def found(names: Sequence[WalFileName]) -> set[str]:
+        nonlocal ask_at
         recorded = catalog.files.copies_of([name.name for name in names])
-        ours = {name: copies for (identifier, name), copies in recorded.items() if identifier == system_identifier}
-        verified = CopyStatus.VERIFIED
-        return {name for name, copies in ours.items() if store in copies and copies[store].status is verified}
+        known = {
+            name: copies for (identifier, name), copies in recorded.items() if identifier == layout.system_identifier
+        }
+        ours = {name: copies[store.name] for name, copies in known.items() if store.name in copies}
+        verified = {name for name, copy in ours.items() if copy.status is CopyStatus.VERIFIED}
+        unknown = [name for name in names if name.name not in ours]
+        if unknown and time.monotonic() >= ask_at:
+            verified.update(in_store(unknown))
+            ask_at = time.monotonic() + ASK_STORE_SECONDS
+        return verified
 
     return found
 

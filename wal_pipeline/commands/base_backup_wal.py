@@ -1,16 +1,25 @@
 """Wait until the WAL that a base backup needs is on a store: only then is the copy there restorable."""
 
+import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from wal_pipeline.archive.base_backup import BaseBackupManifest
 from wal_pipeline.archive.layout import Layout
-from wal_pipeline.errors import BaseBackupError, StoreUnavailableError
+from wal_pipeline.commands.refill import read_source
+from wal_pipeline.errors import (
+    BaseBackupError,
+    DamagedCopyError,
+    InvalidWalFileError,
+    ObjectMissingError,
+    StoreUnavailableError,
+)
 from wal_pipeline.stores.base import Store
 from wal_pipeline.wal.names import WalFileName
 
 _SHOWN: Final = 3
+_log = logging.getLogger(__name__)
 
 # Given names of segments, says which of them have a verified copy on the store in question.
 VerifiedNames = Callable[[Sequence[WalFileName]], Collection[str]]
@@ -52,21 +61,23 @@ def await_wal(
 
 
 def stored_names(store: Store, layout: Layout) -> VerifiedNames:
-    """Ask the store itself which segments it has, for whoever has no catalog. A copy that is there was verified.
+    """Read the store's own copies: one whose bytes have the SHA-256 of its metadata is verified, recorded or not.
 
-    Every copy is read back when it is stored, so one that is in the store counts; its bytes are not read again.
+    It is how WAL is found that the catalog does not know, because it was lost meanwhile.
     """
 
     def found(names: Sequence[WalFileName]) -> set[str]:
-        present = set()
-        for name in names:
-            stem = layout.wal_stem(name)
-            keys = (layout.parse_wal_key(item.key) for item in store.list(stem))
-            if any(key is not None and key.file.name == name.name for key in keys):
-                present.add(name.name)
-        return present
+        return {name.name for name in names if _is_good(store, layout, name)}
 
     return found
+
+
+def _is_good(store: Store, layout: Layout, name: WalFileName) -> bool:
+    try:
+        return read_source(store, layout, name) is not None
+    except (DamagedCopyError, ObjectMissingError, InvalidWalFileError) as error:
+        _log.warning("%s", error.message)
+        return False
 
 
 def _late(

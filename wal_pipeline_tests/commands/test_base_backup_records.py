@@ -10,13 +10,16 @@ from wal_pipeline.archive.base_backup_json import to_json
 from wal_pipeline.archive.layout import Layout
 from wal_pipeline.archive.records import BackupKind, Codec, Copy, CopyStatus, WalFile
 from wal_pipeline.catalog.catalog import Catalog, open_catalog
+from wal_pipeline.commands import base_backup_records
 from wal_pipeline.commands.base_backup_records import BaseBackupRecorder, StoreOutcome
 from wal_pipeline.commands.base_backup_refill import refill_store
 from wal_pipeline.errors import BaseBackupError
 from wal_pipeline.stores.base import Body, Store
 from wal_pipeline.wal.names import FileKind
 from wal_pipeline_tests.archive.test_base_backup import make_manifest
+from wal_pipeline_tests.commands import restore_archive
 from wal_pipeline_tests.commands.base_backup_scene import SMALL_PARTS, folder_store, now, read
+from wal_pipeline_tests.commands.restore_archive import SYSTEM_IDENTIFIER, WatchedStore, describe_file, segment_bytes
 
 PARENT_ID = "20261121T174500Z-000000010000000000000001"
 LAYOUT = Layout("", "main", make_manifest().system_identifier)
@@ -86,6 +89,36 @@ def test_each_store_counts_for_itself(stores: dict[str, Store], catalog: Catalog
     assert (local.stored, local.restorable, local.error) == (False, False, "local: full")
     assert catalog.base_backups.all() == [manifest.record()]
     assert restorable(catalog) == {"r2": True, "b2": False, "local": False}
+
+
+def test_wal_that_a_lost_catalog_does_not_know_is_found_on_the_store(
+    tmp_path: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chaos seed 4317: the catalog was removed under a base backup, which then waited for what was there."""
+    monkeypatch.setattr(base_backup_records, "ASK_STORE_SECONDS", 0)
+    store = WatchedStore("watched", tmp_path / "watched")
+    manifest = make_manifest(system_identifier=SYSTEM_IDENTIFIER)
+    recorder = BaseBackupRecorder({"watched": store}, catalog, now, wal_timeout_seconds=0, archive=None)
+    [before] = recorder.settle(manifest, restore_archive.LAYOUT, [StoreOutcome("watched", True)])
+    store.add(manifest.required_segments[0].name)
+    [after] = recorder.settle(manifest, restore_archive.LAYOUT, [StoreOutcome("watched", True)])
+    assert (before.restorable, after.restorable) == (False, True)
+
+
+def test_what_the_catalog_takes_for_damaged_does_not_count(
+    tmp_path: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store is asked only for what the catalog does not know."""
+    monkeypatch.setattr(base_backup_records, "ASK_STORE_SECONDS", 0)
+    store = WatchedStore("watched", tmp_path / "watched")
+    manifest = make_manifest(system_identifier=SYSTEM_IDENTIFIER)
+    name = manifest.required_segments[0].name
+    key = store.add(name)
+    file = describe_file(name, segment_bytes(name))
+    catalog.files.record_failed(file, Copy(name, SYSTEM_IDENTIFIER, "watched", CopyStatus.FAILED, key, None))
+    recorder = BaseBackupRecorder({"watched": store}, catalog, now, wal_timeout_seconds=0, archive=None)
+    [outcome] = recorder.settle(manifest, restore_archive.LAYOUT, [StoreOutcome("watched", True)])
+    assert not outcome.restorable
 
 
 def test_an_incremental_base_backup_without_its_parent_is_not_restorable(

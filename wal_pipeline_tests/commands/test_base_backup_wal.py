@@ -6,15 +6,13 @@ from pathlib import Path
 import pytest
 
 from wal_pipeline.archive.base_backup import WalRange
-from wal_pipeline.archive.layout import Layout
 from wal_pipeline.archive.records import Codec
 from wal_pipeline.commands.base_backup_wal import await_wal, stored_names
 from wal_pipeline.errors import BaseBackupError, StoreUnavailableError
-from wal_pipeline.stores.base import Body
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import WalFileName
 from wal_pipeline_tests.archive.test_base_backup import make_manifest
-from wal_pipeline_tests.commands.base_backup_scene import folder_store
+from wal_pipeline_tests.commands.restore_archive import LAYOUT, WatchedStore, segment_bytes
 
 MANIFEST = make_manifest(wal_ranges=(WalRange(1, Lsn.parse("0/2000028"), Lsn.parse("0/7000120")),))
 NAMES = [f"00000001000000000000000{n}" for n in range(2, 8)]
@@ -69,10 +67,13 @@ def test_the_spool_is_archived_before_each_look() -> None:
     assert present == NAMES
 
 
-def test_without_a_catalog_the_store_itself_is_asked(tmp_path: Path) -> None:
-    """Any encoding of the very file counts; a partial segment of that name does not."""
-    store, layout = folder_store("r2", tmp_path), Layout("", "main", MANIFEST.system_identifier)
-    first, second = MANIFEST.required_segments[:2]
-    store.put_if_absent(layout.wal_key(first, Codec.GZIP, encrypted=True), Body.of(b"x"), {})
-    store.put_if_absent(layout.wal_stem(second) + ".partial.gz", Body.of(b"x"), {})
-    assert stored_names(store, layout)([first, second]) == {first.name}
+def test_the_store_itself_is_asked_for_copies_that_are_whole(tmp_path: Path) -> None:
+    """Any encoding of the very file counts; a damaged copy, one without its metadata and a partial segment do not."""
+    store = WatchedStore("r2", tmp_path)
+    whole, damaged, bare, partial = MANIFEST.required_segments[:4]
+    store.add(whole.name, codec=Codec.GZIP)
+    path = store.path_of(store.add(damaged.name))
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    store.add_bare(LAYOUT.wal_key(bare, Codec.GZIP, encrypted=True), b"x")
+    store.add(partial.name + ".partial", segment_bytes(partial.name))
+    assert stored_names(store, LAYOUT)([whole, damaged, bare, partial]) == {whole.name}
