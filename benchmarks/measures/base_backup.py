@@ -13,7 +13,7 @@ from wal_pipeline_tests.support.postgres_install import owned_folder
 
 KEYS = ("base_backup_vs_pgbackrest", "restore_vs_pgbackrest")
 _MB_A_SCALE = 15
-_ROUNDS = 3  # each moves 5 GB several times
+_ROUNDS = 5  # each moves 5 GB several times
 
 
 def measure(bench: Bench) -> list[Figure]:
