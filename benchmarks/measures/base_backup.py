@@ -13,14 +13,13 @@ from wal_pipeline_tests.support.postgres_install import owned_folder
 
 KEYS = ("base_backup_vs_pgbackrest", "restore_vs_pgbackrest")
 _MB_A_SCALE = 15
-_ROUNDS = 5  # each moves 5 GB several times
 
 
 def measure(bench: Bench) -> list[Figure]:
     """Return backup and restore, each against pgBackRest's on the same cluster and stores."""
     if why_not := pgbackrest.unavailable():
         return [missing(key, key, why_not) for key in KEYS]
-    megabytes, rounds = bench.size(5000, 300), min(bench.repeats, _ROUNDS)
+    megabytes, rounds = bench.size(5000, 300), bench.repeats
     with (
         bench.buckets() as buckets,
         bench.buckets() as peer_buckets,

@@ -6,7 +6,6 @@ from benchmarks.daemon import drain_seconds
 from benchmarks.figures import Figure, alternately, ratio
 
 KEYS = ("dagster_vs_command",)
-_ROUNDS = 3  # each takes minutes: 1,000 segments are 16 GiB
 
 
 def measure(bench: Bench) -> list[Figure]:
@@ -26,7 +25,7 @@ def measure(bench: Bench) -> list[Figure]:
             environment = ours.settings(bench.stores, buckets, folder, wal, more=more)
             return drain_seconds(bench, wal, number, environment, folder)
 
-    samples = alternately({"command": command, "dagster": dagster}, min(bench.repeats, _ROUNDS), bench.say)
+    samples = alternately({"command": command, "dagster": dagster}, bench.repeats, bench.say)
     note = f"{number} segments of 16 MiB, zstd 3, {len(samples['command'])} rounds"
     title = "backlog through Dagster against the command"
     return [

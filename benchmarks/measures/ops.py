@@ -20,7 +20,6 @@ from wal_pipeline.wiring import Pipeline, open_pipeline
 
 KEYS = ("one_op_vs_graph",)
 _KEYS = Keys("main")
-_ROUNDS = 3  # a graph takes minutes
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -30,7 +29,7 @@ def measure(bench: Bench) -> list[Figure]:
     bench.say(f"ops: {number} segments as one op and as a graph of ops")
     samples = alternately(
         {"one op": lambda: _run(bench, number, as_graph=False), "graph": lambda: _run(bench, number, as_graph=True)},
-        min(bench.repeats, _ROUNDS),
+        bench.repeats,
         bench.say,
     )
     note = f"{number} segments of 16 MiB, zstd 3, in process, from the run's start to its end"
