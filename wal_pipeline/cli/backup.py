@@ -114,7 +114,7 @@ def _errors(summary: dict[str, Any]) -> "Iterator[BaseBackupError]":
             yield BaseBackupError(f"{name} is not on {store}{reason}", hint=hint)
         elif not found["restorable"]:
             hint = "'wal-pipeline archive' takes there what waits in the spool; 'wal-pipeline status' says what lacks."
-            yield BaseBackupError(f"{name} is on {store} without the WAL that it needs{reason}", hint=hint)
+            yield BaseBackupError(f"{name} is on {store} and cannot be restored from there yet{reason}", hint=hint)
 
 
 def _text(summary: dict[str, Any]) -> str:
