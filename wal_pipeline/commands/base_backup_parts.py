@@ -102,10 +102,10 @@ class BackupSession:
         else:
             tars, finished_at = self._streamed(upload, file_list)
         listed = self._store_file_list(upload, file_list)
-        cuts = self._store_cuts(upload)
+        tar_cuts = self._store_cuts(upload)
         self._report(BackupPhase.VERIFYING, upload)
         upload.wait()
-        return replace(self._manifest(tars, listed, file_list, finished_at), tar_cuts=cuts)
+        return self._manifest(tars, listed, tar_cuts, file_list, finished_at)
 
     def _streamed(self, upload: BackupUpload, file_list: BinaryIO) -> tuple[tuple[BackupTar, ...], datetime]:
         with BaseBackupRun(self._plan.command, self._server.program_environment()) as run:
@@ -201,25 +201,31 @@ class BackupSession:
         file_list.seek(0)
         encoder = self._plan.encoder
         name = backup_manifest_name(encoder.codec, encrypted=encoder.encrypted)
-        return replace(self._store(upload, name, file_list), content_size_bytes=size_bytes)
+        return self._store(upload, name, file_list, size_bytes)
 
     def _store_cuts(self, upload: BackupUpload) -> BackupObject | None:
         if not any(self._cuts.values()):
             return None
         data, encoder = cuts_to_json(self._cuts), self._plan.encoder
         name = tar_cuts_name(encoder.codec, encrypted=encoder.encrypted)
-        return replace(self._store(upload, name, io.BytesIO(data)), content_size_bytes=len(data))
+        return self._store(upload, name, io.BytesIO(data), len(data))
 
-    def _store(self, upload: BackupUpload, name: str, source: Source) -> BackupObject:
+    def _store(self, upload: BackupUpload, name: str, source: Source, content_size_bytes: int = 0) -> BackupObject:
+        """Store one object; a volume's content is counted only as it is read."""
         if self.backup_id is None:
             raise BaseBackupError("the base backup has no id yet")
         key = self._plan.layout.base_key(self.backup_id, name)
         encode = self._plan.encoder.encode
         stored = upload.store_object(key, object_metadata(self.backup_id), lambda sink: encode(source, sink))
-        return BackupObject(name, stored.size_bytes, stored.sha256, 0)
+        return BackupObject(name, stored.size_bytes, stored.sha256, content_size_bytes)
 
     def _manifest(
-        self, tars: Iterable[BackupTar], listed: BackupObject, file_list: BinaryIO, finished_at: datetime
+        self,
+        tars: Iterable[BackupTar],
+        listed: BackupObject,
+        tar_cuts: BackupObject | None,
+        file_list: BinaryIO,
+        finished_at: datetime,
     ) -> BaseBackupManifest:
         plan, facts = self._plan, self._plan.facts
         file_list.seek(0)
@@ -242,6 +248,7 @@ class BackupSession:
             tablespaces=tuple(BackupTablespace(space.oid, space.location) for space in plan.tablespaces),
             tars=tuple(tars),
             backup_manifest=listed,
+            tar_cuts=tar_cuts,
         )
 
     def _count(self, count: int, upload: BackupUpload) -> None:

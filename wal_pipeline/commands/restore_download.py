@@ -111,7 +111,6 @@ class BaseBackupSource:
     def _extract_at_once(self, tar: BackupTar, folder: Path, begins: Cuts) -> list[TarCut | None]:
         def extract(number: int) -> TarCut | None:
             item = tar.objects[number]
-            path = self._download(item)
 
             def produce(sink: Sink) -> None:
                 def put(data: bytes) -> None:
@@ -120,10 +119,8 @@ class BaseBackupSource:
 
                 self._open(item, path, put)
 
-            try:
+            with self._staged(item) as path:
                 return untar_volume(produce, folder, begins[number], last=number == len(tar.objects) - 1)
-            finally:
-                path.unlink(missing_ok=True)
 
         with self._pool() as pool:
             futures = [pool.submit(extract, number) for number in range(len(tar.objects))]
@@ -157,8 +154,17 @@ class BaseBackupSource:
             self._fetch(self._manifest.backup_manifest, file.write)
 
     def _fetch(self, item: BackupObject, sink: Sink) -> None:
-        for found, staged in self._downloaded((item,)):
-            self._open(found, staged, sink)
+        with self._staged(item) as path:
+            self._open(item, path, sink)
+
+    @contextmanager
+    def _staged(self, item: BackupObject) -> Iterator[Path]:
+        """Download one object, verified, into a file that goes with the block."""
+        path = self._download(item)
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
 
     def _open(self, item: BackupObject, path: Path, sink: Sink) -> None:
         with path.open("rb") as stream:

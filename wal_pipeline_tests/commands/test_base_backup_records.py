@@ -91,33 +91,37 @@ def test_each_store_counts_for_itself(stores: dict[str, Store], catalog: Catalog
     assert restorable(catalog) == {"r2": True, "b2": False, "local": False}
 
 
-def test_wal_that_a_lost_catalog_does_not_know_is_found_on_the_store(
-    tmp_path: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Chaos seed 4317: the catalog was removed under a base backup, which then waited for what was there."""
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WatchedStore:
+    """A store that is asked at once for what the catalog does not know."""
     monkeypatch.setattr(base_backup_records, "ASK_STORE_SECONDS", 0)
-    store = WatchedStore("watched", tmp_path / "watched")
-    manifest = make_manifest(system_identifier=SYSTEM_IDENTIFIER)
+    return WatchedStore("watched", tmp_path / "watched")
+
+
+def settled_by(store: WatchedStore, catalog: Catalog, manifest: BaseBackupManifest) -> StoreOutcome:
+    """What becomes of a base backup on this store alone, without waiting."""
     recorder = BaseBackupRecorder({"watched": store}, catalog, now, wal_timeout_seconds=0, archive=None)
-    [before] = recorder.settle(manifest, restore_archive.LAYOUT, [StoreOutcome("watched", True)])
-    store.add(manifest.required_segments[0].name)
-    [after] = recorder.settle(manifest, restore_archive.LAYOUT, [StoreOutcome("watched", True)])
+    [outcome] = recorder.settle(manifest, restore_archive.LAYOUT, [StoreOutcome("watched", True)])
+    return outcome
+
+
+def test_wal_that_a_lost_catalog_does_not_know_is_found_on_the_store(asked: WatchedStore, catalog: Catalog) -> None:
+    """Chaos seed 4317: the catalog was removed under a base backup, which then waited for what was there."""
+    manifest = make_manifest(system_identifier=SYSTEM_IDENTIFIER)
+    before = settled_by(asked, catalog, manifest)
+    asked.add(manifest.required_segments[0].name)
+    after = settled_by(asked, catalog, manifest)
     assert (before.restorable, after.restorable) == (False, True)
 
 
-def test_what_the_catalog_takes_for_damaged_does_not_count(
-    tmp_path: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_the_catalog_takes_for_damaged_does_not_count(asked: WatchedStore, catalog: Catalog) -> None:
     """The store is asked only for what the catalog does not know."""
-    monkeypatch.setattr(base_backup_records, "ASK_STORE_SECONDS", 0)
-    store = WatchedStore("watched", tmp_path / "watched")
     manifest = make_manifest(system_identifier=SYSTEM_IDENTIFIER)
     name = manifest.required_segments[0].name
-    key = store.add(name)
+    key = asked.add(name)
     file = describe_file(name, segment_bytes(name))
     catalog.files.record_failed(file, Copy(name, SYSTEM_IDENTIFIER, "watched", CopyStatus.FAILED, key, None))
-    recorder = BaseBackupRecorder({"watched": store}, catalog, now, wal_timeout_seconds=0, archive=None)
-    [outcome] = recorder.settle(manifest, restore_archive.LAYOUT, [StoreOutcome("watched", True)])
+    outcome = settled_by(asked, catalog, manifest)
     assert not outcome.restorable
 
 
