@@ -42,7 +42,7 @@ bench: $(BIN)/.installed
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 chaos: $(BIN)/.installed
-	@$(BIN)/python -m wal_pipeline_tests.chaos $(ARGS)
+	@$(BIN)/python -m chaos $(ARGS)
 
 dev: $(BIN)/.installed
 	DAGSTER_HOME=$${DAGSTER_HOME:-$(CURDIR)/.dagster} $(BIN)/python -m wal_pipeline.cli dev $(ARGS)

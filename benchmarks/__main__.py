@@ -12,7 +12,7 @@ from benchmarks.bench import HOME, Bench
 from benchmarks.figures import Figure
 from benchmarks.ours import BenchError
 from benchmarks.report import write_documents, write_results
-from wal_pipeline_tests.support.processes import ServerError
+from testbed.processes import ServerError
 
 # In this order: what compares with the peers first.
 MEASURES: Final = (

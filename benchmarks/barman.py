@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.ours import BenchError
-from wal_pipeline_tests.support.seaweed import SeaweedServer
+from testbed.seaweed import SeaweedServer
 
 _PACKAGES: Final = ("barman[cloud]", "zstandard", "lz4")
 _INSTALL_SECONDS: Final = 600

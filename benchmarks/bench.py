@@ -11,7 +11,7 @@ from itertools import count
 from pathlib import Path
 
 from benchmarks.wal_input import WalInput, wal_input
-from wal_pipeline_tests.support.s3_pair import S3Buckets, S3Pair
+from testbed.s3_pair import S3Buckets, S3Pair
 
 PROJECT = Path(__file__).parents[1]
 HOME = PROJECT / ".bench"

@@ -10,8 +10,8 @@ from pathlib import Path
 from benchmarks.bench import PROJECT, Bench
 from benchmarks.ours import BenchError
 from benchmarks.wal_input import WalInput
+from testbed.dagster_instance import DagsterInstance
 from wal_pipeline.spool import Spool
-from wal_pipeline_tests.support.dagster_instance import DagsterInstance
 
 _LOOK_SECONDS = 0.005
 _DRAIN_SECONDS = 1800

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from wal_pipeline.archive.records import Codec
-from wal_pipeline.codec import Encoder
+from wal_pipeline.codec.encoder import Encoder
 
 
 def run(folder: Path, codec: str, level: int, threads: int) -> float:

@@ -11,9 +11,9 @@ from typing import Any
 
 from benchmarks.figures import MIB
 from benchmarks.wal_input import WalInput
-from wal_pipeline_tests.support.dagster_instance import clean_environment
-from wal_pipeline_tests.support.postgres_install import postgres_18, postgres_user
-from wal_pipeline_tests.support.s3_pair import S3Buckets, S3Pair
+from testbed.dagster_instance import clean_environment
+from testbed.postgres_install import postgres_18, postgres_user
+from testbed.s3_pair import S3Buckets, S3Pair
 
 _TIMEOUT_SECONDS = 1800
 _LOOK_SECONDS = 0.05

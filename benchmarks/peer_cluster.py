@@ -4,8 +4,8 @@ import shutil
 from pathlib import Path
 
 from benchmarks.ours import BenchError
-from wal_pipeline_tests.support.postgres import PostgresCluster
-from wal_pipeline_tests.support.postgres_install import DEBIAN_15_HINT, PostgresInstall, postgres_15
+from testbed.postgres import PostgresCluster
+from testbed.postgres_install import DEBIAN_15_HINT, PostgresInstall, postgres_15
 
 
 def require_15() -> PostgresInstall:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.ours import BenchError
-from wal_pipeline_tests.support.s3_pair import S3Buckets, S3Pair
+from testbed.s3_pair import S3Buckets, S3Pair
 
 STANZA: Final = "bench"
 CODECS: Final = {"gzip": "gz", "zstd": "zst", "lz4": "lz4"}

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from wal_pipeline.archive.base_backup import (
+from testbed.ports import LOOPBACK
+from testbed.s3_pair import S3Buckets, S3Pair
+from wal_pipeline.archive.format.backup_manifest import (
     BackupObject,
     BackupTar,
     BaseBackupManifest,
@@ -20,15 +22,13 @@ from wal_pipeline.archive.base_backup import (
     make_backup_id,
     volume_name,
 )
-from wal_pipeline.archive.base_backup_json import to_json
-from wal_pipeline.archive.layout import Layout
+from wal_pipeline.archive.format.backup_manifest_json import to_json
+from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.records import BackupKind, Codec, CommitTimes, Copy, CopyStatus, Encoding, WalFile
 from wal_pipeline.catalog.backups import BaseBackupCopy
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import require_file_name, segment_name
-from wal_pipeline_tests.support.ports import LOOPBACK
-from wal_pipeline_tests.support.s3_pair import S3Buckets, S3Pair
 
 SYSTEM_IDENTIFIER: Final = 7_000_000_000_000_000_001
 SEGMENT_BYTES: Final = 2**20

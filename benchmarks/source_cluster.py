@@ -10,9 +10,9 @@ from benchmarks import ours, pgbackrest
 from benchmarks.bench import Bench
 from benchmarks.peer_cluster import require_15
 from benchmarks.pgbackrest import PgBackRest
-from wal_pipeline_tests.support.postgres import PostgresCluster
-from wal_pipeline_tests.support.postgres_install import give_to_postgres, owned_folder, postgres_user
-from wal_pipeline_tests.support.s3_pair import S3Buckets
+from testbed.postgres import PostgresCluster
+from testbed.postgres_install import give_to_postgres, owned_folder, postgres_user
+from testbed.s3_pair import S3Buckets
 
 
 @dataclass(frozen=True, slots=True)

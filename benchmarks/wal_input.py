@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+from testbed.postgres import PostgresCluster
+from testbed.postgres_install import postgres_18
 from wal_pipeline.wal.names import FileKind, parse_file_name
-from wal_pipeline_tests.support.postgres import PostgresCluster
-from wal_pipeline_tests.support.postgres_install import postgres_18
 
 _HALF_BYTES = 640 * 2**20  # of each kind
 _BULK_MB = 400

@@ -12,8 +12,8 @@ from demo.folder import open_folder
 from demo.once import Report, run_once
 from demo.scene import PROVE, WATCH, start_scene
 from demo.screen import watch
+from testbed.processes import ServerError
 from wal_pipeline.errors import WalPipelineError
-from wal_pipeline_tests.support.processes import ServerError
 
 _INTERRUPTED = 130
 

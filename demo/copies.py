@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from demo.folder import DemoError
 from demo.scene import BUCKETS, Scene
-from wal_pipeline_tests.support.stored_wal import StoredWal, WrongCopyError
+from testbed.stored_wal import StoredWal, WrongCopyError
 
 
 def verified_copies(scene: Scene, names: Collection[str]) -> dict[str, int]:

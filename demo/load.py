@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from wal_pipeline_tests.support.postgres import PostgresCluster
+from testbed.postgres import PostgresCluster
 
 _SCALE = 5  # about 75 MB of tables, and as much WAL at once
 _RATE_PER_SECOND = 200

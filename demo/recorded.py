@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from demo.scene import CLUSTER
-from wal_pipeline_tests.support.dagster_instance import DagsterInstance
+from testbed.dagster_instance import DagsterInstance
 
 SENSOR: Final = "spool_sensor"
 _SENSOR_TAG: Final = "dagster/sensor_name"

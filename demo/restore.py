@@ -13,10 +13,10 @@ from typing import Any, Final
 
 from demo.folder import DemoError
 from demo.scene import Scene, Tell, write_env_file
-from wal_pipeline_tests.support.dagster_instance import PROJECT, clean_environment
-from wal_pipeline_tests.support.ports import LOOPBACK
-from wal_pipeline_tests.support.postgres import PostgresCluster
-from wal_pipeline_tests.support.postgres_install import postgres_user
+from testbed.dagster_instance import PROJECT, clean_environment
+from testbed.ports import LOOPBACK
+from testbed.postgres import PostgresCluster
+from testbed.postgres_install import postgres_user
 
 _MAKE: Final = "CREATE TABLE orders AS SELECT i AS id, md5(i::text) AS label FROM generate_series(1, 10000) AS i"
 _CONTENT: Final = "SELECT count(*) || ' ' || md5(string_agg(label, ',' ORDER BY id)) FROM orders"

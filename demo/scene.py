@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from demo.folder import DemoError
-from wal_pipeline.wiring import Pipeline, open_pipeline
-from wal_pipeline_tests.support.dagster_instance import PROJECT, DagsterInstance, clean_environment
-from wal_pipeline_tests.support.postgres import PostgresCluster
-from wal_pipeline_tests.support.postgres_install import postgres_18, postgres_user
-from wal_pipeline_tests.support.s3_pair import S3Buckets, S3Pair
+from testbed.dagster_instance import PROJECT, DagsterInstance, clean_environment
+from testbed.postgres import PostgresCluster
+from testbed.postgres_install import postgres_18, postgres_user
+from testbed.s3_pair import S3Buckets, S3Pair
+from wal_pipeline.wiring.pipeline import Pipeline, open_pipeline
 
 Tell = Callable[[str], None]
 CLUSTER: Final = "main"

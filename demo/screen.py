@@ -15,7 +15,7 @@ from demo.scene import Scene, Tell
 from wal_pipeline.archive.records import Copy, CopyStatus
 from wal_pipeline.catalog.files import CopyFilter
 from wal_pipeline.commands.list_files import ListedFile, list_files
-from wal_pipeline.wiring import Pipeline
+from wal_pipeline.wiring.pipeline import Pipeline
 
 _ROWS: Final = 15
 _REFRESH_SECONDS: Final = 1.0

@@ -5,30 +5,23 @@ from datetime import timedelta
 
 import dagster as dg
 
-from wal_pipeline.orchestration.archive_job import build_archive_job
-from wal_pipeline.orchestration.backup_assets import build_backup_assets
-from wal_pipeline.orchestration.backup_job import build_backup_job
-from wal_pipeline.orchestration.cost_asset import build_cost_asset, build_cost_job
-from wal_pipeline.orchestration.drill_asset import build_drill_asset, build_drill_job
-from wal_pipeline.orchestration.health_sensor import build_health_sensor, build_run_failure_sensor
+from wal_pipeline.orchestration.assets.archive_checks import build_archive_checks, build_check_job, with_freshness
+from wal_pipeline.orchestration.assets.base_backups import build_backup_assets
+from wal_pipeline.orchestration.assets.cost import build_cost_asset, build_cost_job
+from wal_pipeline.orchestration.assets.drill import build_drill_asset, build_drill_job
+from wal_pipeline.orchestration.assets.recovery_window import build_window_asset
+from wal_pipeline.orchestration.assets.segments import build_segment_assets, build_spool_asset
+from wal_pipeline.orchestration.jobs.archive import build_archive_job
+from wal_pipeline.orchestration.jobs.backup import build_backup_job
+from wal_pipeline.orchestration.jobs.expire import build_retention_job
+from wal_pipeline.orchestration.jobs.record import build_record_job, build_record_sensor
+from wal_pipeline.orchestration.jobs.restore import build_restore_job
+from wal_pipeline.orchestration.jobs.verify import build_verification_checks, build_verification_job
 from wal_pipeline.orchestration.keys import Keys
-from wal_pipeline.orchestration.record_job import build_record_job, build_record_sensor
 from wal_pipeline.orchestration.resource import WalPipelineResource
-from wal_pipeline.orchestration.restore_job import build_restore_job
-from wal_pipeline.orchestration.retention_job import build_retention_job
 from wal_pipeline.orchestration.schedules import build_schedules
-from wal_pipeline.orchestration.segment_assets import build_segment_assets, build_spool_asset
-from wal_pipeline.orchestration.segment_checks import (
-    build_archive_checks,
-    build_check_job,
-    with_freshness,
-)
-from wal_pipeline.orchestration.spool_sensor import build_spool_sensor
-from wal_pipeline.orchestration.verification_job import (
-    build_verification_checks,
-    build_verification_job,
-)
-from wal_pipeline.orchestration.window_asset import build_window_asset
+from wal_pipeline.orchestration.sensors.health import build_health_sensor, build_run_failure_sensor
+from wal_pipeline.orchestration.sensors.spool import build_spool_sensor
 from wal_pipeline.settings import load_settings
 
 # What is loaded by now stays for as long as the process. Each full collection would look through all of it, which is

@@ -12,7 +12,7 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from wal_pipeline.archive.cost import B2_PRICES, R2_PRICES, Prices
-from wal_pipeline.archive.layout import check_key_part, cluster_prefix
+from wal_pipeline.archive.format.keys import check_key_part, cluster_prefix
 from wal_pipeline.archive.records import Codec
 from wal_pipeline.errors import SettingsError
 

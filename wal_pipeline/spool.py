@@ -17,16 +17,10 @@ from pathlib import Path
 from typing import Final
 
 from wal_pipeline.errors import BeingWrittenError, SpoolBusyError, SpoolError
-from wal_pipeline.file_lease import Writer, find_writer
-from wal_pipeline.file_owner import give_to_folder_owner, owner_trouble
-from wal_pipeline.steady_time import SteadyTime
-from wal_pipeline.wal.names import (
-    MAX_WAL_SEGMENT_SIZE,
-    MIN_WAL_SEGMENT_SIZE,
-    FileKind,
-    WalFileName,
-    parse_file_name,
-)
+from wal_pipeline.host.file_owner import give_to_folder_owner, owner_trouble
+from wal_pipeline.host.open_writers import Writer, find_writer
+from wal_pipeline.host.steady_clock import SteadyTime
+from wal_pipeline.wal.names import MAX_WAL_SEGMENT_SIZE, MIN_WAL_SEGMENT_SIZE, FileKind, WalFileName, parse_file_name
 
 LOCK_NAME: Final = ".wal-pipeline.lock"
 _TEMPORARY_PREFIXES: Final = (".", "archtemp.")  # ours and shells' begin with a dot; basic_archive's with archtemp.

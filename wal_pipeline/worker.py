@@ -18,9 +18,9 @@ from dagster_celery.tasks import create_execute_job_task
 from kombu.entity import Queue
 
 from wal_pipeline.errors import SettingsError, WalPipelineError
+from wal_pipeline.orchestration.keys import warm_queue
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.warm_launcher import WarmRunLauncher
-from wal_pipeline.orchestration.warm_queue import warm_queue
 from wal_pipeline.settings import load_settings
 
 _MAX_MEMORY_KIB: Final = 2 * 2**20  # more after a run, and the process is followed by a fresh one

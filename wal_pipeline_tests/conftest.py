@@ -7,16 +7,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from wal_pipeline_tests.support.postgres import PostgresCluster
-from wal_pipeline_tests.support.postgres_install import (
-    DEBIAN_15_HINT,
-    PostgresInstall,
-    owned_folder,
-    postgres_15,
-    postgres_18,
-)
-from wal_pipeline_tests.support.s3_pair import S3Buckets, S3Pair
-from wal_pipeline_tests.support.tls import TlsFiles, make_tls
+from testbed.postgres import PostgresCluster
+from testbed.postgres_install import DEBIAN_15_HINT, PostgresInstall, owned_folder, postgres_15, postgres_18
+from testbed.s3_pair import S3Buckets, S3Pair
+from testbed.tls import TlsFiles, make_tls
 
 # The same examples at each run, so that a run judges the change and not its luck; 'make fuzz' draws new ones.
 settings.register_profile("same", derandomize=True)

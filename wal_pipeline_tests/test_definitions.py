@@ -6,8 +6,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from testbed.dagster_instance import clean_environment
 from wal_pipeline.definitions import defs
-from wal_pipeline_tests.support.dagster_instance import clean_environment
 
 JOBS = {
     "archive_wal",

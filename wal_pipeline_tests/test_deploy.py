@@ -16,11 +16,11 @@ import pytest
 import yaml
 from dagster._core.workspace.load import location_origins_from_yaml_paths
 
-from wal_pipeline.commands.setup import look
-from wal_pipeline.commands.setup_plan import Wanted
+from testbed.postgres import DATABASE, SUPERUSER, PostgresCluster
+from testbed.postgres_install import PostgresInstall
+from wal_pipeline.commands.setup.plan import Wanted
+from wal_pipeline.commands.setup.setup import look
 from wal_pipeline.postgres.server import PostgresServer
-from wal_pipeline_tests.support.postgres import DATABASE, SUPERUSER, PostgresCluster
-from wal_pipeline_tests.support.postgres_install import PostgresInstall
 
 PROJECT = Path(__file__).parents[1]
 DEPLOY = PROJECT / "deploy"

@@ -15,15 +15,15 @@ from pathlib import Path
 import click
 import pytest
 
+from testbed.dagster_instance import clean_environment
+from testbed.postgres import PostgresCluster
+from testbed.postgres_install import PostgresInstall, owned_folder, postgres_user
+from testbed.s3_pair import S3Pair
 from wal_pipeline.archive.alerts import AlertKind, Observation
-from wal_pipeline.cli import COMMANDS, commands
 from wal_pipeline.cli.archive_get import parser as archive_get_parser
+from wal_pipeline.cli.registry import COMMANDS, commands
 from wal_pipeline.settings import load_settings, variable_names
-from wal_pipeline.wiring import Pipeline, utc_now
-from wal_pipeline_tests.support.dagster_instance import clean_environment
-from wal_pipeline_tests.support.postgres import PostgresCluster
-from wal_pipeline_tests.support.postgres_install import PostgresInstall, owned_folder, postgres_user
-from wal_pipeline_tests.support.s3_pair import S3Pair
+from wal_pipeline.wiring.pipeline import Pipeline, utc_now
 
 PROJECT = Path(__file__).parents[1]
 DOCS = PROJECT / "docs"

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from wal_pipeline.cli import _NOT_CLICK, COMMANDS
+from wal_pipeline.cli.main import _NOT_CLICK
+from wal_pipeline.cli.registry import COMMANDS
 
 PROJECT = Path(__file__).parents[1]
 README = (PROJECT / "README.md").read_text()

@@ -20,17 +20,17 @@ from urllib.parse import quote
 import pyrage
 import pytest
 
-from wal_pipeline_tests.commands.test_alerts import Receiver
-from wal_pipeline_tests.integration.daemon_scene import STORES, DaemonScene, start_daemon_scene
-from wal_pipeline_tests.support.dagster_instance import PROJECT, clean_environment
-from wal_pipeline_tests.support.fault_proxy import FaultProxy
-from wal_pipeline_tests.support.faults import Answer
-from wal_pipeline_tests.support.ports import LOOPBACK, free_port
-from wal_pipeline_tests.support.postgres import DATABASE, PostgresCluster
-from wal_pipeline_tests.support.postgres_install import PostgresInstall, owned_folder, postgres_user
-from wal_pipeline_tests.support.s3_pair import S3Pair
+from testbed.dagster_instance import PROJECT, clean_environment
+from testbed.fault_proxy import FaultProxy
+from testbed.faults import Answer
+from testbed.ports import LOOPBACK, free_port
+from testbed.postgres import DATABASE, PostgresCluster
+from testbed.postgres_install import PostgresInstall, owned_folder, postgres_user
+from testbed.s3_pair import S3Pair
+from testbed.tls import TlsFiles
+from wal_pipeline_tests.support.daemon_scene import STORES, DaemonScene, start_daemon_scene
+from wal_pipeline_tests.support.receiver import Receiver
 from wal_pipeline_tests.support.secret_search import ProcessWatch, SecretSearch
-from wal_pipeline_tests.support.tls import TlsFiles
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 

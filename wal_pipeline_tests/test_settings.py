@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from wal_pipeline.archive.records import Codec
 from wal_pipeline.errors import SettingsError
 from wal_pipeline.settings import Settings, load_settings, variable_names
-from wal_pipeline.wiring import Pipeline
+from wal_pipeline.wiring.pipeline import Pipeline
 
 SECRET = "s3cr3t-value-that-must-not-be-seen"
 STORES = {

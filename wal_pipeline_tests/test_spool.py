@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from wal_pipeline.errors import BeingWrittenError, SpoolBusyError, SpoolError
 from wal_pipeline.spool import LOCK_NAME, Spool, SpoolFile
 from wal_pipeline.wal.names import parse_file_name
+from wal_pipeline_tests.support.nobody import NOBODY, as_nobody, nobodys_folder
 from wal_pipeline_tests.support.segments import SEGMENT_BYTES, history_bytes, name_of, segment_bytes, spool_segments
 
 SETTLE_SECONDS = 60.0
-NOBODY = 65534
 
 
 class TestTime:
@@ -384,41 +384,9 @@ def test_who_only_looks_does_not_turn_a_run_away(spool: Spool) -> None:
     timer.join()
 
 
-def as_nobody(action: Callable[[], object]) -> str:
-    """Do something as another user in a process of its own, and return what it raised."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.setgroups([])
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
-        try:
-            action()
-        except BaseException as error:  # noqa: BLE001
-            os.write(writer, str(error).encode())
-        os._exit(0)
-    os.close(writer)
-    os.waitpid(child, 0)
-    with os.fdopen(reader, "rb") as told:
-        return told.read().decode()
-
-
 def lock(spool: Spool) -> None:
     with spool.lock():
         pass
-
-
-@contextmanager
-def nobodys_folder(name: str) -> Iterator[Path]:
-    """A folder of another user, in one that everyone may pass; skips where that cannot be made."""
-    if os.geteuid() != 0:
-        pytest.skip("another user's folder needs root")
-    with tempfile.TemporaryDirectory(dir="/tmp") as parent:
-        Path(parent).chmod(0o755)
-        folder = Path(parent) / name
-        folder.mkdir(mode=0o700)
-        os.chown(folder, NOBODY, NOBODY)
-        yield folder
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from wal_pipeline_tests.stateful_store import CALLS, STORES, TROUBLES, Trouble
-from wal_pipeline_tests.stateful_world import World, fast_folder
 from wal_pipeline_tests.support.segments import name_of
+from wal_pipeline_tests.support.stateful_store import CALLS, STORES, TROUBLES, Trouble
+from wal_pipeline_tests.support.stateful_world import World, fast_folder
 
 trouble = st.builds(
     Trouble,

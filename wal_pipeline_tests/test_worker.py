@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from testbed.dagster_instance import PROJECT
+from testbed.warm_workers import INSTANCE_FILE
 from wal_pipeline.errors import SettingsError
 from wal_pipeline.worker import build_worker, find_redis
-from wal_pipeline_tests.support.dagster_instance import PROJECT
-from wal_pipeline_tests.support.warm_workers import INSTANCE_FILE
 
 
 def test_an_instance_without_warm_workers_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

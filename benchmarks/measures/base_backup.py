@@ -9,7 +9,7 @@ from benchmarks.bench import Bench
 from benchmarks.figures import Figure, alternately, missing, ratio, timed
 from benchmarks.pgbackrest import PgBackRest
 from benchmarks.source_cluster import Source, source_cluster
-from wal_pipeline_tests.support.postgres_install import owned_folder
+from testbed.postgres_install import owned_folder
 
 KEYS = ("base_backup_vs_pgbackrest", "restore_vs_pgbackrest")
 _MB_A_SCALE = 15

@@ -11,7 +11,7 @@ from benchmarks.bench import Bench
 from benchmarks.figures import Figure
 from benchmarks.wal_input import mixed
 from wal_pipeline.archive.records import Codec
-from wal_pipeline.codec import Encoder
+from wal_pipeline.codec.encoder import Encoder
 
 KEYS = ("codec_gzip9_mb_s",)
 _CODECS: Final = (

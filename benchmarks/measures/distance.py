@@ -10,8 +10,8 @@ from benchmarks import pgbackrest
 from benchmarks.bench import PROJECT, Bench
 from benchmarks.figures import Figure, Samples, alternately, ratio, speed
 from benchmarks.measures.archive import ours_seconds, pgbackrest_seconds
-from wal_pipeline_tests.support.ports import LOOPBACK, free_port
-from wal_pipeline_tests.support.processes import ChildProcess
+from testbed.ports import LOOPBACK, free_port
+from testbed.processes import ChildProcess
 
 KEYS = ("distance_40ms_vs_pgbackrest", "distance_150ms_vs_pgbackrest")
 _ROUND_TRIPS_MS = (40, 150)

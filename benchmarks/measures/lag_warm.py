@@ -5,7 +5,7 @@ from benchmarks.bench import Bench
 from benchmarks.daemon import Arrivals, running_daemon, wait_gone
 from benchmarks.figures import Figure, missing
 from benchmarks.measures.lag import idle_lag, lag_figure
-from wal_pipeline_tests.support.warm_workers import INSTANCE_FILE, missing_part, running_redis, running_worker
+from testbed.warm_workers import INSTANCE_FILE, missing_part, running_redis, running_worker
 
 KEYS = ("lag_idle_warm_p50_s",)
 _TITLE = "lag of an idle cluster with warm workers, p50"

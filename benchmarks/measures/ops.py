@@ -8,15 +8,15 @@ import dagster as dg
 from benchmarks import ours
 from benchmarks.bench import Bench
 from benchmarks.figures import Figure, alternately, ratio, timed
-from wal_pipeline.codec import Encoded, describe
-from wal_pipeline.commands.prepare import Prepared, Preparer
-from wal_pipeline.commands.store_copy import store_copy
-from wal_pipeline.orchestration.archive_job import build_archive_job
+from wal_pipeline.codec.encoder import Encoded, describe
+from wal_pipeline.commands.archive_push.prepare import Prepared, Preparer
+from wal_pipeline.commands.copies.put import store_copy
+from wal_pipeline.orchestration.jobs.archive import build_archive_job
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.postgres.waldump import CommitReader
 from wal_pipeline.spool import SpoolFile
-from wal_pipeline.wiring import Pipeline, open_pipeline
+from wal_pipeline.wiring.pipeline import Pipeline, open_pipeline
 
 KEYS = ("one_op_vs_graph",)
 _KEYS = Keys("main")

@@ -9,13 +9,13 @@ from benchmarks import ours
 from benchmarks.bench import Bench
 from benchmarks.figures import Figure, timed
 from benchmarks.records_input import SEGMENT_BYTES, STORES, SYSTEM_IDENTIFIER, LongArchive
-from wal_pipeline.archive.layout import Layout
+from testbed.s3_pair import S3Buckets
+from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.catalog.catalog import open_catalog
-from wal_pipeline.catalog.stores import StoreState
-from wal_pipeline.commands.pending import pending_work
+from wal_pipeline.catalog.store_states import StoreState
+from wal_pipeline.commands.archive_push.pending import pending_work
 from wal_pipeline.spool import Spool
 from wal_pipeline.wal.names import segment_name
-from wal_pipeline_tests.support.s3_pair import S3Buckets
 
 KEYS = ("plan_100000_s", "status_100000_s", "sensor_tick_100000_s")
 

@@ -12,9 +12,9 @@ from benchmarks import ours
 from benchmarks.bench import Bench
 from benchmarks.figures import Figure, Samples, alternately, ratio
 from benchmarks.source_cluster import Source, source_cluster
-from wal_pipeline_tests.support.dagster_instance import clean_environment
-from wal_pipeline_tests.support.postgres import start_restored
-from wal_pipeline_tests.support.postgres_install import owned_folder
+from testbed.dagster_instance import clean_environment
+from testbed.postgres import start_restored
+from testbed.postgres_install import owned_folder
 
 KEYS = ("replay_vs_cp", "wal_fetch_vs_pgbackrest")
 _STAMP = re.compile(r"^(\S+ \S+) \S+ \[\d+\] LOG:  (starting archive recovery|redo done)", re.MULTILINE)

@@ -1,1 +1,1 @@
-"""Our archive as data: layout, records, recovery window, retention, restore plan. No I/O, no clock."""
+"""Describes our archive as plain data: no module here opens a file, asks a server or reads a clock."""

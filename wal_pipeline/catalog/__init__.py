@@ -1,1 +1,1 @@
-"""The backup records: a SQL database through SQLAlchemy Core. An index of the stores: losing it loses no recovery."""
+"""Keeps the backup records in a SQL database; losing it costs no recovery."""

@@ -1,8 +1,6 @@
 """What every area of the catalog has in common: its database, its cluster and its clock."""
 
-import gc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, Table
@@ -22,21 +20,3 @@ class Area:
 
     def _mine(self, table: Table) -> ColumnElement[bool]:
         return table.c.cluster == self._cluster
-
-
-@contextmanager
-def many_objects() -> Iterator[None]:
-    """Keep Python's cycle collector from running while many rows become records.
-
-    Records hold no cycles, yet each collection walks all of them again: without this 100,000 files take 1.4 s, not 0.9.
-    Afterwards they count as old: the next small collection would otherwise walk all of them, for half a second.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.freeze()  # puts every object aside without a look at it,
-            gc.unfreeze()  # and from there among the oldest
-            gc.enable()

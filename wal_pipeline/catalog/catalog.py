@@ -5,13 +5,14 @@ from datetime import UTC, datetime
 from wal_pipeline.catalog.alerts import Alerts
 from wal_pipeline.catalog.area import Clock
 from wal_pipeline.catalog.backups import BaseBackups
+from wal_pipeline.catalog.drills import Drills
 from wal_pipeline.catalog.engine import Database, open_database
 from wal_pipeline.catalog.files import Files
 from wal_pipeline.catalog.frames import Frames
-from wal_pipeline.catalog.history import Drills, Gaps
+from wal_pipeline.catalog.gaps import Gaps
 from wal_pipeline.catalog.measures import Measures
 from wal_pipeline.catalog.migrate import ensure_schema
-from wal_pipeline.catalog.stores import Stores, SystemIdentifiers
+from wal_pipeline.catalog.store_states import Stores, SystemIdentifiers
 from wal_pipeline.catalog.values import Values
 
 

@@ -30,7 +30,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from wal_pipeline.errors import CatalogError, CatalogFullError
-from wal_pipeline.file_owner import give_to_folder_owner, owner_trouble
+from wal_pipeline.host.file_owner import give_to_folder_owner, owner_trouble
 
 BUSY_TIMEOUT_SECONDS: Final = 30
 CONNECT_TIMEOUT_SECONDS: Final = 10

@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.types import NULLTYPE
 
 from wal_pipeline.archive.records import Copy, CopyStatus, KnownCopy, WalFile
-from wal_pipeline.catalog.area import Area, many_objects
+from wal_pipeline.catalog.area import Area
 from wal_pipeline.catalog.rows import (
     COPY_COLUMNS,
     FILE_COLUMNS,
@@ -36,6 +36,7 @@ from wal_pipeline.catalog.rows import (
 from wal_pipeline.catalog.schema import copies, files
 from wal_pipeline.catalog.types import UtcDateTime
 from wal_pipeline.errors import CatalogError
+from wal_pipeline.host.gc_pause import many_objects
 from wal_pipeline.wal.names import FileKind
 
 FileKey = tuple[int, str]

@@ -10,7 +10,7 @@ from wal_pipeline.cli.group import Context, pass_context
 
 if TYPE_CHECKING:
     from wal_pipeline.archive.alerts import Alert
-    from wal_pipeline.commands.notifications import Destination
+    from wal_pipeline.commands.alerts.destinations import Destination
 
 
 @click.group("alerts", invoke_without_command=True)
@@ -46,7 +46,7 @@ def list_alerts(context: Context, show_all: bool = False, as_json: bool = False)
 def acknowledge(context: Context, alert_id: int, reason: str, by: str | None) -> int:
     """Acknowledge an open alert by its number. It stays open until its cause goes."""
     from wal_pipeline.commands.audit import user_name
-    from wal_pipeline.commands.shown_names import shown_name
+    from wal_pipeline.text import shown_name
 
     pipeline, reason = context.pipeline, shown_name(reason)
     alert = pipeline.catalog.alerts.acknowledge(alert_id, by or user_name(), reason, pipeline.clock())
@@ -60,8 +60,8 @@ def acknowledge(context: Context, alert_id: int, reason: str, by: str | None) ->
 @pass_context
 def close(context: Context, alert_id: int, reason: str, by: str | None) -> int:
     """Close the alert of a failed run, such as a restore that was started by hand. Others end with their cause."""
-    from wal_pipeline.commands.alerts import close_alert
-    from wal_pipeline.commands.shown_names import shown_name
+    from wal_pipeline.commands.alerts.deliver import close_alert
+    from wal_pipeline.text import shown_name
 
     alert = close_alert(context.pipeline.catalog, alert_id, context.pipeline.clock())
     return _note(context, alert, ("close alert", "closed"), reason=shown_name(reason), by=by)
@@ -74,15 +74,16 @@ def deliver(context: Context) -> int:
 
     Exit code 1 where a notification was not taken, or the catalog could not be used.
     """
-    from wal_pipeline.commands.catalog_outage import OutageFile
-    from wal_pipeline.commands.health import watch_health
+    from wal_pipeline.commands.alerts.catalog_outage import OutageFile
+    from wal_pipeline.commands.health.watch import watch_health
+    from wal_pipeline.wiring.health import fact_sources, health_limits
 
     pipeline = context.pipeline
     destinations = _destinations(context)
     memory = OutageFile(pipeline.settings.state_folder / "catalog-outage")
     report = watch_health(
-        pipeline.fact_sources(need_catalog=False),
-        pipeline.health_limits(),
+        fact_sources(pipeline, need_catalog=False),
+        health_limits(pipeline),
         lambda: destinations,
         cluster=pipeline.settings.cluster,
         outage=memory.read(),
@@ -119,11 +120,12 @@ def _note(context: Context, alert: "Alert", done: tuple[str, str], *, reason: st
 
 def _destinations(context: Context) -> "list[Destination]":
     from wal_pipeline.errors import SettingsError
+    from wal_pipeline.wiring.health import destinations
 
-    destinations = context.pipeline.destinations()
-    if not destinations:
+    found = destinations(context.pipeline)
+    if not found:
         raise SettingsError("WAL_PIPELINE_NOTIFICATION_URLS is not set", hint="Give it one or more Apprise URLs.")
-    return destinations
+    return found
 
 
 def _tell(alert: "Alert") -> None:

@@ -10,7 +10,7 @@ import click
 from wal_pipeline.cli.group import Context, pass_context
 
 if TYPE_CHECKING:
-    from wal_pipeline.commands.archive_events import ArchiveEvent
+    from wal_pipeline.commands.archive_push.events import ArchiveEvent
 
 
 @click.command("archive")
@@ -25,22 +25,19 @@ def archive_command(context: Context, linger: float, as_json: bool) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from wal_pipeline.commands.archive_alerts import ArchiveAlerts
     from wal_pipeline.commands.pause import refuse_if_paused
+    from wal_pipeline.wiring.archive_push import archive_now
 
     pipeline = context.pipeline
     refuse_if_paused(pipeline.catalog, pipeline.clock())
-    archiver = pipeline.archiver(linger_seconds=linger)
     waiting = len(pipeline.spool.scan(pipeline.clock()).ready)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    alerts = ArchiveAlerts(pipeline.catalog, pipeline.clock)
     counts: Counter[str] = Counter()
     begun = time.monotonic()
     with Progress(*columns, console=Console(stderr=True), transient=as_json) as progress:
         task = progress.add_task("archiving", total=waiting)
-        for event in pipeline.audit.follow(archiver.drain(pipeline.pause_watch())):
+        for event in archive_now(pipeline, linger_seconds=linger):
             counts[type(event).__name__] += 1
-            alerts.note(event)
             progress.update(task, completed=counts["FileReleased"], total=max(waiting, counts["FileReleased"]))
             _tell(event, progress)
     seconds = time.monotonic() - begun
@@ -61,7 +58,7 @@ def archive_command(context: Context, linger: float, as_json: bool) -> int:
 def _tell(event: "ArchiveEvent", progress: object) -> None:
     from rich.progress import Progress
 
-    from wal_pipeline.commands.archive_events import CopyFailed, FileLeft, FileQuarantined
+    from wal_pipeline.commands.archive_push.events import CopyFailed, FileLeft, FileQuarantined
 
     assert isinstance(progress, Progress)  # noqa: S101
     if isinstance(event, CopyFailed):

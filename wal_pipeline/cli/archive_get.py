@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
-    from wal_pipeline.commands.archive_get import WalSource
-    from wal_pipeline.commands.prefetch import PrefetchFolder
+    from wal_pipeline.commands.archive_get.prefetch_folder import PrefetchFolder
+    from wal_pipeline.commands.archive_get.wal_source import WalSource
     from wal_pipeline.stores.base import Store
     from wal_pipeline.wal.names import WalFileName
-    from wal_pipeline.wiring import Pipeline
+    from wal_pipeline.wiring.pipeline import Pipeline
 
 _EXIT_FAILED = 200  # the same as commands.restore_command.EXIT_FAILED, which an import error must not hide
 _EXIT_INTERRUPTED = 130
@@ -105,8 +105,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _deliver(options: argparse.Namespace) -> int:
-    from wal_pipeline.commands.archive_get import WalUnreachableError
-    from wal_pipeline.commands.restore_command import EXIT_DELIVERED, fetch_and_deliver, note_position, take_prefetched
+    from wal_pipeline.commands.archive_get.restore_command import (
+        EXIT_DELIVERED,
+        fetch_and_deliver,
+        note_position,
+        take_prefetched,
+    )
+    from wal_pipeline.commands.archive_get.wal_source import WalUnreachableError
     from wal_pipeline.errors import StoreUnavailableError
 
     name, destination = _operands(options)
@@ -160,7 +165,7 @@ class _Call:
     """What one call needs, made when it is needed: a prefetched file is delivered before boto3 is imported."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        from wal_pipeline.commands.fetch_ask import fingerprint
+        from wal_pipeline.commands.archive_get.prefetch_client import fingerprint
 
         self._options = options
         self.pgdata: Path = (options.pgdata or Path()).absolute()
@@ -169,14 +174,14 @@ class _Call:
     @cached_property
     def pipeline(self) -> "Pipeline":
         """The settings and what they describe. Raises: SettingsError."""
-        from wal_pipeline.wiring import open_pipeline
+        from wal_pipeline.wiring.pipeline import open_pipeline
 
         return open_pipeline(self._options.env_file)
 
     @cached_property
     def system_identifier(self) -> int:
         """The cluster's: by option, from pg_control, by setting, else the only one below the cluster's name."""
-        from wal_pipeline.commands.inventory import only_system_identifier
+        from wal_pipeline.commands.inventory.system_identifiers import only_system_identifier
         from wal_pipeline.postgres.control_file import read_control_file
 
         if self._options.system_identifier is not None:
@@ -196,7 +201,7 @@ class _Call:
     @cached_property
     def source(self) -> "WalSource":
         """Where the file can be fetched from."""
-        from wal_pipeline.commands.archive_get import WalSource
+        from wal_pipeline.commands.archive_get.wal_source import WalSource
 
         layout = self.pipeline.layout(self.system_identifier)
         return WalSource(layout, self.stores(), tuple(self.pipeline.identities))
@@ -211,7 +216,7 @@ class _Call:
 
     def folder(self) -> "PrefetchFolder | None":
         """The folder of prefetched files; None where nothing shall be fetched ahead."""
-        from wal_pipeline.commands.restore_command import prefetch_folder
+        from wal_pipeline.commands.archive_get.restore_command import prefetch_folder
 
         if self._options.no_prefetch:
             return None
@@ -245,8 +250,8 @@ def _start_prefetcher(folder: "PrefetchFolder", call: _Call) -> None:
 
 
 def _prefetch(folder: "PrefetchFolder", source: "WalSource", fingerprint: str, on_ready: Callable[[], None]) -> None:
-    from wal_pipeline.commands.fetch_answer import FetchAnswers
-    from wal_pipeline.commands.prefetch import Prefetcher, PrefetchLimits
+    from wal_pipeline.commands.archive_get.prefetch_server import FetchAnswers
+    from wal_pipeline.commands.archive_get.prefetcher import Prefetcher, PrefetchLimits
 
     prefetcher = Prefetcher(folder, source.fetch, PrefetchLimits())
     answers = FetchAnswers(folder, source.fetch, fingerprint, on_ready=on_ready, on_other_settings=prefetcher.stop)
@@ -254,7 +259,7 @@ def _prefetch(folder: "PrefetchFolder", source: "WalSource", fingerprint: str, o
 
 
 def _print_restore_command(options: argparse.Namespace) -> int:
-    from wal_pipeline.commands.restore_command import EXIT_DELIVERED, program, shell_line
+    from wal_pipeline.commands.archive_get.restore_command import EXIT_DELIVERED, program, shell_line
     from wal_pipeline.settings import settings_file
 
     call = _Call(options)

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress
 
-    from wal_pipeline.commands.base_backup_parts import BackupProgress
-    from wal_pipeline.commands.base_backup_run import BackupOutcome
+    from wal_pipeline.commands.backup.session import BackupProgress
+    from wal_pipeline.commands.backup.take import BackupOutcome
     from wal_pipeline.errors import BaseBackupError
-    from wal_pipeline.wiring import Pipeline
+    from wal_pipeline.wiring.pipeline import Pipeline
 
 
 @click.command("backup")
@@ -31,9 +31,10 @@ def backup_command(context: Context, incremental: bool, parent_id: str | None, a
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TransferSpeedColumn
 
-    from wal_pipeline.commands.audit import told_of_backup
+    from wal_pipeline.commands.backup.take import told_of_backup
+    from wal_pipeline.wiring.backup import base_backup_taker
 
-    taker = context.pipeline.base_backup_taker(archive=_archiving(context.pipeline))
+    taker = base_backup_taker(context.pipeline, archive=_archiving(context.pipeline))
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -59,9 +60,10 @@ def _archiving(pipeline: "Pipeline") -> "Callable[[], None] | None":
 
     def archive() -> None:
         from wal_pipeline.errors import SpoolBusyError, SpoolError
+        from wal_pipeline.wiring.archive_push import archive_now
 
         try:
-            for _ in pipeline.audit.follow(pipeline.archiver().drain()):
+            for _ in archive_now(pipeline, heed_pause=False):
                 pass
         except SpoolBusyError:
             return

@@ -9,7 +9,7 @@ import click
 from wal_pipeline.cli.group import Context, pass_context
 
 if TYPE_CHECKING:
-    from wal_pipeline.commands.rebuild import RebuiltStore
+    from wal_pipeline.commands.rebuild_catalog import RebuiltStore
 
 _SHOWN = 20
 
@@ -34,7 +34,7 @@ def rebuild_command(context: Context, workers: int, as_json: bool) -> int:
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from wal_pipeline.catalog.migrate import set_aside
-    from wal_pipeline.commands.rebuild import rebuild
+    from wal_pipeline.commands.rebuild_catalog import rebuild
 
     pipeline = context.pipeline
     stores = list(pipeline.stores.values())

@@ -9,7 +9,7 @@ import click
 from wal_pipeline.cli.group import Context, pass_context
 
 if TYPE_CHECKING:
-    from wal_pipeline.commands.check_items import CheckReport
+    from wal_pipeline.commands.check.item import CheckReport
 
 
 @click.command("check")
@@ -20,9 +20,9 @@ def check_command(context: Context, as_json: bool) -> int:
 
     Exit code 0 where archiving works now, 1 where an item failed. Every item runs, also after one that failed.
     """
-    from wal_pipeline.archive.layout import cluster_prefix
-    from wal_pipeline.commands.check import check
-    from wal_pipeline.commands.setup_plan import Wanted
+    from wal_pipeline.archive.format.keys import cluster_prefix
+    from wal_pipeline.commands.check.check import check
+    from wal_pipeline.commands.setup.plan import Wanted
 
     pipeline = context.pipeline
     settings = pipeline.settings

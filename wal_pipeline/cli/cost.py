@@ -26,7 +26,7 @@ def cost_command(
     With --wal-per-day it is a forecast of a WAL archive that is full, without base backups: its storage, and the
     requests of a server that writes all day, by WAL_PIPELINE_ARCHIVE_TIMEOUT_SECONDS and segments of 16 MiB.
     """
-    from wal_pipeline.commands.cost import cost_as_json, current_cost
+    from wal_pipeline.commands.cost.cost import cost_as_json, current_cost
 
     pipeline = context.pipeline
     usage: Mapping[str, Usage] | None = None
@@ -45,7 +45,7 @@ def cost_command(
 
 def _forecast(context: Context, wal_per_day: str, reduction: float, days: int) -> "Cost":
     from wal_pipeline.archive.cost import FileRate, forecast
-    from wal_pipeline.commands.cost import parse_size
+    from wal_pipeline.commands.cost.cost import parse_size
     from wal_pipeline.errors import SettingsError
 
     settings = context.pipeline.settings

@@ -23,13 +23,14 @@ def drill_command(context: Context, stores: tuple[str, ...], seed: int | None, a
 
     Exit code 0 where every drill passed.
     """
-    from wal_pipeline.commands.drills import run_drills
+    from wal_pipeline.commands.drill.records import run_drills
+    from wal_pipeline.wiring.drill import drills_of
 
     pipeline = context.pipeline
     results = []
     chosen = stores or pipeline.settings.stores
     with _leaving_in_order():
-        for result in run_drills(pipeline.drills(seed=seed), chosen, pipeline.catalog, pipeline.audit):
+        for result in run_drills(drills_of(pipeline, seed=seed), chosen, pipeline.catalog, pipeline.audit):
             results.append(result)
             if not as_json:
                 click.echo(_text(result))
@@ -57,7 +58,7 @@ def _leaving_in_order() -> Iterator[None]:
 
 
 def _values(result: Any) -> dict[str, Any]:
-    from wal_pipeline.commands.drills import drill_values
+    from wal_pipeline.commands.drill.records import drill_values
 
     return {"store": result.store, "target": result.target, "ok": result.ok, **drill_values(result)}
 

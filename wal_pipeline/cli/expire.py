@@ -12,8 +12,8 @@ from wal_pipeline.cli.group import Context, pass_context
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from wal_pipeline.archive.retention import Expired, Kept
-    from wal_pipeline.commands.expire import Expiry, StoreExpiry
+    from wal_pipeline.archive.retention.plan import Expired, Kept
+    from wal_pipeline.commands.expire.expire import Expiry, StoreExpiry
 
 
 @click.command("expire")
@@ -30,7 +30,7 @@ def expire_command(context: Context, confirm: bool, trust_clock: bool, as_json: 
     """
     from rich.console import Console
 
-    from wal_pipeline.upkeep import expirer
+    from wal_pipeline.wiring.expire import expirer
 
     made = expirer(context.pipeline)
     done = made.expire(trust_clock=trust_clock) if confirm else made.plan()
@@ -131,7 +131,7 @@ def _kind(entry: "Kept | Expired") -> str:
 
 
 def _lines(done: "Expiry") -> Iterator[str]:
-    from wal_pipeline.commands.expire_clock import CLOCK_HINT
+    from wal_pipeline.commands.expire.expire import CLOCK_HINT
 
     for store in done.stores:
         yield from _store_lines(store)

@@ -8,7 +8,7 @@ import click
 from wal_pipeline.cli.group import Context, pass_context
 
 if TYPE_CHECKING:
-    from wal_pipeline.archive.gaps import LedgerEntry
+    from wal_pipeline.archive.recovery.gaps import LedgerEntry
 
 
 @click.group("gaps", invoke_without_command=True)
@@ -23,7 +23,7 @@ def gaps_command(ctx: click.Context) -> int:
 @pass_context
 def list_gaps(context: Context, as_json: bool = False) -> int:
     """List the gaps of each store and of all together. Exit code 1 where one is open."""
-    from wal_pipeline.archive.gaps import GapState
+    from wal_pipeline.archive.recovery.gaps import GapState
 
     ledger = _ledger(context)
     if as_json:
@@ -43,10 +43,10 @@ def list_gaps(context: Context, as_json: bool = False) -> int:
 @pass_context
 def acknowledge(context: Context, first_missing: str, reason: str, by: str | None) -> int:
     """Accept the gap that begins with this segment, on every store. Its moments cannot be restored."""
-    from wal_pipeline.catalog.history import GapAcknowledgement
+    from wal_pipeline.catalog.gaps import GapAcknowledgement
     from wal_pipeline.commands.audit import user_name
-    from wal_pipeline.commands.shown_names import shown_name
     from wal_pipeline.errors import RecoveryTargetError
+    from wal_pipeline.text import shown_name
 
     reason = shown_name(reason)
     gaps = {entry.gap.last_missing: entry.gap for entry in _ledger(context) if entry.gap.first_missing == first_missing}
@@ -73,10 +73,11 @@ def acknowledge(context: Context, first_missing: str, reason: str, by: str | Non
 
 
 def _ledger(context: Context) -> "list[LedgerEntry]":
-    from wal_pipeline.commands.current_windows import current_windows
+    from wal_pipeline.commands.health.windows import current_windows
+    from wal_pipeline.wiring.health import fetch_history
 
     pipeline = context.pipeline
-    windows = current_windows(pipeline.catalog, pipeline.settings.stores, fetch=pipeline.fetch_history)
+    windows = current_windows(pipeline.catalog, pipeline.settings.stores, fetch=fetch_history(pipeline))
     return [entry for entries in windows.gaps.values() for entry in entries]
 
 

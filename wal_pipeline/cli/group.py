@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 
 from wal_pipeline import __version__
-from wal_pipeline.cli import COMMANDS, attribute
+from wal_pipeline.cli.registry import COMMANDS, attribute
 from wal_pipeline.errors import WalPipelineError
-from wal_pipeline.wiring import Pipeline, open_pipeline
+from wal_pipeline.wiring.pipeline import Pipeline, open_pipeline
 
 _INTERRUPTED = 130
 _STRICT = ("check", "status")

@@ -14,7 +14,7 @@ from wal_pipeline.cli.group import Context, pass_context
 @pass_context
 def metrics_command(context: Context, textfile: Path | None, listen: str | None) -> int:
     """Print the metrics in Prometheus' text format, looked up now."""
-    from wal_pipeline.commands.metrics import write_textfile
+    from wal_pipeline.commands.status.prometheus import write_textfile
 
     if listen is not None:
         _serve(context, listen)
@@ -26,12 +26,13 @@ def metrics_command(context: Context, textfile: Path | None, listen: str | None)
 
 
 def _metrics(context: Context) -> str:
-    from wal_pipeline.commands.health_facts import look
-    from wal_pipeline.commands.metrics import metrics_text
-    from wal_pipeline.commands.status import judge
+    from wal_pipeline.commands.health.facts import look
+    from wal_pipeline.commands.status.prometheus import metrics_text
+    from wal_pipeline.commands.status.status import judge
+    from wal_pipeline.wiring.health import fact_sources, health_limits
 
     pipeline = context.pipeline
-    status = judge(look(pipeline.fact_sources()), pipeline.health_limits())
+    status = judge(look(fact_sources(pipeline)), health_limits(pipeline))
     return metrics_text(status, spool_limit_bytes=pipeline.settings.spool_limit_bytes)
 
 

@@ -33,7 +33,7 @@ def pause_command(context: Context, length: timedelta, reason: str) -> None:
     """Stop archiving for a while. The spool keeps everything; the pause ends by itself."""
     from wal_pipeline.commands.audit import user_name
     from wal_pipeline.commands.pause import pause
-    from wal_pipeline.commands.shown_names import shown_name
+    from wal_pipeline.text import shown_name
 
     pipeline, reason = context.pipeline, shown_name(reason)
     made = pause(pipeline.catalog, pipeline.clock(), length=length, reason=reason, by=user_name())
@@ -51,3 +51,6 @@ def resume_command(context: Context) -> None:
     ended = resume(pipeline.catalog, pipeline.clock())
     pipeline.audit.write("resume", pipeline.settings.cluster, "resumed" if ended is not None else "was not paused")
     click.echo("archiving goes on" if ended is not None else "archiving was not paused")
+
+
+__all__ = ["resume_command"]

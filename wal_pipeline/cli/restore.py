@@ -9,11 +9,12 @@ import click
 from wal_pipeline.cli.group import Context
 
 if TYPE_CHECKING:
-    from wal_pipeline.archive.recovery_target import RecoveryTarget
-    from wal_pipeline.commands.restore import PreparedRestore, RestoreResult
-    from wal_pipeline.commands.restore_start import RecoveryResult
+    from wal_pipeline.archive.recovery.target import RecoveryTarget
+    from wal_pipeline.commands.restore.perform import RestoreResult
+    from wal_pipeline.commands.restore.prepare import PreparedRestore
+    from wal_pipeline.commands.restore.start import RecoveryResult
     from wal_pipeline.stores.base import Store
-    from wal_pipeline.wiring import Pipeline
+    from wal_pipeline.wiring.pipeline import Pipeline
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 
@@ -75,8 +76,8 @@ class _Command:
 
     def run(self) -> int:
         from wal_pipeline.cli.restore_text import plan_text, plan_values, result_text, result_values
-        from wal_pipeline.commands.restore import require_answers
-        from wal_pipeline.commands.restore_reached import require_reached
+        from wal_pipeline.commands.restore.prepare import require_answers
+        from wal_pipeline.commands.restore.reached import require_reached
 
         prepared = self._prepare()
         if not self._options["as_json"]:
@@ -96,7 +97,7 @@ class _Command:
         return 0
 
     def _prepare(self) -> "PreparedRestore":
-        from wal_pipeline.commands.restore import RestoreRequest, prepare_restore
+        from wal_pipeline.commands.restore.prepare import RestoreRequest, prepare_restore
         from wal_pipeline.postgres.recovery import TargetAction
 
         options, pipeline = self._options, self._pipeline
@@ -128,15 +129,15 @@ class _Command:
         return tuple(self._pipeline.open_stores(names).values())
 
     def _system_identifier(self, stores: tuple["Store", ...]) -> int:
-        from wal_pipeline.commands.restore_inventory import find_system_identifier
+        from wal_pipeline.commands.restore.contents import find_system_identifier
 
         settings = self._pipeline.settings
         given = self._options["system_identifier"] or settings.system_identifier
         return find_system_identifier(stores, settings.prefix, settings.cluster, given)
 
     def _check_program(self, prepared: "PreparedRestore") -> list[str]:
-        from wal_pipeline.commands.restore_checks import check_runnable
-        from wal_pipeline.commands.restore_command import program
+        from wal_pipeline.commands.archive_get.restore_command import program
+        from wal_pipeline.commands.restore.checks import check_runnable
         from wal_pipeline.settings import settings_file
 
         words = program(
@@ -150,9 +151,9 @@ class _Command:
 
     def _perform(self, prepared: "PreparedRestore", program: list[str]) -> "RestoreResult":
         from wal_pipeline.cli.restore_progress import shown
-        from wal_pipeline.commands.restore import perform_restore
-        from wal_pipeline.commands.restore_command import prefetch_folder, shell_line
-        from wal_pipeline.commands.restore_place import make_owned
+        from wal_pipeline.commands.archive_get.restore_command import prefetch_folder, shell_line
+        from wal_pipeline.commands.restore.perform import perform_restore
+        from wal_pipeline.commands.restore.place import make_owned
 
         folder = prefetch_folder(
             prepared.request.pgdata, prepared.plan.system_identifier, self._options["prefetch_dir"]
@@ -170,8 +171,8 @@ class _Command:
 
     def _start(self, prepared: "PreparedRestore") -> "RecoveryResult":
         from wal_pipeline.cli.restore_progress import recovery_shown
-        from wal_pipeline.commands.restore_command import prefetch_folder
-        from wal_pipeline.commands.restore_start import find_config_file, start_and_watch
+        from wal_pipeline.commands.archive_get.restore_command import prefetch_folder
+        from wal_pipeline.commands.restore.start import find_config_file, start_and_watch
 
         pgdata = prepared.request.pgdata
         given = dict(_setting(text) for text in self._options["settings"])
@@ -190,7 +191,7 @@ class _Command:
 
 def parse_target(options: dict[str, Any]) -> "RecoveryTarget":
     """Read the recovery target from the options. Raises: click.UsageError, RecoveryTargetError, InvalidLsnError."""
-    from wal_pipeline.archive.target_text import TargetTextError, target_from_text
+    from wal_pipeline.archive.recovery.target_text import TargetTextError, target_from_text
 
     names = ("to_time", "to_lsn", "to_xid", "to_name", "immediate", "inclusive", "timeline")
     try:

@@ -17,15 +17,15 @@ from rich.progress import (
 )
 
 if TYPE_CHECKING:
-    from wal_pipeline.commands.restore import RestoreEvents
-    from wal_pipeline.commands.restore_download import DownloadFault
+    from wal_pipeline.commands.restore.download import DownloadFault
+    from wal_pipeline.commands.restore.perform import RestoreEvents
     from wal_pipeline.postgres.recovery_server import RecoveryProgress
 
 
 @contextmanager
 def shown(total_bytes: int) -> Iterator["RestoreEvents"]:
     """Show a restore's phases and bytes on stderr."""
-    from wal_pipeline.commands.restore import RestoreEvents
+    from wal_pipeline.commands.restore.perform import RestoreEvents
 
     columns = (
         TextColumn("{task.description}"),

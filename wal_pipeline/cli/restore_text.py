@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 from wal_pipeline.postgres.recovery_server import RecoveryState
 
 if TYPE_CHECKING:
-    from wal_pipeline.archive.restore_plan import PlannedBackup
-    from wal_pipeline.commands.restore import PreparedRestore, RestoreResult
-    from wal_pipeline.commands.restore_start import RecoveryResult
+    from wal_pipeline.archive.recovery.restore_plan import PlannedBackup
+    from wal_pipeline.commands.restore.perform import RestoreResult
+    from wal_pipeline.commands.restore.prepare import PreparedRestore
+    from wal_pipeline.commands.restore.start import RecoveryResult
 
 
 def plan_text(prepared: "PreparedRestore", cluster: str) -> str:

@@ -8,10 +8,10 @@ import click
 from wal_pipeline.cli.group import Context, pass_context
 
 if TYPE_CHECKING:
-    from wal_pipeline.commands.findings import Finding
-    from wal_pipeline.commands.prove_archiving import ArchivingProver, Progress, Proof
-    from wal_pipeline.commands.setup import SetupReport
-    from wal_pipeline.wiring import Pipeline
+    from wal_pipeline.commands.setup.findings import Finding
+    from wal_pipeline.commands.setup.proof import ArchivingProver, Progress, Proof
+    from wal_pipeline.commands.setup.setup import SetupReport
+    from wal_pipeline.wiring.pipeline import Pipeline
 
 _COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
@@ -31,8 +31,8 @@ def setup_command(context: Context, apply_it: bool, replace: bool, wait: float, 
 
     Exit code 0 where archiving is set up (and, with --apply, was proved to work), 1 where something is left to do.
     """
-    from wal_pipeline.commands.setup import SetupReport, apply_setup, look
-    from wal_pipeline.commands.setup_plan import Wanted
+    from wal_pipeline.commands.setup.plan import Wanted
+    from wal_pipeline.commands.setup.setup import SetupReport, apply_setup, look
 
     pipeline = context.pipeline
     settings = pipeline.settings
@@ -64,16 +64,17 @@ def report_as_json(report: "SetupReport") -> dict[str, Any]:
 
 def _prover(pipeline: "Pipeline", wait_seconds: float, progress: "Progress") -> "ArchivingProver":
     """Open the stores before the server is changed: settings that are missing shall show first."""
-    from wal_pipeline.commands.find_copies import find_copies
-    from wal_pipeline.commands.prove_archiving import ArchivingProver
+    from wal_pipeline.commands.copies.find import which_stores_have
+    from wal_pipeline.commands.setup.proof import ArchivingProver
     from wal_pipeline.errors import SpoolBusyError
+    from wal_pipeline.wiring.archive_push import archive_now
 
     layout = pipeline.layout(pipeline.server.facts().system_identifier)
     stores = pipeline.stores
 
-    def archive_now() -> None:
+    def drain_spool() -> None:
         try:
-            for _event in pipeline.audit.follow(pipeline.archiver().drain()):
+            for _event in archive_now(pipeline, heed_pause=False):
                 pass
         except SpoolBusyError:
             progress("another process archives from the spool now")
@@ -81,8 +82,8 @@ def _prover(pipeline: "Pipeline", wait_seconds: float, progress: "Progress") -> 
     return ArchivingProver(
         server=pipeline.server,
         spool=pipeline.spool.folder,
-        find_copies=lambda name: find_copies(stores, layout, name),
-        archive_now=archive_now,
+        find_copies=lambda name: which_stores_have(stores, layout, name),
+        archive_now=drain_spool,
         wait_seconds=wait_seconds,
         progress=progress,
     )

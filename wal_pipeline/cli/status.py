@@ -8,7 +8,7 @@ import click
 from wal_pipeline.cli.group import Context, pass_context
 
 if TYPE_CHECKING:
-    from wal_pipeline.commands.status import Status
+    from wal_pipeline.commands.status.status import Status
 
 
 @click.command("status")
@@ -22,7 +22,7 @@ def status_command(context: Context, check: bool, as_json: bool, no_server: bool
         return _check(context, ask_server=not no_server, as_json=as_json)
     status = _status(context, ask_server=not no_server)
     if as_json:
-        from wal_pipeline.commands.status_json import status_as_json
+        from wal_pipeline.commands.status.as_json import status_as_json
 
         click.echo(json.dumps(status_as_json(status), indent=1))
     else:
@@ -33,17 +33,18 @@ def status_command(context: Context, check: bool, as_json: bool, no_server: bool
 
 
 def _status(context: Context, *, ask_server: bool) -> "Status":
-    from wal_pipeline.commands.health_facts import look
-    from wal_pipeline.commands.status import judge
+    from wal_pipeline.commands.health.facts import look
+    from wal_pipeline.commands.status.status import judge
+    from wal_pipeline.wiring.health import fact_sources, health_limits
 
     pipeline = context.pipeline
-    return judge(look(pipeline.fact_sources(ask_server=ask_server)), pipeline.health_limits())
+    return judge(look(fact_sources(pipeline, ask_server=ask_server)), health_limits(pipeline))
 
 
 def _check(context: Context, *, ask_server: bool, as_json: bool) -> int:
     """A plugin that cannot tell must say so: any error of ours is UNKNOWN, not WARNING."""
-    from wal_pipeline.commands.status import Verdict
-    from wal_pipeline.commands.status_json import check_line, status_as_json
+    from wal_pipeline.commands.status.as_json import check_line, status_as_json
+    from wal_pipeline.commands.status.status import Verdict
     from wal_pipeline.errors import WalPipelineError
 
     try:

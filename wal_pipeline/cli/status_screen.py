@@ -8,10 +8,11 @@ from rich.table import Table
 from rich.text import Text
 
 from wal_pipeline.archive.alerts import Severity
-from wal_pipeline.archive.window import RecoveryWindow
-from wal_pipeline.commands.health_facts import HealthFacts, StoreFacts
-from wal_pipeline.commands.status import Problem, Status, Verdict, length, size
-from wal_pipeline.commands.status_picture import Cell, axis_of, draw
+from wal_pipeline.archive.recovery.window import RecoveryWindow
+from wal_pipeline.commands.health.facts import HealthFacts, StoreFacts
+from wal_pipeline.commands.status.status import Problem, Status, Verdict
+from wal_pipeline.commands.status.window_line import Cell, axis_of, draw
+from wal_pipeline.text import length, size
 
 _COLOURS = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.CRITICAL: "red", Verdict.UNKNOWN: "dim"}
 _SEVERITIES = {Severity.CRITICAL: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}

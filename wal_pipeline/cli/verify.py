@@ -10,7 +10,7 @@ from wal_pipeline.cli.group import Context, pass_context
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from wal_pipeline.commands.verify import Verification
+    from wal_pipeline.commands.verify.results import Verification
 
 _SHOWN = 50
 
@@ -30,7 +30,7 @@ def verify_command(context: Context, deep: bool, share: float | None, repair: bo
 
     What is bad on every store is never touched. Exit code 0 only where every store answered and all is right.
     """
-    from wal_pipeline.upkeep import verifier
+    from wal_pipeline.wiring.verify import verifier
 
     if share is not None and not deep:
         raise click.UsageError("--share is for --deep")

@@ -1,1 +1,1 @@
-"""What the program does: each command takes its collaborators as arguments and returns frozen results."""
+"""Holds what the program does: a folder for each verb, and one for each idea that several verbs share."""

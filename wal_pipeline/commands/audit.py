@@ -6,18 +6,14 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from wal_pipeline.commands.archive_events import ArchiveEvent, CopyFailed, CopyVerified, FileQuarantined, FileReleased
 from wal_pipeline.errors import WalPipelineError
-from wal_pipeline.file_owner import give_to_folder_owner, owner_trouble
-
-if TYPE_CHECKING:  # whoever only writes a line needs nothing of what takes base backups
-    from wal_pipeline.commands.base_backup_run import BackupOutcome
+from wal_pipeline.host.file_owner import give_to_folder_owner, owner_trouble
 
 FILE_NAME: Final = "audit.jsonl"
 _log = logging.getLogger(__name__)
@@ -60,13 +56,6 @@ class AuditLog:
     def _user(self) -> str:
         return user_name()
 
-    def follow(self, events: Iterator[ArchiveEvent], *, by: str | None = None) -> Iterator[ArchiveEvent]:
-        """Pass an archiving run's events on, each written down before."""
-        with closing(events) as source:  # type: ignore[type-var]
-            for event in source:
-                self._write_event(event, by)
-                yield event
-
     @contextmanager
     def work(
         self, action: str, subject: str, *, by: str | None = None, **details: object
@@ -84,18 +73,6 @@ class AuditLog:
             raise
         line = {**details, **told}
         self.write(action, str(line.pop("subject", subject)), str(line.pop("result", "done")), by=by, **line)
-
-    def _write_event(self, event: ArchiveEvent, by: str | None) -> None:
-        match event:
-            case CopyVerified(file=file, copy=copy, is_new=True):
-                self.write("copy", file.name, "verified", by=by, store=copy.store, object_key=copy.object_key)
-            case CopyFailed(name=name, store=store, message=message):
-                self.write("copy", name, "failed", by=by, store=store, message=message)
-            case FileReleased(file=file, copies=copies):
-                stores = sorted(copy.store for copy in copies)
-                self.write("archive", file.name, "released", by=by, stores=stores, sha256=file.sha256)
-            case FileQuarantined(name=name, reason=reason, message=message, path=path):
-                self.write("archive", name, "quarantined", by=by, reason=reason.value, message=message, path=str(path))
 
     def _append(self, line: str) -> None:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -125,16 +102,6 @@ class AuditLog:
 
     def _numbered(self, number: int) -> Path:
         return self.path.with_name(f"{self.path.name}.{number}")
-
-
-def told_of_backup(outcome: "BackupOutcome") -> dict[str, object]:
-    """Return what the audit log says of a base backup that was taken."""
-    manifest = outcome.result.manifest
-    states = {
-        one.store: "restorable" if one.restorable else "stored" if one.stored else "missing" for one in outcome.stores
-    }
-    result = "restorable" if outcome.complete else "incomplete"
-    return {"subject": manifest.backup_id, "result": result, "kind": manifest.kind.value, "stores": states}
 
 
 def user_name() -> str:

@@ -1,1 +1,1 @@
-"""How Dagster asks: assets, jobs, sensors, schedules and checks over the commands."""
+"""Lets Dagster ask: assets, jobs, sensors and schedules over the commands."""

@@ -1,8 +1,19 @@
 """The names by which Dagster knows things: asset keys, partitions, groups. All begin with the cluster's name."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import dagster as dg
+
+EXPIRE_JOB: Final = "expire_archive"
+VERIFY_JOB: Final = "verify_archive"
+BACKUP_JOB: Final = "take_base_backup"
+RECORD_JOB: Final = "record_archive"
+RESTORE_JOB: Final = "restore_cluster"
+ARCHIVE_JOB: Final = "archive_wal"
+CHECK_JOB: Final = "check_archive"
+COST_JOB: Final = "report_cost"
+DRILL_JOB: Final = "recovery_drill"
 
 
 @dataclass(frozen=True)
@@ -53,3 +64,15 @@ class Keys:
     def base_backup_partitions(self) -> dg.DynamicPartitionsDefinition:
         """The partitions of the base backup assets: backup ids."""
         return dg.DynamicPartitionsDefinition(name=self.base_backup_partitions_name)
+
+
+NAMES_CHECK: Final = "names_and_sizes"
+CONTENT_CHECK: Final = "content"
+BACKUP_CHECK: Final = "newest_fresh"
+DRILL_CHECK: Final = "last_drill_{store}"
+QUEUE_TAG: Final = "dagster-celery/queue"  # dagster_celery.tags' own: the package need not be installed
+
+
+def warm_queue(cluster: str) -> str:
+    """Return the queue of a cluster, which only the worker beside its spool takes runs from."""
+    return f"archive_{cluster}"

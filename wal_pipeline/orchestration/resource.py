@@ -5,7 +5,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from wal_pipeline.wiring import Pipeline, open_pipeline
+from wal_pipeline.wiring.pipeline import Pipeline, open_pipeline
 
 
 class WalPipelineResource(dg.ConfigurableResource):  # type: ignore[type-arg]

@@ -7,14 +7,8 @@ from typing import Any, Final
 import dagster as dg
 from dagster._core.errors import DagsterInvalidDefinitionError
 
-from wal_pipeline.orchestration import (
-    backup_job,
-    cost_asset,
-    drill_asset,
-    retention_job,
-    segment_checks,
-    verification_job,
-)
+from wal_pipeline.orchestration.jobs import verify as verification_job
+from wal_pipeline.orchestration.keys import BACKUP_JOB, CHECK_JOB, COST_JOB, DRILL_JOB, EXPIRE_JOB, VERIFY_JOB
 from wal_pipeline.settings import Settings, variable_names
 from wal_pipeline.wiring.settings_check import OFF, cron_error
 
@@ -31,15 +25,15 @@ class Timing:
 
 
 TIMINGS: Final = (
-    Timing("base_backup_schedule", backup_job.JOB_NAME, "base_backup_cron", "A base backup onto every store."),
-    Timing("recovery_drill_schedule", drill_asset.JOB_NAME, "drill_cron", "A recovery drill from every store."),
-    Timing("check_archive_schedule", segment_checks.JOB_NAME, "check_cron", "All asset checks."),
-    Timing("cost_schedule", cost_asset.JOB_NAME, "cost_cron", "The cost report."),
-    Timing("expire_archive_schedule", retention_job.JOB_NAME, "retention_cron", "Expiry of every store."),
-    Timing("verify_archive_schedule", verification_job.JOB_NAME, "verify_cron", "Verification by names and sizes."),
+    Timing("base_backup_schedule", BACKUP_JOB, "base_backup_cron", "A base backup onto every store."),
+    Timing("recovery_drill_schedule", DRILL_JOB, "drill_cron", "A recovery drill from every store."),
+    Timing("check_archive_schedule", CHECK_JOB, "check_cron", "All asset checks."),
+    Timing("cost_schedule", COST_JOB, "cost_cron", "The cost report."),
+    Timing("expire_archive_schedule", EXPIRE_JOB, "retention_cron", "Expiry of every store."),
+    Timing("verify_archive_schedule", VERIFY_JOB, "verify_cron", "Verification by names and sizes."),
     Timing(
         "deep_verify_archive_schedule",
-        verification_job.JOB_NAME,
+        VERIFY_JOB,
         "deep_verify_cron",
         "Verification by content of a share, WAL_PIPELINE_DEEP_VERIFY_SHARE, so that all is read every month.",
         {"ops": {verification_job.OP_NAME: {"config": {"deep": True}}}},

@@ -13,7 +13,7 @@ from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
-from wal_pipeline.orchestration.warm_queue import QUEUE_TAG
+from wal_pipeline.orchestration.keys import QUEUE_TAG
 
 _PING_SECONDS: Final = 1.0
 # Redis that is slow or gone must not hold up the daemon: the run then starts without a worker.

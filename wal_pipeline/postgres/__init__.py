@@ -1,1 +1,1 @@
-"""PostgreSQL's programs and files on this machine."""
+"""Talks to PostgreSQL: its server, its programs and its files."""

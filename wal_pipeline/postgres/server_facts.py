@@ -216,3 +216,19 @@ def _rows(connection: psycopg.Connection[Any], sql: str, *parameters: object) ->
 
 def _one_row(connection: psycopg.Connection[Any], sql: str) -> dict[str, Any]:
     return _rows(connection, sql)[0]
+
+
+def archiver_trouble(archiver: ArchiverFacts, failed_before: int | None = None) -> str | None:
+    """Say what is wrong with the archiver process by pg_stat_archiver; None where nothing shows.
+
+    With ``failed_before``, only failures since that count are held against it.
+    """
+    if archiver.running is False:
+        return "the archiver process does not run; the server's log says why"
+    if archiver.is_failing and (failed_before is None or archiver.failed_count > failed_before):
+        failed_at = f"{archiver.last_failed_at:%Y-%m-%d %H:%M:%S%z}"
+        return (
+            f"the last try to archive '{archiver.last_failed_wal}' failed at {failed_at}"
+            f" ({archiver.failed_count} failures so far); the server's log says why"
+        )
+    return None

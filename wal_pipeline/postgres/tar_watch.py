@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Final
 
-from wal_pipeline.archive.tar_cuts import TarCut
+from wal_pipeline.archive.format.tar_cuts import TarCut
 from wal_pipeline.errors import BaseBackupError
 
 BLOCK_BYTES: Final = 512

@@ -1,1 +1,1 @@
-"""Stores: where copies lie. One contract (base), and the drivers that keep it."""
+"""Stores objects: the contract of a store, and a folder for each kind of store."""

@@ -1,1 +1,1 @@
-"""PostgreSQL's WAL as data: LSNs, file names, timelines, page headers. No I/O, no clock."""
+"""Describes PostgreSQL's WAL as plain data: LSNs, file names, timelines and page headers."""

@@ -8,12 +8,7 @@ from typing import Final
 
 from wal_pipeline.errors import InvalidWalFileError, InvalidWalNameError
 from wal_pipeline.wal.lsn import Lsn
-from wal_pipeline.wal.names import (
-    MAX_WAL_SEGMENT_SIZE,
-    MIN_WAL_SEGMENT_SIZE,
-    FileKind,
-    WalFileName,
-)
+from wal_pipeline.wal.names import MAX_WAL_SEGMENT_SIZE, MIN_WAL_SEGMENT_SIZE, FileKind, WalFileName
 
 # xlog_internal.h: XLogLongPageHeaderData, as a little-endian server writes it. WAL is in the server's own byte
 # order; every platform for which PostgreSQL packages are still made by default is little-endian, and a big-endian

@@ -8,18 +8,18 @@ from wal_pipeline.settings import Settings
 from wal_pipeline.stores.base import Store
 
 if TYPE_CHECKING:
-    from wal_pipeline.stores.profiles import StoreProfile
+    from wal_pipeline.stores.s3.profiles import StoreProfile
 
 
 def open_store(settings: Settings, name: str) -> Store:
     """Return a store whose settings are all there. Opens no connection. Raises: SettingsError."""
     if name == "local":
-        from wal_pipeline.stores.local import LocalFolderStore
+        from wal_pipeline.stores.local.store import LocalFolderStore
 
         assert settings.local_store_folder is not None  # noqa: S101 - open_stores has looked
         return LocalFolderStore("local", settings.local_store_folder)
-    from wal_pipeline.stores.profiles import PROFILES
-    from wal_pipeline.stores.s3 import open_s3_store
+    from wal_pipeline.stores.s3.profiles import PROFILES
+    from wal_pipeline.stores.s3.store import open_s3_store
 
     profile = PROFILES[name]
     endpoint_url = _endpoint(settings, profile)

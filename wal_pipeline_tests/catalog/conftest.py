@@ -2,30 +2,13 @@
 
 import uuid
 from collections.abc import Iterator
-from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from testbed.postgres import PostgresCluster
 from wal_pipeline.catalog.catalog import Catalog, open_catalog
-from wal_pipeline_tests.catalog.records import NOON
-from wal_pipeline_tests.support.postgres import PostgresCluster
-
-
-class TestClock:
-    """A clock that a test moves."""
-
-    __test__ = False
-
-    def __init__(self) -> None:
-        self.now = NOON
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def pass_time(self, **delta: float) -> datetime:
-        self.now += timedelta(**delta)
-        return self.now
+from wal_pipeline_tests.support.clock import TestClock
 
 
 @pytest.fixture

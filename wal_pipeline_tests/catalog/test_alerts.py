@@ -9,7 +9,7 @@ import pytest
 from wal_pipeline.archive.alerts import Alert, AlertKind, Observation, Severity
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.errors import CatalogError
-from wal_pipeline_tests.catalog.records import NOON
+from wal_pipeline_tests.support.catalog_records import NOON
 
 DOWN = Observation("r2", "r2: connection refused", details={"tries": 3})
 LATER = NOON + timedelta(minutes=5)

@@ -2,7 +2,7 @@
 
 import gc
 
-from wal_pipeline.catalog.area import many_objects
+from wal_pipeline.host.gc_pause import many_objects
 
 
 def test_many_objects_count_as_old_afterwards() -> None:

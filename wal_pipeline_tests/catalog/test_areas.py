@@ -6,10 +6,11 @@ from datetime import timedelta
 from wal_pipeline.archive.records import CopyStatus
 from wal_pipeline.catalog.backups import BaseBackupCopy
 from wal_pipeline.catalog.catalog import Catalog
-from wal_pipeline.catalog.history import Drill, GapAcknowledgement
-from wal_pipeline.catalog.stores import ArchiveEvents, RequestCounts, StoreState
-from wal_pipeline_tests.catalog.conftest import TestClock
-from wal_pipeline_tests.catalog.records import NOON, SYSTEM_IDENTIFIER, base_backup, copy_of, history, segment
+from wal_pipeline.catalog.drills import Drill
+from wal_pipeline.catalog.gaps import GapAcknowledgement
+from wal_pipeline.catalog.store_states import ArchiveEvents, RequestCounts, StoreState
+from wal_pipeline_tests.support.catalog_records import NOON, SYSTEM_IDENTIFIER, base_backup, copy_of, history, segment
+from wal_pipeline_tests.support.clock import TestClock
 
 
 def backup_copy(store: str, backup_id: str = base_backup().backup_id) -> BaseBackupCopy:

@@ -9,8 +9,8 @@ from wal_pipeline.archive.records import CommitTimes, Copy, CopyStatus, KnownCop
 from wal_pipeline.catalog.catalog import Catalog, open_catalog
 from wal_pipeline.catalog.files import CopyFilter, CopyTotal
 from wal_pipeline.errors import CatalogError
-from wal_pipeline_tests.catalog.conftest import TestClock
-from wal_pipeline_tests.catalog.records import NOON, SYSTEM_IDENTIFIER, copy_of, history, segment
+from wal_pipeline_tests.support.catalog_records import NOON, SYSTEM_IDENTIFIER, copy_of, history, segment
+from wal_pipeline_tests.support.clock import TestClock
 
 
 def test_verified_file_is_read_back_whole(catalog: Catalog) -> None:

@@ -15,12 +15,12 @@ from wal_pipeline.catalog.catalog import open_catalog
 from wal_pipeline.catalog.engine import open_database
 from wal_pipeline.catalog.migrate import set_aside
 from wal_pipeline.errors import CatalogError
-from wal_pipeline_tests.catalog.records import NOON, SYSTEM_IDENTIFIER, copy_of, segment
+from wal_pipeline_tests.support.catalog_records import NOON, SYSTEM_IDENTIFIER, copy_of, segment
 
 WRITER = """
 import sys
 from wal_pipeline.catalog.catalog import open_catalog
-from wal_pipeline_tests.catalog.records import copy_of, segment
+from wal_pipeline_tests.support.catalog_records import copy_of, segment
 url, first, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 catalog = open_catalog(url, "main")
 print("open", flush=True)

@@ -8,7 +8,7 @@ import pytest
 from wal_pipeline.catalog.catalog import open_catalog
 from wal_pipeline.cli.group import run
 from wal_pipeline.spool import Spool
-from wal_pipeline_tests.commands.archive_scene import contents, folder_store
+from wal_pipeline_tests.support.archive_scene import contents, folder_store
 from wal_pipeline_tests.support.segments import (
     OTHER_SYSTEM_IDENTIFIER,
     SYSTEM_IDENTIFIER,

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from wal_pipeline.commands.restore_command import prefetch_folder
-from wal_pipeline_tests.commands.restore_archive import SYSTEM_IDENTIFIER, WatchedStore, segment_bytes
-from wal_pipeline_tests.commands.test_restore_command import run_line
+from wal_pipeline.commands.archive_get.restore_command import prefetch_folder
+from wal_pipeline_tests.support.restore_archive import SYSTEM_IDENTIFIER, WatchedStore, run_line, segment_bytes
 
 SEGMENTS = [f"0000000100000000000000{number:02X}" for number in range(3, 9)]
 

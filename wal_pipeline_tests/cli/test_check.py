@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from testbed.ports import free_port
+from testbed.s3_pair import S3Buckets, S3Pair
+from testbed.tls import TlsFiles
 from wal_pipeline.cli.group import run
-from wal_pipeline_tests.support.ports import free_port
-from wal_pipeline_tests.support.s3_pair import S3Buckets, S3Pair
-from wal_pipeline_tests.support.tls import TlsFiles
 
 pytestmark = pytest.mark.integration
 STORE_ITEMS = ("bucket and credentials", "write", "read back", "clock", "delete")

@@ -10,8 +10,8 @@ import pytest
 from wal_pipeline.archive.alerts import AlertKind, Observation
 from wal_pipeline.cli.group import run
 from wal_pipeline.commands.pause import current_pause
-from wal_pipeline.wiring import utc_now
-from wal_pipeline_tests.commands.health_scene import HealthScene, name
+from wal_pipeline.wiring.pipeline import utc_now
+from wal_pipeline_tests.support.health_scene import HealthScene, name
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from wal_pipeline.archive.records import CopyStatus
 from wal_pipeline.catalog import schema
 from wal_pipeline.catalog.catalog import Catalog, open_catalog
 from wal_pipeline.cli.group import run
-from wal_pipeline.stores.local import LocalFolderStore
-from wal_pipeline_tests.catalog.records import NOON, SYSTEM_IDENTIFIER, copy_of, segment
-from wal_pipeline_tests.commands.test_alerts import SECRET, Receiver
-from wal_pipeline_tests.commands.test_rebuild import archive, put
+from wal_pipeline.stores.local.store import LocalFolderStore
+from wal_pipeline_tests.support.catalog_records import NOON, SYSTEM_IDENTIFIER, copy_of, segment
+from wal_pipeline_tests.support.rebuilt_archive import archive, put
+from wal_pipeline_tests.support.receiver import SECRET, Receiver
 
 
 @pytest.fixture

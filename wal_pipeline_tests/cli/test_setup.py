@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from testbed.postgres import PostgresCluster
+from testbed.postgres_install import PostgresInstall
 from wal_pipeline.cli.group import run
-from wal_pipeline.stores.local import LocalFolderStore
-from wal_pipeline_tests.support.postgres import PostgresCluster
-from wal_pipeline_tests.support.postgres_install import PostgresInstall
+from wal_pipeline.stores.local.store import LocalFolderStore
 
 pytestmark = pytest.mark.integration
 

@@ -11,8 +11,8 @@ import pytest
 
 from wal_pipeline.cli.group import Context, run
 from wal_pipeline.cli.metrics import make_server
-from wal_pipeline.wiring import utc_now
-from wal_pipeline_tests.commands.health_scene import HealthScene
+from wal_pipeline.wiring.pipeline import utc_now
+from wal_pipeline_tests.support.health_scene import HealthScene
 
 
 @pytest.fixture

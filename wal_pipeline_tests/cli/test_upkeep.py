@@ -8,10 +8,10 @@ import pytest
 
 from wal_pipeline.cli import group
 from wal_pipeline.cli.group import run
-from wal_pipeline_tests.commands.test_verify import damage
-from wal_pipeline_tests.commands.upkeep_scene import UpkeepScene
-from wal_pipeline_tests.orchestration.upkeep_pipeline import scene_pipeline
+from wal_pipeline_tests.support.damage import damage
 from wal_pipeline_tests.support.segments import SYSTEM_IDENTIFIER, name_of
+from wal_pipeline_tests.support.upkeep_pipeline import scene_pipeline
+from wal_pipeline_tests.support.upkeep_scene import UpkeepScene
 
 
 @pytest.fixture

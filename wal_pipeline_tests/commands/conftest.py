@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from wal_pipeline_tests.commands.archive_scene import ArchiveScene
+from wal_pipeline_tests.support.archive_scene import ArchiveScene
 
 _MEMORY = Path("/dev/shm")  # noqa: S108 - where it is there, waiting for a disk would be most of these tests' time
 

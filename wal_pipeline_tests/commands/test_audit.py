@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from wal_pipeline.commands.archive_events import CopyFailed, FileQuarantined, QuarantineReason
+from wal_pipeline.commands.archive_push.audit_trail import audited
+from wal_pipeline.commands.archive_push.events import CopyFailed, FileQuarantined, QuarantineReason
 from wal_pipeline.commands.audit import AuditLog
 from wal_pipeline.errors import SpoolError
 
@@ -101,7 +102,7 @@ def test_follow_passes_events_on(tmp_path: Path) -> None:
             ended.append(True)
 
     log = AuditLog(tmp_path / "state", lambda: NOW)
-    followed = log.follow(source(), by="run 7")
+    followed = audited(source(), log, by="run 7")
     assert [next(followed).name, next(followed).name] == ["A", "B"]  # type: ignore[union-attr]
     followed.close()  # type: ignore[attr-defined]
     assert ended == [True]

@@ -12,7 +12,7 @@ from wal_pipeline.catalog.catalog import open_catalog
 from wal_pipeline.catalog.files import CopyFilter
 from wal_pipeline.commands.list_files import list_files, parse_moment
 from wal_pipeline.errors import SettingsError
-from wal_pipeline_tests.catalog.records import NOON, copy_of, segment
+from wal_pipeline_tests.support.catalog_records import NOON, copy_of, segment
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from wal_pipeline.commands.pause import current_pause, pause
-from wal_pipeline_tests.commands.health_scene import HealthScene
+from wal_pipeline_tests.support.health_scene import HealthScene
 
 
 @pytest.mark.parametrize(

@@ -11,20 +11,8 @@ from typing import Any
 
 import pytest
 
-from wal_pipeline.archive.alerts import AlertKind
-from wal_pipeline.archive.records import CommitTimes, CopyStatus
-from wal_pipeline.cli.group import run as run_cli
-from wal_pipeline.commands.archive import ArchiveOptions
-from wal_pipeline.commands.archive_alerts import ArchiveAlerts
-from wal_pipeline.commands.archive_events import ArchiveEvent, CopyFailed, CopyVerified, FileReleased
-from wal_pipeline.settings import load_settings
-from wal_pipeline.stores.profiles import PROFILES
-from wal_pipeline.stores.s3 import open_s3_store
-from wal_pipeline.wiring import Pipeline
-from wal_pipeline_tests.commands.archive_scene import ArchiveScene, WatchedStore, contents
-from wal_pipeline_tests.integration.archive_wal import RealWal, real_wal
-from wal_pipeline_tests.support.fault_proxy import FaultProxy
-from wal_pipeline_tests.support.faults import (
+from testbed.fault_proxy import FaultProxy
+from testbed.faults import (
     ERROR_IN_200,
     SLOW_DOWN,
     Delay,
@@ -37,8 +25,20 @@ from wal_pipeline_tests.support.faults import (
     Swallow,
     Truncate,
 )
-from wal_pipeline_tests.support.postgres_install import PostgresInstall
-from wal_pipeline_tests.support.s3_pair import S3Buckets, S3Pair
+from testbed.postgres_install import PostgresInstall
+from testbed.s3_pair import S3Buckets, S3Pair
+from wal_pipeline.archive.alerts import AlertKind
+from wal_pipeline.archive.records import CommitTimes, CopyStatus
+from wal_pipeline.cli.group import run as run_cli
+from wal_pipeline.commands.archive_push.alerts import ArchiveAlerts
+from wal_pipeline.commands.archive_push.events import ArchiveEvent, CopyFailed, CopyVerified, FileReleased
+from wal_pipeline.commands.archive_push.run import ArchiveOptions
+from wal_pipeline.settings import load_settings
+from wal_pipeline.stores.s3.profiles import PROFILES
+from wal_pipeline.stores.s3.store import open_s3_store
+from wal_pipeline.wiring.pipeline import Pipeline
+from wal_pipeline_tests.support.archive_scene import ArchiveScene, WatchedStore, contents
+from wal_pipeline_tests.support.archive_wal import RealWal, real_wal
 from wal_pipeline_tests.support.segments import name_of, segment_bytes, spool_segments
 
 pytestmark = pytest.mark.integration
@@ -277,9 +277,9 @@ _MEASURED = """
 import json, sys
 from pathlib import Path
 from wal_pipeline.archive.records import Codec
-from wal_pipeline.commands.archive import ArchiveOptions
-from wal_pipeline.commands.archive_events import FileReleased
-from wal_pipeline_tests.commands.archive_scene import ArchiveScene
+from wal_pipeline.commands.archive_push.run import ArchiveOptions
+from wal_pipeline.commands.archive_push.events import FileReleased
+from wal_pipeline_tests.support.archive_scene import ArchiveScene
 
 scene = ArchiveScene(Path(sys.argv[1]), codec=Codec.LZ4, options=ArchiveOptions(concurrency=4))
 released, peaks = 0, []

@@ -11,20 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from testbed.fault_proxy import FaultProxy
+from testbed.faults import StoreFlipped
+from testbed.postgres import PostgresCluster
+from testbed.postgres_install import PostgresInstall
+from testbed.s3_pair import S3Buckets, S3Pair
 from wal_pipeline.archive.records import Codec
-from wal_pipeline.commands.base_backup_parent import list_backup_ids
-from wal_pipeline.commands.inventory import read_base_backup
-from wal_pipeline_tests.commands.base_backup_scene import (
-    Scene,
-    archiving_cluster,
-    folder_store,
-    s3_store,
-)
-from wal_pipeline_tests.support.fault_proxy import FaultProxy
-from wal_pipeline_tests.support.faults import StoreFlipped
-from wal_pipeline_tests.support.postgres import PostgresCluster
-from wal_pipeline_tests.support.postgres_install import PostgresInstall
-from wal_pipeline_tests.support.s3_pair import S3Buckets, S3Pair
+from wal_pipeline.commands.backup.parent import list_backup_ids
+from wal_pipeline.commands.inventory.manifests import read_base_backup
+from wal_pipeline_tests.support.base_backup_scene import Scene, archiving_cluster, folder_store, s3_store
 
 pytestmark = pytest.mark.integration
 MEMORY_LIMIT_MIB = 240  # of the promised 512; the tar below is larger, so that keeping it all would not pass
@@ -44,7 +39,7 @@ def cluster(postgres18: PostgresInstall) -> Iterator[PostgresCluster]:
 def command(cluster: PostgresCluster, folder: Path, codec: Codec, rate_kib: int = 0) -> list[str]:
     """The command line of backup_process.py."""
     program = cluster.install.program("pg_basebackup")
-    module = "wal_pipeline_tests.integration.backup_process"
+    module = "wal_pipeline_tests.support.backup_process"
     arguments = [cluster.conninfo, str(program), cluster.system_identifier, str(folder), codec.value, str(rate_kib)]
     return [sys.executable, "-m", module, *arguments]
 

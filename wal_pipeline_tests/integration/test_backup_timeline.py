@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from wal_pipeline_tests.commands.base_backup_scene import Scene, archiving_cluster, folder_store, verify_backup
-from wal_pipeline_tests.support.postgres import PostgresCluster
-from wal_pipeline_tests.support.postgres_install import PostgresInstall, give_to_postgres, owned_folder
+from testbed.postgres import PostgresCluster
+from testbed.postgres_install import PostgresInstall, give_to_postgres, owned_folder
+from wal_pipeline_tests.support.base_backup_scene import Scene, archiving_cluster, folder_store, verify_backup
 
 pytestmark = pytest.mark.integration
 

@@ -4,17 +4,17 @@ from collections.abc import Iterator
 
 import pytest
 
+from testbed.fault_proxy import FaultProxy
+from testbed.faults import Answer, Fault, Flip, StoreFlipped
+from testbed.s3_pair import S3Buckets, S3Pair
+from testbed.tls import TlsFiles
 from wal_pipeline.archive.records import Codec
-from wal_pipeline.codec import Encoder
-from wal_pipeline.commands.store_copy import store_copy
+from wal_pipeline.codec.encoder import Encoder
+from wal_pipeline.commands.copies.put import store_copy
 from wal_pipeline.errors import DamagedCopyError
-from wal_pipeline.stores.s3 import S3Store
-from wal_pipeline_tests.commands.base_backup_scene import s3_store
-from wal_pipeline_tests.commands.restore_archive import LAYOUT, describe_file, name_of, segment_bytes
-from wal_pipeline_tests.support.fault_proxy import FaultProxy
-from wal_pipeline_tests.support.faults import Answer, Fault, Flip, StoreFlipped
-from wal_pipeline_tests.support.s3_pair import S3Buckets, S3Pair
-from wal_pipeline_tests.support.tls import TlsFiles
+from wal_pipeline.stores.s3.store import S3Store
+from wal_pipeline_tests.support.base_backup_scene import s3_store
+from wal_pipeline_tests.support.restore_archive import LAYOUT, describe_file, name_of, segment_bytes
 
 pytestmark = pytest.mark.integration
 

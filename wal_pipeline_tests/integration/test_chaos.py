@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from wal_pipeline_tests.chaos.checks import compare, drain, misplaced
-from wal_pipeline_tests.chaos.runner import run_one
-from wal_pipeline_tests.chaos.schedule import Schedule, draw
-from wal_pipeline_tests.chaos.stage import Stage, start_stage
-from wal_pipeline_tests.chaos.world import make_world
+from chaos.checks import compare, drain, misplaced
+from chaos.runner import run_one
+from chaos.schedule import Schedule, draw
+from chaos.stage import Stage, start_stage
+from chaos.world import make_world
 
 pytestmark = pytest.mark.integration
 

@@ -8,10 +8,10 @@ from itertools import pairwise
 import dagster as dg
 import pytest
 
-from wal_pipeline.orchestration.lost_run import process_lives
-from wal_pipeline_tests.integration.daemon_scene import STORES, DaemonScene, start_daemon_scene
-from wal_pipeline_tests.support.postgres_install import PostgresInstall
-from wal_pipeline_tests.support.tls import TlsFiles
+from testbed.postgres_install import PostgresInstall
+from testbed.tls import TlsFiles
+from wal_pipeline.orchestration.sensors.lost_run import process_lives
+from wal_pipeline_tests.support.daemon_scene import STORES, DaemonScene, start_daemon_scene
 
 pytestmark = pytest.mark.integration
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from wal_pipeline_tests.support.dagster_instance import PROJECT, clean_environment
-from wal_pipeline_tests.support.postgres_install import owned_folder
+from testbed.dagster_instance import PROJECT, clean_environment
+from testbed.postgres_install import owned_folder
 
 pytestmark = pytest.mark.integration
 

@@ -17,18 +17,18 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from testbed.dagster_instance import clean_environment
+from testbed.postgres_install import PostgresInstall
+from testbed.s3_pair import S3Pair
+from testbed.seaweed import SeaweedServer
 from wal_pipeline.archive.alerts import AlertKind
 from wal_pipeline.cli.group import run as run_command
-from wal_pipeline.commands.drill import Drill, DrillOptions, DrillResult
-from wal_pipeline.commands.drills import run_drills
-from wal_pipeline.commands.restore import perform_restore
+from wal_pipeline.commands.drill.drill import Drill, DrillOptions, DrillResult
+from wal_pipeline.commands.drill.records import run_drills
+from wal_pipeline.commands.restore.perform import perform_restore
 from wal_pipeline.errors import RestoreError
-from wal_pipeline.wiring import Pipeline
-from wal_pipeline_tests.integration.restore_history import History, wait_until
-from wal_pipeline_tests.support.dagster_instance import clean_environment
-from wal_pipeline_tests.support.postgres_install import PostgresInstall
-from wal_pipeline_tests.support.s3_pair import S3Pair
-from wal_pipeline_tests.support.seaweed import SeaweedServer
+from wal_pipeline.wiring.pipeline import Pipeline
+from wal_pipeline_tests.support.restore_history import History, wait_until
 
 pytestmark = pytest.mark.integration
 STORES = ("r2", "b2")
@@ -164,7 +164,7 @@ def test_a_cluster_that_goes_on_archiving_is_no_failure(scene: DrillScene, monke
         scene.history.end()
         return perform_restore(*given)
 
-    monkeypatch.setattr("wal_pipeline.commands.drill.perform_restore", restore_slowly)
+    monkeypatch.setattr("wal_pipeline.commands.drill.drill.perform_restore", restore_slowly)
     [result] = scene.drill("r2", random=AlwaysLast(), amcheck=False)
     assert (result.target, result.ok, result.error) == ("the end of the archive", True, None)
 

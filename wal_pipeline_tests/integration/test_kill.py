@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from wal_pipeline.codec import Encoded, Encoder
-from wal_pipeline_tests.commands.archive_scene import ArchiveScene, contents
-from wal_pipeline_tests.integration.archive_wal import RealWal, real_wal
-from wal_pipeline_tests.integration.killed_archiver import Moment, Place, die_while_archiving
-from wal_pipeline_tests.support.postgres_install import PostgresInstall
-from wal_pipeline_tests.support.s3_pair import S3Buckets, S3Pair
+from testbed.postgres_install import PostgresInstall
+from testbed.s3_pair import S3Buckets, S3Pair
+from wal_pipeline.codec.encoder import Encoded, Encoder
+from wal_pipeline_tests.support.archive_scene import ArchiveScene, contents
+from wal_pipeline_tests.support.archive_wal import RealWal, real_wal
+from wal_pipeline_tests.support.killed_archiver import Moment, Place, die_while_archiving
 from wal_pipeline_tests.support.segments import history_bytes, spool_segments
 
 STEPS = [

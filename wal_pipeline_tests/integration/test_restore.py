@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from wal_pipeline_tests.integration.restore_history import History, Moment, restored, run_restore
-from wal_pipeline_tests.support.postgres_install import PostgresInstall
-from wal_pipeline_tests.support.s3_pair import S3Pair
+from testbed.postgres_install import PostgresInstall
+from testbed.s3_pair import S3Pair
+from wal_pipeline_tests.support.restore_history import History, Moment, restored, run_restore
 
 pytestmark = pytest.mark.integration
 

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from wal_pipeline_tests.integration.restore_history import History, restored, run_restore, wait_until
-from wal_pipeline_tests.support.postgres import PostgresCluster, start_restored
-from wal_pipeline_tests.support.postgres_install import PostgresInstall, owned_folder
-from wal_pipeline_tests.support.s3_pair import S3Pair
+from testbed.postgres import PostgresCluster, start_restored
+from testbed.postgres_install import PostgresInstall, owned_folder
+from testbed.s3_pair import S3Pair
+from wal_pipeline_tests.support.restore_history import History, restored, run_restore, wait_until
 
 pytestmark = pytest.mark.integration
 _LEFT_OVER = """

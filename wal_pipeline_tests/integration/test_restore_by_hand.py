@@ -10,14 +10,14 @@ from pathlib import Path
 import pyrage
 import pytest
 
+from testbed.postgres import PostgresCluster
+from testbed.postgres_install import PostgresInstall, owned_folder, postgres_user
+from testbed.s3_pair import S3Pair
 from wal_pipeline.archive.records import Codec
-from wal_pipeline.codec import Encoder
+from wal_pipeline.codec.encoder import Encoder
 from wal_pipeline.wal.names import require_file_name
-from wal_pipeline_tests.commands.restore_archive import LAYOUT
-from wal_pipeline_tests.integration.restore_history import History
-from wal_pipeline_tests.support.postgres import PostgresCluster
-from wal_pipeline_tests.support.postgres_install import PostgresInstall, owned_folder, postgres_user
-from wal_pipeline_tests.support.s3_pair import S3Pair
+from wal_pipeline_tests.support.restore_archive import LAYOUT
+from wal_pipeline_tests.support.restore_history import History
 
 pytestmark = pytest.mark.integration
 DOCUMENT = Path(__file__).parents[2] / "docs" / "recovery.md"

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from wal_pipeline_tests.integration.restore_scene import Scene, make_scene, run_archive_get
-from wal_pipeline_tests.support.postgres import PostgresCluster
-from wal_pipeline_tests.support.postgres_install import PostgresInstall, owned_folder
-from wal_pipeline_tests.support.s3_pair import S3Pair
-from wal_pipeline_tests.support.tls import TlsFiles
+from testbed.postgres import PostgresCluster
+from testbed.postgres_install import PostgresInstall, owned_folder
+from testbed.s3_pair import S3Pair
+from testbed.tls import TlsFiles
+from wal_pipeline_tests.support.restore_scene import Scene, make_scene, run_archive_get
 
 pytestmark = pytest.mark.integration
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from testbed.postgres_install import PostgresInstall
+from testbed.s3_pair import S3Pair
+from wal_pipeline.orchestration.jobs.restore import build_restore_job
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
-from wal_pipeline.orchestration.restore_job import build_restore_job
-from wal_pipeline_tests.integration.restore_history import History
-from wal_pipeline_tests.support.postgres_install import PostgresInstall
-from wal_pipeline_tests.support.s3_pair import S3Pair
+from wal_pipeline_tests.support.restore_history import History
 
 pytestmark = pytest.mark.integration
 

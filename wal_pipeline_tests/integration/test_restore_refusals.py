@@ -8,18 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from wal_pipeline.archive.recovery_target import RecoveryTarget, TargetKind, TargetOutsideError
-from wal_pipeline.commands import restore_checks
-from wal_pipeline.commands.restore import PreparedRestore, RestoreRequest, perform_restore, prepare_restore
-from wal_pipeline.commands.restore_inventory import find_system_identifier
-from wal_pipeline.commands.restore_untar import release_pg_control
+from testbed.postgres_install import PostgresInstall
+from testbed.s3_pair import S3Pair
+from wal_pipeline.archive.recovery.target import RecoveryTarget, TargetKind, TargetOutsideError
+from wal_pipeline.commands.restore import checks as restore_checks
+from wal_pipeline.commands.restore.contents import find_system_identifier
+from wal_pipeline.commands.restore.perform import perform_restore
+from wal_pipeline.commands.restore.prepare import PreparedRestore, RestoreRequest, prepare_restore
+from wal_pipeline.commands.restore.untar import release_pg_control
 from wal_pipeline.errors import PostgresError, RecoveryTargetError, RestoreError
 from wal_pipeline.settings import load_settings
 from wal_pipeline.wal.lsn import Lsn
-from wal_pipeline.wiring import Pipeline
-from wal_pipeline_tests.integration.restore_history import History, run_restore
-from wal_pipeline_tests.support.postgres_install import PostgresInstall
-from wal_pipeline_tests.support.s3_pair import S3Pair
+from wal_pipeline.wiring.pipeline import Pipeline
+from wal_pipeline_tests.support.restore_history import History, run_restore
 
 pytestmark = pytest.mark.integration
 
@@ -172,7 +173,7 @@ def test_force_replaces_a_cluster_and_a_failure_leaves_nothing_that_starts(
     assert pgdata.stat().st_mode & 0o777 == 0o700
     assert list(tmp_path.iterdir()) == [pgdata]
     prepared = prepare(history, pgdata, force=True)
-    monkeypatch.setattr("wal_pipeline.commands.restore.release_pg_control", _spoil)
+    monkeypatch.setattr("wal_pipeline.commands.restore.perform.release_pg_control", _spoil)
     with pytest.raises(RestoreError) as caught:
         perform_restore(prepared, "false")
     assert "'pg_verifybackup' ended with 1" in caught.value.message

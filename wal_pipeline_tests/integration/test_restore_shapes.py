@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from wal_pipeline_tests.integration.restore_history import History, restored, run_restore
-from wal_pipeline_tests.support.postgres_install import PostgresInstall, owned_folder
-from wal_pipeline_tests.support.s3_pair import S3Pair
+from testbed.postgres_install import PostgresInstall, owned_folder
+from testbed.s3_pair import S3Pair
+from wal_pipeline_tests.support.restore_history import History, restored, run_restore
 
 pytestmark = pytest.mark.integration
 

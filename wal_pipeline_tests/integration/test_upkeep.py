@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from wal_pipeline.archive.retention_rules import RetentionRule
-from wal_pipeline.commands.verify_faults import FaultKind
-from wal_pipeline.upkeep import expirer, verifier
-from wal_pipeline_tests.commands.base_backup_scene import s3_store
-from wal_pipeline_tests.commands.test_verify import KINDS, damage
-from wal_pipeline_tests.commands.upkeep_scene import DAY, LAYOUT, UpkeepScene
-from wal_pipeline_tests.orchestration.upkeep_pipeline import scene_pipeline
-from wal_pipeline_tests.support.s3_pair import S3Buckets, S3Pair
+from testbed.s3_pair import S3Buckets, S3Pair
+from wal_pipeline.archive.retention.rules import RetentionRule
+from wal_pipeline.commands.verify.results import FaultKind
+from wal_pipeline.wiring.expire import expirer
+from wal_pipeline.wiring.verify import verifier
+from wal_pipeline_tests.support.base_backup_scene import s3_store
+from wal_pipeline_tests.support.damage import KINDS, damage
 from wal_pipeline_tests.support.segments import history_bytes, name_of
+from wal_pipeline_tests.support.upkeep_pipeline import scene_pipeline
+from wal_pipeline_tests.support.upkeep_scene import DAY, LAYOUT, UpkeepScene
 
 pytestmark = pytest.mark.integration
 

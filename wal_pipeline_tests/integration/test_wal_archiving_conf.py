@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from wal_pipeline.commands.setup import look
-from wal_pipeline.commands.setup_plan import Wanted
+from testbed.postgres import PostgresCluster
+from testbed.postgres_install import PostgresInstall
+from wal_pipeline.commands.setup.plan import Wanted
+from wal_pipeline.commands.setup.setup import look
 from wal_pipeline.postgres.server import PostgresServer
-from wal_pipeline_tests.support.postgres import PostgresCluster
-from wal_pipeline_tests.support.postgres_install import PostgresInstall
 
 FRAGMENT = Path(__file__).parents[2] / "deploy" / "postgresql.conf.d" / "wal-archiving.conf"
 

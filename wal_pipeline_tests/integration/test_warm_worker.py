@@ -8,16 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from wal_pipeline_tests.integration.daemon_scene import DaemonScene, start_daemon_scene
-from wal_pipeline_tests.support.postgres_install import PostgresInstall
-from wal_pipeline_tests.support.tls import TlsFiles
-from wal_pipeline_tests.support.warm_workers import (
-    INSTANCE_FILE,
-    WarmWorker,
-    missing_part,
-    running_redis,
-    running_worker,
-)
+from testbed.postgres_install import PostgresInstall
+from testbed.tls import TlsFiles
+from testbed.warm_workers import INSTANCE_FILE, WarmWorker, missing_part, running_redis, running_worker
+from wal_pipeline_tests.support.daemon_scene import DaemonScene, start_daemon_scene
 
 pytestmark = [pytest.mark.integration, pytest.mark.skipif(missing_part() is not None, reason=str(missing_part()))]
 

@@ -12,12 +12,11 @@ from dagster._core.launcher import LaunchRunContext, WorkerStatus
 from dagster._serdes import pack_value
 from dagster_celery.tags import DAGSTER_CELERY_QUEUE_TAG, DAGSTER_CELERY_TASK_ID_TAG
 
-from wal_pipeline.orchestration.archive_job import build_archive_job
-from wal_pipeline.orchestration.keys import Keys
+from testbed.ports import LOOPBACK, free_port
+from testbed.warm_workers import INSTANCE_FILE
+from wal_pipeline.orchestration.jobs.archive import build_archive_job
+from wal_pipeline.orchestration.keys import QUEUE_TAG, Keys, warm_queue
 from wal_pipeline.orchestration.warm_launcher import WarmRunLauncher
-from wal_pipeline.orchestration.warm_queue import QUEUE_TAG, warm_queue
-from wal_pipeline_tests.support.ports import LOOPBACK, free_port
-from wal_pipeline_tests.support.warm_workers import INSTANCE_FILE
 
 PASSWORD = "a-password-of-redis"
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from testbed.postgres_install import PostgresInstall
 from wal_pipeline.errors import PostgresError
 from wal_pipeline.postgres.binaries import Binaries, find_binaries
-from wal_pipeline_tests.support.postgres_install import PostgresInstall
 
 
 @pytest.fixture(autouse=True)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from testbed.postgres import PostgresCluster
+from testbed.postgres_install import PostgresInstall
 from wal_pipeline.errors import PostgresError
 from wal_pipeline.postgres.binaries import Binaries
 from wal_pipeline.postgres.control_file import read_control_file, read_server_major, read_wal_segment_size
-from wal_pipeline_tests.support.postgres import PostgresCluster
-from wal_pipeline_tests.support.postgres_install import PostgresInstall
 
 
 def write_control_file(pgdata: Path, content: bytes) -> Path:

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from wal_pipeline.postgres.recovery_bound import bounded_command
+from wal_pipeline.postgres.recovery import bounded_command
 from wal_pipeline.wal.names import segment_name
 
 LAST = "0000000300000001000000FE"

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from testbed.ports import free_port
+from testbed.postgres import PostgresCluster
+from testbed.postgres_install import PostgresInstall
 from wal_pipeline.errors import PostgresError, SettingsError
 from wal_pipeline.postgres.server import AlterableSetting, PostgresServer, SettingChange
 from wal_pipeline.postgres.server_facts import ArchiverFacts, RoleFacts
-from wal_pipeline_tests.support.ports import free_port
-from wal_pipeline_tests.support.postgres import PostgresCluster
-from wal_pipeline_tests.support.postgres_install import PostgresInstall
 
 UNREADABLE = "the PostgreSQL connection string cannot be read"
 

@@ -12,14 +12,14 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from testbed.postgres import PostgresCluster
+from testbed.postgres_install import PostgresInstall, owned_folder, postgres_15, postgres_18
 from wal_pipeline.errors import InvalidWalFileError, PostgresError
 from wal_pipeline.postgres.binaries import find_binaries
 from wal_pipeline.postgres.waldump import Commit, CommitSpan, PgWaldump
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import require_file_name
 from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, LongPageHeader, check_segment
-from wal_pipeline_tests.support.postgres import PostgresCluster
-from wal_pipeline_tests.support.postgres_install import PostgresInstall, owned_folder, postgres_15, postgres_18
 
 pytestmark = pytest.mark.integration
 MIB = 1 << 20

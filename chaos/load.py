@@ -1,0 +1,63 @@
+"""The write load: pgbench, and a ledger whose every acknowledged commit is remembered."""
+
+import random
+import threading
+import time
+
+import psycopg
+
+from testbed.postgres import PostgresCluster
+from testbed.processes import ChildProcess
+
+LEDGER = "CREATE TABLE ledger (n bigint PRIMARY KEY)"
+_COMMIT = "WITH filler AS (SELECT pg_logical_emit_message(true, 'chaos', %s)) INSERT INTO ledger SELECT %s FROM filler"
+_COMMIT_SECONDS = 0.02
+_FILLER_BYTES = 96 * 1024  # ten commits and pgbench's make a segment of 1 MiB
+_PGBENCH_RATE = 40
+_MAX_COMMITS = 400  # a slow machine shall not make a schedule longer and longer
+
+
+class Load:
+    """Writes until it is stopped, through crashes and restarts of the server."""
+
+    def __init__(self, cluster: PostgresCluster, seed: int) -> None:
+        self._cluster = cluster
+        self._noise = random.Random(seed).randbytes(_FILLER_BYTES // 2).hex()  # noqa: S311 - only to fill segments
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._write, daemon=True)
+        self._pgbench: ChildProcess | None = None
+        self._next = 1
+        self.acknowledged: set[int] = set()
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write no more."""
+        self._ending.set()
+        self._thread.join()
+        if self._pgbench is not None:
+            self._pgbench.kill()
+
+    def _write(self) -> None:
+        while not self._ending.is_set():
+            try:
+                with self._cluster.connect(connect_timeout=2) as connection:
+                    self._run_pgbench()
+                    while not self._ending.wait(_COMMIT_SECONDS) and self._next <= _MAX_COMMITS:
+                        self._commit(connection)
+            except psycopg.Error:
+                time.sleep(0.1)  # the server crashed or is being promoted
+
+    def _commit(self, connection: "psycopg.Connection[tuple[object, ...]]") -> None:
+        number, self._next = self._next, self._next + 1
+        filler = self._noise[number % 997 :]
+        connection.execute(_COMMIT, (filler, number))
+        self.acknowledged.add(number)  # only what the server has acknowledged must come back
+
+    def _run_pgbench(self) -> None:
+        if self._next > _MAX_COMMITS:
+            self._ending.wait()
+        elif self._pgbench is None or not self._pgbench.is_running:
+            self._pgbench = self._cluster.start_pgbench(seconds=3600, clients=1, rate=_PGBENCH_RATE)

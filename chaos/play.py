@@ -1,0 +1,271 @@
+"""Play a schedule's events against its world, and take every fault back at the end."""
+
+import contextlib
+import os
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from chaos.archiving import CommandArchiving, DaemonArchiving
+from chaos.backing_up import Backups
+from chaos.schedule import Event, Kind
+from chaos.world import World
+from testbed import faults
+from testbed.fault_proxy import FaultProxy
+from testbed.postgres_install import postgres_user
+
+_FILLER = ".chaos-filler"  # begins with a dot: not a file of the archive
+_ON_PUT: dict[Kind, Callable[[Event], faults.Fault]] = {
+    Kind.RESET_IN_PUT: lambda event: faults.ResetInBody(1 + int(event.strength * 100_000)),
+    Kind.RESET_AFTER_PUT: lambda _: faults.ResetAfter(),
+    Kind.ERROR_IN_200: lambda _: faults.ERROR_IN_200,
+    Kind.ANSWER_500_AFTER: lambda _: faults.AnswerAfter(500),
+    Kind.STORE_HALF: lambda _: faults.StoreHalf(),
+    Kind.STORE_FLIPPED: lambda _: faults.StoreFlipped(),
+    Kind.SWALLOW: lambda _: faults.Swallow(),
+}
+_ON_GET: dict[Kind, Callable[[Event], faults.Fault]] = {
+    Kind.FLIP_READ: lambda _: faults.Flip(),
+    Kind.CUT_READ: lambda event: faults.Truncate(event.strength),
+}
+_ON_ANY: dict[Kind, Callable[[Event], faults.Fault]] = {
+    Kind.ANSWER_503: lambda _: faults.SLOW_DOWN,
+    Kind.ANSWER_429: lambda _: faults.TOO_MANY_REQUESTS,
+    Kind.ANSWER_500: lambda _: faults.INTERNAL_ERROR,
+    Kind.LATENCY: lambda event: faults.Delay(event.seconds),
+}
+
+
+class Player:
+    """Plays one schedule. ``planted``: names whose wrong content we put into the spool; ``played``: the events."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._rng = random.Random(world.schedule.seed)  # noqa: S311 - a schedule must be the same each time
+        self._ends: list[tuple[float, Callable[[], object]]] = []
+        self._rules: list[faults.Rule] = []
+        self.backups = Backups(world)
+        self.planted: set[str] = set()
+        self.played: list[Event] = []
+
+    def play(self) -> None:
+        """Do every event at its time, end what ends, and return with all faults taken back."""
+        begun = time.monotonic()
+        try:
+            for event in self._world.schedule.events:
+                self._wait_until(begun + event.at_seconds)
+                self._do(event)
+                self.played.append(event)
+            self._wait_until(begun + self._world.schedule.seconds)
+        finally:
+            self._calm()
+
+    def _wait_until(self, moment: float) -> None:
+        while True:
+            self._ends.sort(key=lambda end: end[0])
+            due = min([moment, *(end[0] for end in self._ends[:1])])
+            time.sleep(max(0.0, due - time.monotonic()))
+            if not self._ends or self._ends[0][0] > moment:
+                return
+            self._ends.pop(0)[1]()
+
+    def _calm(self) -> None:
+        """Take back everything that is still wrong."""
+        while self._ends:
+            self._ends.pop(0)[1]()
+        for proxy in self._world.stage.proxies.values():
+            proxy.clear()
+        self._world.offset_file.unlink(missing_ok=True)
+
+    def _end_in(self, seconds: float, end: Callable[[], object]) -> None:
+        self._ends.append((time.monotonic() + seconds, end))
+
+    def _do(self, event: Event) -> None:
+        if event.store is not None:
+            self._trouble_store(event, self._world.stage.proxies[event.store])
+            return
+        if event.kind in _ON_FILES:
+            _ON_FILES[event.kind](self, event)
+            return
+        match event.kind:
+            case Kind.KILL_RUN:
+                self._world.archiving.kill_run()
+            case Kind.KILL_POSTGRES | Kind.KILL_ALL:
+                self._kill_postgres(with_run=event.kind is Kind.KILL_ALL)
+            case Kind.PROMOTION:
+                self._promote(crashed=event.strength < 0.5)
+            case Kind.KILL_DAEMON | Kind.KILL_CODE_SERVER | Kind.HOME_LOST:
+                self._trouble_dagster(event)
+            case Kind.BACK_UP:
+                self._back_up(event)
+            case Kind.CLOCK_STEP:
+                self._world.offset_file.write_text(f"{(event.strength - 0.5) * 2 * 86400 * 3:.0f}")
+                self._end_in(event.seconds, lambda: self._world.offset_file.unlink(missing_ok=True))
+            case Kind.CATALOG_LOST:
+                self._lose_catalog()
+
+    # The stores
+
+    def _trouble_store(self, event: Event, proxy: FaultProxy) -> None:
+        kind = event.kind
+        if kind in _ON_PUT:
+            self._add(proxy, _ON_PUT[kind](event), event, method="PUT")
+        elif kind in _ON_GET:
+            self._add(proxy, _ON_GET[kind](event), event, method="GET", key="/wal/")
+        elif kind in _ON_ANY:
+            self._add(proxy, _ON_ANY[kind](event), event)
+        elif kind is Kind.KILL_STORE:
+            proxy.upstream.kill()
+            self._end_in(event.seconds, lambda: proxy.upstream.is_running or proxy.upstream.start())
+        else:
+            (proxy.down if kind is Kind.REFUSE else proxy.blackhole)()
+            self._end_in(event.seconds, proxy.up)
+
+    def _add(self, proxy: FaultProxy, fault: faults.Fault, event: Event, **which: str) -> None:
+        nth = 1 + int(event.strength * 3)
+        self._rules.append(proxy.add(fault, nth=nth, times=event.times, **which))
+
+    @property
+    def requests_hit(self) -> int:
+        """How many requests met a fault on their way."""
+        return sum(rule.hits for rule in self._rules)
+
+    # The servers
+
+    def _kill_postgres(self, *, with_run: bool) -> None:
+        self._world.cluster.kill()
+        if with_run:
+            self._world.archiving.kill_run()
+        self._world.cluster.start()
+
+    def _promote(self, *, crashed: bool) -> None:
+        """End the timeline as a restore would: recover from pg_wal alone and open on a new one."""
+        cluster = self._world.cluster
+        if crashed:
+            cluster.kill()
+        else:
+            cluster.stop()
+        signal_file = cluster.pgdata / "recovery.signal"
+        signal_file.touch()
+        os.chown(signal_file, postgres_user().uid, postgres_user().gid)
+        cluster.settings["restore_command"] = "false"
+        cluster.start(wait=False)
+        cluster.wait_promoted()
+
+    def _trouble_dagster(self, event: Event) -> None:
+        archiving = self._world.archiving
+        assert isinstance(archiving, DaemonArchiving)
+        trouble = {
+            Kind.KILL_DAEMON: archiving.kill_daemon,
+            Kind.KILL_CODE_SERVER: archiving.kill_code_server,
+            Kind.HOME_LOST: archiving.lose_home,
+        }
+        trouble[event.kind](event.seconds)
+
+    def _back_up(self, event: Event) -> None:
+        """Take a base backup meanwhile, and kill one of three at some moment."""
+        taking = self.backups.begin()
+        if event.strength < 1 / 3:
+            self._end_in(event.seconds, lambda: self.backups.kill(taking))
+
+    def _lose_catalog(self) -> None:
+        archiving = self._world.archiving
+        if isinstance(archiving, CommandArchiving):
+            with archiving.standing_still():
+                self._remove_catalog()
+            return
+        archiving.kill_run()
+        self._remove_catalog()
+
+    def _remove_catalog(self) -> None:
+        for path in (self._world.folder / "state").glob("catalog.sqlite*"):
+            path.unlink(missing_ok=True)
+
+    # The spool
+
+    def _fill_disk(self, event: Event) -> None:
+        filler = _disk_of(event.kind, self._world) / _FILLER
+        with contextlib.suppress(OSError), filler.open("wb") as file:
+            while True:
+                file.write(bytes(1 << 16))
+                file.flush()
+        self._end_in(event.seconds, lambda: filler.unlink(missing_ok=True))
+
+    def _fill_staging(self, event: Event) -> None:
+        """Fill the disk to which a base backup with tablespaces writes: before it looks, or under its hands."""
+        self.backups.begin()
+        tars = self._world.staging / "tars"
+        deadline = time.monotonic() + event.seconds
+        while event.strength < 0.7 and not tars.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self._fill_disk(event)
+
+    def _put(self, name: str, data: bytes) -> None:
+        """Put a file into the spool under its final name at once, unless PostgreSQL's own is there."""
+        temporary = self._world.spool / f".chaos-{name}"
+        with contextlib.suppress(OSError):  # the disk may be full, or the name taken
+            temporary.write_bytes(data)
+            os.link(temporary, self._world.spool / name)
+        temporary.unlink(missing_ok=True)
+
+    def _duplicate(self, event: Event) -> None:
+        for name in self._some(self._world.archived(), event.times):
+            self._put(name, (self._world.pg_wal / name).read_bytes())
+
+    def _plant_impostor(self, _event: Event) -> None:
+        """Give an archived name other content. Only where the spool has not the right file any more."""
+        for name in self._some(self._world.archived(), 1):
+            self._put_impostor(name)
+
+    def _put_impostor(self, name: str) -> None:
+        data = bytearray((self._world.pg_wal / name).read_bytes())
+        data[len(data) // 2] ^= 1
+        if name.endswith((".history", ".backup")):
+            data += b"\n"
+        self.planted.add(name)
+        self._put(name, bytes(data))
+
+    def _plant_half(self, event: Event) -> None:
+        """Leave half of the current segment under its name, as a copy does that was cut off by a crash."""
+        name = self._world.cluster.value("SELECT pg_walfile_name(pg_current_wal_lsn())")
+        data = (self._world.pg_wal / name).read_bytes()
+        self.planted.add(name)
+        self._put(name, data[: int(len(data) * max(0.01, event.strength * 0.9))])
+
+    def _hold_back(self, event: Event) -> None:
+        """Take the oldest file that waits out of the spool, and bring it back after others went."""
+        waiting = self._world.spooled()
+        if not waiting:
+            return
+        name = waiting[0]
+        held = self._world.spool / f".chaos-held-{name}"
+        with contextlib.suppress(FileNotFoundError):  # released just now
+            (self._world.spool / name).rename(held)
+            self._end_in(event.seconds, lambda: self._bring_back(held, name))
+
+    def _bring_back(self, held: Path, name: str) -> None:
+        if not (self._world.spool / name).exists():
+            held.rename(self._world.spool / name)
+        else:
+            held.unlink()
+
+    def _some(self, names: set[str], count: int) -> list[str]:
+        there = sorted(name for name in names if (self._world.pg_wal / name).is_file())
+        return self._rng.sample(there, min(count, len(there)))
+
+
+def _disk_of(kind: Kind, world: World) -> Path:
+    disks = {Kind.SPOOL_FULL: world.spool, Kind.QUARANTINE_FULL: world.quarantine, Kind.STAGING_FULL: world.staging}
+    return disks[kind]
+
+
+_ON_FILES: dict[Kind, Callable[[Player, Event], None]] = {
+    Kind.SPOOL_FULL: Player._fill_disk,
+    Kind.QUARANTINE_FULL: Player._fill_disk,
+    Kind.STAGING_FULL: Player._fill_staging,
+    Kind.DUPLICATE: Player._duplicate,
+    Kind.IMPOSTOR: Player._plant_impostor,
+    Kind.HALF_FILE: Player._plant_half,
+    Kind.HOLD_BACK: Player._hold_back,
+}

@@ -1,0 +1,178 @@
+"""Base backup and restore of a schedule's cluster, also with the stores cut off in the middle of the recovery."""
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from chaos.schedule import STORES, Recovery
+from chaos.world import World
+from testbed.dagster_instance import PROJECT, clean_environment
+from testbed.faults import Fault, Flip, ResetBefore, Truncate
+from testbed.postgres import PostgresCluster
+from testbed.postgres_install import owned_folder, postgres_user
+from testbed.processes import ServerError
+
+_COMMAND_SECONDS = 180
+_END_SECONDS = 90
+_RETRY_SECONDS = 1
+
+
+class RestoreFailedError(AssertionError):
+    """A backup or a restore did not work, or did not bring back what was committed."""
+
+
+def back_up(world: World) -> None:
+    """Take a base backup onto both stores. Raises: RestoreFailedError."""
+    run(world, "wal_pipeline.cli", "backup", "--json", env=world.environment)
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """How a restore went. ``cut_off``: the server ended while the stores were away, as it must.
+
+    ``early_open``: it opened without some commit.
+    """
+
+    cut_off: bool = False
+    early_open: bool = False
+
+
+def restore(world: World) -> Restored:
+    """Restore to the end of the archive from the stores and look for every commit.
+
+    Raises: RestoreFailedError.
+    """
+    with _machine(world) as cluster, _trouble(world):
+        words = ("--pgdata", str(cluster.pgdata), *_tablespace_map(world, cluster.folder), "--no-archiving", "--json")
+        if world.schedule.recovery is Recovery.STORE_DOWN:
+            words = (*words, *_other_store(world, words))
+        run(world, "wal_pipeline.cli", "restore", *words)
+        cut = world.schedule.recovery is Recovery.CUT_OFF
+        restored = _recover_cut_off(world, cluster) if cut else Restored()
+        if not cluster.is_running:
+            cluster.start(wait=False)
+        cluster.wait_promoted(timeout_seconds=_END_SECONDS)
+        missing = world.load.acknowledged - _commits(cluster)
+        if missing:
+            raise RestoreFailedError(f"{len(missing)} acknowledged commits are not there, the first is {min(missing)}")
+    return restored
+
+
+def _tablespace_map(world: World, folder: Path) -> tuple[str, ...]:
+    if world.tablespace is None:
+        return ()
+    return ("--tablespace-map", f"{world.tablespace}={folder / 'tablespace'}")
+
+
+def _troubled_store(world: World) -> str:
+    return STORES[world.schedule.seed // 2 % 2]
+
+
+def _other_store(world: World, words: tuple[str, ...]) -> tuple[str, str]:
+    """Restore without a choice of stores, which must be refused with the way out, and return that way."""
+    other = next(name for name in STORES if name != _troubled_store(world))
+    try:
+        run(world, "wal_pipeline.cli", "restore", *words)
+    except RestoreFailedError as error:
+        if f"--store {other}" in str(error):
+            return "--store", other
+        raise
+    raise RestoreFailedError(f"a restore whose end {_troubled_store(world)} alone could prove was not refused")
+
+
+@contextmanager
+def _trouble(world: World) -> Iterator[None]:
+    """Make one store useless for the whole restore, where the schedule says so: the other one must do."""
+    store = _troubled_store(world)
+    proxy = world.stage.proxies[store]
+    if world.schedule.recovery is Recovery.STORE_DOWN:
+        proxy.down()
+    elif world.schedule.recovery is Recovery.STORE_LIES:
+        objects = f"/{getattr(world.stage.buckets, store)}/{world.prefix}/"  # a list's key is in its query
+        wal = f"{objects}main/{world.cluster.system_identifier}/wal/"
+        # A store that breaks off when a base backup's manifest is read counts as one that does not answer.
+        lie: tuple[Fault, str] = (Flip(), objects) if world.schedule.seed % 2 else (Truncate(), wal)
+        proxy.add(lie[0], method="GET", key=lie[1], times=None)
+    try:
+        yield
+    finally:
+        proxy.clear()
+        proxy.up()
+
+
+def _recover_cut_off(world: World, cluster: PostgresCluster) -> Restored:
+    """Start with stores that go away after some WAL was read: the server must not open before the true end."""
+    after = 2 + world.schedule.seed % 7
+    for proxy in world.stage.proxies.values():
+        proxy.add(ResetBefore(), key="/wal/", nth=after, times=None)
+    try:
+        _recover_until_it_ends(world, cluster)
+        if not cluster.is_running:
+            return Restored(cut_off=True)
+        return Restored(early_open=not world.load.acknowledged <= _commits(cluster))
+    finally:
+        for proxy in world.stage.proxies.values():
+            proxy.clear()
+
+
+def _recover_until_it_ends(world: World, cluster: PostgresCluster) -> None:
+    line = run(
+        world,
+        "wal_pipeline.cli.archive_get",
+        *("--pgdata", str(cluster.pgdata), f"--retry-seconds={_RETRY_SECONDS}", "--print-restore-command"),
+    ).strip()
+    cluster.settings["restore_command"] = line
+    cluster.start(wait=False)
+    deadline = time.monotonic() + _END_SECONDS
+    while cluster.is_running and not _is_open(cluster):
+        if time.monotonic() > deadline:
+            raise RestoreFailedError("a recovery without stores neither ended nor went on")
+        time.sleep(0.1)
+
+
+def _is_open(cluster: PostgresCluster) -> bool:
+    try:
+        return cluster.accepts_connections() and cluster.value("SELECT pg_is_in_recovery()") == "f"
+    except ServerError:  # it ended between the two questions
+        return False
+
+
+def _commits(cluster: PostgresCluster) -> set[int]:
+    return {int(line) for line in cluster.psql("SELECT n FROM ledger").split()}
+
+
+@contextmanager
+def _machine(world: World) -> Iterator[PostgresCluster]:
+    """A machine that has nothing but the stores' settings."""
+    folder = owned_folder("chaos-restored")
+    cluster = PostgresCluster(
+        world.stage.install, folder, settings={"archive_mode": "off"}, env=world.stage.store_environment(world.prefix)
+    )
+    try:
+        yield cluster
+    finally:
+        cluster.remove()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def run(world: World, module: str, *words: str, env: dict[str, str] | None = None) -> str:
+    """Type one of our commands as PostgreSQL's user and return what it prints. Raises: RestoreFailedError."""
+    settings = world.stage.store_environment(world.prefix) if env is None else env
+    as_user = (lambda command: command) if env is not None else postgres_user().wrap
+    finished = subprocess.run(
+        as_user([sys.executable, "-m", module, *words]),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_COMMAND_SECONDS,
+        env={**clean_environment(), **settings},
+        cwd=PROJECT,
+    )
+    if finished.returncode != 0:
+        raise RestoreFailedError(f"'{module} {' '.join(words)}' ended with {finished.returncode}:\n{finished.stderr}")
+    return finished.stdout

@@ -1,0 +1,158 @@
+"""Run schedules one after the other and say what became of each."""
+
+import platform
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from chaos.checks import NotDrainedError, compare, drain, misplaced, wait_until_archiving
+from chaos.play import Player
+from chaos.restoring import RestoreFailedError, back_up, restore
+from chaos.schedule import Schedule
+from chaos.stage import Stage
+from chaos.windows import window_problems
+from chaos.world import World, make_world
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one schedule. ``problems`` says each thing that is not as it must be."""
+
+    seed: int
+    files_checked: int = 0
+    commits: int = 0
+    requests_hit: int = 0
+    lost: int = 0
+    gaps: int = 0
+    early_opens: int = 0
+    base_backups: int = 0
+    restored: str | None = None
+    cut_off: bool = False
+    seconds: float = 0.0
+    events: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+
+    def describe(self) -> str:
+        """Say it in one line."""
+        restored = f", restored while: {self.restored}" if self.restored else ""
+        return (
+            f"seed {self.seed}: {self.files_checked} copies of {self.files_checked // 2} files, "
+            f"{self.commits} commits, {self.base_backups} base backups{restored}, {self.seconds:.1f} s: "
+            f"{'; '.join(self.problems) or 'nothing lost'}"
+        )
+
+
+@dataclass(slots=True)
+class Report:
+    """All outcomes together."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    full_disks: bool = True
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing was lost and nothing failed."""
+        return bool(self.outcomes) and not any(outcome.problems for outcome in self.outcomes)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        events = sum((outcome.events for outcome in self.outcomes), Counter[str]())
+        return {
+            "schedules": len(self.outcomes),
+            "files_checked": self._sum("files_checked"),
+            "lost": self._sum("lost"),
+            "gaps": self._sum("gaps"),
+            "early_opens": self._sum("early_opens"),
+            "failed_seeds": [outcome.seed for outcome in self.outcomes if outcome.problems],
+            "seeds": [outcome.seed for outcome in self.outcomes],
+            "commits": self._sum("commits"),
+            "requests_hit": self._sum("requests_hit"),
+            "base_backups": self._sum("base_backups"),
+            "restores": sum(outcome.restored is not None for outcome in self.outcomes),
+            "restored_while": dict(Counter(found.restored for found in self.outcomes if found.restored)),
+            "restores_cut_off": self._sum("cut_off"),
+            "seconds": round(self._sum("seconds"), 1),
+            "skipped": [] if self.full_disks else ["full disks: small file systems cannot be mounted here"],
+            "events": dict(sorted(events.items())),
+            "problems": {str(found.seed): found.problems for found in self.outcomes if found.problems},
+            "machine": f"{platform.platform()}, Python {platform.python_version()}",
+        }
+
+    def _sum(self, name: str) -> Any:
+        return sum(asdict(outcome)[name] for outcome in self.outcomes)
+
+
+def run_all(stage: Stage, schedules: Sequence[Schedule], report: Report) -> Iterator[Outcome]:
+    """Run each schedule and yield what became of it; a failure is written down and the next one follows."""
+    for schedule in schedules:
+        outcome = run_one(stage, schedule)
+        report.outcomes.append(outcome)
+        yield outcome
+
+
+def run_one(stage: Stage, schedule: Schedule) -> Outcome:
+    """Play one schedule and look at what is left of it."""
+    begun = time.monotonic()
+    outcome = Outcome(schedule.seed)
+    try:
+        with make_world(stage, schedule) as world:
+            _run(world, outcome)
+    except Exception as error:  # noqa: BLE001 - what goes wrong in one schedule is its result
+        outcome.problems.append(
+            f"{type(error).__name__}: {error}\n{''.join(traceback.format_tb(error.__traceback__)[-3:])}"
+        )
+        _mend(stage)
+    outcome.seconds = round(time.monotonic() - begun, 2)
+    return outcome
+
+
+def _run(world: World, outcome: Outcome) -> None:
+    back_up(world)
+    player = Player(world)
+    world.load.start()
+    try:
+        wait_until_archiving(world)
+        player.play()
+        world.load.stop()
+        outcome.problems += player.backups.settle()
+    finally:
+        world.load.stop()
+        player.backups.stop()
+        outcome.requests_hit = player.requests_hit
+        outcome.events.update(event.kind.value for event in player.played)
+    outcome.commits, outcome.base_backups = len(world.load.acknowledged), 1 + player.backups.taken
+    with _noted(outcome):
+        drain(world)
+    copies = compare(world)
+    outcome.files_checked, outcome.lost, outcome.gaps = copies.checked, len(copies.lost), len(copies.gaps)
+    outcome.problems += copies.lost
+    outcome.problems += [f"segment {number} is in a gap" for number in copies.gaps]
+    outcome.problems += misplaced(world, player.planted)
+    with _noted(outcome):
+        outcome.problems += window_problems(world, outcome.base_backups)
+        restored = restore(world)
+        outcome.restored, outcome.cut_off = world.schedule.recovery.value, restored.cut_off
+        outcome.early_opens = int(restored.early_open)
+    if outcome.early_opens:
+        outcome.problems.append("a restore opened before the end of the archive")
+
+
+@contextmanager
+def _noted(outcome: Outcome) -> Iterator[None]:
+    """Write a failure down and go on."""
+    try:
+        yield
+    except (NotDrainedError, RestoreFailedError) as error:
+        outcome.problems.append(f"{type(error).__name__}: {error}")
+
+
+def _mend(stage: Stage) -> None:
+    """Make sure that the next schedule finds its stores."""
+    for proxy in stage.proxies.values():
+        proxy.clear()
+        if not proxy.upstream.is_running:
+            proxy.upstream.start()

@@ -1,0 +1,225 @@
+"""A base backup's manifest object: what lies in the store, how to open it, and what it needs to be restored.
+
+The format, version 1
+---------------------
+All objects of one base backup lie below ``Layout.base_root/<backup id>/``:
+
+``base.000000.tar<codec>[.age]``, ``base.000001.tar<codec>[.age]``, ...
+    The tar of the data directory, as ``pg_basebackup -Ft -X none`` wrote it, cut into **volumes** of equal length
+    (``volume_size_bytes`` of tar; the last one is shorter). Each volume is compressed and encrypted by itself, so
+    each object is a whole gzip, zstd or lz4 file in a whole age file. The opened volumes, in the order of their
+    numbers, are the tar: the cut falls anywhere, also within a file::
+
+        cat base.*.tar.zst | zstd -d | tar -x                                    # not encrypted
+        for volume in base.*.tar.zst.age; do age -d -i KEY "$volume" | zstd -d; done | tar -x
+
+    ``gunzip -c`` and ``lz4 -dc`` do the same. gzip and lz4 objects hold many members or frames, a zstd object one.
+``<oid>.000000.tar<codec>[.age]``, ...
+    The same for each tablespace outside the data directory, by the tablespace's oid. Its files are relative to the
+    tablespace's ``location``. The base tar holds PostgreSQL's ``tablespace_map``, from which it makes the links.
+``backup_manifest<codec>[.age]``
+    PostgreSQL's own manifest of all files, for ``pg_verifybackup``, ``pg_combinebackup`` and as the base of an
+    incremental backup. A streamed base tar (``staged`` is false) ends with the same file; where the backup
+    was staged, it is only here and has to be put into the restored data directory.
+``tar_cuts<codec>[.age]``
+    Within which file each volume begins, so that volumes can be extracted at once (tar_cuts.py). It is there where a
+    tar has several volumes, and nothing but speed depends on it.
+``manifest.json``
+    The JSON of base_backup_json.py, never compressed or encrypted, written last and never changed: without it the base
+    backup does not exist.
+
+**Order of a chain.** ``chain`` names the base backups that an incremental one builds on, the full one first,
+its parent last; it is empty for a full one. Open each of ``[*chain, backup_id]`` into its own folder and give the
+folders to ``pg_combinebackup`` in that order.
+
+**WAL.** ``wal_ranges`` are the server's own words of what replay needs to become consistent;
+``required_segments`` lists the names. A copy without them is not restorable.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from wal_pipeline.archive.format.keys import ENCRYPTED_SUFFIX
+from wal_pipeline.archive.records import BackupKind, BaseBackup, Codec
+from wal_pipeline.wal.lsn import Lsn
+from wal_pipeline.wal.names import WalFileName, segment_name
+
+FORMAT: Final = "wal-pipeline base backup"
+VERSION: Final = 1
+BASE_TAR: Final = "base"
+_BACKUP_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9A-F]{24}\Z")
+
+
+def make_backup_id(started_at: datetime, first_segment: WalFileName) -> str:
+    """Return the id of a base backup: it sorts by start time and says where replay begins."""
+    return f"{started_at.astimezone(UTC):%Y%m%dT%H%M%SZ}-{first_segment.name[:24]}"
+
+
+def is_backup_id(text: str) -> bool:
+    """Say whether ``text`` has the form that ``make_backup_id`` gives."""
+    return _BACKUP_ID.match(text) is not None
+
+
+def volume_name(tar: str, number: int, codec: Codec, *, encrypted: bool) -> str:
+    """Return the name of a tar's volume below the base backup's prefix; ``number`` counts from 0."""
+    return f"{tar}.{number:06d}.tar{codec.suffix}{ENCRYPTED_SUFFIX if encrypted else ''}"
+
+
+def backup_manifest_name(codec: Codec, *, encrypted: bool) -> str:
+    """Return the name of the object that holds PostgreSQL's own manifest."""
+    return f"backup_manifest{codec.suffix}{ENCRYPTED_SUFFIX if encrypted else ''}"
+
+
+def tar_cuts_name(codec: Codec, *, encrypted: bool) -> str:
+    """Return the name of the object that holds the tars' cuts."""
+    return f"tar_cuts{codec.suffix}{ENCRYPTED_SUFFIX if encrypted else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class BackupObject:
+    """One object of a base backup: ``size_bytes`` and ``sha256`` as stored, ``content_size_bytes`` when opened."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+    content_size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class BackupTar:
+    """One tar: ``name`` is ``base`` or a tablespace's oid, ``objects`` its volumes in order; digests of the tar."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+    objects: tuple[BackupObject, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BackupTablespace:
+    """A tablespace outside the data directory; ``location`` is where it lay on the server."""
+
+    oid: int
+    location: str
+
+    @property
+    def tar(self) -> str:
+        """The name of its tar."""
+        return str(self.oid)
+
+
+@dataclass(frozen=True, slots=True)
+class WalRange:
+    """WAL that replay needs to become consistent: from ``start_lsn`` up to, not including, ``stop_lsn``."""
+
+    timeline: int
+    start_lsn: Lsn
+    stop_lsn: Lsn
+
+    def segments(self, wal_segment_size: int) -> tuple[WalFileName, ...]:
+        """Return the names of the segments that hold the range, in order."""
+        first = self.start_lsn // wal_segment_size
+        last = max(self.start_lsn, self.stop_lsn - 1) // wal_segment_size
+        return tuple(segment_name(self.timeline, number, wal_segment_size) for number in range(first, last + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class BaseBackupManifest:
+    """All that is known of a base backup; the module's docstring says how its objects are opened.
+
+    ``started_at`` is the server's clock just before the start, ``finished_at`` just after the stop.
+    ``server_version`` as in ``server_version_num``. ``tar_cuts`` is None where no tar has two volumes.
+    """
+
+    backup_id: str
+    kind: BackupKind
+    chain: tuple[str, ...]
+    system_identifier: int
+    wal_ranges: tuple[WalRange, ...]
+    started_at: datetime
+    finished_at: datetime
+    label: str
+    wal_segment_size: int
+    server_version: int
+    codec: Codec
+    encrypted: bool
+    staged: bool
+    volume_size_bytes: int
+    tablespaces: tuple[BackupTablespace, ...]
+    tars: tuple[BackupTar, ...]
+    backup_manifest: BackupObject
+    tar_cuts: BackupObject | None = None
+
+    @property
+    def parent_id(self) -> str | None:
+        """The base backup that an incremental one is built on."""
+        return self.chain[-1] if self.chain else None
+
+    @property
+    def timeline(self) -> int:
+        """The timeline on which replay begins."""
+        return self.wal_ranges[0].timeline
+
+    @property
+    def start_lsn(self) -> Lsn:
+        """Where replay begins."""
+        return self.wal_ranges[0].start_lsn
+
+    @property
+    def stop_lsn(self) -> Lsn:
+        """The first LSN at which a recovery from this base backup is consistent."""
+        return self.wal_ranges[-1].stop_lsn
+
+    @property
+    def objects(self) -> tuple[BackupObject, ...]:
+        """All objects but ``manifest.json``: the tars' volumes in order, PostgreSQL's manifest, the tars' cuts."""
+        cuts = () if self.tar_cuts is None else (self.tar_cuts,)
+        return (*(volume for tar in self.tars for volume in tar.objects), self.backup_manifest, *cuts)
+
+    @property
+    def size_bytes(self) -> int:
+        """What the server sent: the tars' bytes."""
+        return sum(tar.size_bytes for tar in self.tars)
+
+    @property
+    def stored_size_bytes(self) -> int:
+        """What each store holds, without ``manifest.json``."""
+        return sum(item.size_bytes for item in self.objects)
+
+    @property
+    def required_segments(self) -> tuple[WalFileName, ...]:
+        """The segments without which a copy of this base backup is not restorable, in order.
+
+        Where the timeline switched within a segment, only the newer timeline's file: it has the older one's bytes.
+        """
+        size = self.wal_segment_size
+        by_number = {name.number(size): name for part in self.wal_ranges for name in part.segments(size)}
+        return tuple(by_number[number] for number in sorted(by_number))
+
+    def tar(self, name: str) -> BackupTar:
+        """Return the tar of that name (``base`` or a tablespace's oid). Raises: KeyError."""
+        for tar in self.tars:
+            if tar.name == name:
+                return tar
+        raise KeyError(name)
+
+    def record(self) -> BaseBackup:
+        """Return the base backup as the catalog and the recovery window know it."""
+        return BaseBackup(
+            backup_id=self.backup_id,
+            kind=self.kind,
+            parent_id=self.parent_id,
+            system_identifier=self.system_identifier,
+            timeline=self.timeline,
+            start_lsn=self.start_lsn,
+            stop_lsn=self.stop_lsn,
+            started_at=self.started_at,
+            finished_at=self.finished_at,
+            wal_segment_size=self.wal_segment_size,
+            server_version=self.server_version,
+            label=self.label,
+            size_bytes=self.size_bytes,
+            stored_size_bytes=self.stored_size_bytes,
+        )

@@ -1,0 +1,185 @@
+"""A base backup's manifest object as JSON: written once, read strictly.
+
+Its last key is the SHA-256 of the JSON without that key: a bit that turned in a checksum or an LSN would leave JSON
+that reads well, and cost the good copies on all stores. Manifests from before that key are read as they are,
+and so are those without ``tar_cuts``.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from wal_pipeline.archive.format.backup_manifest import (
+    FORMAT,
+    VERSION,
+    BackupObject,
+    BackupTablespace,
+    BackupTar,
+    BaseBackupManifest,
+    WalRange,
+)
+from wal_pipeline.archive.format.backup_manifest_checks import check_manifest
+from wal_pipeline.archive.format.keys import MANIFEST_NAME
+from wal_pipeline.archive.records import BackupKind, Codec
+from wal_pipeline.errors import BaseBackupError, WalPipelineError
+from wal_pipeline.wal.lsn import Lsn
+
+_OWN_SHA256: Final = "manifest_sha256"
+
+
+def to_json(manifest: BaseBackupManifest) -> bytes:
+    """Return the bytes of ``manifest.json``."""
+    values = {
+        "format": FORMAT,
+        "version": VERSION,
+        "backup_id": manifest.backup_id,
+        "kind": manifest.kind.value,
+        "chain": list(manifest.chain),
+        "system_identifier": str(manifest.system_identifier),
+        "wal_ranges": [_range_values(part) for part in manifest.wal_ranges],
+        "started_at": manifest.started_at.astimezone(UTC).isoformat(),
+        "finished_at": manifest.finished_at.astimezone(UTC).isoformat(),
+        "label": manifest.label,
+        "wal_segment_size": manifest.wal_segment_size,
+        "server_version": manifest.server_version,
+        "codec": manifest.codec.value,
+        "encrypted": manifest.encrypted,
+        "staged": manifest.staged,
+        "volume_size_bytes": manifest.volume_size_bytes,
+        "tablespaces": [{"oid": space.oid, "location": space.location} for space in manifest.tablespaces],
+        "tars": [_tar_values(tar) for tar in manifest.tars],
+        "backup_manifest": _object_values(manifest.backup_manifest),
+    }
+    if manifest.tar_cuts is not None:
+        values["tar_cuts"] = _object_values(manifest.tar_cuts)
+    return _text({**values, _OWN_SHA256: hashlib.sha256(_text(values)).hexdigest()})
+
+
+def _text(values: dict[str, Any]) -> bytes:
+    return (json.dumps(values, indent=1, ensure_ascii=True) + "\n").encode("ascii")
+
+
+def _range_values(part: WalRange) -> dict[str, Any]:
+    return {"timeline": part.timeline, "start_lsn": str(part.start_lsn), "stop_lsn": str(part.stop_lsn)}
+
+
+def _object_values(item: BackupObject) -> dict[str, Any]:
+    return {
+        "name": item.name,
+        "size_bytes": item.size_bytes,
+        "sha256": item.sha256,
+        "content_size_bytes": item.content_size_bytes,
+    }
+
+
+def _tar_values(tar: BackupTar) -> dict[str, Any]:
+    volumes = [_object_values(item) for item in tar.objects]
+    return {"name": tar.name, "size_bytes": tar.size_bytes, "sha256": tar.sha256, "objects": volumes}
+
+
+def parse_manifest(data: bytes, *, backup_id: str, where: str = MANIFEST_NAME) -> BaseBackupManifest:
+    """Read ``manifest.json`` of the base backup ``backup_id``; ``where`` names the object in errors.
+
+    Refuses another format or version, unknown and missing keys, names that are not ours (so no path can leave
+    the folder), and values that contradict each other. Raises: BaseBackupError.
+    """
+    try:
+        manifest = _manifest(_undamaged(json.loads(data)))
+        check_manifest(manifest, backup_id)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, WalPipelineError) as error:
+        reason = error.message if isinstance(error, WalPipelineError) else str(error)
+        raise BaseBackupError(
+            f"manifest '{where}' cannot be used: {reason}",
+            hint="The object is damaged or of a newer version of wal-pipeline; use the copy on another store.",
+        ) from error
+    return manifest
+
+
+def _undamaged(value: object) -> object:
+    """Return what the manifest says, without its own checksum. Raises: ValueError where that is another's."""
+    if not isinstance(value, dict) or _OWN_SHA256 not in value:
+        return value
+    rest = {name: item for name, item in value.items() if name != _OWN_SHA256}
+    found = hashlib.sha256(_text(rest)).hexdigest()
+    if found != value[_OWN_SHA256]:
+        raise ValueError(f"it is damaged: it has SHA-256 {found}, expected {value[_OWN_SHA256]}")
+    return rest
+
+
+def _fields(value: object, what: str, **types: type) -> dict[str, Any]:
+    if not isinstance(value, dict) or value.keys() != types.keys():
+        found = sorted(value) if isinstance(value, dict) else type(value).__name__
+        raise ValueError(f"{what}: expected the keys {sorted(types)}, found {found}")
+    for name, expected in types.items():
+        if type(value[name]) is not expected:
+            raise ValueError(f"{what}: '{name}' is {type(value[name]).__name__}, expected {expected.__name__}")
+    return value
+
+
+def _manifest(value: object) -> BaseBackupManifest:
+    if not isinstance(value, Mapping) or value.get("format") != FORMAT or value.get("version") != VERSION:
+        found = (value.get("format"), value.get("version")) if isinstance(value, Mapping) else type(value).__name__
+        raise ValueError(f"expected the format {(FORMAT, VERSION)}, found {found}")
+    cuts = {"tar_cuts": dict} if "tar_cuts" in value else {}
+    got = _fields(
+        value,
+        "manifest",
+        format=str,
+        version=int,
+        backup_id=str,
+        kind=str,
+        chain=list,
+        system_identifier=str,
+        wal_ranges=list,
+        started_at=str,
+        finished_at=str,
+        label=str,
+        wal_segment_size=int,
+        server_version=int,
+        codec=str,
+        encrypted=bool,
+        staged=bool,
+        volume_size_bytes=int,
+        tablespaces=list,
+        tars=list,
+        backup_manifest=dict,
+        **cuts,
+    )
+    return BaseBackupManifest(
+        backup_id=got["backup_id"],
+        kind=BackupKind(got["kind"]),
+        chain=tuple(got["chain"]),
+        system_identifier=int(got["system_identifier"]),
+        wal_ranges=tuple(_range(item) for item in got["wal_ranges"]),
+        started_at=datetime.fromisoformat(got["started_at"]),
+        finished_at=datetime.fromisoformat(got["finished_at"]),
+        label=got["label"],
+        wal_segment_size=got["wal_segment_size"],
+        server_version=got["server_version"],
+        codec=Codec(got["codec"]),
+        encrypted=got["encrypted"],
+        staged=got["staged"],
+        volume_size_bytes=got["volume_size_bytes"],
+        tablespaces=tuple(
+            BackupTablespace(**_fields(s, "tablespace", oid=int, location=str)) for s in got["tablespaces"]
+        ),
+        tars=tuple(_tar(item) for item in got["tars"]),
+        backup_manifest=_object(got["backup_manifest"]),
+        tar_cuts=_object(got["tar_cuts"]) if cuts else None,
+    )
+
+
+def _range(value: object) -> WalRange:
+    got = _fields(value, "WAL range", timeline=int, start_lsn=str, stop_lsn=str)
+    return WalRange(got["timeline"], Lsn.parse(got["start_lsn"]), Lsn.parse(got["stop_lsn"]))
+
+
+def _tar(value: object) -> BackupTar:
+    got = _fields(value, "tar", name=str, size_bytes=int, sha256=str, objects=list)
+    return BackupTar(got["name"], got["size_bytes"], got["sha256"], tuple(_object(item) for item in got["objects"]))
+
+
+def _object(value: object) -> BackupObject:
+    return BackupObject(**_fields(value, "object", name=str, size_bytes=int, sha256=str, content_size_bytes=int))

@@ -1,0 +1,62 @@
+"""Where the tars of a base backup are cut into volumes: what lets a restore extract them all at once.
+
+The object ``tar_cuts<codec>[.age]`` of a base backup holds JSON: for each tar, by its name, one entry for each volume
+but the first. An entry is null where the volume begins between two members, else the member's ``name`` and
+``size_bytes`` and its ``offset_bytes``, how many of its bytes lie before. It holds names of files, which is why it is
+no part of ``manifest.json``: that is never encrypted. A restore without it takes the volumes one after the other.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest
+from wal_pipeline.errors import BaseBackupError
+
+MAX_BYTES_A_VOLUME = 2048  # a name in PostgreSQL's tars has at most 256 bytes, each escaped as six
+
+
+@dataclass(frozen=True, slots=True)
+class TarCut:
+    """A volume that begins within a member: its name and size, and how many bytes of it are before."""
+
+    name: str
+    size_bytes: int
+    offset_bytes: int
+
+
+Cuts = Sequence[TarCut | None]
+
+
+def cuts_to_json(cuts: Mapping[str, Cuts]) -> bytes:
+    """Return the object's content: cuts by the tar's name."""
+    values = {name: [None if cut is None else asdict(cut) for cut in some] for name, some in cuts.items()}
+    return json.dumps(values, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+
+
+def parse_cuts(data: bytes, manifest: BaseBackupManifest) -> dict[str, tuple[TarCut | None, ...]]:
+    """Read the object's content, which must fit the manifest. Raises: BaseBackupError."""
+    try:
+        values = json.loads(data)
+        return {tar.name: tuple(map(_cut, _list(values[tar.name], len(tar.objects) - 1))) for tar in manifest.tars}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise BaseBackupError(
+            f"the cuts of base backup '{manifest.backup_id}' cannot be used: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _list(value: object, length: int) -> list[object]:
+    if not isinstance(value, list) or len(value) != length:
+        raise ValueError(f"expected {length} cuts, found {len(value) if isinstance(value, list) else value!r}")
+    return value
+
+
+def _cut(value: object) -> TarCut | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict) or value.keys() != {"name", "size_bytes", "offset_bytes"}:
+        raise ValueError(f"{value!r} is not a cut")
+    name, size, offset = value["name"], value["size_bytes"], value["offset_bytes"]
+    if not isinstance(name, str) or type(size) is not int or type(offset) is not int or not 0 <= offset < size:
+        raise ValueError(f"{value!r} is not a cut")
+    return TarCut(name, size, offset)

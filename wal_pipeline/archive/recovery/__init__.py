@@ -1,0 +1,1 @@
+"""Works out which moments can be restored, and from which base backup and files."""

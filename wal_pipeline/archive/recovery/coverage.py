@@ -1,0 +1,273 @@
+"""What the stores hold of one cluster, indexed by numbers: presence, commit times and restorable base backups."""
+
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Self
+
+from wal_pipeline.archive.records import BaseBackup, CommitTimes, WalFile
+from wal_pipeline.archive.recovery.timeline_path import Path, Run, all_paths, runs_of
+from wal_pipeline.wal.lsn import Lsn
+from wal_pipeline.wal.names import FileKind, history_name
+from wal_pipeline.wal.timeline import TimelineHistory
+
+_SEGMENT_NAME_LENGTH = 24
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBackup:
+    """A base backup, and the stores that hold all its objects with the manifest."""
+
+    backup: BaseBackup
+    stores: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Numbered:
+    """Names, and of the segments among them the ascending numbers and the runs, by timeline."""
+
+    names: frozenset[str]
+    numbers: Mapping[int, list[int]]
+    runs: Mapping[int, list[Run]]
+
+    @classmethod
+    def of(cls, names: frozenset[str], wal_segment_size: int) -> Self:
+        """Number the segments among the names."""
+        found = defaultdict[str, list[int]](list)
+        per_log = (1 << 32) // wal_segment_size
+        for name in names:
+            if len(name) == _SEGMENT_NAME_LENGTH and "." not in name:  # spelt out: this loop sees each file
+                position = int(name[8:], 16)
+                found[name[:8]].append((position >> 32) * per_log + (position & 0xFFFFFFFF))
+        numbers = {int(digits, 16): sorted(found[digits]) for digits in sorted(found)}
+        return cls(names, numbers, {timeline: runs_of(ascending) for timeline, ascending in numbers.items()})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ArchiveContents:
+    """All that is known of one system identifier's archive; make it with ``of``.
+
+    ``copies`` are the names of the files that were verified, by store. ``segments`` are the files of kind SEGMENT by
+    timeline and segment number. ``main`` is the path to the newest timeline with a segment or a base backup; None for
+    an empty archive. Records of another segment size than the newest record's are left out.
+    """
+
+    system_identifier: int
+    wal_segment_size: int
+    files: Mapping[str, WalFile]
+    copies: Mapping[str, frozenset[str]]
+    backups: Mapping[str, HeldBackup]
+    histories: Mapping[int, TimelineHistory]
+    segments: Mapping[int, Mapping[int, WalFile]]
+    paths: Mapping[int, Path]
+    main: Path | None
+    _numbered: list[Numbered] = field(default_factory=list, init=False, repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        system_identifier: int,
+        *,
+        files: Iterable[WalFile],
+        copies: Mapping[str, Collection[str]],
+        backups: Iterable[HeldBackup] = (),
+        histories: Mapping[int, TimelineHistory] | None = None,
+    ) -> Self:
+        """Index the records of one system identifier; others among ``files`` and ``backups`` are left out.
+
+        ``copies`` has an entry for each configured store, with names of this system identifier only.
+        """
+        mine = [file for file in files if file.system_identifier == system_identifier]
+        held = [one for one in backups if one.backup.system_identifier == system_identifier]
+        size = _segment_size(mine, held)
+        mine = [file for file in mine if file.wal_segment_size in (size, None)]
+        held = [one for one in held if one.backup.wal_segment_size == size]
+        segments = _segments(mine, size)
+        named = {name[:8] for names in copies.values() for name in names if _is_segment(name)}
+        owning = {int(digits, 16) for digits in named} | set(segments) | {one.backup.timeline for one in held}
+        paths = all_paths(owning, histories or {}, size)
+        return cls(
+            system_identifier=system_identifier,
+            wal_segment_size=size,
+            files={file.name: file for file in mine},
+            copies={store: frozenset(names) for store, names in copies.items()},
+            backups={one.backup.backup_id: one for one in sorted(held, key=lambda one: one.backup.backup_id)},
+            histories=dict(histories or {}),
+            segments=segments,
+            paths=paths,
+            main=paths[max(owning)] if owning else None,
+        )
+
+    @property
+    def stores(self) -> tuple[str, ...]:
+        """The names of the stores, in order."""
+        return tuple(sorted(self.copies))
+
+    def number(self, name: str) -> int:
+        """Return the segment number of a name that begins with a segment's name."""
+        return int(name[8:16], 16) * ((1 << 32) // self.wal_segment_size) + int(name[16:24], 16)
+
+    def names_on(self, stores: Iterable[str]) -> frozenset[str]:
+        """Return the names that any of the stores holds."""
+        chosen = [self.copies.get(store, frozenset[str]()) for store in stores]
+        return chosen[0] if len(chosen) == 1 else frozenset[str]().union(*chosen)
+
+    def numbered(self, stores: Iterable[str]) -> "Numbered":
+        """Return the names that any of the stores holds, with their segments' numbers and runs, by timeline.
+
+        Stores mostly hold the same, and each window and gap asks again: what was numbered once is kept.
+        """
+        names = self.names_on(stores)
+        known = next((one for one in self._numbered if one.names == names), None)
+        if known is None:
+            known = Numbered.of(names, self.wal_segment_size)
+            self._numbered.append(known)
+        return known
+
+    def last_commit(self, path: Path, run: Run) -> tuple[datetime | None, bool]:
+        """Return the time of the last commit in a run, in WAL order, and whether that is surely the last.
+
+        Where it is not, a segment after it has unknown commit times, and the time is a lower bound.
+        """
+        known = True
+        for file in self._backwards(path, run):
+            if file is None or file.commit_times is not CommitTimes.KNOWN:
+                known = False
+            elif file.last_commit_at is not None:
+                return file.last_commit_at, known
+        return None, known
+
+    def first_commit(self, path: Path, run: Run) -> datetime | None:
+        """Return the time of the first commit that is known in a run."""
+        times = (file.first_commit_at for _, file in self.along(path, run) if file is not None)
+        return next((time for time in times if time is not None), None)
+
+    def along(self, path: Path, run: Run) -> Iterator[tuple[int, WalFile | None]]:
+        """Yield the numbers of a run with the record of each segment; None where there is only a copy."""
+        for timeline, (first, last) in path.parts(run):
+            files = self.segments.get(timeline, {})
+            yield from ((number, files.get(number)) for number in range(first, last + 1))
+
+    def _backwards(self, path: Path, run: Run) -> Iterator[WalFile | None]:
+        for timeline, (first, last) in reversed(list(path.parts(run))):
+            files = self.segments.get(timeline, {})
+            yield from (files.get(number) for number in range(last, first - 1, -1))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Coverage:
+    """What some of the stores hold together: a file counts if any of them has it. Make it with ``of``.
+
+    ``numbers`` are the ascending segment numbers by timeline, ``runs`` the same as runs.
+    """
+
+    contents: ArchiveContents
+    stores: frozenset[str]
+    numbers: Mapping[int, list[int]]
+    runs: Mapping[int, list[Run]]
+
+    @classmethod
+    def of(cls, contents: ArchiveContents, stores: Iterable[str]) -> Self:
+        """Index what ``stores`` hold."""
+        chosen = frozenset(stores)
+        numbered = contents.numbered(chosen)
+        return cls(contents, chosen, numbered.numbers, numbered.runs)
+
+    def has(self, name: str) -> bool:
+        """Say whether any of the stores holds a file."""
+        return any(name in self.contents.copies.get(store, ()) for store in self.stores)
+
+    def can_follow(self, path: Path) -> bool:
+        """Say whether PostgreSQL can follow the path: it needs the timeline's history file, where it has a parent."""
+        return len(path.pieces) == 1 or self.has(history_name(path.timeline).name)
+
+    def runs_on(self, path: Path) -> list[Run]:
+        """Return the runs of segments along a path; a switch of timelines breaks no run."""
+        found: list[Run] = []
+        for piece in path.pieces:
+            for first, last in _clip(self.runs.get(piece.timeline, []), piece.first, piece.last):
+                if found and found[-1][1] + 1 == first:
+                    found[-1] = (found[-1][0], last)
+                else:
+                    found.append((first, last))
+        return found
+
+    def count(self, timeline: int, run: Run) -> int:
+        """Return how many of a run's segments are there."""
+        numbers = self.numbers.get(timeline, [])
+        return bisect_right(numbers, run[1]) - bisect_left(numbers, run[0])
+
+    def held(self, path: Path) -> list[BaseBackup]:
+        """Return the base backups from which the path can be followed, in WAL order, restorable or not."""
+        found = (one.backup for one in self.contents.backups.values() if one.stores & self.stores)
+        return sorted((backup for backup in found if path.holds(backup)), key=wal_order)
+
+    def restorable(self, path: Path) -> list[tuple[BaseBackup, Run]]:
+        """Return the base backups that can be restored along a path, in WAL order, each with the run it lies in."""
+        if not self.can_follow(path):
+            return []
+        runs = self.runs_on(path)
+        found = ((backup, _run_of(backup, runs)) for backup in self.held(path) if self._has_chain(backup))
+        return [(backup, run) for backup, run in found if run is not None]
+
+    def _has_chain(self, backup: BaseBackup) -> bool:
+        links = chain_of(self.contents, backup)
+        held = self.contents.backups
+        return links is not None and all(held[link.backup_id].stores & self.stores for link in links)
+
+
+def chain_of(contents: ArchiveContents, backup: BaseBackup) -> tuple[BaseBackup, ...] | None:
+    """Return the base backups that this one is built on and itself, the full one first; None if one is not known."""
+    links = [backup]
+    while links[0].parent_id is not None:
+        parent = contents.backups.get(links[0].parent_id)
+        if parent is None or parent.backup in links:
+            return None
+        links.insert(0, parent.backup)
+    return tuple(links)
+
+
+def needed_run(backup: BaseBackup) -> Run:
+    """Return the numbers of the segments without which a base backup never becomes consistent."""
+    first = backup.start_lsn // backup.wal_segment_size
+    return first, max(first, (backup.stop_lsn - 1) // backup.wal_segment_size)
+
+
+def wal_order(backup: BaseBackup) -> tuple[Lsn, int, str]:
+    """Sort base backups of one path by where they stopped."""
+    return backup.stop_lsn, backup.timeline, backup.backup_id
+
+
+def _run_of(backup: BaseBackup, runs: list[Run]) -> Run | None:
+    first, last = needed_run(backup)
+    index = bisect_right(runs, first, key=lambda run: run[0]) - 1
+    return runs[index] if index >= 0 and last <= runs[index][1] else None
+
+
+def _clip(runs: list[Run], first: int, last: int) -> Iterator[Run]:
+    for begin, end in runs[bisect_left(runs, first, key=lambda run: run[1]) :]:
+        if begin > last:
+            return
+        if first <= last:
+            yield max(begin, first), min(end, last)
+
+
+def _is_segment(name: str) -> bool:
+    return len(name) == _SEGMENT_NAME_LENGTH and "." not in name
+
+
+def _segment_size(files: list[WalFile], held: list[HeldBackup]) -> int:
+    sized = [(file.spooled_at, file.wal_segment_size) for file in files if file.wal_segment_size is not None]
+    sized += [(one.backup.finished_at, one.backup.wal_segment_size) for one in held]
+    return max(sized)[1] if sized else 16 << 20
+
+
+def _segments(files: list[WalFile], wal_segment_size: int) -> dict[int, dict[int, WalFile]]:
+    per_log = (1 << 32) // wal_segment_size
+    found = defaultdict[int, dict[int, WalFile]](dict)
+    for file in files:
+        if file.kind is FileKind.SEGMENT:
+            found[file.timeline][int(file.name[8:16], 16) * per_log + int(file.name[16:24], 16)] = file
+    return dict(found)

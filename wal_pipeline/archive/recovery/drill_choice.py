@@ -1,0 +1,48 @@
+"""Which moment a recovery drill restores to: drawn from the whole window, where the last commit can be foretold."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from random import Random
+
+from wal_pipeline.archive.recovery.target import RecoveryTarget, TargetKind
+from wal_pipeline.wal.lsn import Lsn
+from wal_pipeline.wal.names import FileKind, WalFileName, require_file_name
+
+
+@dataclass(frozen=True, slots=True)
+class DrillChoice:
+    """A recovery target just after ``last``, the last segment that is replayed whole.
+
+    ``replayed`` are the segments from the base backup's start to ``last``, in order: the last commit in them is the
+    one that the recovery must report. ``next_file`` follows ``last``, None at the end of the archive.
+    """
+
+    target: RecoveryTarget
+    last: WalFileName
+    replayed: tuple[WalFileName, ...]
+    next_file: WalFileName | None
+
+
+def choose_drill(wal: Sequence[str], stop_lsn: Lsn, wal_segment_size: int, random: Random) -> DrillChoice | None:
+    """Choose among the segments of a plan to the end of the archive, or its end; None where there is no segment.
+
+    ``wal`` are the plan's files in the order of recovery. A target inside the base backup (before ``stop_lsn``) or in a
+    segment that is left in its midst by a switch of timelines is not chosen.
+    """
+    files = [name for name in map(require_file_name, wal) if name.kind is FileKind.SEGMENT]
+    if not files:
+        return None
+    inner = [
+        index
+        for index, (file, after) in enumerate(pairwise(files))
+        if file.end_lsn(wal_segment_size) >= stop_lsn
+        and after.number(wal_segment_size) == file.number(wal_segment_size) + 1
+    ]
+    index = random.choice([*inner, len(files) - 1])
+    if index == len(files) - 1:
+        return DrillChoice(RecoveryTarget(), files[-1], tuple(files), None)
+    # Exclusive: recovery stops before the first record that begins at the segment's end or later.
+    lsn = files[index].end_lsn(wal_segment_size)
+    target = RecoveryTarget(kind=TargetKind.LSN, lsn=lsn, inclusive=False)
+    return DrillChoice(target, files[index], tuple(files[: index + 1]), files[index + 1])

@@ -1,0 +1,187 @@
+"""Gaps: which segments are missing, and the ledger of what was done about each."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from wal_pipeline.archive.recovery.coverage import ArchiveContents, Coverage
+from wal_pipeline.archive.recovery.timeline_path import Path, Run
+from wal_pipeline.wal.lsn import MAX_LSN, Lsn
+from wal_pipeline.wal.names import segment_name
+
+
+class GapState(StrEnum):
+    """What is to be done about a gap."""
+
+    OPEN = "open"  # a person has to look at it
+    ACKNOWLEDGED = "acknowledged"  # a person accepted it
+    CLOSED = "closed"  # a later base backup made it moot: only moments before that base backup need it
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Segments of one timeline that are missing while later ones are there.
+
+    ``store`` is None for all stores together. ``first_missing`` and ``last_missing`` are names, ``segments`` counts
+    them, ``end_lsn`` is exclusive. ``held_elsewhere`` of them are on another store: a backfill brings them.
+    The moments between ``last_commit_before_at`` and ``first_commit_after_at`` (None: not known) cannot be restored.
+    """
+
+    store: str | None
+    system_identifier: int
+    timeline: int
+    first_missing: str
+    last_missing: str
+    segments: int
+    start_lsn: Lsn
+    end_lsn: Lsn
+    last_commit_before_at: datetime | None
+    first_commit_after_at: datetime | None
+    held_elsewhere: int
+
+
+class GapAcceptance(Protocol):
+    """That a person accepted a gap: the catalog's record of it. It holds on every store."""
+
+    @property
+    def system_identifier(self) -> int: ...
+    @property
+    def timeline(self) -> int: ...
+    @property
+    def first_missing(self) -> str: ...
+    @property
+    def last_missing(self) -> str: ...
+    @property
+    def acknowledged_by(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def acknowledged_at(self) -> datetime: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """A gap with its state. ``closed_by`` is the first later base backup that can be restored without the gap."""
+
+    gap: Gap
+    state: GapState
+    acceptance: GapAcceptance | None
+    closed_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Hole:
+    """A gap by numbers, with the commit times around it."""
+
+    run: Run
+    before_at: datetime | None
+    after_at: datetime | None
+
+
+def find_gaps(contents: ArchiveContents, stores: Iterable[str] | None = None) -> tuple[Gap, ...]:
+    """Return the gaps of the ``stores`` taken together (all by default), by timeline and position.
+
+    What is missing before the start of the oldest base backup is no gap: nothing needs it. Without any base backup on a
+    path, each hole between its segments is one. What is missing at the end only is late, not lost, and no gap.
+    """
+    chosen = contents.stores if stores is None else tuple(stores)
+    coverage = Coverage.of(contents, chosen)
+    store = chosen[0] if stores is not None and len(chosen) == 1 else None
+    found: dict[int, list[_Hole]] = {}
+    for path in contents.paths.values():
+        for timeline, hole in _holes(coverage, path):
+            found.setdefault(timeline, []).append(hole)
+    everywhere = Coverage.of(contents, contents.stores) if found else coverage
+    return tuple(
+        _gap(contents, store, timeline, hole, everywhere)
+        for timeline in sorted(found)
+        for hole in _united(found[timeline])
+    )
+
+
+def gap_ledger(
+    contents: ArchiveContents, gaps: Iterable[Gap], acceptances: Iterable[GapAcceptance] = ()
+) -> tuple[LedgerEntry, ...]:
+    """Return each gap with its state.
+
+    An acceptance counts for a gap that lies wholly within what was accepted: a gap that grew is open again.
+    """
+    accepted = list(acceptances)
+    coverages: dict[str | None, Coverage] = {}
+    entries = []
+    for gap in gaps:
+        if gap.store not in coverages:
+            coverages[gap.store] = Coverage.of(contents, contents.stores if gap.store is None else (gap.store,))
+        acceptance = next((one for one in accepted if _accepts(one, gap)), None)
+        closed_by = _closed_by(coverages[gap.store], gap)
+        state = GapState.CLOSED if closed_by else GapState.ACKNOWLEDGED if acceptance else GapState.OPEN
+        entries.append(LedgerEntry(gap, state, acceptance, closed_by))
+    return tuple(entries)
+
+
+def _holes(coverage: Coverage, path: Path) -> Iterator[tuple[int, _Hole]]:
+    runs = coverage.runs_on(path)
+    backups = coverage.held(path)
+    if not runs:
+        return
+    start = min((b.start_lsn // b.wal_segment_size for b in backups), default=runs[0][0])
+    lasts = [start - 1, *(run[1] for run in runs)]
+    for before, after in zip(lasts, runs, strict=False):
+        hole = max(before + 1, start), after[0] - 1
+        if hole[0] <= hole[1]:
+            before_at = coverage.contents.last_commit(path, (max(start, runs[0][0]), hole[0] - 1))[0]
+            after_at = coverage.contents.first_commit(path, after)
+            for timeline, part in path.parts(hole):
+                yield timeline, _Hole(part, before_at, after_at)
+
+
+def _united(holes: list[_Hole]) -> list[_Hole]:
+    """Join the holes of one timeline that overlap: two paths may leave the timeline at different places in one gap."""
+    joined: list[_Hole] = []
+    for hole in sorted(holes, key=lambda hole: hole.run):
+        if joined and hole.run[0] <= joined[-1].run[1] + 1:
+            last = joined[-1]
+            if hole.run[1] > last.run[1]:
+                joined[-1] = replace(last, run=(last.run[0], hole.run[1]), after_at=hole.after_at)
+        else:
+            joined.append(hole)
+    return joined
+
+
+def _gap(contents: ArchiveContents, store: str | None, timeline: int, hole: _Hole, everywhere: Coverage) -> Gap:
+    (first, last), size = hole.run, contents.wal_segment_size
+    return Gap(
+        store=store,
+        system_identifier=contents.system_identifier,
+        timeline=timeline,
+        first_missing=segment_name(timeline, first, size).name,
+        last_missing=segment_name(timeline, last, size).name,
+        segments=last - first + 1,
+        start_lsn=Lsn(first * size),
+        end_lsn=Lsn(min((last + 1) * size, MAX_LSN)),
+        last_commit_before_at=hole.before_at,
+        first_commit_after_at=hole.after_at,
+        held_elsewhere=everywhere.count(timeline, hole.run),
+    )
+
+
+def _accepts(acceptance: GapAcceptance, gap: Gap) -> bool:
+    return (
+        acceptance.system_identifier == gap.system_identifier
+        and acceptance.timeline == gap.timeline
+        and acceptance.first_missing <= gap.first_missing
+        and gap.last_missing <= acceptance.last_missing
+    )
+
+
+def _closed_by(coverage: Coverage, gap: Gap) -> str | None:
+    number = gap.start_lsn // coverage.contents.wal_segment_size
+    for path in coverage.contents.paths.values():
+        if path.owner(number) == gap.timeline:
+            later = (backup for backup, _ in coverage.restorable(path) if backup.start_lsn >= gap.end_lsn)
+            backup = next(later, None)
+            if backup is not None:
+                return backup.backup_id
+    return None

@@ -1,0 +1,269 @@
+"""The restore plan: from which base backup, along which files and stores, to which moment; or why not."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from wal_pipeline.archive.records import BaseBackup
+from wal_pipeline.archive.recovery.coverage import ArchiveContents, Coverage, chain_of, needed_run
+from wal_pipeline.archive.recovery.target import RecoveryTarget, TargetKind, TargetOutsideError
+from wal_pipeline.archive.recovery.target_choice import Choice, choose
+from wal_pipeline.archive.recovery.timeline_path import Path
+from wal_pipeline.archive.recovery.window import RecoveryWindow, Span, WindowEnd, recovery_windows, spans_on, window_of
+from wal_pipeline.errors import RecoveryTargetError
+from wal_pipeline.wal.names import history_name, segment_name
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFile:
+    """A file of the WAL archive, and the stores that it can come from."""
+
+    name: str
+    stores: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedBackup:
+    """A base backup, and the stores that it can come from."""
+
+    backup: BaseBackup
+    stores: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RestorePlan:
+    """What a restore does.
+
+    ``asked`` is the target as it was given. ``target`` is the one to write into the recovery settings, its timeline a
+    number: a time that equals the last commit becomes the end, since PostgreSQL stops at a time only when it sees a
+    later commit; ``bound`` then ends it. ``chain`` is the base backup with those it is built on, the full one first.
+    ``wal`` and ``histories`` are in the order in which recovery asks for them; it may ask for more, and takes a file
+    that is absent for the end.
+
+    ``commit_at_least`` and ``commit_at_most`` bound the commit time of the last transaction that is replayed; equal: it
+    is exact; None: not known. ``notes`` are sentences that a person should read before going on.
+    """
+
+    system_identifier: int
+    stores: tuple[str, ...]
+    asked: RecoveryTarget
+    target: RecoveryTarget
+    timeline: int
+    timelines: tuple[int, ...]
+    chain: tuple[PlannedBackup, ...]
+    wal: tuple[PlannedFile, ...]
+    histories: tuple[PlannedFile, ...]
+    window: RecoveryWindow
+    commit_at_least: datetime | None
+    commit_at_most: datetime | None
+    notes: tuple[str, ...]
+
+    @property
+    def backup(self) -> BaseBackup:
+        """The base backup that recovery begins from."""
+        return self.chain[-1].backup
+
+    @property
+    def bound(self) -> str | None:
+        """The segment after which recovery may get no other one: it goes to the end, but not of what comes later.
+
+        None where PostgreSQL stops by itself, or where the end of the archive, wherever that is, was asked for.
+        """
+        stops = self.target.kind is not TargetKind.END or self.asked.kind is TargetKind.END
+        return None if stops else self.wal[-1].name
+
+
+def plan_restore(
+    contents: ArchiveContents,
+    target: RecoveryTarget,
+    *,
+    stores: Iterable[str] | None = None,
+    base_backup: str | None = None,
+) -> RestorePlan:
+    """Plan a restore from ``stores`` (all by default) to ``target``.
+
+    ``base_backup`` is the id of the one to begin from; by default the newest that is consistent before the target.
+
+    Raises: RecoveryTargetError where the target cannot be reached (TargetOutsideError: with the nearest that can be).
+    """
+    coverage = Coverage.of(contents, contents.stores if stores is None else stores)
+    if base_backup is not None:
+        _require_backup(coverage, base_backup)
+    if target.timeline == "current":
+        span, choice = _choose_current(coverage, target, base_backup)
+    else:
+        path = _latest(coverage) if target.timeline == "latest" else _path_to(coverage, target.timeline)
+        span, choice = _choose_on(coverage, path, target, base_backup)
+    return _plan(coverage, target, span, choice)
+
+
+def _choose_on(
+    coverage: Coverage, path: Path, target: RecoveryTarget, base_backup: str | None, *, own: bool = False
+) -> tuple[Span, Choice]:
+    spans = [
+        replace(span, backups=allowed)
+        for span in spans_on(coverage, path)
+        if (allowed := tuple(one for one in span.backups if _is_allowed(one, path, base_backup, own=own)))
+    ]
+    if not spans:
+        raise RecoveryTargetError(
+            f"no base backup is restorable from {_named(coverage)} on the path to timeline {path.timeline}"
+            if base_backup is None
+            else f"base backup '{base_backup}' is not restorable from {_named(coverage)} "
+            f"on the path to timeline {path.timeline}",
+            hint="See 'wal-pipeline status' for the recovery windows of each store.",
+        )
+    try:
+        choice = choose(coverage.contents, path, spans, target)
+    except TargetOutsideError as error:
+        raise _with_other_ways(error, coverage, path, target) from None
+    span = next(span for span in spans if choice.backup in span.backups)
+    if choice.to_the_end:
+        _refuse_wrong_branch(coverage, span)
+    return span, choice
+
+
+def _is_allowed(backup: BaseBackup, path: Path, base_backup: str | None, *, own: bool) -> bool:
+    return backup.backup_id == (base_backup or backup.backup_id) and (not own or backup.timeline == path.timeline)
+
+
+def _choose_current(coverage: Coverage, target: RecoveryTarget, base_backup: str | None) -> tuple[Span, Choice]:
+    """Choose the newest timeline on which a base backup of its own leads to the target."""
+    first_error: RecoveryTargetError | None = None
+    for path in sorted(coverage.contents.paths.values(), key=lambda path: -path.timeline):
+        if any(backup.timeline == path.timeline for backup, _ in coverage.restorable(path)):
+            try:
+                return _choose_on(coverage, path, target, base_backup, own=True)
+            except RecoveryTargetError as error:
+                first_error = first_error or error
+    raise first_error or RecoveryTargetError(f"no base backup is restorable from {_named(coverage)}")
+
+
+def _latest(coverage: Coverage) -> Path:
+    """Return the path to the newest timeline that has its first segment here, or a restorable base backup on it."""
+    for path in sorted(coverage.contents.paths.values(), key=lambda path: -path.timeline):
+        first = path.pieces[-1].first
+        begun = len(path.pieces) == 1 or coverage.count(path.timeline, (first, first))
+        own = any(backup.timeline == path.timeline for backup, _ in coverage.restorable(path))
+        if coverage.can_follow(path) and (begun or own):
+            return path
+    raise RecoveryTargetError(f"no base backup is restorable from {_named(coverage)}: no timeline is archived there")
+
+
+def _path_to(coverage: Coverage, timeline: int | str) -> Path:
+    paths = coverage.contents.paths
+    if not isinstance(timeline, int) or timeline not in paths:
+        known = ", ".join(str(one) for one in sorted(paths)) or "none"
+        raise RecoveryTargetError(f"timeline {timeline} is not in the archive, expected one of: {known}")
+    if not coverage.can_follow(paths[timeline]):
+        raise RecoveryTargetError(
+            f"timeline {timeline} cannot be followed: {_named(coverage)} has no '{history_name(timeline).name}'",
+            hint="Without its history file PostgreSQL does not know the timeline.",
+        )
+    return paths[timeline]
+
+
+def _require_backup(coverage: Coverage, backup_id: str) -> None:
+    one = coverage.contents.backups.get(backup_id)
+    if one is None or not one.stores & coverage.stores:
+        raise RecoveryTargetError(
+            f"base backup '{backup_id}' is not on {_named(coverage)}", hint="'wal-pipeline status' lists base backups."
+        )
+
+
+def _refuse_wrong_branch(coverage: Coverage, span: Span) -> None:
+    """Refuse a recovery to the end that PostgreSQL would continue in the parent's segment, past the switch."""
+    path, number = span.path, span.run[1] + 1
+    owner = path.owner(number)
+    parents = path.timelines[: path.timelines.index(owner)]
+    wrong = next((parent for parent in reversed(parents) if coverage.count(parent, (number, number))), None)
+    if wrong is not None and path.pieces[path.timelines.index(owner)].first == number:
+        name = segment_name(wrong, number, path.wal_segment_size).name
+        raise RecoveryTargetError(
+            f"timeline {owner} begins with '{path.name(number)}', which {_named(coverage)} does not have: "
+            f"recovery would go on in '{name}', past the switch",
+            hint=f"Recover to a time or an LSN before the switch, or along timeline {wrong}.",
+        )
+
+
+def _with_other_ways(
+    error: TargetOutsideError, coverage: Coverage, path: Path, target: RecoveryTarget
+) -> TargetOutsideError:
+    """Add to the hint the other timelines and stores on which a time can be reached."""
+    if target.at is None:
+        return error
+    contents, ways = coverage.contents, []
+    for window in recovery_windows(contents, coverage.stores):
+        if window.timeline != path.timeline and _reaches(window, target.at):
+            ways.append(f"It can be reached on timeline {window.timeline}.")
+    if coverage.stores != frozenset(contents.stores):
+        for window in recovery_windows(contents):
+            if _reaches(window, target.at):
+                ways.append(f"With all stores it can be reached on timeline {window.timeline}.")
+    return TargetOutsideError(
+        error.message, before=error.before, after=error.after, hint=" ".join(ways) if ways else None
+    )
+
+
+def _reaches(window: RecoveryWindow, at: datetime) -> bool:
+    return window.latest_commit_at_least is not None and window.earliest_at <= at <= window.latest_commit_at_least
+
+
+def _plan(coverage: Coverage, asked: RecoveryTarget, span: Span, choice: Choice) -> RestorePlan:
+    contents, path, backup = coverage.contents, span.path, choice.backup
+    chain = chain_of(contents, backup) or (backup,)
+    first = needed_run(backup)[0]
+    store = next(iter(coverage.stores)) if len(coverage.stores) == 1 else None
+    window = window_of(contents, store, span)
+    wanted = [history_name(timeline).name for timeline in reversed(path.timelines)]
+    parts = path.parts((first, choice.last_number))
+    names = [_segment(contents, tli, number) for tli, run in parts for number in range(run[0], run[1] + 1)]
+    return RestorePlan(
+        system_identifier=contents.system_identifier,
+        stores=tuple(sorted(coverage.stores)),
+        asked=asked,
+        target=replace(choice.target, timeline=path.timeline),
+        timeline=path.timeline,
+        timelines=tuple(timeline for timeline, _ in path.parts((first, choice.last_number))),
+        chain=tuple(PlannedBackup(one, _among(coverage, contents.backups[one.backup_id].stores)) for one in chain),
+        wal=tuple(_planned(coverage, name) for name in names),
+        histories=tuple(_planned(coverage, name) for name in wanted if coverage.has(name)),
+        window=window,
+        commit_at_least=choice.commit_at_least,
+        commit_at_most=choice.commit_at_most,
+        notes=(*choice.notes, *_notes(coverage, span, window, choice)),
+    )
+
+
+def _notes(coverage: Coverage, span: Span, window: RecoveryWindow, choice: Choice) -> list[str]:
+    notes = []
+    newest = max((path.timeline for path in coverage.contents.paths.values()), default=span.path.timeline)
+    if newest > span.path.timeline:
+        notes.append(f"Timeline {newest} is newer than timeline {span.path.timeline}, along which this recovery goes.")
+    if choice.to_the_end and window.ended_by is WindowEnd.GAP:
+        notes.append(
+            f"The recovery ends at a gap, which begins with '{window.first_missing}': later WAL is not replayed."
+        )
+    if choice.to_the_end and coverage.stores != frozenset(coverage.contents.stores):
+        everywhere = Coverage.of(coverage.contents, coverage.contents.stores)
+        ends = [run[1] for run in everywhere.runs_on(span.path) if run[0] <= span.run[1] <= run[1]]
+        if ends and ends[0] > span.run[1]:
+            notes.append(f"With all stores the recovery would go on to '{span.path.name(ends[0])}'.")
+    return notes
+
+
+def _segment(contents: ArchiveContents, timeline: int, number: int) -> str:
+    return segment_name(timeline, number, contents.wal_segment_size).name
+
+
+def _planned(coverage: Coverage, name: str) -> PlannedFile:
+    copies = coverage.contents.copies
+    return PlannedFile(name, tuple(sorted(store for store in coverage.stores if name in copies.get(store, ()))))
+
+
+def _among(coverage: Coverage, stores: frozenset[str]) -> tuple[str, ...]:
+    return tuple(sorted(stores & coverage.stores))
+
+
+def _named(coverage: Coverage) -> str:
+    return " and ".join(sorted(coverage.stores)) or "no store"

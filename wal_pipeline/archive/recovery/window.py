@@ -1,0 +1,152 @@
+"""The recovery windows: from when to when the cluster can be restored, per store and for all stores together."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+
+from wal_pipeline.archive.records import BaseBackup
+from wal_pipeline.archive.recovery.coverage import ArchiveContents, Coverage
+from wal_pipeline.archive.recovery.timeline_path import Path, Run
+from wal_pipeline.wal.lsn import MAX_LSN, Lsn
+
+
+class WindowEnd(StrEnum):
+    """What ends a recovery window."""
+
+    GAP = "gap"  # a segment is missing, and later ones are there
+    END = "end"  # nothing later is there
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryWindow:
+    """One span of moments that can be restored along the path to ``timeline``.
+
+    ``store`` is None for all stores together. ``timelines`` are those that replay goes through. ``backup_ids`` are the
+    base backups to begin from, in WAL order; ``earliest_at`` and ``earliest_lsn`` are where the first becomes
+    consistent: any later time up to ``latest_commit_at`` can be the target.
+
+    ``latest_commit_at`` is the time of the last commit, None where it is not known or where there is no commit
+    (``commit_times_known`` says which); ``latest_commit_at_least`` is then the last commit that is known.
+    ``latest_lsn`` is the end of ``last_segment``. ``first_missing`` names the first missing segment of the gap that
+    ends the window. ``left_at_lsn`` is where an abandoned branch left the path to the newest timeline, else None.
+    """
+
+    store: str | None
+    system_identifier: int
+    timeline: int
+    timelines: tuple[int, ...]
+    backup_ids: tuple[str, ...]
+    earliest_at: datetime
+    earliest_lsn: Lsn
+    latest_commit_at: datetime | None
+    latest_commit_at_least: datetime | None
+    commit_times_known: bool
+    latest_lsn: Lsn
+    first_segment: str
+    last_segment: str
+    segments: int
+    ended_by: WindowEnd
+    first_missing: str | None
+    left_at_lsn: Lsn | None
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A recovery window by numbers: the run of segments from its first base backup's start on a path.
+
+    ``first_missing`` is the first segment of the gap after it; None where nothing later is there on the path.
+    """
+
+    path: Path
+    run: Run
+    backups: tuple[BaseBackup, ...]
+    first_missing: str | None
+
+    @property
+    def timeline(self) -> int:
+        """The timeline that holds the last segment."""
+        return self.path.owner(self.run[1])
+
+
+def spans_on(coverage: Coverage, path: Path) -> list[Span]:
+    """Return the windows on one path by numbers, the oldest first."""
+    by_run: dict[Run, list[BaseBackup]] = {}
+    for backup, run in coverage.restorable(path):
+        by_run.setdefault(run, []).append(backup)
+    last = max((run[1] for run in coverage.runs_on(path)), default=-1)
+    return [
+        Span(path, (_first_number(backups), run[1]), tuple(backups), path.name(run[1] + 1) if run[1] < last else None)
+        for run, backups in sorted(by_run.items())
+    ]
+
+
+def recovery_windows(contents: ArchiveContents, stores: Iterable[str] | None = None) -> tuple[RecoveryWindow, ...]:
+    """Return the recovery windows of the ``stores`` taken together; of all stores by default.
+
+    Ordered by timeline and position. A window that is wholly part of another one is not listed.
+    """
+    chosen = contents.stores if stores is None else tuple(stores)
+    coverage = Coverage.of(contents, chosen)
+    store = chosen[0] if stores is not None and len(chosen) == 1 else None
+    spans = [span for path in contents.paths.values() for span in spans_on(coverage, path)]
+    return tuple(window_of(contents, store, span) for span in _distinct(spans))
+
+
+def windows_by_store(contents: ArchiveContents) -> dict[str | None, tuple[RecoveryWindow, ...]]:
+    """Return the recovery windows of each store alone, and under None those of all stores together."""
+    windows: dict[str | None, tuple[RecoveryWindow, ...]] = {None: recovery_windows(contents)}
+    return windows | {store: recovery_windows(contents, [store]) for store in contents.stores}
+
+
+def _distinct(spans: list[Span]) -> list[Span]:
+    """Drop what a longer span holds as well, and of equal ones all but that of the timeline on which they end."""
+    kept: list[Span] = []
+    for span in sorted(spans, key=lambda s: (s.run[0] - s.run[1], s.timeline != s.path.timeline, s.path.timeline)):
+        whole = next((index for index, other in enumerate(kept) if _is_part(span, other)), None)
+        if whole is None:
+            kept.append(span)
+        elif kept[whole].first_missing is None and kept[whole].run[1] == span.run[1]:
+            # the parent ends here, but its child goes on after a gap
+            kept[whole] = replace(kept[whole], first_missing=span.first_missing)
+    return sorted(kept, key=lambda span: (span.path.timeline, span.run))
+
+
+def _is_part(span: Span, other: Span) -> bool:
+    left = span.path.leaves(other.path)
+    return other.run[0] <= span.run[0] and span.run[1] <= other.run[1] and (left is None or span.run[1] < left[0])
+
+
+def _first_number(backups: list[BaseBackup]) -> int:
+    return min(backup.start_lsn // backup.wal_segment_size for backup in backups)
+
+
+def window_of(contents: ArchiveContents, store: str | None, span: Span) -> RecoveryWindow:
+    """Return a span as a recovery window of ``store`` (None: all stores together)."""
+    path, (first, last) = span.path, span.run
+    last_commit_at, known = contents.last_commit(path, span.run)
+    earliest = span.backups[0]
+    return RecoveryWindow(
+        store=store,
+        system_identifier=contents.system_identifier,
+        timeline=path.timeline,
+        timelines=tuple(timeline for timeline, _ in path.parts(span.run)),
+        backup_ids=tuple(backup.backup_id for backup in span.backups),
+        earliest_at=earliest.finished_at,
+        earliest_lsn=earliest.stop_lsn,
+        latest_commit_at=last_commit_at if known else None,
+        latest_commit_at_least=last_commit_at,
+        commit_times_known=known,
+        latest_lsn=Lsn(min((last + 1) * contents.wal_segment_size, MAX_LSN)),
+        first_segment=path.name(first),
+        last_segment=path.name(last),
+        segments=last - first + 1,
+        ended_by=WindowEnd.END if span.first_missing is None else WindowEnd.GAP,
+        first_missing=span.first_missing,
+        left_at_lsn=_left_at(contents, path, last),
+    )
+
+
+def _left_at(contents: ArchiveContents, path: Path, last: int) -> Lsn | None:
+    left = None if contents.main is None else path.leaves(contents.main)
+    return left[1] if left is not None and left[0] <= last else None

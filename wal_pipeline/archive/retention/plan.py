@@ -1,0 +1,212 @@
+"""The retention plan of one store: what stays and why, what goes and in which order."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from wal_pipeline.archive.recovery.coverage import ArchiveContents, Coverage, chain_of
+from wal_pipeline.archive.retention.rules import RetentionRule, Selection, restorable_ids
+from wal_pipeline.archive.retention.wal import NOT_OURS, WalKeeper
+from wal_pipeline.errors import RetentionError
+from wal_pipeline.wal.names import parse_file_name
+
+_CLOCK_TOLERANCE = timedelta(hours=1)
+
+
+class ObjectKind(StrEnum):
+    """What an entry of the plan is."""
+
+    BASE_BACKUP = "base_backup"
+    WAL_FILE = "wal_file"
+
+
+class Step(StrEnum):
+    """What one step of the expiry removes."""
+
+    BACKUP_MANIFEST = "backup_manifest"  # from here on the base backup does not exist
+    BACKUP_OBJECTS = "backup_objects"  # all its other objects
+    WAL_FILE = "wal_file"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What stays: a base backup's id or a file's name, and why."""
+
+    name: str
+    kind: ObjectKind
+    stored_bytes: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """One step of the expiry: a base backup's id or a file's name, and why it may go.
+
+    A base backup's bytes are counted with its objects, not with its manifest.
+    """
+
+    name: str
+    step: Step
+    stored_bytes: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionPlan:
+    """What one store keeps and loses.
+
+    The steps of ``expire`` are done in their order, and none after a manifest that could not be removed: plan again
+    with its id among ``locked``. After a crash between two steps each base backup that has a manifest can be restored.
+    """
+
+    store: str
+    planned_at: datetime
+    window_starts_at: datetime
+    keep: tuple[Kept, ...]
+    expire: tuple[Expired, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def kept_bytes(self) -> int:
+        """The bytes that stay."""
+        return sum(entry.stored_bytes for entry in self.keep)
+
+    @property
+    def freed_bytes(self) -> int:
+        """The bytes that the steps free."""
+        return sum(step.stored_bytes for step in self.expire)
+
+
+def plan_retention(
+    contents: ArchiveContents,
+    store: str,
+    now: datetime,
+    rule: RetentionRule | None = None,
+    *,
+    stored_bytes: Mapping[str, int] | None = None,
+    locked: Collection[str] = (),
+) -> RetentionPlan:
+    """Plan what ``store`` keeps at ``now`` and what expires.
+
+    ``stored_bytes`` has the size of each object of the WAL archive on this store by file name, also of copies that are
+    not verified; by default the verified ones, with the files' own sizes. ``locked`` are ids of base backups that
+    the store refused to remove.
+
+    Raises: RetentionError where the store would be left without a restorable base backup, or already is.
+    """
+    rule = rule or RetentionRule()
+    sizes = _sizes(contents, store) if stored_bytes is None else stored_bytes
+    held = sorted(key for key, one in contents.backups.items() if store in one.stores)
+    alone = Coverage.of(contents, [store])
+    if held and not restorable_ids(alone):
+        raise RetentionError(
+            f"{store}: none of {len(held)} base backups is restorable, so nothing expires",
+            hint="Refill the WAL that they need ('wal-pipeline verify --repair'), or take a new base backup.",
+        )
+    selection = Selection.of(alone, store, rule, now, locked=locked)
+    keeper = WalKeeper.of(alone, store, selection, rule.starts_at(now))
+    kept_wal, expired_wal = _sort_wal(sizes, keeper)
+    plan = RetentionPlan(
+        store=store,
+        planned_at=now,
+        window_starts_at=rule.starts_at(now),
+        keep=(*_kept_backups(contents, held, selection), *kept_wal),
+        expire=(*_expired_backups(contents, held, selection, rule.starts_at(now)), *expired_wal),
+        warnings=tuple(_warnings(contents, store, keeper, rule, now)),
+    )
+    _check(alone, plan, selection)
+    return plan
+
+
+def _sizes(contents: ArchiveContents, store: str) -> dict[str, int]:
+    files = contents.files
+    return {name: files[name].size_bytes if name in files else 0 for name in contents.copies.get(store, ())}
+
+
+def _kept_backups(contents: ArchiveContents, held: list[str], selection: Selection) -> list[Kept]:
+    return [
+        Kept(key, ObjectKind.BASE_BACKUP, contents.backups[key].backup.stored_size_bytes, selection.reasons[key])
+        for key in held
+        if key in selection.reasons
+    ]
+
+
+def _expired_backups(
+    contents: ArchiveContents, held: list[str], selection: Selection, begins_at: datetime
+) -> list[Expired]:
+    going = [contents.backups[key].backup for key in held if key not in selection.reasons]
+    depth = {backup.backup_id: len(chain_of(contents, backup) or (backup,)) for backup in going}
+    steps = []
+    for backup in sorted(going, key=lambda one: (-depth[one.backup_id], one.backup_id)):
+        reason = (
+            f"finished before the window began at {begins_at.isoformat()}, and no moment in it needs this base backup"
+        )
+        steps.append(Expired(backup.backup_id, Step.BACKUP_MANIFEST, 0, reason))
+        steps.append(Expired(backup.backup_id, Step.BACKUP_OBJECTS, backup.stored_size_bytes, reason))
+    return steps
+
+
+def _sort_wal(sizes: Mapping[str, int], keeper: WalKeeper) -> tuple[list[Kept], list[Expired]]:
+    kept: list[Kept] = []
+    tails: list[tuple[tuple[int, int, str], Expired]] = []
+    heads: list[tuple[tuple[int, int, str], Expired]] = []
+    for name in sorted(sizes):
+        file = parse_file_name(name)
+        verdict = keeper.judge(file) if file is not None else NOT_OURS
+        if verdict.kept or file is None:
+            kept.append(Kept(name, ObjectKind.WAL_FILE, sizes[name], verdict.reason))
+        else:
+            order = (keeper.number(file), file.timeline, name)
+            step = Expired(name, Step.WAL_FILE, sizes[name], verdict.reason)
+            (tails if verdict.is_tail else heads).append((order, step))
+    # newest first from an abandoned branch, oldest first before the oldest base backup: a crash leaves no hole
+    tails.sort(reverse=True, key=lambda one: one[0])
+    heads.sort(key=lambda one: one[0])
+    return kept, [step for _, step in (*tails, *heads)]
+
+
+def _warnings(
+    contents: ArchiveContents, store: str, keeper: WalKeeper, rule: RetentionRule, now: datetime
+) -> list[str]:
+    warnings = []
+    if keeper.by_age:
+        warnings.append(f"{store}: has no base backup, so no recovery from it is possible; the age of a file decides")
+    warnings += [
+        f"{store}: all WAL of timeline {timeline} stays, because its history is not known"
+        for timeline in sorted(keeper.undescribed)
+    ]
+    latest_at = now + _CLOCK_TOLERANCE
+    ahead = [key for key, one in contents.backups.items() if one.backup.finished_at > latest_at]
+    warnings += [f"base backup '{key}' finished in the future: a clock was wrong" for key in ahead]
+    spooled = [file.spooled_at for file in contents.files.values()]
+    if any(at > latest_at for at in spooled):
+        newest_at = max(spooled)
+        warnings.append(f"a file was spooled in the future, at {newest_at.isoformat()}: a clock was or is wrong")
+    elif spooled and max(spooled) < rule.starts_at(now):
+        warnings.append(f"nothing was archived since {max(spooled).isoformat()}: check archiving, and this clock")
+    return warnings
+
+
+def _check(alone: Coverage, plan: RetentionPlan, selection: Selection) -> None:
+    """Prove the plan by computing again what can be restored from what it leaves.
+
+    Raises: RetentionError.
+    """
+    contents = alone.contents
+    left = frozenset(one.name for one in plan.keep if one.kind is ObjectKind.WAL_FILE)
+    verified = contents.copies.get(plan.store, frozenset()) & left
+    backups = {key: one for key, one in contents.backups.items() if key in selection.reasons}
+    after = Coverage.of(replace(contents, copies={plan.store: verified}, backups=backups), [plan.store])
+    for path in selection.live:
+        reach = {backup.backup_id: run[1] for backup, run in after.restorable(path)}
+        for backup, run in alone.restorable(path):
+            if backup.backup_id in selection.reasons and reach.get(backup.backup_id) != run[1]:
+                raise RetentionError(
+                    f"{plan.store}: the plan would take WAL that base backup '{backup.backup_id}' needs "
+                    f"on the path to timeline {path.timeline}; nothing expires",
+                    hint="This is an error in the program: report it with the output of 'wal-pipeline status --json'.",
+                )
+    lost = restorable_ids(alone) & set(selection.reasons) - restorable_ids(after)
+    if lost or (restorable_ids(alone) and not restorable_ids(after)):
+        raise RetentionError(f"{plan.store}: the plan would leave base backups {sorted(lost)} not restorable")

@@ -1,0 +1,253 @@
+"""The rules of retention: which base backups one store keeps, and along which timelines their WAL is kept."""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final, Self
+
+from wal_pipeline.archive.records import BaseBackup, WalFile
+from wal_pipeline.archive.recovery.coverage import ArchiveContents, Coverage, chain_of, needed_run
+from wal_pipeline.archive.recovery.timeline_path import LAST_NUMBER, Path, Run
+
+EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionRule:
+    """Keep what any moment of the last ``window`` needs, and at least ``minimum_backups`` base backups."""
+
+    window: timedelta = timedelta(days=30)
+    minimum_backups: int = 2
+
+    def __post_init__(self) -> None:
+        """Raises: ValueError for a window that is not positive or a minimum under 1."""
+        if self.window <= timedelta(0) or self.minimum_backups < 1:
+            raise ValueError(f"a retention of {self.window} with {self.minimum_backups} base backups keeps nothing")
+
+    def starts_at(self, now: datetime) -> datetime:
+        """Return the first moment that is kept; the earliest of all where the window reaches before it."""
+        try:
+            return now - self.window
+        except OverflowError:
+            return EARLIEST
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ages:
+    """How young each segment can be: the later of its commit time and of its time in the spool.
+
+    Both clocks may be wrong. The later of the two keeps more. ``commits`` are the last commit times; unknown ones, and
+    those in the future, which come from a wrong clock, are the earliest of all times.
+    """
+
+    numbers: Mapping[int, list[int]]
+    times: Mapping[int, list[datetime]]
+    commits: Mapping[int, list[datetime]]
+
+    @classmethod
+    def of(cls, contents: ArchiveContents, now: datetime) -> Self:
+        """Read the ages of all segments of the archive, on whatever store."""
+        ordered = {timeline: sorted(files.items()) for timeline, files in contents.segments.items()}
+        return cls(
+            {timeline: [number for number, _ in files] for timeline, files in ordered.items()},
+            {timeline: [age_of(file) for _, file in files] for timeline, files in ordered.items()},
+            {timeline: [_committed_at(file, now) for _, file in files] for timeline, files in ordered.items()},
+        )
+
+    def youngest(self, path: Path, run: Run) -> datetime | None:
+        """Return the age of the youngest segment in a run; None where no segment of it has a record."""
+        return self._latest(self.times, path, run)
+
+    def latest_commit(self, path: Path, run: Run) -> datetime | None:
+        """Return the latest commit time in a run that is not in the future."""
+        return self._latest(self.commits, path, run)
+
+    def _latest(self, column: Mapping[int, list[datetime]], path: Path, run: Run) -> datetime | None:
+        found = []
+        for timeline, (first, last) in path.parts(run):
+            numbers = self.numbers.get(timeline, [])
+            times = column.get(timeline, [])[bisect_left(numbers, first) : bisect_right(numbers, last)]
+            found += [max(times)] if times else []
+        return max(found, default=None)
+
+    def youngest_timeline(self) -> int | None:
+        """Return the timeline with the youngest segment of all."""
+        return max(self.times, key=lambda timeline: (max(self.times[timeline]), timeline), default=None)
+
+
+def age_of(file: WalFile) -> datetime:
+    """Return the latest moment that a file can be from."""
+    return max(file.spooled_at, file.last_commit_at or file.spooled_at)
+
+
+def _committed_at(file: WalFile, now: datetime) -> datetime:
+    at = file.last_commit_at
+    return at if at is not None and at <= now else EARLIEST
+
+
+def live_paths(contents: ArchiveContents, ages: Ages, cutoff_at: datetime) -> list[Path]:
+    """Return the paths along which a moment of the window may lie; the newest timeline's is first.
+
+    Those are the path to the newest timeline, the one to the timeline with the youngest segment, and each abandoned
+    branch with a segment that is younger than ``cutoff_at``.
+    """
+    main = contents.main
+    if main is None:
+        return []
+    youngest = ages.youngest_timeline()
+    live = [main]
+    for path in contents.paths.values():
+        left = path.leaves(main)
+        if left is not None:
+            age = ages.youngest(path, (left[0], LAST_NUMBER))
+            if path.timeline == youngest or (age is not None and age >= cutoff_at):
+                live.append(path)
+    return live
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Selection:
+    """Which base backups of one store are kept, each with the reason. Make it with ``of``."""
+
+    reasons: Mapping[str, str]
+    live: tuple[Path, ...]
+
+    @classmethod
+    def of(
+        cls,
+        alone: Coverage,
+        store: str,
+        rule: RetentionRule,
+        now: datetime,
+        *,
+        locked: Collection[str] = (),
+    ) -> Self:
+        """Choose what ``store``, of which ``alone`` is the coverage, keeps at ``now``.
+
+        ``locked`` are the ids of those that it will not let go.
+        """
+        contents = alone.contents
+        span = _Span(Ages.of(contents, now), rule.starts_at(now), now)
+        held = {one.backup.backup_id: one.backup for one in contents.backups.values() if store in one.stores}
+        together = Coverage.of(contents, contents.stores)
+        live = _with_ancestors(live_paths(contents, span.ages, span.begins_at), alone)
+        reasons: dict[str, str] = {}
+        for path in live:
+            # what is missing here but is on another store may be refilled tomorrow: keep what will then be needed
+            for coverage in (alone, together):
+                _add(reasons, _covering(coverage, path, held, span))
+        _add(
+            reasons, ((key, "younger than the window") for key, one in held.items() if one.finished_at > span.begins_at)
+        )
+        _add(reasons, _newest(alone, rule.minimum_backups))
+        _add(reasons, ((key, "locked by the store") for key in sorted(held) if key in locked))
+        _add(reasons, _parents(contents, [held[key] for key in reasons], held))
+        return cls(reasons, tuple(_with_own_paths(live, alone, [held[key] for key in reasons])))
+
+
+def restorable_ids(coverage: Coverage) -> set[str]:
+    """Return the ids of the base backups that can be restored along any path."""
+    paths = coverage.contents.paths.values()
+    return {backup.backup_id for path in paths for backup, _ in coverage.restorable(path)}
+
+
+def _add(reasons: dict[str, str], more: Iterable[tuple[str, str]]) -> None:
+    for key, reason in more:
+        reasons.setdefault(key, reason)
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """The window that is kept, and how young the segments are."""
+
+    ages: Ages
+    begins_at: datetime
+    now: datetime
+
+    def reached_by(self, path: Path, run: Run) -> bool:
+        """Say whether a moment of the window can lie in a run."""
+        youngest_at = self.ages.youngest(path, run)
+        return youngest_at is None or youngest_at >= self.begins_at
+
+
+def _covering(coverage: Coverage, path: Path, held: Mapping[str, BaseBackup], span: _Span) -> list[tuple[str, str]]:
+    """Choose on one path: for each run that reaches into the window the newest base backup before it, and all later."""
+    mine = [backup for backup in coverage.held(path) if backup.backup_id in held]
+    finished = _finished_at(mine, path, span)
+    runs = coverage.runs_on(path)
+    covers: dict[Run, BaseBackup] = {}
+    for backup, run in coverage.restorable(path):
+        if backup.backup_id in held and finished[backup.backup_id] <= span.begins_at:
+            covers[run] = backup
+    needed = [backup for run, backup in covers.items() if run == runs[-1] or span.reached_by(path, run)]
+    reason = "the newest base backup before the window began, on the path to timeline"
+    chosen = [(backup.backup_id, f"{reason} {path.timeline}") for backup in needed]
+    chosen += [(key, "younger than the window") for key, at in finished.items() if at > span.begins_at]
+    if needed:
+        oldest = min(needed, key=mine.index)
+        later = mine[mine.index(oldest) + 1 :]
+        reason = f"later than base backup {oldest.backup_id}, from which the window is reached"
+        chosen += [(backup.backup_id, reason) for backup in later]
+    return chosen
+
+
+def _with_ancestors(live: list[Path], alone: Coverage) -> list[Path]:
+    """Add, for a path that cannot be followed without its history file, the nearest one on the way that can."""
+    paths = alone.contents.paths
+    chosen = list(live)
+    for path in live:
+        ways = (paths[timeline] for timeline in reversed(path.timelines))
+        nearest = next(way for way in ways if alone.can_follow(way))
+        if nearest not in chosen:
+            chosen.append(nearest)
+    return chosen
+
+
+def _with_own_paths(live: list[Path], alone: Coverage, kept: list[BaseBackup]) -> list[Path]:
+    """Add the paths of base backups that are kept for another reason than a live path."""
+    paths = alone.contents.paths
+    restorable = {path.timeline: {b.backup_id for b, _ in alone.restorable(path)} for path in paths.values()}
+    chosen = list(live)
+    for backup in kept:
+        ways = [path for path in paths.values() if backup.backup_id in restorable[path.timeline]]
+        ways = ways or [path for path in paths.values() if path.holds(backup)]
+        if not any(way in chosen for way in ways):
+            chosen.append(ways[-1])
+    return chosen
+
+
+def _finished_at(in_wal_order: list[BaseBackup], path: Path, span: _Span) -> dict[str, datetime]:
+    """Return when each finished, never before what precedes it in the WAL: the server's clock may have gone back.
+
+    A time in the future is wrong too, and holds for that base backup alone.
+    """
+    latest, number = EARLIEST, 0
+    finished = {}
+    for backup in in_wal_order:
+        last = needed_run(backup)[1] - 1
+        latest = max(latest, span.ages.latest_commit(path, (number, last)) or latest)
+        number, at = last + 1, backup.finished_at
+        if at <= span.now:
+            latest = at = max(at, latest)
+        finished[backup.backup_id] = at
+    return finished
+
+
+def _newest(alone: Coverage, minimum: int) -> list[tuple[str, str]]:
+    held = alone.contents.backups
+    restorable = [held[key].backup for key in restorable_ids(alone)]
+    newest = sorted(restorable, key=lambda one: (one.timeline, one.stop_lsn, one.backup_id))[-minimum:]
+    return [(one.backup_id, f"one of the newest {minimum} base backups") for one in newest]
+
+
+def _parents(
+    contents: ArchiveContents, kept: list[BaseBackup], held: Mapping[str, BaseBackup]
+) -> list[tuple[str, str]]:
+    chains = ((one, chain_of(contents, one) or ()) for one in kept)
+    return [
+        (parent.backup_id, f"parent of incremental {one.backup_id}")
+        for one, chain in chains
+        for parent in chain[:-1]
+        if parent.backup_id in held
+    ]

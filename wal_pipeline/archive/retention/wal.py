@@ -1,0 +1,150 @@
+"""Which files of the WAL archive one store keeps for its base backups, and why."""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Self
+
+from wal_pipeline.archive.records import BaseBackup
+from wal_pipeline.archive.recovery.coverage import ArchiveContents, Coverage
+from wal_pipeline.archive.recovery.timeline_path import LAST_NUMBER, Path
+from wal_pipeline.archive.retention.rules import Selection, age_of
+from wal_pipeline.errors import InvalidWalNameError
+from wal_pipeline.wal.names import FileKind, WalFileName
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a file stays, and why. ``is_tail``: it goes, and lies on an abandoned branch above what is kept."""
+
+    kept: bool
+    reason: str
+    is_tail: bool = False
+
+
+NOT_OURS: Final = Verdict(kept=True, reason="not a file of this WAL archive")
+_HISTORY: Final = Verdict(kept=True, reason="history file")
+_YOUNG: Final = Verdict(kept=True, reason="younger than the window")
+_UNDATED: Final = Verdict(kept=True, reason="not recorded, so its age is not known")
+_OLD: Final = Verdict(kept=False, reason="older than the window, and no base backup leads to it")
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """The numbers ``first`` to ``last`` of one timeline on a path, with the starts of the base backups that lead there.
+
+    ``starts`` are ascending segment numbers, ``backup_ids`` go with them, and so do ``verdicts``: on the segments that
+    each base backup is the last to let go. ``head`` is the one on those before them all.
+    """
+
+    first: int
+    last: int
+    starts: tuple[int, ...]
+    backup_ids: tuple[str, ...]
+    verdicts: tuple[Verdict, ...]
+    head: Verdict
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WalKeeper:
+    """Judges each file of one store; make it with ``of``.
+
+    ``by_age``: the store has no base backup, and the age of a file decides. ``undescribed`` are timelines whose
+    history is not known: no one can say which base backup leads to their WAL.
+    """
+
+    contents: ArchiveContents
+    begins_at: datetime
+    lines: Mapping[int, tuple[_Line, ...]]
+    by_age: bool
+    undescribed: frozenset[int]
+
+    @classmethod
+    def of(cls, alone: Coverage, store: str, selection: Selection, begins_at: datetime) -> Self:
+        """Prepare the judgement from the base backups that ``selection`` keeps; ``alone`` is the store's coverage.
+
+        A store without base backups keeps what those on other stores need: they may be refilled here.
+        """
+        contents = alone.contents
+        held = {key: one.backup for key, one in contents.backups.items() if store in one.stores}
+        kept = [held[key] for key in selection.reasons]
+        paths: Iterable[Path] = selection.live
+        undescribed = frozenset[int]()
+        if held:
+            undescribed = _undescribed(alone)
+        else:
+            kept = [one.backup for one in contents.backups.values()]
+            paths = contents.paths.values()
+        return cls(contents, begins_at, _lines(paths, kept), not held, undescribed)
+
+    def number(self, file: WalFileName) -> int:
+        """Return the segment number at which a file stands."""
+        return file.number(self.contents.wal_segment_size)
+
+    def judge(self, file: WalFileName) -> Verdict:
+        """Decide about one file by its kind, its position and, where no base backup leads to it, its age."""
+        if file.kind is FileKind.HISTORY:
+            return _HISTORY
+        try:
+            number = self.number(file)
+        except InvalidWalNameError:
+            return NOT_OURS
+        if file.timeline in self.undescribed:
+            return Verdict(kept=True, reason=f"the history of timeline {file.timeline} is not known")
+        lines = [line for line in self.lines.get(file.timeline, ()) if _is_on(line, file, number)]
+        for line in lines:
+            if (needed := _needed(line, number)) is not None:
+                return needed
+        if self.by_age or any(not line.starts for line in lines):
+            return self._judge_age(file)
+        return _head(lines) if lines else self._tail(file)
+
+    def _judge_age(self, file: WalFileName) -> Verdict:
+        record = self.contents.files.get(file.name)
+        if record is None:
+            return _UNDATED
+        return _YOUNG if age_of(record) > self.begins_at else _OLD
+
+    def _tail(self, file: WalFileName) -> Verdict:
+        reason = f"no base backup can recover along timeline {file.timeline} here to a moment in the window"
+        return Verdict(kept=False, reason=reason, is_tail=True)
+
+
+def _lines(paths: Iterable[Path], kept: list[BaseBackup]) -> dict[int, tuple[_Line, ...]]:
+    found: dict[int, dict[_Line, None]] = {}
+    for path in paths:
+        starts = sorted((b.start_lsn // b.wal_segment_size, b.backup_id) for b in kept if path.holds(b))
+        for timeline, (first, last) in path.parts((0, LAST_NUMBER)):
+            line = _line(first, last, starts)
+            found.setdefault(timeline, {})[line] = None
+    return {timeline: tuple(lines) for timeline, lines in found.items()}
+
+
+def _line(first: int, last: int, starts: list[tuple[int, str]]) -> _Line:
+    ids = tuple(key for _, key in starts)
+    needed = tuple(Verdict(kept=True, reason=f"needed by base backup {key}") for key in ids)
+    oldest = next(iter(ids), "")
+    head = Verdict(kept=False, reason=f"before the start of base backup {oldest}, the oldest that is kept")
+    return _Line(first, last, tuple(start for start, _ in starts), ids, needed, head)
+
+
+def _undescribed(alone: Coverage) -> frozenset[int]:
+    alone_standing = (path for path in alone.contents.paths.values() if len(path.pieces) == 1 and path.timeline > 1)
+    return frozenset(path.timeline for path in alone_standing if not alone.restorable(path))
+
+
+def _is_on(line: _Line, file: WalFileName, number: int) -> bool:
+    """Say whether a file stands on a line. A partial segment stands just where its timeline was left."""
+    return line.first <= number and (number <= line.last or file.kind is FileKind.PARTIAL)
+
+
+def _needed(line: _Line, number: int) -> Verdict | None:
+    """Say that a segment stays for the newest base backup from which replay comes to it: the last to let it go."""
+    index = bisect_right(line.starts, number) - 1
+    return line.verdicts[index] if index >= 0 else None
+
+
+def _head(lines: list[_Line]) -> Verdict:
+    """Say that a segment may go: it lies before the oldest base backup of all its lines, each of which has one."""
+    return min(lines, key=lambda line: (line.starts[0], line.backup_ids[0])).head

@@ -1,0 +1,23 @@
+"""The command line: one file per command, loaded when it is typed."""
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Final, NoReturn
+
+if TYPE_CHECKING:
+    pass
+
+_NOT_CLICK: Final = {"archive-get": "wal_pipeline.cli.archive_get"}
+
+
+def main() -> NoReturn:
+    """Run the command line and leave with its exit code.
+
+    0: done. 1: an error of ours, with its hint. 2: the command line was not understood. 130: interrupted.
+    ``archive-get`` has exit codes of its own, which PostgreSQL reads.
+    """
+    if len(sys.argv) > 1 and sys.argv[1] in _NOT_CLICK:
+        import_module(_NOT_CLICK[sys.argv[1]]).main(sys.argv[2:])
+    from wal_pipeline.cli.group import run
+
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,40 @@
+"""The commands by name: the module of each is loaded when the command is typed."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import click
+
+# Each command's module holds a click command of the same name. The order is the help's.
+COMMANDS: Final = {
+    "setup": "wal_pipeline.cli.setup",
+    "check": "wal_pipeline.cli.check",
+    "dev": "wal_pipeline.cli.dev",
+    "archive": "wal_pipeline.cli.archive",
+    "list": "wal_pipeline.cli.list",
+    "catalog": "wal_pipeline.cli.catalog",
+    "backup": "wal_pipeline.cli.backup",
+    "restore": "wal_pipeline.cli.restore",
+    "verify": "wal_pipeline.cli.verify",
+    "expire": "wal_pipeline.cli.expire",
+    "pause": "wal_pipeline.cli.pause",
+    "resume": "wal_pipeline.cli.pause",
+    "drill": "wal_pipeline.cli.drill",
+    "gaps": "wal_pipeline.cli.gaps",
+    "alerts": "wal_pipeline.cli.alerts",
+    "status": "wal_pipeline.cli.status",
+    "metrics": "wal_pipeline.cli.metrics",
+    "report": "wal_pipeline.cli.report",
+    "cost": "wal_pipeline.cli.cost",
+}
+
+
+def commands() -> dict[str, "click.Command"]:
+    """Load every click command, by name."""
+    return {name: getattr(import_module(module), attribute(name)) for name, module in COMMANDS.items()}
+
+
+def attribute(name: str) -> str:
+    """Return what a command's function is called in its module: ``list`` is Python's own word."""
+    return name.replace("-", "_") + "_command"

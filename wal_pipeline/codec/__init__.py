@@ -1,0 +1,1 @@
+"""Compresses, encrypts and opens stored bytes in formats that standard tools read."""

@@ -1,0 +1,102 @@
+"""Compression and encryption of WAL files: bytes in, bytes out, in formats that standard tools open."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import deflate
+import lz4.frame
+import pyrage
+import zstandard
+
+from wal_pipeline.archive.records import Codec, Encoding
+from wal_pipeline.codec.age import load_recipients
+from wal_pipeline.errors import SettingsError
+from wal_pipeline.stores.base import Body
+
+DEFAULT_LEVELS: Final = {Codec.GZIP: 9, Codec.ZSTD: 3, Codec.LZ4: 0, Codec.NONE: 0}
+LEVELS: Final = {Codec.GZIP: (1, 9), Codec.ZSTD: (-7, 22), Codec.LZ4: (-7, 16), Codec.NONE: (0, 0)}
+# For each gzip level libdeflate's fastest one whose files are within 2 % of what zlib makes of WAL at that level, or
+# smaller: 'make bench ARGS="--only codecs"' measures it, docs/adr/0005 says why.
+_LIBDEFLATE_LEVELS: Final = {1: 1, 2: 1, 3: 1, 4: 1, 5: 1, 6: 5, 7: 5, 8: 6, 9: 6}
+# With zstd's own window of 2 MiB the quick levels take longer for WAL of the same size within 1 % (measured there too).
+_QUICK_WINDOW_LOG: Final = 19
+_QUICK_ZSTD_LEVEL: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A file's bytes as they are stored, and what was done to them."""
+
+    body: Body
+    encoding: Encoding
+
+    def timed(self, seconds: float) -> "Encoded":
+        """Return the same with the wall time that it took."""
+        return replace(self, encoding=replace(self.encoding, seconds=seconds))
+
+
+class Encoder:
+    """Compresses, then encrypts where there are recipients. One encoder serves many threads."""
+
+    def __init__(self, codec: Codec, level: int | None = None, recipients: Sequence[str] = ()) -> None:
+        """``level`` None is the codec's default; ``recipients`` are age public keys (``age1…``) or SSH public keys.
+
+        Raises: SettingsError for a level that the codec does not have or a recipient that age cannot read.
+        """
+        self.codec = codec
+        self.level = DEFAULT_LEVELS[codec] if level is None else level
+        lowest, highest = LEVELS[codec]
+        if not lowest <= self.level <= highest:
+            raise SettingsError(
+                f"codec '{codec}' has no level {self.level}: expected {lowest} to {highest}",
+                hint="Set WAL_PIPELINE_CODEC_LEVEL, or leave it out for the codec's usual level.",
+            )
+        self._recipients = load_recipients(recipients)
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether what it makes needs an identity to open."""
+        return bool(self._recipients)
+
+    def encode(self, data: bytes) -> Encoded:
+        """Return ``data`` compressed and encrypted, with the digests of the stored bytes."""
+        return describe(self._encrypt(self.compress(data)), self.codec, encrypted=self.encrypted)
+
+    def compress(self, data: bytes) -> bytes:
+        """Return ``data`` in the codec's file format. The same bytes give the same result."""
+        match self.codec:
+            case Codec.GZIP:
+                return gzip_member(data, self.level)
+            case Codec.ZSTD:
+                return _zstd_compressor(self.level, len(data)).compress(data)
+            case Codec.LZ4:
+                return bytes(lz4.frame.compress(data, compression_level=self.level, content_checksum=True))
+            case Codec.NONE:
+                return data
+
+    def _encrypt(self, data: bytes) -> bytes:
+        return bytes(pyrage.encrypt(data, self._recipients)) if self._recipients else data
+
+
+def _zstd_compressor(level: int, size_bytes: int) -> zstandard.ZstdCompressor:
+    chosen = zstandard.ZstdCompressionParameters.from_level(level, source_size=size_bytes, write_checksum=True)
+    if level <= _QUICK_ZSTD_LEVEL and chosen.window_log > _QUICK_WINDOW_LOG:
+        chosen = zstandard.ZstdCompressionParameters.from_level(
+            level, source_size=size_bytes, write_checksum=True, window_log=_QUICK_WINDOW_LOG
+        )
+    return zstandard.ZstdCompressor(compression_params=chosen)
+
+
+def gzip_member(data: bytes, level: int) -> bytes:
+    """Return one gzip member (RFC 1952) that holds ``data``; levels 1 to 9 are about as small as zlib's."""
+    return bytes(deflate.gzip_compress(data, _LIBDEFLATE_LEVELS[level]))
+
+
+def describe(stored: bytes, codec: Codec, *, encrypted: bool) -> Encoded:
+    """Hash bytes that are stored, or are about to be."""
+    md5 = hashlib.md5(stored, usedforsecurity=False)
+    sha256 = hashlib.sha256(stored).hexdigest()
+    encoding = Encoding(codec, encrypted, len(stored), sha256, md5.hexdigest())
+    return Encoded(Body(stored, md5.digest(), sha256), encoding)

@@ -1,0 +1,164 @@
+"""Compression and encryption of streams of any length, in formats that standard tools open."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Final, Protocol
+
+import lz4.frame
+import pyrage
+import zstandard
+
+from wal_pipeline.archive.records import Codec
+from wal_pipeline.codec.age import load_recipients
+from wal_pipeline.codec.encoder import DEFAULT_LEVELS, LEVELS, gzip_member
+from wal_pipeline.errors import CodecError, SettingsError
+
+MAX_THREADS: Final = 16
+_READ_BYTES: Final = 1 << 20
+_BLOCK_BYTES: Final = 4 << 20
+_DEFAULT_LEVELS: Final = {
+    **DEFAULT_LEVELS,
+    Codec.GZIP: 6,
+}  # 9 is for WAL
+
+
+class Source(Protocol):
+    """Where the bytes come from: ``read`` gives up to ``size`` of them, none only at the end."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+Sink = Callable[[bytes], object]
+
+
+class StreamEncoder:
+    """Compresses with several threads, then encrypts where there are recipients, in memory that does not grow.
+
+    gzip and lz4 come as many members and frames, which ``gunzip`` and ``lz4 -d`` read as one file; zstd as one frame.
+    """
+
+    def __init__(
+        self, codec: Codec, level: int | None = None, *, threads: int | None = None, recipients: Sequence[str] = ()
+    ) -> None:
+        """``level`` None is the codec's default for base backups, ``threads`` None one for each core.
+
+        Raises: SettingsError for a level that the codec does not have or a recipient that age cannot read.
+        """
+        self.codec = codec
+        self.level = _DEFAULT_LEVELS[codec] if level is None else level
+        lowest, highest = LEVELS[codec]
+        if not lowest <= self.level <= highest:
+            raise SettingsError(
+                f"codec '{codec}' has no level {self.level}: expected {lowest} to {highest}",
+                hint="Set WAL_PIPELINE_BASE_BACKUP_CODEC_LEVEL, or leave it out for the codec's usual level.",
+            )
+        self._threads = min(threads or os.cpu_count() or 1, MAX_THREADS)
+        self._recipients = load_recipients(recipients)
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether what it makes needs an identity to open."""
+        return bool(self._recipients)
+
+    def encode(self, source: Source, sink: Sink) -> None:
+        """Pass all bytes of ``source`` on to ``sink`` as one whole file of the codec.
+
+        Raises: what ``source`` and ``sink`` raise; CodecError.
+        """
+        chunks = self._compressed(source)
+        if not self._recipients:
+            for chunk in chunks:
+                sink(chunk)
+            return
+        _encrypt(chunks, sink, self._recipients)
+
+    def _compressed(self, source: Source) -> Iterator[bytes]:
+        match self.codec:
+            case Codec.ZSTD:
+                return self._zstd(source)
+            case Codec.GZIP:
+                return self._in_blocks(source, lambda block: gzip_member(block, self.level))
+            case Codec.LZ4:
+                return self._in_blocks(source, self._lz4_frame)
+            case Codec.NONE:
+                return iter(lambda: source.read(_READ_BYTES), b"")
+
+    def _zstd(self, source: Source) -> Iterator[bytes]:
+        compressor = zstandard.ZstdCompressor(level=self.level, threads=self._threads, write_checksum=True)
+        chunker = compressor.chunker(chunk_size=_READ_BYTES)
+        while data := source.read(_READ_BYTES):
+            yield from chunker.compress(data)
+        yield from chunker.finish()  # type: ignore[no-untyped-call]
+
+    def _lz4_frame(self, block: bytes) -> bytes:
+        return bytes(lz4.frame.compress(block, compression_level=self.level, content_checksum=True))
+
+    def _in_blocks(self, source: Source, compress: Callable[[bytes], bytes]) -> Iterator[bytes]:
+        """Compress blocks at once in threads, and yield them in their order; two blocks a thread are in memory."""
+        waiting: deque[Future[bytes]] = deque()
+        with ThreadPoolExecutor(self._threads, thread_name_prefix="compress") as pool:
+            while block := read_fully(source, _BLOCK_BYTES):
+                waiting.append(pool.submit(compress, block))
+                if len(waiting) >= 2 * self._threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+
+
+def read_fully(source: Source, size: int) -> bytes:
+    """Read ``size`` bytes, fewer only at the end."""
+    parts, left = [], size
+    while left and (data := source.read(left)):
+        parts.append(data)
+        left -= len(data)
+    return b"".join(parts)
+
+
+def _encrypt(chunks: Iterator[bytes], sink: Sink, recipients: list[Any]) -> None:
+    """Encrypt as one age file.
+
+    pyrage turns what the source raises into an error of its own, and loses what the sink raises at the last chunk
+    (seen in 1.4): so both are kept, and looked at also where it returns.
+    """
+    pipe = _AgePipe(chunks, sink)
+    try:
+        pyrage.encrypt_io(pipe, pipe, recipients)
+    except pyrage.EncryptError as error:
+        raise pipe.error or CodecError(f"the base backup cannot be encrypted: {error}") from error
+    if pipe.error is not None:
+        raise pipe.error
+
+
+class _AgePipe:
+    """The two ends that ``pyrage.encrypt_io`` wants, as one object with ``read`` and ``write``."""
+
+    def __init__(self, chunks: Iterator[bytes], sink: Sink) -> None:
+        self.error: BaseException | None = None
+        self._chunks = chunks
+        self._sink = sink
+        self._buffer = memoryview(b"")
+
+    def read(self, size: int) -> bytes:
+        try:
+            while not self._buffer:
+                self._buffer = memoryview(next(self._chunks))
+        except StopIteration:
+            return b""
+        except BaseException as error:
+            self.error = error
+            raise
+        data, self._buffer = self._buffer[:size], self._buffer[size:]
+        return bytes(data)
+
+    def write(self, data: bytes) -> int:
+        try:
+            self._sink(data)
+        except BaseException as error:
+            self.error = error
+            raise
+        return len(data)
+
+    def flush(self) -> None:
+        """Do nothing: the sink takes what it is given."""

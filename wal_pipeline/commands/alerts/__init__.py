@@ -1,0 +1,1 @@
+"""Opens, resolves and delivers alerts."""

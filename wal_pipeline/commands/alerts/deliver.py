@@ -1,0 +1,168 @@
+"""Telling people of alerts: each opening and each end once, in few messages, again where a message was lost."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from wal_pipeline.archive.alerts import Alert, AlertKind, notification
+from wal_pipeline.catalog.catalog import Catalog
+from wal_pipeline.commands.alerts.destinations import Destination
+from wal_pipeline.errors import CatalogError
+
+MIN_INTERVAL_SECONDS: Final = 60.0
+SETTLE_SECONDS: Final = 120.0
+_STATE: Final = "alerts.delivery"
+_CLAIM: Final = "alerts.delivering"
+_CLAIM_LASTS: Final = timedelta(minutes=3)
+_NEWS_LASTS: Final = timedelta(days=1)
+_FIRST_RETRY: Final = timedelta(minutes=1)
+_LAST_RETRY: Final = timedelta(hours=1)
+_MOST_OWED: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What one call did: how many alerts were told to anyone, what failed where, and how many wait to be told."""
+
+    told: int = 0
+    waiting: int = 0
+    failures: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Debt:
+    """What a destination missed while another one was told, and when it is tried again."""
+
+    owed: tuple[int, ...] = ()
+    failures: int = 0
+    retry_at: datetime | None = None
+    last_error: str | None = None
+
+    def failed(self, missed: Sequence[Alert], reason: str, now: datetime) -> "_Debt":
+        wait = min(_FIRST_RETRY * 2 ** min(self.failures, 10), _LAST_RETRY)
+        return _Debt(tuple(alert.id for alert in missed)[-_MOST_OWED:], self.failures + 1, now + wait, reason)
+
+    def as_json(self) -> dict[str, Any]:
+        retry_at = self.retry_at and self.retry_at.isoformat()
+        return {
+            "owed": list(self.owed),
+            "failures": self.failures,
+            "retry_at": retry_at,
+            "last_error": self.last_error,
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "_Debt":
+        retry_at = values["retry_at"] and datetime.fromisoformat(values["retry_at"])
+        return cls(tuple(values["owed"]), values["failures"], retry_at, values["last_error"])
+
+
+def close_alert(catalog: Catalog, alert_id: int, now: datetime) -> Alert:
+    """Close the alert of a failed run, which nothing else may ever do: nobody need start the same again.
+
+    Raises: CatalogError where no such alert is open, or its cause is looked at again and again.
+    """
+    found = next((alert for alert in catalog.alerts.active() if alert.id == alert_id), None)
+    if found is None:
+        raise CatalogError(f"no alert {alert_id} is open", hint="See 'wal-pipeline alerts' for the open ones.")
+    if found.kind is not AlertKind.RUN_FAILED:
+        raise CatalogError(
+            f"alert {alert_id} is of kind '{found.kind.value}', which ends when its cause is gone",
+            hint="'wal-pipeline alerts ack' tells others that a person knows of it.",
+        )
+    catalog.alerts.resolve(found.kind, found.subject, now)
+    return catalog.alerts.with_ids([alert_id])[0]
+
+
+def deliver_alerts(
+    catalog: Catalog,
+    destinations: Sequence[Destination],
+    now: datetime,
+    *,
+    min_interval_seconds: float = MIN_INTERVAL_SECONDS,
+    settle_seconds: float = SETTLE_SECONDS,
+) -> Delivery:
+    """Tell every destination of what is new in one message each; call it as often as you like.
+
+    Messages lie at least ``min_interval_seconds`` apart. An end is told once it held for ``settle_seconds``, so that
+    a cause that comes and goes makes no storm. Where no destination takes the message, it is made again later;
+    where only some do, the others are owed it, and are tried again after a wait that doubles up to an hour.
+    A message is lost in no case; a kill between sending and recording can repeat one. Only one process delivers
+    at a time.
+
+    Raises: CatalogError.
+    """
+    if not destinations or not catalog.values.claim(_CLAIM, now, now + _CLAIM_LASTS):
+        return Delivery()
+    try:
+        return _deliver(catalog, destinations, now, timedelta(seconds=min_interval_seconds), settle_seconds)
+    finally:
+        catalog.values.remove(_CLAIM)
+
+
+def _deliver(
+    catalog: Catalog, destinations: Sequence[Destination], now: datetime, interval: timedelta, settle_seconds: float
+) -> Delivery:
+    state = catalog.values.get(_STATE) or {"last_at": None, "debts": {}}
+    new = [alert for alert in catalog.alerts.unsent(now - _NEWS_LASTS) if _is_ripe(alert, now, settle_seconds)]
+    debts = {
+        item.name: _Debt.from_json(state["debts"][item.name]) if item.name in state["debts"] else _Debt()
+        for item in destinations
+    }
+    due = [item for item in destinations if _is_due(debts[item.name], new, now)]
+    if not due or _is_too_soon(state["last_at"], now, interval):
+        return Delivery(waiting=len(new), failures=_errors(debts))
+    tried = _send(catalog, due, debts, new, now)
+    told = any(debt.failures == 0 for debt in tried.values())
+    after = debts | (tried if told else {name: _still_new(debt, new) for name, debt in tried.items()})
+    if told:
+        skipped = {item.name for item in destinations} - set(tried)
+        after |= {name: _owing(debts[name], new) for name in skipped}
+        catalog.alerts.mark_sent(new, now)
+    kept = {name: debt.as_json() for name, debt in after.items() if debt != _Debt()}
+    catalog.values.put(_STATE, {"last_at": now.isoformat(), "debts": kept})
+    return Delivery(len(new) if told else 0, 0 if told else len(new), _errors(after))
+
+
+def _send(
+    catalog: Catalog, due: Sequence[Destination], debts: Mapping[str, _Debt], new: Sequence[Alert], now: datetime
+) -> dict[str, _Debt]:
+    owed = {identifier for item in due for identifier in debts[item.name].owed}
+    known = {alert.id: alert for alert in (*catalog.alerts.with_ids(owed), *new)}
+    after = {}
+    for item in due:
+        debt = debts[item.name]
+        alerts = [known[key] for key in sorted({*debt.owed, *(alert.id for alert in new)}) if key in known]
+        reason = item.send(notification(catalog.cluster, alerts)) if alerts else None
+        after[item.name] = _Debt() if reason is None else debt.failed(alerts, reason, now)
+    return after
+
+
+def _is_ripe(alert: Alert, now: datetime, settle_seconds: float) -> bool:
+    return alert.resolved_at is None or abs((now - alert.resolved_at).total_seconds()) >= settle_seconds
+
+
+def _is_due(debt: _Debt, new: Sequence[Alert], now: datetime) -> bool:
+    waits = debt.retry_at is not None and now < debt.retry_at <= now + _LAST_RETRY
+    return bool(new or debt.owed) and not waits
+
+
+def _is_too_soon(last_at: str | None, now: datetime, interval: timedelta) -> bool:
+    # A clock that was set back must not silence alerts: what lies in the future is no reason to wait.
+    return last_at is not None and timedelta(0) <= now - datetime.fromisoformat(last_at) < interval
+
+
+def _owing(debt: _Debt, new: Sequence[Alert]) -> _Debt:
+    missed = sorted({*debt.owed, *(alert.id for alert in new)})
+    return replace(debt, owed=tuple(missed)[-_MOST_OWED:])
+
+
+def _still_new(debt: _Debt, new: Sequence[Alert]) -> _Debt:
+    """Owe only what others were told: what nobody was told stays new, for all."""
+    ids = {alert.id for alert in new}
+    return replace(debt, owed=tuple(key for key in debt.owed if key not in ids))
+
+
+def _errors(debts: Mapping[str, _Debt]) -> dict[str, str]:
+    return {name: debt.last_error for name, debt in debts.items() if debt.last_error is not None}

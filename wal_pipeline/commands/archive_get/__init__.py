@@ -1,0 +1,1 @@
+"""Delivers one WAL file to PostgreSQL's restore_command and fetches the next ones ahead."""

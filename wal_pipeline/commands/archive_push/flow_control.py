@@ -1,0 +1,94 @@
+"""Which stores take an archiving run's next file, and which files have to wait."""
+
+import time
+from collections.abc import Collection, Mapping
+
+from wal_pipeline.commands.archive_push.job import Job
+from wal_pipeline.commands.archive_push.uploader import Lane
+
+_STARVED_SECONDS = 1.0
+_IDLE_SHARE = 0.2  # a store that stands idle for less of the time while others are full does not starve
+_LOOK_SECONDS = 0.25
+
+
+class Admission:
+    """Keeps what is in flight within its bounds, and one store from holding up another.
+
+    Stores go together, so that each file is compressed once. A store that is so slow that another one stands idle is
+    **behind**: the others go on alone, and it gets its copies later.
+    """
+
+    def __init__(self, lanes: Mapping[str, Lane], memory_bytes: int) -> None:
+        """``memory_bytes`` bounds what the files in flight take, but for one file of an idle store."""
+        self._lanes = lanes
+        self._memory_bytes = memory_bytes
+        self._jobs: list[Job] = []
+        self._starved_seconds = dict.fromkeys(lanes, 0.0)
+        self._looked_at = time.monotonic()
+        self.behind: set[str] = set()
+
+    def choose(self, size_bytes: int, usable: Collection[str], resting: Collection[str]) -> frozenset[str] | None:
+        """Return the stores out of ``usable`` that take a file of that size now, or None where it has to wait.
+
+        None of them, where some are usable, means: only stores that are behind lack the file, others may pass it.
+        """
+        in_use = self._lanes.keys() - resting
+        ready = {store for store in usable if self._has_room(store, alone=len(in_use) == 1)}
+        full = frozenset(usable) - ready
+        if self._someone_starves(in_use - full, withheld=bool(full)):
+            self.behind |= full
+        if not full <= self.behind:
+            return None
+        if usable and not ready:
+            return frozenset()
+        return frozenset(ready) if self._fits(size_bytes, ready) else None
+
+    def begin(self, job: Job) -> None:
+        """Count a job with the stores that it ``waiting``s for."""
+        self._jobs.append(job)
+        for store in job.waiting:
+            self._lanes[store].in_flight += 1
+
+    def done(self, job: Job, store: str) -> None:
+        """Give a store's place back: the job needs it no more."""
+        job.waiting.discard(store)
+        lane = self._lanes[store]
+        lane.in_flight -= 1
+        if lane.in_flight == 0:
+            self.behind.discard(store)
+
+    def end(self, job: Job) -> None:
+        """Give all places of a job back."""
+        for store in tuple(job.waiting):
+            self.done(job, store)
+        self._jobs.remove(job)
+
+    def _fits(self, size_bytes: int, ready: Collection[str]) -> bool:
+        """Whether the file's bytes, as read and as stored, may be held too.
+
+        A store that has nothing to do gets one file in any case: what another one holds must not keep it idle.
+        """
+        held = sum(job.memory_bytes for job in self._jobs)
+        idle = any(self._lanes[store].in_flight == 0 for store in ready)
+        return not self._jobs or idle or held + 2 * size_bytes <= self._memory_bytes
+
+    def _has_room(self, store: str, *, alone: bool) -> bool:
+        """Whether a store may take one more; what waits for it alone may fill half of the memory, if others work."""
+        if not self._lanes[store].has_room():
+            return False
+        held = sum(job.memory_bytes for job in self._jobs if job.waiting == {store} and job.prepared is not None)
+        return alone or 2 * held < self._memory_bytes
+
+    def _someone_starves(self, stores: Collection[str], *, withheld: bool) -> bool:
+        """Count how long stores stand idle while files are withheld from them; whether one did so for too long.
+
+        A store may be fed one file at a time at another one's pace: so it is the share of the time that counts.
+        """
+        now = time.monotonic()
+        seconds = min(now - self._looked_at, _LOOK_SECONDS)
+        self._looked_at = now
+        for store, starved in self._starved_seconds.items():
+            idle = withheld and store in stores and self._lanes[store].in_flight == 0
+            change = (1 - _IDLE_SHARE) * seconds if idle else -_IDLE_SHARE * seconds
+            self._starved_seconds[store] = max(0.0, starved + change)
+        return withheld and any(self._starved_seconds[store] >= _STARVED_SECONDS for store in stores)

@@ -1,0 +1,146 @@
+"""Read a file of the spool, check that it is what its name says, and describe and encode it."""
+
+import hashlib
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Final
+
+from wal_pipeline.archive.records import CommitTimes, WalFile
+from wal_pipeline.codec.encoder import Encoded, Encoder
+from wal_pipeline.errors import InvalidWalFileError
+from wal_pipeline.postgres.waldump import CommitReader, CommitSpan
+from wal_pipeline.spool import Spool, SpoolFile
+from wal_pipeline.wal.backup_history import BackupHistory
+from wal_pipeline.wal.lsn import Lsn
+from wal_pipeline.wal.names import FileKind, segment_name
+from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, LongPageHeader, check_segment
+from wal_pipeline.wal.timeline import TimelineHistory
+
+_PAGE_BYTES: Final = 8192
+
+
+class UnwrittenEndError(InvalidWalFileError):
+    """A segment that ends in zeros, though its writer may not be done with it.
+
+    A copy may set its space aside first. Without pg_waldump what is missing cannot be told from the end of a segment
+    that PostgreSQL switched away from, so the file is left until it has settled.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"'{name}' ends in zeros, and whether it is still being written is not known")
+
+
+class UnreadableWalError(InvalidWalFileError):
+    """A whole segment in which pg_waldump finds no valid record from some position on.
+
+    A copy may still be written into space that was set aside for it, so the file is left until it has settled. Then
+    it is archived as it is: it may be the only copy, and PostgreSQL itself would replay it up to that position.
+    """
+
+    def __init__(self, name: str, stopped_at: Lsn) -> None:
+        super().__init__(f"'{name}' has no valid record after {stopped_at}")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A checked file, and its bytes as they are to be stored (None where no store needs them).
+
+    ``seconds`` are the wall times of the steps ``checksum`` (with the reading and the checks) and ``compress``.
+    """
+
+    spooled: SpoolFile
+    file: WalFile
+    encoded: Encoded | None
+    seconds: dict[str, float]
+
+
+class Preparer:
+    """Prepares files of one spool; one serves many threads."""
+
+    def __init__(self, spool: Spool, encoder: Encoder, commits: CommitReader) -> None:
+        self._spool = spool
+        self._encoder = encoder
+        self._commits = commits
+
+    def prepare(
+        self,
+        spooled: SpoolFile,
+        accepted: Collection[int],
+        current: int,
+        needs_bytes: Callable[[WalFile], bool],
+    ) -> Prepared | None:
+        """Return the file prepared, or None where it changed while it was read: list the spool again.
+
+        ``accepted`` are the system identifiers whose segments are wanted, ``current`` the one of files that do
+        not name theirs. ``needs_bytes`` is asked once the file is described, before it is compressed.
+
+        Raises: InvalidWalFileError, SpoolError.
+        """
+        begun = time.monotonic()
+        data = self._spool.read(spooled)
+        if data is None:
+            return None
+        file = self._describe(spooled, data, accepted, current)
+        seconds = {"checksum": time.monotonic() - begun}
+        if not needs_bytes(file):
+            return Prepared(spooled, file, None, seconds)
+        begun = time.monotonic()
+        compressed = self._encoder.encode(data)
+        seconds["compress"] = time.monotonic() - begun
+        return Prepared(spooled, file, compressed.timed(seconds["compress"]), seconds)
+
+    def _describe(self, spooled: SpoolFile, data: bytes, accepted: Collection[int], current: int) -> WalFile:
+        sha256 = hashlib.sha256(data).hexdigest()
+        name = spooled.name
+        if name.kind not in (FileKind.SEGMENT, FileKind.PARTIAL):
+            _check_text(spooled, data)
+            return WalFile(
+                name.name, name.kind, current, name.timeline, len(data), sha256, spooled_at=spooled.spooled_at
+            )
+        header = check_segment(name, data[:LONG_HEADER_BYTES], len(data), accepted)
+        span = self._span(spooled, header)
+        if span is not None and span.stopped_at is not None and not spooled.settled:
+            raise UnreadableWalError(name.name, span.stopped_at)
+        if span is None and not spooled.settled and self._may_be_unwritten(spooled, data):
+            raise UnwrittenEndError(name.name)
+        known = span is not None and not (span.unseen_start and span.last is None)
+        return WalFile(
+            name=name.name,
+            kind=name.kind,
+            system_identifier=header.system_identifier,
+            timeline=name.timeline,
+            size_bytes=len(data),
+            sha256=sha256,
+            spooled_at=spooled.spooled_at,
+            wal_segment_size=header.wal_segment_size,
+            server_major=header.server_major,
+            start_lsn=name.start_lsn(header.wal_segment_size),
+            end_lsn=name.end_lsn(header.wal_segment_size),
+            commit_times=CommitTimes.KNOWN if known else CommitTimes.UNKNOWN,
+            first_commit_at=span.first.at if span and span.first else None,
+            last_commit_at=span.last.at if span and span.last else None,
+        )
+
+    def _may_be_unwritten(self, spooled: SpoolFile, data: bytes) -> bool:
+        return not any(data[-_PAGE_BYTES:]) and not self._spool.has_no_writer(spooled)
+
+    def _span(self, spooled: SpoolFile, header: LongPageHeader) -> CommitSpan | None:
+        if spooled.name.kind is FileKind.PARTIAL or header.server_major is None:
+            return None
+        size = header.wal_segment_size
+        previous = None
+        if header.begins_inside_record and spooled.name.number(size) > 0:
+            before = segment_name(spooled.name.timeline, spooled.name.number(size) - 1, size)
+            previous = self._spool.folder / before.name
+        path = self._spool.path(spooled)
+        at_hand = previous if previous is not None and previous.is_file() else None
+        return self._commits.inspect(path, header.server_major, size, previous=at_hand)
+
+
+def _check_text(spooled: SpoolFile, data: bytes) -> None:
+    """Refuse a history file that is cut short or is another file's. Raises: InvalidWalFileError."""
+    if spooled.name.kind is FileKind.HISTORY:
+        TimelineHistory.parse(spooled.name.timeline, data)
+    else:
+        BackupHistory.parse(spooled.name, data)

@@ -1,0 +1,98 @@
+"""What an archiving run does with a file of the spool that it does not archive: leave it, or move it to quarantine."""
+
+import logging
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Final
+
+from wal_pipeline.commands.archive_push.backlog import Backlog
+from wal_pipeline.commands.archive_push.events import ArchiveEvent, FileLeft, FileQuarantined, QuarantineReason
+from wal_pipeline.commands.archive_push.skipped_files import LeftFiles
+from wal_pipeline.commands.cluster_identity import ClusterIdentity
+from wal_pipeline.errors import BeingWrittenError, InvalidWalFileError, SpoolError
+from wal_pipeline.spool import Spool, SpoolFile
+from wal_pipeline.wal.page_header import InvalidSegmentError, SegmentFault
+
+_WRITER_SECONDS: Final = 15.0
+_LOG = logging.getLogger(__name__)
+
+
+class Refusals:
+    """Decides what becomes of the files of one run that are not archived. Nothing is ever removed here."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        identity: ClusterIdentity,
+        backlog: Backlog,
+        left: LeftFiles,
+        clock: Callable[[], datetime],
+        *,
+        forget_tries: Callable[[str], None],
+    ) -> None:
+        """``forget_tries`` is called with the name of each file that went to quarantine: no copy of it is missing."""
+        self._forget_tries = forget_tries
+        self._spool = spool
+        self._identity = identity
+        self._backlog = backlog
+        self._left = left
+        self._clock = clock
+
+    def refuse(self, spooled: SpoolFile, error: InvalidWalFileError) -> Iterator[ArchiveEvent]:
+        """Quarantine what can never be archived; leave what may still be growing or may be accepted after all."""
+        fault = error.fault if isinstance(error, InvalidSegmentError) else None
+        if fault is SegmentFault.WRONG_CLUSTER:
+            before = self._identity.accepted
+            self._identity.refresh()
+            if self._identity.accepted != before:
+                self._backlog.mark_stale()
+                return
+            if self._identity.is_sure:
+                yield self.quarantine(spooled, QuarantineReason.WRONG_CLUSTER, error.message)
+            else:  # after pg_upgrade it may be the new cluster's, whose server is not up yet
+                message = f"{error.message}; the server does not answer, and may have a new one"
+                yield self.leave(spooled, message, needs_help=True)
+        elif not spooled.settled:
+            yield self.leave(spooled, error.message)
+        else:
+            whole = fault not in (SegmentFault.TOO_SHORT, SegmentFault.NOT_A_WAL_PAGE)
+            reason = QuarantineReason.NOT_VALID if whole else QuarantineReason.NOT_WHOLE
+            yield self.quarantine(spooled, reason, error.message)
+
+    def quarantine(self, spooled: SpoolFile, reason: QuarantineReason, message: str) -> FileQuarantined | FileLeft:
+        """Move a file to quarantine; it stays where it changed meanwhile, or cannot be moved."""
+        try:
+            path = self._spool.quarantine(spooled, self._clock())
+        except BeingWrittenError as error:
+            return self.being_written(spooled, error)
+        except SpoolError as error:
+            return self.leave(spooled, f"{message}; {error.message}", needs_help=True)
+        if path is None:
+            self._backlog.mark_stale()
+            return FileLeft(spooled.name.name, f"{message}; it has changed since, and is looked at again")
+        self._forget_tries(spooled.name.name)
+        return FileQuarantined(spooled.name.name, reason, message, path)
+
+    def unreadable(self, spooled: SpoolFile, error: Exception) -> FileLeft:
+        """Leave a file that could not be read or prepared, whatever the reason."""
+        if isinstance(error, BeingWrittenError):
+            return self.being_written(spooled, error)
+        if isinstance(error, SpoolError):
+            return self.leave(spooled, error.message, needs_help=True)
+        _LOG.error("cannot prepare '%s'", spooled.name.name, exc_info=error)
+        return self.leave(spooled, f"unexpected {type(error).__name__}: {error}", needs_help=True)
+
+    def being_written(self, spooled: SpoolFile, error: BeingWrittenError) -> FileLeft:
+        """Leave a file to its writer for a while: that it is closed cannot be seen from outside."""
+        self._backlog.leave(spooled, _WRITER_SECONDS)
+        return self.put_off(spooled, error.message)
+
+    def leave(self, spooled: SpoolFile, message: str, *, needs_help: bool = False) -> FileLeft:
+        """Pass a file over in this run until it has changed or settled."""
+        self._backlog.leave(spooled)
+        return self.put_off(spooled, message, needs_help=needs_help)
+
+    def put_off(self, spooled: SpoolFile, message: str, *, needs_help: bool = False) -> FileLeft:
+        """Note why a file waits, without passing it over: the next listing of the spool looks at it again."""
+        self._left.add(spooled, message, needs_help=needs_help)
+        return FileLeft(spooled.name.name, message, needs_help)

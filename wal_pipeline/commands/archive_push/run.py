@@ -1,0 +1,398 @@
+"""Archive the spool: every file compressed and hashed once, stored on every store, and released when all hold it."""
+
+import logging
+import queue
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+
+from wal_pipeline.archive.format.keys import Layout
+from wal_pipeline.archive.records import CopyStatus, WalFile
+from wal_pipeline.catalog.catalog import Catalog
+from wal_pipeline.catalog.store_states import StoreState
+from wal_pipeline.commands.archive_push.backlog import Backlog, FileQueue
+from wal_pipeline.commands.archive_push.deferred_records import LateRecords
+from wal_pipeline.commands.archive_push.events import (
+    ArchiveEvent,
+    CopyFailed,
+    CopyVerified,
+    FileReleased,
+    FilesWaiting,
+    QuarantineReason,
+)
+from wal_pipeline.commands.archive_push.flow_control import Admission
+from wal_pipeline.commands.archive_push.job import ConfirmedResult, Job, PreparedResult, Result, StoredResult
+from wal_pipeline.commands.archive_push.prepare import Prepared, Preparer
+from wal_pipeline.commands.archive_push.rejections import Refusals
+from wal_pipeline.commands.archive_push.skipped_files import LeftFiles
+from wal_pipeline.commands.archive_push.uploader import Lane, StoredCopy
+from wal_pipeline.commands.cluster_identity import ClusterIdentity, adopt_first_segment
+from wal_pipeline.errors import CopyConflictError, InvalidWalFileError, SpoolError, StoreError
+from wal_pipeline.spool import Spool
+from wal_pipeline.stores.base import Store
+
+_POLL_SECONDS = 0.05
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveOptions:
+    """How an archiving run goes about it.
+
+    ``concurrency``: files compressed at once, and uploads at once per store. ``memory_bytes`` bounds what the files
+    in flight take. ``linger_seconds``: how long it waits for new files when nothing is left; after ``max_seconds``
+    it takes no new file and ends.
+    """
+
+    concurrency: int = 4
+    memory_bytes: int = 160 * 2**20
+    read_back: bool = True
+    linger_seconds: float = 0.0
+    max_seconds: float = 900.0
+    max_backoff_seconds: float = 300.0
+
+
+class Archiver:
+    """One archiving run over one spool. Threads compress and upload; records and releases happen in one place.
+
+    A file goes through: read and checked, hashed, compressed once; stored and verified on each store; recorded;
+    told to the caller; and only when every store's copy is recorded and told, removed from the spool. A crash
+    anywhere leaves it in the spool, and the next run finds what was done. Where the catalog's disk is full the records
+    are owed, and the file goes all the same: the stores are the truth, and nothing else would make room.
+    """
+
+    def __init__(
+        self,
+        *,
+        spool: Spool,
+        stores: Mapping[str, Store],
+        catalog: Catalog,
+        identity: ClusterIdentity,
+        preparer: Preparer,
+        layout: Callable[[int], Layout],
+        clock: Callable[[], datetime],
+        options: ArchiveOptions,
+    ) -> None:
+        """``layout`` gives the keys for a system identifier."""
+        self._spool = spool
+        self._stores = dict(stores)
+        self._catalog = catalog
+        self._identity = identity
+        self._preparer = preparer
+        self._layout = layout
+        self._clock = clock
+        self._options = options
+        self._late = LateRecords(catalog, clock)
+        self._backlog = Backlog(spool, catalog, clock, self._late.owed)
+        self._left = LeftFiles(spool, catalog, clock)
+        self._refusals = Refusals(spool, identity, self._backlog, self._left, clock, forget_tries=self._forget_tries)
+        self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
+        self._jobs: dict[str, Job] = {}
+        self._lanes: dict[str, Lane] = {}
+        self._admission = Admission({}, options.memory_bytes)
+        self._resting: frozenset[str] = frozenset()
+        self._last_jobs: list[Job] | None = None
+        self._held: frozenset[str] = frozenset()
+
+    def drain(self, stop: Callable[[], bool] = lambda: False) -> Iterator[ArchiveEvent]:
+        """Archive what lies in the spool and yield what happens, as it happens.
+
+        A file is removed from the spool only after the caller has come back for the next event, so what the caller
+        records of its copies is recorded before. ``stop`` ends it early: no new file is taken.
+
+        Raises: SpoolError (SpoolBusyError where another process archives from this spool), CatalogError.
+        """
+        with self._spool.lock():
+            self._identity.refresh()
+            states = self._catalog.stores.states()
+            self._lanes = {name: self._lane(store, states) for name, store in self._stores.items()}
+            self._admission = Admission(self._lanes, self._options.memory_bytes)
+            pool = ThreadPoolExecutor(self._options.concurrency, thread_name_prefix="prepare")
+            try:
+                yield from self._run(pool, stop)
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+                for lane in self._lanes.values():
+                    lane.close()
+                try:
+                    self._late.write()
+                finally:
+                    self._left.save()
+
+    def _lane(self, store: Store, states: Mapping[str, StoreState]) -> Lane:
+        return Lane(
+            store,
+            states.get(store.name, StoreState(store.name)),
+            width=self._options.concurrency,
+            read_back=self._options.read_back,
+            max_backoff_seconds=self._options.max_backoff_seconds,
+        )
+
+    def _run(self, pool: ThreadPoolExecutor, stop: Callable[[], bool]) -> Iterator[ArchiveEvent]:
+        begun = idle_since = time.monotonic()
+        while True:
+            overtime = time.monotonic() - begun >= self._options.max_seconds
+            held = self._held_up() if overtime else frozenset()
+            ending = stop() or (overtime and not held)
+            if not ending:
+                yield from self._admit(pool, held)
+            self._late.write_if_due()
+            result = self._next_result()
+            if result is not None:
+                yield from self._settle(result)
+                idle_since = time.monotonic()
+            elif ending and not self._jobs:
+                return
+            elif self._jobs or self._backlog.is_unsure:
+                idle_since = time.monotonic()
+            elif time.monotonic() - idle_since >= self._options.linger_seconds:
+                return
+
+    def _held_up(self) -> frozenset[str]:
+        """Return the stores that a run whose time is over still waits for: meanwhile the others get new files."""
+        if self._last_jobs is None:
+            self._last_jobs = list(self._jobs.values())
+        self._last_jobs = [job for job in self._last_jobs if self._jobs.get(job.name) is job]
+        held = frozenset(store for job in self._last_jobs for store in job.waiting)
+        if held != self._held:
+            self._held = held
+            self._backlog.mark_stale()
+        return held
+
+    def _next_result(self) -> Result | None:
+        nothing_left = not self._jobs and not self._options.linger_seconds and not self._backlog.is_unsure
+        try:
+            return self._results.get(timeout=0 if nothing_left else _POLL_SECONDS)
+        except queue.Empty:
+            return None
+
+    # Which file goes next, and to which stores
+
+    def _admit(self, pool: ThreadPoolExecutor, held: frozenset[str]) -> Iterator[ArchiveEvent]:
+        self._note_resting(self._clock())
+        if held and not self._stores.keys() - self._resting - held:
+            return
+        new = self._backlog.refresh(self._jobs)
+        if not self._identity.accepted and len(self._backlog.waiting):
+            adopt_first_segment(self._spool, self._backlog.listing.ready, self._identity)
+        if self._identity.current is not None:
+            self._take(pool, self._backlog.postponed, self._resting | held)
+            self._take(pool, self._backlog.waiting, self._resting | held)
+        if new:
+            yield FilesWaiting(new)  # the first are prepared meanwhile; nothing is told of a file before this
+        if self._identity.current is None:
+            for spooled in self._backlog.take_all():
+                message = "which cluster it belongs to is not known before the first segment"
+                yield self._refusals.put_off(spooled, message)
+
+    def _take(self, pool: ThreadPoolExecutor, files: FileQueue, shut: frozenset[str]) -> None:
+        """Begin files from the head of a queue until one has to wait."""
+        assert self._identity.current is not None  # noqa: S101 - _admit has looked
+        for _ in range(len(files)):
+            spooled, recorded = files.head, files.recorded()
+            needed = self._stores.keys() - self._backlog.verified(spooled, recorded, self._identity.current)
+            usable = needed - shut
+            if not usable and (needed or shut):
+                files.pop()
+                continue
+            crowded = not needed and self._confirming_alone() >= 4 * self._options.concurrency
+            if crowded and files is self._backlog.waiting:  # a store that is slow to say so keeps no new file waiting
+                self._backlog.postponed.append(files.pop())
+                continue
+            if crowded:
+                return
+            wanted = self._admission.choose(spooled.size_bytes, usable, self._resting)
+            if wanted is None or (usable and not wanted and files is self._backlog.postponed):
+                return
+            files.pop()
+            if usable and not wanted:
+                self._backlog.postponed.append(spooled)
+            else:
+                self._begin(pool, Job(spooled, recorded, wanted, 2 * spooled.size_bytes))
+
+    def _confirming_alone(self) -> int:
+        return sum(not job.wanted for job in self._jobs.values())
+
+    def _note_resting(self, now: datetime) -> None:
+        resting = frozenset(name for name, lane in self._lanes.items() if lane.is_closed(now))
+        if self._resting - resting:
+            self._backlog.mark_stale()  # a store may be tried again: files that were passed over for it are due
+        self._resting = resting
+
+    def _begin(self, pool: ThreadPoolExecutor, job: Job) -> None:
+        self._jobs[job.name] = job
+        job.waiting = set(job.wanted)
+        self._admission.begin(job)
+        accepted, current = self._identity.accepted, self._identity.current
+        assert current is not None  # noqa: S101 - _admit begins nothing before the cluster is known
+        future = pool.submit(
+            self._preparer.prepare,
+            job.spooled,
+            accepted,
+            current,
+            lambda file: bool(job.wanted - job.recorded.verified(file.system_identifier).keys()),
+        )
+        future.add_done_callback(lambda done: self._results.put(PreparedResult(job, done)))
+
+    # What became of it
+
+    def _settle(self, result: Result) -> Iterator[ArchiveEvent]:
+        if isinstance(result, PreparedResult):
+            yield from self._settle_prepared(result.job, result.future)
+        elif isinstance(result, StoredResult):
+            yield from self._settle_stored(result.job, result.store, result.future)
+        else:
+            yield from self._settle_confirmed(result.job, result.store, result.future)
+        if not result.job.waiting:
+            result.job.let_go()
+        if not result.job.waiting and not result.job.confirming and result.job.name in self._jobs:
+            yield from self._finish(result.job)
+
+    def _settle_prepared(self, job: Job, future: "Future[Prepared | None]") -> Iterator[ArchiveEvent]:
+        try:
+            job.prepared = future.result()
+        except InvalidWalFileError as error:
+            yield from self._refusals.refuse(job.spooled, error)
+            self._drop(job)
+            return
+        except Exception as error:  # noqa: BLE001 - one file that cannot be read must not hold up all others
+            yield self._refusals.unreadable(job.spooled, error)
+            self._drop(job)
+            return
+        if job.prepared is None:  # it changed while it was read
+            self._backlog.mark_stale()
+            self._drop(job)
+            return
+        self._backlog.note_owner(job.name, job.file.system_identifier)
+        job.memory_bytes = job.prepared.encoded.body.size_bytes if job.prepared.encoded else 0
+        recorded = job.recorded.files.get(job.file.system_identifier)
+        job.copies = job.recorded.verified(job.file.system_identifier)
+        is_stored = job.recorded.is_stored(job.file.system_identifier)
+        if is_stored and recorded is not None and recorded.sha256 != job.file.sha256:
+            message = _other_content(recorded, job.file)
+            yield self._refusals.quarantine(job.spooled, QuarantineReason.OTHER_CONTENT, message)
+            self._drop(job)
+            return
+        self._submit(job, job.prepared)
+
+    def _submit(self, job: Job, prepared: Prepared) -> None:
+        layout = self._layout(prepared.file.system_identifier)
+        for store in job.wanted:
+            if store in job.copies or prepared.encoded is None or self._lanes[store].is_closed(self._clock()):
+                self._admission.done(job, store)
+                continue
+            self._lanes[store].submit(layout, prepared.file, prepared.encoded, self._stored_on(job, store))
+        for store, lane in self._lanes.items():
+            if store in job.copies and not lane.is_closed(self._clock()):
+                job.confirming.add(store)
+                lane.confirm(prepared.file, job.copies[store], self._confirmed_on(job, store))
+
+    def _stored_on(self, job: Job, store: str) -> "Callable[[Future[StoredCopy]], None]":
+        return lambda done: self._results.put(StoredResult(job, store, done))
+
+    def _confirmed_on(self, job: Job, store: str) -> "Callable[[Future[bool]], None]":
+        return lambda done: self._results.put(ConfirmedResult(job, store, done))
+
+    def _settle_confirmed(self, job: Job, store: str, future: "Future[bool]") -> Iterator[ArchiveEvent]:
+        """Take the store's word, not the catalog's: what it does not have any more is stored again."""
+        job.confirming.discard(store)
+        assert job.prepared is not None  # noqa: S101
+        try:
+            is_there = future.result()
+        except CancelledError:
+            return
+        except StoreError as error:
+            yield self._failed(job, store, error)
+            return
+        if is_there:
+            job.proved.add(store)
+            yield CopyVerified(job.file, job.copies[store], is_new=False, seconds=job.prepared.seconds)
+        else:
+            copy = job.copies.pop(store)
+            message = f"{store}: object '{copy.object_key}' is not what is recorded of '{job.name}', or not there"
+            _LOG.warning("%s; it is stored again", message)
+            self._late.copy(job.file, replace(copy, status=CopyStatus.MISSING, last_error=message))
+
+    def _settle_stored(self, job: Job, store: str, future: "Future[StoredCopy]") -> Iterator[ArchiveEvent]:
+        self._admission.done(job, store)
+        try:
+            stored = future.result()
+        except CancelledError:
+            return
+        except CopyConflictError as error:
+            self._note_conflict(job, error)
+        except StoreError as error:
+            yield self._failed(job, store, error)
+        else:
+            if job.conflict is None:
+                yield self._verified(job, store, stored)
+
+    def _note_conflict(self, job: Job, error: CopyConflictError) -> None:
+        """Forget what this job put on other stores: which content is the right one is not known any more."""
+        job.conflict = error
+        identifier = job.file.system_identifier
+        for store in job.proved - job.recorded.verified(identifier).keys():
+            self._late.keep(partial(self._catalog.files.remove_copy, identifier, [job.name], store))
+
+    def _verified(self, job: Job, store: str, stored: StoredCopy) -> CopyVerified:
+        now = self._clock()
+        copy = job.copy_on(store, CopyStatus.VERIFIED, stored, verified_at=now)
+        self._late.copy(job.file, copy)
+        self._late.tried(store, succeeded=True)
+        if self._lanes[store].succeeded(now):
+            self._late.keep(partial(self._catalog.stores.save_state, self._lanes[store].state))
+            self._backlog.mark_stale()
+        job.copies[store] = copy
+        job.proved.add(store)
+        assert job.prepared is not None  # noqa: S101
+        job.prepared.seconds[f"store on {store}"] = stored.seconds
+        return CopyVerified(job.file, copy, is_new=True, seconds=dict(job.prepared.seconds))
+
+    def _failed(self, job: Job, store: str, error: StoreError) -> CopyFailed:
+        now = self._clock()
+        failed = job.copy_on(store, CopyStatus.FAILED, None, last_error=error.message)
+        self._late.keep(partial(self._catalog.files.record_failed, job.file, failed))
+        self._late.tried(store, succeeded=False)
+        self._lanes[store].failed(now, error.message)
+        state = self._lanes[store].state
+        self._late.keep(partial(self._catalog.stores.save_state, state))
+        return CopyFailed(job.name, store, error.message, failed.tries, state.consecutive_failures)
+
+    def _finish(self, job: Job) -> Iterator[ArchiveEvent]:
+        if job.conflict is not None:
+            yield self._refusals.quarantine(job.spooled, QuarantineReason.OTHER_CONTENT, job.conflict.message)
+        elif job.proved >= self._stores.keys():
+            yield from self._release(job)
+        else:
+            self._backlog.mark_stale()
+        self._drop(job)
+
+    def _release(self, job: Job) -> Iterator[ArchiveEvent]:
+        assert job.prepared is not None  # noqa: S101
+        try:
+            released = self._spool.release(job.spooled)
+        except SpoolError as error:
+            yield self._refusals.unreadable(job.spooled, error)
+            return
+        if released:
+            self._late.released(job.file.system_identifier, job.name)
+            yield FileReleased(job.file, tuple(job.copies.values()), dict(job.prepared.seconds))
+        else:
+            self._backlog.mark_stale()
+
+    def _forget_tries(self, name: str) -> None:
+        self._late.keep(partial(self._catalog.files.forget_tries, name))
+
+    def _drop(self, job: Job) -> None:
+        self._admission.end(job)
+        del self._jobs[job.name]
+
+
+def _other_content(recorded: WalFile, found: WalFile) -> str:
+    return (
+        f"'{found.name}' has content with SHA-256 {found.sha256}, "
+        f"the archive holds it with {recorded.sha256}: a copy is never overwritten"
+    )

@@ -1,0 +1,107 @@
+"""Remove what base backups left in a store that never came to be: objects without a manifest, uploads cut short."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from wal_pipeline.archive.format.keys import Layout
+from wal_pipeline.errors import ObjectLockedError, StoreError
+from wal_pipeline.stores.base import MultipartUpload, Store, StoredObject
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedUnfinished:
+    """What was removed from one store: the ids of base backups without a manifest, objects, and aborted uploads."""
+
+    store: str
+    backup_ids: tuple[str, ...]
+    objects: int
+    uploads: int
+
+
+@dataclass(slots=True)
+class _Leftover:
+    objects: list[StoredObject]
+    uploads: list[MultipartUpload]
+
+    @property
+    def touched_at(self) -> datetime:
+        """When something last came to it: a base backup that still runs keeps this young."""
+        return max([item.modified_at for item in self.objects] + [item.begun_at for item in self.uploads])
+
+
+def remove_unfinished(store: Store, layout: Layout, *, now: datetime, older_than: timedelta) -> RemovedUnfinished:
+    """Remove the objects of base backups that have no manifest on ``store``, and abort uploads below their prefix.
+
+    Only what nothing was added to for ``older_than``: another machine may be taking that base backup now, or
+    refilling it. Locked objects are left for a later call. Raises: StoreError.
+    """
+    removed: list[str] = []
+    objects = uploads = 0
+    for backup_id, leftover in sorted(_leftovers(store, layout).items()):
+        if now - leftover.touched_at < older_than:
+            continue
+        for upload in leftover.uploads:
+            store.abort_upload(upload)
+        if leftover.objects and store.head(layout.manifest_key(backup_id)) is None:
+            objects += _delete(store, (item.key for item in leftover.objects))
+            removed.append(backup_id)
+        uploads += len(leftover.uploads)
+    if removed or uploads:
+        _log.info("%s: removed %d objects of base backups without a manifest: %s", store.name, objects, removed)
+    return RemovedUnfinished(store.name, tuple(removed), objects, uploads)
+
+
+def remove_failed(store: Store, layout: Layout, backup_id: str) -> int:
+    """Remove the objects of our own base backup that failed, unless its manifest is there; return how many.
+
+    Raises: StoreError.
+    """
+    if store.head(layout.manifest_key(backup_id)) is not None:
+        return 0
+    prefix = layout.base_key(backup_id, "x").removesuffix("x")
+    for upload in list(store.uploads(prefix)):
+        store.abort_upload(upload)
+    return _delete(store, [item.key for item in store.list(prefix)])
+
+
+def _leftovers(store: Store, layout: Layout) -> dict[str, _Leftover]:
+    """Group what lies below the prefix by base backup, without the objects of those that have a manifest."""
+    found: dict[str, _Leftover] = defaultdict(lambda: _Leftover([], []))
+    finished = set()
+    for item in store.list(layout.base_root):
+        backup_id = layout.backup_id_of(item.key)
+        if backup_id is None:
+            continue
+        if item.key == layout.manifest_key(backup_id):
+            finished.add(backup_id)
+        found[backup_id].objects.append(item)
+    for backup_id in finished:
+        del found[backup_id]
+    for upload in store.uploads(layout.base_root):
+        backup_id = layout.backup_id_of(upload.key)
+        if backup_id is not None:
+            found[backup_id].uploads.append(upload)
+    return found
+
+
+def _delete(store: Store, keys: Iterable[str]) -> int:
+    count = 0
+    for key in keys:
+        try:
+            count += 1 if store.delete(key) else 0
+        except ObjectLockedError as error:
+            _log.warning("%s", error.message)
+    return count
+
+
+def try_remove(store: Store, layout: Layout, backup_id: str) -> None:
+    """Remove a failed base backup's objects where the store lets us; what stays is removed by ``remove_unfinished``."""
+    try:
+        remove_failed(store, layout, backup_id)
+    except StoreError as error:
+        _log.warning("objects of the failed base backup '%s' stay for now: %s", backup_id, error.message)

@@ -1,0 +1,95 @@
+"""The base backups that a store has, and the one on which an incremental base backup is built."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest
+from wal_pipeline.archive.format.keys import Layout
+from wal_pipeline.commands.backup.objects import open_object
+from wal_pipeline.commands.inventory.manifests import read_base_backup
+from wal_pipeline.errors import BaseBackupError, CodecError, StoreError
+from wal_pipeline.stores.base import Store
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ParentBackup:
+    """The parent of an incremental base backup, with its ``backup_manifest`` on this machine."""
+
+    manifest: BaseBackupManifest
+    backup_manifest: Path
+
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """The chain of a base backup that is built on this one."""
+        return (*self.manifest.chain, self.manifest.backup_id)
+
+
+def list_backup_ids(store: Store, layout: Layout) -> list[str]:
+    """Return the ids of the base backups that have a manifest on ``store``, oldest first. Raises: StoreError."""
+    keys = (item.key for item in store.list(layout.base_root))
+    found = ((layout.backup_id_of(key), key) for key in keys)
+    return [name for name, key in found if name is not None and key == layout.manifest_key(name)]
+
+
+def choose_parent(stores: Sequence[Store], layout: Layout, parent_id: str | None = None) -> str:
+    """Return ``parent_id``, or the newest base backup, where all stores that answer have it with its whole chain.
+
+    Raises: BaseBackupError.
+    """
+    held = [ids for store in stores if (ids := _answer(store, layout)) is not None]
+    common = set.intersection(*held) if held else set()
+    candidates = [parent_id] if parent_id is not None else sorted(common, reverse=True)
+    for candidate in candidates:
+        if candidate in common and common.issuperset(_chain(stores, layout, candidate)):
+            return candidate
+    wanted = f"base backup '{parent_id}' is" if parent_id else "no base backup is"
+    raise BaseBackupError(
+        f"{wanted} on all stores with its whole chain, so none can be the parent of an incremental one",
+        hint="Take a full base backup, or refill the store that lacks one.",
+    )
+
+
+def fetch_parent(
+    stores: Sequence[Store], layout: Layout, backup_id: str, *, identities: Sequence[Any], folder: Path
+) -> ParentBackup:
+    """Bring the parent's ``backup_manifest`` into ``folder``, from the first store that has it whole.
+
+    Raises: BaseBackupError where no store has it, or it is encrypted and no identity opens it.
+    """
+    reasons = []
+    for store in stores:
+        try:
+            manifest = read_base_backup(store, layout, backup_id)
+            target = folder / "backup_manifest"
+            with target.open("wb") as file:
+                open_object(store, layout, manifest, manifest.backup_manifest, identities=identities, sink=file.write)
+        except (StoreError, BaseBackupError, CodecError) as error:
+            reasons.append(f"{store.name}: {error.message.removeprefix(store.name + ': ')}")
+        else:
+            return ParentBackup(manifest, target)
+    raise BaseBackupError(
+        f"the manifest of the parent '{backup_id}' cannot be read: {'; '.join(reasons)}",
+        hint="Take a full base backup; where the parent is encrypted, set WAL_PIPELINE_AGE_IDENTITY_FILE.",
+    )
+
+
+def _answer(store: Store, layout: Layout) -> set[str] | None:
+    try:
+        return set(list_backup_ids(store, layout))
+    except StoreError as error:
+        _log.warning("the parent is chosen without asking %s", error.message)
+        return None
+
+
+def _chain(stores: Sequence[Store], layout: Layout, backup_id: str) -> tuple[str, ...]:
+    for store in stores:
+        try:
+            return read_base_backup(store, layout, backup_id).chain
+        except (StoreError, BaseBackupError) as error:
+            _log.warning("%s", error.message)
+    raise BaseBackupError(f"no store has a manifest of base backup '{backup_id}' that can be read")

@@ -1,0 +1,235 @@
+"""One store's side of a base backup's upload: parts in threads of its own, until the store fails or all is verified."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from wal_pipeline.commands.copies.prove import StoredBytes, verify_object
+from wal_pipeline.errors import DamagedCopyError, StoreError, StoreUnavailableError
+from wal_pipeline.stores.base import Body, MultipartUpload, PutOutcome, Store, UploadedPart
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class UploadLimits:
+    """How a base backup is uploaded.
+
+    Memory: ``parts_in_memory`` x ``part_size_bytes``, for all stores together. ``tries`` and ``retry_seconds``
+    (doubled each time) are ours, after the store's own. A store that stores no part and verifies no byte for
+    ``stall_seconds`` is dropped, so that it cannot hold back the others for ever.
+    """
+
+    part_size_bytes: int = 8 << 20
+    parts_in_memory: int = 8
+    uploads_per_store: int = 2
+    tries: int = 4
+    retry_seconds: float = 2.0
+    stall_seconds: float = 900.0
+
+
+class SharedPart:
+    """One part's bytes, which several stores send. ``free`` is called once the last of them is done with it."""
+
+    def __init__(self, number: int, body: Body, holders: set[str], free: Callable[[], None]) -> None:
+        self.number = number
+        self.body = body
+        self._holders = holders
+        self._free = free
+        self._lock = threading.Lock()
+
+    def release(self, store: str) -> None:
+        """Say that a store is done with the part. Saying so twice does no harm."""
+        with self._lock:
+            last = store in self._holders and len(self._holders) == 1
+            self._holders.discard(store)
+        if last:
+            self._free()
+
+
+@dataclass(slots=True)
+class LaneUpload:
+    """One object on its way to one store."""
+
+    key: str
+    metadata: Mapping[str, str]
+    begun: Future[MultipartUpload] | None = None
+    parts: list[Future[UploadedPart]] = field(default_factory=list)
+
+
+class BackupLane:
+    """Uploads the objects of one base backup to one store.
+
+    The first error that retries do not cure fails the lane: ``error`` says it, what waits is dropped, and every later
+    call does nothing. The other lanes go on.
+    """
+
+    def __init__(self, store: Store, limits: UploadLimits, *, read_back: bool) -> None:
+        self.store = store
+        self.error: Exception | None = None
+        self._limits = limits
+        self._read_back = read_back
+        self._pool = ThreadPoolExecutor(limits.uploads_per_store, thread_name_prefix=f"upload-{store.name}")
+        self._finisher = ThreadPoolExecutor(1, thread_name_prefix=f"verify-{store.name}")
+        self._finished: list[Future[None]] = []
+        self._open: dict[str, MultipartUpload] = {}
+        self._held: set[SharedPart] = set()
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._progress_at = time.monotonic()
+        self._stalled = False
+
+    def begin(self, key: str, metadata: Mapping[str, str]) -> LaneUpload:
+        """Begin an object; nothing is sent before its first part."""
+        return LaneUpload(key, metadata)
+
+    def send(self, upload: LaneUpload, part: SharedPart) -> None:
+        """Send one part of an object that has several."""
+        with self._lock:
+            if not self._held:
+                self._progress_at = time.monotonic()
+            self._held.add(part)
+        if upload.begun is None:
+            upload.begun = self._pool.submit(self._begin, upload)
+        upload.parts.append(self._pool.submit(self._send, upload.begun, part))
+        if self.error is not None:
+            self._release_all()
+
+    def finish(self, upload: LaneUpload, stored: StoredBytes) -> None:
+        """Make the object of its parts, and verify it, while the next one is being sent."""
+        self._finished.append(self._finisher.submit(self._guarded, lambda: self._finish(upload, stored)))
+
+    def put(self, upload: LaneUpload, part: SharedPart, stored: StoredBytes) -> None:
+        """Store and verify an object that is one part."""
+        with self._lock:
+            self._held.add(part)
+        self._finished.append(self._finisher.submit(self._put, upload, part, stored))
+        if self.error is not None:
+            self._release_all()
+
+    def wait(self) -> None:
+        """Return once every object is verified, or the lane has failed."""
+        for future in self._finished:
+            while self.error is None and not future.done():
+                wait([future], timeout=1.0)
+                self.check_stall()
+
+    def check_stall(self) -> None:
+        """Fail the lane where it has had something to do for ``stall_seconds`` and nothing came of it."""
+        with self._lock:
+            busy = bool(self._held) or any(not future.done() for future in self._finished)
+            idle_seconds = time.monotonic() - self._progress_at if busy else 0.0
+        if idle_seconds > self._limits.stall_seconds:
+            self._stalled = True
+            self.fail(StoreUnavailableError(self.store.name, f"stored no part for {idle_seconds:.0f} seconds"))
+
+    def fail(self, error: Exception) -> None:
+        """Give the store up for this base backup."""
+        with self._lock:
+            if self.error is not None or self._stop.is_set():
+                return
+            self.error = error
+        self._stop.set()
+        self._release_all()
+        _log.warning("base backup goes on without store %s: %s", self.store.name, error)
+
+    def close(self) -> None:
+        """Stop, and abort the uploads that were not completed. A thread that hangs in a call is left behind."""
+        self._stop.set()
+        self._pool.shutdown(wait=not self._stalled, cancel_futures=True)
+        self._finisher.shutdown(wait=not self._stalled, cancel_futures=True)
+        self._release_all()
+        for upload in list(self._open.values()):
+            self._abort(upload)
+
+    def _begin(self, upload: LaneUpload) -> MultipartUpload:
+        begun = self._retried(lambda: self.store.begin_upload(upload.key, upload.metadata))
+        with self._lock:
+            self._open[upload.key] = begun
+        return begun
+
+    def _send(self, begun: Future[MultipartUpload], part: SharedPart) -> UploadedPart:
+        try:
+            target = begun.result()
+            return self._retried(lambda: self.store.upload_part(target, part.number, part.body))
+        except Exception as error:
+            self.fail(error)
+            raise
+        finally:
+            self._done_with(part)
+
+    def _finish(self, upload: LaneUpload, stored: StoredBytes) -> None:
+        parts = tuple(future.result() for future in upload.parts)
+        target = self._open[upload.key]
+        outcome = self._retried(lambda: self.store.complete_upload(target, parts))
+        with self._lock:
+            del self._open[upload.key]
+        self._verify(upload.key, outcome, stored)
+
+    def _put(self, upload: LaneUpload, part: SharedPart, stored: StoredBytes) -> None:
+        try:
+            self._guarded(lambda: self._put_and_verify(upload, part, stored))
+        finally:
+            self._done_with(part)
+
+    def _put_and_verify(self, upload: LaneUpload, part: SharedPart, stored: StoredBytes) -> None:
+        outcome = self._retried(lambda: self.store.put_if_absent(upload.key, part.body, upload.metadata))
+        self._verify(upload.key, outcome, stored)
+
+    def _verify(self, key: str, outcome: PutOutcome, stored: StoredBytes) -> None:
+        """Read back; also without ``read_back`` where an object was there already: a lost answer, or other content."""
+        self._note_progress()
+        thorough = self._read_back or outcome is PutOutcome.EXISTS
+        self._retried(lambda: verify_object(self.store, key, stored, thorough=thorough, on_bytes=self._on_bytes))
+        self._note_progress()
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        """Run a step of this lane; whatever it raises fails the lane, and the base backup's result says so."""
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001
+            self.fail(error)
+
+    def _retried(self, call: Callable[[], _T]) -> _T:
+        for tries_left in range(self._limits.tries - 1, -1, -1):
+            if self._stop.is_set():
+                raise self.error or StoreError(self.store.name, "the base backup was given up")
+            try:
+                return call()
+            except (StoreUnavailableError, DamagedCopyError) as error:
+                if not tries_left:
+                    raise
+                _log.info("%s; %d tries left", error.message, tries_left)
+                self._stop.wait(self._limits.retry_seconds * 2 ** (self._limits.tries - 1 - tries_left))
+        raise AssertionError("unreachable")
+
+    def _abort(self, upload: MultipartUpload) -> None:
+        try:
+            self.store.abort_upload(upload)
+        except StoreError as error:
+            _log.warning("upload of '%s' was not aborted, the next base backup does: %s", upload.key, error.message)
+
+    def _on_bytes(self, _count: int) -> None:
+        self._note_progress()
+        if self._stop.is_set():
+            raise self.error or StoreError(self.store.name, "the base backup was given up")
+
+    def _note_progress(self) -> None:
+        self._progress_at = time.monotonic()
+
+    def _done_with(self, part: SharedPart) -> None:
+        self._note_progress()
+        with self._lock:
+            self._held.discard(part)
+        part.release(self.store.name)
+
+    def _release_all(self) -> None:
+        with self._lock:
+            held, self._held = self._held, set()
+        for part in held:
+            part.release(self.store.name)

@@ -1,0 +1,216 @@
+"""What becomes of a base backup on each store: waited for until it can be restored from there, and recorded."""
+
+import logging
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest
+from wal_pipeline.archive.format.keys import Layout
+from wal_pipeline.archive.records import CopyStatus
+from wal_pipeline.catalog.backups import BaseBackupCopy
+from wal_pipeline.catalog.catalog import Catalog
+from wal_pipeline.commands.copies.read import read_source
+from wal_pipeline.errors import (
+    BaseBackupError,
+    CatalogError,
+    DamagedCopyError,
+    InvalidWalFileError,
+    ObjectMissingError,
+    StoreError,
+    StoreUnavailableError,
+)
+from wal_pipeline.stores.base import Store
+from wal_pipeline.wal.names import WalFileName
+
+_SHOWN: Final = 3
+_log = logging.getLogger(__name__)
+# Given names of segments, says which of them have a verified copy on the store in question.
+VerifiedNames = Callable[[Sequence[WalFileName]], Collection[str]]
+
+
+def await_wal(
+    manifest: BaseBackupManifest,
+    store: str,
+    verified_names: VerifiedNames,
+    *,
+    timeout_seconds: float,
+    poll_seconds: float = 1.0,
+    archive: Callable[[], object] | None = None,
+) -> None:
+    """Return once every segment from the base backup's start to its stop has a verified copy on ``store``.
+
+    ``archive`` is called before each look: it may bring the spool's files to the stores where nothing else does so.
+    A store that does not answer is asked again until the time is over.
+
+    Raises: BaseBackupError, which names the segments that are missing.
+    """
+    missing = list(manifest.required_segments)
+    unavailable: StoreUnavailableError | None = None
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        if archive is not None:
+            archive()
+        try:
+            present = verified_names(missing)
+            missing = [name for name in missing if name.name not in present]
+            unavailable = None
+        except StoreUnavailableError as error:
+            unavailable = error
+        if not missing:
+            return
+        if time.monotonic() >= deadline:
+            raise _late(manifest, store, missing, timeout_seconds) from unavailable
+        time.sleep(poll_seconds)
+
+
+def stored_names(store: Store, layout: Layout) -> VerifiedNames:
+    """Read the store's own copies: one whose bytes have the SHA-256 of its metadata is verified, recorded or not.
+
+    It is how WAL is found that the catalog does not know, because it was lost meanwhile.
+    """
+
+    def found(names: Sequence[WalFileName]) -> set[str]:
+        return {name.name for name in names if _is_good(store, layout, name)}
+
+    return found
+
+
+def _is_good(store: Store, layout: Layout, name: WalFileName) -> bool:
+    try:
+        return read_source(store, layout, name) is not None
+    except (DamagedCopyError, ObjectMissingError, InvalidWalFileError) as error:
+        _log.warning("%s", error.message)
+        return False
+
+
+def _late(
+    manifest: BaseBackupManifest, store: str, missing: Sequence[WalFileName], timeout_seconds: float
+) -> BaseBackupError:
+    names = ", ".join(f"'{name.name}'" for name in missing[:_SHOWN])
+    more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+    return BaseBackupError(
+        f"{store}: base backup '{manifest.backup_id}' is not restorable after {timeout_seconds:g} seconds: "
+        f"expected verified copies of {len(manifest.required_segments)} segments, missing {names}{more}",
+        hint="The base backup is kept. It becomes restorable once its WAL is archived: look at 'wal-pipeline status'.",
+    )
+
+
+ASK_STORE_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOutcome:
+    """One store after a base backup: ``stored`` is the copy, ``restorable`` the copy with all that it needs there."""
+
+    store: str
+    stored: bool
+    restorable: bool = False
+    error: str | None = None
+
+
+class BaseBackupRecorder:
+    """Finds out from which stores a base backup can be restored, and tells the catalog.
+
+    The copies count whether or not the catalog can be told: it can be made again from the stores.
+    """
+
+    def __init__(
+        self,
+        stores: Mapping[str, Store],
+        catalog: Catalog,
+        clock: Callable[[], datetime],
+        *,
+        wal_timeout_seconds: float,
+        archive: Callable[[], object] | None,
+    ) -> None:
+        """``archive`` brings waiting WAL to the stores where no other process does."""
+        self._stores = stores
+        self._catalog = catalog
+        self._clock = clock
+        self._wal_timeout_seconds = wal_timeout_seconds
+        self._archive = archive
+
+    def settle(
+        self, manifest: BaseBackupManifest, layout: Layout, outcomes: Sequence[StoreOutcome]
+    ) -> tuple[StoreOutcome, ...]:
+        """Record the copies, wait on each store for what a restore needs, record that, and return it."""
+        self._record(manifest, outcomes)
+        settled = tuple(self._settled(manifest, layout, outcome) for outcome in outcomes)
+        self._record(manifest, settled)
+        return settled
+
+    def _settled(self, manifest: BaseBackupManifest, layout: Layout, outcome: StoreOutcome) -> StoreOutcome:
+        if not outcome.stored:
+            return outcome
+        store = self._stores[outcome.store]
+        names = verified_names(self._catalog, store, layout)
+        try:
+            _require_chain(store, layout, manifest)
+            await_wal(
+                manifest,
+                outcome.store,
+                names,
+                timeout_seconds=self._wal_timeout_seconds,
+                archive=self._archive,
+            )
+        except (BaseBackupError, CatalogError, StoreError) as error:
+            return replace(outcome, error=error.message)
+        return replace(outcome, restorable=True)
+
+    def _record(self, manifest: BaseBackupManifest, outcomes: Sequence[StoreOutcome]) -> None:
+        copies = [self._copy(manifest, outcome) for outcome in outcomes]
+        try:
+            self._catalog.base_backups.record(manifest.record(), copies)
+        except CatalogError as error:
+            _log.warning("base backup '%s' is stored and not in the catalog: %s", manifest.backup_id, error.message)
+
+    def _copy(self, manifest: BaseBackupManifest, outcome: StoreOutcome) -> BaseBackupCopy:
+        return BaseBackupCopy(
+            backup_id=manifest.backup_id,
+            system_identifier=manifest.system_identifier,
+            store=outcome.store,
+            status=CopyStatus.VERIFIED if outcome.stored else CopyStatus.FAILED,
+            objects=len(manifest.objects) + 1 if outcome.stored else 0,
+            stored_size_bytes=manifest.stored_size_bytes if outcome.stored else 0,
+            restorable_at=self._clock() if outcome.restorable else None,
+            last_error=outcome.error,
+            verified_at=self._clock() if outcome.stored else None,
+        )
+
+
+def verified_names(catalog: Catalog, store: Store, layout: Layout) -> VerifiedNames:
+    """Ask the catalog which segments have a verified copy on ``store``, and now and then the store itself.
+
+    A catalog that was lost meanwhile does not know what was archived before, and never will by itself.
+    """
+    in_store = stored_names(store, layout)
+    ask_at = time.monotonic() + ASK_STORE_SECONDS
+
+    def found(names: Sequence[WalFileName]) -> set[str]:
+        nonlocal ask_at
+        recorded = catalog.files.copies_of([name.name for name in names])
+        known = {
+            name: copies for (identifier, name), copies in recorded.items() if identifier == layout.system_identifier
+        }
+        ours = {name: copies[store.name] for name, copies in known.items() if store.name in copies}
+        verified = {name for name, copy in ours.items() if copy.status is CopyStatus.VERIFIED}
+        unknown = [name for name in names if name.name not in ours]
+        if unknown and time.monotonic() >= ask_at:
+            verified.update(in_store(unknown))
+            ask_at = time.monotonic() + ASK_STORE_SECONDS
+        return verified
+
+    return found
+
+
+def _require_chain(store: Store, layout: Layout, manifest: BaseBackupManifest) -> None:
+    """An incremental base backup without its chain on the same store cannot be restored from there."""
+    for backup_id in manifest.chain:
+        if store.head(layout.manifest_key(backup_id)) is None:
+            raise BaseBackupError(
+                f"{store.name}: base backup '{manifest.backup_id}' needs '{backup_id}', which is not there",
+                hint="Refill it from the other store.",
+            )

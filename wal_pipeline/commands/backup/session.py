@@ -1,0 +1,326 @@
+"""The parts of a base backup, one after the other: the tars from pg_basebackup, then PostgreSQL's file list."""
+
+import hashlib
+import io
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from wal_pipeline.archive.format.backup_manifest import (
+    BASE_TAR,
+    BackupObject,
+    BackupTablespace,
+    BackupTar,
+    BaseBackupManifest,
+    WalRange,
+    backup_manifest_name,
+    make_backup_id,
+    tar_cuts_name,
+    volume_name,
+)
+from wal_pipeline.archive.format.keys import Layout
+from wal_pipeline.archive.format.tar_cuts import Cuts, cuts_to_json
+from wal_pipeline.archive.records import BackupKind
+from wal_pipeline.codec.stream_encoder import Source, StreamEncoder
+from wal_pipeline.commands.backup.staging import staging
+from wal_pipeline.commands.backup.upload import BackupUpload
+from wal_pipeline.errors import BaseBackupError
+from wal_pipeline.postgres.backup_server import BackupServer, ServerTablespace
+from wal_pipeline.postgres.pg_basebackup import BaseBackupCommand, BaseBackupRun
+from wal_pipeline.postgres.server_facts import ServerFacts
+from wal_pipeline.postgres.tar_watch import Sink, TarWatch
+from wal_pipeline.wal.backup_label import BackupLabel, parse_backup_label, read_wal_ranges
+from wal_pipeline.wal.names import require_file_name
+
+_READ_BYTES: Final = 1 << 20
+
+
+class TarStream:
+    """Reads a tar from ``source``; whatever is read has been hashed and has passed the watch."""
+
+    def __init__(self, source: Source, watch: TarWatch, on_read: Callable[[int], object] = lambda _: None) -> None:
+        """``on_read`` is told how many bytes were read, each time."""
+        self.size_bytes = 0
+        self._on_read = on_read
+        self._source = source
+        self._watch = watch
+        self._sha256 = hashlib.sha256()
+        self._chunk = memoryview(b"")
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of what was read so far, as hex digits."""
+        return self._sha256.hexdigest()
+
+    def has_more(self) -> bool:
+        """Return whether a byte is left; the first call reads the tar's first MiB."""
+        if not self._chunk:
+            data = self._source.read(_READ_BYTES)
+            self._sha256.update(data)
+            self._watch.feed(data)
+            self.size_bytes += len(data)
+            self._chunk = memoryview(data)
+            self._on_read(len(data))
+        return bool(self._chunk)
+
+    def read(self, size: int) -> bytes:
+        """Return up to ``size`` bytes; none only at the end."""
+        if not self.has_more():
+            return b""
+        data, self._chunk = self._chunk[:size], self._chunk[size:]
+        return bytes(data)
+
+    def volumes(self, volume_size_bytes: int) -> Iterator["Volume"]:
+        """Yield the tar's volumes; each must be read to its end before the next."""
+        while self.has_more():
+            volume = Volume(self, volume_size_bytes)
+            yield volume
+            if volume.size_bytes < volume_size_bytes and self.has_more():
+                raise BaseBackupError("a volume of the tar was not read to its end")
+
+    def require_complete(self) -> None:
+        """Raise BaseBackupError where the tar has no end: it was cut short."""
+        if not self._watch.complete:
+            raise BaseBackupError(f"pg_basebackup's tar was cut short after {self.size_bytes} bytes")
+
+
+class Volume:
+    """The next bytes of a tar, up to the volume's size; ``size_bytes`` counts those that were read."""
+
+    def __init__(self, tar: TarStream, limit: int) -> None:
+        self.size_bytes = 0
+        self._tar = tar
+        self._limit = limit
+
+    def read(self, size: int) -> bytes:
+        """Return up to ``size`` bytes; none only at the volume's end."""
+        data = self._tar.read(min(size, self._limit - self.size_bytes)) if self.size_bytes < self._limit else b""
+        self.size_bytes += len(data)
+        return data
+
+
+_LABEL_FILE: Final = "backup_label"
+_LIST_FILE: Final = "backup_manifest"
+_log = logging.getLogger(__name__)
+
+
+class BackupPhase(StrEnum):
+    """What a base backup is doing."""
+
+    STAGING = "staging"  # pg_basebackup writes into the staging folder
+    COPYING = "copying"  # the tar is read, encoded and uploaded
+    VERIFYING = "verifying"  # the last objects are stored and read back
+
+
+@dataclass(frozen=True, slots=True)
+class BackupProgress:
+    """How far a base backup is: bytes of tar, of the server's estimate (None: not known yet), and bytes handed over."""
+
+    phase: BackupPhase
+    read_bytes: int
+    total_bytes: int | None
+    stored_bytes: int
+
+
+ProgressCallback = Callable[[BackupProgress], object]
+
+
+@dataclass(frozen=True, slots=True)
+class BackupPlan:
+    """What is known before a base backup begins. ``command`` has no target yet."""
+
+    facts: ServerFacts
+    tablespaces: tuple[ServerTablespace, ...]
+    layout: Layout
+    encoder: StreamEncoder
+    command: BaseBackupCommand
+    chain: tuple[str, ...]
+    volume_size_bytes: int
+
+
+def object_metadata(backup_id: str) -> dict[str, str]:
+    """Return the metadata of every object of a base backup; the manifest has the rest."""
+    return {"base-format": "1", "base-backup-id": backup_id}
+
+
+class BackupSession:
+    """One base backup from start to manifest. ``backup_id`` is known once PostgreSQL has said where it begins."""
+
+    def __init__(self, server: BackupServer, plan: BackupPlan, on_progress: ProgressCallback) -> None:
+        self.backup_id: str | None = None
+        self._server = server
+        self._plan = plan
+        self._on_progress = on_progress
+        self._read_bytes = 0
+        self._total_bytes: int | None = None
+        self._cuts: dict[str, Cuts] = {}
+
+    def run(self, upload: BackupUpload, file_list: BinaryIO, staging_folder: Path | None) -> BaseBackupManifest:
+        """Store all objects but the manifest, verified, and return the manifest.
+
+        ``file_list`` is an empty file for ``backup_manifest``. Raises: BaseBackupError, PostgresError.
+        """
+        if self._plan.tablespaces:
+            tars, finished_at = self._staged(upload, file_list, staging_folder)
+        else:
+            tars, finished_at = self._streamed(upload, file_list)
+        listed = self._store_file_list(upload, file_list)
+        tar_cuts = self._store_cuts(upload)
+        self._report(BackupPhase.VERIFYING, upload)
+        upload.wait()
+        return self._manifest(tars, listed, tar_cuts, file_list, finished_at)
+
+    def _streamed(self, upload: BackupUpload, file_list: BinaryIO) -> tuple[tuple[BackupTar, ...], datetime]:
+        with BaseBackupRun(self._plan.command, self._server.program_environment()) as run:
+
+            def on_read(count: int) -> None:
+                self._total_bytes = run.total_bytes
+                self._count(count, upload)
+
+            label = bytearray()
+            kept: dict[str, Sink] = {_LABEL_FILE: label.extend, _LIST_FILE: file_list.write}
+            watch = TarWatch(kept, self._plan.volume_size_bytes)
+            tar = TarStream(run.tar, watch, on_read)
+            if not tar.has_more():
+                run.wait()
+            self._begin(label, watch)
+            volumes = self._store_volumes(upload, BASE_TAR, tar)
+            run.wait()
+            finished_at = self._server.clock()
+        tar.require_complete()
+        if _LIST_FILE not in watch.seen:
+            raise BaseBackupError("pg_basebackup's tar has no 'backup_manifest'")
+        self._cuts[BASE_TAR] = watch.cuts[: len(volumes) - 1]
+        return (BackupTar(BASE_TAR, tar.size_bytes, tar.sha256, volumes),), finished_at
+
+    def _staged(
+        self, upload: BackupUpload, file_list: BinaryIO, folder: Path | None
+    ) -> tuple[tuple[BackupTar, ...], datetime]:
+        if folder is None:
+            raise BaseBackupError(
+                f"the cluster has {len(self._plan.tablespaces)} tablespaces and there is no staging folder",
+                hint="pg_basebackup streams one tar only. Set a staging folder with room for the whole cluster.",
+            )
+        _log.info("the cluster has %d tablespaces: staged in '%s'", len(self._plan.tablespaces), folder)
+        with staging(folder, self._server.size_bytes()) as staged:
+            self._fill(staged, upload)
+            finished_at = self._server.clock()
+            with (staged / f"{BASE_TAR}.tar").open("rb") as base:
+                label = bytearray()
+                watch = TarWatch({_LABEL_FILE: label.extend})
+                TarStream(base, watch).has_more()
+                self._begin(label, watch)
+            names = [*(str(space.oid) for space in self._plan.tablespaces), BASE_TAR]
+            tars = tuple(self._store_staged(upload, staged, name) for name in names)
+            with (staged / _LIST_FILE).open("rb") as source:
+                while data := source.read(1 << 20):
+                    file_list.write(data)
+        return tars, finished_at
+
+    def _fill(self, staged: Path, upload: BackupUpload) -> None:
+        command = replace(self._plan.command, target=staged)
+
+        with BaseBackupRun(command, self._server.program_environment()) as run:
+
+            def tick() -> None:
+                self._read_bytes, self._total_bytes = run.done_bytes, run.total_bytes
+                self._report(BackupPhase.STAGING, upload)
+
+            run.wait(tick)
+        self._read_bytes = 0
+
+    def _store_staged(self, upload: BackupUpload, staged: Path, name: str) -> BackupTar:
+        path = staged / f"{name}.tar"
+        with path.open("rb") as source:
+            watch = TarWatch({}, self._plan.volume_size_bytes)
+            tar = TarStream(source, watch, lambda count: self._count(count, upload))
+            volumes = self._store_volumes(upload, name, tar)
+            tar.require_complete()
+        path.unlink()
+        self._cuts[name] = watch.cuts[: len(volumes) - 1]
+        return BackupTar(name, tar.size_bytes, tar.sha256, volumes)
+
+    def _begin(self, label: bytearray, watch: TarWatch) -> BackupLabel:
+        """Name the base backup, as soon as PostgreSQL has said where it begins: in the tar's first file."""
+        if _LABEL_FILE not in watch.seen:
+            raise BaseBackupError("pg_basebackup's tar does not begin with 'backup_label'")
+        found = parse_backup_label(label.decode("utf-8", "replace"))
+        if (found.incremental_from is not None) != bool(self._plan.chain):
+            raise BaseBackupError("'backup_label' is not of the kind of base backup that was asked for")
+        self.backup_id = make_backup_id(self._plan.facts.server_at, require_file_name(found.start_segment))
+        return found
+
+    def _store_volumes(self, upload: BackupUpload, name: str, tar: TarStream) -> tuple[BackupObject, ...]:
+        encoder = self._plan.encoder
+        objects = []
+        for number, volume in enumerate(tar.volumes(self._plan.volume_size_bytes)):
+            part = volume_name(name, number, encoder.codec, encrypted=encoder.encrypted)
+            objects.append(self._store(upload, part, volume))
+            objects[-1] = replace(objects[-1], content_size_bytes=volume.size_bytes)
+        return tuple(objects)
+
+    def _store_file_list(self, upload: BackupUpload, file_list: BinaryIO) -> BackupObject:
+        size_bytes = file_list.tell()
+        file_list.seek(0)
+        encoder = self._plan.encoder
+        name = backup_manifest_name(encoder.codec, encrypted=encoder.encrypted)
+        return self._store(upload, name, file_list, size_bytes)
+
+    def _store_cuts(self, upload: BackupUpload) -> BackupObject | None:
+        if not any(self._cuts.values()):
+            return None
+        data, encoder = cuts_to_json(self._cuts), self._plan.encoder
+        name = tar_cuts_name(encoder.codec, encrypted=encoder.encrypted)
+        return self._store(upload, name, io.BytesIO(data), len(data))
+
+    def _store(self, upload: BackupUpload, name: str, source: Source, content_size_bytes: int = 0) -> BackupObject:
+        """Store one object; a volume's content is counted only as it is read."""
+        if self.backup_id is None:
+            raise BaseBackupError("the base backup has no id yet")
+        key = self._plan.layout.base_key(self.backup_id, name)
+        encode = self._plan.encoder.encode
+        stored = upload.store_object(key, object_metadata(self.backup_id), lambda sink: encode(source, sink))
+        return BackupObject(name, stored.size_bytes, stored.sha256, content_size_bytes)
+
+    def _manifest(
+        self,
+        tars: Iterable[BackupTar],
+        listed: BackupObject,
+        tar_cuts: BackupObject | None,
+        file_list: BinaryIO,
+        finished_at: datetime,
+    ) -> BaseBackupManifest:
+        plan, facts = self._plan, self._plan.facts
+        file_list.seek(0)
+        ranges = tuple(WalRange(item.timeline, item.start_lsn, item.end_lsn) for item in read_wal_ranges(file_list))
+        return BaseBackupManifest(
+            backup_id=self.backup_id or "",
+            kind=BackupKind.INCREMENTAL if plan.chain else BackupKind.FULL,
+            chain=plan.chain,
+            system_identifier=facts.system_identifier,
+            wal_ranges=ranges,
+            started_at=facts.server_at,
+            finished_at=finished_at,
+            label=plan.command.label,
+            wal_segment_size=facts.wal_segment_size,
+            server_version=facts.server_version_num,
+            codec=plan.encoder.codec,
+            encrypted=plan.encoder.encrypted,
+            staged=bool(plan.tablespaces),
+            volume_size_bytes=plan.volume_size_bytes,
+            tablespaces=tuple(BackupTablespace(space.oid, space.location) for space in plan.tablespaces),
+            tars=tuple(tars),
+            backup_manifest=listed,
+            tar_cuts=tar_cuts,
+        )
+
+    def _count(self, count: int, upload: BackupUpload) -> None:
+        self._read_bytes += count
+        self._report(BackupPhase.COPYING, upload)
+
+    def _report(self, phase: BackupPhase, upload: BackupUpload) -> None:
+        self._on_progress(BackupProgress(phase, self._read_bytes, self._total_bytes, upload.stored_bytes))

@@ -1,0 +1,303 @@
+"""A base backup from beginning to end: taken, recorded, and waited for until each store can restore it."""
+
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest
+from wal_pipeline.archive.format.backup_manifest_json import parse_manifest, to_json
+from wal_pipeline.archive.format.keys import Layout
+from wal_pipeline.archive.records import BaseBackup
+from wal_pipeline.catalog.catalog import Catalog
+from wal_pipeline.codec.stream_encoder import StreamEncoder
+from wal_pipeline.commands.backup.leftovers import remove_unfinished, try_remove
+from wal_pipeline.commands.backup.parent import ParentBackup, choose_parent, fetch_parent
+from wal_pipeline.commands.backup.part_uploader import UploadLimits
+from wal_pipeline.commands.backup.restorable import BaseBackupRecorder, StoreOutcome
+from wal_pipeline.commands.backup.session import BackupPlan, BackupSession, ProgressCallback, object_metadata
+from wal_pipeline.commands.backup.upload import MAX_PARTS, BackupUpload
+from wal_pipeline.errors import BaseBackupError, SettingsError, StoreError
+from wal_pipeline.postgres.backup_server import BackupServer, ServerTablespace
+from wal_pipeline.postgres.pg_basebackup import BaseBackupCommand
+from wal_pipeline.postgres.server_facts import ServerFacts
+from wal_pipeline.stores.base import Store
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class BackupOptions:
+    """How a base backup is taken.
+
+    ``scratch_folder`` takes PostgreSQL's file list while the backup runs (about 150 bytes a file of the cluster),
+    ``staging_folder`` the tars of a cluster with tablespaces. ``unfinished_after``: what other base backups
+    left without a manifest is removed once nothing was added to it for so long.
+    """
+
+    scratch_folder: Path
+    staging_folder: Path | None = None
+    label: str = "wal-pipeline"
+    fast_checkpoint: bool = True
+    max_rate_kib: int | None = None
+    volume_size_bytes: int = 256 << 20
+    read_back: bool = True
+    limits: UploadLimits = field(default_factory=UploadLimits)
+    unfinished_after: timedelta = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class BaseBackupResult:
+    """A base backup that at least one store has. ``failures``: why the other stores lack it, by their names."""
+
+    manifest: BaseBackupManifest
+    stored_on: tuple[str, ...]
+    failures: dict[str, str]
+    seconds: float
+
+    @property
+    def record(self) -> BaseBackup:
+        """The base backup as the catalog knows it."""
+        return self.manifest.record()
+
+
+def take_base_backup(
+    server: BackupServer,
+    pg_basebackup: Path,
+    stores: Sequence[Store],
+    layout: Layout,
+    *,
+    encoder: StreamEncoder,
+    options: BackupOptions,
+    parent: ParentBackup | None = None,
+    clock: Callable[[], datetime],
+    on_progress: ProgressCallback = lambda _: None,
+) -> BaseBackupResult:
+    """Take a base backup, incremental where there is a ``parent``, and store it on every store that takes it.
+
+    It exists on a store from the moment that its manifest is there, and is restorable from there once
+    ``await_wal`` says that the WAL it needs is there too.
+
+    Raises: BaseBackupError where the server cannot be backed up or no store took it; PostgresError.
+    """
+    _check_options(options)
+    begun = time.monotonic()
+    facts = server.facts()
+    _check_server(facts, layout, parent)
+    for store in stores:
+        _clean(store, layout, clock(), options.unfinished_after)
+    options.scratch_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    command = BaseBackupCommand(
+        program=pg_basebackup,
+        conninfo=server.program_conninfo(),
+        label=options.label,
+        fast_checkpoint=options.fast_checkpoint,
+        max_rate_kib=options.max_rate_kib,
+        parent_manifest=parent.backup_manifest if parent else None,
+    )
+    tablespaces = server.tablespaces()
+    _check_tablespaces(tablespaces)
+    plan = BackupPlan(
+        facts, tablespaces, layout, encoder, command, parent.chain if parent else (), options.volume_size_bytes
+    )
+    session = BackupSession(server, plan, on_progress)
+    try:
+        with (
+            BackupUpload(stores, options.limits, read_back=options.read_back) as upload,
+            tempfile.TemporaryFile(dir=options.scratch_folder) as file_list,
+        ):
+            manifest = session.run(upload, file_list, options.staging_folder)
+            _store_manifest(upload, layout, manifest)
+            stored_on, failures = tuple(store.name for store in upload.live_stores), upload.failures
+    except BaseException:
+        _remove_all(stores, layout, session.backup_id)
+        raise
+    reasons = {name: str(getattr(error, "message", error)) for name, error in failures.items()}
+    return BaseBackupResult(manifest, stored_on, reasons, time.monotonic() - begun)
+
+
+def _store_manifest(upload: BackupUpload, layout: Layout, manifest: BaseBackupManifest) -> None:
+    """Store the manifest where every object has been verified: from then on the base backup exists.
+
+    It is read first as a restore will read it: one that would be refused then must not be stored now.
+    """
+    data = to_json(manifest)
+    parse_manifest(data, backup_id=manifest.backup_id)
+    metadata = object_metadata(manifest.backup_id)
+    upload.store_object(layout.manifest_key(manifest.backup_id), metadata, lambda sink: sink(data))
+    upload.wait()
+
+
+def _check_options(options: BackupOptions) -> None:
+    # Encryption and data that do not compress add less than a hundredth.
+    largest = options.limits.part_size_bytes * MAX_PARTS * 99 // 100
+    if not 0 < options.volume_size_bytes <= largest:
+        raise SettingsError(
+            f"volumes of {options.volume_size_bytes} bytes do not fit into {MAX_PARTS} parts of "
+            f"{options.limits.part_size_bytes} bytes"
+        )
+
+
+def _check_server(facts: ServerFacts, layout: Layout, parent: ParentBackup | None) -> None:
+    if facts.system_identifier != layout.system_identifier:
+        raise BaseBackupError(
+            f"the server has system identifier {facts.system_identifier}, expected {layout.system_identifier}",
+            hint="The connection leads to another cluster than the one whose WAL is archived here.",
+        )
+    if facts.archive_mode == "off" and not facts.in_recovery:
+        raise BaseBackupError(
+            "the server does not archive its WAL: 'archive_mode' is 'off', expected 'on'",
+            hint="A base backup without WAL cannot be restored. Set up archiving first: wal-pipeline setup.",
+        )
+    if parent is not None:
+        _check_incremental(facts, parent)
+
+
+def _check_tablespaces(tablespaces: Sequence[ServerTablespace]) -> None:
+    inside = [space.location for space in tablespaces if not space.location.startswith("/")]
+    if inside:
+        raise BaseBackupError(
+            f"tablespace '{inside[0]}' lies inside the data directory, expected an absolute path",
+            hint="Tablespaces made with allow_in_place_tablespaces are for PostgreSQL's own tests: drop it.",
+        )
+
+
+def _check_incremental(facts: ServerFacts, parent: ParentBackup) -> None:
+    if facts.summarize_wal is None:
+        raise BaseBackupError(
+            f"PostgreSQL {facts.major_version} has no incremental base backups, expected 17 or newer",
+            hint="Take a full base backup.",
+        )
+    if not facts.summarize_wal:
+        raise BaseBackupError(
+            "the server keeps no WAL summaries: 'summarize_wal' is 'off', expected 'on'",
+            hint="ALTER SYSTEM SET summarize_wal = on, reload, then take a full base backup and build on that.",
+        )
+    if parent.manifest.server_version // 10000 != facts.major_version:
+        raise BaseBackupError(
+            f"the parent is of PostgreSQL {parent.manifest.server_version // 10000}, the server {facts.major_version}",
+            hint="Take a full base backup.",
+        )
+
+
+def _clean(store: Store, layout: Layout, now: datetime, older_than: timedelta) -> None:
+    """Remove what killed base backups left. A store that does not answer will say so again when it is written to."""
+    try:
+        remove_unfinished(store, layout, now=now, older_than=older_than)
+    except StoreError as error:
+        _log.warning("leftovers of earlier base backups stay: %s", error.message)
+
+
+def _remove_all(stores: Sequence[Store], layout: Layout, backup_id: str | None) -> None:
+    if backup_id is not None:
+        for store in stores:
+            try_remove(store, layout, backup_id)
+
+
+@dataclass(frozen=True, slots=True)
+class BackupOutcome:
+    """A base backup that at least one store has, and how each store came out."""
+
+    result: BaseBackupResult
+    stores: tuple[StoreOutcome, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether it can be restored from every store."""
+        return all(outcome.restorable for outcome in self.stores)
+
+
+class BaseBackupTaker:
+    """Takes base backups of one server onto its stores. The catalog is told; where it cannot be, the copies count."""
+
+    def __init__(
+        self,
+        *,
+        server: BackupServer,
+        find_program: Callable[[int], Path],
+        stores: Mapping[str, Store],
+        layout: Callable[[int], Layout],
+        encoder: StreamEncoder,
+        options: BackupOptions,
+        catalog: Catalog,
+        clock: Callable[[], datetime],
+        identities: Sequence[Any] = (),
+        wal_timeout_seconds: float = 600.0,
+        archive: Callable[[], object] | None = None,
+    ) -> None:
+        """``find_program`` gives pg_basebackup for a major version; ``archive`` brings waiting WAL to the stores."""
+        self._server = server
+        self._find_program = find_program
+        self._stores = stores
+        self._layout = layout
+        self._encoder = encoder
+        self._options = options
+        self.recorder = BaseBackupRecorder(
+            stores, catalog, clock, wal_timeout_seconds=wal_timeout_seconds, archive=archive
+        )
+        self._clock = clock
+        self._identities = identities
+
+    def take(
+        self,
+        *,
+        incremental: bool = False,
+        parent_id: str | None = None,
+        on_progress: ProgressCallback = lambda _: None,
+    ) -> BackupOutcome:
+        """Take a base backup, incremental on ``parent_id`` or the newest one that all stores have.
+
+        Raises: BaseBackupError where it failed or no store took it; PostgresError, SettingsError.
+        """
+        result = self._take(incremental or parent_id is not None, parent_id, on_progress)
+        layout = self._layout(result.manifest.system_identifier)
+        outcomes = self.recorder.settle(result.manifest, layout, [_stored(name, result) for name in self._stores])
+        return BackupOutcome(result, outcomes)
+
+    def _take(self, incremental: bool, parent_id: str | None, on_progress: ProgressCallback) -> BaseBackupResult:
+        facts = self._server.facts()
+        layout, stores = self._layout(facts.system_identifier), list(self._stores.values())
+        self._options.scratch_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _remove_old_parents(self._options.scratch_folder, self._clock() - self._options.unfinished_after)
+        with tempfile.TemporaryDirectory(prefix="parent-", dir=self._options.scratch_folder) as folder:
+            parent = None
+            if incremental:
+                chosen = choose_parent(stores, layout, parent_id)
+                parent = fetch_parent(stores, layout, chosen, identities=self._identities, folder=Path(folder))
+            return take_base_backup(
+                self._server,
+                self._find_program(facts.major_version),
+                stores,
+                layout,
+                encoder=self._encoder,
+                options=self._options,
+                parent=parent,
+                clock=self._clock,
+                on_progress=on_progress,
+            )
+
+
+def _stored(store: str, result: BaseBackupResult) -> StoreOutcome:
+    return StoreOutcome(store, store in result.stored_on, error=result.failures.get(store))
+
+
+def _remove_old_parents(folder: Path, before: datetime) -> None:
+    """Remove the parents' file lists that killed base backups left."""
+    for path in folder.glob("parent-*"):
+        if path.stat().st_mtime < before.timestamp():
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def told_of_backup(outcome: "BackupOutcome") -> dict[str, object]:
+    """Return what the audit log says of a base backup that was taken."""
+    manifest = outcome.result.manifest
+    states = {
+        one.store: "restorable" if one.restorable else "stored" if one.stored else "missing" for one in outcome.stores
+    }
+    result = "restorable" if outcome.complete else "incomplete"
+    return {"subject": manifest.backup_id, "result": result, "kind": manifest.kind.value, "stores": states}

@@ -1,0 +1,167 @@
+"""Upload the objects of a base backup to every store at once: the same bytes, read once, in equal parts."""
+
+import hashlib
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Final, Self
+
+from wal_pipeline.commands.backup.part_uploader import BackupLane, LaneUpload, SharedPart, UploadLimits
+from wal_pipeline.commands.copies.prove import StoredBytes
+from wal_pipeline.errors import BaseBackupError
+from wal_pipeline.stores.base import Body, Store
+
+MAX_PARTS: Final = 10_000
+Sink = Callable[[bytes], None]
+
+
+class BackupUpload:
+    """One base backup on its way to several stores; a context manager that aborts what was not completed.
+
+    Buffers are bounded: a store that is slower than the others sets the pace, one that fails is dropped. Where every
+    store has failed, the next call raises.
+    """
+
+    def __init__(self, stores: Sequence[Store], limits: UploadLimits, *, read_back: bool = True) -> None:
+        self.stored_bytes = 0
+        self._limits = limits
+        self._lanes = [BackupLane(store, limits, read_back=read_back) for store in stores]
+        self._slots = threading.Semaphore(limits.parts_in_memory)
+
+    @property
+    def failures(self) -> dict[str, Exception]:
+        """The error of each store that was dropped, by the store's name."""
+        return {lane.store.name: lane.error for lane in self._lanes if lane.error is not None}
+
+    @property
+    def live_stores(self) -> tuple[Store, ...]:
+        """The stores that have not failed."""
+        return tuple(lane.store for lane in self._lanes if lane.error is None)
+
+    def store_object(
+        self, key: str, metadata: Mapping[str, str], write: Callable[[Sink], None], expected: StoredBytes | None = None
+    ) -> StoredBytes:
+        """Upload what ``write`` passes to the sink that it is given, as one object.
+
+        Returns as soon as all is handed over: ``wait`` returns when it is verified. With ``expected``, other bytes
+        are refused before the object comes to be.
+
+        Raises: BaseBackupError where every store has failed or the bytes are not the expected ones.
+        """
+        cutter = _PartCutter(self, key, metadata)
+        write(cutter.take)
+        return cutter.finish(expected)
+
+    def wait(self) -> None:
+        """Return once each store has verified every object or has failed.
+
+        Raises: BaseBackupError where every store has failed.
+        """
+        for lane in self._lanes:
+            lane.wait()
+        self.require_live()
+
+    def require_live(self) -> None:
+        """Raise BaseBackupError where every store has failed."""
+        if not self.live_stores:
+            reasons = "; ".join(str(getattr(error, "message", error)) for error in self.failures.values())
+            raise BaseBackupError(
+                f"no store took the base backup: {reasons}",
+                hint="Nothing of it counts. Repair the stores and take it again.",
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop all threads; uploads that were not completed are aborted."""
+        for lane in self._lanes:
+            lane.close()
+
+    def take_buffer(self) -> bytearray:
+        """Wait for room in memory and return one part's buffer."""
+        while not self._slots.acquire(timeout=min(1.0, self._limits.stall_seconds)):
+            for lane in self._lanes:
+                lane.check_stall()
+            self.require_live()
+        self.require_live()
+        return bytearray(self._limits.part_size_bytes)
+
+    def share(self, number: int, data: memoryview) -> SharedPart:
+        """Make a part that every live store holds until it has sent it."""
+        live = {lane.store.name for lane in self.live_lanes}
+        self.stored_bytes += len(data)
+        return SharedPart(number, Body.of(data), live, self._slots.release)
+
+    @property
+    def live_lanes(self) -> list[BackupLane]:
+        """The lanes that have not failed."""
+        return [lane for lane in self._lanes if lane.error is None]
+
+
+class _PartCutter:
+    """Cuts one object's bytes into equal parts and hands each to the lanes."""
+
+    def __init__(self, upload: BackupUpload, key: str, metadata: Mapping[str, str]) -> None:
+        self._upload = upload
+        self._key = key
+        self._lanes = [(lane, lane.begin(key, metadata)) for lane in upload.live_lanes]
+        self._buffer = upload.take_buffer()
+        self._filled = 0
+        self._number = 1
+        self._sha256 = hashlib.sha256()
+        self._size_bytes = 0
+
+    def take(self, data: bytes) -> None:
+        """Take the object's next bytes."""
+        self._sha256.update(data)
+        self._size_bytes += len(data)
+        view = memoryview(data)
+        while view:
+            if self._filled == len(self._buffer):
+                self._send_full_part()
+            room = min(len(view), len(self._buffer) - self._filled)
+            self._buffer[self._filled : self._filled + room] = view[:room]
+            self._filled += room
+            view = view[room:]
+
+    def finish(self, expected: StoredBytes | None) -> StoredBytes:
+        """Send what is left, and have the object made."""
+        stored = StoredBytes(self._size_bytes, self._sha256.hexdigest())
+        if expected is not None and stored != expected:
+            raise BaseBackupError(
+                f"object '{self._key}' has {stored.size_bytes} bytes with SHA-256 {stored.sha256}, "
+                f"expected {expected.size_bytes} bytes with {expected.sha256}"
+            )
+        if self._number == 1:
+            part = self._part()
+            self._each(lambda lane, upload: lane.put(upload, part, stored), part)
+        else:
+            self._send()
+            self._each(lambda lane, upload: lane.finish(upload, stored))
+        return stored
+
+    def _send_full_part(self) -> None:
+        self._send()
+        self._number += 1
+        if self._number > MAX_PARTS:
+            raise BaseBackupError(
+                f"object '{self._key}' would have more than {MAX_PARTS} parts of {len(self._buffer)} bytes"
+            )
+        self._buffer, self._filled = self._upload.take_buffer(), 0
+
+    def _send(self) -> None:
+        part = self._part()
+        self._each(lambda lane, upload: lane.send(upload, part), part)
+
+    def _part(self) -> SharedPart:
+        return self._upload.share(self._number, memoryview(self._buffer)[: self._filled])
+
+    def _each(self, act: Callable[[BackupLane, LaneUpload], None], part: SharedPart | None = None) -> None:
+        for lane, upload in self._lanes:
+            if lane.error is None:
+                act(lane, upload)
+            elif part is not None:
+                part.release(lane.store.name)  # it failed after the part was made for it

@@ -1,0 +1,1 @@
+"""Checks whether archiving works now, item by item."""

@@ -1,0 +1,1 @@
+"""Finds, stores, reads and proves the copies of files on the stores."""

@@ -1,0 +1,1 @@
+"""Estimates what the archive costs and counts the requests that the stores bill."""

@@ -1,0 +1,101 @@
+"""What the archive costs, from what is stored and what was done; and a forecast for a rate of WAL."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, Final
+
+from wal_pipeline.archive.cost import Cost, Prices, StoreCost, Usage, measured_cost
+from wal_pipeline.archive.records import CopyStatus
+from wal_pipeline.catalog.catalog import Catalog
+from wal_pipeline.commands.health.windows import newest_id
+from wal_pipeline.errors import SettingsError
+
+MONTH: Final = timedelta(days=30)
+_SIZE: Final = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kKMGT]?)(i?)B?\s*")
+_POWERS: Final = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+
+
+@dataclass(frozen=True, slots=True)
+class CostReport:
+    """The cost of a month, and what it was made from. ``usage`` by store; requests are those of the last 30 days."""
+
+    at: datetime
+    usage: Mapping[str, Usage]
+    cost: Cost
+
+
+def current_cost(catalog: Catalog, prices: Mapping[str, Prices], now: datetime) -> CostReport:
+    """Work out what the stores cost in a month as they are now. Raises: CatalogError."""
+    usage = {store: _usage(catalog, store, now) for store in prices}
+    return CostReport(now, usage, measured_cost(usage, prices))
+
+
+def _usage(catalog: Catalog, store: str, now: datetime) -> Usage:
+    requests = [one for one in catalog.stores.requests(now - MONTH) if one.store == store]
+    wal = sum(one.stored_bytes for one in catalog.files.totals() if one.store == store)
+    return Usage(
+        stored_bytes=wal + catalog.measures.base_backup_bytes().get(store, 0),
+        class_a_requests=sum(one.class_a for one in requests),
+        class_b_requests=sum(one.class_b for one in requests),
+        restore_bytes=_restore_bytes(catalog, store),
+    )
+
+
+def _restore_bytes(catalog: Catalog, store: str) -> int:
+    """Return what a restore to the newest moment downloads: the newest base backup's chain, and the WAL since."""
+    backups = {one.backup_id: one for one in catalog.base_backups.all()}
+    held = {
+        copy.backup_id: copy.stored_size_bytes
+        for copy in catalog.base_backups.copies()
+        if copy.store == store and copy.status is CopyStatus.VERIFIED
+    }
+    newest = newest_id(held, catalog.now())
+    if newest is None:
+        return 0
+    chain, next_id = 0, newest
+    while next_id in held and next_id in backups:
+        chain += held.pop(next_id)
+        next_id = backups[next_id].parent_id or ""
+    return chain + catalog.measures.stored_since(store, backups[newest].started_at)
+
+
+def cost_as_json(cost: Cost, usage: Mapping[str, Usage] | None = None) -> dict[str, Any]:
+    """Return the cost in US dollars and bytes as numbers."""
+    stores = {
+        store: _store(one) | ({} if usage is None else _requests(usage[store])) for store, one in cost.stores.items()
+    }
+    total = {"storage_usd": cost.storage_usd, "month_usd": cost.month_usd}
+    return {"stored_bytes": cost.stored_bytes, **_numbers(total), "stores": stores}
+
+
+def _store(one: StoreCost) -> dict[str, Any]:
+    names = ("storage_usd", "requests_usd", "month_usd", "restore_usd")
+    return {"stored_bytes": one.stored_bytes, **_numbers({name: getattr(one, name) for name in names})}
+
+
+def _requests(usage: Usage) -> dict[str, Any]:
+    return {
+        "class_a_requests": usage.class_a_requests,
+        "class_b_requests": usage.class_b_requests,
+        "restore_bytes": usage.restore_bytes,
+    }
+
+
+def _numbers(values: Mapping[str, Decimal]) -> dict[str, float]:
+    """A millionth of a dollar is finer than any bill."""
+    return {name: float(round(value, 6)) for name, value in values.items()}
+
+
+def parse_size(text: str) -> int:
+    """Read a size such as ``1GB`` (10**9 bytes, as the stores' price lists count) or ``1GiB`` (2**30).
+
+    Raises: SettingsError.
+    """
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise SettingsError(f"'{text}' is not a size", hint="Write it as 500MB, 1GB or 1.5GiB.")
+    base = 1024 if match[3] else 1000
+    return int(Decimal(match[1]) * base ** _POWERS[match[2].upper()])

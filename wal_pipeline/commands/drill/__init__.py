@@ -1,0 +1,1 @@
+"""Proves a store by a real restore into a scratch cluster."""

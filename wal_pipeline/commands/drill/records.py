@@ -1,0 +1,67 @@
+"""Drills of all stores in turn: run, recorded, and told as alerts."""
+
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from wal_pipeline.archive.alerts import AlertKind, Observation
+from wal_pipeline.catalog.catalog import Catalog
+from wal_pipeline.catalog.drills import Drill as DrillRecord
+from wal_pipeline.commands.audit import AuditLog
+from wal_pipeline.commands.drill.drill import Drill, DrillResult
+
+
+def run_drills(
+    open_drill: Callable[[str], Drill],
+    stores: Iterable[str],
+    catalog: Catalog,
+    audit: AuditLog | None = None,
+    *,
+    by: str | None = None,
+) -> Iterator[DrillResult]:
+    """Run a drill from each store; record each, open an alert for one that failed and resolve it for one that passed.
+
+    ``by``: who or what asked for it, as the audit log shall say.
+
+    Raises: RestoreError where the scratch folder is in use; CatalogError.
+    """
+    for store in stores:
+        result = open_drill(store).run()
+        catalog.drills.record(_record(result))
+        if audit is not None:
+            values = {"base_backup": result.base_backup, "target": result.target, "message": result.error}
+            audit.write("drill", store, "passed" if result.ok else "failed", by=by, **values)
+        if result.ok:
+            catalog.alerts.resolve(AlertKind.DRILL_FAILED, store, result.finished_at)
+        else:
+            seen = Observation(store, f"the drill from {store} failed: {result.error}", details=drill_values(result))
+            catalog.alerts.observe(AlertKind.DRILL_FAILED, seen, result.finished_at)
+        yield result
+
+
+def drill_values(result: DrillResult) -> dict[str, Any]:
+    """Return what is kept of a drill beside its outcome: values that JSON can hold."""
+    return {
+        "base_backup": result.base_backup,
+        "predicted_commit_at": result.predicted_commit_at.isoformat() if result.predicted_commit_at else None,
+        "reached_commit_at": result.reached_commit_at.isoformat() if result.reached_commit_at else None,
+        "reached_lsn": result.reached_lsn,
+        "segments": result.segments,
+        "downloaded_bytes": result.downloaded_bytes,
+        "rto_seconds": result.rto_seconds,
+        "checks": {check.name: check.ok for check in result.checks},
+        "error": result.error,
+    }
+
+
+def _record(result: DrillResult) -> DrillRecord:
+    return DrillRecord(
+        drill_id=uuid.uuid4().hex,
+        store=result.store,
+        target=result.target,
+        started_at=result.started_at,
+        finished_at=result.finished_at,
+        ok=result.ok,
+        seconds=dict(result.seconds) | ({"rto": result.rto_seconds} if result.rto_seconds is not None else {}),
+        detail=drill_values(result),
+    )

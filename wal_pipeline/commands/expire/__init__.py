@@ -1,0 +1,1 @@
+"""Removes from each store what the recovery window no longer needs."""

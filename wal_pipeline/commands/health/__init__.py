@@ -1,0 +1,1 @@
+"""Looks at everything once a minute and says what needs a person."""

@@ -1,0 +1,332 @@
+"""What is so now: one look at the spool, the disks, the server, the catalog and the stores' records."""
+
+import shutil
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from wal_pipeline.archive.alerts import Alert
+from wal_pipeline.archive.records import CopyStatus
+from wal_pipeline.catalog.backups import BaseBackupCopy
+from wal_pipeline.catalog.catalog import Catalog
+from wal_pipeline.catalog.drills import Drill
+from wal_pipeline.catalog.measures import FailedCopy, StoreLag
+from wal_pipeline.catalog.store_states import StoreState
+from wal_pipeline.commands.archive_push.skipped_files import stuck_files
+from wal_pipeline.commands.health.windows import CurrentWindows, FetchText, current_windows, is_ahead
+from wal_pipeline.commands.pause import Pause, current_pause
+from wal_pipeline.errors import CatalogError, PostgresError, SpoolError
+from wal_pipeline.postgres.server import PostgresServer
+from wal_pipeline.postgres.server_facts import ServerFacts
+from wal_pipeline.spool import Spool
+from wal_pipeline.text import shown_name
+
+RATE_OVER: Final = timedelta(hours=24)
+LAG_OVER: Final = timedelta(hours=1)
+MOST_FAILED_COPIES: Final = 20
+_SENSOR_KEY: Final = "health.sensor_looked_at"
+
+
+@dataclass(frozen=True, slots=True)
+class DiskFacts:
+    """One folder's file system."""
+
+    folder: str
+    free_bytes: int
+    size_bytes: int
+
+    @property
+    def free_share(self) -> float:
+        """The free share, 0 to 1."""
+        return self.free_bytes / self.size_bytes if self.size_bytes else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolFacts:
+    """The spool. ``names`` are all files that wait, ``oldest_at`` when the oldest of them came.
+
+    ``stuck`` says of files that wait for a person what is wrong with them. ``quarantine_error``: why it is not known
+    what is in quarantine.
+    """
+
+    folder: str
+    files: int
+    size_bytes: int
+    growing: int
+    names: frozenset[str]
+    oldest_name: str | None
+    oldest_at: datetime | None
+    quarantine_folder: str
+    quarantined: tuple[str, ...]
+    error: str | None = None
+    quarantine_error: str | None = None
+    stuck: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLook:
+    """What the server said of itself; ``error`` where it did not answer. Both None: it was not asked."""
+
+    facts: ServerFacts | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFacts:
+    """One store: its copies and base backups by the catalog, and how the last day went.
+
+    ``lag`` is of the copies of the last hour.
+    """
+
+    store: str
+    state: StoreState
+    verified_files: int = 0
+    wal_bytes: int = 0
+    base_backup_bytes: int = 0
+    other_files: Mapping[CopyStatus, int] = field(default_factory=dict)
+    succeeded: int = 0
+    failed: int = 0
+    lag: StoreLag | None = None
+    base_backups: tuple[BaseBackupCopy, ...] = ()
+    last_drill: Drill | None = None
+
+    @property
+    def stored_bytes(self) -> int:
+        """All bytes that the store holds of this cluster."""
+        return self.wal_bytes + self.base_backup_bytes
+
+    @property
+    def success_rate(self) -> float | None:
+        """The share of the last day's tries that succeeded, 0 to 1; None where nothing was tried."""
+        tried = self.succeeded + self.failed
+        return self.succeeded / tried if tried else None
+
+
+@dataclass(frozen=True, slots=True)
+class HealthFacts:
+    """Everything that health, status and metrics are made from.
+
+    ``sensor_looked_at``: when Dagster's health sensor looked last; None where it never did. ``catalog_error``: why the
+    catalog could not be read or written; what it knows may then be missing.
+    """
+
+    cluster: str
+    at: datetime
+    stores: tuple[StoreFacts, ...]
+    windows: CurrentWindows
+    alerts: tuple[Alert, ...]
+    pause: Pause | None
+    files: int
+    wal_bytes: int
+    failed_copies: tuple[FailedCopy, ...]
+    spool: SpoolFacts | None
+    disks: tuple[DiskFacts, ...]
+    server: ServerLook
+    sensor_looked_at: datetime | None = None
+    catalog_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FactSources:
+    """Where the facts come from. ``spool`` and ``server`` are None where this host has none.
+
+    ``catalog`` is an error where it could not be opened. ``server_seconds``: how long the server may take to answer.
+    """
+
+    catalog: Catalog | CatalogError
+    stores: tuple[str, ...]
+    clock: Callable[[], datetime]
+    spool: Spool | None = None
+    server: PostgresServer | None = None
+    fetch: FetchText | None = None
+    system_identifier: int | None = None
+    disk_folders: tuple[Path, ...] = ()
+    server_seconds: float = 3.0
+    failed_tries: int = 3
+
+    @property
+    def records(self) -> Catalog:
+        """The catalog. Raises: CatalogError where it could not be opened."""
+        if isinstance(self.catalog, CatalogError):
+            raise self.catalog
+        return self.catalog
+
+
+def look(sources: FactSources) -> HealthFacts:
+    """Look at everything once. The spool is listed before and after the catalog: a file on its way is in either.
+
+    Raises: CatalogError.
+    """
+    catalog = sources.records
+    waiting = _ask(sources.server, sources.server_seconds)
+    before = None if sources.spool is None else look_at_spool(sources.spool, sources.clock())
+    windows = current_windows(catalog, sources.stores, system_identifier=sources.system_identifier, fetch=sources.fetch)
+    now = sources.clock()
+    wal_bytes, files = catalog.measures.wal_bytes()
+    return HealthFacts(
+        cluster=catalog.cluster,
+        at=now,
+        stores=_stores(catalog, sources.stores, now),
+        windows=windows,
+        alerts=tuple(catalog.alerts.active()),
+        pause=current_pause(catalog, now),
+        files=files,
+        wal_bytes=wal_bytes,
+        failed_copies=tuple(
+            catalog.measures.failed_copies(sources.failed_tries, MOST_FAILED_COPIES + 1, _waiting(before))
+        ),
+        spool=_with_stuck(_both(before, None if sources.spool is None else look_at_spool(sources.spool, now)), catalog),
+        disks=_disks(sources.disk_folders),
+        server=waiting(),
+        sensor_looked_at=_sensor_looked_at(catalog),
+    )
+
+
+def look_without_catalog(sources: FactSources, cluster: str, error: CatalogError) -> HealthFacts:
+    """Look at what can be seen while the catalog does not answer: the spool, the disks and the server."""
+    waiting, now = _ask(sources.server, sources.server_seconds), sources.clock()
+    windows = CurrentWindows(None, sources.stores, None, {}, {}, (), {})
+    return HealthFacts(
+        cluster=cluster,
+        at=now,
+        stores=tuple(StoreFacts(store, StoreState(store)) for store in sources.stores),
+        windows=windows,
+        alerts=(),
+        pause=None,
+        files=0,
+        wal_bytes=0,
+        failed_copies=(),
+        spool=None if sources.spool is None else look_at_spool(sources.spool, now),
+        disks=_disks(sources.disk_folders),
+        server=waiting(),
+        catalog_error=error.message,
+    )
+
+
+def note_sensor(catalog: Catalog, now: datetime) -> None:
+    """Write down that Dagster's health sensor looks now. Raises: CatalogError."""
+    catalog.values.put(_SENSOR_KEY, now.isoformat())
+
+
+def _sensor_looked_at(catalog: Catalog) -> datetime | None:
+    looked_at = catalog.values.get(_SENSOR_KEY)
+    return None if looked_at is None else datetime.fromisoformat(looked_at)
+
+
+def look_at_spool(spool: Spool, now: datetime) -> SpoolFacts:
+    """List the spool and the quarantine folder; what cannot be read is in ``error``."""
+    try:
+        listing = spool.scan(now)
+    except SpoolError as error:
+        empty = frozenset[str]()
+        return SpoolFacts(
+            str(spool.folder), 0, 0, 0, empty, None, None, str(spool.quarantine_folder), (), error.message
+        )
+    quarantined, quarantine_error = _names(spool.quarantine_folder)
+    oldest = min(listing.ready, key=lambda file: file.spooled_at, default=None)
+    return SpoolFacts(
+        folder=str(spool.folder),
+        files=len(listing.ready),
+        size_bytes=listing.size_bytes,
+        growing=len(listing.growing),
+        names=frozenset(file.name.name for file in (*listing.ready, *listing.growing)),
+        oldest_name=oldest.name.name if oldest else None,
+        oldest_at=oldest.spooled_at if oldest else None,
+        quarantine_folder=str(spool.quarantine_folder),
+        quarantined=quarantined,
+        quarantine_error=quarantine_error,
+    )
+
+
+def _names(folder: Path) -> tuple[tuple[str, ...], str | None]:
+    try:
+        names = (path.name for path in folder.iterdir() if not path.name.startswith("."))
+        return tuple(sorted(map(shown_name, names))), None
+    except FileNotFoundError:  # the folder is made when the first file is quarantined
+        return (), None
+    except OSError as error:
+        return (), f"quarantine folder '{folder}' cannot be read: {error.strerror}"
+
+
+def _waiting(spool: SpoolFacts | None) -> frozenset[str] | None:
+    """Return the names in the spool; None where they are not known."""
+    return None if spool is None or spool.error is not None else spool.names
+
+
+def _with_stuck(spool: SpoolFacts | None, catalog: Catalog) -> SpoolFacts | None:
+    """Add what the last run said of files that are still there."""
+    if spool is None or not spool.names:
+        return spool
+    return replace(spool, stuck={name: said for name, said in stuck_files(catalog).items() if name in spool.names})
+
+
+def _both(before: SpoolFacts | None, after: SpoolFacts | None) -> SpoolFacts | None:
+    if before is None or after is None:
+        return after
+    return SpoolFacts(
+        **{name: getattr(after, name) for name in SpoolFacts.__slots__ if name != "names"},
+        names=before.names | after.names,
+    )
+
+
+def _disks(folders: Sequence[Path]) -> tuple[DiskFacts, ...]:
+    found: dict[int, DiskFacts] = {}
+    for folder in folders:
+        existing = next((path for path in (folder, *folder.parents) if path.exists()), None)
+        if existing is not None:
+            usage = shutil.disk_usage(existing)
+            found.setdefault(existing.stat().st_dev, DiskFacts(str(folder), usage.free, usage.total))
+    return tuple(found.values())
+
+
+def _stores(catalog: Catalog, stores: Sequence[str], now: datetime) -> tuple[StoreFacts, ...]:
+    states, lags = catalog.stores.states(), catalog.measures.lags(now - LAG_OVER)
+    totals, events = catalog.files.totals(), catalog.stores.events(now - RATE_OVER)
+    backup_bytes, backups = catalog.measures.base_backup_bytes(), catalog.base_backups.copies()
+    verified = {total.store: total for total in totals if total.status is CopyStatus.VERIFIED}
+    drills = [one for one in catalog.drills.all() if one.finished_at is not None and not is_ahead(one.finished_at, now)]
+    return tuple(
+        StoreFacts(
+            store=store,
+            state=states.get(store, StoreState(store)),
+            verified_files=verified[store].files if store in verified else 0,
+            wal_bytes=verified[store].stored_bytes if store in verified else 0,
+            base_backup_bytes=backup_bytes.get(store, 0),
+            other_files={
+                total.status: total.files
+                for total in totals
+                if total.store == store and total.status is not CopyStatus.VERIFIED
+            },
+            succeeded=sum(event.succeeded for event in events if event.store == store),
+            failed=sum(event.failed for event in events if event.store == store),
+            lag=lags.get(store),
+            base_backups=tuple(copy for copy in backups if copy.store == store),
+            last_drill=next((drill for drill in reversed(drills) if drill.store == store), None),
+        )
+        for store in stores
+    )
+
+
+def _ask(server: PostgresServer | None, seconds: float) -> Callable[[], ServerLook]:
+    """Ask the server beside everything else; a host that does not answer must not hold up a screen for long."""
+    if server is None:
+        return ServerLook
+    answers: list[ServerLook] = []
+
+    def ask() -> None:
+        try:
+            answers.append(ServerLook(server.facts()))
+        except PostgresError as error:
+            answers.append(ServerLook(error=error.message))
+
+    thread = threading.Thread(target=ask, name="ask-server", daemon=True)
+    thread.start()
+
+    def answer() -> ServerLook:
+        thread.join(seconds)
+        return answers[0] if answers else ServerLook(error=f"PostgreSQL did not answer within {seconds:g} s")
+
+    return answer

@@ -1,0 +1,375 @@
+"""What needs a person, by the facts: each rule returns the observations of one kind of alert. Pure."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from wal_pipeline.archive.alerts import AlertKind, Observation, Severity
+from wal_pipeline.archive.recovery.gaps import Gap
+from wal_pipeline.catalog.measures import FailedCopy
+from wal_pipeline.commands.archive_push.alerts import copy_subject
+from wal_pipeline.commands.health.facts import MOST_FAILED_COPIES, HealthFacts, StoreFacts
+from wal_pipeline.commands.health.windows import newest_finished_at, newest_id, usable_backups
+from wal_pipeline.postgres.server_facts import ServerFacts, archiver_trouble
+from wal_pipeline.wal.names import FileKind, parse_file_name, segment_name
+
+_MOST_GAPS: Final = 20
+_MOST_FILES: Final = 20
+_QUARANTINED: Final = re.compile(r"(.+)\.\d{8}T\d{6}\.\d+Z(?:\.\d+)?\Z")
+_IDLE_WAL_BYTES: Final = 64 * 1024  # what a server writes without being used: checkpoints, snapshots of transactions
+_SENSOR_SILENT: Final = timedelta(minutes=15)
+_RESTORABLE_WITHIN: Final = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class HealthLimits:
+    """From where on a person is told. Seconds, bytes, hours and days as the names say; shares are 0 to 1."""
+
+    archive_timeout_seconds: float = 300.0
+    lag_goal_seconds: float = 300.0
+    success_rate_goal: float = 0.99
+    spool_limit_bytes: int = 10 * 2**30
+    spool_near_full_share: float = 0.8
+    disk_low_share: float = 0.1
+    store_down_failures: int = 3
+    copy_failed_tries: int = 3
+    base_backup_max_age_hours: float = 50.0
+    drill_max_age_days: float = 35.0
+    health_interval_seconds: float = 60.0
+
+
+Rule = Callable[[HealthFacts, HealthLimits], "list[Observation] | None"]
+
+
+def observe(facts: HealthFacts, limits: HealthLimits) -> dict[AlertKind, list[Observation]]:
+    """Return what was observed of each kind that could be judged; a kind that could not be is left out."""
+    rules = _RULES if facts.catalog_error is None else {kind: _RULES[kind] for kind in _WITHOUT_CATALOG}
+    judged = ((kind, rule(facts, limits)) for kind, rule in rules.items())
+    return {kind: observations for kind, observations in judged if observations is not None}
+
+
+def _archiver_failing(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] | None:
+    server = facts.server.facts
+    if server is None:
+        return None
+    if server.in_recovery and server.archive_mode != "always":
+        return []
+    if not server.archiver_is_wanted:
+        return [Observation("server", f"archive_mode is '{server.archive_mode}': PostgreSQL archives nothing")]
+    trouble = archiver_trouble(server.archiver)
+    return [] if trouble is None else [Observation("server", trouble)]
+
+
+def _no_new_wal(facts: HealthFacts, limits: HealthLimits) -> list[Observation] | None:
+    """An idle server archives nothing, however long: only WAL that waits to be archived is a reason."""
+    server = facts.server.facts
+    patience = timedelta(seconds=2 * limits.archive_timeout_seconds + 60)
+    if server is None:
+        is_known = facts.server.error is not None and facts.catalog_error is None
+        return _silent_server(facts, patience) if is_known else None
+    if not server.archiver_is_wanted or server.in_recovery:
+        return []
+    last_at = server.archiver.last_archived_at
+    waits = _waiting_wal(server)
+    if waits is None or (last_at is not None and server.server_at - last_at < patience):
+        return []
+    since = "nothing was ever archived" if last_at is None else f"nothing archived since {_moment(last_at)}"
+    return [Observation("server", f"{since}, while {waits}")]
+
+
+def _waiting_wal(server: ServerFacts) -> str | None:
+    if server.archiver.ready_count:
+        return f"{server.archiver.ready_count} files wait in pg_wal"
+    last = parse_file_name((server.archiver.last_archived_wal or "")[:24])
+    if last is None or last.kind is not FileKind.SEGMENT:
+        return f"the server is at {server.wal_lsn}"
+    beyond = server.wal_lsn - last.end_lsn(server.wal_segment_size)
+    return f"{beyond} bytes of WAL were written after '{last.name}'" if beyond > _IDLE_WAL_BYTES else None
+
+
+def _silent_server(facts: HealthFacts, patience: timedelta) -> list[Observation]:
+    newest_at = max((lag.last_verified_at for lag in (store.lag for store in facts.stores) if lag), default=None)
+    if newest_at is not None and facts.at - newest_at < patience:
+        return []
+    reason = (facts.server.error or "").split(" Is the server running", 1)[0]
+    message = f"no new WAL came, and whether there is any cannot be asked: {reason}"
+    return [Observation("server", message)]
+
+
+def _spool_growing(facts: HealthFacts, limits: HealthLimits) -> list[Observation] | None:
+    spool = facts.spool
+    if spool is None:
+        return None
+    if spool.error is not None:
+        return [Observation("spool", spool.error, Severity.CRITICAL)]
+    if facts.pause is not None or spool.oldest_at is None:
+        return []
+    waited = facts.at - spool.oldest_at
+    if waited <= timedelta(seconds=limits.lag_goal_seconds):
+        return []
+    message = (
+        f"{spool.files} files ({_size(spool.size_bytes)}) wait in the spool, the oldest '{spool.oldest_name}' "
+        f"for {_length(waited)}, expected at most {_length(timedelta(seconds=limits.lag_goal_seconds))}"
+    )
+    return [Observation("spool", message)]
+
+
+def _spool_near_full(facts: HealthFacts, limits: HealthLimits) -> list[Observation] | None:
+    spool = facts.spool
+    if spool is None or spool.error is not None:
+        return None
+    if spool.size_bytes < limits.spool_near_full_share * limits.spool_limit_bytes:
+        return []
+    return [Observation("spool", f"the spool holds {_size(spool.size_bytes)} of {_size(limits.spool_limit_bytes)}")]
+
+
+def _disk_low(facts: HealthFacts, limits: HealthLimits) -> list[Observation] | None:
+    return [
+        Observation(
+            disk.folder,
+            f"the disk of '{disk.folder}' has {_size(disk.free_bytes)} free of {_size(disk.size_bytes)} "
+            f"({disk.free_share:.1%}), expected at least {limits.disk_low_share:.0%}",
+        )
+        for disk in facts.disks
+        if disk.free_share < limits.disk_low_share
+    ]
+
+
+def _store_down(facts: HealthFacts, limits: HealthLimits) -> list[Observation] | None:
+    return [
+        Observation(
+            one.store,
+            f"{one.state.consecutive_failures} tries in a row failed"
+            f"{f', the last success was at {_moment(one.state.last_success_at)}' if one.state.last_success_at else ''}"
+            f": {one.state.last_error}",
+        )
+        for one in facts.stores
+        if one.state.consecutive_failures >= limits.store_down_failures
+    ]
+
+
+def _copy_failed(facts: HealthFacts, limits: HealthLimits) -> list[Observation] | None:
+    """While a store is down, that is what a person is told, and not each file."""
+    down = {one.subject for one in _store_down(facts, limits) or ()}
+    up = {store.store for store in facts.stores} - down
+    found = [
+        Observation(copy_subject(one.name, one.store), _why_failed(facts, one), details={"tries": one.tries})
+        for one in facts.failed_copies
+        if one.store in up
+    ]
+    return _at_most(found, MOST_FAILED_COPIES, "more copies failed")
+
+
+def _why_failed(facts: HealthFacts, copy: FailedCopy) -> str:
+    """While a file is in the spool it is tried again by itself; else only a repair brings it."""
+    if copy.held_by is None or facts.spool is None or copy.name in facts.spool.names:
+        return copy.last_error
+    cure = f"'wal-pipeline verify --repair' copies it from {copy.held_by}"
+    return f"{copy.last_error}; it is in the spool no more: {cure}"
+
+
+def _quarantine(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] | None:
+    """One alert for each file in quarantine, told as the archiving run told it; so too a file that it could not move.
+
+    A file is quarantined under its name with the moment behind it.
+    """
+    spool = facts.spool
+    if spool is None:
+        return None
+    told = {alert.subject: alert.message for alert in facts.alerts if alert.kind is AlertKind.QUARANTINE}
+    found = {name: f"{message}; it stays in the spool" for name, message in spool.stuck.items()}
+    for name in spool.quarantined:
+        found[_file_name(name)] = f"'{name}' in '{spool.quarantine_folder}' was not archived"
+    if spool.quarantine_error is not None:
+        found[spool.quarantine_folder] = spool.quarantine_error
+    is_known = spool.error is None and spool.quarantine_error is None  # else what was told stays told
+    found |= {name: said for name, said in told.items() if name in found or name in spool.names or not is_known}
+    seen = [Observation(name, message) for name, message in sorted(found.items())]
+    return _at_most(seen, _MOST_FILES, "more files in quarantine")
+
+
+def _file_name(quarantined: str) -> str:
+    match = _QUARANTINED.match(quarantined)
+    return match[1] if match else quarantined
+
+
+def _at_most(found: list[Observation], most: int, more: str) -> list[Observation]:
+    """A thousand causes of one kind make twenty alerts and one that counts the others."""
+    if len(found) <= most:
+        return found
+    worst = max((one.severity for one in found if one.severity), key=lambda one: one.rank, default=None)
+    return [*found[:most], Observation("more", f"{len(found) - most} {more}", worst)]
+
+
+def _gaps(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] | None:
+    """A segment that is in the spool is on its way. What another store holds can be brought: that is less urgent."""
+    names = facts.spool.names if facts.spool is not None else frozenset[str]()
+    found: list[Observation] = []
+    for store in (None, *facts.windows.stores):
+        for gap in facts.windows.open_gaps(store):
+            if not _is_spooled(gap, names) and (store is None or gap.held_elsewhere):
+                found.append(_gap(gap))
+    return _at_most(found, _MOST_GAPS, "more gaps")
+
+
+def _gap(gap: Gap) -> Observation:
+    count = f"{gap.segments} segments are" if gap.segments > 1 else "1 segment is"
+    span = f"'{gap.first_missing}'" + (f" to '{gap.last_missing}'" if gap.segments > 1 else "")
+    if gap.store is None:
+        lost = ""
+        if gap.last_commit_before_at is not None:
+            lost = f"; moments after {_moment(gap.last_commit_before_at)} cannot be restored across it"
+        return Observation(f"all stores {gap.first_missing}", f"{count} on no store: {span}{lost}")
+    message = f"{count} not on {gap.store}: {span}; {gap.held_elsewhere} of them can be copied from another store"
+    severity = Severity.WARNING if gap.held_elsewhere == gap.segments else Severity.CRITICAL
+    return Observation(f"{gap.store} {gap.first_missing}", message, severity)
+
+
+def _is_spooled(gap: Gap, names: frozenset[str]) -> bool:
+    first, last = parse_file_name(gap.first_missing), parse_file_name(gap.last_missing)
+    if first is None or last is None or gap.segments > len(names):
+        return False
+    size = (gap.end_lsn - gap.start_lsn) // gap.segments or 1
+    size = 1 << (size - 1).bit_length()  # the very last segment of all ends one byte early
+    begin = gap.start_lsn // size
+    wanted = (segment_name(gap.timeline, number, size).name for number in range(begin, begin + gap.segments))
+    return all(name in names for name in wanted)
+
+
+def _base_backup_failed(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] | None:
+    """Only the newest base backup counts: a later one that went well makes an earlier failure moot."""
+    newest = newest_id({copy.backup_id for store in facts.stores for copy in store.base_backups}, facts.at)
+    if newest is None:
+        return []
+    finished_at = newest_finished_at([one for one in facts.windows.backups if one.backup_id == newest], facts.at)
+    if finished_at is not None and facts.at - finished_at < _RESTORABLE_WITHIN:
+        return []
+    return list(_failed_backups(facts, newest))
+
+
+def _failed_backups(facts: HealthFacts, newest: str) -> Iterator[Observation]:
+    for store in facts.stores:
+        copy = next((one for one in store.base_backups if one.backup_id == newest), None)
+        if copy is None:
+            yield Observation(store.store, f"base backup '{newest}' is not there")
+        elif copy.restorable_at is None:
+            reason = f": {copy.last_error}" if copy.last_error else ""
+            yield Observation(store.store, f"base backup '{newest}' cannot be restored from there{reason}")
+
+
+def _base_backup_old(facts: HealthFacts, limits: HealthLimits) -> list[Observation] | None:
+    if not facts.files:
+        return []  # nothing is archived yet: setup, not neglect
+    return [seen for store in facts.stores if (seen := _old_backup(facts, store, limits)) is not None]
+
+
+def _old_backup(facts: HealthFacts, store: StoreFacts, limits: HealthLimits) -> Observation | None:
+    usable = usable_backups(facts.windows, store.store)
+    if not usable:
+        message = "no base backup: nothing can be restored from there, whatever WAL it holds"
+        return Observation(store.store, message, Severity.CRITICAL)
+    newest_at = newest_finished_at(usable, facts.at)
+    if newest_at is None:
+        return Observation(store.store, "every base backup is dated in the future: a clock is or was wrong")
+    age = facts.at - newest_at
+    if age <= timedelta(hours=limits.base_backup_max_age_hours):
+        return None
+    limit = timedelta(hours=limits.base_backup_max_age_hours)
+    return Observation(store.store, f"the newest base backup is {_length(age)} old, expected at most {_length(limit)}")
+
+
+def _drill_failed(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] | None:
+    return [
+        Observation(
+            store.store,
+            f"the last drill failed at {_moment(store.last_drill.finished_at or store.last_drill.started_at)}"
+            f"{_reason(store.last_drill.detail)}",
+        )
+        for store in facts.stores
+        if store.last_drill is not None and not store.last_drill.ok
+    ]
+
+
+def _drill_old(facts: HealthFacts, limits: HealthLimits) -> list[Observation] | None:
+    limit = timedelta(days=limits.drill_max_age_days)
+    first_backup_at = min((one.finished_at for one in facts.windows.backups), default=None)
+    found = []
+    for store in facts.stores:
+        since = store.last_drill.finished_at if store.last_drill is not None else first_backup_at
+        if since is not None and facts.at - since > limit:
+            was = "the last drill is" if store.last_drill is not None else "never drilled; the first base backup is"
+            found.append(Observation(store.store, f"{was} {_length(facts.at - since)} old, expected {_length(limit)}"))
+    return found
+
+
+def _sensor_silent(facts: HealthFacts, limits: HealthLimits) -> list[Observation] | None:
+    """Where Dagster was never used there is no sensor to miss. A look of the future was by a wrong clock."""
+    looked_at = facts.sensor_looked_at
+    patience = max(_SENSOR_SILENT, timedelta(seconds=3 * limits.health_interval_seconds))
+    if looked_at is None or facts.at - looked_at < patience:
+        return []
+    message = (
+        f"Dagster's health sensor has not looked since {_moment(looked_at)}: see that its daemon and code location run"
+    )
+    return [Observation("health_sensor", message)]
+
+
+def _catalog_down(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] | None:
+    return [] if facts.catalog_error is None else [Observation("catalog", facts.catalog_error)]
+
+
+def _paused(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] | None:
+    return [] if facts.pause is None else [Observation("archiving", facts.pause.describe())]
+
+
+_RULES: Final[Mapping[AlertKind, Rule]] = {
+    AlertKind.ARCHIVER_FAILING: _archiver_failing,
+    AlertKind.NO_NEW_WAL: _no_new_wal,
+    AlertKind.SPOOL_GROWING: _spool_growing,
+    AlertKind.SPOOL_NEAR_FULL: _spool_near_full,
+    AlertKind.DISK_LOW: _disk_low,
+    AlertKind.STORE_DOWN: _store_down,
+    AlertKind.COPY_FAILED: _copy_failed,
+    AlertKind.QUARANTINE: _quarantine,
+    AlertKind.GAP: _gaps,
+    AlertKind.BASE_BACKUP_FAILED: _base_backup_failed,
+    AlertKind.BASE_BACKUP_OLD: _base_backup_old,
+    AlertKind.DRILL_FAILED: _drill_failed,
+    AlertKind.DRILL_OLD: _drill_old,
+    AlertKind.PAUSED: _paused,
+    AlertKind.SENSOR_SILENT: _sensor_silent,
+    AlertKind.CATALOG_DOWN: _catalog_down,
+}
+_WITHOUT_CATALOG: Final = (
+    AlertKind.CATALOG_DOWN,
+    AlertKind.ARCHIVER_FAILING,
+    AlertKind.NO_NEW_WAL,
+    AlertKind.SPOOL_GROWING,
+    AlertKind.SPOOL_NEAR_FULL,
+    AlertKind.DISK_LOW,
+    AlertKind.QUARANTINE,
+)
+
+
+def _reason(detail: Mapping[str, object]) -> str:
+    said = next((detail[name] for name in ("error", "message", "reason") if detail.get(name)), None)
+    return "" if said is None else f": {said}"
+
+
+def _moment(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S}Z"
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / 2**30:.1f} GiB" if size_bytes >= 2**30 else f"{size_bytes / 2**20:.0f} MiB"
+
+
+def _length(span: timedelta) -> str:
+    seconds = round(span.total_seconds())
+    if seconds < 120:
+        return f"{seconds} s"
+    if seconds < 7200:
+        return f"{seconds // 60} min"
+    return f"{seconds // 3600} h" if seconds < 172800 else f"{seconds // 86400} days"

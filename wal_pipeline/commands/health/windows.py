@@ -1,0 +1,222 @@
+"""What can be recovered now and to when, per store and by all stores together, as the catalog knows it."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from wal_pipeline.archive.records import BaseBackup, CopyStatus
+from wal_pipeline.archive.recovery.coverage import ArchiveContents, HeldBackup
+from wal_pipeline.archive.recovery.gaps import Gap, GapState, LedgerEntry, find_gaps, gap_ledger
+from wal_pipeline.archive.recovery.window import RecoveryWindow, windows_by_store
+from wal_pipeline.catalog.catalog import Catalog
+from wal_pipeline.catalog.measures import SegmentRecords
+from wal_pipeline.errors import CatalogError, InvalidWalFileError, WalPipelineError
+from wal_pipeline.wal.names import FileKind, WalFileName, parse_file_name
+from wal_pipeline.wal.timeline import TimelineHistory
+
+FetchText = Callable[[int, WalFileName], bytes | None]
+"""Fetch a history file of a system identifier from a store; None where no store has it."""
+_ASK_AGAIN: Final = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentWindows:
+    """The recovery windows at one moment.
+
+    ``windows`` and ``gaps`` by store, and under None those of all stores together. ``main_timeline`` is the newest
+    timeline. ``backups`` are the base backups that some store holds whole, the oldest first. ``notes`` say what could
+    not be found out.
+    """
+
+    system_identifier: int | None
+    stores: tuple[str, ...]
+    main_timeline: int | None
+    windows: Mapping[str | None, tuple[RecoveryWindow, ...]]
+    gaps: Mapping[str | None, tuple[LedgerEntry, ...]]
+    backups: tuple[BaseBackup, ...]
+    holders: Mapping[str, frozenset[str]]
+    notes: tuple[str, ...] = ()
+
+    def main(self, store: str | None) -> RecoveryWindow | None:
+        """Return the window of a store (None: of all together) that a restore to the newest moment uses."""
+        on_main = [one for one in self.windows.get(store, ()) if one.left_at_lsn is None]
+        return max(on_main, key=lambda one: (one.latest_lsn, one.timeline), default=None)
+
+    def open_gaps(self, store: str | None) -> tuple[Gap, ...]:
+        """Return the gaps of a store (None: of all together) that a person has to look at."""
+        return tuple(entry.gap for entry in self.gaps.get(store, ()) if entry.state is GapState.OPEN)
+
+    @property
+    def latest_commit_at(self) -> datetime | None:
+        """The last commit that some store can bring back; a lower bound where commit times are not known."""
+        window = self.main(None)
+        return None if window is None else window.latest_commit_at_least
+
+
+def current_windows(
+    catalog: Catalog,
+    stores: Sequence[str],
+    *,
+    system_identifier: int | None = None,
+    fetch: FetchText | None = None,
+) -> CurrentWindows:
+    """Work out the windows of the cluster that was seen last, or of ``system_identifier``.
+
+    ``fetch`` reads a timeline history file that the catalog does not hold yet; it is asked once per file.
+
+    Raises: CatalogError.
+    """
+    known = catalog.system_identifiers.known()
+    chosen = system_identifier if system_identifier is not None else (known[-1] if known else None)
+    names = catalog.measures.names_by_store(chosen) if chosen is not None else {}
+    if chosen is None or not any(names.values()):
+        empty: dict[str | None, tuple[RecoveryWindow, ...]] = dict.fromkeys((None, *stores), ())
+        return CurrentWindows(chosen, tuple(stores), None, empty, dict.fromkeys((None, *stores), ()), (), {})
+    histories, notes = _histories(catalog, chosen, names, fetch)
+    contents = _contents(catalog, chosen, {store: names.get(store, []) for store in stores}, histories)
+    return CurrentWindows(
+        system_identifier=chosen,
+        stores=tuple(stores),
+        main_timeline=contents.main.timeline if contents.main else None,
+        windows=windows_by_store(contents),
+        gaps=_gaps(catalog, contents),
+        backups=tuple(held.backup for held in contents.backups.values()),
+        holders={backup_id: held.stores for backup_id, held in contents.backups.items()},
+        notes=notes,
+    )
+
+
+def current_contents(catalog: Catalog, stores: Sequence[str], system_identifier: int) -> ArchiveContents:
+    """Return what the catalog knows of one system identifier's archive; records are read as they are needed.
+
+    Raises: CatalogError.
+    """
+    names = catalog.measures.names_by_store(system_identifier)
+    histories, _ = _histories(catalog, system_identifier, names, None)
+    return _contents(catalog, system_identifier, {store: names.get(store, []) for store in stores}, histories)
+
+
+def _contents(
+    catalog: Catalog, system_identifier: int, names: Mapping[str, list[str]], histories: dict[int, TimelineHistory]
+) -> ArchiveContents:
+    newest = catalog.files.newest(system_identifier)
+    contents = ArchiveContents.of(
+        system_identifier,
+        files=[] if newest is None else [newest],
+        copies=names,
+        backups=_held(catalog, system_identifier, frozenset(names)),
+        histories=histories,
+    )
+    size = contents.wal_segment_size
+    segments = {
+        timeline: SegmentRecords(catalog.measures, system_identifier, timeline, size, ()) for timeline in contents.paths
+    }
+    return replace(contents, segments=segments)
+
+
+def _held(catalog: Catalog, system_identifier: int, stores: frozenset[str]) -> list[HeldBackup]:
+    holders: dict[str, set[str]] = {}
+    for copy in catalog.base_backups.copies():
+        if copy.status is CopyStatus.VERIFIED and copy.system_identifier == system_identifier and copy.store in stores:
+            holders.setdefault(copy.backup_id, set()).add(copy.store)
+    return [
+        HeldBackup(backup, frozenset(holders[backup.backup_id]))
+        for backup in catalog.base_backups.all()
+        if backup.backup_id in holders and backup.system_identifier == system_identifier
+    ]
+
+
+def _gaps(catalog: Catalog, contents: ArchiveContents) -> dict[str | None, tuple[LedgerEntry, ...]]:
+    accepted = catalog.gaps.acknowledged()
+    found: dict[str | None, tuple[LedgerEntry, ...]] = {None: gap_ledger(contents, find_gaps(contents), accepted)}
+    return found | {store: gap_ledger(contents, find_gaps(contents, [store]), accepted) for store in contents.stores}
+
+
+def _histories(
+    catalog: Catalog, system_identifier: int, names: Mapping[str, list[str]], fetch: FetchText | None
+) -> tuple[dict[int, TimelineHistory], tuple[str, ...]]:
+    """Return the histories of the timelines that the stores have history files of: kept ones, else fetched and kept."""
+    parsed = (parse_file_name(name) for some in names.values() for name in some if name.endswith(".history"))
+    wanted = sorted(
+        {name for name in parsed if name is not None and name.kind is FileKind.HISTORY}, key=lambda name: name.timeline
+    )
+    if not wanted:
+        return {}, ()
+    key = f"timeline_histories/{system_identifier}"
+    kept: dict[str, str] = catalog.values.get(key) or {}
+    notes: list[str] = []
+    new: dict[str, str] = {}
+    for name in wanted:
+        if name.name in kept or fetch is None or _asked_lately(catalog, name):
+            continue
+        try:
+            data = fetch(system_identifier, name)
+        except WalPipelineError as error:
+            notes.append(error.message)
+            _note_asked(catalog, name)
+        else:
+            new |= {} if data is None else {name.name: data.hex()}
+    if new:
+        kept = kept | new
+        catalog.values.put(key, kept)
+    return _parsed(wanted, kept, notes), tuple(notes)
+
+
+def _parsed(wanted: Sequence[WalFileName], kept: Mapping[str, str], notes: list[str]) -> dict[int, TimelineHistory]:
+    found = {}
+    for name in wanted:
+        if name.name not in kept:
+            notes.append(f"'{name.name}' is not read yet: what comes before its timeline is not counted as its past")
+            continue
+        try:
+            found[name.timeline] = TimelineHistory.parse(name.timeline, bytes.fromhex(kept[name.name]))
+        except InvalidWalFileError as error:
+            notes.append(error.message)
+    return found
+
+
+def _asked_lately(catalog: Catalog, name: WalFileName) -> bool:
+    """Whether a store failed to give the file just now: a screen must not wait for a dead store each time."""
+    asked_at = catalog.values.get(f"asked/{name.name}")
+    return asked_at is not None and abs(catalog.now() - datetime.fromisoformat(asked_at)) < _ASK_AGAIN
+
+
+def _note_asked(catalog: Catalog, name: WalFileName) -> None:
+    try:
+        catalog.values.put(f"asked/{name.name}", catalog.now().isoformat())
+    except CatalogError:
+        return
+
+
+CLOCK_TOLERANCE: Final = timedelta(hours=1)  # between the server's clock and this host's
+
+
+def is_ahead(at: datetime, now: datetime) -> bool:
+    """Whether a time lies in the future by more than two clocks may differ."""
+    return at > now + CLOCK_TOLERANCE
+
+
+def usable_backups(windows: CurrentWindows, store: str) -> list[BaseBackup]:
+    """Return the base backups that can be restored from a store alone."""
+    usable = {backup_id for window in windows.windows.get(store, ()) for backup_id in window.backup_ids}
+    return [one for one in windows.backups if one.backup_id in usable]
+
+
+def newest_finished_at(backups: Collection[BaseBackup], now: datetime) -> datetime | None:
+    """Return when the newest base backup finished; None where there is none that finished before now."""
+    return max((one.finished_at for one in backups if not is_ahead(one.finished_at, now)), default=None)
+
+
+def newest_id(backup_ids: Collection[str], now: datetime) -> str | None:
+    """Return the id of the base backup that begins last in the WAL; of two in one segment the later one by the clock.
+
+    An id is a time and the name of a segment.
+    """
+    latest = f"{now + CLOCK_TOLERANCE:%Y%m%dT%H%M%SZ}"
+
+    def order(backup_id: str) -> tuple[str, bool, str]:
+        time, _, segment = backup_id.partition("-")
+        return segment, time <= latest, time
+
+    return max(backup_ids, key=order, default=None)

@@ -1,0 +1,1 @@
+"""Lists what the stores hold of a cluster, without the catalog."""

@@ -1,0 +1,1 @@
+"""Brings WAL files and base backups to a store that lacks them."""

@@ -1,0 +1,181 @@
+"""Copy a base backup from a store that has it to one that lacks it: the same bytes, verified on both sides."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from wal_pipeline.archive.format.backup_manifest import BackupObject, BaseBackupManifest
+from wal_pipeline.archive.format.backup_manifest_json import parse_manifest
+from wal_pipeline.archive.format.keys import Layout
+from wal_pipeline.commands.backup.part_uploader import UploadLimits
+from wal_pipeline.commands.backup.restorable import BaseBackupRecorder, StoreOutcome
+from wal_pipeline.commands.backup.session import object_metadata
+from wal_pipeline.commands.backup.upload import BackupUpload
+from wal_pipeline.commands.copies.prove import StoredBytes, verify_object
+from wal_pipeline.commands.inventory.manifests import read_manifest_bytes
+from wal_pipeline.errors import BaseBackupError, DamagedCopyError, StoreError
+from wal_pipeline.stores.base import Store
+
+_READ_BYTES: Final = 1 << 20
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RefillResult:
+    """What a refill did: ``copied`` of the manifest's objects were missing, with ``copied_bytes``."""
+
+    manifest: BaseBackupManifest
+    source: str
+    destination: str
+    copied: int
+    copied_bytes: int
+    seconds: float
+
+
+def refill_base_backup(
+    backup_id: str,
+    source: Store,
+    destination: Store,
+    layout: Layout,
+    *,
+    limits: UploadLimits | None = None,
+    read_back: bool = True,
+    on_bytes: Callable[[int], object] = lambda _: None,
+) -> RefillResult:
+    """Make ``destination``'s copy of a base backup complete from ``source``'s, the manifest last.
+
+    Objects that are on the destination already are read back and kept; damaged ones are replaced. Each object's
+    SHA-256 is compared as it is read from the source, before the copy comes to be. ``on_bytes`` counts bytes copied.
+
+    Raises: BaseBackupError where the manifest cannot be used or the destination has another one under that id;
+    DamagedCopyError where the source's bytes are wrong; StoreError.
+    """
+    begun = time.monotonic()
+    data = read_manifest_bytes(source, layout, backup_id)
+    where = f"{source.name}: {layout.manifest_key(backup_id)}"
+    manifest = parse_manifest(data, backup_id=backup_id, where=where)
+    _check_manifest(destination, layout, backup_id, data)
+    absent = [item for item in manifest.objects if not _is_good(destination, layout, backup_id, item)]
+    with BackupUpload([destination], limits or UploadLimits(), read_back=read_back) as upload:
+        for item in absent:
+            _copy(upload, source, layout, backup_id, item, on_bytes=on_bytes)
+        _wait(upload)
+        upload.store_object(layout.manifest_key(backup_id), object_metadata(backup_id), lambda sink: sink(data))
+        _wait(upload)
+    copied_bytes = sum(item.size_bytes for item in absent)
+    return RefillResult(manifest, source.name, destination.name, len(absent), copied_bytes, time.monotonic() - begun)
+
+
+def _wait(upload: BackupUpload) -> None:
+    """Wait, and raise the destination's own error rather than one about all stores."""
+    try:
+        upload.wait()
+    except BaseBackupError:
+        raise next(iter(upload.failures.values())) from None
+
+
+def _check_manifest(destination: Store, layout: Layout, backup_id: str, expected: bytes) -> None:
+    """A manifest that is there already must be the same: an object is never overwritten."""
+    if destination.head(layout.manifest_key(backup_id)) is None:
+        return
+    if read_manifest_bytes(destination, layout, backup_id) != expected:
+        raise BaseBackupError(
+            f"{destination.name}: object '{layout.manifest_key(backup_id)}' differs from the source's",
+            hint="Find out which of the two is damaged; delete that base backup from its store and refill again.",
+        )
+
+
+def _is_good(destination: Store, layout: Layout, backup_id: str, item: BackupObject) -> bool:
+    """Whether the destination has the object with the right bytes. One that two reads find damaged is removed."""
+    key = layout.base_key(backup_id, item.name)
+    if destination.head(key) is None:
+        return False
+    for _ in range(2):  # a bit that changed on the way must not cost a good object
+        try:
+            verify_object(destination, key, StoredBytes(item.size_bytes, item.sha256), thorough=True)
+        except DamagedCopyError as error:
+            _log.warning("%s", error.message)
+        else:
+            return True
+    destination.delete(key)
+    return False
+
+
+def _copy(
+    upload: BackupUpload,
+    source: Store,
+    layout: Layout,
+    backup_id: str,
+    item: BackupObject,
+    *,
+    on_bytes: Callable[[int], object],
+) -> None:
+    key = layout.base_key(backup_id, item.name)
+
+    def write(sink: Callable[[bytes], None]) -> None:
+        with source.open(key) as stream:
+            while data := stream.read(_READ_BYTES):
+                sink(data)
+                on_bytes(len(data))
+
+    try:
+        upload.store_object(key, object_metadata(backup_id), write, StoredBytes(item.size_bytes, item.sha256))
+    except BaseBackupError as error:
+        if upload.failures:
+            raise next(iter(upload.failures.values())) from None
+        raise DamagedCopyError(source.name, error.message, hint="Use another store as the source.") from error
+
+
+@dataclass(frozen=True, slots=True)
+class RefillOutcome:
+    """A refill, and whether the base backup can be restored from its destination now."""
+
+    result: RefillResult
+    store: StoreOutcome
+
+
+def refill_store(
+    backup_id: str,
+    destination: str,
+    stores: Mapping[str, Store],
+    layout: Layout,
+    recorder: BaseBackupRecorder,
+    *,
+    limits: UploadLimits | None = None,
+    read_back: bool = True,
+    on_bytes: Callable[[int], object] = lambda _: None,
+) -> RefillOutcome:
+    """Refill a base backup on ``destination`` from the first other store whose copy is good; record it.
+
+    An incremental base backup's chain is not refilled with it: refill that first, oldest first.
+
+    Raises: BaseBackupError where no other store has a good copy; StoreError of the destination.
+    """
+    reasons = []
+    for name, source in stores.items():
+        if name == destination:
+            continue
+        try:
+            result = refill_base_backup(
+                backup_id,
+                source,
+                stores[destination],
+                layout,
+                limits=limits,
+                read_back=read_back,
+                on_bytes=on_bytes,
+            )
+        except (StoreError, BaseBackupError) as error:
+            if isinstance(error, StoreError) and error.store == destination:
+                raise
+            _log.warning("%s", error.message)
+            reasons.append(error.message)
+        else:
+            [settled] = recorder.settle(result.manifest, layout, [StoreOutcome(destination, stored=True)])
+            return RefillOutcome(result, settled)
+    raise BaseBackupError(
+        f"base backup '{backup_id}' cannot be refilled on {destination}: {'; '.join(reasons) or 'no other store'}",
+        hint="Take a new base backup.",
+    )

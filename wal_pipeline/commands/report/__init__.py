@@ -1,0 +1,1 @@
+"""Makes the report: one HTML page about the archive."""

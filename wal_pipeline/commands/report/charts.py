@@ -1,0 +1,178 @@
+"""Pictures as SVG, written by hand: the recovery windows over time, and lines over time. No script, no network."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+from xml.sax.saxutils import escape
+
+from wal_pipeline.archive.recovery.gaps import GapState
+from wal_pipeline.commands.health.windows import CurrentWindows
+from wal_pipeline.commands.status.window_line import Axis, axis_of, backup_moments
+
+COLOURS: Final = ("#2563eb", "#d97706", "#059669", "#9333ea")
+_WINDOW, _GAP, _PAST_GAP, _BACKUP = "#16a34a", "#dc2626", "#fca5a5", "#1e3a8a"
+_GRID, _TEXT, _TRACK = "#e2e8f0", "#475569", "#f1f5f9"
+_LEFT, _RIGHT, _TOP, _ROW, _BOTTOM = 76, 24, 14, 40, 46
+_FONT: Final = "font-family='system-ui,sans-serif' font-size='12'"
+
+
+def windows_svg(windows: CurrentWindows, now: datetime, width: int = 900) -> str:
+    """Draw the windows of all stores together and of each store, with base backups and gaps."""
+    axis = axis_of(windows, now)
+    rows = (None, *windows.stores)
+    height = _TOP + _ROW * len(rows) + _BOTTOM
+    parts = [_open(width, height), *_time_axis(axis, width, _TOP, height - _BOTTOM)]
+    for index, store in enumerate(rows):
+        parts += _window_row(windows, store, axis, width, _TOP + index * _ROW)
+    parts += _legend(height - 8)
+    return "".join([*parts, "</svg>"])
+
+
+def _window_row(windows: CurrentWindows, store: str | None, axis: Axis, width: int, top: int) -> list[str]:
+    middle = top + _ROW // 2
+    span = width - _LEFT - _RIGHT
+
+    def x(at: datetime) -> float:
+        return _LEFT + axis.share(at) * span
+
+    parts = [
+        _text(_LEFT - 10, middle + 4, "all stores" if store is None else store, anchor="end", weight=600),
+        f"<rect x='{_LEFT}' y='{middle - 8}' width='{span}' height='16' rx='3' fill='{_TRACK}'/>",
+    ]
+    for window in windows.windows.get(store, ()):
+        begin, end = x(window.earliest_at), x(window.latest_commit_at_least or window.earliest_at)
+        said = f"timeline {window.timeline}: {window.earliest_at:%Y-%m-%d %H:%M:%S} to "
+        said += f"{window.latest_commit_at_least:%Y-%m-%d %H:%M:%S} UTC" if window.latest_commit_at_least else "its end"
+        shade = _WINDOW if window.left_at_lsn is None else "#86efac"
+        parts.append(
+            f"<rect x='{begin:.1f}' y='{middle - 8}' width='{max(2.0, end - begin):.1f}' height='16' rx='3' "
+            f"fill='{shade}'><title>{escape(said)}</title></rect>"
+        )
+    for entry in windows.gaps.get(store, ()):
+        gap, is_open = entry.gap, entry.state is GapState.OPEN
+        moments = [at for at in (gap.last_commit_before_at, gap.first_commit_after_at) if at is not None]
+        if moments:
+            begin, end = x(moments[0]), x(moments[-1])
+            said = f"{gap.segments} missing from {gap.first_missing} ({entry.state.value})"
+            parts.append(
+                f"<rect x='{begin - 1:.1f}' y='{middle - 11}' width='{max(4.0, end - begin + 2):.1f}' height='22' "
+                f"fill='{_GAP if is_open else _PAST_GAP}'><title>{escape(said)}</title></rect>"
+            )
+    return parts + [_diamond(x(at), middle, f"base backup {at:%Y-%m-%d %H:%M} UTC") for at in _sorted(windows, store)]
+
+
+def _sorted(windows: CurrentWindows, store: str | None) -> list[datetime]:
+    return sorted(backup_moments(windows, store))
+
+
+def _diamond(x: float, y: float, said: str) -> str:
+    points = f"{x:.1f},{y - 7} {x + 6:.1f},{y} {x:.1f},{y + 7} {x - 6:.1f},{y}"
+    return (
+        f"<polygon points='{points}' fill='{_BACKUP}' stroke='#fff' stroke-width='1.5'>"
+        f"<title>{escape(said)}</title></polygon>"
+    )
+
+
+def _legend(y: float) -> list[str]:
+    marks = (("can be restored", _WINDOW), ("base backup", _BACKUP), ("open gap", _GAP), ("past gap", _PAST_GAP))
+    parts = []
+    for index, (word, colour) in enumerate(marks):
+        x = _LEFT + index * 130
+        parts.append(f"<rect x='{x}' y='{y - 9}' width='10' height='10' rx='2' fill='{colour}'/>")
+        parts.append(_text(x + 16, y, word))
+    return parts
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One line: its points in the order of time. ``unit`` is written on the axis by the caller's format."""
+
+    name: str
+    points: Sequence[tuple[datetime, float]]
+
+
+def lines_svg(
+    series: Sequence[Series],
+    axis: Axis,
+    *,
+    label: Mapping[float, str],
+    width: int = 900,
+    height: int = 240,
+    goal: float | None = None,
+) -> str:
+    """Draw lines over time. ``label`` are the values of the horizontal rules with their text; the greatest is the top.
+
+    ``goal`` is drawn as a dashed red rule.
+    """
+    top = max(label) or 1.0
+    bottom_y = height - _BOTTOM
+
+    def x(at: datetime) -> float:
+        return _LEFT + axis.share(at) * (width - _LEFT - _RIGHT)
+
+    def y(value: float) -> float:
+        return bottom_y - min(1.0, value / top) * (bottom_y - _TOP)
+
+    parts = [_open(width, height)]
+    for value, said in label.items():
+        parts.append(_rule(width, y(value), _GRID))
+        parts.append(_text(_LEFT - 10, y(value) + 4, said, anchor="end"))
+    parts += _time_axis(axis, width, _TOP, bottom_y)
+    if goal is not None and goal <= top:
+        parts.append(_rule(width, y(goal), _GAP, dashes="5 4"))
+    for index, one in enumerate(series):
+        colour = COLOURS[index % len(COLOURS)]
+        if one.points:
+            path = " ".join(f"{x(at):.1f},{y(value):.1f}" for at, value in one.points)
+            parts.append(f"<polyline points='{path}' fill='none' stroke='{colour}' stroke-width='{_width(index)}'/>")
+        mark_x = _LEFT + index * 110
+        parts.append(f"<rect x='{mark_x}' y='{height - 17}' width='10' height='10' rx='2' fill='{colour}'/>")
+        parts.append(_text(mark_x + 16, height - 8, one.name))
+    return "".join([*parts, "</svg>"])
+
+
+def _width(index: int) -> float:
+    """The first line is the widest, so that lines that lie on each other are all seen."""
+    return max(1.6, 4.5 - 2.4 * index)
+
+
+def _open(width: int, height: int) -> str:
+    return (
+        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}' width='{width}' height='{height}' "
+        f"{_FONT} role='img'><rect width='{width}' height='{height}' fill='#fff'/>"
+    )
+
+
+def _time_axis(axis: Axis, width: int, top: float, bottom: float) -> list[str]:
+    parts = []
+    for at in ticks(axis):
+        x = _LEFT + axis.share(at) * (width - _LEFT - _RIGHT)
+        parts.append(f"<line x1='{x:.1f}' y1='{top}' x2='{x:.1f}' y2='{bottom}' stroke='{_GRID}'/>")
+        shown = f"{at:%b} {at.day}" if at.hour == at.minute == 0 else f"{at:%H:%M}"
+        parts.append(_text(x, bottom + 15, shown, anchor="middle"))
+    return parts
+
+
+def ticks(axis: Axis, most: int = 9) -> list[datetime]:
+    """Return round moments of an axis, at most about ``most``."""
+    span = axis.end_at - axis.begin_at
+    steps = [timedelta(minutes=n) for n in (1, 5, 15, 30, 60, 180, 360, 720)]
+    steps += [timedelta(days=n) for n in (1, 2, 5, 7, 14, 30, 90, 365)]
+    step = next((one for one in steps if span / one <= most), steps[-1])
+    midnight = axis.begin_at.replace(hour=0, minute=0, second=0, microsecond=0)
+    first = midnight + step * ((axis.begin_at - midnight) // step + 1)
+    count = max(0, int((axis.end_at - first) / step) + 1)
+    return [first + step * index for index in range(count)]
+
+
+def _rule(width: int, y: float, colour: str, *, dashes: str = "") -> str:
+    dashed = f" stroke-dasharray='{dashes}'" if dashes else ""
+    return f"<line x1='{_LEFT}' y1='{y:.1f}' x2='{width - _RIGHT}' y2='{y:.1f}' stroke='{colour}'{dashed}/>"
+
+
+def _text(x: float, y: float, said: str, *, anchor: str = "start", weight: int = 400) -> str:
+    return (
+        f"<text x='{x:.1f}' y='{y:.1f}' fill='{_TEXT}' text-anchor='{anchor}' font-weight='{weight}'>"
+        f"{escape(said)}</text>"
+    )

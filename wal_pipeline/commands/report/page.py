@@ -1,0 +1,130 @@
+"""The report: one HTML page that needs no network, from the catalog's records."""
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from wal_pipeline.archive.cost import Prices, cents
+from wal_pipeline.archive.recovery.window import RecoveryWindow
+from wal_pipeline.catalog.catalog import Catalog
+from wal_pipeline.commands.cost.cost import current_cost
+from wal_pipeline.commands.health.rules import HealthLimits
+from wal_pipeline.commands.report.charts import Series, lines_svg, windows_svg
+from wal_pipeline.commands.report.figures import Figures, figures, rules
+from wal_pipeline.commands.report.template import PAGE
+from wal_pipeline.commands.status.status import Status
+from wal_pipeline.commands.status.window_line import Axis
+from wal_pipeline.errors import SettingsError
+from wal_pipeline.text import length, size
+
+MOST_ALERTS: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class WindowRow:
+    """One row of the table of windows."""
+
+    store: str
+    window: RecoveryWindow | None
+    gaps: int
+
+
+def render_report(
+    status: Status, catalog: Catalog, limits: HealthLimits, prices: dict[str, Prices], *, days: int
+) -> str:
+    """Return the page for the last ``days``. Raises: CatalogError."""
+    from jinja2 import Environment  # noqa: PLC0415 - only a report needs it
+
+    axis = Axis(status.facts.at - timedelta(days=days), status.facts.at)
+    stores = [store.store for store in status.facts.stores]
+    made = figures(catalog.frames.copies(), catalog.frames.archive_events(), stores, axis)
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update({"moment": _moment, "size": size, "length_of": length, "cents": cents})
+    return environment.from_string(PAGE).render(
+        status=status,
+        days=days,
+        begin_at=axis.begin_at,
+        figures=made,
+        windows=_window_rows(status),
+        windows_svg=windows_svg(status.facts.windows, status.facts.at),
+        lag_goal_seconds=limits.lag_goal_seconds,
+        cost=current_cost(catalog, prices, status.facts.at).cost,
+        **_pictures(made, axis, limits),
+        **_lists(status, catalog, axis.begin_at),
+    )
+
+
+def write_report(path: Path, page: str) -> None:
+    """Write the page whole or not at all. Raises: SettingsError."""
+    try:
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as made:
+            made.write(page)
+        Path(made.name).chmod(0o644)
+        os.replace(made.name, path)  # noqa: PTH105 - the pair of NamedTemporaryFile's name
+    except OSError as error:
+        raise SettingsError(
+            f"the report cannot be written to '{path}': {error.strerror}",
+            hint="Name a file in a folder that this user can write, with --output.",
+        ) from error
+
+
+def _window_rows(status: Status) -> list[WindowRow]:
+    windows = status.facts.windows
+    return [
+        WindowRow("all stores" if store is None else store, windows.main(store), len(windows.open_gaps(store)))
+        for store in (None, *windows.stores)
+    ]
+
+
+def _lists(status: Status, catalog: Catalog, since: datetime) -> dict[str, Any]:
+    alerts = sorted(catalog.alerts.all(since), key=lambda alert: alert.opened_at, reverse=True)
+    drills = [one for one in catalog.drills.all() if one.finished_at is not None and one.finished_at >= since]
+    return {
+        "alerts": alerts[:MOST_ALERTS],
+        "more_alerts": max(0, len(alerts) - MOST_ALERTS),
+        "backups": sorted(status.facts.windows.backups, key=lambda one: one.finished_at, reverse=True),
+        "drills": drills[::-1],
+    }
+
+
+def _pictures(made: Figures, axis: Axis, limits: HealthLimits) -> dict[str, str]:
+    goal = limits.lag_goal_seconds
+    return {
+        "lag_svg": _lines(made.lag, axis, _seconds, goal=goal),
+        "storage_svg": _lines(made.storage, axis, size, least=2.0**20, binary=True),
+        "wal_svg": _lines(made.wal_per_day, axis, size, least=2.0**20, binary=True),
+        "failures_svg": _lines(made.failures_over_time, axis, lambda value: f"{value:.0f}", least=4.0, height=160),
+    }
+
+
+def _lines(
+    series: Sequence[Series],
+    axis: Axis,
+    shown: Callable[[float], str],
+    *,
+    goal: float | None = None,
+    least: float = 1.0,
+    height: int = 220,
+    binary: bool = False,
+) -> str:
+    """Draw lines; ``binary``: rules at round numbers of KiB, MiB, GiB."""
+    unit = 1.0
+    if binary:
+        greatest = max((value for one in series for _, value in one.points), default=least)
+        unit = next(float(2**power) for power in (40, 30, 20, 10, 0) if max(greatest, least) >= 2**power)
+    scaled = [Series(one.name, [(at, value / unit) for at, value in one.points]) for one in series]
+    values = rules(scaled, least=least / unit)
+    label = {value: shown(value * unit) if value else "0" for value in values}
+    return lines_svg(scaled, axis, label=label, height=height, goal=goal)
+
+
+def _seconds(value: float) -> str:
+    return f"{value:g} s" if value < 120 else f"{value / 60:g} min"
+
+
+def _moment(at: datetime | None) -> str:
+    return "-" if at is None else f"{at:%Y-%m-%d %H:%M:%S}"

@@ -1,0 +1,1 @@
+"""Brings a cluster back to a chosen moment from the stores alone."""

@@ -1,0 +1,255 @@
+"""What must hold before a byte is downloaded: the tablespaces, the owner, the disk and the programs."""
+
+import os
+import pwd
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest
+from wal_pipeline.archive.format.keys import Layout
+from wal_pipeline.archive.recovery.restore_plan import RestorePlan
+from wal_pipeline.archive.recovery.target import RecoveryTarget, TargetKind
+from wal_pipeline.commands.archive_get.wal_source import WalSource
+from wal_pipeline.commands.backup.objects import open_object
+from wal_pipeline.commands.copies.find import find_copies
+from wal_pipeline.errors import CodecError, RestoreError, StoreError, WalPipelineError
+from wal_pipeline.postgres.recovery import TargetAction
+from wal_pipeline.postgres.recovery_server import ServerUser
+from wal_pipeline.stores.base import Store
+from wal_pipeline.wal.names import WalFileName, require_file_name
+
+
+def require_action(asked: RecoveryTarget, target: RecoveryTarget, action: TargetAction) -> None:
+    """Return where the action can be done; ``asked`` is what the plan was made for, ``target`` what is written.
+
+    Raises: RestoreError for a pause or a shutdown at the end of the archive: without a target PostgreSQL ignores
+    recovery_target_action and opens.
+    """
+    if target.kind is not TargetKind.END or action is TargetAction.PROMOTE:
+        return
+    if asked.kind is TargetKind.END:
+        raise RestoreError(
+            f"PostgreSQL cannot {action.value} at the end of the archive: it opens the cluster there",
+            hint="Name a target before the end, or leave the action at promote.",
+        )
+    raise RestoreError(
+        f"PostgreSQL cannot {action.value} at {asked}, the last commit that is archived: it stops at a time only "
+        "where a later commit follows",
+        hint="Name an earlier time, add --exclusive to stop just before this commit, or leave the action at promote.",
+    )
+
+
+_HINT = "Set WAL_PIPELINE_AGE_IDENTITY_FILE to the file with the age identity."
+
+
+def check_identities(
+    plan: RestorePlan,
+    chain: Sequence[BaseBackupManifest],
+    stores: Sequence[Store],
+    layout: Layout,
+    identities: Sequence[Any],
+) -> bool:
+    """Say whether anything is encrypted; if so, open each base backup's smallest object, the first and the last WAL.
+
+    Raises: RestoreError where something is encrypted that cannot be opened.
+    """
+    encrypted = [manifest for manifest in chain if manifest.encrypted]
+    for manifest in encrypted:
+        _require_identities(identities, f"base backup '{manifest.backup_id}'")
+        _open_manifest(manifest, stores, layout, identities)
+    names = sorted({file.name for file in (*plan.wal[:1], *plan.wal[-1:])})
+    found = [name for name in map(require_file_name, names) if _is_encrypted(name, stores, layout)]
+    for name in found:
+        _require_identities(identities, f"WAL file '{name.name}'")
+        try:
+            WalSource(layout, tuple(stores), tuple(identities)).fetch(name)
+        except WalPipelineError as error:
+            raise RestoreError(error.message, hint=_HINT) from error
+    return bool(encrypted or found)
+
+
+def _require_identities(identities: Sequence[Any], what: str) -> None:
+    if not identities:
+        raise RestoreError(f"{what} is encrypted and there is no identity to open it with", hint=_HINT)
+
+
+def _open_manifest(
+    manifest: BaseBackupManifest, stores: Sequence[Store], layout: Layout, identities: Sequence[Any]
+) -> None:
+    """Open PostgreSQL's own manifest, a small object of each base backup, from the first store that has it whole."""
+    reasons: list[str] = []
+    for store in stores:
+        try:
+            open_object(store, layout, manifest, manifest.backup_manifest, identities=identities, sink=lambda _: None)
+        except (StoreError, CodecError) as error:
+            reasons.append(f"{store.name}: {error.message.removeprefix(store.name + ': ')}")
+        else:
+            return
+    raise RestoreError(
+        f"base backup '{manifest.backup_id}' is encrypted and could not be opened:\n" + "\n".join(reasons), hint=_HINT
+    )
+
+
+def _is_encrypted(name: WalFileName, stores: Sequence[Store], layout: Layout) -> bool:
+    """Say whether all copies of a file are encrypted; a store that does not answer says nothing."""
+    found: list[bool] = []
+    for store in stores:
+        try:
+            found += [stored.encrypted for _, stored in find_copies(store, layout, name)]
+        except StoreError:
+            continue
+    return bool(found) and all(found)
+
+
+_WAL_ROOM_BYTES: Final = 1 << 30  # prefetched and replayed segments
+_LARGEST_STAGED_OBJECTS: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class TablespaceMove:
+    """A tablespace of the base backup: where it lay and where it goes to."""
+
+    oid: int
+    old: Path
+    new: Path
+
+
+def map_tablespaces(manifest: BaseBackupManifest, given: Mapping[str, Path]) -> tuple[TablespaceMove, ...]:
+    """Return where each tablespace goes: ``given`` maps its oid or its old folder to a new one.
+
+    Raises: RestoreError for a name that no tablespace has, and for two tablespaces in one folder.
+    """
+    moves = []
+    left = dict(given)
+    for space in manifest.tablespaces:
+        new = left.pop(str(space.oid), None) or left.pop(space.location, None) or Path(space.location)
+        moves.append(TablespaceMove(space.oid, Path(space.location), new.absolute()))
+    if left:
+        known = ", ".join(f"{space.oid} ('{space.location}')" for space in manifest.tablespaces) or "none"
+        raise RestoreError(f"the base backup has no tablespace '{next(iter(left))}', expected one of: {known}")
+    folders = [move.new for move in moves]
+    if len(set(folders)) != len(folders):
+        raise RestoreError("two tablespaces would go into one folder", hint="Give each its own with --tablespace-map.")
+    return tuple(moves)
+
+
+def server_user(pgdata: Path, owner: str | None) -> ServerUser:
+    """Return the user who shall own the restored files: root gives them to PostgreSQL's user, others keep them.
+
+    For root that is ``owner``, else the owner of the data directory, of the folder around it, or the user postgres.
+
+    Raises: RestoreError.
+    """
+    if os.geteuid() != 0:
+        if owner is not None and pwd.getpwuid(os.geteuid()).pw_name != owner:
+            raise RestoreError(f"only root can give the restored files to '{owner}'")
+        return ServerUser(os.geteuid(), os.getegid())
+    if owner is not None:
+        return _named_user(owner)
+    for folder in (pgdata, *pgdata.parents):
+        if folder.exists() and folder.stat().st_uid != 0:
+            return ServerUser(folder.stat().st_uid, folder.stat().st_gid)
+    return _named_user("postgres")
+
+
+def _named_user(name: str) -> ServerUser:
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError as error:
+        raise RestoreError(
+            f"there is no user '{name}' to own the restored files", hint="Name PostgreSQL's user with --owner."
+        ) from error
+    return ServerUser(entry.pw_uid, entry.pw_gid)
+
+
+@dataclass(frozen=True, slots=True)
+class DiskNeed:
+    """What one file system must hold: ``needed_bytes`` of it, with ``free_bytes`` there."""
+
+    folder: Path
+    needed_bytes: int
+    free_bytes: int
+
+
+def disk_needs(
+    chain: tuple[BaseBackupManifest, ...], pgdata: Path, moves: tuple[TablespaceMove, ...]
+) -> tuple[DiskNeed, ...]:
+    """Return what each file system needs. What --force would remove counts as free.
+
+    A chain of incremental base backups is opened beside the data directory and combined into it: it needs both.
+    """
+    wanted: dict[Path, int] = {}
+    sizes = {move.oid: chain[-1].tar(str(move.oid)).size_bytes for move in moves}
+    whole = max(one.size_bytes for one in chain)  # the result is about as large as its full base backup
+    staged = sum(one.size_bytes for one in chain) if len(chain) > 1 else 0
+    for move in moves:
+        wanted[move.new] = sizes[move.oid] if len(chain) == 1 else chain[0].size_bytes
+    objects = sorted((item.size_bytes for one in chain for item in one.objects), reverse=True)
+    wanted[pgdata] = whole - sum(sizes.values()) + staged + sum(objects[:_LARGEST_STAGED_OBJECTS]) + _WAL_ROOM_BYTES
+    return tuple(_merged(wanted))
+
+
+def _merged(wanted: dict[Path, int]) -> list[DiskNeed]:
+    """Add up what lies on one file system."""
+    found: dict[int, DiskNeed] = {}
+    for folder, needed in wanted.items():
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        device = existing.stat().st_dev
+        before = found.get(device)
+        free = before.free_bytes if before else shutil.disk_usage(existing).free
+        free += _used_bytes(folder) if folder.exists() else 0
+        found[device] = DiskNeed(
+            before.folder if before else folder, needed + (before.needed_bytes if before else 0), free
+        )
+    return list(found.values())
+
+
+def _used_bytes(folder: Path) -> int:
+    return sum(path.lstat().st_blocks * 512 for path in folder.rglob("*") if not path.is_symlink())
+
+
+def check_disk(needs: tuple[DiskNeed, ...]) -> None:
+    """Refuse a disk that is too small. Raises: RestoreError."""
+    for need in needs:
+        if need.needed_bytes > need.free_bytes:
+            raise RestoreError(
+                f"the disk of '{need.folder}' has {need.free_bytes} bytes free, "
+                f"expected at least {need.needed_bytes} for the restore",
+                hint="Make room, restore into another folder, or move tablespaces with --tablespace-map.",
+            )
+
+
+def check_runnable(program: Sequence[str], user: ServerUser) -> None:
+    """Run the restore command's program as the server's user: recovery stops at once where it cannot.
+
+    Raises: RestoreError.
+    """
+    name = _user_name(user.uid)
+    hint = f"Install wal-pipeline, and keep its settings file, where the user '{name}' can read them."
+    try:
+        done = subprocess.run(
+            [*program, "--print-restore-command"],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=60,
+            cwd="/",
+            **user.popen_options(),  # type: ignore[call-overload]
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise RestoreError(f"the user '{name}' cannot run '{program[0]}': {error}", hint=hint) from error
+    if done.returncode != 0:
+        words = done.stderr.strip() or f"it ended with {done.returncode}"
+        raise RestoreError(f"the user '{name}' cannot run the restore command: {words}", hint=hint)
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

@@ -1,0 +1,261 @@
+"""Bring a base backup's objects to this machine: in parallel, verified, each from a store that has it whole."""
+
+import hashlib
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, CancelledError, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from wal_pipeline.archive.format.backup_manifest import BackupObject, BackupTar, BaseBackupManifest
+from wal_pipeline.archive.format.keys import Layout
+from wal_pipeline.archive.format.tar_cuts import MAX_BYTES_A_VOLUME, Cuts, TarCut, parse_cuts
+from wal_pipeline.commands.backup.objects import open_file
+from wal_pipeline.commands.restore.byte_pipe import Sink, through
+from wal_pipeline.commands.restore.untar import untar, untar_volume
+from wal_pipeline.errors import DamagedCopyError, RestoreError, WalPipelineError
+from wal_pipeline.stores.base import Store
+
+_READ_BYTES: Final = 1 << 20
+_log = logging.getLogger(__name__)
+_LONGEST_STAGED: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadFault:
+    """A copy that was passed over: the object's key, the store and what was wrong."""
+
+    key: str
+    store: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadLimits:
+    """How many objects are downloaded at once, and opened where they can be; no more lie in the staging folder."""
+
+    workers: int = _LONGEST_STAGED
+
+
+class BaseBackupSource:
+    """One base backup, from the stores that have it. ``on_bytes`` is told each number of bytes that came.
+
+    Each object's SHA-256 is compared before it is opened, and each codec has a checksum of its content. ``hash_tars``:
+    the SHA-256 of the opened tar is compared too, for which its volumes are opened one after the other.
+    """
+
+    def __init__(
+        self,
+        manifest: BaseBackupManifest,
+        layout: Layout,
+        stores: Sequence[Store],
+        *,
+        identities: Sequence[Any] = (),
+        staging: Path,
+        limits: DownloadLimits | None = None,
+        hash_tars: bool = True,
+        on_bytes: Callable[[int], object] = lambda _: None,
+        on_fault: Callable[[DownloadFault], object] = lambda _: None,
+    ) -> None:
+        self._manifest = manifest
+        self._layout = layout
+        self._stores = stores
+        self._identities = identities
+        self._staging = staging
+        self._limits = limits or DownloadLimits()
+        self._hash_tars = hash_tars
+        self._on_bytes = on_bytes
+        self._on_fault = on_fault
+        self._given_up = threading.Event()
+        self._cuts: dict[str, tuple[TarCut | None, ...]] | None = None
+
+    def extract(self, tar: BackupTar, folder: Path) -> None:
+        """Download one tar's volumes and extract them into ``folder``.
+
+        At once where it is known within what each begins, else one after the other.
+
+        Raises: RestoreError, CodecError, StoreError.
+        """
+        cuts = self._cuts_of(tar)
+        if cuts is None:
+            self._extract_in_order(tar, folder)
+            return
+        begins = (None, *cuts)
+        ends = self._extract_at_once(tar, folder, begins)
+        for item, end, begin in zip(tar.objects, ends, (*begins[1:], None), strict=True):
+            if end != begin:
+                raise RestoreError(
+                    f"volume '{item.name}' of base backup '{self._manifest.backup_id}' ends with {_place(end)}, "
+                    f"expected {_place(begin)}"
+                )
+
+    def _cuts_of(self, tar: BackupTar) -> Cuts | None:
+        """Return where the tar's volumes begin; None where they must be taken in order. It is speed, never needed."""
+        item = self._manifest.tar_cuts
+        if self._hash_tars or item is None or item.content_size_bytes > _cuts_limit(self._manifest):
+            return None
+        if self._cuts is None:
+            content = bytearray()
+            try:
+                self._fetch(item, content.extend)
+                self._cuts = parse_cuts(bytes(content), self._manifest)
+            except WalPipelineError as error:
+                _log.warning("the volumes are taken one after the other: %s", error.message)
+                self._cuts = {}
+        return self._cuts.get(tar.name)
+
+    def _extract_at_once(self, tar: BackupTar, folder: Path, begins: Cuts) -> list[TarCut | None]:
+        def extract(number: int) -> TarCut | None:
+            item = tar.objects[number]
+
+            def produce(sink: Sink) -> None:
+                def put(data: bytes) -> None:
+                    self._go_on()
+                    sink(data)
+
+                self._open(item, path, put)
+
+            with self._staged(item) as path:
+                return untar_volume(produce, folder, begins[number], last=number == len(tar.objects) - 1)
+
+        with self._pool() as pool:
+            futures = [pool.submit(extract, number) for number in range(len(tar.objects))]
+            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            for failed in (future for future in done if future.exception()):
+                failed.result()
+            return [future.result() for future in futures]
+
+    def _extract_in_order(self, tar: BackupTar, folder: Path) -> None:
+        """Opening, hashing and writing go on beside each other, each in a thread."""
+
+        def produce(sink: Sink) -> None:
+            for item, path in self._downloaded(tar.objects):
+                self._open(item, path, sink)
+
+        if not self._hash_tars:
+            untar(produce, folder)
+            return
+        digest = hashlib.sha256()
+        untar(through(produce, digest.update, "hash-base-backup"), folder)
+        if digest.hexdigest() != tar.sha256:
+            raise RestoreError(
+                f"tar '{tar.name}' of base backup '{self._manifest.backup_id}' has SHA-256 {digest.hexdigest()}, "
+                f"expected {tar.sha256}"
+            )
+
+    def write_backup_manifest(self, path: Path) -> None:
+        """Put PostgreSQL's own manifest at ``path``. Raises: RestoreError, CodecError, StoreError."""
+        with path.open("wb") as file:
+            path.chmod(0o600)
+            self._fetch(self._manifest.backup_manifest, file.write)
+
+    def _fetch(self, item: BackupObject, sink: Sink) -> None:
+        with self._staged(item) as path:
+            self._open(item, path, sink)
+
+    @contextmanager
+    def _staged(self, item: BackupObject) -> Iterator[Path]:
+        """Download one object, verified, into a file that goes with the block."""
+        path = self._download(item)
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _open(self, item: BackupObject, path: Path, sink: Sink) -> None:
+        with path.open("rb") as stream:
+            open_file(stream, self._manifest, item, identities=self._identities, sink=sink)
+
+    def _downloaded(self, items: Sequence[BackupObject]) -> Iterator[tuple[BackupObject, Path]]:
+        """Yield the objects in order, each as a verified file that goes when the next is asked for."""
+        with self._pool() as pool:
+            waiting: list[tuple[BackupObject, Future[Path]]] = []
+            left = iter(items)
+            while True:
+                while len(waiting) < self._limits.workers and (item := next(left, None)) is not None:
+                    waiting.append((item, pool.submit(self._download, item)))
+                if not waiting:
+                    return
+                item, future = waiting.pop(0)
+                path = future.result()
+                try:
+                    yield item, path
+                finally:
+                    path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _pool(self) -> Iterator[ThreadPoolExecutor]:
+        pool = ThreadPoolExecutor(self._limits.workers, thread_name_prefix="download")
+        try:
+            yield pool
+        except BaseException:
+            self._given_up.set()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+            self._given_up.clear()
+
+    def _go_on(self) -> None:
+        """End a thread whose work nobody waits for any more."""
+        if self._given_up.is_set():
+            raise CancelledError
+
+    def _download(self, item: BackupObject) -> Path:
+        """Download one object from the first store that has it whole. Raises: RestoreError."""
+        key = self._layout.base_key(self._manifest.backup_id, item.name)
+        path = self._staging / f"{self._manifest.backup_id}.{item.name}"
+        faults: list[WalPipelineError] = []
+        for store in self._stores:
+            try:
+                self._download_from(store, key, item, path)
+            except WalPipelineError as error:
+                faults.append(error)
+                self._on_fault(DownloadFault(key, store.name, error.message))
+            else:
+                return path
+        reasons = "\n".join(fault.message for fault in faults)
+        raise RestoreError(
+            f"object '{key}' could not be had from any store:\n{reasons}",
+            hint="Restore from an earlier base backup, with a target after its end, if one is kept.",
+        )
+
+    def _download_from(self, store: Store, key: str, item: BackupObject, path: Path) -> None:
+        digest, size_bytes = hashlib.sha256(), 0
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+            with store.open(key) as stream, open(descriptor, "wb") as file:  # noqa: PTH123 - its own flags
+                while size_bytes <= item.size_bytes and (data := stream.read(_READ_BYTES)):  # no more: it is another's
+                    self._go_on()
+                    digest.update(data)
+                    size_bytes += len(data)
+                    file.write(data)
+                    self._on_bytes(len(data))
+            _compare(store, key, item, size_bytes, digest.hexdigest())
+        except BaseException as error:
+            self._on_bytes(-size_bytes)
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                raise RestoreError(f"'{path}' cannot be written: {error.strerror}") from error
+            raise
+
+
+def _cuts_limit(manifest: BaseBackupManifest) -> int:
+    return MAX_BYTES_A_VOLUME * len(manifest.objects)
+
+
+def _place(cut: TarCut | None) -> str:
+    return "a whole member" if cut is None else f"{cut.offset_bytes} of {cut.size_bytes} bytes of '{cut.name}'"
+
+
+def _compare(store: Store, key: str, item: BackupObject, size_bytes: int, sha256: str) -> None:
+    if (size_bytes, sha256) != (item.size_bytes, item.sha256):
+        raise DamagedCopyError(
+            store.name,
+            f"object '{key}' has {size_bytes} bytes with SHA-256 {sha256}, "
+            f"expected {item.size_bytes} bytes with {item.sha256}",
+        )

@@ -1,0 +1,227 @@
+"""Restore: plan from the stores alone, check, bring the files back, and hand the cluster to PostgreSQL's recovery."""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest
+from wal_pipeline.archive.recovery.target import RecoveryTarget, TargetKind
+from wal_pipeline.commands.restore.download import BaseBackupSource, DownloadFault
+from wal_pipeline.commands.restore.folders import check_folders, locked
+from wal_pipeline.commands.restore.place import (
+    combine_chain,
+    empty,
+    extract_base_backup,
+    link_tablespaces,
+    own,
+    remove_staging,
+    verify_files,
+    write_tablespace_map,
+)
+from wal_pipeline.commands.restore.prepare import PreparedRestore, require_answers
+from wal_pipeline.commands.restore.untar import release_pg_control
+from wal_pipeline.errors import RestoreError
+from wal_pipeline.postgres.recovery import RecoverySettings, bounded_command, write_recovery_settings
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreResult:
+    """What a restore did. ``seconds`` by phase: plan, download, combine, verify, finish."""
+
+    pgdata: Path
+    backup_ids: tuple[str, ...]
+    timeline: int
+    downloaded_bytes: int
+    seconds: Mapping[str, float]
+    faults: tuple[DownloadFault, ...]
+
+
+@dataclass(slots=True)
+class RestoreEvents:
+    """Who is told what: a phase that begins, bytes that came (negative: they count no more), a copy passed over."""
+
+    phase: Callable[[str], object] = lambda _: None
+    bytes_came: Callable[[int], object] = lambda _: None
+    fault: Callable[[DownloadFault], object] = lambda _: None
+
+
+def perform_restore(
+    prepared: PreparedRestore, restore_command: str, events: RestoreEvents | None = None
+) -> RestoreResult:
+    """Bring the files back and write the recovery settings; the server is not started.
+
+    Until everything is in place and verified, ``global/pg_control`` has another name, so that nothing can start there.
+
+    Raises: RestoreError, also where a store did not answer, CodecError, StoreError, PostgresError.
+    """
+    require_answers(prepared)
+    return _Restore(prepared, restore_command, events or RestoreEvents()).run()
+
+
+class _Restore:
+    def __init__(self, prepared: PreparedRestore, restore_command: str, events: RestoreEvents) -> None:
+        self._prepared = prepared
+        self._restore_command = restore_command
+        self._events = events
+        self._pgdata = prepared.request.pgdata.absolute()
+        self._staging = self._pgdata.with_name(f".{self._pgdata.name}.wal-pipeline-restore")
+        self._seconds = {"plan": prepared.plan_seconds}
+        self._faults: list[DownloadFault] = []
+        self._bytes = 0
+
+    def run(self) -> RestoreResult:
+        with locked(self._pgdata):
+            return self._restore()
+
+    def _restore(self) -> RestoreResult:
+        chain = self._prepared.chain
+        self._make_folders()
+        try:
+            if len(chain) == 1:
+                self._place_full(chain[0])
+            else:
+                self._place_chain(chain)
+            self._finish()
+        except BaseException:
+            self._keep_tablespaces()
+            raise
+        finally:
+            remove_staging(self._staging)
+        return RestoreResult(
+            self._pgdata,
+            tuple(one.backup_id for one in chain),
+            self._prepared.plan.timeline,
+            self._bytes,
+            self._seconds,
+            tuple(self._faults),
+        )
+
+    def _make_folders(self) -> None:
+        """Make the staging folder, and empty what --force allows to empty: as it is now, not as it was planned.
+
+        Raises: RestoreError where a folder may not be emptied, or was not to be when the plan was made.
+        """
+        request = self._prepared.request
+        emptied = check_folders(request.pgdata, self._prepared.moves, force=request.force)
+        unplanned = [folder for folder in emptied if folder not in self._prepared.emptied]
+        if unplanned:
+            raise RestoreError(f"'{unplanned[0]}' was empty when the restore was planned and is not any more")
+        remove_staging(self._staging)
+        try:
+            self._staging.mkdir(mode=0o700, parents=True)
+            for folder in emptied:
+                empty(folder)
+        except OSError as error:
+            raise RestoreError(f"'{error.filename}' cannot be made or emptied: {error.strerror}") from error
+
+    def _keep_tablespaces(self) -> None:
+        """Have the failed data directory link to what was begun, so that --force knows it as its own the next time."""
+        begun = {move.oid: move.new for move in self._prepared.moves if move.new.is_dir() and any(move.new.iterdir())}
+        if begun:
+            with suppress(OSError, RestoreError):
+                (self._pgdata / "pg_tblspc").mkdir(mode=0o700, parents=True, exist_ok=True)
+                link_tablespaces(self._pgdata, begun)
+
+    def _folders(self) -> list[Path]:
+        return [self._pgdata, *(move.new for move in self._prepared.moves)]
+
+    def _place_full(self, manifest: BaseBackupManifest) -> None:
+        with self._phase("download"):
+            spaces = {move.oid: move.new for move in self._prepared.moves}
+            extract_base_backup(manifest, self._source(manifest), self._pgdata, spaces)
+        release_pg_control(self._pgdata)
+
+    def _place_chain(self, chain: Sequence[BaseBackupManifest]) -> None:
+        folders: list[Path] = []
+        staged: dict[int, Path] = {}
+        with self._phase("download"):
+            for manifest in chain:
+                folder = self._staging / manifest.backup_id
+                staged = {
+                    space.oid: self._staging / f"{manifest.backup_id}.{space.oid}" for space in manifest.tablespaces
+                }
+                extract_base_backup(manifest, self._source(manifest), folder, staged)
+                folders.append(folder)
+        with self._phase("combine"):
+            combine_chain(self._prepared.binaries, folders, self._pgdata, staged, self._prepared.moves)
+
+    def _finish(self) -> None:
+        request, prepared = self._prepared.request, self._prepared
+        if request.verify:
+            with self._phase("verify"), _flushing():
+                verify_files(prepared.binaries, self._pgdata)
+        with self._phase("finish"):
+            write_tablespace_map(self._pgdata, prepared.moves)
+            write_recovery_settings(self._pgdata, recovery_settings(prepared, self._restore_command))
+            own(self._folders(), prepared.user)
+            os.sync()  # the server itself syncs only what it writes from now on
+
+    def _source(self, manifest: BaseBackupManifest) -> BaseBackupSource:
+        planned = next(one for one in self._prepared.plan.chain if one.backup.backup_id == manifest.backup_id)
+        return BaseBackupSource(
+            manifest,
+            self._prepared.layout,
+            [store for store in self._prepared.stores if store.name in planned.stores],
+            identities=self._prepared.identities,
+            staging=self._staging,
+            # Of a chain pg_verifybackup sees only what was combined; of one base backup it reads every file.
+            hash_tars=len(self._prepared.chain) > 1,
+            on_bytes=self._came,
+            on_fault=self._fault,
+        )
+
+    def _came(self, count: int) -> None:
+        self._bytes += count
+        self._events.bytes_came(count)
+
+    def _fault(self, fault: DownloadFault) -> None:
+        self._faults.append(fault)
+        self._events.fault(fault)
+
+    @contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        self._events.phase(name)
+        begun = time.monotonic()
+        yield
+        self._seconds[name] = time.monotonic() - begun
+
+
+@contextmanager
+def _flushing() -> Iterator[None]:
+    """Let the disk write while the block reads from memory; the sync at the end of the restore finds little left."""
+    thread = threading.Thread(target=os.sync, name="flush", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def recovery_settings(prepared: PreparedRestore, restore_command: str) -> RecoverySettings:
+    """Return what the server is told: the plan's target, which may differ from the one that was asked for."""
+    target, last = prepared.plan.target, prepared.plan.bound
+    return RecoverySettings(
+        restore_command=restore_command if last is None else bounded_command(restore_command, last),
+        target=_target_setting(target),
+        inclusive=target.inclusive,
+        timeline=str(target.timeline),
+        action=prepared.request.action,
+        extra=() if prepared.request.archiving else (("archive_mode", "off"),),
+    )
+
+
+def _target_setting(target: RecoveryTarget) -> tuple[str, str] | None:
+    match target.kind:
+        case TargetKind.END:
+            return None
+        case TargetKind.IMMEDIATE:
+            return "recovery_target", "immediate"
+        case TargetKind.TIME:
+            assert target.at is not None  # noqa: S101 - RecoveryTarget holds it so
+            return "recovery_target_time", target.at.isoformat(" ")
+        case _:
+            return f"recovery_target_{target.kind.value}", str(target.lsn or target.xid or target.name)

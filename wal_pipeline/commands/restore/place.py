@@ -1,0 +1,166 @@
+"""Put a base backup's files in place: extract, combine a chain of incremental ones, verify, own."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from wal_pipeline.archive.format.backup_manifest import BASE_TAR, BaseBackupManifest
+from wal_pipeline.commands.archive_get.prefetch_folder import PrefetchFolder
+from wal_pipeline.commands.restore.checks import TablespaceMove
+from wal_pipeline.commands.restore.download import BaseBackupSource
+from wal_pipeline.commands.restore.untar import hold_back_pg_control, release_pg_control
+from wal_pipeline.errors import RestoreError
+from wal_pipeline.postgres.binaries import Binaries
+from wal_pipeline.postgres.recovery_server import ServerUser
+
+_BACKUP_MANIFEST: Final = "backup_manifest"
+_SHOWN_LINES: Final = 20
+
+
+def extract_base_backup(
+    manifest: BaseBackupManifest, source: BaseBackupSource, pgdata: Path, spaces: dict[int, Path]
+) -> None:
+    """Extract one base backup into ``pgdata`` and its tablespaces into ``spaces``, by oid, with links to them.
+
+    ``global/pg_control`` is held back. Raises: RestoreError, CodecError, StoreError.
+    """
+    for oid, folder in spaces.items():
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        source.extract(manifest.tar(str(oid)), folder)
+    pgdata.mkdir(mode=0o700, parents=True, exist_ok=True)
+    source.extract(manifest.tar(BASE_TAR), pgdata)
+    if not (pgdata / _BACKUP_MANIFEST).exists():
+        source.write_backup_manifest(pgdata / _BACKUP_MANIFEST)
+    link_tablespaces(pgdata, spaces)
+    group_reads = (pgdata / "global").stat().st_mode & 0o050  # initdb's --allow-group-access
+    pgdata.chmod(0o750 if group_reads else 0o700)
+
+
+def link_tablespaces(pgdata: Path, spaces: dict[int, Path]) -> None:
+    """Link to the tablespaces, by oid. Raises: RestoreError where something else is in a link's place."""
+    for oid, folder in spaces.items():
+        link = pgdata / "pg_tblspc" / str(oid)
+        try:
+            if link.is_dir() and not link.is_symlink():
+                link.rmdir()
+            link.unlink(missing_ok=True)
+            link.symlink_to(folder)
+        except OSError as error:
+            raise RestoreError(f"the link '{link}' to a tablespace cannot be made: {error.strerror}") from error
+
+
+def combine_chain(
+    binaries: Binaries,
+    folders: Sequence[Path],
+    pgdata: Path,
+    staged: dict[int, Path],
+    moves: Sequence[TablespaceMove],
+) -> None:
+    """Make ``pgdata`` from a full base backup and the incremental ones on it, with pg_combinebackup.
+
+    ``staged`` are the newest one's tablespaces by oid. Raises: RestoreError, PostgresError.
+    """
+    for folder in folders:
+        release_pg_control(folder)
+    mapping = [f"--tablespace-mapping={_escaped(staged[move.oid])}={_escaped(move.new)}" for move in moves]
+    program = binaries.program("pg_combinebackup")
+    run_tool([str(program), *mapping, f"--output={pgdata}", *map(str, folders)], "the chain cannot be combined")
+
+
+def _escaped(path: Path) -> str:
+    return str(path).replace("=", "\\=")
+
+
+def verify_files(binaries: Binaries, pgdata: Path) -> None:
+    """Compare every file with PostgreSQL's own manifest. Raises: RestoreError: then no server can start there."""
+    program = binaries.program("pg_verifybackup")
+    try:
+        run_tool([str(program), "--no-parse-wal", "--quiet", str(pgdata)], f"'{pgdata}' is not what was backed up")
+    except BaseException:
+        hold_back_pg_control(pgdata)
+        raise
+
+
+def run_tool(command: list[str], failure: str) -> None:
+    """Run one of PostgreSQL's programs. Raises: RestoreError with its last words."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", check=False, env={**os.environ, "LC_ALL": "C"}
+        )
+    except OSError as error:
+        raise RestoreError(f"'{command[0]}' cannot be started: {error.strerror}") from error
+    if done.returncode != 0:
+        words = "\n".join((done.stderr or done.stdout).strip().splitlines()[-_SHOWN_LINES:])
+        raise RestoreError(f"{failure}: '{Path(command[0]).name}' ended with {done.returncode}:\n{words}")
+
+
+def write_tablespace_map(pgdata: Path, moves: Sequence[TablespaceMove]) -> None:
+    """Rewrite ``tablespace_map``, from which the server makes its links when it starts (xlogbackup.c's format).
+
+    One that came with the base backup is never left: it could have the server link to any folder of the machine.
+    Raises: RestoreError.
+    """
+    path = pgdata / "tablespace_map"
+    lines = [f"{move.oid} {_map_escaped(str(move.new))}\n" for move in moves]
+    try:
+        path.unlink(missing_ok=True)
+        if moves:
+            path.write_text("".join(lines), encoding="utf-8", errors="surrogateescape")
+            path.chmod(0o600)
+    except OSError as error:
+        raise RestoreError(f"'{path}' cannot be written: {error.strerror}") from error
+
+
+def _map_escaped(path: str) -> str:
+    for character in ("\\", "\n", "\r"):
+        path = path.replace(character, "\\" + character)
+    return path
+
+
+def own(folders: Sequence[Path], user: ServerUser) -> None:
+    """Give the folders and all below them to the server's user, where we are root. Links are not followed."""
+    if os.geteuid() == user.uid:
+        return
+    for folder in folders:
+        os.lchown(folder, user.uid, user.gid)
+        for root, names, files in os.walk(folder):
+            for name in (*names, *files):
+                os.lchown(Path(root) / name, user.uid, user.gid)
+
+
+def make_owned(folder: Path, user: ServerUser) -> None:
+    """Make a prefetch folder that the server's user can write in, and its parent where that is missing too.
+
+    Raises: RestoreError, also where there is one that is another's.
+    """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        own(list(reversed(missing[:2])), user)
+        PrefetchFolder(folder).check(user.uid)
+    except OSError as error:
+        raise RestoreError(f"'{folder}' cannot be made: {error.strerror}") from error
+
+
+def empty(folder: Path, on_remove: Callable[[Path], object] = lambda _: None) -> None:
+    """Remove everything in a folder, not the folder; links are removed and not followed."""
+    if not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        if path.name == "lost+found":
+            continue
+        on_remove(path)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def remove_staging(folder: Path) -> None:
+    """Remove the staging folder, whatever is in it."""
+    with suppress(OSError):
+        shutil.rmtree(folder)

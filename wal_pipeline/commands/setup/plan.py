@@ -1,0 +1,155 @@
+"""Decide what is wrong with a server's archiving and what mends it. Pure: it looks at nothing itself."""
+
+import shlex
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from wal_pipeline.commands.setup.archiver import Method, judge_archiver
+from wal_pipeline.commands.setup.findings import Finding, Status
+from wal_pipeline.commands.setup.spool import FilesReadable, SpoolAccess, judge_spool
+from wal_pipeline.postgres.server import AlterableSetting, SettingChange
+from wal_pipeline.postgres.server_facts import ServerFacts
+
+OLDEST_VERSION: Final = 15
+_RESTART_SETTINGS: Final = tuple(setting for setting in AlterableSetting if setting.needs_restart)
+_GOOD_VALUES: Final = ("on", "always", "replica", "logical")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How archiving shall be. ``replace_foreign`` allows to replace an archiver that writes to somewhere else."""
+
+    spool: Path
+    archive_timeout_seconds: int = 300
+    replace_foreign: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SetupPlan:
+    """What was found, and what would mend it."""
+
+    findings: tuple[Finding, ...]
+    restart_line: str | None = None
+
+    @property
+    def changes(self) -> tuple[SettingChange, ...]:
+        """All server settings to change, in the order in which to write them."""
+        return tuple(change for finding in self.findings for change in finding.changes)
+
+    @property
+    def problems(self) -> tuple[Finding, ...]:
+        """What keeps archiving from working."""
+        return tuple(finding for finding in self.findings if finding.status is Status.PROBLEM)
+
+
+def plan_setup(facts: ServerFacts, access: SpoolAccess, wanted: Wanted, *, has_basic_archive: bool | None) -> SetupPlan:
+    """Judge the server and the spool. ``has_basic_archive`` is None where it could not be tried."""
+    version = _version(facts)
+    if version.status is Status.PROBLEM:
+        return SetupPlan((version,))
+    method = choose_method(access, has_basic_archive=has_basic_archive)
+    findings = (
+        version,
+        _wal_level(facts),
+        _archive_mode(facts),
+        judge_archiver(facts, wanted.spool, method, replace=wanted.replace_foreign),
+        _archive_timeout(facts, wanted.archive_timeout_seconds),
+        *judge_spool(access),
+    )
+    findings = tuple(_unless_overridden(finding, facts) for finding in findings)
+    restart = _restart(facts)
+    return SetupPlan((*findings, *restart), restart_line(facts) if restart or _changes_need_restart(findings) else None)
+
+
+def choose_method(access: SpoolAccess, *, has_basic_archive: bool | None) -> Method:
+    """Prefer ``basic_archive``: durable and without a process per segment. It cannot share files with a group."""
+    if access.files_readable is FilesReadable.WITH_GROUP_BIT:
+        return Method.GROUP_COMMAND
+    return Method.COMMAND if has_basic_archive is False else Method.BASIC_ARCHIVE
+
+
+def restart_line(facts: ServerFacts) -> str:
+    """Return the shell line that restarts this server: Debian's own where its data directory looks like Debian's."""
+    parts = Path(facts.data_directory or "").parts
+    if len(parts) == 6 and parts[:4] == ("/", "var", "lib", "postgresql"):
+        return f"sudo pg_ctlcluster {shlex.quote(parts[4])} {shlex.quote(parts[5])} restart"
+    if facts.data_directory is None:
+        return "sudo systemctl restart postgresql"
+    return f"pg_ctl restart -m fast -D {shlex.quote(facts.data_directory)}"
+
+
+def _version(facts: ServerFacts) -> Finding:
+    if facts.major_version < OLDEST_VERSION:
+        message = f"PostgreSQL {facts.server_version} is too old, expected {OLDEST_VERSION} or newer"
+        return Finding("version", Status.PROBLEM, message)
+    return Finding("version", Status.OK, f"PostgreSQL {facts.server_version}")
+
+
+def _wal_level(facts: ServerFacts) -> Finding:
+    if facts.wal_level in ("replica", "logical"):
+        return Finding("wal_level", Status.OK, f"'{facts.wal_level}'")
+    if _waits(facts, AlterableSetting.WAL_LEVEL):
+        return Finding("wal_level", Status.PROBLEM, f"'{facts.wal_level}' until the server is restarted")
+    change = SettingChange(AlterableSetting.WAL_LEVEL, "replica")
+    return Finding("wal_level", Status.PROBLEM, f"'{facts.wal_level}', expected 'replica' or 'logical'", (change,))
+
+
+def _archive_mode(facts: ServerFacts) -> Finding:
+    if facts.archiver_is_wanted:
+        return Finding("archive_mode", Status.OK, f"'{facts.archive_mode}'")
+    if facts.in_recovery:
+        message = f"'{facts.archive_mode}' on a standby, which archives only with 'always'"
+        return Finding("archive_mode", Status.PROBLEM, message, lines=("connect to the primary",))
+    if _waits(facts, AlterableSetting.ARCHIVE_MODE):
+        return Finding("archive_mode", Status.PROBLEM, f"'{facts.archive_mode}' until the server is restarted")
+    change = SettingChange(AlterableSetting.ARCHIVE_MODE, "on")
+    return Finding("archive_mode", Status.PROBLEM, f"'{facts.archive_mode}', expected 'on'", (change,))
+
+
+def _archive_timeout(facts: ServerFacts, wanted_seconds: int) -> Finding:
+    found = facts.archive_timeout_seconds
+    if 0 < found <= wanted_seconds:
+        return Finding("archive_timeout", Status.OK, f"{found} s")
+    change = SettingChange(AlterableSetting.ARCHIVE_TIMEOUT, str(wanted_seconds))
+    shown = f"{found} s" if found else "off"
+    message = f"{shown}, expected at most {wanted_seconds} s: it bounds the age of the last change that no store has"
+    return Finding("archive_timeout", Status.PROBLEM, message, (change,))
+
+
+def _unless_overridden(finding: Finding, facts: ServerFacts) -> Finding:
+    """ALTER SYSTEM cannot win over the server's command line: tell the person instead of writing what has no effect."""
+    stuck = [
+        change.setting
+        for change in finding.changes
+        if facts.settings_sources.get(change.setting) in ("command line", "environment variable")
+    ]
+    if not stuck:
+        return finding
+    names = ", ".join(stuck)
+    line = f"take {names} off the server's command line, restart it, and run 'wal-pipeline setup' again"
+    return replace(finding, changes=(), lines=(line,), status=Status.PROBLEM)
+
+
+def _restart(facts: ServerFacts) -> tuple[Finding, ...]:
+    waiting = [setting for setting in _RESTART_SETTINGS if _waits(facts, setting)]
+    if not waiting:
+        return ()
+    message = f"changed, but in force only after a restart: {', '.join(waiting)}"
+    return (Finding("restart", Status.PROBLEM, message, lines=(restart_line(facts),)),)
+
+
+def _waits(facts: ServerFacts, setting: AlterableSetting) -> bool:
+    """Return whether a good value is written already and only waits for a restart.
+
+    pg_settings.pending_restart alone does not tell: it stays true after the value was taken back.
+    """
+    return (
+        setting in facts.pending_restart
+        and facts.file_settings.get(setting) in _GOOD_VALUES
+        and facts.settings_sources.get(setting) != "command line"
+    )
+
+
+def _changes_need_restart(findings: tuple[Finding, ...]) -> bool:
+    return any(change.setting.needs_restart for finding in findings for change in finding.changes)

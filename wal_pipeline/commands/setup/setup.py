@@ -1,0 +1,102 @@
+"""Set up archiving: look at the server, say what is wrong, change it where asked, and prove that it works."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from wal_pipeline.commands.setup.plan import SetupPlan, Wanted, plan_setup
+from wal_pipeline.commands.setup.proof import Proof
+from wal_pipeline.commands.setup.spool import look_at_spool, make_spool
+from wal_pipeline.errors import PostgresError
+from wal_pipeline.postgres.server import BASIC_ARCHIVE, AlterableSetting, PostgresServer, SettingChange
+from wal_pipeline.postgres.server_facts import ServerFacts
+
+_RELOAD_SECONDS: Final = 10.0
+_POLL_SECONDS: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class SetupReport:
+    """What was found, what was changed, how it is now and, where it was tried, the proof.
+
+    ``after`` is ``before`` where nothing was changed.
+    """
+
+    before: SetupPlan
+    after: SetupPlan
+    applied: tuple[SettingChange, ...] = ()
+    made_spool: bool = False
+    proof: Proof | None = None
+
+    @property
+    def ok(self) -> bool:
+        """True where no problem is left and a proof that was tried succeeded."""
+        return not self.after.problems and (self.proof is None or self.proof.ok)
+
+
+def look(server: PostgresServer, wanted: Wanted) -> SetupPlan:
+    """Look at the server and the spool, and plan. Changes nothing (the server writes a small file, which is removed).
+
+    Raises: PostgresError where the server cannot be reached.
+    """
+    facts = server.facts()
+    access = look_at_spool(wanted.spool, server, facts)
+    return plan_setup(facts, access, wanted, has_basic_archive=server.has_library(BASIC_ARCHIVE))
+
+
+def apply_setup(server: PostgresServer, wanted: Wanted, prove: Callable[[], Proof] | None = None) -> SetupReport:
+    """Mend what can be mended, then prove it. A second call changes nothing and proves again.
+
+    The proof needs a primary without problems; what needs a restart first is in ``after.restart_line``.
+
+    Raises: PostgresError where the server refuses, SpoolError where the spool cannot be made.
+    """
+    made_spool = _make_missing_spool(server, wanted)
+    before = look(server, wanted)
+    if before.changes:
+        server.alter_system(before.changes)
+        server.reload()
+        wait_until_in_force(server, before.changes)
+    after = look(server, wanted) if before.changes else before
+    proof = prove() if prove is not None and not after.problems else None
+    return SetupReport(before, after, before.changes, made_spool, proof)
+
+
+def wait_until_in_force(
+    server: PostgresServer, changes: tuple[SettingChange, ...], timeout_seconds: float = _RELOAD_SECONDS
+) -> None:
+    """Wait for a reload: the server answers it before its processes have read the files.
+
+    Raises: PostgresError where the values do not come into force.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    while stale := not_in_force(server.facts(), changes):
+        if time.monotonic() >= deadline:
+            raise PostgresError(
+                f"settings {', '.join(stale)} are not in force {timeout_seconds:g} s after a reload",
+                hint="The server's log and the view pg_file_settings show a line that was refused.",
+            )
+        time.sleep(_POLL_SECONDS)
+
+
+def not_in_force(facts: ServerFacts, changes: tuple[SettingChange, ...]) -> tuple[str, ...]:
+    """Return the changed settings whose values the server does not have yet.
+
+    Left out are those that need a restart, and archive_command while archive_mode is off: PostgreSQL hides it then.
+    """
+    values = {
+        AlterableSetting.ARCHIVE_LIBRARY: facts.archive_library,
+        AlterableSetting.ARCHIVE_TIMEOUT: str(facts.archive_timeout_seconds),
+        AlterableSetting.BASIC_ARCHIVE_DIRECTORY: facts.archive_directory,
+    }
+    if facts.archive_mode != "off":
+        values[AlterableSetting.ARCHIVE_COMMAND] = facts.archive_command
+    return tuple(change.setting for change in changes if values.get(change.setting, change.value) != change.value)
+
+
+def _make_missing_spool(server: PostgresServer, wanted: Wanted) -> bool:
+    access = look_at_spool(wanted.spool, None, server.facts())
+    if not access.exists:
+        make_spool(wanted.spool, access.server_uid)
+    return not access.exists

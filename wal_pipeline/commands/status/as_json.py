@@ -1,0 +1,136 @@
+"""The status as JSON values, and as the one line of a Nagios plugin."""
+
+from datetime import datetime
+from typing import Any
+
+from wal_pipeline.archive.recovery.gaps import Gap
+from wal_pipeline.archive.recovery.window import RecoveryWindow
+from wal_pipeline.commands.health.facts import StoreFacts
+from wal_pipeline.commands.status.status import Metric, Problem, Status, Verdict, lag_seconds
+
+
+def status_as_json(status: Status) -> dict[str, Any]:
+    """Return the status as values that JSON can hold: bytes, seconds and shares as numbers, moments as text."""
+    facts, windows = status.facts, status.facts.windows
+    return {
+        "cluster": facts.cluster,
+        "at": _moment(facts.at),
+        "verdict": status.verdict.value,
+        "can_recover": status.can_recover,
+        "system_identifier": None if windows.system_identifier is None else str(windows.system_identifier),
+        "metrics": {metric.name.replace(" ", "_"): _metric(metric) for metric in status.metrics},
+        "latest_commit_at": _moment(status.point.latest_commit_at),
+        "rpo_seconds": status.point.rpo_seconds,
+        "unarchived_bytes": status.point.unarchived_bytes,
+        "rto_seconds": dict(status.point.rto_seconds),
+        "files": facts.files,
+        "wal_bytes": facts.wal_bytes,
+        "stores": {store.store: _store(store, status) for store in facts.stores},
+        "windows": [_window(window) for window in windows.windows.get(None, ())],
+        "gaps": [_gap(gap) for gap in windows.open_gaps(None)],
+        "spool": None if facts.spool is None else _spool(status),
+        "pause": None if facts.pause is None else facts.pause.describe(),
+        "problems": [_problem(problem) for problem in status.problems],
+        "notes": list(windows.notes),
+    }
+
+
+def check_line(status: Status) -> str:
+    """Return the line of a Nagios plugin: the verdict, the worst problem, and the figures after a bar."""
+    verdict, facts = status.verdict, status.facts
+    active = [problem for problem in status.problems if not problem.acknowledged]
+    if verdict is Verdict.OK:
+        said = "archiving works"
+    elif not active:
+        said = "nothing can be recovered: there is no base backup"
+    else:
+        more = f" (and {len(active) - 1} more)" if len(active) > 1 else ""
+        said = f"{active[0].kind.value} {active[0].subject}: {active[0].message}{more}"
+    said = " ".join(said.replace("|", "/").split())
+    return f"WAL-PIPELINE {verdict.value.upper()} - {facts.cluster}: {said} | {' '.join(_figures(status))}"
+
+
+def _figures(status: Status) -> list[str]:
+    facts, lag = status.facts, lag_seconds(status.facts)
+    figures = [] if lag is None else [f"lag={lag:.1f}s"]
+    if facts.spool is not None:
+        figures += [f"spool_files={facts.spool.files}", f"spool_bytes={facts.spool.size_bytes}B"]
+    if status.point.rpo_seconds is not None:
+        figures.append(f"rpo={status.point.rpo_seconds:.0f}s")
+    return [*figures, f"alerts={len(status.problems)}"]
+
+
+def _metric(metric: Metric) -> dict[str, Any]:
+    return {"value": metric.value, "shown": metric.shown, "goal": metric.goal, "verdict": metric.verdict.value}
+
+
+def _store(store: StoreFacts, status: Status) -> dict[str, Any]:
+    windows, drill = status.facts.windows, store.last_drill
+    return {
+        "verified_files": store.verified_files,
+        "wal_bytes": store.wal_bytes,
+        "base_backup_bytes": store.base_backup_bytes,
+        "stored_bytes": store.stored_bytes,
+        "base_backups": sum(copy.restorable_at is not None for copy in store.base_backups),
+        "success_rate": store.success_rate,
+        "lag_p95_seconds": None if store.lag is None else store.lag.p95_seconds,
+        "consecutive_failures": store.state.consecutive_failures,
+        "last_error": store.state.last_error if store.state.consecutive_failures else None,
+        "windows": [_window(window) for window in windows.windows.get(store.store, ())],
+        "gaps": [_gap(gap) for gap in windows.open_gaps(store.store)],
+        "last_drill": None if drill is None else {"finished_at": _moment(drill.finished_at), "ok": drill.ok},
+    }
+
+
+def _window(window: RecoveryWindow) -> dict[str, Any]:
+    return {
+        "timeline": window.timeline,
+        "earliest_at": _moment(window.earliest_at),
+        "earliest_lsn": str(window.earliest_lsn),
+        "latest_commit_at": _moment(window.latest_commit_at),
+        "latest_commit_at_least": _moment(window.latest_commit_at_least),
+        "latest_lsn": str(window.latest_lsn),
+        "first_segment": window.first_segment,
+        "last_segment": window.last_segment,
+        "segments": window.segments,
+        "ended_by": window.ended_by.value,
+        "base_backups": list(window.backup_ids),
+    }
+
+
+def _gap(gap: Gap) -> dict[str, Any]:
+    return {
+        "timeline": gap.timeline,
+        "first_missing": gap.first_missing,
+        "last_missing": gap.last_missing,
+        "segments": gap.segments,
+        "held_elsewhere": gap.held_elsewhere,
+    }
+
+
+def _spool(status: Status) -> dict[str, Any]:
+    spool = status.facts.spool
+    assert spool is not None  # noqa: S101 - asked for only where there is one
+    return {
+        "files": spool.files,
+        "bytes": spool.size_bytes,
+        "growing": spool.growing,
+        "oldest_at": _moment(spool.oldest_at),
+        "quarantined": len(spool.quarantined),
+        "error": spool.error,
+    }
+
+
+def _problem(problem: Problem) -> dict[str, Any]:
+    return {
+        "kind": problem.kind.value,
+        "subject": problem.subject,
+        "severity": problem.severity.value,
+        "message": problem.message,
+        "since_at": _moment(problem.since_at),
+        "acknowledged": problem.acknowledged,
+    }
+
+
+def _moment(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()

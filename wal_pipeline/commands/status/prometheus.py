@@ -1,0 +1,186 @@
+"""The status as Prometheus metrics. Names and units follow Prometheus' conventions; the alert rules use these names."""
+
+import os
+import tempfile
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from wal_pipeline.archive.alerts import Severity
+from wal_pipeline.commands.health.facts import StoreFacts
+from wal_pipeline.commands.health.windows import newest_finished_at
+from wal_pipeline.commands.status.status import Status, lag_seconds
+from wal_pipeline.errors import SettingsError
+
+PREFIX: Final = "wal_pipeline_"
+_LABELS: Final = ("cluster",)
+_STORE_LABELS: Final = ("cluster", "store")
+
+# What each metric is, by its name without the prefix; the dashboard and the alert rules are tested against these.
+CLUSTER_METRICS: Final = {
+    "up": "1 where the records could be read.",
+    "last_look_timestamp_seconds": "When these numbers were taken.",
+    "sensor_last_look_timestamp_seconds": "When Dagster's health sensor looked last.",
+    "can_recover": "1 where some base backup can be restored.",
+    "files": "Files of the WAL archive.",
+    "wal_bytes": "Bytes of all archived WAL, as PostgreSQL wrote it.",
+    "archive_success_ratio": "Share of the last day's copies that succeeded, 0 to 1.",
+    "archive_lag_seconds": "Lag of the slowest store: 19 of 20 copies of the last hour, or what waits by now.",
+    "failed_archives": "Copies that are failed, missing or damaged now.",
+    "spool_files": "Files that wait in the spool.",
+    "spool_bytes": "Bytes in the spool.",
+    "spool_limit_bytes": "The limit of the spool.",
+    "spool_oldest_seconds": "How long the oldest file has waited in the spool.",
+    "quarantined_files": "Files that were not archived.",
+    "paused": "1 while archiving is paused.",
+    "latest_commit_timestamp_seconds": "The last commit that some store can bring back.",
+    "recovery_point_seconds": "Age of that commit: what would be lost, unless the server was idle.",
+    "unarchived_bytes": "WAL that the server has written since.",
+    "server_up": "1 where PostgreSQL answered.",
+    "archiver_failed_total": "Failures in pg_stat_archiver.",
+    "archiver_archived_total": "Files archived by pg_stat_archiver.",
+    "archiver_ready_files": "Files that wait in pg_wal.",
+}
+STORE_METRICS: Final = {
+    "store_stored_bytes": "Bytes that the store holds.",
+    "store_files": "Files of which the store has a verified copy.",
+    "store_base_backups": "Base backups that can be restored from the store.",
+    "store_consecutive_failures": "Tries in a row that failed.",
+    "store_lag_seconds": "Lag of 19 of 20 copies of the last hour.",
+    "store_gaps": "Open gaps.",
+    "store_window_begin_timestamp_seconds": "The first moment that can be restored from the store.",
+    "store_window_end_timestamp_seconds": "The last commit that can be restored from the store.",
+    "store_last_base_backup_timestamp_seconds": "When the newest base backup was finished; 0: all are of the future.",
+    "store_last_drill_timestamp_seconds": "When the last drill ended.",
+    "store_last_drill_ok": "1 where the last drill passed.",
+    "store_restore_seconds": "What the last good drill's restore took (RTO).",
+}
+ACTIVE_ALERTS: Final = "active_alerts"
+
+
+class StatusCollector(Collector):
+    """One status, as metrics. A number that is not known is left out."""
+
+    def __init__(self, status: Status, *, spool_limit_bytes: int) -> None:
+        self._status = status
+        self._spool_limit_bytes = spool_limit_bytes
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield every metric that is known."""
+        cluster = self._status.facts.cluster
+        for name, value in self._cluster_values().items():
+            if value is not None:
+                kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+                family = kind(PREFIX + name, CLUSTER_METRICS[name], labels=_LABELS)
+                family.add_metric([cluster], float(value))
+                yield family
+        yield from self._stores(cluster)
+        yield self._alerts(cluster)
+
+    def _stores(self, cluster: str) -> Iterable[Metric]:
+        values = {store.store: self._store_values(store) for store in self._status.facts.stores}
+        for name, text in STORE_METRICS.items():
+            family = GaugeMetricFamily(PREFIX + name, text, labels=_STORE_LABELS)
+            for store, known in values.items():
+                value = known[name]
+                if value is not None:
+                    family.add_metric([cluster, store], float(value))
+            if family.samples:
+                yield family
+
+    def _alerts(self, cluster: str) -> Metric:
+        text = "What needs a person now and nobody acknowledged, by severity."
+        family = GaugeMetricFamily(PREFIX + ACTIVE_ALERTS, text, labels=("cluster", "severity"))
+        for severity in Severity:
+            found = [one for one in self._status.problems if one.severity is severity and not one.acknowledged]
+            family.add_metric([cluster, severity.value], len(found))
+        return family
+
+    def _cluster_values(self) -> dict[str, float | None]:
+        status, facts = self._status, self._status.facts
+        latest_at, spool, server = status.point.latest_commit_at, facts.spool, facts.server.facts
+        tried = sum(one.succeeded + one.failed for one in facts.stores)
+        return {
+            "up": 1,
+            "last_look_timestamp_seconds": facts.at.timestamp(),
+            "sensor_last_look_timestamp_seconds": _seconds(facts.sensor_looked_at, missing=None),
+            "can_recover": status.can_recover,
+            "files": facts.files,
+            "wal_bytes": facts.wal_bytes,
+            "archive_success_ratio": sum(one.succeeded for one in facts.stores) / tried if tried else None,
+            "archive_lag_seconds": lag_seconds(facts) or 0.0,
+            "failed_archives": sum(sum(one.other_files.values()) for one in facts.stores),
+            "spool_files": None if spool is None else spool.files,
+            "spool_bytes": None if spool is None else spool.size_bytes,
+            "spool_limit_bytes": self._spool_limit_bytes,
+            "spool_oldest_seconds": None if spool is None else _age(facts.at.timestamp(), spool.oldest_at),
+            "quarantined_files": None if spool is None else len(spool.quarantined),
+            "paused": facts.pause is not None,
+            "latest_commit_timestamp_seconds": None if latest_at is None else latest_at.timestamp(),
+            "recovery_point_seconds": status.point.rpo_seconds,
+            "unarchived_bytes": status.point.unarchived_bytes,
+            "server_up": None if server is None and facts.server.error is None else server is not None,
+            "archiver_failed_total": None if server is None else server.archiver.failed_count,
+            "archiver_archived_total": None if server is None else server.archiver.archived_count,
+            "archiver_ready_files": None if server is None else server.archiver.ready_count,
+        }
+
+    def _store_values(self, store: StoreFacts) -> dict[str, float | None]:
+        windows, drill = self._status.facts.windows, store.last_drill
+        window = windows.main(store.store)
+        end_at = None if window is None else window.latest_commit_at_least
+        held = [one for one in windows.backups if store.store in windows.holders[one.backup_id]]
+        newest_at = newest_finished_at(held, self._status.facts.at)
+        return {
+            "store_stored_bytes": store.stored_bytes,
+            "store_files": store.verified_files,
+            "store_base_backups": sum(len(one.backup_ids) for one in windows.windows.get(store.store, ())),
+            "store_consecutive_failures": store.state.consecutive_failures,
+            "store_lag_seconds": None if store.lag is None else store.lag.p95_seconds,
+            "store_gaps": len(windows.open_gaps(store.store)),
+            "store_window_begin_timestamp_seconds": None if window is None else window.earliest_at.timestamp(),
+            "store_window_end_timestamp_seconds": None if end_at is None else end_at.timestamp(),
+            "store_last_base_backup_timestamp_seconds": _seconds(newest_at, missing=0.0 if held else None),
+            "store_last_drill_timestamp_seconds": drill.finished_at.timestamp()
+            if drill and drill.finished_at
+            else None,
+            "store_last_drill_ok": None if drill is None else bool(drill.ok),
+            "store_restore_seconds": self._status.point.rto_seconds.get(store.store),
+        }
+
+
+def metrics_text(status: Status, *, spool_limit_bytes: int) -> str:
+    """Return the metrics in Prometheus' text format."""
+    registry = CollectorRegistry()
+    registry.register(StatusCollector(status, spool_limit_bytes=spool_limit_bytes))
+    return generate_latest(registry).decode()
+
+
+def write_textfile(path: Path, text: str) -> None:
+    """Put the metrics where node_exporter's textfile collector reads them, whole or not at all.
+
+    Raises: SettingsError where the folder cannot be written.
+    """
+    try:
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as made:
+            made.write(text)
+        Path(made.name).chmod(0o644)
+        os.replace(made.name, path)  # noqa: PTH105 - the pair of NamedTemporaryFile's name
+    except OSError as error:
+        raise SettingsError(
+            f"metrics cannot be written to '{path}': {error.strerror}",
+            hint="Name a file in a folder that this user can write, such as node_exporter's textfile folder.",
+        ) from error
+
+
+def _seconds(at: datetime | None, *, missing: float | None) -> float | None:
+    return missing if at is None else at.timestamp()
+
+
+def _age(now: float, at: datetime | None) -> float:
+    return 0.0 if at is None else max(0.0, now - at.timestamp())

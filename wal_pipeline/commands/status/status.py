@@ -1,0 +1,218 @@
+"""How the archive stands now: the five metrics against their goals, what can be recovered, and what needs a person."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from wal_pipeline.archive.alerts import AlertKind, Observation, Severity, default_severity
+from wal_pipeline.catalog.drills import Drill
+from wal_pipeline.commands.health.facts import HealthFacts
+from wal_pipeline.commands.health.rules import HealthLimits, observe
+from wal_pipeline.text import length, size
+
+
+class Verdict(StrEnum):
+    """How good a figure is."""
+
+    OK = "ok"
+    WARNING = "warning"
+    CRITICAL = "critical"
+    UNKNOWN = "unknown"
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of a Nagios plugin."""
+        return {"ok": 0, "warning": 1, "critical": 2, "unknown": 3}[self.value]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One figure against its goal. ``value`` is the number itself; None where it is not known."""
+
+    name: str
+    value: float | None
+    shown: str
+    goal: str
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that needs a person. ``since_at`` is None where no alert is open for it yet."""
+
+    kind: AlertKind
+    subject: str
+    severity: Severity
+    message: str
+    since_at: datetime | None = None
+    acknowledged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryPoint:
+    """How much would be lost if the server were lost now, and how long a restore takes.
+
+    ``rpo_seconds`` is the age of the last commit that a store can bring back; an idle server makes it grow without
+    anything being lost. ``unarchived_bytes`` is what the server has written since: None where it was not asked.
+    ``rto_seconds`` by store: what the last good drill took.
+    """
+
+    latest_commit_at: datetime | None
+    rpo_seconds: float | None
+    unarchived_bytes: int | None
+    rto_seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Everything on the screen."""
+
+    facts: HealthFacts
+    metrics: tuple[Metric, ...]
+    problems: tuple[Problem, ...]
+    point: RecoveryPoint
+
+    @property
+    def can_recover(self) -> bool:
+        """Whether any base backup can be restored from any store."""
+        return bool(self.facts.windows.windows.get(None))
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst problem that nobody acknowledged; where nothing can be recovered, never good."""
+        ranks = [problem.severity for problem in self.problems if not problem.acknowledged]
+        if Severity.CRITICAL in ranks:
+            return Verdict.CRITICAL
+        return Verdict.WARNING if Severity.WARNING in ranks or not self.can_recover else Verdict.OK
+
+    def metric(self, name: str) -> Metric:
+        """Return one of the five metrics."""
+        return next(metric for metric in self.metrics if metric.name == name)
+
+
+SUCCESS_RATE: Final = "archive success rate"
+LAG: Final = "archive lag"
+STORAGE: Final = "storage"
+FAILED: Final = "failed archives"
+ALERTS: Final = "active alerts"
+
+
+def judge(facts: HealthFacts, limits: HealthLimits) -> Status:
+    """Judge what was seen. What is wrong now counts whether or not the health sensor has seen it too."""
+    problems = current_problems(facts, observe(facts, limits))
+    metrics = (
+        _success_rate(facts, limits),
+        _lag(facts, limits),
+        _storage(facts),
+        _failed(facts),
+        _alerts(problems),
+    )
+    return Status(facts, metrics, problems, recovery_point(facts))
+
+
+def current_problems(facts: HealthFacts, observed: Mapping[AlertKind, Sequence[Observation]]) -> tuple[Problem, ...]:
+    """Return what was observed now, and the open alerts of kinds that were not judged; the most urgent first."""
+    open_alerts = {(alert.kind, alert.subject): alert for alert in facts.alerts}
+    found = []
+    for kind, observations in observed.items():
+        for seen in observations:
+            alert = open_alerts.get((kind, seen.subject))
+            severity = seen.severity or default_severity(kind)
+            since_at = alert.opened_at if alert else None
+            acknowledged = alert is not None and alert.acknowledged_at is not None
+            found.append(Problem(kind, seen.subject, severity, seen.message, since_at, acknowledged))
+    for alert in facts.alerts:
+        if alert.kind not in observed:
+            known = alert.acknowledged_at is not None
+            found.append(Problem(alert.kind, alert.subject, alert.severity, alert.message, alert.opened_at, known))
+    return tuple(sorted(found, key=lambda one: (one.acknowledged, -one.severity.rank, one.kind.value, one.subject)))
+
+
+def recovery_point(facts: HealthFacts) -> RecoveryPoint:
+    """Return what would be lost now and how long a restore takes."""
+    latest_at = facts.windows.latest_commit_at
+    window, server = facts.windows.main(None), facts.server.facts
+    unarchived = None
+    if window is not None and server is not None and server.system_identifier == facts.windows.system_identifier:
+        unarchived = max(0, server.wal_lsn - window.latest_lsn)
+    return RecoveryPoint(
+        latest_commit_at=latest_at,
+        rpo_seconds=None if latest_at is None else max(0.0, (facts.at - latest_at).total_seconds()),
+        unarchived_bytes=unarchived,
+        rto_seconds={
+            store.store: rto_seconds(store.last_drill)
+            for store in facts.stores
+            if store.last_drill is not None and store.last_drill.ok
+        },
+    )
+
+
+def rto_seconds(drill: Drill) -> float:
+    """Return how long a drill's restore took until the server could be asked: its ``rto``, else all its phases."""
+    if "rto" in drill.seconds:
+        return drill.seconds["rto"]
+    if drill.seconds:
+        return sum(drill.seconds.values())
+    return (drill.finished_at - drill.started_at).total_seconds() if drill.finished_at else 0.0
+
+
+def lag_seconds(facts: HealthFacts) -> float | None:
+    """Return the archive lag: of the last hour's copies on the slowest store (19 of 20), or of what waits by now."""
+    waited = facts.spool.oldest_at if facts.spool is not None and facts.pause is None else None
+    values = [store.lag.p95_seconds for store in facts.stores if store.lag is not None]
+    if waited is not None:
+        values.append((facts.at - waited).total_seconds())
+    return max(values, default=None)
+
+
+def _success_rate(facts: HealthFacts, limits: HealthLimits) -> Metric:
+    goal = f"> {limits.success_rate_goal:.0%} of a day's"
+    succeeded, failed = (sum(getattr(one, name) for one in facts.stores) for name in ("succeeded", "failed"))
+    if not succeeded + failed:
+        return Metric(SUCCESS_RATE, None, "nothing was archived for a day", goal, Verdict.UNKNOWN)
+    rate = succeeded / (succeeded + failed)
+    verdict = Verdict.OK if rate >= limits.success_rate_goal else Verdict.CRITICAL
+    return Metric(SUCCESS_RATE, rate, f"{_share(rate)} ({succeeded} of {succeeded + failed} copies)", goal, verdict)
+
+
+def _share(rate: float) -> str:
+    return "100 %" if rate == 1 else f"{min(rate, 0.9999) * 100:.2f} %"
+
+
+def _lag(facts: HealthFacts, limits: HealthLimits) -> Metric:
+    goal = f"< {length(limits.lag_goal_seconds)}"
+    value = lag_seconds(facts)
+    if value is None:
+        return Metric(LAG, None, "nothing waits, nothing came for an hour", goal, Verdict.OK)
+    medians = [f"{one.store} {one.lag.median_seconds:.1f} s" for one in facts.stores if one.lag is not None]
+    shown = f"{length(value)}" + (f" (median {', '.join(medians)})" if medians else " (waiting)")
+    return Metric(LAG, value, shown, goal, Verdict.OK if value < limits.lag_goal_seconds else Verdict.WARNING)
+
+
+def _storage(facts: HealthFacts) -> Metric:
+    shown = ", ".join(f"{one.store} {size(one.stored_bytes)}" for one in facts.stores)
+    counts = {one.verified_files for one in facts.stores}
+    waiting = len(facts.spool.names) if facts.spool is not None else 0
+    equal = max(counts, default=0) - min(counts, default=0) <= waiting
+    total = sum(one.stored_bytes for one in facts.stores)
+    return Metric(STORAGE, total, shown, "the same on each", Verdict.OK if equal else Verdict.WARNING)
+
+
+def _failed(facts: HealthFacts) -> Metric:
+    now = sum(sum(one.other_files.values()) for one in facts.stores)
+    day = sum(one.failed for one in facts.stores)
+    shown = f"{now} now, {day} tries in a day" if day else f"{now}"
+    return Metric(FAILED, now, shown, "0", Verdict.WARNING if now else Verdict.OK)
+
+
+def _alerts(problems: Sequence[Problem]) -> Metric:
+    counted = [problem for problem in problems if problem.severity is not Severity.INFO]
+    shown = f"{len(problems)}"
+    acknowledged = sum(problem.acknowledged for problem in problems)
+    if acknowledged:
+        shown += f" ({acknowledged} acknowledged)"
+    urgent = [problem.severity for problem in counted if not problem.acknowledged]
+    verdict = Verdict.CRITICAL if Severity.CRITICAL in urgent else Verdict.WARNING if urgent else Verdict.OK
+    return Metric(ALERTS, len(problems), shown, "0", verdict)

@@ -1,0 +1,99 @@
+"""What a verification can find wrong, as plain values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from wal_pipeline.commands.archive_push.events import CopyVerified
+
+
+class FaultKind(StrEnum):
+    """What is wrong with one copy."""
+
+    MISSING = "missing"  # it should be there and is not
+    TRUNCATED = "truncated"  # it has another size than was stored
+    CORRUPT = "corrupt"  # it has other bytes than were stored, or cannot be opened
+    REPLACED = "replaced"  # it is a whole copy of something else
+    OTHER_CONTENT = "other_content"  # it is a whole copy of the file with other content: a person has to decide
+    UNREADABLE = "unreadable"  # it does not say what it is
+
+
+class ItemKind(StrEnum):
+    """What a copy is of."""
+
+    WAL_FILE = "wal_file"
+    BASE_BACKUP = "base_backup"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A file of the WAL archive or a base backup, by its name or id."""
+
+    system_identifier: int
+    kind: ItemKind
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One copy that is not as it should be. ``message`` begins with the store's name."""
+
+    item: Item
+    store: str
+    kind: FaultKind
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """What became of one fault: ``error`` says why it stays."""
+
+    fault: Fault
+    source: str | None
+    error: str | None = None
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was looked at on one store. ``read``: items whose content was read, with ``read_bytes``.
+
+    ``pending`` copies are on their way by what the catalog says. ``unrecorded`` are not in the catalog.
+    """
+
+    items: int = 0
+    stored_bytes: int = 0
+    read: int = 0
+    read_bytes: int = 0
+    pending: int = 0
+    unrecorded: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What one verification found. ``tallies`` by store; ``silent``: why a store was left out, or left in the middle.
+
+    ``repairs`` are for ``faults`` that were tried to heal; ``refilled`` the copies that came of it. ``lost`` are the
+    items of which no store that answered has a good copy.
+    """
+
+    begun_at: datetime
+    is_deep: bool
+    tallies: Mapping[str, Tally]
+    silent: Mapping[str, str]
+    faults: tuple[Fault, ...]
+    lost: frozenset[Item]
+    repairs: tuple[Repair, ...]
+    refilled: tuple[CopyVerified, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def open_faults(self) -> tuple[Fault, ...]:
+        """The faults that were not healed."""
+        healed = {(repair.fault.store, repair.fault.item) for repair in self.repairs if repair.error is None}
+        return tuple(fault for fault in self.faults if (fault.store, fault.item) not in healed)
+
+    @property
+    def is_right(self) -> bool:
+        """Whether every store answered and all is as it should be now."""
+        return not (self.silent or self.open_faults or any(tally.unrecorded for tally in self.tallies.values()))

@@ -1,0 +1,110 @@
+"""The asset checks on what the stores hold, the job that runs them each day, and Dagster's freshness policies."""
+
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+from wal_pipeline.orchestration.keys import BACKUP_CHECK, CHECK_JOB, DRILL_CHECK, Keys
+from wal_pipeline.orchestration.resource import WalPipelineResource
+from wal_pipeline.wiring.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from wal_pipeline.commands.health.asset_checks import CheckVerdict
+
+_DESCRIPTIONS = {
+    "no_gap": "No segment is missing in a window that is kept.",
+    "every_file": "Every file of the archive is verified on this store, but those that wait in the spool.",
+    "newest_fresh": "What PostgreSQL archives arrives within the lag goal.",
+}
+
+
+def build_archive_checks(keys: Keys, stores: Sequence[str]) -> dg.AssetChecksDefinition:
+    """Return all checks of one cluster; they share one look at the facts."""
+    specs = [
+        dg.AssetCheckSpec(name, asset=keys.wal_segment(store), description=_DESCRIPTIONS[name])
+        for store in stores
+        for name in _DESCRIPTIONS
+    ]
+    for store in stores:
+        text = "The newest base backup that can be restored from this store is young enough."
+        specs.append(dg.AssetCheckSpec(BACKUP_CHECK, asset=keys.base_backup(store), description=text))
+        text = f"The last drill from {store} passed, and lately enough."
+        specs.append(dg.AssetCheckSpec(DRILL_CHECK.format(store=store), asset=keys.recovery_window, description=text))
+    text = "The spool is far from its limit, WAL_PIPELINE_SPOOL_LIMIT_BYTES."
+    specs.append(dg.AssetCheckSpec("under_limit", asset=keys.spool, description=text))
+
+    # A backfill takes the checks of the assets that it fills along, and fails where they cannot be taken in part.
+    @dg.multi_asset_check(name="archive_checks", specs=specs, can_subset=True)
+    def archive_checks(
+        context: dg.AssetCheckExecutionContext, wal_pipeline: WalPipelineResource
+    ) -> Iterator[dg.AssetCheckResult]:
+        chosen = context.op_execution_context.selected_asset_check_keys
+        wanted = {(key.asset_key, key.name) for key in chosen}
+        for result in _results(keys, wal_pipeline.open()):
+            if (result.asset_key, result.check_name) in wanted:
+                yield result
+
+    return archive_checks
+
+
+def _results(keys: Keys, pipeline: Pipeline) -> Iterator[dg.AssetCheckResult]:
+    """Yield every check's result, from one look at the facts."""
+    from wal_pipeline.commands.health.asset_checks import (
+        SEGMENT_CHECKS,
+        base_backup_fresh,
+        drill_passed,
+        spool_under_limit,
+    )
+    from wal_pipeline.commands.health.facts import look
+    from wal_pipeline.wiring.health import fact_sources, health_limits
+
+    facts, limits = look(fact_sources(pipeline)), health_limits(pipeline)
+    for store in facts.stores:
+        for name, check in SEGMENT_CHECKS.items():
+            yield _result(keys.wal_segment(store.store), name, check(facts, limits, store))
+        yield _result(keys.base_backup(store.store), BACKUP_CHECK, base_backup_fresh(facts, limits, store))
+        yield _result(keys.recovery_window, DRILL_CHECK.format(store=store.store), drill_passed(facts, limits, store))
+    yield _result(keys.spool, "under_limit", spool_under_limit(facts, limits))
+
+
+def build_check_job(keys: Keys, checks: dg.AssetChecksDefinition) -> UnresolvedAssetJobDefinition:
+    """Return the job that runs all checks now."""
+    return dg.define_asset_job(
+        CHECK_JOB,
+        selection=dg.AssetSelection.checks(checks),
+        executor_def=dg.in_process_executor,
+        tags={"wal_pipeline/cluster": keys.cluster},
+        description="Check gaps, files, freshness, base backups, drills and the spool, from the records. Reads no "
+        "object: verify_archive does that.",
+    )
+
+
+def with_freshness(assets: dg.AssetsDefinition, window: timedelta) -> dg.AssetsDefinition:
+    """Give assets that have to come regularly Dagster's own policy: a warning at four fifths of the time.
+
+    Segments have none: an idle server archives nothing, and is fresh.
+    """
+    policy = dg.FreshnessPolicy.time_window(fail_window=window, warn_window=window * 0.8)
+    return assets.map_asset_specs(lambda spec: spec.replace_attributes(freshness_policy=policy))
+
+
+def evaluation(key: dg.AssetKey, name: str, verdict: "CheckVerdict") -> dg.AssetCheckEvaluation:
+    """Return a verdict as what a run may yield that is not the check's own."""
+    return dg.AssetCheckEvaluation(key, name, verdict.passed, _numbers(verdict), description=verdict.message)
+
+
+def _result(key: dg.AssetKey, name: str, verdict: "CheckVerdict") -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        passed=verdict.passed,
+        asset_key=key,
+        check_name=name,
+        description=verdict.message,
+        metadata=_numbers(verdict),
+    )
+
+
+def _numbers(verdict: "CheckVerdict") -> dict[str, dg.MetadataValue]:
+    return {name: dg.MetadataValue.float(float(value)) for name, value in verdict.numbers.items()}

@@ -1,0 +1,64 @@
+"""The base backup assets: the base backups on each store, and their backfill from the UI."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import dagster as dg
+
+from wal_pipeline.errors import WalPipelineError
+from wal_pipeline.orchestration.assets.base_backup_metadata import backup_materialization
+from wal_pipeline.orchestration.assets.per_store import chosen_partitions, store_specs
+from wal_pipeline.orchestration.keys import Keys
+from wal_pipeline.orchestration.resource import WalPipelineResource
+
+GROUP = "base_backups"
+
+
+def build_backup_assets(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefinition:
+    """Return one asset for each store; their partitions are backup ids.
+
+    ``take_base_backup`` records their materializations. Materializing partitions here is a **backfill**: it copies
+    just those base backups to just the chosen stores, byte for byte from a good copy on another one.
+    """
+    specs = store_specs(
+        keys,
+        stores,
+        keys.base_backup,
+        group=GROUP,
+        description="The base backups on {store}: one partition for each. Materialize partitions to copy them to "
+        "{store} again from another store. New ones come from the job take_base_backup.",
+    )
+
+    @dg.multi_asset(
+        name="base_backup",
+        specs=specs,
+        can_subset=True,
+        partitions_def=keys.base_backup_partitions,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
+    def base_backup(context: dg.AssetExecutionContext, wal_pipeline: WalPipelineResource):  # type: ignore[no-untyped-def]
+        from wal_pipeline.orchestration.assets.closing_events import Stored, closing_events
+        from wal_pipeline.wiring.refill import base_backup_refill
+
+        targets = [store for store in stores if keys.base_backup(store) in context.selected_asset_keys]
+        pipeline = wal_pipeline.open()
+        refill, audit, by = base_backup_refill(pipeline), pipeline.audit, f"run {context.run.run_id}"
+        failed: list[str] = []
+        stored: Counter[str] = Counter()
+        for backup_id in sorted(chosen_partitions(context)):  # a parent is older than what is built on it
+            for store in targets:
+                try:
+                    with audit.work("base backup", backup_id, by=by, store=store) as told:
+                        outcome = refill(backup_id, store)
+                        told["result"] = "refilled"
+                except WalPipelineError as error:
+                    context.log.error(error.message)
+                    failed.append(error.message)
+                else:
+                    stored[store] += 1
+                    yield backup_materialization(keys, outcome.result.manifest.record(), outcome.store)
+        yield from closing_events(keys, pipeline, context.instance, Stored(base_backups=stored), context.log)
+        if failed:
+            raise dg.Failure(f"{len(failed)} base backups could not be copied, first: {failed[0]}", allow_retries=False)
+
+    return base_backup

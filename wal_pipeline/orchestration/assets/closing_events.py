@@ -1,0 +1,97 @@
+"""What a run that stored copies says at its end: the recovery window, and the checks of the assets it brought on."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import dagster as dg
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+
+from wal_pipeline.commands.health.asset_checks import SEGMENT_CHECKS, base_backup_fresh, drill_passed
+from wal_pipeline.commands.health.facts import HealthFacts, look
+from wal_pipeline.commands.health.rules import HealthLimits
+from wal_pipeline.orchestration.assets.archive_checks import evaluation
+from wal_pipeline.orchestration.assets.recovery_window import storage_metadata, window_materialization
+from wal_pipeline.orchestration.keys import BACKUP_CHECK, CONTENT_CHECK, DRILL_CHECK, NAMES_CHECK, Keys
+from wal_pipeline.wiring.pipeline import Pipeline
+
+Event = dg.AssetMaterialization | dg.AssetCheckEvaluation
+_EVALUATED = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
+_SINCE, _SAID, _AT = "stored_since", "verification", "verified_at"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a run recorded, by store: how many files and base backups it stored and read back itself.
+
+    A store with 0 has new records of what was stored before.
+    """
+
+    files: Mapping[str, int] = field(default_factory=dict)
+    base_backups: Mapping[str, int] = field(default_factory=dict)
+
+
+def closing_events(
+    keys: Keys, pipeline: Pipeline, instance: dg.DagsterInstance, stored: Stored, log: "dg.DagsterLogManager"
+) -> Iterator[Event]:
+    """Yield the record of the windows now, and the checks of what this run brought on; a failure only warns.
+
+    Without them the UI would say of every check that it was not evaluated since the newest materialization. What is
+    stored is stored whether or not this screen is up to date.
+    """
+    from wal_pipeline.wiring.health import fact_sources, health_limits
+
+    try:
+        # The server is not asked: it just archived, and a run does not wait for one that does not answer.
+        facts, limits = look(fact_sources(pipeline, ask_server=False)), health_limits(pipeline)
+        yield window_materialization(keys, facts.windows, facts.at, storage_metadata(pipeline))
+        yield from _facts_checks(keys, facts, limits, stored)
+        names = (NAMES_CHECK, CONTENT_CHECK) if pipeline.settings.read_back else (NAMES_CHECK,)
+        counts = {keys.wal_segment(store): count for store, count in stored.files.items()}
+        counts |= {keys.base_backup(store): count for store, count in stored.base_backups.items()}
+        for check in (dg.AssetCheckKey(asset, name) for asset in counts for name in names):
+            carried = carry_on(instance, check, counts[check.asset_key])
+            if carried is not None:
+                yield carried
+    except Exception as error:  # noqa: BLE001 - whatever goes wrong here, the files are archived
+        log.warning(f"the recovery window is not brought up to date: {type(error).__name__}: {error}")
+
+
+def carry_on(instance: dg.DagsterInstance, key: dg.AssetCheckKey, stored: int) -> dg.AssetCheckEvaluation | None:
+    """Return the last verification's verdict with what was proven since: each file's stored bytes were read back.
+
+    It is never better than that verdict: what a verification found is settled by the next one alone. None where
+    none was ever made.
+    """
+    found = instance.event_log_storage.get_asset_check_execution_history(key, limit=1, status=_EVALUATED)
+    last = found[0].evaluation if found else None
+    if last is None:
+        return None
+    metadata = dict(last.metadata)
+    before = metadata.get(_SINCE)
+    since = stored + ((before.value or 0) if isinstance(before, dg.IntMetadataValue) else 0)
+    metadata.setdefault(_SAID, dg.MetadataValue.text(last.description or ""))
+    metadata.setdefault(_AT, dg.MetadataValue.timestamp(found[0].create_timestamp))
+    metadata[_SINCE] = dg.MetadataValue.int(since)
+    said = str(metadata[_SAID].value)
+    return dg.AssetCheckEvaluation(
+        asset_key=key.asset_key,
+        check_name=key.name,
+        passed=last.passed,
+        severity=last.severity,
+        description=f"{said}; stored since that verification, each read back then: {since}" if since else said,
+        metadata=metadata,
+    )
+
+
+def _facts_checks(
+    keys: Keys, facts: HealthFacts, limits: HealthLimits, stored: Stored
+) -> Iterator[dg.AssetCheckEvaluation]:
+    for store in facts.stores:
+        name = DRILL_CHECK.format(store=store.store)
+        yield evaluation(keys.recovery_window, name, drill_passed(facts, limits, store))
+        if store.store in stored.files:
+            for check_name, check in SEGMENT_CHECKS.items():
+                yield evaluation(keys.wal_segment(store.store), check_name, check(facts, limits, store))
+        if store.store in stored.base_backups:
+            verdict = base_backup_fresh(facts, limits, store)
+            yield evaluation(keys.base_backup(store.store), BACKUP_CHECK, verdict)

@@ -1,0 +1,1 @@
+"""Defines the jobs and what their runs record."""

@@ -1,0 +1,103 @@
+"""Turns an archiving run's events into partitions and materializations."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import dagster as dg
+
+from wal_pipeline.commands.archive_push.events import (
+    ArchiveEvent,
+    CopyFailed,
+    CopyVerified,
+    FileLeft,
+    FileQuarantined,
+    FileReleased,
+    FilesWaiting,
+)
+from wal_pipeline.orchestration.assets.segment_metadata import segment_materialization
+from wal_pipeline.orchestration.keys import Keys
+from wal_pipeline.orchestration.runs.event_batches import RunRecords
+
+
+class RunRecorder:
+    """Turns what happens in an archiving run into Dagster's records."""
+
+    def __init__(self, context: dg.OpExecutionContext, keys: Keys, stores: Sequence[str], records: RunRecords) -> None:
+        self._context = context
+        self._records = records
+        self._keys = keys
+        self._stores = stores
+        self._partitions_name = keys.wal_partitions_name
+        self._partitions: set[str] | None = None
+        self._materialized: dict[str, set[str]] = {}
+        self._recorded: set[str] = set()
+        self.released = 0
+        self.stored: Counter[str] = Counter()
+        self.failures: dict[tuple[str, str], CopyFailed] = {}
+        self.quarantined: list[FileQuarantined] = []
+        self.stuck: dict[str, FileLeft] = {}
+
+    def record(self, event: ArchiveEvent) -> None:
+        """Log the event, and record what it stored."""
+        match event:
+            case FilesWaiting():
+                self._add_partitions(event.names)
+            case CopyVerified():
+                self._verified(event)
+            case FileReleased():
+                self._released(event)
+            case CopyFailed():
+                self.failures[event.name, event.store] = event
+                self._context.log.error(f"{event.name} is not on {event.store}: {event.message}")
+            case FileQuarantined():
+                self.quarantined.append(event)
+                self._settled(event.name)
+                self._remove_partition(event.name)
+                self._context.log.error(f"{event.name} was moved to {event.path}: {event.message}")
+            case FileLeft(needs_help=True):
+                self.stuck[event.name] = event
+                self._context.log.error(f"{event.name} is stuck in the spool: {event.message}")
+            case FileLeft():
+                self._context.log.warning(f"{event.name} was left in the spool: {event.message}")
+
+    def _verified(self, event: CopyVerified) -> None:
+        name, store = event.file.name, event.copy.store
+        self.failures.pop((name, store), None)
+        if not event.is_new and name in self._known(store):
+            return  # an earlier run has recorded it; only a crash between its two records leaves one out
+        self._add_partitions([name])
+        self.stored[store] += 1
+        self._recorded.add(name)
+        self._records.materialized(segment_materialization(self._keys, event.file, event.copy, event.seconds))
+
+    def _released(self, event: FileReleased) -> None:
+        self.released += 1
+        self._settled(event.file.name)
+        self._records.released(event)
+
+    def _settled(self, name: str) -> None:
+        """Forget the troubles of a file that has left the spool: they are over."""
+        self.stuck.pop(name, None)
+        for store in self._stores:
+            self.failures.pop((name, store), None)
+
+    def _add_partitions(self, names: Sequence[str]) -> None:
+        """Add partitions in archiving order, before their files are stored: the UI's ranges follow that order."""
+        if self._partitions is None:
+            self._partitions = set(self._context.instance.get_dynamic_partitions(self._partitions_name))
+        new = [name for name in names if name not in self._partitions]
+        if new:
+            self._context.instance.add_dynamic_partitions(self._partitions_name, new)
+            self._partitions.update(new)
+
+    def _remove_partition(self, name: str) -> None:
+        """Remove the partition of a file that is not archived, unless a store has a file of that name."""
+        if name not in self._recorded and not any(name in self._known(store) for store in self._stores):
+            self._context.instance.delete_dynamic_partition(self._partitions_name, name)
+            (self._partitions or set()).discard(name)
+
+    def _known(self, store: str) -> set[str]:
+        if store not in self._materialized:
+            key = self._keys.wal_segment(store)
+            self._materialized[store] = self._context.instance.get_materialized_partitions(key)
+        return self._materialized[store]

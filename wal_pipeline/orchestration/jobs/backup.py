@@ -1,0 +1,70 @@
+"""The job that takes a base backup."""
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from wal_pipeline.orchestration.assets.base_backup_metadata import backup_materialization
+from wal_pipeline.orchestration.keys import BACKUP_JOB, Keys
+from wal_pipeline.orchestration.resource import WalPipelineResource
+
+if TYPE_CHECKING:  # what a run needs is imported in the run: the start of every run loads this module
+    from wal_pipeline.commands.backup.take import BackupOutcome
+
+
+class BackupConfig(dg.Config):
+    """``incremental``: build on the newest base backup, or on ``parent_id`` (PostgreSQL 17 and newer)."""
+
+    incremental: bool = False
+    parent_id: str | None = None
+
+
+def build_backup_job(keys: Keys) -> dg.JobDefinition:
+    """Return the job that takes one base backup onto every store."""
+
+    @dg.op(
+        out=dg.Out(dg.Nothing),
+        description="Read the cluster once through pg_basebackup, compress it, store the same bytes on every store, "
+        "read them back, and wait until each store has the WAL that it needs.",
+    )
+    def stream_base_backup(context: dg.OpExecutionContext, config: BackupConfig, wal_pipeline: WalPipelineResource):  # type: ignore[no-untyped-def]
+        from wal_pipeline.commands.backup.take import told_of_backup
+        from wal_pipeline.orchestration.assets.closing_events import Stored, closing_events
+        from wal_pipeline.wiring.backup import base_backup_taker
+
+        pipeline = wal_pipeline.open()
+        taker = base_backup_taker(pipeline)
+        with pipeline.audit.work("base backup", keys.cluster, by=f"run {context.run_id}") as told:
+            outcome = taker.take(incremental=config.incremental, parent_id=config.parent_id)
+            told.update(told_of_backup(outcome))
+        context.instance.add_dynamic_partitions(keys.base_backup_partitions_name, [outcome.result.manifest.backup_id])
+        for store in outcome.stores:
+            if store.stored:
+                yield backup_materialization(keys, outcome.result.manifest.record(), store, outcome.result.seconds)
+        stored = Stored(base_backups={store.store: 1 for store in outcome.stores if store.stored})
+        yield from closing_events(keys, pipeline, context.instance, stored, context.log)
+        _raise_incomplete(outcome)
+        yield dg.Output(None)
+
+    @dg.job(
+        name=BACKUP_JOB,
+        executor_def=dg.in_process_executor,
+        tags={"wal_pipeline/cluster": keys.cluster},
+        description="Take a base backup now, onto every store.",
+    )
+    def take_base_backup() -> None:
+        stream_base_backup()
+
+    return take_base_backup
+
+
+def _raise_incomplete(outcome: "BackupOutcome") -> None:
+    """Fail the run where a store lacks the base backup or its WAL, after the good copies were recorded."""
+    lacking = [store for store in outcome.stores if not store.restorable]
+    if lacking:
+        raise dg.Failure(
+            description=f"base backup '{outcome.result.manifest.backup_id}' cannot be restored from "
+            f"{', '.join(store.store for store in lacking)} yet; backfill its partition there",
+            metadata={store.store: dg.MetadataValue.text(store.error or "not restorable yet") for store in lacking},
+            allow_retries=False,
+        )

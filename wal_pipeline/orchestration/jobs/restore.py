@@ -1,0 +1,28 @@
+"""The restore as a job: the same options as ``wal-pipeline restore``, on the host where the code location runs."""
+
+import dagster as dg
+
+from wal_pipeline.orchestration.jobs.restore_config import RestoreConfig
+from wal_pipeline.orchestration.keys import RESTORE_JOB, Keys
+from wal_pipeline.orchestration.resource import WalPipelineResource
+
+
+def build_restore_job(keys: Keys) -> dg.JobDefinition:
+    """Return the job that plans a restore, and does it where it is told to."""
+
+    @dg.op(description="Plan a restore from the stores alone, and, unless plan_only is set, do it.")
+    def restore(context: dg.OpExecutionContext, config: RestoreConfig, wal_pipeline: WalPipelineResource) -> None:
+        from wal_pipeline.orchestration.jobs.restore_run import run_restore
+
+        run_restore(context, keys, config, wal_pipeline)
+
+    @dg.job(
+        name=RESTORE_JOB,
+        executor_def=dg.in_process_executor,
+        tags={"wal_pipeline/cluster": keys.cluster},
+        description="Bring the cluster back to a chosen moment, from the stores alone.",
+    )
+    def restore_cluster() -> None:
+        restore()
+
+    return restore_cluster

@@ -1,0 +1,31 @@
+"""The launchpad's form of the restore job."""
+
+import dagster as dg
+
+
+class RestoreConfig(dg.Config):
+    """Where to restore to and which moment; ``wal-pipeline restore --help`` explains each.
+
+    ``plan_only`` (the default) writes nothing: read the plan in the run's log, then start the job again without it.
+    """
+
+    pgdata: str
+    plan_only: bool = True
+    to_time: str | None = None
+    to_lsn: str | None = None
+    to_xid: int | None = None
+    to_name: str | None = None
+    immediate: bool = False
+    inclusive: bool = True
+    timeline: str = "latest"
+    store: str = "any"
+    action: str = "promote"
+    base_backup: str | None = None
+    system_identifier: int | None = None
+    tablespaces: dict[str, str] = {}  # noqa: RUF012 - a pydantic default is copied
+    force: bool = False
+    owner: str | None = None
+    archiving: bool = True
+    verify: bool = True
+    start: bool = False
+    server_settings: dict[str, str] = {}  # noqa: RUF012

@@ -1,0 +1,1 @@
+"""Reads and writes Dagster's own records of runs and events."""

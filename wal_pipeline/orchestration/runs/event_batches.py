@@ -1,0 +1,60 @@
+"""What an archiving run writes into Dagster's event log as it goes: a moment later, many records at once."""
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+import dagster as dg
+
+from wal_pipeline.commands.archive_push.events import FileReleased
+from wal_pipeline.orchestration.runs.batches import Batches
+from wal_pipeline.orchestration.runs.event_log import materialization_entry, store_entries
+
+
+class RunRecords:
+    """The materializations of one run, and the log lines of the files that it released.
+
+    Written one by one they took 19 ms of CPU for each file, in the thread that drives the run. They are held for a
+    second: that the copies are there is in the catalog by then, and what a killed run did not write is found and
+    written by the job ``record_archive``.
+    """
+
+    def __init__(self, context: dg.OpExecutionContext) -> None:
+        self._context = context
+        self._step = context.get_step_execution_context()
+        self._batches: Batches[dg.EventLogEntry | FileReleased] = Batches(self._write)
+
+    def __enter__(self) -> Self:
+        self._batches.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Write what is held. Raises: what Dagster's storage raised."""
+        self._batches.__exit__(kind, error, trace)
+
+    def materialized(self, materialization: dg.AssetMaterialization) -> None:
+        """Record a materialization, with the present moment as its time. Raises: what Dagster's storage raised."""
+        self._batches.add(materialization_entry(self._step, materialization))
+
+    def released(self, event: FileReleased) -> None:
+        """Log that a file left the spool, and what each step took. Raises: what Dagster's storage raised."""
+        self._batches.add(event)
+
+    def _write(self, batch: Sequence[dg.EventLogEntry | FileReleased]) -> None:
+        entries = [one for one in batch if isinstance(one, dg.EventLogEntry)]
+        store_entries(self._context.instance.event_log_storage, entries)
+        released = [one for one in batch if isinstance(one, FileReleased)]
+        if released:
+            self._context.log.info(released_text(released))
+
+
+def released_text(events: Sequence[FileReleased]) -> str:
+    """Return what the log says of files that were released: a line for each."""
+    lines = [f"{event.file.name} is on every store ({_steps(event)}); released from the spool" for event in events]
+    return lines[0] if len(lines) == 1 else "\n".join([f"{len(lines)} files are on every store:", *lines])
+
+
+def _steps(event: FileReleased) -> str:
+    return ", ".join(f"{step} {seconds:.3f} s" for step, seconds in event.seconds.items())

@@ -1,0 +1,52 @@
+"""What a run was of: the name under which its failure is told, and by which a later success is found."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, Final
+
+import dagster as dg
+
+from wal_pipeline.orchestration.keys import RESTORE_JOB, Keys
+
+CLUSTER_TAG: Final = "wal_pipeline/cluster"
+ALERT_LASTS: Final = timedelta(days=7)
+_AD_HOC: Final = "__"  # Dagster's one name for whatever a person materializes in the UI
+_PARTITION_TAGS: Final = (
+    "dagster/partition",
+    "dagster/asset_partition_range_start",
+    "dagster/asset_partition_range_end",
+)
+_MOST_NAMED: Final = 4
+
+
+def subject_of(run: dg.DagsterRun) -> str:
+    """Return a job's name, or the assets and partitions that were materialized without one."""
+    if not run.job_name.startswith(_AD_HOC):
+        return run.job_name
+    names = sorted(key.to_user_string() for key in _assets(run))
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    partitions = [run.tags[tag] for tag in _PARTITION_TAGS if tag in run.tags]
+    return ", ".join(names[:_MOST_NAMED]) + more + (f" of {' to '.join(partitions)}" if partitions else "")
+
+
+def is_of(run: dg.DagsterRun, keys: Keys) -> bool:
+    """Whether a run is of this cluster: by its tag or, where a person started it in the UI, by its assets."""
+    tagged = run.tags.get(CLUSTER_TAG)
+    if tagged is not None:
+        return tagged == keys.cluster
+    assets = _assets(run)
+    return bool(assets) and all(key.path[0] == keys.cluster for key in assets)
+
+
+def is_by_hand(run: dg.DagsterRun) -> bool:
+    """Whether nothing but a person starts such a run: no later one need ever succeed."""
+    return run.job_name.startswith(_AD_HOC) or run.job_name == RESTORE_JOB
+
+
+def alert_is_by_hand(subject: str, details: Mapping[str, Any]) -> bool:
+    """Whether the alert of a failed run is of one that was started by hand."""
+    return bool(details.get("by_hand", subject == RESTORE_JOB or subject.startswith(_AD_HOC)))
+
+
+def _assets(run: dg.DagsterRun) -> frozenset[dg.AssetKey]:
+    return frozenset(run.asset_selection or ()) | {key.asset_key for key in run.asset_check_selection or ()}

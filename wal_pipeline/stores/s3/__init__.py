@@ -1,0 +1,1 @@
+"""Stores objects in a bucket on an S3 server, such as R2 or B2."""

@@ -1,0 +1,75 @@
+"""Turns the settings into what health, status, metrics and reports look at."""
+
+from wal_pipeline.catalog.catalog import Catalog
+from wal_pipeline.commands.alerts.destinations import Destination, apprise_destinations
+from wal_pipeline.commands.archive_get.wal_source import WalSource
+from wal_pipeline.commands.health.facts import FactSources
+from wal_pipeline.commands.health.history_source import HistoryFetch
+from wal_pipeline.commands.health.rules import HealthLimits
+from wal_pipeline.errors import CatalogError
+from wal_pipeline.stores.base import Store
+from wal_pipeline.wiring.pipeline import Pipeline
+
+
+def fact_sources(
+    pipeline: Pipeline, *, ask_server: bool = True, ask_stores: bool = True, need_catalog: bool = True
+) -> FactSources:
+    """Return where health, status and metrics look. ``ask_stores``: for timeline histories that are not kept yet.
+
+    Stores whose settings are missing are shown, and never asked. Raises: CatalogError, unless it may be missing.
+    """
+    settings = pipeline.settings
+    spool = pipeline.spool if settings.spool_folder is not None else None
+    try:
+        catalog: Catalog | CatalogError = pipeline.catalog
+    except CatalogError as error:
+        if need_catalog:
+            raise
+        catalog = error
+    return FactSources(
+        catalog=catalog,
+        stores=settings.stores,
+        clock=pipeline.clock,
+        spool=spool,
+        server=pipeline.server if ask_server else None,
+        fetch=fetch_history(pipeline) if ask_stores else None,
+        system_identifier=settings.system_identifier,
+        disk_folders=(*(() if spool is None else (spool.folder,)), settings.state_folder),
+        failed_tries=settings.copy_failed_tries,
+    )
+
+
+def fetch_history(pipeline: Pipeline) -> HistoryFetch:
+    """What reads a timeline history file from whichever store has it, within seconds."""
+    stores: dict[str, Store] = {}
+
+    def sources(system_identifier: int) -> dict[str, WalSource]:
+        layout, identities = pipeline.layout(system_identifier), tuple(pipeline.identities)
+        if not stores:
+            stores.update(pipeline.open_stores(pipeline.usable_store_names))
+        return {name: WalSource(layout, (store,), identities) for name, store in stores.items()}
+
+    return HistoryFetch(sources)
+
+
+def health_limits(pipeline: Pipeline) -> HealthLimits:
+    """Return from where on a person is told."""
+    settings = pipeline.settings
+    return HealthLimits(
+        archive_timeout_seconds=settings.archive_timeout_seconds,
+        lag_goal_seconds=settings.lag_goal_seconds,
+        success_rate_goal=settings.success_rate_goal,
+        spool_limit_bytes=settings.spool_limit_bytes,
+        spool_near_full_share=settings.spool_near_full_share,
+        disk_low_share=settings.disk_low_share,
+        store_down_failures=settings.store_down_failures,
+        copy_failed_tries=settings.copy_failed_tries,
+        base_backup_max_age_hours=settings.base_backup_max_age_hours,
+        drill_max_age_days=settings.drill_max_age_days,
+        health_interval_seconds=settings.health_interval_seconds,
+    )
+
+
+def destinations(pipeline: Pipeline) -> list[Destination]:
+    """Return where notifications go. Raises: SettingsError."""
+    return apprise_destinations([url.get_secret_value() for url in pipeline.settings.notification_urls])

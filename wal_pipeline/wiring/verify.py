@@ -1,0 +1,55 @@
+"""Settings into what verifies the archive and repairs it."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from wal_pipeline.errors import SpoolError
+from wal_pipeline.wiring.expire import retention_rule, surveyor
+from wal_pipeline.wiring.pipeline import Pipeline
+
+if TYPE_CHECKING:  # imported when it is asked for, as in wiring.py
+    from wal_pipeline.commands.verify.verify import Verifier
+
+_COPY_BYTES = 2 * 16 * 2**20  # a copy in memory: as stored and opened, of the usual segment size
+
+
+def verifier(pipeline: Pipeline) -> "Verifier":
+    """Return what verifies the archive and heals it. Raises: SettingsError, CatalogError."""
+    from wal_pipeline.commands.verify.read_copy import CopyReader
+    from wal_pipeline.commands.verify.repair import Repairer
+    from wal_pipeline.commands.verify.verify import Verifier
+
+    settings, reader = pipeline.settings, CopyReader(pipeline.identities)
+
+    def repairer() -> Repairer:
+        folder = settings.state_folder / "set-aside"
+        return Repairer(
+            pipeline.stores, pipeline.catalog, reader, pipeline.audit, clock=pipeline.clock, kept_folder=folder
+        )
+
+    return Verifier(
+        pipeline.stores,
+        pipeline.catalog,
+        surveyor(pipeline),
+        reader,
+        repairer,
+        rule=retention_rule(pipeline),
+        clock=pipeline.clock,
+        concurrency=max(1, min(settings.concurrency, settings.memory_bytes // _COPY_BYTES)),
+        in_spool=waiting_files(pipeline),
+    )
+
+
+def waiting_files(pipeline: Pipeline) -> Callable[[str], bool | None]:
+    """Return what says whether a file waits in the spool; it says None where the spool is not on this machine."""
+    from wal_pipeline.wal.names import require_file_name
+
+    def waits(name: str) -> bool | None:
+        if not pipeline.spool.folder.is_dir():
+            return None
+        try:
+            return pipeline.spool.find(require_file_name(name), pipeline.clock()) is not None
+        except SpoolError:
+            return None
+
+    return waits if pipeline.settings.spool_folder is not None else lambda _name: None

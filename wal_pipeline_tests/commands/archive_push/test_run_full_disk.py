@@ -1,0 +1,139 @@
+"""An archiving run whose catalog cannot be written because the disk is full: it goes on, and makes the room."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from wal_pipeline.archive.records import CopyStatus
+from wal_pipeline.catalog.catalog import open_catalog
+from wal_pipeline.commands.archive_push.events import ArchiveEvent, CopyFailed, FileReleased
+from wal_pipeline.commands.rebuild_catalog import rebuild
+from wal_pipeline.errors import CatalogFullError
+from wal_pipeline_tests.support.archive_scene import (
+    CLUSTER,
+    ArchiveScene,
+    WatchedStore,
+    contents,
+    fail,
+    folder_store,
+    nothing,
+)
+from wal_pipeline_tests.support.full_disk import PageLimit, fill, small_disk
+from wal_pipeline_tests.support.segments import SYSTEM_IDENTIFIER, name_of, spool_segments
+from wal_pipeline_tests.support.upkeep_scene import DAY, UpkeepScene
+
+
+def run(scene: ArchiveScene, limit: PageLimit, *, room_after: int) -> list[ArchiveEvent]:
+    """Archive on a full disk that has room again after so many releases."""
+    events: list[ArchiveEvent] = []
+    limit.is_full = True
+    for event in scene.archiver().drain():
+        events.append(event)
+        released = sum(isinstance(one, FileReleased) for one in events)
+        limit.is_full = released < room_after
+    return events
+
+
+def test_what_is_on_every_store_is_released_and_recorded_later(scene: ArchiveScene) -> None:
+    """The catalog has no room until files were released: then everything is recorded, as if it had had room."""
+    made = spool_segments(scene.spool_folder, range(1, 31))
+    scene.catalog.system_identifiers.add(SYSTEM_IDENTIFIER, "a test", scene.clock())
+    with PageLimit() as limit:
+        run(scene, limit, room_after=20)
+    assert scene.spooled() == []
+    for name, store in scene.stores.items():
+        assert contents(store) == made
+        assert scene.verified(name) == set(made)
+    assert scene.catalog.frames.files()["released_at"].notna().all()
+    assert {event.succeeded for event in scene.catalog.stores.events(scene.clock().replace(year=2000))} == {30}
+
+
+def test_a_disk_that_stays_full_ends_the_run_with_its_name(scene: ArchiveScene) -> None:
+    """Every file is released all the same; the error says which disk, and a rebuild adds what was not recorded."""
+    made = spool_segments(scene.spool_folder, range(1, 31))
+    scene.catalog.system_identifiers.add(SYSTEM_IDENTIFIER, "a test", scene.clock())
+    with PageLimit() as limit:
+        with pytest.raises(CatalogFullError) as raised:
+            run(scene, limit, room_after=100)
+        limit.is_full = False
+        assert scene.verified("r2") != set(made)
+        rebuild(list(scene.stores.values()), scene.catalog, "", CLUSTER, workers=1)
+    shown = f"catalog 'sqlite+pysqlite:///{scene.folder}/catalog.sqlite'"
+    assert raised.value.message.startswith(f"{shown} cannot be written: the disk of '{scene.folder}' is full; ")
+    assert raised.value.message.endswith(" records of this run could not be written")
+    assert raised.value.hint is not None and "'wal-pipeline catalog rebuild'" in raised.value.hint
+    assert scene.spooled() == []
+    assert all(contents(store) == made for store in scene.stores.values())
+    assert scene.verified("r2") == scene.verified("b2") == set(made)
+
+
+def test_a_verification_misses_what_was_not_recorded(tmp_path: Path) -> None:
+    """Copies on the stores that the catalog does not know are told, and nothing of them is judged or expired."""
+    scene = UpkeepScene(tmp_path)
+    scene.run_for(4)
+    name = scene.archive(5, scene.now, recorded=False)
+    scene.now += DAY
+    done = scene.verify()
+    assert (done.faults, done.is_right) == ((), False)
+    assert {store: tally.unrecorded for store, tally in done.tallies.items()} == {"r2": [name], "b2": [name]}
+    [alert] = {alert.message.split(" on ")[0] for alert in scene.catalog.alerts.active()}
+    assert alert == "1 copies"
+    scene.expirer().expire()
+    assert name in scene.files("r2") & scene.files("b2")
+    rebuild(list(scene.stores.values()), scene.catalog, "", "main", workers=1)
+    assert scene.verify().is_right
+
+
+def test_a_store_that_fails_on_a_full_disk_holds_nothing_up(scene: ArchiveScene) -> None:
+    """What failed is owed too: the other store gets every file, and the run ends with what failed on record."""
+    made = spool_segments(scene.spool_folder, range(1, 31))
+    scene.catalog.system_identifiers.add(SYSTEM_IDENTIFIER, "a test", scene.clock())
+    scene.stores["r2"].before = fail("r2")
+    with PageLimit() as limit:
+        limit.is_full = True
+        events: list[ArchiveEvent] = []
+        for event in scene.archiver().drain():
+            events.append(event)
+            limit.is_full = len(contents(scene.stores["b2"])) < len(made)
+    assert any(isinstance(event, CopyFailed) for event in events)
+    assert contents(scene.stores["b2"]) == made
+    assert scene.verified("b2") == set(made)
+    assert scene.catalog.stores.states()["r2"].consecutive_failures == 1
+    assert CopyStatus.FAILED in {copy.status for copy in scene.catalog.files.copies() if copy.store == "r2"}
+    scene.stores["r2"].before = nothing
+    scene.settle()
+    scene.run()
+    assert scene.spooled() == []
+
+
+def test_a_real_full_disk_empties_by_itself(tmp_path: Path) -> None:
+    """Spool and catalog on one disk without a free byte: one run archives and releases all of it, and records it."""
+    with small_disk(tmp_path / "disk", 24) as disk:
+        if disk is None:
+            pytest.skip("a disk of its own needs the right to mount")
+        stores = {name: WatchedStore(folder_store(name, tmp_path / name)) for name in ("r2", "b2")}
+        scene = ArchiveScene(disk, stores)
+        made = spool_segments(scene.spool_folder, [1])
+        scene.run()
+        waiting = spool_segments(scene.spool_folder, range(2, 22))
+        fill(disk)
+        assert os.statvfs(disk).f_bavail == 0
+        scene.run()
+        assert scene.spooled() == []
+        for name, store in stores.items():
+            assert contents(store) == made | waiting
+            assert scene.verified(name) == {name_of(number) for number in range(1, 22)}
+        scene.catalog.close()
+
+
+def test_a_catalog_that_cannot_even_be_opened_names_the_disk(tmp_path: Path) -> None:
+    """Without a byte for what SQLite's processes share, the error is the same: the disk, and what to do."""
+    with small_disk(tmp_path / "disk", 4) as disk:
+        if disk is None:
+            pytest.skip("a disk of its own needs the right to mount")
+        open_catalog(f"sqlite:///{disk}/catalog.sqlite", CLUSTER).close()
+        fill(disk)
+        with pytest.raises(CatalogFullError, match="the disk of") as raised:
+            open_catalog(f"sqlite:///{disk}/catalog.sqlite", CLUSTER)
+        assert raised.value.hint is not None and raised.value.hint.startswith("Make room on that disk")

@@ -1,0 +1,137 @@
+"""Which folders a restore may fill, and which --force empties."""
+
+import io
+import os
+import tarfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from wal_pipeline.commands.restore.checks import TablespaceMove
+from wal_pipeline.commands.restore.folders import check_folders, locked
+from wal_pipeline.commands.restore.perform import perform_restore
+from wal_pipeline.commands.restore.prepare import RestoreRequest
+from wal_pipeline.errors import RestoreError
+from wal_pipeline.stores.base import Body
+from wal_pipeline_tests.support.archive_scene import folder_store
+from wal_pipeline_tests.support.manifests import LAYOUT
+from wal_pipeline_tests.support.tars import forge, member, volume
+
+OID = 16384
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Path:
+    """A tablespace's folder that is in use, with a file system's own folder beside it."""
+    folder = tmp_path / "space"
+    for name in ("PG_18_202506291", "lost+found"):
+        (folder / name).mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A stopped cluster's data directory."""
+    (tmp_path / "old/pg_tblspc").mkdir(parents=True)
+    (tmp_path / "old/PG_VERSION").write_text("18\n")
+    return tmp_path / "old"
+
+
+def move_to(folder: Path) -> tuple[TablespaceMove, ...]:
+    """Return the one tablespace of a base backup, which goes to ``folder``."""
+    return (TablespaceMove(OID, Path("/srv/space"), folder),)
+
+
+def test_force_empties_the_replaced_clusters_tablespace(old: Path, space: Path) -> None:
+    """What the replaced data directory links to is its own, under whatever oid it had there."""
+    (old / "pg_tblspc/99").symlink_to(space)
+    assert check_folders(old, move_to(space), force=True) == (old, space)
+    with pytest.raises(RestoreError, match="old' is not empty"):
+        check_folders(old, move_to(space), force=False)
+
+
+def test_force_empties_no_tablespace_of_another_cluster(old: Path, space: Path, tmp_path: Path) -> None:
+    """A running server may use it, wherever that server's data directory is: another folder has to be given."""
+    (old / "pg_tblspc/99").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(RestoreError) as caught:
+        check_folders(old, move_to(space), force=True)
+    assert caught.value.message == (
+        f"the tablespace folder '{space}' is not empty and not of the cluster that is replaced: "
+        "another server may use it"
+    )
+    assert caught.value.hint == f"Give it a new folder: --tablespace-map {OID}=/new/folder"
+
+
+@pytest.mark.parametrize("force", [True, False])
+def test_a_new_data_directory_owns_no_tablespace(tmp_path: Path, space: Path, force: bool) -> None:
+    """A copy beside the original never takes the original's tablespaces, and --force is not advised."""
+    with pytest.raises(RestoreError) as caught:
+        check_folders(tmp_path / "new", move_to(space), force=force)
+    assert "another server may use it" in caught.value.message
+    assert "--force" not in str(caught.value.hint)
+
+
+def test_empty_folders_are_filled(tmp_path: Path, space: Path) -> None:
+    """Nothing has to be removed from a folder that is empty, missing, or a fresh file system."""
+    (space / "PG_18_202506291").rmdir()
+    assert check_folders(tmp_path / "new", move_to(space), force=False) == ()
+    assert check_folders(tmp_path / "new", move_to(tmp_path / "none"), force=True) == ()
+
+
+def test_a_running_server_is_not_replaced(old: Path) -> None:
+    """Its process lives, whatever --force says."""
+    (old / "postmaster.pid").write_text(f"{os.getpid()}\n{old}\n")
+    with pytest.raises(RestoreError, match=f"a server with process id {os.getpid()} runs in "):
+        check_folders(old, (), force=True)
+
+
+def test_one_restore_at_a_time(tmp_path: Path) -> None:
+    """The second is refused while the first is at work, and nothing is left behind."""
+    new = tmp_path / "new"
+    with locked(new):
+        with pytest.raises(RestoreError, match="is at work: it holds the lock"), locked(new):
+            pytest.fail("two restores at once")
+        with locked(tmp_path / "other"):
+            pass
+    with locked(new):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_lock_follows_no_link(tmp_path: Path) -> None:
+    """Whoever may write beside the data directory has no other file locked and removed."""
+    (tmp_path / "precious").touch()
+    (tmp_path / ".new.wal-pipeline-restore.lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(RestoreError, match="cannot be locked"), locked(tmp_path / "new"):
+        pytest.fail("a link was followed")
+
+
+def test_a_failed_restore_can_be_tried_again(tmp_path: Path) -> None:
+    """Its data directory links to the tablespace that was begun, so that --force knows it as its own."""
+    store = folder_store("r2", tmp_path / "store")
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as made:
+        made.addfile(member("PG_18_202506291", tarfile.DIRTYPE))
+    tar = buffer.getvalue()
+    manifest = forge({str(OID): tar, "base": tar})
+    store.put_if_absent(LAYOUT.base_key(manifest.backup_id, volume(str(OID))), Body.of(tar), {})  # no base tar
+    moves = move_to(tmp_path / "space")
+    planned = SimpleNamespace(backup=SimpleNamespace(backup_id=manifest.backup_id), stores=("r2",))
+    prepared: Any = SimpleNamespace(
+        request=RestoreRequest(tmp_path / "new"),
+        plan=SimpleNamespace(chain=(planned,)),
+        chain=(manifest,),
+        moves=moves,
+        emptied=(),
+        stores=(store,),
+        silent=(),
+        layout=LAYOUT,
+        identities=(),
+        plan_seconds=0.0,
+    )
+    with pytest.raises(RestoreError, match="could not be had from any store"):
+        perform_restore(prepared, "false")
+    assert (tmp_path / "space/PG_18_202506291").is_dir()
+    assert check_folders(tmp_path / "new", moves, force=True) == (tmp_path / "new", tmp_path / "space")

@@ -1,0 +1,307 @@
+"""What is wrong with a server's archiving, and what mends it: decided without a server."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wal_pipeline.commands.setup.archiver import Archiver, Method, changes_to, current_archiver
+from wal_pipeline.commands.setup.findings import Finding, Status
+from wal_pipeline.commands.setup.plan import SetupPlan, Wanted, choose_method, plan_setup, restart_line
+from wal_pipeline.commands.setup.spool import FilesReadable, ServerWrites, SpoolAccess
+from wal_pipeline.postgres.archive_command import durable_archive_command
+from wal_pipeline.postgres.server import AlterableSetting, SettingChange
+from wal_pipeline.postgres.server_facts import ServerFacts
+from wal_pipeline_tests.support.server_facts import ACCESS, GOOD, SPOOL, access, facts
+
+DURABLE = durable_archive_command(SPOOL)
+SHARED = durable_archive_command(SPOOL, group_readable=True)
+BASIC_LINES = (
+    "ALTER SYSTEM SET basic_archive.archive_directory = '/srv/wal';",
+    "ALTER SYSTEM SET archive_command = '';",
+    "ALTER SYSTEM SET archive_library = 'basic_archive';",
+)
+
+
+def plan(
+    server: ServerFacts = GOOD, spool: SpoolAccess = ACCESS, *, library: bool | None = True, replace: bool = False
+) -> SetupPlan:
+    return plan_setup(server, spool, Wanted(SPOOL, 300, replace), has_basic_archive=library)
+
+
+def only_bad(found: SetupPlan) -> Finding:
+    """Return the one finding that is not good."""
+    bad = [finding for finding in found.findings if finding.status is not Status.OK]
+    assert len(bad) == 1, bad
+    return bad[0]
+
+
+def test_a_good_server() -> None:
+    """Nothing is wrong, and nothing would be changed."""
+    found = plan()
+    assert [(finding.name, finding.status, finding.message) for finding in found.findings] == [
+        ("version", "ok", "PostgreSQL 18.6"),
+        ("wal_level", "ok", "'replica'"),
+        ("archive_mode", "ok", "'on'"),
+        ("archiver", "ok", "archive_library 'basic_archive' writes into '/srv/wal'"),
+        ("archive_timeout", "ok", "300 s"),
+        ("spool", "ok", "'/srv/wal', 10.0 GiB free"),
+        ("spool: server writes", "ok", "PostgreSQL writes there as user 'root'"),
+        ("spool: we read", "ok", "user 'root' can read and remove what PostgreSQL archives"),
+    ]
+    assert (found.changes, found.restart_line) == ((), None)
+
+
+def test_an_old_server() -> None:
+    """Before version 15 nothing is changed at all."""
+    bad = only_bad(plan(facts(server_version_num=140011, server_version="14.11", archive_mode="off")))
+    assert bad == Finding("version", Status.PROBLEM, "PostgreSQL 14.11 is too old, expected 15 or newer")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message", "lines"),
+    [
+        (
+            {"wal_level": "minimal"},
+            "'minimal', expected 'replica' or 'logical'",
+            ("ALTER SYSTEM SET wal_level = 'replica';",),
+        ),
+        ({"archive_mode": "off"}, "'off', expected 'on'", ("ALTER SYSTEM SET archive_mode = 'on';",)),
+        (
+            {"archive_timeout_seconds": 0},
+            "off, expected at most 300 s: it bounds the age of the last change that no store has",
+            ("ALTER SYSTEM SET archive_timeout = '300';",),
+        ),
+        (
+            {"archive_timeout_seconds": 301},
+            "301 s, expected at most 300 s: it bounds the age of the last change that no store has",
+            ("ALTER SYSTEM SET archive_timeout = '300';",),
+        ),
+        (
+            {"archive_library": "", "archive_directory": ""},
+            "nothing archives into '/srv/wal': archive_library and archive_command are not set",
+            BASIC_LINES,
+        ),
+        (
+            {"archive_directory": ""},
+            "nothing archives into '/srv/wal': archive_library and archive_command are not set",
+            BASIC_LINES,
+        ),
+        (
+            {"archive_library": "", "archive_command": "/bin/true"},
+            "archive_command '/bin/true' throws the WAL away",
+            BASIC_LINES,
+        ),
+        (
+            {"archive_command": DURABLE},
+            "archive_library and archive_command are both set: the archiver of PostgreSQL 18 does not start, "
+            "and pg_stat_archiver shows no failure",
+            BASIC_LINES,
+        ),
+    ],
+)
+def test_one_wrong_setting(changed: dict[str, object], message: str, lines: tuple[str, ...]) -> None:
+    """Each wrong setting is one problem with the statements that mend it."""
+    bad = only_bad(plan(facts(**changed)))
+    assert (bad.status, bad.message, bad.mending) == (Status.PROBLEM, message, lines)
+
+
+@pytest.mark.parametrize("setting", ["archive_mode", "wal_level"])
+def test_restart(setting: str) -> None:
+    """Only settings that PostgreSQL reads at its start need a restart, and its line is given."""
+    wrong = {"archive_mode": "off", "wal_level": "minimal"}
+    assert plan(facts(**{setting: wrong[setting]})).restart_line == "sudo pg_ctlcluster 18 main restart"
+    assert plan(facts(archive_timeout_seconds=0)).restart_line is None
+
+
+def test_written_and_waiting_for_a_restart() -> None:
+    """What is written already is not written again: the restart is what is left to do."""
+    found = plan(facts(archive_mode="off", pending_restart=("archive_mode",), file_settings={"archive_mode": "on"}))
+    assert found.changes == ()
+    assert [(finding.name, finding.message, finding.lines) for finding in found.problems] == [
+        ("archive_mode", "'off' until the server is restarted", ()),
+        (
+            "restart",
+            "changed, but in force only after a restart: archive_mode",
+            ("sudo pg_ctlcluster 18 main restart",),
+        ),
+    ]
+
+
+def test_taken_back_before_the_restart() -> None:
+    """pending_restart stays true after RESET: the value must be written, whatever it says."""
+    found = plan(facts(archive_mode="off", pending_restart=("archive_mode",)))
+    assert only_bad(found).mending == ("ALTER SYSTEM SET archive_mode = 'on';",)
+
+
+def test_other_pending_settings_do_not_matter() -> None:
+    """A restart that someone else's setting waits for does not keep archiving from working."""
+    assert plan(facts(pending_restart=("shared_buffers",))).problems == ()
+
+
+def test_plain_cp_is_a_warning() -> None:
+    """The plain cp archives: it works, and the plan says why it is not durable."""
+    command = "test ! -f /srv/wal/%f && cp %p /srv/wal/%f"
+    bad = only_bad(plan(facts(archive_library="", archive_command=command)))
+    assert (bad.status, bad.mending) == (Status.WARNING, BASIC_LINES)
+    assert bad.message == (
+        f"archive_command '{command}' is not known to be durable: after a plain cp, a crash of the host can leave half "
+        "a file, or none, of a segment that PostgreSQL has already recycled; and a crash within cp leaves a name that "
+        "'test ! -f' then refuses for ever"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "found"),
+    [
+        (
+            {"archive_library": "", "archive_command": "pgbackrest archive-push %p"},
+            "archive_command 'pgbackrest archive-push %p'",
+        ),
+        ({"archive_library": "pgx_archive"}, "archive_library 'pgx_archive'"),
+        ({"archive_directory": "/other"}, "archive_library 'basic_archive' (into '/other')"),
+    ],
+)
+def test_a_foreign_archiver_is_kept(changed: dict[str, object], found: str) -> None:
+    """An archiver that feeds somebody else is replaced only where that was asked for."""
+    bad = only_bad(plan(facts(**changed)))
+    message = f"{found} archives elsewhere, expected into '/srv/wal'; whoever reads there would get no more WAL"
+    assert bad == Finding("archiver", Status.PROBLEM, message, lines=("wal-pipeline setup --apply --replace",))
+    assert only_bad(plan(facts(**changed), replace=True)).mending == BASIC_LINES
+
+
+def test_without_the_library() -> None:
+    """Where basic_archive is not installed, the durable line is set, and it is good afterwards."""
+    bad = only_bad(plan(facts(archive_library="", archive_directory=""), library=False))
+    assert bad.changes == (
+        SettingChange(AlterableSetting.ARCHIVE_COMMAND, DURABLE),
+        SettingChange(AlterableSetting.ARCHIVE_LIBRARY, ""),
+    )
+    assert plan(facts(archive_library="", archive_command=DURABLE), library=False).problems == ()
+    assert plan(facts(archive_library="", archive_command=DURABLE)).problems == ()
+
+
+def test_a_shared_group() -> None:
+    """Where we read through the group, basic_archive's files are closed to us, and the line opens them."""
+    shared = access(files_readable=FilesReadable.WITH_GROUP_BIT)
+    bad = only_bad(plan(spool=shared))
+    assert bad.message == "files in '/srv/wal' are for PostgreSQL's user alone, expected also for its group"
+    assert bad.changes[0].value == SHARED
+    assert plan(facts(archive_library="", archive_command=SHARED), shared).problems == ()
+    assert plan(facts(archive_library="", archive_command=DURABLE), shared).changes == bad.changes
+
+
+def test_the_library_wins_before_16() -> None:
+    """On PostgreSQL 15 a command beside the library is not used."""
+    old = facts(server_version_num=150018, archive_command="cp %p /elsewhere/%f")
+    assert current_archiver(old, SPOOL) is Archiver.BASIC_ARCHIVE
+
+
+def test_a_setting_of_the_command_line() -> None:
+    """ALTER SYSTEM cannot win over the server's command line, so nothing is written."""
+    bad = only_bad(plan(facts(archive_mode="off", settings_sources={"archive_mode": "command line"})))
+    assert bad.changes == ()
+    assert bad.lines == (
+        "take archive_mode off the server's command line, restart it, and run 'wal-pipeline setup' again",
+    )
+
+
+def test_a_standby() -> None:
+    """A standby archives only with 'always'."""
+    bad = only_bad(plan(facts(in_recovery=True)))
+    assert bad.message == "'on' on a standby, which archives only with 'always'"
+    assert plan(facts(in_recovery=True, archive_mode="always")).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("changed", "name", "message", "line"),
+    [
+        ({"exists": False}, "spool", "'/srv/wal' does not exist", "sudo install -d -o root -m 0700 /srv/wal"),
+        ({"is_folder": False}, "spool", "'/srv/wal' is not a folder", None),
+        (
+            {"we_can_remove": False},
+            "spool",
+            "user 'root' cannot remove files from '/srv/wal'",
+            "run wal-pipeline as user 'root', or:",
+        ),
+        (
+            {"server_writes": ServerWrites.REFUSED, "writes_message": "PostgreSQL answered: Permission denied"},
+            "spool: server writes",
+            "PostgreSQL answered: Permission denied",
+            "sudo chown root /srv/wal && sudo chmod u+rwx /srv/wal",
+        ),
+        (
+            {"server_writes": ServerWrites.ELSEWHERE},
+            "spool: server writes",
+            "PostgreSQL wrote a file into its '/srv/wal', but it is not in ours: "
+            "the server runs on another host or in another container",
+            "share one folder between both",
+        ),
+        (
+            {"files_readable": FilesReadable.NO},
+            "spool: we read",
+            "user 'root' cannot read what PostgreSQL archives as user 'root'",
+            "run wal-pipeline as user 'root', or:",
+        ),
+    ],
+)
+def test_the_spool(changed: dict[str, object], name: str, message: str, line: str | None) -> None:
+    """Each thing that is wrong with the spool is one problem with the line that mends it."""
+    bad = only_bad(plan(spool=access(**changed)))
+    assert (bad.name, bad.status, bad.message) == (name, Status.PROBLEM, message)
+    assert bad.mending[:1] == (() if line is None else (line,))
+
+
+@pytest.mark.parametrize(
+    ("data_directory", "line"),
+    [
+        ("/var/lib/postgresql/15/main", "sudo pg_ctlcluster 15 main restart"),
+        ("/srv/it's data", "pg_ctl restart -m fast -D '/srv/it'\"'\"'s data'"),
+        (None, "sudo systemctl restart postgresql"),
+    ],
+)
+def test_restart_line(data_directory: str | None, line: str) -> None:
+    """The restart's line fits where the data lies."""
+    assert restart_line(facts(data_directory=data_directory)) == line
+
+
+@given(
+    version=st.sampled_from([150018, 160001, 180006]),
+    library=st.sampled_from(["", "basic_archive", "other"]),
+    command=st.sampled_from(["", "true", DURABLE, SHARED, "cp %p /srv/wal/%f", "cp %p /other/%f"]),
+    directory=st.sampled_from(["", "/srv/wal", "/srv/wal/", "/other"]),
+    readable=st.sampled_from(list(FilesReadable)),
+    has_library=st.sampled_from([True, False, None]),
+)
+def test_what_is_applied_is_good(
+    *, version: int, library: str, command: str, directory: str, readable: FilesReadable, has_library: bool | None
+) -> None:
+    """Whatever a server has, its changes leave an archiver that a second look finds good: setup is idempotent."""
+    before = facts(
+        server_version_num=version, archive_library=library, archive_command=command, archive_directory=directory
+    )
+    spool = access(files_readable=readable)
+    values = {change.setting: change.value for change in plan(before, spool, library=has_library, replace=True).changes}
+    after = facts(
+        server_version_num=version,
+        archive_library=values.get(AlterableSetting.ARCHIVE_LIBRARY, library),
+        archive_command=values.get(AlterableSetting.ARCHIVE_COMMAND, command),
+        archive_directory=values.get(AlterableSetting.BASIC_ARCHIVE_DIRECTORY, directory),
+    )
+    assert plan(after, spool, library=has_library).changes == ()
+    assert current_archiver(after, SPOOL) in (Archiver.BASIC_ARCHIVE, Archiver.DURABLE_COMMAND)
+
+
+@pytest.mark.parametrize("method", list(Method))
+def test_changes_leave_one_of_the_two(method: Method) -> None:
+    """From PostgreSQL 16 on, the archiver does not start with a library and a command: one is always emptied."""
+    values = {change.setting: change.value for change in changes_to(method, SPOOL)}
+    assert bool(values[AlterableSetting.ARCHIVE_COMMAND]) != bool(values[AlterableSetting.ARCHIVE_LIBRARY])
+
+
+def test_choose_method() -> None:
+    """basic_archive is preferred, also where it could not be tried."""
+    assert [choose_method(ACCESS, has_basic_archive=has) for has in (True, None, False)] == [
+        Method.BASIC_ARCHIVE,
+        Method.BASIC_ARCHIVE,
+        Method.COMMAND,
+    ]

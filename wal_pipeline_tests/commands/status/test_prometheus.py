@@ -1,0 +1,125 @@
+"""The metrics can be read by Prometheus, and the alert rules and the dashboard use no other names."""
+
+import json
+import re
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from wal_pipeline.catalog.drills import Drill
+from wal_pipeline.commands.health.facts import note_sensor
+from wal_pipeline.commands.health.rules import HealthLimits
+from wal_pipeline.commands.status.prometheus import (
+    ACTIVE_ALERTS,
+    CLUSTER_METRICS,
+    PREFIX,
+    STORE_METRICS,
+    metrics_text,
+    write_textfile,
+)
+from wal_pipeline.commands.status.status import judge
+from wal_pipeline.errors import SettingsError
+from wal_pipeline_tests.support.health_scene import NOW, HealthScene
+
+DEPLOY = Path(__file__).parents[3] / "deploy"
+KNOWN = {PREFIX + name for name in (*CLUSTER_METRICS, *STORE_METRICS, ACTIVE_ALERTS)}
+_NAME = re.compile(r"wal_pipeline_[a-z0-9_]+")
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> dict[tuple[str, str], float]:
+    """All samples of an archive in which every number is known, by name and store or severity."""
+    scene = HealthScene(tmp_path)
+    scene.archive(*range(1, 11))
+    scene.back_up(2)
+    for store in ("r2", "b2"):
+        at = NOW - timedelta(days=1)
+        scene.catalog.drills.record(Drill(f"d-{store}", store, "end", at, at, True, {"rto": 12.5}))
+    note_sensor(scene.catalog, NOW)
+    text = metrics_text(judge(scene.facts(), HealthLimits()), spool_limit_bytes=10**9)
+    return {
+        (sample.name, sample.labels.get("store") or sample.labels.get("severity") or ""): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_every_metric_is_given(samples: dict[tuple[str, str], float]) -> None:
+    """Where everything is known, every metric has a value, and no other name is there."""
+    assert {name for name, _ in samples} == KNOWN
+
+
+def test_values(samples: dict[tuple[str, str], float]) -> None:
+    """The numbers are those of the status."""
+    wanted = {
+        ("wal_pipeline_can_recover", ""): 1,
+        ("wal_pipeline_archive_success_ratio", ""): 1,
+        ("wal_pipeline_archive_lag_seconds", ""): 2,
+        ("wal_pipeline_recovery_point_seconds", ""): 90,
+        ("wal_pipeline_store_files", "b2"): 10,
+        ("wal_pipeline_store_restore_seconds", "r2"): 12.5,
+        ("wal_pipeline_active_alerts", "critical"): 0,
+    }
+    assert {key: samples[key] for key in wanted} == wanted
+
+
+def test_base_backup_of_the_future(tmp_path: Path) -> None:
+    """One that a wrong clock dated a year ahead does not make the newest one young."""
+    scene = HealthScene(tmp_path)
+    scene.archive(*range(1, 11))
+    scene.back_up(2)
+    scene.back_up(3, age=-timedelta(days=365))
+    text = metrics_text(judge(scene.facts(), HealthLimits()), spool_limit_bytes=10**9)
+    at = (NOW - timedelta(hours=1)).timestamp()
+    name = "wal_pipeline_store_last_base_backup_timestamp_seconds"
+    given = [one for one in text_string_to_metric_families(text) if one.name == name]
+    assert [sample.value for family in given for sample in family.samples] == [at, at]
+
+
+def expressions() -> list[str]:
+    """Return every expression of the alert rules and of the dashboard."""
+    rules = yaml.safe_load((DEPLOY / "prometheus" / "alert-rules.yml").read_text())
+    found = [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
+    dashboard = json.loads((DEPLOY / "grafana" / "dashboard.json").read_text())
+    found += [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    return found + [item["definition"] for item in dashboard["templating"]["list"] if "definition" in item]
+
+
+def test_rules_and_dashboard_use_known_names() -> None:
+    """A metric that is renamed must not leave an alert silent."""
+    assert len(expressions()) > 25
+    used = {name for expression in expressions() for name in _NAME.findall(expression)}
+    assert used - KNOWN == set()
+
+
+def test_expressions_are_balanced() -> None:
+    """A crude look at the syntax, for want of promtool: every bracket closes."""
+    for expression in expressions():
+        opened: list[str] = []
+        for sign in expression:
+            if sign in "([{":
+                opened.append(sign)
+            elif sign in ")]}":
+                assert opened and opened.pop() + sign in ("()", "[]", "{}"), expression
+        assert not opened, expression
+
+
+def test_textfile(tmp_path: Path) -> None:
+    """It is replaced whole, can be read by all, and leaves nothing beside it."""
+    path = tmp_path / "wal_pipeline.prom"
+    for text in ("one 1\n", "two 2\n"):
+        write_textfile(path, text)
+    assert path.read_text() == "two 2\n"
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_textfile_in_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    """The error names the file."""
+    path = tmp_path / "no" / "file.prom"
+    with pytest.raises(SettingsError) as caught:
+        write_textfile(path, "")
+    assert caught.value.message == f"metrics cannot be written to '{path}': No such file or directory"

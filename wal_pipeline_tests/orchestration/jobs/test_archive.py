@@ -1,0 +1,145 @@
+"""The archiving run in Dagster: what it records, the checks that it answers at its end, and when it fails."""
+
+import logging
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from wal_pipeline.orchestration.assets.closing_events import Stored, closing_events
+from wal_pipeline.orchestration.keys import CONTENT_CHECK, NAMES_CHECK
+from wal_pipeline_tests.support.archive_scene import fail, nothing
+from wal_pipeline_tests.support.damage import damage
+from wal_pipeline_tests.support.segments import name_of
+from wal_pipeline_tests.support.upkeep_pipeline import KEYS, STORES, archive, evaluated, scene_resource, spool, verify
+from wal_pipeline_tests.support.upkeep_scene import UpkeepScene
+
+FACTS = ("no_gap", "every_file", "newest_fresh")
+VERIFICATION = (NAMES_CHECK, CONTENT_CHECK)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> UpkeepScene:
+    made = UpkeepScene(tmp_path)
+    made.run_for(4)
+    return made
+
+
+def last(instance: dg.DagsterInstance, store: str, name: str) -> dg.AssetCheckEvaluation:
+    key = dg.AssetCheckKey(KEYS.wal_segment(store), name)
+    [record] = instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
+    assert record.evaluation is not None
+    return record.evaluation
+
+
+def test_the_checks_are_answered_by_the_run(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
+    """Those from the records anew; those of a verification are not made up where none was ever run."""
+    spool(scene, 5, 6)
+    assert archive(scene, instance).success
+    for store in STORES:
+        assert evaluated(instance, KEYS.wal_segment(store), *FACTS, *VERIFICATION) == [True] * 3 + [False] * 2
+        assert last(instance, store, "every_file").description == f"6 of 6 files are verified on {store}"
+    assert evaluated(instance, KEYS.recovery_window, "last_drill_r2", "last_drill_b2") == [True, True]
+
+
+def test_a_verification_counts_on(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
+    """Its verdict holds for what it read, and each file since was read back: the numbers add up over runs."""
+    verify(scene, instance)
+    for number in (5, 6):
+        spool(scene, number)
+        assert archive(scene, instance).success
+    for store in STORES:
+        assert evaluated(instance, KEYS.wal_segment(store), *FACTS, *VERIFICATION) == [True] * 5
+        found = last(instance, store, CONTENT_CHECK)
+        assert found.passed
+        assert found.description == ("all is as it should be; stored since that verification, each read back then: 2")
+        assert (found.metadata["stored_since"].value, found.metadata["copies"].value) == (2, 5)
+
+
+def test_a_run_hides_no_damage(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
+    """What a verification found stays found until the next one."""
+    damage(scene, "b2", name_of(3), "bit turned")
+    verify(scene, instance)
+    spool(scene, 5)
+    assert archive(scene, instance).success
+    assert {store: last(instance, store, CONTENT_CHECK).passed for store in STORES} == {"r2": True, "b2": False}
+    said = last(instance, "b2", CONTENT_CHECK).description
+    assert said is not None
+    assert said.startswith("1 copies are missing or damaged; first: b2: object 'main/")
+
+
+def test_what_was_not_read_back_is_not_claimed(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
+    """Without reading back, sizes are all that is known."""
+    verify(scene, instance)
+    spool(scene, 5)
+    assert archive(scene, instance, WAL_PIPELINE_READ_BACK="no").success
+    assert evaluated(instance, KEYS.wal_segment("r2"), *VERIFICATION) == [True, False]
+
+
+def test_a_run_that_stored_nothing_answers_no_check_of_a_store(
+    scene: UpkeepScene, instance: dg.DagsterInstance
+) -> None:
+    """There is nothing new to say of it."""
+    verify(scene, instance)
+    done = archive(scene, instance)
+    assert done.success
+    assert {one.asset_key for one in done.get_asset_check_evaluations()} == {KEYS.recovery_window}
+
+
+def test_a_base_backup_counts_on(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
+    """What is said after a base backup is of its assets alone, and of the windows."""
+    verify(scene, instance)
+    pipeline = scene_resource(scene).open()
+    stored = Stored(base_backups={"b2": 1})
+    events = list(closing_events(KEYS, pipeline, instance, stored, logging.getLogger("test")))  # type: ignore[arg-type]
+    told = {(one.asset_key, one.check_name) for one in events if isinstance(one, dg.AssetCheckEvaluation)}
+    assert told == {
+        (KEYS.base_backup("b2"), "newest_fresh"),
+        (KEYS.base_backup("b2"), NAMES_CHECK),
+        (KEYS.base_backup("b2"), CONTENT_CHECK),
+        (KEYS.recovery_window, "last_drill_r2"),
+        (KEYS.recovery_window, "last_drill_b2"),
+    }
+
+
+def test_a_store_that_stays_down_fails_the_run(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
+    """After all others were served, with the store's own words."""
+    spool(scene, 5)
+    scene.stores["b2"].before = fail("b2")
+    done = archive(scene, instance)
+    assert not done.success
+    [failure] = [event for event in done.all_events if event.event_type_value == "STEP_FAILURE"]
+    told = failure.step_failure_data.user_failure_data
+    assert told is not None
+    assert told.description == "b2 failed; every file is kept in the spool and is tried again"
+    assert told.metadata["b2"].value == "b2: cannot list: it is down"
+    assert name_of(5) in instance.get_materialized_partitions(KEYS.wal_segment("r2"))
+
+
+class TickingScene(UpkeepScene):
+    """A scene whose clock goes on by itself: a store may be tried again after its wait."""
+
+    def clock(self) -> datetime:
+        return self.now + timedelta(seconds=time.monotonic())
+
+
+def test_a_store_that_recovers_within_the_run(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    """Every file is on every store in the end: there is nothing that a person has to see."""
+    scene = TickingScene(tmp_path)
+    scene.run_for(4)
+    spool(scene, 5, 6)
+    failures = [0]
+
+    def once(call: str, key: str) -> None:
+        failures[0] += 1
+        scene.stores["b2"].before = nothing
+        fail("b2")(call, key)
+
+    scene.stores["b2"].before = once
+    done = archive(scene, instance, linger_seconds=1, WAL_PIPELINE_MAX_BACKOFF_SECONDS="0.1")
+    assert failures == [1]
+    assert done.success
+    for store in STORES:
+        assert {name_of(5), name_of(6)} <= instance.get_materialized_partitions(KEYS.wal_segment(store))

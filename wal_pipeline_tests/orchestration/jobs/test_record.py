@@ -1,0 +1,138 @@
+"""The job record_archive and its sensor: what was archived without Dagster is shown, once, bounded, and cheaply."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from wal_pipeline.orchestration.assets.segment_metadata import segment_materialization
+from wal_pipeline.orchestration.jobs import record as record_job
+from wal_pipeline.orchestration.jobs.archive import build_archive_job
+from wal_pipeline.orchestration.jobs.record import build_record_job
+from wal_pipeline.orchestration.jobs.unrecorded import find_unrecorded
+from wal_pipeline_tests.support.segments import name_of, segment_bytes
+from wal_pipeline_tests.support.upkeep_pipeline import KEYS, STORES, record, scene_resource, tick, wal_materialized
+from wal_pipeline_tests.support.upkeep_scene import DAY, UpkeepScene
+
+WAL = KEYS.wal_partitions_name
+
+
+@pytest.fixture(autouse=True)
+def second_look_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record_job, "_LOOK_AGAIN_SECONDS", 0)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> UpkeepScene:
+    """Six segments and two base backups that Dagster was never told of."""
+    made = UpkeepScene(tmp_path)
+    made.run_for(6, backup_every=3)
+    return made
+
+
+def test_everything_in_the_catalog_is_shown(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
+    """Partitions in WAL order and a materialization on each store, of files and of base backups."""
+    record(scene, instance)
+    names = [name_of(number) for number in range(1, 7)]
+    assert list(instance.get_dynamic_partitions(WAL)) == names
+    assert wal_materialized(instance) == {store: set(names) for store in STORES}
+    ids = {backup.backup_id for backup in scene.catalog.base_backups.all()}
+    assert len(ids) == 2
+    assert set(instance.get_dynamic_partitions(KEYS.base_backup_partitions_name)) == ids
+    for store in STORES:
+        assert instance.get_materialized_partitions(KEYS.base_backup(store)) == ids
+
+
+def test_the_metadata_is_that_of_a_run(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
+    """But for the time of the checksum, which nobody wrote down."""
+    done = record(scene, instance)
+    events = [one for one in done.get_asset_materialization_events() if one.partition == name_of(3)]
+    assert [one.asset_key for one in events] == [KEYS.wal_segment("b2"), KEYS.wal_segment("r2")]
+    [file], [copy] = (
+        scene.catalog.files.files_of([name_of(3)]).values(),
+        [one for one in scene.catalog.files.copies() if (one.name, one.store) == (name_of(3), "b2")],
+    )
+    assert copy.encoding is not None
+    expected = segment_materialization(KEYS, file, copy, {"compress": copy.encoding.seconds})
+    assert events[0].materialization.metadata == expected.metadata
+
+
+def test_what_is_shown_is_not_shown_again(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
+    """A second run finds only what is new; a store that has no copy gets no record."""
+    record(scene, instance)
+    scene.archive(7, scene.now, on=["b2"])
+    done = record(scene, instance)
+    events = [one for one in done.get_asset_materialization_events() if one.asset_key != KEYS.recovery_window]
+    assert [(one.asset_key, one.partition) for one in events] == [(KEYS.wal_segment("b2"), name_of(7))]
+
+
+def test_a_partition_that_was_lost_is_shown_again(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
+    """A record without its partition is not seen in the UI."""
+    record(scene, instance)
+    instance.delete_dynamic_partition(WAL, name_of(2))
+    record(scene, instance)
+    assert set(instance.get_dynamic_partitions(WAL)) == {name_of(number) for number in range(1, 7)}
+
+
+def test_a_run_is_bounded(scene: UpkeepScene, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first in WAL order go first; the next run goes on."""
+    monkeypatch.setattr(record_job, "FILES_PER_RUN", 4)
+    monkeypatch.setattr(record_job, "_BATCH", 2)
+    record(scene, instance)
+    assert list(instance.get_dynamic_partitions(WAL)) == [name_of(number) for number in range(1, 5)]
+    record(scene, instance)
+    assert list(instance.get_dynamic_partitions(WAL)) == [name_of(number) for number in range(1, 7)]
+
+
+def test_the_sensor_starts_a_run_while_anything_is_missing(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
+    """And none when all is recorded; then the catalog's totals alone are compared."""
+    asked, cursor = tick(scene, instance, None)
+    assert isinstance(asked, dg.RunRequest)
+    record(scene, instance)
+    scene.now += DAY
+    asked, cursor = tick(scene, instance, cursor)
+    assert asked == dg.SkipReason("every copy of the catalog is recorded")
+    asked, cursor = tick(scene, instance, cursor)
+    assert asked == dg.SkipReason("the catalog is as it was when all of it was recorded")
+    scene.archive(7, scene.now)
+    scene.now += DAY
+    assert isinstance(tick(scene, instance, cursor)[0], dg.RunRequest)
+
+
+def test_the_sensor_compares_seldom_where_that_takes_long(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
+    """A clock that was set back does not hold it up."""
+    begun = scene.now.timestamp()
+    cursor = json.dumps({"complete": None, "at": begun - 50, "wait_seconds": 100})
+    assert tick(scene, instance, cursor)[0] == dg.SkipReason("compared a moment ago")
+    for at in (begun - 100, begun + 50):
+        cursor = json.dumps({"complete": None, "at": at, "wait_seconds": 100})
+        assert isinstance(tick(scene, instance, cursor)[0], dg.RunRequest)
+
+
+def test_one_run_at_a_time(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
+    """The sensor waits for a run that is under way."""
+    instance.create_run_for_job(
+        build_record_job(KEYS), status=dg.DagsterRunStatus.STARTED, tags={"wal_pipeline/cluster": KEYS.cluster}
+    )
+    scene.now = datetime.now(UTC)
+    asked, _ = tick(scene, instance, None)
+    assert asked == dg.SkipReason("a run is recording")
+    scene.now += DAY  # such a run was lost
+    assert isinstance(tick(scene, instance, None)[0], dg.RunRequest)
+
+
+def test_what_an_archiving_run_records_is_complete(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
+    """After it nothing is left to record of its files."""
+    record(scene, instance)
+    resource = scene_resource(scene)
+    (scene.folder / "spool" / name_of(7)).write_bytes(segment_bytes(7))
+    done = build_archive_job(KEYS).execute_in_process(
+        instance=instance,
+        resources={"wal_pipeline": resource},
+        run_config={"ops": {"archive_spool": {"config": {"linger_seconds": 0}}}},
+    )
+    assert done.success
+    assert name_of(7) in wal_materialized(instance)["r2"]
+    assert find_unrecorded(instance, KEYS, scene.catalog, STORES, scene.now).count == 0

@@ -1,0 +1,238 @@
+"""A cluster that archives into a spool, two S3 servers, and the real daemon with its code server between them."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from testbed.dagster_instance import PROJECT, DagsterInstance
+from testbed.postgres import PostgresCluster
+from testbed.postgres_install import PostgresInstall, owned_folder
+from testbed.s3_pair import S3Buckets, S3Pair
+from testbed.stored_wal import StoredWal
+from testbed.tls import TlsFiles
+from wal_pipeline.archive.records import CopyStatus
+from wal_pipeline.catalog.catalog import open_catalog
+from wal_pipeline.spool import LOCK_NAME
+from wal_pipeline.wal.names import parse_file_name
+
+STORES = ("r2", "b2")
+_JOB = "archive_wal"
+_QUICK = {
+    "WAL_PIPELINE_MAX_BACKOFF_SECONDS": "2",
+    "WAL_PIPELINE_LINGER_SECONDS": "2",
+    "WAL_PIPELINE_LOST_RUN_SECONDS": "4",
+    "WAL_PIPELINE_SENSOR_INTERVAL_SECONDS": "1",
+}
+_RUNS = """
+query Runs($filter: RunsFilter!) {
+  runsOrError(filter: $filter) {
+    ... on Runs { results { runId status startTime endTime tags { key value } } }
+  }
+}"""
+_MATERIALIZATIONS = """
+query Materializations($key: AssetKeyInput!) {
+  assetOrError(assetKey: $key) { ... on Asset { assetMaterializations { partition runId } } }
+}"""
+_BACKFILL = """
+mutation Backfill($params: LaunchBackfillParams!) {
+  launchPartitionBackfill(backfillParams: $params) {
+    __typename
+    ... on LaunchBackfillSuccess { backfillId }
+    ... on PythonError { message }
+  }
+}"""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run as Dagster has recorded it; times in seconds since 1970."""
+
+    run_id: str
+    status: str
+    started: float | None
+    ended: float | None
+    tags: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonScene:
+    """What runs, and what a test asks of it."""
+
+    cluster: PostgresCluster
+    pair: S3Pair
+    buckets: S3Buckets
+    dagster: DagsterInstance
+    spool: Path
+
+    def write_segments(self, count: int) -> list[str]:
+        """Finish ``count`` segments and return their names, in order."""
+        return [self.cluster.switch_wal() for _ in range(count)]
+
+    def spooled(self) -> set[str]:
+        """PostgreSQL's files in the spool."""
+        return {path.name for path in self.spool.iterdir() if parse_file_name(path.name)}
+
+    def stored(self, store: str) -> StoredWal:
+        """What a store holds now."""
+        server, bucket = {"r2": (self.pair.r2, self.buckets.r2), "b2": (self.pair.b2, self.buckets.b2)}[store]
+        return StoredWal.list(server, bucket)
+
+    def objects(self, store: str) -> dict[str, Any]:
+        """When each object of a store was written, by file name."""
+        stored = self.stored(store)
+        client = stored.server.client()
+        return {
+            name: client.head_object(Bucket=stored.bucket, Key=key)["LastModified"] for name, key in stored.keys.items()
+        }
+
+    @property
+    def state(self) -> Path:
+        """The program's state folder, with the catalog."""
+        return Path(self.dagster.environment["WAL_PIPELINE_STATE_FOLDER"])
+
+    def recorded(self, store: str) -> set[str]:
+        """The files of which the catalog has a verified copy on a store."""
+        catalog = open_catalog(f"sqlite:///{self.state / 'catalog.sqlite'}", "main")
+        try:
+            return {
+                one.name for one in catalog.files.copies() if (one.store, one.status) == (store, CopyStatus.VERIFIED)
+            }
+        finally:
+            catalog.close()
+
+    def command(self, *words: str) -> str:
+        """Type ``wal-pipeline`` with the scene's settings and return what it prints."""
+        done = subprocess.run(
+            [sys.executable, "-m", "wal_pipeline.cli", *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+            env=self.dagster.environment,
+            cwd=PROJECT,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def hide(self, store: str, names: list[str]) -> None:
+        """Delete copies behind the program's back."""
+        stored = self.stored(store)
+        for name in names:
+            stored.server.client().delete_object(Bucket=stored.bucket, Key=stored.keys[name])
+
+    def wait_archived(self, names: list[str], *, timeout_seconds: float = 90) -> None:
+        """Wait until the spool has none of these files, then look at each copy on both stores."""
+        self.wait(lambda: not self.spooled() & set(names), timeout_seconds=timeout_seconds)
+        for store in STORES:
+            assert self.stored(store).verify(self.cluster.pgdata / "pg_wal", names) == len(names)
+
+    def wait_recorded(self, names: list[str], stores: Sequence[str] = STORES) -> None:
+        """Wait until Dagster shows these files: a run writes its records within a second or so."""
+        for store in stores:
+            self.wait(lambda store=store: self.materialized_by(store).keys() >= set(names))  # type: ignore[misc]
+
+    def wait(self, is_done: Callable[[], bool], *, timeout_seconds: float = 90) -> None:
+        """Wait for something that the daemon brings about; it fails with the daemon's own words."""
+        deadline = time.monotonic() + timeout_seconds
+        while not is_done():
+            assert time.monotonic() < deadline, f"not done; the daemon says:\n{self.dagster.daemon.log_tail(60)}"
+            time.sleep(0.1)
+
+    def runs(self, **tags: str) -> list[Run]:
+        """Return the runs with these tags, the newest first."""
+        wanted = {"tags": [{"key": key, "value": value} for key, value in tags.items()]}
+        found = self.dagster.graphql(_RUNS, filter=wanted)["runsOrError"]["results"]
+        return [Run(run["runId"], run["status"], run["startTime"], run["endTime"], _tags(run["tags"])) for run in found]
+
+    def sensor_runs(self) -> list[Run]:
+        """Return the archiving runs, all of which the sensor started; the newest first."""
+        return self.runs(**{"dagster/sensor_name": "spool_sensor"})
+
+    def materialized_by(self, store: str) -> dict[str, list[str]]:
+        """Return for each file the runs that have recorded its copy on a store, the newest first."""
+        key = {"path": ["main", "wal_segment", store]}
+        found: dict[str, list[str]] = {}
+        for item in self.dagster.graphql(_MATERIALIZATIONS, key=key)["assetOrError"]["assetMaterializations"]:
+            found.setdefault(item["partition"], []).append(item["runId"])
+        return found
+
+    def backfill(self, store: str, names: list[str]) -> str:
+        """Ask for a backfill of these partitions, as the UI does, and return its id."""
+        params = {"partitionNames": names, "assetSelection": [{"path": ["main", "wal_segment", store]}]}
+        answer = self.dagster.graphql(_BACKFILL, params=params)["launchPartitionBackfill"]
+        assert answer["__typename"] == "LaunchBackfillSuccess", json.dumps(answer)
+        return str(answer["backfillId"])
+
+    def archiving_pid(self) -> int | None:
+        """Return the process that holds the spool's lock, as the kernel says."""
+        lock = self.spool / LOCK_NAME
+        if not lock.exists():
+            return None  # no run has begun yet
+        inode = lock.stat().st_ino
+        for line in Path("/proc/locks").read_text().splitlines():
+            fields = line.split()
+            if fields[1] == "FLOCK" and fields[5].endswith(f":{inode}"):
+                return int(fields[4])
+        return None
+
+    def wait_archiving(self) -> int:
+        """Wait until a run is at work and return its process id."""
+        self.wait(lambda: self.archiving_pid() is not None)
+        pid = self.archiving_pid()
+        assert pid is not None
+        return pid
+
+
+@contextmanager
+def start_daemon_scene(
+    install: PostgresInstall,
+    folder: Path,
+    tls: TlsFiles,
+    *,
+    secret_tail: str = "",
+    instance_file: Path = PROJECT / "dagster.yaml",
+    prepare: Callable[[PostgresCluster, S3Pair], Mapping[str, str]] = lambda _cluster, _pair: {},
+) -> Iterator[DaemonScene]:
+    """Start everything; 1 MiB segments, so that there are many.
+
+    ``prepare`` gets the running cluster and stores, and returns settings that win over the scene's own.
+    """
+    with ExitStack() as stack:
+        pair = stack.enter_context(S3Pair.start(folder / "s3", tls=tls, secret_tail=secret_tail))
+        buckets = pair.fresh_buckets()
+        home = owned_folder("daemon")
+        spool = home / "spool"
+        settings = {
+            "archive_mode": "on",
+            "archive_library": "basic_archive",
+            "basic_archive.archive_directory": str(spool),
+            "wal_keep_size": "8GB",
+        }
+        cluster = PostgresCluster(install, home, settings=settings).initdb(wal_segment_size_mb=1)
+        stack.callback(cluster.remove)
+        spool.mkdir()
+        os.chown(spool, home.stat().st_uid, home.stat().st_gid)
+        environment = {
+            **pair.store_environment(buckets),
+            **_QUICK,
+            "WAL_PIPELINE_CA_BUNDLE": str(tls.ca_bundle),
+            "WAL_PIPELINE_CONNINFO": cluster.conninfo,
+            "WAL_PIPELINE_STATE_FOLDER": str(folder / "state"),
+            "PG_WAL_ARCHIVE_DIR": str(spool),
+            "PGBINDIR": str(install.bin_folder),
+        }
+        cluster.start()
+        environment |= prepare(cluster, pair)
+        dagster = stack.enter_context(DagsterInstance(folder / "dagster", environment, instance_file=instance_file))
+        yield DaemonScene(cluster, pair, buckets, dagster, spool)
+
+
+def _tags(found: list[dict[str, str]]) -> dict[str, str]:
+    return {tag["key"]: tag["value"] for tag in found}

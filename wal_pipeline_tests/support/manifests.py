@@ -1,0 +1,78 @@
+"""Base backup manifests for tests."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from wal_pipeline.archive.format.backup_manifest import (
+    BackupObject,
+    BackupTar,
+    BaseBackupManifest,
+    WalRange,
+    backup_manifest_name,
+    make_backup_id,
+    volume_name,
+)
+from wal_pipeline.archive.format.keys import Layout
+from wal_pipeline.archive.records import BackupKind, Codec
+from wal_pipeline.stores.base import Body
+from wal_pipeline.stores.local.store import LocalFolderStore
+from wal_pipeline.wal.lsn import Lsn
+from wal_pipeline.wal.names import segment_at
+
+SHA = "ab" * 32
+MIB = 1 << 20
+STARTED_AT = datetime(2026, 11, 22, 17, 45, tzinfo=UTC)
+
+
+def make_tar(name: str, volumes: list[int], codec: Codec, encrypted: bool) -> BackupTar:
+    """A tar of the given volume sizes."""
+    objects = tuple(
+        BackupObject(volume_name(name, number, codec, encrypted=encrypted), size // 3 + 1, SHA, size)
+        for number, size in enumerate(volumes)
+    )
+    return BackupTar(name, sum(volumes), SHA, objects)
+
+
+def make_manifest(**changes: Any) -> BaseBackupManifest:
+    """A full base backup of two volumes."""
+    codec, encrypted = changes.get("codec", Codec.ZSTD), changes.get("encrypted", False)
+    values: dict[str, Any] = {
+        "backup_id": make_backup_id(STARTED_AT, segment_at(1, Lsn.parse("0/2000028"), 16 * MIB)),
+        "kind": BackupKind.FULL,
+        "chain": (),
+        "system_identifier": 7575757575757575757,
+        "wal_ranges": (WalRange(1, Lsn.parse("0/2000028"), Lsn.parse("0/2000120")),),
+        "started_at": STARTED_AT,
+        "finished_at": STARTED_AT + timedelta(minutes=3),
+        "label": "nightly",
+        "wal_segment_size": 16 * MIB,
+        "server_version": 180006,
+        "codec": codec,
+        "encrypted": encrypted,
+        "staged": False,
+        "volume_size_bytes": 1000,
+        "tablespaces": (),
+        "tars": (make_tar("base", [1000, 24], codec, encrypted),),
+        "backup_manifest": BackupObject(backup_manifest_name(codec, encrypted=encrypted), 10, SHA, 99),
+    }
+    return BaseBackupManifest(**{**values, **changes})
+
+
+LAYOUT = Layout("", "main", 7575757575757575757)
+
+
+def stored_object(
+    folder: Path, codec: Codec, stored: bytes, content_size: int, *, encrypted: bool
+) -> tuple[LocalFolderStore, BaseBackupManifest, BackupObject]:
+    """A store with one volume in it."""
+    folder.mkdir(exist_ok=True)
+    store = LocalFolderStore("r2", folder)
+    store.prepare()
+    manifest = make_manifest(
+        codec=codec, encrypted=encrypted, kind=BackupKind.FULL, wal_ranges=(WalRange(1, Lsn(1), Lsn(2)),)
+    )
+    name = volume_name("base", 0, codec, encrypted=encrypted)
+    body = Body.of(stored)
+    store.put_if_absent(LAYOUT.base_key(manifest.backup_id, name), body, {})
+    return store, manifest, BackupObject(name, len(stored), body.sha256, content_size)

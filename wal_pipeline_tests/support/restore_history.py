@@ -1,0 +1,201 @@
+"""A pgbench cluster's life before it was lost: moments, what was committed by then, and the archive that is left."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from testbed.postgres import PostgresCluster
+from testbed.postgres_install import PostgresInstall, owned_folder, postgres_user
+from testbed.s3_pair import S3Buckets, S3Pair
+from wal_pipeline.settings import load_settings
+from wal_pipeline.wiring.archive_push import archiver
+from wal_pipeline.wiring.backup import base_backup_taker
+from wal_pipeline.wiring.pipeline import Pipeline
+
+_BALANCES = (
+    "SELECT (SELECT sum(abalance) FROM pgbench_accounts), (SELECT sum(tbalance) FROM pgbench_tellers),"
+    " (SELECT sum(bbalance) FROM pgbench_branches), (SELECT coalesce(sum(delta), 0) FROM pgbench_history)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A moment between two commits: when, and how many marks and pgbench transactions were committed by then."""
+
+    at: str
+    marks: int
+    transactions: int
+
+
+@dataclass(slots=True)
+class History:
+    """A cluster under load that archives; ``lose`` stops it and leaves only the stores."""
+
+    install: PostgresInstall
+    pair: S3Pair
+    buckets: S3Buckets
+    cluster: PostgresCluster
+    folder: Path
+    environment: dict[str, str]
+    moments: dict[str, str] = field(default_factory=dict)
+    _marks: int = 0
+
+    @classmethod
+    @contextmanager
+    def begin(
+        cls,
+        install: PostgresInstall,
+        pair: S3Pair,
+        *,
+        wal_segment_size_mb: int = 1,
+        settings: Mapping[str, str] | None = None,
+    ) -> Iterator["History"]:
+        """Make and start a cluster with pgbench's tables, which archives into a spool."""
+        folder = owned_folder("history")
+        spool = folder / "spool"
+        spool.mkdir()
+        os.chown(spool, postgres_user().uid, postgres_user().gid)
+        archive = {
+            "archive_mode": "on",
+            "archive_command": f"cp %p {spool}/.%f && mv {spool}/.%f {spool}/%f",
+            "track_commit_timestamp": "on",
+            **(settings or {}),
+        }
+        cluster = PostgresCluster(install, settings=archive).initdb(wal_segment_size_mb=wal_segment_size_mb).start()
+        buckets = pair.fresh_buckets()
+        stores = {**pair.store_environment(buckets), "WAL_PIPELINE_CA_BUNDLE": str(pair.r2.ca_bundle)}
+        history = cls(install, pair, buckets, cluster, folder, stores)
+        try:
+            cluster.pgbench_init()
+            cluster.psql("CREATE TABLE marks (n int)")
+            yield history
+        finally:
+            cluster.remove()
+            shutil.rmtree(folder, ignore_errors=True)
+            pair.remove_buckets(buckets)
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """The archiver's side: settings with the spool, the server and a catalog of its own."""
+        local = {
+            "PG_WAL_ARCHIVE_DIR": str(self.folder / "spool"),
+            "WAL_PIPELINE_CONNINFO": self.cluster.conninfo,
+            "WAL_PIPELINE_STATE_DIR": str(self.folder / "state"),
+            "WAL_PIPELINE_SETTLE_SECONDS": "0",
+            "WAL_PIPELINE_CODEC": "zstd",
+            "WAL_PIPELINE_BASE_BACKUP_STAGING_FOLDER": str(self.folder / "state" / "staging"),
+            "PGBINDIR": str(self.install.bin_folder),
+        }
+        (self.folder / "state").mkdir(exist_ok=True)
+        return Pipeline(load_settings({**self.environment, **local}))
+
+    def archive(self) -> None:
+        """Bring what is in the spool to both stores."""
+        for _ in archiver(self.pipeline).drain():
+            pass
+
+    def back_up(self, *, incremental: bool = False) -> str:
+        """Take a base backup onto both stores and return its id."""
+        outcome = base_backup_taker(self.pipeline, archive=self.archive).take(incremental=incremental)
+        assert outcome.complete, outcome
+        return outcome.result.manifest.backup_id
+
+    def mark(self, name: str) -> None:
+        """Commit a mark under load, and note a moment after it and before any other commit of a mark."""
+        self._marks += 1
+        self.cluster.psql(f"INSERT INTO marks VALUES ({self._marks})")  # noqa: S608
+        self.moments[name] = self.cluster.value("SELECT clock_timestamp()")
+        self.cluster.pgbench(transactions=20, clients=2)
+
+    def moment(self, name: str) -> Moment:
+        """Say what was committed by a moment, by the server's own commit timestamps; before ``lose``."""
+        at = self.moments[name]
+        count = f"SELECT count(*) FROM {{}} WHERE pg_xact_commit_timestamp(xmin) <= '{at}'"  # noqa: S608
+        marks, transactions = (self.cluster.value(count.format(table)) for table in ("marks", "pgbench_history"))
+        return Moment(at, int(marks), int(transactions))
+
+    def end(self) -> Moment:
+        """Say what is committed now, and finish the segment, so that all of it is archived."""
+        found = self.cluster.psql("SELECT (SELECT count(*) FROM marks), (SELECT count(*) FROM pgbench_history)")
+        last = self.cluster.switch_wal()
+        spool = self.folder / "spool"
+        self.cluster.process.wait_until((spool / last).exists)
+        self.archive()
+        marks, transactions = found.split("|")
+        return Moment("", int(marks), int(transactions))
+
+    def lose(self) -> None:
+        """Kill the server and remove its data directory, the spool and the catalog: only the stores are left."""
+        self.cluster.kill()
+        for folder in (self.cluster.pgdata, self.folder / "spool", self.folder / "state"):
+            shutil.rmtree(folder)
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A cluster that ``wal-pipeline restore --start --json`` brought back, and what the command printed."""
+
+    cluster: PostgresCluster
+    answer: dict[str, Any]
+
+    def moment(self) -> tuple[int, int]:
+        """Return how many marks and pgbench transactions are there."""
+        found = self.cluster.psql("SELECT (SELECT count(*) FROM marks), (SELECT count(*) FROM pgbench_history)")
+        marks, transactions = found.split("|")
+        return int(marks), int(transactions)
+
+    def balances_agree(self) -> bool:
+        """Say whether the sums over accounts, tellers, branches and history are one number."""
+        return len(set(self.cluster.psql(_BALANCES).split("|"))) == 1
+
+
+@contextmanager
+def restored(history: History, *arguments: str) -> Iterator[Restored]:
+    """Restore on a machine that has only credentials, start the server there, and stop it at the end."""
+    folder = owned_folder("restored")
+    cluster = PostgresCluster(history.install, folder)
+    where = {
+        "port": str(cluster.port),
+        "unix_socket_directories": str(cluster.socket_folder),
+        "listen_addresses": "127.0.0.1",
+        "archive_mode": "off",
+    }
+    options = [f"--set={name}={value}" for name, value in where.items()]
+    try:
+        done = run_restore(history, "--pgdata", str(cluster.pgdata), "--start", "--json", *options, *arguments)
+        assert done.returncode == 0, done.stderr
+        yield Restored(cluster, json.loads(done.stdout))
+    finally:
+        if (cluster.pgdata / "postmaster.pid").exists():
+            cluster.run("pg_ctl", "stop", "--mode=immediate", "--pgdata", str(cluster.pgdata))
+        cluster.remove()
+
+
+def run_restore(history: History, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run ``wal-pipeline restore`` as PostgreSQL's user with nothing but the stores' settings."""
+    environment = {**history.environment, "PATH": os.environ["PATH"], "PGBINDIR": str(history.install.bin_folder)}
+    return subprocess.run(
+        postgres_user().wrap([sys.executable, "-P", "-m", "wal_pipeline.cli", "restore", *arguments]),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+        cwd="/",
+        env=environment,
+    )
+
+
+def wait_until(is_so: Callable[[], bool], timeout_seconds: float = 60) -> None:
+    """Return once ``is_so``. Raises: AssertionError."""
+    deadline = time.monotonic() + timeout_seconds
+    while not is_so():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.05)

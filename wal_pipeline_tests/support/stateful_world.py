@@ -1,0 +1,349 @@
+"""A small world for the stateful test: real parts over folders, stores that misbehave on demand, and what must hold."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+
+from wal_pipeline.archive.format.object_metadata import from_metadata
+from wal_pipeline.archive.records import Codec, CopyStatus
+from wal_pipeline.archive.recovery.window import windows_by_store
+from wal_pipeline.archive.retention.rules import RetentionRule
+from wal_pipeline.catalog.backups import BaseBackupCopy
+from wal_pipeline.codec.decoder import open_stored
+from wal_pipeline.commands.archive_get.wal_source import WalSource
+from wal_pipeline.commands.archive_push.run import ArchiveOptions
+from wal_pipeline.commands.audit import AuditLog
+from wal_pipeline.commands.expire.expire import Expirer
+from wal_pipeline.commands.inventory.survey import Surveyor
+from wal_pipeline.commands.rebuild_catalog import rebuild
+from wal_pipeline.commands.restore.contents import gather
+from wal_pipeline.commands.verify.read_copy import CopyReader
+from wal_pipeline.commands.verify.repair import Repairer
+from wal_pipeline.commands.verify.results import Verification
+from wal_pipeline.commands.verify.verify import Verifier
+from wal_pipeline.errors import InvalidWalFileError, WalPipelineError
+from wal_pipeline.stores.base import Body
+from wal_pipeline.wal.names import FileKind, require_file_name
+from wal_pipeline_tests.support.archive_scene import CLUSTER, ArchiveScene, WatchedStore, layout
+from wal_pipeline_tests.support.segments import SEGMENT_BYTES, SYSTEM_IDENTIFIER, history_bytes, name_of, segment_bytes
+from wal_pipeline_tests.support.stateful_store import STORES, KilledError, Trouble, TroubledStore, damaged
+from wal_pipeline_tests.support.upkeep_scene import base_backup
+
+
+@dataclass
+class World:
+    """What lies where, and what the model knows of it.
+
+    ``truth``: the content that PostgreSQL archived, by name. ``expired`` and ``spoilt``: copies (store, name) that
+    retention removed, and that an accident of ours took. ``strangers``: wrong content that went into the spool.
+    """
+
+    folder: Path
+    scene: ArchiveScene = field(init=False)
+    truth: dict[str, bytes] = field(default_factory=dict)
+    expired: set[tuple[str, str]] = field(default_factory=set)
+    spoilt: set[tuple[str, str]] = field(default_factory=set)
+    was_good: set[tuple[str, str]] = field(default_factory=set)
+    strangers: list[bytes] = field(default_factory=list)
+    spooled_at: dict[str, datetime] = field(default_factory=dict)
+    next_number: int = 1
+
+    def __post_init__(self) -> None:
+        """Make the folders, and learn the cluster."""
+        stores: dict[str, WatchedStore] = {name: TroubledStore(name, self.folder / name) for name in STORES}
+        self.scene = ArchiveScene(
+            self.folder,
+            stores,
+            codec=Codec.LZ4,
+            options=ArchiveOptions(concurrency=1, max_backoff_seconds=1),
+        )
+        self.rule = RetentionRule(timedelta(days=4), 1)
+        self.audit = AuditLog(self.folder / "state", self.scene.clock)
+
+    # What happens to the world
+
+    def spool(self, name: str, data: bytes) -> None:
+        """Put a file into the spool as PostgreSQL does, at the scene's time."""
+        temporary = self.scene.spool_folder / f".{name}"
+        temporary.write_bytes(data)
+        at = self.spooled_at.setdefault(name, self.scene.clock())
+        os.utime(temporary, (at.timestamp(), at.timestamp()))
+        temporary.rename(self.scene.spool_folder / name)
+
+    def write(self, count: int) -> None:
+        """Archive the next segments, and a history file first of all."""
+        if not self.truth:
+            self.truth["00000002.history"] = history_bytes([1])
+            self.spool("00000002.history", self.truth["00000002.history"])
+        for number in range(self.next_number, self.next_number + count):
+            self.truth[name_of(number)] = segment_bytes(number)
+            self.spool(name_of(number), self.truth[name_of(number)])
+        self.next_number += count
+
+    def back_up(self) -> None:
+        """Put a base backup that begins in the newest segment on both stores."""
+        manifest, parts = base_backup(self.next_number - 1, self.scene.clock())
+        for store in self.scene.stores.values():
+            for name, data in parts.items():
+                store.inner.put_if_absent(layout().base_key(manifest.backup_id, name), Body.of(data), {})
+        at = manifest.finished_at
+        copies = [
+            BaseBackupCopy(
+                manifest.backup_id,
+                SYSTEM_IDENTIFIER,
+                store,
+                CopyStatus.VERIFIED,
+                len(parts),
+                manifest.stored_size_bytes,
+                restorable_at=at,
+                verified_at=at,
+            )
+            for store in STORES
+        ]
+        self.scene.catalog.base_backups.record(manifest.record(), copies)
+
+    def spoil(self, store: str, name: str, how: str) -> None:
+        """Damage or remove a copy behind the program's back, where another store has a good one."""
+        other = next(one for one in STORES if one != store)
+        if not self.is_good(other, name) or not self.is_good(store, name):
+            return
+        inner = self.scene.stores[store].inner
+        [found] = inner.list(layout().wal_stem(require_file_name(name)))
+        described = inner.head(found.key)
+        assert described is not None
+        with inner.open(found.key) as stream:
+            data = stream.read()
+        inner.delete(found.key)
+        if how != "swallow":
+            inner.put_if_absent(found.key, Body.of(damaged(data, how)), described.metadata)
+        self.spoilt.add((store, name))
+
+    def lose_catalog(self, *, and_rebuild: bool) -> None:
+        """Remove the catalog, and perhaps make it again from the stores."""
+        self.scene.lose_catalog()
+        if and_rebuild:
+            rebuild(list(self.scene.stores.values()), self.scene.catalog, "", CLUSTER, workers=1)
+
+    # The commands
+
+    @contextmanager
+    def trouble(self, troubles: Sequence[Trouble]) -> Iterator[None]:
+        """Let a command meet the troubles; its death and its failures end it."""
+        for store in self.troubled():
+            store.expect(troubles)
+        try:
+            yield
+        except (KilledError, WalPipelineError):
+            pass
+        finally:
+            for store in self.troubled():
+                store.expect(())
+
+    def troubled(self) -> list[TroubledStore]:
+        """Return the stores."""
+        return [store for store in self.scene.stores.values() if isinstance(store, TroubledStore)]
+
+    def archive(self, *, events: int | None = None) -> None:
+        """Run the archiver; it is gone after so many events."""
+        running = self.scene.archiver().drain()
+        for number, _ in enumerate(running, 1):
+            if number == events:
+                running.close()  # type: ignore[attr-defined]
+                return
+
+    def verify(self) -> Verification:
+        """Read everything back and heal it."""
+        reader = CopyReader([])
+        scene, kept = self.scene, self.folder / "set-aside"
+
+        def repairer() -> Repairer:
+            return Repairer(scene.stores, scene.catalog, reader, self.audit, clock=scene.clock, kept_folder=kept)
+
+        return Verifier(
+            scene.stores,
+            scene.catalog,
+            self._surveyor(),
+            reader,
+            repairer,
+            rule=self.rule,
+            clock=scene.clock,
+            concurrency=1,
+            in_spool=lambda name: name in scene.spooled(),
+        ).verify(share=1.0, repair=True)
+
+    def expire(self) -> None:
+        """Remove what retention lets go, also where nothing came for long: it must hold whatever a person confirms."""
+        scene = self.scene
+        Expirer(
+            scene.stores,
+            scene.catalog,
+            self._surveyor(),
+            self.audit,
+            rule=self.rule,
+            clock=scene.clock,
+            concurrency=1,
+        ).expire(trust_clock=True)
+
+    def _surveyor(self) -> Surveyor:
+        return Surveyor(self.scene.stores, self.scene.catalog, "", CLUSTER)
+
+    # What must hold
+
+    def is_good(self, store: str, name: str) -> bool:
+        """Whether a store has exactly the content that PostgreSQL archived."""
+        return self.held(store).get(name) == digest(self.truth[name])
+
+    def held(self, store: str) -> dict[str, str]:
+        """Return the SHA-256 of each whole copy's content, by name; copies that are damaged are left out."""
+        found = {}
+        inner = self.scene.stores[store].inner
+        for listed in inner.list(""):
+            parsed = layout().parse_wal_key(listed.key)
+            described = inner.head(listed.key)
+            if parsed is None or described is None:
+                continue
+            with inner.open(listed.key) as stream:
+                data = stream.read()
+            try:
+                file, encoding = from_metadata(listed.key, described.metadata)
+            except InvalidWalFileError:
+                continue
+            if digest(data) == encoding.sha256:
+                found[file.name] = content_digest(data, encoding.codec)
+        return found
+
+    def check(self) -> None:
+        """Look at everything. Raises: AssertionError."""
+        held = {store: self.held(store) for store in STORES}
+        waiting = {name: digest((self.scene.spool_folder / name).read_bytes()) for name in self.scene.spooled()}
+        for name, content in self.truth.items():
+            wanted = digest(content)
+            for store in STORES:
+                self._check_copy(store, name, held[store].get(name) == wanted, waiting.get(name) == wanted)
+        for store, files in held.items():
+            wrong = [name for name, found in files.items() if found != digest(self.truth[name])]
+            assert not wrong, f"{store} has other content under {wrong}"
+        self._check_strangers(waiting)
+
+    def _check_copy(self, store: str, name: str, good: bool, waits: bool) -> None:
+        key = (store, name)
+        if good:
+            self.was_good.add(key)
+            self.spoilt.discard(key)
+            return
+        excused = key in self.expired or key in self.spoilt
+        assert excused or waits, f"'{name}' is neither in the spool nor good on {store}"
+        assert excused or key not in self.was_good, f"the good copy of '{name}' on {store} is gone"
+
+    def _check_strangers(self, waiting: Mapping[str, str]) -> None:
+        folder = self.scene.quarantine_folder
+        kept = {digest(path.read_bytes()) for path in folder.iterdir()} if folder.exists() else set()
+        for stranger in self.strangers:
+            assert digest(stranger) in kept | set(waiting.values()), "what could not be archived was lost"
+
+    def strangers_wait(self) -> bool:
+        """Whether wrong content lies in the spool."""
+        folder = self.scene.spool_folder
+        return any(digest((folder / name).read_bytes()) != digest(self.truth[name]) for name in self.scene.spooled())
+
+    def restore(self, name: str, *, calm: bool) -> None:
+        """Fetch a file as a recovering server does; ``calm``: where one store is good, it must come.
+
+        Raises: AssertionError.
+        """
+        parsed = require_file_name(name)
+        stores = tuple(self.scene.stores.values())
+        try:
+            fetched = WalSource(layout(), stores).fetch(parsed)
+        except WalPipelineError as error:
+            good = calm and name in self.truth and any(self.is_good(store, name) for store in STORES)
+            assert not good, f"'{name}' is good on a store and could not be had: {error}"
+            return
+        if fetched is not None:
+            assert fetched.data == self.truth[name], f"{fetched.store} delivered other content as '{name}'"
+            return
+        there = [store.name for store in stores if list(store.inner.list(layout().wal_stem(parsed)))]
+        assert not there, f"'{name}' is said not to exist, and is on {there}"
+
+    def check_windows(self, *, at_rest: bool) -> None:
+        """Look at what can be restored, as the stores alone say. Raises: AssertionError.
+
+        Each window is of files that are there, and ends where the next is not. ``at_rest``: where a base backup is,
+        it reaches to the last file that was archived.
+        """
+        contents = gather([store.inner for store in self.scene.stores.values()], layout(), None).contents
+        good, waiting = self.good_on(), set(self.scene.spooled())
+        for store, windows in windows_by_store(contents).items():
+            on = STORES if store is None else (store,)
+            there = set().union(*(good[name] for name in on))
+            excused = waiting | {name for name in self.truth if self._is_spoilt(name, on)}
+            for window in windows:
+                last = require_file_name(window.last_segment).number(SEGMENT_BYTES)
+                first = require_file_name(window.first_segment).number(SEGMENT_BYTES)
+                promised = {name_of(number) for number in range(first, last + 1)}
+                assert promised <= there | excused, f"{store}: the window promises {promised - there - excused}"
+                assert name_of(last + 1) not in there, f"{store}: the window ends before '{name_of(last + 1)}'"
+            if at_rest and any(self._backup_starts(name) for name in on):
+                ends = [window.last_segment for window in windows]
+                assert ends == [name_of(self.next_number - 1)], f"{store}: the windows end at {ends}"
+
+    def _is_spoilt(self, name: str, stores: Sequence[str]) -> bool:
+        """Whether an accident of ours took a file from the stores that retention had left it on."""
+        keys = {(store, name) for store in stores}
+        return bool(keys & self.spoilt) and keys <= self.spoilt | self.expired
+
+    def check_expiry(self, before: Mapping[str, set[str]]) -> None:
+        """Look at what went from each store since ``before``: nothing that a base backup there needs. Notes it."""
+        after = self.good_on()
+        window_begins_at = self.scene.clock() - self.rule.window
+        for store in STORES:
+            gone = before[store] - after[store]
+            starts = self._backup_starts(store)
+            for name in gone:
+                parsed = require_file_name(name)
+                assert parsed.kind is FileKind.SEGMENT, f"{store}: '{name}' was removed"
+                if starts:
+                    number = parsed.number(SEGMENT_BYTES)
+                    assert number < min(starts), f"{store}: '{name}' was removed and a base backup needs it"
+                else:  # nothing can be restored here: the file's age decides
+                    assert self.spooled_at[name] < window_begins_at, f"{store}: '{name}' was removed and is young"
+                self.expired.add((store, name))
+
+    def good_on(self) -> dict[str, set[str]]:
+        """Return the names of the good copies of each store."""
+        held = {store: self.held(store) for store in STORES}
+        return {
+            store: {name for name in self.truth if held[store].get(name) == digest(self.truth[name])}
+            for store in STORES
+        }
+
+    def _backup_starts(self, store: str) -> list[int]:
+        """Return the numbers of the segments in which the base backups of a store begin."""
+        keys = {listed.key for listed in self.scene.stores[store].inner.list("")}
+        ids = {layout().backup_id_of(key) for key in keys}
+        there = [one for one in ids if one is not None and layout().manifest_key(one) in keys]
+        return [require_file_name(one.rpartition("-")[2]).number(SEGMENT_BYTES) for one in there]
+
+
+@lru_cache(maxsize=200)
+def content_digest(stored: bytes, codec: Codec) -> str:
+    """Return the SHA-256 of what stored bytes open to."""
+    return digest(open_stored(stored, codec, encrypted=False, max_size_bytes=SEGMENT_BYTES))
+
+
+@lru_cache(maxsize=200)
+def digest(data: bytes) -> str:
+    """Return a SHA-256 as hex digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def fast_folder() -> Path:
+    """Make a folder in memory where there is one: a thousand small writes are synced."""
+    memory = Path("/dev/shm")  # noqa: S108 - made by mkdtemp
+    return Path(tempfile.mkdtemp(prefix="wal-pipeline-stateful-", dir=memory if os.access(memory, os.W_OK) else None))

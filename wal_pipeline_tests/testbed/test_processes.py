@@ -1,0 +1,76 @@
+"""Children end with their parent, however it ends, and ports are given out once."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from testbed.ports import _lock, free_ports
+from testbed.processes import ChildProcess, ServerError
+
+_REPOSITORY = Path(__file__).parents[2]
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process exists and is no zombie."""
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+
+
+def test_child_dies_with_a_killed_parent(tmp_path: Path) -> None:
+    """SIGKILL of the process that started a child ends the child."""
+    program = f"""
+        from pathlib import Path
+        from testbed.processes import ChildProcess
+        import time
+        child = ChildProcess("sleep", ["sleep", "300"], log=Path({str(tmp_path / "log")!r}))
+        child.start()
+        print(child.pid, flush=True)
+        time.sleep(300)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=_REPOSITORY) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        while Path(f"/proc/{pid}/comm").read_text().strip() != "sleep":
+            time.sleep(0.01)
+        os.kill(parent.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while is_alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not is_alive(pid)
+
+
+def test_kill_ends_grandchildren_in_other_sessions(tmp_path: Path) -> None:
+    """A grandchild that left the process group ends too."""
+    pid_file = tmp_path / "pid"
+    script = f"setsid sh -c 'echo $$ > {pid_file}.part; mv {pid_file}.part {pid_file}; sleep 300' & wait"
+    child = ChildProcess("shell", ["sh", "-c", script], log=tmp_path / "log")
+    child.start()
+    child.wait_until(pid_file.exists)
+    child.kill()
+    assert not is_alive(int(pid_file.read_text()))
+
+
+def test_early_end_shows_the_log(tmp_path: Path) -> None:
+    """A program that ends while it is waited for is an error with its last words."""
+    child = ChildProcess("shell", ["sh", "-c", "echo no such file; exit 3"], log=tmp_path / "log")
+    child.start()
+    with pytest.raises(ServerError) as caught:
+        child.wait_until(lambda: False)
+    assert str(caught.value) == "'shell' ended with 3 while starting:\nno such file"
+
+
+def test_no_port_is_given_out_twice() -> None:
+    """Neither this process nor another one is given a port that was given out."""
+    port = free_ports(1)[0]
+    program = f"from testbed import ports; print(ports._lock({port}))"
+    other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=_REPOSITORY)
+    assert (_lock(port), other.stdout.strip()) == (False, "False")
