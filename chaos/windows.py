@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from chaos.world import World
-from wal_pipeline.commands.health.facts import look
+from wal_pipeline.commands.health.facts import look_at_everything
 from wal_pipeline.commands.rebuild_catalog import rebuild
 from wal_pipeline.commands.status.as_json import status_as_json
 from wal_pipeline.commands.status.status import judge
@@ -48,7 +48,7 @@ def _status(world: World) -> dict[str, Any]:
     pipeline = Pipeline(load_settings(environment))
     settings = pipeline.settings
     rebuild(list(pipeline.stores.values()), pipeline.catalog, settings.prefix, settings.cluster)
-    status = judge(look(fact_sources(pipeline, ask_server=False)), health_limits(pipeline))
+    status = judge(look_at_everything(fact_sources(pipeline, ask_server=False)), health_limits(pipeline))
     pipeline.catalog.close()
     return status_as_json(status)
 

@@ -18,8 +18,8 @@ from dagster._core.workspace.load import location_origins_from_yaml_paths
 
 from testbed.postgres import DATABASE, SUPERUSER, PostgresCluster
 from testbed.postgres_install import PostgresInstall
-from wal_pipeline.commands.setup.plan import Wanted
-from wal_pipeline.commands.setup.setup import look
+from wal_pipeline.commands.setup.plan import WantedArchiving
+from wal_pipeline.commands.setup.setup import look_at_archiving
 from wal_pipeline.postgres.server import PostgresServer
 
 PROJECT = Path(__file__).parents[1]
@@ -148,7 +148,7 @@ def test_a_server_with_composes_settings_archives(
     cluster = PostgresCluster(postgres18, settings=flags).initdb(wal_segment_size_mb=1)
     try:
         cluster.start()
-        found = look(PostgresServer(cluster.conninfo), Wanted(postgres_folder)).findings
+        found = look_at_archiving(PostgresServer(cluster.conninfo), WantedArchiving(postgres_folder)).findings
         assert {finding.name: finding.status.value for finding in found if finding.status.value != "ok"} == {}
         name = cluster.switch_wal()
         cluster.process.wait_until((postgres_folder / name).exists)

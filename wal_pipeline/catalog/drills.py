@@ -12,7 +12,7 @@ from wal_pipeline.catalog.schema import drills
 
 
 @dataclass(frozen=True, slots=True)
-class Drill:
+class DrillRecord:
     """One drill: a restore from ``store`` alone to ``target``. ``seconds`` per phase; ``ok`` is None while it runs."""
 
     drill_id: str
@@ -28,21 +28,21 @@ class Drill:
 class Drills(Area):
     """Drills of one cluster."""
 
-    def record(self, drill: Drill) -> None:
+    def record(self, drill: DrillRecord) -> None:
         """Record a drill, in the place of what was recorded of it."""
         row = {column.name: getattr(drill, column.name) for column in drills.c if column.name != "cluster"}
         row |= {"cluster": self._cluster, "seconds": dict(drill.seconds), "detail": dict(drill.detail)}
         with self._database.write() as connection:
             self._database.upsert(connection, drills, [row])
 
-    def all(self) -> list[Drill]:
+    def all(self) -> list[DrillRecord]:
         """Return the drills, the oldest first."""
         columns = [column for column in drills.c if column.name != "cluster"]
         statement = select(*columns).where(self._mine(drills)).order_by(drills.c.started_at, drills.c.drill_id)
         with self._database.read() as connection:
-            return [Drill(**row._mapping) for row in connection.execute(statement)]
+            return [DrillRecord(**row._mapping) for row in connection.execute(statement)]
 
-    def last(self, store: str) -> Drill | None:
+    def last(self, store: str) -> DrillRecord | None:
         """Return the last finished drill from a store."""
         finished = [drill for drill in self.all() if drill.store == store and drill.finished_at is not None]
         return finished[-1] if finished else None

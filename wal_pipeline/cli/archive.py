@@ -58,14 +58,14 @@ def archive_command(context: Context, linger: float, as_json: bool) -> int:
 def _tell(event: "ArchiveEvent", progress: object) -> None:
     from rich.progress import Progress
 
-    from wal_pipeline.commands.archive_push.events import CopyFailed, FileLeft, FileQuarantined
+    from wal_pipeline.commands.archive_push.events import CopyFailed, FileQuarantined, FileSkipped
 
     assert isinstance(progress, Progress)  # noqa: S101
     if isinstance(event, CopyFailed):
         text, style = f"{event.name}: {event.message}", "red"
     elif isinstance(event, FileQuarantined):
         text, style = f"{event.message}; moved to {event.path}", "red"
-    elif isinstance(event, FileLeft):
+    elif isinstance(event, FileSkipped):
         text, style = f"{event.name} left in the spool: {event.message}", "red" if event.needs_help else "yellow"
     else:
         return

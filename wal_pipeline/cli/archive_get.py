@@ -250,11 +250,11 @@ def _start_prefetcher(folder: "PrefetchFolder", call: _Call) -> None:
 
 
 def _prefetch(folder: "PrefetchFolder", source: "WalSource", fingerprint: str, on_ready: Callable[[], None]) -> None:
-    from wal_pipeline.commands.archive_get.prefetch_server import FetchAnswers
+    from wal_pipeline.commands.archive_get.prefetch_server import PrefetchServer
     from wal_pipeline.commands.archive_get.prefetcher import Prefetcher, PrefetchLimits
 
     prefetcher = Prefetcher(folder, source.fetch, PrefetchLimits())
-    answers = FetchAnswers(folder, source.fetch, fingerprint, on_ready=on_ready, on_other_settings=prefetcher.stop)
+    answers = PrefetchServer(folder, source.fetch, fingerprint, on_ready=on_ready, on_other_settings=prefetcher.stop)
     prefetcher.run(answers, asked_at=lambda: answers.asked_at)
 
 

@@ -26,13 +26,13 @@ def metrics_command(context: Context, textfile: Path | None, listen: str | None)
 
 
 def _metrics(context: Context) -> str:
-    from wal_pipeline.commands.health.facts import look
+    from wal_pipeline.commands.health.facts import look_at_everything
     from wal_pipeline.commands.status.prometheus import metrics_text
     from wal_pipeline.commands.status.status import judge
     from wal_pipeline.wiring.health import fact_sources, health_limits
 
     pipeline = context.pipeline
-    status = judge(look(fact_sources(pipeline)), health_limits(pipeline))
+    status = judge(look_at_everything(fact_sources(pipeline)), health_limits(pipeline))
     return metrics_text(status, spool_limit_bytes=pipeline.settings.spool_limit_bytes)
 
 

@@ -19,14 +19,14 @@ from wal_pipeline.cli.group import Context, pass_context
 @pass_context
 def report_command(context: Context, output: Path, days: int) -> int:
     """Write a page with the recovery windows, lag, storage, compression, failures and cost. It needs no network."""
-    from wal_pipeline.commands.health.facts import look
+    from wal_pipeline.commands.health.facts import look_at_everything
     from wal_pipeline.commands.report.page import render_report, write_report
     from wal_pipeline.commands.status.status import judge
     from wal_pipeline.wiring.health import fact_sources, health_limits
 
     pipeline = context.pipeline
     limits = health_limits(pipeline)
-    status = judge(look(fact_sources(pipeline)), limits)
+    status = judge(look_at_everything(fact_sources(pipeline)), limits)
     write_report(output, render_report(status, pipeline.catalog, limits, pipeline.settings.prices(), days=days))
     click.echo(f"{output.absolute()}: {output.stat().st_size} bytes")
     return 0

@@ -31,17 +31,17 @@ def setup_command(context: Context, apply_it: bool, replace: bool, wait: float, 
 
     Exit code 0 where archiving is set up (and, with --apply, was proved to work), 1 where something is left to do.
     """
-    from wal_pipeline.commands.setup.plan import Wanted
-    from wal_pipeline.commands.setup.setup import SetupReport, apply_setup, look
+    from wal_pipeline.commands.setup.plan import WantedArchiving
+    from wal_pipeline.commands.setup.setup import SetupReport, apply_setup, look_at_archiving
 
     pipeline = context.pipeline
     settings = pipeline.settings
-    wanted = Wanted(settings.require_spool_folder(), settings.archive_timeout_seconds, replace)
+    wanted = WantedArchiving(settings.require_spool_folder(), settings.archive_timeout_seconds, replace)
     if apply_it:
         prover = _prover(pipeline, wait, lambda line: click.echo(line, err=True))
         report = apply_setup(pipeline.server, wanted, prover.prove)
     else:
-        plan = look(pipeline.server, wanted)
+        plan = look_at_archiving(pipeline.server, wanted)
         report = SetupReport(plan, plan)
     if as_json:
         click.echo(json.dumps(report_as_json(report)))

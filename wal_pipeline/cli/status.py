@@ -8,7 +8,7 @@ import click
 from wal_pipeline.cli.group import Context, pass_context
 
 if TYPE_CHECKING:
-    from wal_pipeline.commands.status.status import Status
+    from wal_pipeline.commands.status.status import ArchiveStatus
 
 
 @click.command("status")
@@ -32,27 +32,27 @@ def status_command(context: Context, check: bool, as_json: bool, no_server: bool
     return 0
 
 
-def _status(context: Context, *, ask_server: bool) -> "Status":
-    from wal_pipeline.commands.health.facts import look
+def _status(context: Context, *, ask_server: bool) -> "ArchiveStatus":
+    from wal_pipeline.commands.health.facts import look_at_everything
     from wal_pipeline.commands.status.status import judge
     from wal_pipeline.wiring.health import fact_sources, health_limits
 
     pipeline = context.pipeline
-    return judge(look(fact_sources(pipeline, ask_server=ask_server)), health_limits(pipeline))
+    return judge(look_at_everything(fact_sources(pipeline, ask_server=ask_server)), health_limits(pipeline))
 
 
 def _check(context: Context, *, ask_server: bool, as_json: bool) -> int:
     """A plugin that cannot tell must say so: any error of ours is UNKNOWN, not WARNING."""
     from wal_pipeline.commands.status.as_json import check_line, status_as_json
-    from wal_pipeline.commands.status.status import Verdict
+    from wal_pipeline.commands.status.status import Rating
     from wal_pipeline.errors import WalPipelineError
 
     try:
         status = _status(context, ask_server=ask_server)
     except WalPipelineError as error:
         said = " ".join(error.message.replace("|", "/").split())
-        unknown = {"verdict": Verdict.UNKNOWN.value, "error": error.message}
+        unknown = {"verdict": Rating.UNKNOWN.value, "error": error.message}
         click.echo(json.dumps(unknown, indent=1) if as_json else f"WAL-PIPELINE UNKNOWN - {said}")
-        return Verdict.UNKNOWN.exit_code
+        return Rating.UNKNOWN.exit_code
     click.echo(json.dumps(status_as_json(status), indent=1) if as_json else check_line(status))
     return status.verdict.exit_code

@@ -10,18 +10,18 @@ from rich.text import Text
 from wal_pipeline.archive.alerts import Severity
 from wal_pipeline.archive.recovery.window import RecoveryWindow
 from wal_pipeline.commands.health.facts import HealthFacts, StoreFacts
-from wal_pipeline.commands.status.status import Problem, Status, Verdict
+from wal_pipeline.commands.status.status import ArchiveStatus, Problem, Rating
 from wal_pipeline.commands.status.window_line import Cell, axis_of, draw
 from wal_pipeline.text import length, size
 
-_COLOURS = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.CRITICAL: "red", Verdict.UNKNOWN: "dim"}
+_COLOURS = {Rating.OK: "green", Rating.WARNING: "yellow", Rating.CRITICAL: "red", Rating.UNKNOWN: "dim"}
 _SEVERITIES = {Severity.CRITICAL: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
 _CELLS = {Cell.NOTHING: "dim", Cell.WINDOW: "green", Cell.GAP: "bold red", Cell.BACKUP: "bold cyan"}
 _MOST_PROBLEMS = 8
 _PICTURE_WIDTH = 60
 
 
-def print_screen(status: Status, console: Console | None = None) -> None:
+def print_screen(status: ArchiveStatus, console: Console | None = None) -> None:
     """Print everything on one screen."""
     console = console or Console(highlight=False)
     if not console.is_terminal:
@@ -42,7 +42,7 @@ def print_screen(status: Status, console: Console | None = None) -> None:
     _print_problems(console, status)
 
 
-def _head(status: Status) -> Text:
+def _head(status: ArchiveStatus) -> Text:
     facts = status.facts
     identifier = facts.windows.system_identifier
     head = Text()
@@ -54,18 +54,18 @@ def _head(status: Status) -> Text:
     return head
 
 
-def _metrics(status: Status) -> Table:
+def _metrics(status: ArchiveStatus) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for title in ("metric", "now", "goal", ""):
         table.add_column(title, no_wrap=title != "now")
     for metric in status.metrics:
         colour = _COLOURS[metric.verdict]
-        verdict = Text("●", style=colour) if metric.verdict is not Verdict.UNKNOWN else Text("○", style="dim")
+        verdict = Text("●", style=colour) if metric.verdict is not Rating.UNKNOWN else Text("○", style="dim")
         table.add_row(metric.name, Text(metric.shown, style=colour), metric.goal, verdict)
     return table
 
 
-def _windows(status: Status, width: int) -> Iterator[Text]:
+def _windows(status: ArchiveStatus, width: int) -> Iterator[Text]:
     facts = status.facts
     axis = axis_of(facts.windows, facts.at)
     begin, end = f"{axis.begin_at:%m-%d %H:%M}", "now"
@@ -106,7 +106,7 @@ def _legend() -> Text:
     )
 
 
-def _details(status: Status) -> Table:
+def _details(status: ArchiveStatus) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column()
@@ -115,7 +115,7 @@ def _details(status: Status) -> Table:
     return table
 
 
-def _rows(status: Status) -> Iterator[tuple[str, str]]:
+def _rows(status: ArchiveStatus) -> Iterator[tuple[str, str]]:
     facts, point = status.facts, status.point
     unarchived = "" if point.unarchived_bytes is None else f"; {size(point.unarchived_bytes)} of WAL not archived yet"
     rpo = "nothing can be recovered" if point.rpo_seconds is None else f"{length(point.rpo_seconds)} since last commit"
@@ -169,7 +169,7 @@ def _drill(store: StoreFacts, now: datetime) -> str:
     return f"{store.store} {'passed' if drill.ok else 'FAILED'} {length(now - ended_at)} ago"
 
 
-def _print_problems(console: Console, status: Status) -> None:
+def _print_problems(console: Console, status: ArchiveStatus) -> None:
     if not status.problems:
         return
     console.print()

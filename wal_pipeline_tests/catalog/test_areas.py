@@ -6,7 +6,7 @@ from datetime import timedelta
 from wal_pipeline.archive.records import CopyStatus
 from wal_pipeline.catalog.backups import BaseBackupCopy
 from wal_pipeline.catalog.catalog import Catalog
-from wal_pipeline.catalog.drills import Drill
+from wal_pipeline.catalog.drills import DrillRecord
 from wal_pipeline.catalog.gaps import GapAcknowledgement
 from wal_pipeline.catalog.store_states import ArchiveEvents, RequestCounts, StoreState
 from wal_pipeline_tests.support.catalog_records import NOON, SYSTEM_IDENTIFIER, base_backup, copy_of, history, segment
@@ -96,7 +96,7 @@ def test_values_are_kept_by_key(catalog: Catalog) -> None:
 
 def test_drills_are_kept(catalog: Catalog) -> None:
     """A running drill is not the last finished one; its result takes the place of its start."""
-    running = Drill("d1", "r2", "end", NOON)
+    running = DrillRecord("d1", "r2", "end", NOON)
     catalog.drills.record(running)
     assert (catalog.drills.all(), catalog.drills.last("r2")) == ([running], None)
     done = replace(running, finished_at=NOON, ok=True, seconds={"download": 1.5}, detail={"commit": "0/1"})

@@ -7,8 +7,8 @@ import pytest
 
 from testbed.postgres import PostgresCluster
 from testbed.postgres_install import PostgresInstall
-from wal_pipeline.commands.setup.plan import Wanted
-from wal_pipeline.commands.setup.setup import look
+from wal_pipeline.commands.setup.plan import WantedArchiving
+from wal_pipeline.commands.setup.setup import look_at_archiving
 from wal_pipeline.postgres.server import PostgresServer
 
 FRAGMENT = Path(__file__).parents[2] / "deploy" / "postgresql.conf.d" / "wal-archiving.conf"
@@ -26,6 +26,8 @@ def test_a_server_with_the_fragment_archives(
         configuration.write(text.replace("/var/spool/wal-pipeline", str(postgres_folder)))
     cluster.start()
     server = PostgresServer(cluster.conninfo)
-    assert [finding.status for finding in look(server, Wanted(postgres_folder)).findings] == ["ok"] * 8
+    assert [finding.status for finding in look_at_archiving(server, WantedArchiving(postgres_folder)).findings] == [
+        "ok"
+    ] * 8
     name = server.switch_wal().file.name
     cluster.process.wait_until((postgres_folder / name).exists)

@@ -9,7 +9,7 @@ from typing import Any
 from wal_pipeline.archive.records import BackupKind, BaseBackup, Codec, CommitTimes, Copy, CopyStatus, Encoding, WalFile
 from wal_pipeline.catalog.backups import BaseBackupCopy
 from wal_pipeline.catalog.catalog import Catalog, open_catalog
-from wal_pipeline.commands.health.facts import FactSources, HealthFacts, ServerLook, look
+from wal_pipeline.commands.health.facts import FactSources, HealthFacts, ServerLook, look_at_everything
 from wal_pipeline.postgres.server_facts import ServerFacts
 from wal_pipeline.spool import Spool
 from wal_pipeline.wal.lsn import Lsn
@@ -96,7 +96,7 @@ class HealthScene:
 
     def facts(self, server: ServerFacts | None = None, **changed: Any) -> HealthFacts:
         """Look, with a server that archives well unless another one is given."""
-        seen = look(self.sources)
+        seen = look_at_everything(self.sources)
         good = server_facts(system_identifier=SYSTEM, server_at=self.now, wal_segment_size=SIZE, wal_lsn=Lsn(0))
         return replace(seen, **{"server": ServerLook(server or good), **changed})
 

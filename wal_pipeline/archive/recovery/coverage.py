@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Self
 
 from wal_pipeline.archive.records import BaseBackup, CommitTimes, WalFile
-from wal_pipeline.archive.recovery.timeline_path import Path, Run, all_paths, runs_of
+from wal_pipeline.archive.recovery.timeline_path import Run, TimelinePath, all_paths, runs_of
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import FileKind, history_name
 from wal_pipeline.wal.timeline import TimelineHistory
@@ -61,8 +61,8 @@ class ArchiveContents:
     backups: Mapping[str, HeldBackup]
     histories: Mapping[int, TimelineHistory]
     segments: Mapping[int, Mapping[int, WalFile]]
-    paths: Mapping[int, Path]
-    main: Path | None
+    paths: Mapping[int, TimelinePath]
+    main: TimelinePath | None
     _numbered: list[Numbered] = field(default_factory=list, init=False, repr=False)
 
     @classmethod
@@ -126,7 +126,7 @@ class ArchiveContents:
             self._numbered.append(known)
         return known
 
-    def last_commit(self, path: Path, run: Run) -> tuple[datetime | None, bool]:
+    def last_commit(self, path: TimelinePath, run: Run) -> tuple[datetime | None, bool]:
         """Return the time of the last commit in a run, in WAL order, and whether that is surely the last.
 
         Where it is not, a segment after it has unknown commit times, and the time is a lower bound.
@@ -139,18 +139,18 @@ class ArchiveContents:
                 return file.last_commit_at, known
         return None, known
 
-    def first_commit(self, path: Path, run: Run) -> datetime | None:
+    def first_commit(self, path: TimelinePath, run: Run) -> datetime | None:
         """Return the time of the first commit that is known in a run."""
         times = (file.first_commit_at for _, file in self.along(path, run) if file is not None)
         return next((time for time in times if time is not None), None)
 
-    def along(self, path: Path, run: Run) -> Iterator[tuple[int, WalFile | None]]:
+    def along(self, path: TimelinePath, run: Run) -> Iterator[tuple[int, WalFile | None]]:
         """Yield the numbers of a run with the record of each segment; None where there is only a copy."""
         for timeline, (first, last) in path.parts(run):
             files = self.segments.get(timeline, {})
             yield from ((number, files.get(number)) for number in range(first, last + 1))
 
-    def _backwards(self, path: Path, run: Run) -> Iterator[WalFile | None]:
+    def _backwards(self, path: TimelinePath, run: Run) -> Iterator[WalFile | None]:
         for timeline, (first, last) in reversed(list(path.parts(run))):
             files = self.segments.get(timeline, {})
             yield from (files.get(number) for number in range(last, first - 1, -1))
@@ -179,11 +179,11 @@ class Coverage:
         """Say whether any of the stores holds a file."""
         return any(name in self.contents.copies.get(store, ()) for store in self.stores)
 
-    def can_follow(self, path: Path) -> bool:
+    def can_follow(self, path: TimelinePath) -> bool:
         """Say whether PostgreSQL can follow the path: it needs the timeline's history file, where it has a parent."""
         return len(path.pieces) == 1 or self.has(history_name(path.timeline).name)
 
-    def runs_on(self, path: Path) -> list[Run]:
+    def runs_on(self, path: TimelinePath) -> list[Run]:
         """Return the runs of segments along a path; a switch of timelines breaks no run."""
         found: list[Run] = []
         for piece in path.pieces:
@@ -199,12 +199,12 @@ class Coverage:
         numbers = self.numbers.get(timeline, [])
         return bisect_right(numbers, run[1]) - bisect_left(numbers, run[0])
 
-    def held(self, path: Path) -> list[BaseBackup]:
+    def held(self, path: TimelinePath) -> list[BaseBackup]:
         """Return the base backups from which the path can be followed, in WAL order, restorable or not."""
         found = (one.backup for one in self.contents.backups.values() if one.stores & self.stores)
         return sorted((backup for backup in found if path.holds(backup)), key=wal_order)
 
-    def restorable(self, path: Path) -> list[tuple[BaseBackup, Run]]:
+    def restorable(self, path: TimelinePath) -> list[tuple[BaseBackup, Run]]:
         """Return the base backups that can be restored along a path, in WAL order, each with the run it lies in."""
         if not self.can_follow(path):
             return []

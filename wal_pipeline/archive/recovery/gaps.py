@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from wal_pipeline.archive.recovery.coverage import ArchiveContents, Coverage
-from wal_pipeline.archive.recovery.timeline_path import Path, Run
+from wal_pipeline.archive.recovery.timeline_path import Run, TimelinePath
 from wal_pipeline.wal.lsn import MAX_LSN, Lsn
 from wal_pipeline.wal.names import segment_name
 
@@ -121,7 +121,7 @@ def gap_ledger(
     return tuple(entries)
 
 
-def _holes(coverage: Coverage, path: Path) -> Iterator[tuple[int, _Hole]]:
+def _holes(coverage: Coverage, path: TimelinePath) -> Iterator[tuple[int, _Hole]]:
     runs = coverage.runs_on(path)
     backups = coverage.held(path)
     if not runs:

@@ -8,7 +8,7 @@ from wal_pipeline.archive.records import BaseBackup
 from wal_pipeline.archive.recovery.coverage import ArchiveContents, Coverage, chain_of, needed_run
 from wal_pipeline.archive.recovery.target import RecoveryTarget, TargetKind, TargetOutsideError
 from wal_pipeline.archive.recovery.target_choice import Choice, choose
-from wal_pipeline.archive.recovery.timeline_path import Path
+from wal_pipeline.archive.recovery.timeline_path import TimelinePath
 from wal_pipeline.archive.recovery.window import RecoveryWindow, Span, WindowEnd, recovery_windows, spans_on, window_of
 from wal_pipeline.errors import RecoveryTargetError
 from wal_pipeline.wal.names import history_name, segment_name
@@ -98,7 +98,7 @@ def plan_restore(
 
 
 def _choose_on(
-    coverage: Coverage, path: Path, target: RecoveryTarget, base_backup: str | None, *, own: bool = False
+    coverage: Coverage, path: TimelinePath, target: RecoveryTarget, base_backup: str | None, *, own: bool = False
 ) -> tuple[Span, Choice]:
     spans = [
         replace(span, backups=allowed)
@@ -123,7 +123,7 @@ def _choose_on(
     return span, choice
 
 
-def _is_allowed(backup: BaseBackup, path: Path, base_backup: str | None, *, own: bool) -> bool:
+def _is_allowed(backup: BaseBackup, path: TimelinePath, base_backup: str | None, *, own: bool) -> bool:
     return backup.backup_id == (base_backup or backup.backup_id) and (not own or backup.timeline == path.timeline)
 
 
@@ -139,7 +139,7 @@ def _choose_current(coverage: Coverage, target: RecoveryTarget, base_backup: str
     raise first_error or RecoveryTargetError(f"no base backup is restorable from {_named(coverage)}")
 
 
-def _latest(coverage: Coverage) -> Path:
+def _latest(coverage: Coverage) -> TimelinePath:
     """Return the path to the newest timeline that has its first segment here, or a restorable base backup on it."""
     for path in sorted(coverage.contents.paths.values(), key=lambda path: -path.timeline):
         first = path.pieces[-1].first
@@ -150,7 +150,7 @@ def _latest(coverage: Coverage) -> Path:
     raise RecoveryTargetError(f"no base backup is restorable from {_named(coverage)}: no timeline is archived there")
 
 
-def _path_to(coverage: Coverage, timeline: int | str) -> Path:
+def _path_to(coverage: Coverage, timeline: int | str) -> TimelinePath:
     paths = coverage.contents.paths
     if not isinstance(timeline, int) or timeline not in paths:
         known = ", ".join(str(one) for one in sorted(paths)) or "none"
@@ -187,7 +187,7 @@ def _refuse_wrong_branch(coverage: Coverage, span: Span) -> None:
 
 
 def _with_other_ways(
-    error: TargetOutsideError, coverage: Coverage, path: Path, target: RecoveryTarget
+    error: TargetOutsideError, coverage: Coverage, path: TimelinePath, target: RecoveryTarget
 ) -> TargetOutsideError:
     """Add to the hint the other timelines and stores on which a time can be reached."""
     if target.at is None:

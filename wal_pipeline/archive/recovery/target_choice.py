@@ -8,7 +8,7 @@ from typing import Final
 from wal_pipeline.archive.records import BaseBackup, CommitTimes, WalFile
 from wal_pipeline.archive.recovery.coverage import ArchiveContents, needed_run
 from wal_pipeline.archive.recovery.target import RecoveryTarget, TargetKind, TargetOutsideError
-from wal_pipeline.archive.recovery.timeline_path import Path
+from wal_pipeline.archive.recovery.timeline_path import TimelinePath
 from wal_pipeline.archive.recovery.window import Span
 from wal_pipeline.wal.lsn import Lsn
 
@@ -35,7 +35,7 @@ class Choice:
     notes: tuple[str, ...] = ()
 
 
-def choose(contents: ArchiveContents, path: Path, spans: list[Span], target: RecoveryTarget) -> Choice:
+def choose(contents: ArchiveContents, path: TimelinePath, spans: list[Span], target: RecoveryTarget) -> Choice:
     """Choose from the windows on one path; ``spans`` are at least one, in WAL order.
 
     Raises: TargetOutsideError.
@@ -58,7 +58,9 @@ def _to_end(contents: ArchiveContents, span: Span, backup: BaseBackup, target: R
     return Choice(backup, target, run[1], last_at, last_at if known else None, to_the_end=True)
 
 
-def _to_time(contents: ArchiveContents, path: Path, spans: list[Span], target: RecoveryTarget, at: datetime) -> Choice:
+def _to_time(
+    contents: ArchiveContents, path: TimelinePath, spans: list[Span], target: RecoveryTarget, at: datetime
+) -> Choice:
     index, backup = _newest_finished(spans, at)
     if backup is None:
         raise _outside(contents, spans, 0, target, "before the first moment that can be restored")
@@ -106,7 +108,9 @@ def _what_is_missing(span: Span, later: list[Span]) -> str:
     return f"{'in' if later else 'after the beginning of'} the gap that begins with '{span.first_missing}'"
 
 
-def _to_lsn(contents: ArchiveContents, path: Path, spans: list[Span], target: RecoveryTarget, lsn: Lsn) -> Choice:
+def _to_lsn(
+    contents: ArchiveContents, path: TimelinePath, spans: list[Span], target: RecoveryTarget, lsn: Lsn
+) -> Choice:
     number = lsn // contents.wal_segment_size
     begun = [index for index, span in enumerate(spans) if span.backups[0].stop_lsn <= lsn]
     if not begun:

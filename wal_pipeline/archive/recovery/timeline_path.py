@@ -30,7 +30,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Path:
+class TimelinePath:
     """The way from the first known timeline to ``timeline``, as PostgreSQL follows it (XLogFileReadAnyTLI).
 
     Each number has one file: that of the newest timeline which has begun there.
@@ -71,7 +71,7 @@ class Path:
         end = self.end_of(backup.timeline)
         return end is not None and backup.stop_lsn <= end
 
-    def leaves(self, other: "Path") -> tuple[int, Lsn] | None:
+    def leaves(self, other: "TimelinePath") -> tuple[int, Lsn] | None:
         """Return the first segment number, and the LSN, that is not on ``other`` too; None where all of it is."""
         for mine, its in zip(self.pieces, other.pieces, strict=False):
             if mine.timeline != its.timeline:
@@ -82,7 +82,7 @@ class Path:
         return None
 
 
-def follow(history: TimelineHistory | None, timeline: int, wal_segment_size: int) -> Path:
+def follow(history: TimelineHistory | None, timeline: int, wal_segment_size: int) -> TimelinePath:
     """Return the path to a timeline. Without its history the timeline stands alone, as timeline 1 does."""
     parts = (history or TimelineHistory(timeline)).ranges()
     begins = [(part.timeline, part.start // wal_segment_size, part.end) for part in parts]
@@ -91,12 +91,12 @@ def follow(history: TimelineHistory | None, timeline: int, wal_segment_size: int
         Piece(part, begin, last, Lsn(MAX_LSN) if end is None else end)
         for (part, begin, end), last in zip(begins, lasts, strict=True)
     )
-    return Path(timeline, wal_segment_size, tuple(pieces))
+    return TimelinePath(timeline, wal_segment_size, tuple(pieces))
 
 
 def all_paths(
     timelines: Iterable[int], histories: Mapping[int, TimelineHistory], wal_segment_size: int
-) -> dict[int, Path]:
+) -> dict[int, TimelinePath]:
     """Return the path to each of the timelines, and to each timeline that a history names, by timeline."""
     known = set(timelines) | set(histories)
     known |= {switch.parent for history in histories.values() for switch in history.switches}

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from wal_pipeline.archive.records import BaseBackup
 from wal_pipeline.archive.recovery.coverage import ArchiveContents, Coverage
-from wal_pipeline.archive.recovery.timeline_path import Path, Run
+from wal_pipeline.archive.recovery.timeline_path import Run, TimelinePath
 from wal_pipeline.wal.lsn import MAX_LSN, Lsn
 
 
@@ -58,7 +58,7 @@ class Span:
     ``first_missing`` is the first segment of the gap after it; None where nothing later is there on the path.
     """
 
-    path: Path
+    path: TimelinePath
     run: Run
     backups: tuple[BaseBackup, ...]
     first_missing: str | None
@@ -69,7 +69,7 @@ class Span:
         return self.path.owner(self.run[1])
 
 
-def spans_on(coverage: Coverage, path: Path) -> list[Span]:
+def spans_on(coverage: Coverage, path: TimelinePath) -> list[Span]:
     """Return the windows on one path by numbers, the oldest first."""
     by_run: dict[Run, list[BaseBackup]] = {}
     for backup, run in coverage.restorable(path):
@@ -147,6 +147,6 @@ def window_of(contents: ArchiveContents, store: str | None, span: Span) -> Recov
     )
 
 
-def _left_at(contents: ArchiveContents, path: Path, last: int) -> Lsn | None:
+def _left_at(contents: ArchiveContents, path: TimelinePath, last: int) -> Lsn | None:
     left = None if contents.main is None else path.leaves(contents.main)
     return left[1] if left is not None and left[0] <= last else None

@@ -8,7 +8,7 @@ from typing import Final, Self
 
 from wal_pipeline.archive.records import BaseBackup, WalFile
 from wal_pipeline.archive.recovery.coverage import ArchiveContents, Coverage, chain_of, needed_run
-from wal_pipeline.archive.recovery.timeline_path import LAST_NUMBER, Path, Run
+from wal_pipeline.archive.recovery.timeline_path import LAST_NUMBER, Run, TimelinePath
 
 EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 
@@ -55,15 +55,15 @@ class Ages:
             {timeline: [_committed_at(file, now) for _, file in files] for timeline, files in ordered.items()},
         )
 
-    def youngest(self, path: Path, run: Run) -> datetime | None:
+    def youngest(self, path: TimelinePath, run: Run) -> datetime | None:
         """Return the age of the youngest segment in a run; None where no segment of it has a record."""
         return self._latest(self.times, path, run)
 
-    def latest_commit(self, path: Path, run: Run) -> datetime | None:
+    def latest_commit(self, path: TimelinePath, run: Run) -> datetime | None:
         """Return the latest commit time in a run that is not in the future."""
         return self._latest(self.commits, path, run)
 
-    def _latest(self, column: Mapping[int, list[datetime]], path: Path, run: Run) -> datetime | None:
+    def _latest(self, column: Mapping[int, list[datetime]], path: TimelinePath, run: Run) -> datetime | None:
         found = []
         for timeline, (first, last) in path.parts(run):
             numbers = self.numbers.get(timeline, [])
@@ -86,7 +86,7 @@ def _committed_at(file: WalFile, now: datetime) -> datetime:
     return at if at is not None and at <= now else EARLIEST
 
 
-def live_paths(contents: ArchiveContents, ages: Ages, cutoff_at: datetime) -> list[Path]:
+def live_paths(contents: ArchiveContents, ages: Ages, cutoff_at: datetime) -> list[TimelinePath]:
     """Return the paths along which a moment of the window may lie; the newest timeline's is first.
 
     Those are the path to the newest timeline, the one to the timeline with the youngest segment, and each abandoned
@@ -111,7 +111,7 @@ class Selection:
     """Which base backups of one store are kept, each with the reason. Make it with ``of``."""
 
     reasons: Mapping[str, str]
-    live: tuple[Path, ...]
+    live: tuple[TimelinePath, ...]
 
     @classmethod
     def of(
@@ -165,13 +165,15 @@ class _Span:
     begins_at: datetime
     now: datetime
 
-    def reached_by(self, path: Path, run: Run) -> bool:
+    def reached_by(self, path: TimelinePath, run: Run) -> bool:
         """Say whether a moment of the window can lie in a run."""
         youngest_at = self.ages.youngest(path, run)
         return youngest_at is None or youngest_at >= self.begins_at
 
 
-def _covering(coverage: Coverage, path: Path, held: Mapping[str, BaseBackup], span: _Span) -> list[tuple[str, str]]:
+def _covering(
+    coverage: Coverage, path: TimelinePath, held: Mapping[str, BaseBackup], span: _Span
+) -> list[tuple[str, str]]:
     """Choose on one path: for each run that reaches into the window the newest base backup before it, and all later."""
     mine = [backup for backup in coverage.held(path) if backup.backup_id in held]
     finished = _finished_at(mine, path, span)
@@ -192,7 +194,7 @@ def _covering(coverage: Coverage, path: Path, held: Mapping[str, BaseBackup], sp
     return chosen
 
 
-def _with_ancestors(live: list[Path], alone: Coverage) -> list[Path]:
+def _with_ancestors(live: list[TimelinePath], alone: Coverage) -> list[TimelinePath]:
     """Add, for a path that cannot be followed without its history file, the nearest one on the way that can."""
     paths = alone.contents.paths
     chosen = list(live)
@@ -204,7 +206,7 @@ def _with_ancestors(live: list[Path], alone: Coverage) -> list[Path]:
     return chosen
 
 
-def _with_own_paths(live: list[Path], alone: Coverage, kept: list[BaseBackup]) -> list[Path]:
+def _with_own_paths(live: list[TimelinePath], alone: Coverage, kept: list[BaseBackup]) -> list[TimelinePath]:
     """Add the paths of base backups that are kept for another reason than a live path."""
     paths = alone.contents.paths
     restorable = {path.timeline: {b.backup_id for b, _ in alone.restorable(path)} for path in paths.values()}
@@ -217,7 +219,7 @@ def _with_own_paths(live: list[Path], alone: Coverage, kept: list[BaseBackup]) -
     return chosen
 
 
-def _finished_at(in_wal_order: list[BaseBackup], path: Path, span: _Span) -> dict[str, datetime]:
+def _finished_at(in_wal_order: list[BaseBackup], path: TimelinePath, span: _Span) -> dict[str, datetime]:
     """Return when each finished, never before what precedes it in the WAL: the server's clock may have gone back.
 
     A time in the future is wrong too, and holds for that base backup alone.

@@ -8,14 +8,14 @@ from typing import Final, Self
 
 from wal_pipeline.archive.records import BaseBackup
 from wal_pipeline.archive.recovery.coverage import ArchiveContents, Coverage
-from wal_pipeline.archive.recovery.timeline_path import LAST_NUMBER, Path
+from wal_pipeline.archive.recovery.timeline_path import LAST_NUMBER, TimelinePath
 from wal_pipeline.archive.retention.rules import Selection, age_of
 from wal_pipeline.errors import InvalidWalNameError
 from wal_pipeline.wal.names import FileKind, WalFileName
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Keep:
     """Whether a file stays, and why. ``is_tail``: it goes, and lies on an abandoned branch above what is kept."""
 
     kept: bool
@@ -23,11 +23,11 @@ class Verdict:
     is_tail: bool = False
 
 
-NOT_OURS: Final = Verdict(kept=True, reason="not a file of this WAL archive")
-_HISTORY: Final = Verdict(kept=True, reason="history file")
-_YOUNG: Final = Verdict(kept=True, reason="younger than the window")
-_UNDATED: Final = Verdict(kept=True, reason="not recorded, so its age is not known")
-_OLD: Final = Verdict(kept=False, reason="older than the window, and no base backup leads to it")
+NOT_OURS: Final = Keep(kept=True, reason="not a file of this WAL archive")
+_HISTORY: Final = Keep(kept=True, reason="history file")
+_YOUNG: Final = Keep(kept=True, reason="younger than the window")
+_UNDATED: Final = Keep(kept=True, reason="not recorded, so its age is not known")
+_OLD: Final = Keep(kept=False, reason="older than the window, and no base backup leads to it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,8 @@ class _Line:
     last: int
     starts: tuple[int, ...]
     backup_ids: tuple[str, ...]
-    verdicts: tuple[Verdict, ...]
-    head: Verdict
+    verdicts: tuple[Keep, ...]
+    head: Keep
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +69,7 @@ class WalKeeper:
         contents = alone.contents
         held = {key: one.backup for key, one in contents.backups.items() if store in one.stores}
         kept = [held[key] for key in selection.reasons]
-        paths: Iterable[Path] = selection.live
+        paths: Iterable[TimelinePath] = selection.live
         undescribed = frozenset[int]()
         if held:
             undescribed = _undescribed(alone)
@@ -82,7 +82,7 @@ class WalKeeper:
         """Return the segment number at which a file stands."""
         return file.number(self.contents.wal_segment_size)
 
-    def judge(self, file: WalFileName) -> Verdict:
+    def judge(self, file: WalFileName) -> Keep:
         """Decide about one file by its kind, its position and, where no base backup leads to it, its age."""
         if file.kind is FileKind.HISTORY:
             return _HISTORY
@@ -91,7 +91,7 @@ class WalKeeper:
         except InvalidWalNameError:
             return NOT_OURS
         if file.timeline in self.undescribed:
-            return Verdict(kept=True, reason=f"the history of timeline {file.timeline} is not known")
+            return Keep(kept=True, reason=f"the history of timeline {file.timeline} is not known")
         lines = [line for line in self.lines.get(file.timeline, ()) if _is_on(line, file, number)]
         for line in lines:
             if (needed := _needed(line, number)) is not None:
@@ -100,18 +100,18 @@ class WalKeeper:
             return self._judge_age(file)
         return _head(lines) if lines else self._tail(file)
 
-    def _judge_age(self, file: WalFileName) -> Verdict:
+    def _judge_age(self, file: WalFileName) -> Keep:
         record = self.contents.files.get(file.name)
         if record is None:
             return _UNDATED
         return _YOUNG if age_of(record) > self.begins_at else _OLD
 
-    def _tail(self, file: WalFileName) -> Verdict:
+    def _tail(self, file: WalFileName) -> Keep:
         reason = f"no base backup can recover along timeline {file.timeline} here to a moment in the window"
-        return Verdict(kept=False, reason=reason, is_tail=True)
+        return Keep(kept=False, reason=reason, is_tail=True)
 
 
-def _lines(paths: Iterable[Path], kept: list[BaseBackup]) -> dict[int, tuple[_Line, ...]]:
+def _lines(paths: Iterable[TimelinePath], kept: list[BaseBackup]) -> dict[int, tuple[_Line, ...]]:
     found: dict[int, dict[_Line, None]] = {}
     for path in paths:
         starts = sorted((b.start_lsn // b.wal_segment_size, b.backup_id) for b in kept if path.holds(b))
@@ -123,9 +123,9 @@ def _lines(paths: Iterable[Path], kept: list[BaseBackup]) -> dict[int, tuple[_Li
 
 def _line(first: int, last: int, starts: list[tuple[int, str]]) -> _Line:
     ids = tuple(key for _, key in starts)
-    needed = tuple(Verdict(kept=True, reason=f"needed by base backup {key}") for key in ids)
+    needed = tuple(Keep(kept=True, reason=f"needed by base backup {key}") for key in ids)
     oldest = next(iter(ids), "")
-    head = Verdict(kept=False, reason=f"before the start of base backup {oldest}, the oldest that is kept")
+    head = Keep(kept=False, reason=f"before the start of base backup {oldest}, the oldest that is kept")
     return _Line(first, last, tuple(start for start, _ in starts), ids, needed, head)
 
 
@@ -139,12 +139,12 @@ def _is_on(line: _Line, file: WalFileName, number: int) -> bool:
     return line.first <= number and (number <= line.last or file.kind is FileKind.PARTIAL)
 
 
-def _needed(line: _Line, number: int) -> Verdict | None:
+def _needed(line: _Line, number: int) -> Keep | None:
     """Say that a segment stays for the newest base backup from which replay comes to it: the last to let it go."""
     index = bisect_right(line.starts, number) - 1
     return line.verdicts[index] if index >= 0 else None
 
 
-def _head(lines: list[_Line]) -> Verdict:
+def _head(lines: list[_Line]) -> Keep:
     """Say that a segment may go: it lies before the oldest base backup of all its lines, each of which has one."""
     return min(lines, key=lambda line: (line.starts[0], line.backup_ids[0])).head

@@ -37,7 +37,7 @@ _POLL_SECONDS: Final = 0.005
 _TURN_SECONDS: Final = 0.5
 
 
-class FetchAnswers:
+class PrefetchServer:
     """Listens in the folder while it is open. ``fingerprint`` is of the settings that ``fetch`` works with.
 
     ``on_ready`` is called once it listens, or cannot; ``on_other_settings`` where a question came with other settings.

@@ -26,7 +26,7 @@ _LONGEST_WAIT_SECONDS: Final = 120.0
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class DeliveredFile:
     """One file in place. ``store`` is None where it had been fetched ahead; ``notes`` are for the server's log."""
 
     name: str
@@ -35,16 +35,16 @@ class Delivery:
     notes: tuple[str, ...] = ()
 
 
-def take_prefetched(folder: PrefetchFolder | None, name: WalFileName, destination: Path) -> Delivery | None:
+def take_prefetched(folder: PrefetchFolder | None, name: WalFileName, destination: Path) -> DeliveredFile | None:
     """Put the file at ``destination`` if it was fetched ahead or is being fetched; None where it is not."""
     if folder is None or not _take(folder, name, destination):
         return None
-    return Delivery(name.name, destination.stat().st_size, None)
+    return DeliveredFile(name.name, destination.stat().st_size, None)
 
 
 def fetch_and_deliver(
     fetch: Callable[[], FetchedWal | None], destination: Path, retry_seconds: float, say: Callable[[str], None]
-) -> Delivery | None:
+) -> DeliveredFile | None:
     """Put the file that ``fetch`` returns at ``destination``; None where it is proven that no store has it.
 
     Raises: WalUnreachableError, SettingsError, RestoreError, StoreError: never taken for the archive's end.
@@ -53,7 +53,7 @@ def fetch_and_deliver(
     if fetched is None:
         return None
     write_durably(fetched.data, destination)
-    return Delivery(fetched.name.name, len(fetched.data), fetched.store, fetched.notes)
+    return DeliveredFile(fetched.name.name, len(fetched.data), fetched.store, fetched.notes)
 
 
 def _take(folder: PrefetchFolder, name: WalFileName, destination: Path) -> bool:
@@ -66,7 +66,7 @@ def _take(folder: PrefetchFolder, name: WalFileName, destination: Path) -> bool:
     return True
 
 
-def note_position(folder: PrefetchFolder, name: WalFileName, delivery: Delivery | None) -> bool:
+def note_position(folder: PrefetchFolder, name: WalFileName, delivery: DeliveredFile | None) -> bool:
     """Tell the prefetcher where replay is; True where one has to be started. Raises: OSError, RestoreError.
 
     It is started by the first file that is asked for, also one that is absent: it answers the next calls.

@@ -11,9 +11,9 @@ from wal_pipeline.commands.archive_push.events import (
     ArchiveEvent,
     CopyFailed,
     CopyVerified,
-    FileLeft,
     FileQuarantined,
     FileReleased,
+    FileSkipped,
 )
 from wal_pipeline.errors import CatalogError
 
@@ -56,7 +56,7 @@ class ArchiveAlerts:
                 details = {"reason": event.reason.value, "path": str(event.path)}
                 message = f"{event.message}; the file is in quarantine as '{event.path}'"
                 self._observe(AlertKind.QUARANTINE, Observation(event.name, message, details=details))
-            case FileLeft(needs_help=True):
+            case FileSkipped(needs_help=True):
                 self._observe(AlertKind.QUARANTINE, Observation(event.name, f"{event.message}; it stays in the spool"))
             case FileReleased():
                 self._resolve(AlertKind.QUARANTINE, event.file.name)

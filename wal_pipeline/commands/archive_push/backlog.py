@@ -132,7 +132,7 @@ class Backlog:
         self._stale = True
         self._seen: set[str] = set()
         self._owners: dict[str, int] = {}
-        self._left: dict[str, tuple[SpoolFile, float]] = {}
+        self._skipped: dict[str, tuple[SpoolFile, float]] = {}
         self.listing = SpoolListing((), (), ())
         self.waiting = FileQueue(self._timed_look_up)
         self.postponed = FileQueue(self._timed_look_up)
@@ -150,13 +150,13 @@ class Backlog:
         if begun < self._scanned_at + max(_MIN_RESCAN_SECONDS, _RESCAN_SHARE * self._cost_seconds):
             return ()
         changed_ns = self._spool.changed_ns()
-        may_grow = self.listing.growing or self._left  # a file that grows does not change its folder
+        may_grow = self.listing.growing or self._skipped  # a file that grows does not change its folder
         if changed_ns == self._changed_ns and not self._stale and not may_grow:
             return ()
         self.listing = self._spool.scan(self._clock())
         ready = self.listing.ready
-        self._left = {file.name.name: left for file in ready if (left := self._still_left(file, begun))}
-        self.waiting.fill(file for file in ready if file.name.name not in busy and file.name.name not in self._left)
+        self._skipped = {file.name.name: left for file in ready if (left := self._still_left(file, begun))}
+        self.waiting.fill(file for file in ready if file.name.name not in busy and file.name.name not in self._skipped)
         self.postponed.fill(())
         self._changed_ns, self._stale = changed_ns, False
         names = [file.name.name for file in ready]
@@ -178,10 +178,10 @@ class Backlog:
 
     def leave(self, file: SpoolFile, seconds: float = float("inf")) -> None:
         """Pass a file over until it has changed or settled, or so long."""
-        self._left[file.name.name] = (file, time.monotonic() + seconds)
+        self._skipped[file.name.name] = (file, time.monotonic() + seconds)
 
     def _still_left(self, file: SpoolFile, now: float) -> tuple[SpoolFile, float] | None:
-        left = self._left.get(file.name.name)
+        left = self._skipped.get(file.name.name)
         return left if left is not None and left[0] == file and now < left[1] else None
 
     def note_owner(self, name: str, system_identifier: int) -> None:

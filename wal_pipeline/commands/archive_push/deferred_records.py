@@ -17,7 +17,7 @@ _MOST_OWED: Final = 10_000
 _LOG = logging.getLogger(__name__)
 
 
-class LateRecords:
+class DeferredRecords:
     """Counts of tries, which files left the spool, and what is owed to a catalog whose disk is full.
 
     Each transaction costs a flush of the disk, so the first two are kept for up to a second. A crash loses that second

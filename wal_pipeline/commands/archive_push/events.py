@@ -71,7 +71,7 @@ class FileQuarantined:
 
 
 @dataclass(frozen=True, slots=True)
-class FileLeft:
+class FileSkipped:
     """A file stays in the spool for now: it may still be growing, or its cluster is not known yet.
 
     ``needs_help``: it cannot be read, moved or removed, and stays until a person mends that.
@@ -82,4 +82,4 @@ class FileLeft:
     needs_help: bool = False
 
 
-ArchiveEvent = FilesWaiting | CopyVerified | FileReleased | CopyFailed | FileQuarantined | FileLeft
+ArchiveEvent = FilesWaiting | CopyVerified | FileReleased | CopyFailed | FileQuarantined | FileSkipped

@@ -3,27 +3,27 @@
 import time
 from collections.abc import Collection, Mapping
 
-from wal_pipeline.commands.archive_push.job import Job
-from wal_pipeline.commands.archive_push.uploader import Lane
+from wal_pipeline.commands.archive_push.job import FileJob
+from wal_pipeline.commands.archive_push.uploader import StoreUploader
 
 _STARVED_SECONDS = 1.0
 _IDLE_SHARE = 0.2  # a store that stands idle for less of the time while others are full does not starve
 _LOOK_SECONDS = 0.25
 
 
-class Admission:
+class FlowControl:
     """Keeps what is in flight within its bounds, and one store from holding up another.
 
     Stores go together, so that each file is compressed once. A store that is so slow that another one stands idle is
     **behind**: the others go on alone, and it gets its copies later.
     """
 
-    def __init__(self, lanes: Mapping[str, Lane], memory_bytes: int) -> None:
+    def __init__(self, uploaders: Mapping[str, StoreUploader], memory_bytes: int) -> None:
         """``memory_bytes`` bounds what the files in flight take, but for one file of an idle store."""
-        self._lanes = lanes
+        self._uploaders = uploaders
         self._memory_bytes = memory_bytes
-        self._jobs: list[Job] = []
-        self._starved_seconds = dict.fromkeys(lanes, 0.0)
+        self._jobs: list[FileJob] = []
+        self._starved_seconds = dict.fromkeys(uploaders, 0.0)
         self._looked_at = time.monotonic()
         self.behind: set[str] = set()
 
@@ -32,7 +32,7 @@ class Admission:
 
         None of them, where some are usable, means: only stores that are behind lack the file, others may pass it.
         """
-        in_use = self._lanes.keys() - resting
+        in_use = self._uploaders.keys() - resting
         ready = {store for store in usable if self._has_room(store, alone=len(in_use) == 1)}
         full = frozenset(usable) - ready
         if self._someone_starves(in_use - full, withheld=bool(full)):
@@ -43,21 +43,21 @@ class Admission:
             return frozenset()
         return frozenset(ready) if self._fits(size_bytes, ready) else None
 
-    def begin(self, job: Job) -> None:
+    def begin(self, job: FileJob) -> None:
         """Count a job with the stores that it ``waiting``s for."""
         self._jobs.append(job)
         for store in job.waiting:
-            self._lanes[store].in_flight += 1
+            self._uploaders[store].in_flight += 1
 
-    def done(self, job: Job, store: str) -> None:
+    def done(self, job: FileJob, store: str) -> None:
         """Give a store's place back: the job needs it no more."""
         job.waiting.discard(store)
-        lane = self._lanes[store]
-        lane.in_flight -= 1
-        if lane.in_flight == 0:
+        uploader = self._uploaders[store]
+        uploader.in_flight -= 1
+        if uploader.in_flight == 0:
             self.behind.discard(store)
 
-    def end(self, job: Job) -> None:
+    def end(self, job: FileJob) -> None:
         """Give all places of a job back."""
         for store in tuple(job.waiting):
             self.done(job, store)
@@ -69,12 +69,12 @@ class Admission:
         A store that has nothing to do gets one file in any case: what another one holds must not keep it idle.
         """
         held = sum(job.memory_bytes for job in self._jobs)
-        idle = any(self._lanes[store].in_flight == 0 for store in ready)
+        idle = any(self._uploaders[store].in_flight == 0 for store in ready)
         return not self._jobs or idle or held + 2 * size_bytes <= self._memory_bytes
 
     def _has_room(self, store: str, *, alone: bool) -> bool:
         """Whether a store may take one more; what waits for it alone may fill half of the memory, if others work."""
-        if not self._lanes[store].has_room():
+        if not self._uploaders[store].has_room():
             return False
         held = sum(job.memory_bytes for job in self._jobs if job.waiting == {store} and job.prepared is not None)
         return alone or 2 * held < self._memory_bytes
@@ -88,7 +88,7 @@ class Admission:
         seconds = min(now - self._looked_at, _LOOK_SECONDS)
         self._looked_at = now
         for store, starved in self._starved_seconds.items():
-            idle = withheld and store in stores and self._lanes[store].in_flight == 0
+            idle = withheld and store in stores and self._uploaders[store].in_flight == 0
             change = (1 - _IDLE_SHARE) * seconds if idle else -_IDLE_SHARE * seconds
             self._starved_seconds[store] = max(0.0, starved + change)
         return withheld and any(self._starved_seconds[store] >= _STARVED_SECONDS for store in stores)

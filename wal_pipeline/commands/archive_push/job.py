@@ -13,7 +13,7 @@ from wal_pipeline.spool import SpoolFile
 
 
 @dataclass(slots=True, eq=False)
-class Job:
+class FileJob:
     """One file on its way. ``wanted``: the stores that take it this time; ``waiting``: those not done yet.
 
     ``confirming``: stores that are asked whether they still have the copy that is recorded. ``proved``: those whose
@@ -79,7 +79,7 @@ class Job:
 class PreparedResult:
     """A file was prepared, or could not be."""
 
-    job: Job
+    job: FileJob
     future: "Future[Prepared | None]"
 
 
@@ -87,7 +87,7 @@ class PreparedResult:
 class StoredResult:
     """A store took a file, or failed."""
 
-    job: Job
+    job: FileJob
     store: str
     future: "Future[StoredCopy]"
 
@@ -96,7 +96,7 @@ class StoredResult:
 class ConfirmedResult:
     """A store said whether it still has a recorded copy, or failed."""
 
-    job: Job
+    job: FileJob
     store: str
     future: "Future[bool]"
 

@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Final
 
 from wal_pipeline.commands.archive_push.backlog import Backlog
-from wal_pipeline.commands.archive_push.events import ArchiveEvent, FileLeft, FileQuarantined, QuarantineReason
-from wal_pipeline.commands.archive_push.skipped_files import LeftFiles
+from wal_pipeline.commands.archive_push.events import ArchiveEvent, FileQuarantined, FileSkipped, QuarantineReason
+from wal_pipeline.commands.archive_push.skipped_files import SkippedFiles
 from wal_pipeline.commands.cluster_identity import ClusterIdentity
 from wal_pipeline.errors import BeingWrittenError, InvalidWalFileError, SpoolError
 from wal_pipeline.spool import Spool, SpoolFile
@@ -17,7 +17,7 @@ _WRITER_SECONDS: Final = 15.0
 _LOG = logging.getLogger(__name__)
 
 
-class Refusals:
+class Rejections:
     """Decides what becomes of the files of one run that are not archived. Nothing is ever removed here."""
 
     def __init__(
@@ -25,7 +25,7 @@ class Refusals:
         spool: Spool,
         identity: ClusterIdentity,
         backlog: Backlog,
-        left: LeftFiles,
+        left: SkippedFiles,
         clock: Callable[[], datetime],
         *,
         forget_tries: Callable[[str], None],
@@ -35,7 +35,7 @@ class Refusals:
         self._spool = spool
         self._identity = identity
         self._backlog = backlog
-        self._left = left
+        self._skipped = left
         self._clock = clock
 
     def refuse(self, spooled: SpoolFile, error: InvalidWalFileError) -> Iterator[ArchiveEvent]:
@@ -59,7 +59,7 @@ class Refusals:
             reason = QuarantineReason.NOT_VALID if whole else QuarantineReason.NOT_WHOLE
             yield self.quarantine(spooled, reason, error.message)
 
-    def quarantine(self, spooled: SpoolFile, reason: QuarantineReason, message: str) -> FileQuarantined | FileLeft:
+    def quarantine(self, spooled: SpoolFile, reason: QuarantineReason, message: str) -> FileQuarantined | FileSkipped:
         """Move a file to quarantine; it stays where it changed meanwhile, or cannot be moved."""
         try:
             path = self._spool.quarantine(spooled, self._clock())
@@ -69,11 +69,11 @@ class Refusals:
             return self.leave(spooled, f"{message}; {error.message}", needs_help=True)
         if path is None:
             self._backlog.mark_stale()
-            return FileLeft(spooled.name.name, f"{message}; it has changed since, and is looked at again")
+            return FileSkipped(spooled.name.name, f"{message}; it has changed since, and is looked at again")
         self._forget_tries(spooled.name.name)
         return FileQuarantined(spooled.name.name, reason, message, path)
 
-    def unreadable(self, spooled: SpoolFile, error: Exception) -> FileLeft:
+    def unreadable(self, spooled: SpoolFile, error: Exception) -> FileSkipped:
         """Leave a file that could not be read or prepared, whatever the reason."""
         if isinstance(error, BeingWrittenError):
             return self.being_written(spooled, error)
@@ -82,17 +82,17 @@ class Refusals:
         _LOG.error("cannot prepare '%s'", spooled.name.name, exc_info=error)
         return self.leave(spooled, f"unexpected {type(error).__name__}: {error}", needs_help=True)
 
-    def being_written(self, spooled: SpoolFile, error: BeingWrittenError) -> FileLeft:
+    def being_written(self, spooled: SpoolFile, error: BeingWrittenError) -> FileSkipped:
         """Leave a file to its writer for a while: that it is closed cannot be seen from outside."""
         self._backlog.leave(spooled, _WRITER_SECONDS)
         return self.put_off(spooled, error.message)
 
-    def leave(self, spooled: SpoolFile, message: str, *, needs_help: bool = False) -> FileLeft:
+    def leave(self, spooled: SpoolFile, message: str, *, needs_help: bool = False) -> FileSkipped:
         """Pass a file over in this run until it has changed or settled."""
         self._backlog.leave(spooled)
         return self.put_off(spooled, message, needs_help=needs_help)
 
-    def put_off(self, spooled: SpoolFile, message: str, *, needs_help: bool = False) -> FileLeft:
+    def put_off(self, spooled: SpoolFile, message: str, *, needs_help: bool = False) -> FileSkipped:
         """Note why a file waits, without passing it over: the next listing of the spool looks at it again."""
-        self._left.add(spooled, message, needs_help=needs_help)
-        return FileLeft(spooled.name.name, message, needs_help)
+        self._skipped.add(spooled, message, needs_help=needs_help)
+        return FileSkipped(spooled.name.name, message, needs_help)

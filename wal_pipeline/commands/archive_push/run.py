@@ -14,7 +14,7 @@ from wal_pipeline.archive.records import CopyStatus, WalFile
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.catalog.store_states import StoreState
 from wal_pipeline.commands.archive_push.backlog import Backlog, FileQueue
-from wal_pipeline.commands.archive_push.deferred_records import LateRecords
+from wal_pipeline.commands.archive_push.deferred_records import DeferredRecords
 from wal_pipeline.commands.archive_push.events import (
     ArchiveEvent,
     CopyFailed,
@@ -23,12 +23,12 @@ from wal_pipeline.commands.archive_push.events import (
     FilesWaiting,
     QuarantineReason,
 )
-from wal_pipeline.commands.archive_push.flow_control import Admission
-from wal_pipeline.commands.archive_push.job import ConfirmedResult, Job, PreparedResult, Result, StoredResult
+from wal_pipeline.commands.archive_push.flow_control import FlowControl
+from wal_pipeline.commands.archive_push.job import ConfirmedResult, FileJob, PreparedResult, Result, StoredResult
 from wal_pipeline.commands.archive_push.prepare import Prepared, Preparer
-from wal_pipeline.commands.archive_push.rejections import Refusals
-from wal_pipeline.commands.archive_push.skipped_files import LeftFiles
-from wal_pipeline.commands.archive_push.uploader import Lane, StoredCopy
+from wal_pipeline.commands.archive_push.rejections import Rejections
+from wal_pipeline.commands.archive_push.skipped_files import SkippedFiles
+from wal_pipeline.commands.archive_push.uploader import StoredCopy, StoreUploader
 from wal_pipeline.commands.cluster_identity import ClusterIdentity, adopt_first_segment
 from wal_pipeline.errors import CopyConflictError, InvalidWalFileError, SpoolError, StoreError
 from wal_pipeline.spool import Spool
@@ -85,16 +85,18 @@ class Archiver:
         self._layout = layout
         self._clock = clock
         self._options = options
-        self._late = LateRecords(catalog, clock)
-        self._backlog = Backlog(spool, catalog, clock, self._late.owed)
-        self._left = LeftFiles(spool, catalog, clock)
-        self._refusals = Refusals(spool, identity, self._backlog, self._left, clock, forget_tries=self._forget_tries)
+        self._deferred = DeferredRecords(catalog, clock)
+        self._backlog = Backlog(spool, catalog, clock, self._deferred.owed)
+        self._skipped = SkippedFiles(spool, catalog, clock)
+        self._rejections = Rejections(
+            spool, identity, self._backlog, self._skipped, clock, forget_tries=self._forget_tries
+        )
         self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
-        self._jobs: dict[str, Job] = {}
-        self._lanes: dict[str, Lane] = {}
-        self._admission = Admission({}, options.memory_bytes)
+        self._jobs: dict[str, FileJob] = {}
+        self._uploaders: dict[str, StoreUploader] = {}
+        self._flow = FlowControl({}, options.memory_bytes)
         self._resting: frozenset[str] = frozenset()
-        self._last_jobs: list[Job] | None = None
+        self._last_jobs: list[FileJob] | None = None
         self._held: frozenset[str] = frozenset()
 
     def drain(self, stop: Callable[[], bool] = lambda: False) -> Iterator[ArchiveEvent]:
@@ -108,22 +110,22 @@ class Archiver:
         with self._spool.lock():
             self._identity.refresh()
             states = self._catalog.stores.states()
-            self._lanes = {name: self._lane(store, states) for name, store in self._stores.items()}
-            self._admission = Admission(self._lanes, self._options.memory_bytes)
+            self._uploaders = {name: self._lane(store, states) for name, store in self._stores.items()}
+            self._flow = FlowControl(self._uploaders, self._options.memory_bytes)
             pool = ThreadPoolExecutor(self._options.concurrency, thread_name_prefix="prepare")
             try:
                 yield from self._run(pool, stop)
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
-                for lane in self._lanes.values():
-                    lane.close()
+                for uploader in self._uploaders.values():
+                    uploader.close()
                 try:
-                    self._late.write()
+                    self._deferred.write()
                 finally:
-                    self._left.save()
+                    self._skipped.save()
 
-    def _lane(self, store: Store, states: Mapping[str, StoreState]) -> Lane:
-        return Lane(
+    def _lane(self, store: Store, states: Mapping[str, StoreState]) -> StoreUploader:
+        return StoreUploader(
             store,
             states.get(store.name, StoreState(store.name)),
             width=self._options.concurrency,
@@ -139,7 +141,7 @@ class Archiver:
             ending = stop() or (overtime and not held)
             if not ending:
                 yield from self._admit(pool, held)
-            self._late.write_if_due()
+            self._deferred.write_if_due()
             result = self._next_result()
             if result is not None:
                 yield from self._settle(result)
@@ -186,7 +188,7 @@ class Archiver:
         if self._identity.current is None:
             for spooled in self._backlog.take_all():
                 message = "which cluster it belongs to is not known before the first segment"
-                yield self._refusals.put_off(spooled, message)
+                yield self._rejections.put_off(spooled, message)
 
     def _take(self, pool: ThreadPoolExecutor, files: FileQueue, shut: frozenset[str]) -> None:
         """Begin files from the head of a queue until one has to wait."""
@@ -204,28 +206,28 @@ class Archiver:
                 continue
             if crowded:
                 return
-            wanted = self._admission.choose(spooled.size_bytes, usable, self._resting)
+            wanted = self._flow.choose(spooled.size_bytes, usable, self._resting)
             if wanted is None or (usable and not wanted and files is self._backlog.postponed):
                 return
             files.pop()
             if usable and not wanted:
                 self._backlog.postponed.append(spooled)
             else:
-                self._begin(pool, Job(spooled, recorded, wanted, 2 * spooled.size_bytes))
+                self._begin(pool, FileJob(spooled, recorded, wanted, 2 * spooled.size_bytes))
 
     def _confirming_alone(self) -> int:
         return sum(not job.wanted for job in self._jobs.values())
 
     def _note_resting(self, now: datetime) -> None:
-        resting = frozenset(name for name, lane in self._lanes.items() if lane.is_closed(now))
+        resting = frozenset(name for name, uploader in self._uploaders.items() if uploader.is_closed(now))
         if self._resting - resting:
             self._backlog.mark_stale()  # a store may be tried again: files that were passed over for it are due
         self._resting = resting
 
-    def _begin(self, pool: ThreadPoolExecutor, job: Job) -> None:
+    def _begin(self, pool: ThreadPoolExecutor, job: FileJob) -> None:
         self._jobs[job.name] = job
         job.waiting = set(job.wanted)
-        self._admission.begin(job)
+        self._flow.begin(job)
         accepted, current = self._identity.accepted, self._identity.current
         assert current is not None  # noqa: S101 - _admit begins nothing before the cluster is known
         future = pool.submit(
@@ -251,15 +253,15 @@ class Archiver:
         if not result.job.waiting and not result.job.confirming and result.job.name in self._jobs:
             yield from self._finish(result.job)
 
-    def _settle_prepared(self, job: Job, future: "Future[Prepared | None]") -> Iterator[ArchiveEvent]:
+    def _settle_prepared(self, job: FileJob, future: "Future[Prepared | None]") -> Iterator[ArchiveEvent]:
         try:
             job.prepared = future.result()
         except InvalidWalFileError as error:
-            yield from self._refusals.refuse(job.spooled, error)
+            yield from self._rejections.refuse(job.spooled, error)
             self._drop(job)
             return
         except Exception as error:  # noqa: BLE001 - one file that cannot be read must not hold up all others
-            yield self._refusals.unreadable(job.spooled, error)
+            yield self._rejections.unreadable(job.spooled, error)
             self._drop(job)
             return
         if job.prepared is None:  # it changed while it was read
@@ -273,30 +275,30 @@ class Archiver:
         is_stored = job.recorded.is_stored(job.file.system_identifier)
         if is_stored and recorded is not None and recorded.sha256 != job.file.sha256:
             message = _other_content(recorded, job.file)
-            yield self._refusals.quarantine(job.spooled, QuarantineReason.OTHER_CONTENT, message)
+            yield self._rejections.quarantine(job.spooled, QuarantineReason.OTHER_CONTENT, message)
             self._drop(job)
             return
         self._submit(job, job.prepared)
 
-    def _submit(self, job: Job, prepared: Prepared) -> None:
+    def _submit(self, job: FileJob, prepared: Prepared) -> None:
         layout = self._layout(prepared.file.system_identifier)
         for store in job.wanted:
-            if store in job.copies or prepared.encoded is None or self._lanes[store].is_closed(self._clock()):
-                self._admission.done(job, store)
+            if store in job.copies or prepared.encoded is None or self._uploaders[store].is_closed(self._clock()):
+                self._flow.done(job, store)
                 continue
-            self._lanes[store].submit(layout, prepared.file, prepared.encoded, self._stored_on(job, store))
-        for store, lane in self._lanes.items():
-            if store in job.copies and not lane.is_closed(self._clock()):
+            self._uploaders[store].submit(layout, prepared.file, prepared.encoded, self._stored_on(job, store))
+        for store, uploader in self._uploaders.items():
+            if store in job.copies and not uploader.is_closed(self._clock()):
                 job.confirming.add(store)
-                lane.confirm(prepared.file, job.copies[store], self._confirmed_on(job, store))
+                uploader.confirm(prepared.file, job.copies[store], self._confirmed_on(job, store))
 
-    def _stored_on(self, job: Job, store: str) -> "Callable[[Future[StoredCopy]], None]":
+    def _stored_on(self, job: FileJob, store: str) -> "Callable[[Future[StoredCopy]], None]":
         return lambda done: self._results.put(StoredResult(job, store, done))
 
-    def _confirmed_on(self, job: Job, store: str) -> "Callable[[Future[bool]], None]":
+    def _confirmed_on(self, job: FileJob, store: str) -> "Callable[[Future[bool]], None]":
         return lambda done: self._results.put(ConfirmedResult(job, store, done))
 
-    def _settle_confirmed(self, job: Job, store: str, future: "Future[bool]") -> Iterator[ArchiveEvent]:
+    def _settle_confirmed(self, job: FileJob, store: str, future: "Future[bool]") -> Iterator[ArchiveEvent]:
         """Take the store's word, not the catalog's: what it does not have any more is stored again."""
         job.confirming.discard(store)
         assert job.prepared is not None  # noqa: S101
@@ -314,10 +316,10 @@ class Archiver:
             copy = job.copies.pop(store)
             message = f"{store}: object '{copy.object_key}' is not what is recorded of '{job.name}', or not there"
             _LOG.warning("%s; it is stored again", message)
-            self._late.copy(job.file, replace(copy, status=CopyStatus.MISSING, last_error=message))
+            self._deferred.copy(job.file, replace(copy, status=CopyStatus.MISSING, last_error=message))
 
-    def _settle_stored(self, job: Job, store: str, future: "Future[StoredCopy]") -> Iterator[ArchiveEvent]:
-        self._admission.done(job, store)
+    def _settle_stored(self, job: FileJob, store: str, future: "Future[StoredCopy]") -> Iterator[ArchiveEvent]:
+        self._flow.done(job, store)
         try:
             stored = future.result()
         except CancelledError:
@@ -330,20 +332,20 @@ class Archiver:
             if job.conflict is None:
                 yield self._verified(job, store, stored)
 
-    def _note_conflict(self, job: Job, error: CopyConflictError) -> None:
+    def _note_conflict(self, job: FileJob, error: CopyConflictError) -> None:
         """Forget what this job put on other stores: which content is the right one is not known any more."""
         job.conflict = error
         identifier = job.file.system_identifier
         for store in job.proved - job.recorded.verified(identifier).keys():
-            self._late.keep(partial(self._catalog.files.remove_copy, identifier, [job.name], store))
+            self._deferred.keep(partial(self._catalog.files.remove_copy, identifier, [job.name], store))
 
-    def _verified(self, job: Job, store: str, stored: StoredCopy) -> CopyVerified:
+    def _verified(self, job: FileJob, store: str, stored: StoredCopy) -> CopyVerified:
         now = self._clock()
         copy = job.copy_on(store, CopyStatus.VERIFIED, stored, verified_at=now)
-        self._late.copy(job.file, copy)
-        self._late.tried(store, succeeded=True)
-        if self._lanes[store].succeeded(now):
-            self._late.keep(partial(self._catalog.stores.save_state, self._lanes[store].state))
+        self._deferred.copy(job.file, copy)
+        self._deferred.tried(store, succeeded=True)
+        if self._uploaders[store].succeeded(now):
+            self._deferred.keep(partial(self._catalog.stores.save_state, self._uploaders[store].state))
             self._backlog.mark_stale()
         job.copies[store] = copy
         job.proved.add(store)
@@ -351,43 +353,43 @@ class Archiver:
         job.prepared.seconds[f"store on {store}"] = stored.seconds
         return CopyVerified(job.file, copy, is_new=True, seconds=dict(job.prepared.seconds))
 
-    def _failed(self, job: Job, store: str, error: StoreError) -> CopyFailed:
+    def _failed(self, job: FileJob, store: str, error: StoreError) -> CopyFailed:
         now = self._clock()
         failed = job.copy_on(store, CopyStatus.FAILED, None, last_error=error.message)
-        self._late.keep(partial(self._catalog.files.record_failed, job.file, failed))
-        self._late.tried(store, succeeded=False)
-        self._lanes[store].failed(now, error.message)
-        state = self._lanes[store].state
-        self._late.keep(partial(self._catalog.stores.save_state, state))
+        self._deferred.keep(partial(self._catalog.files.record_failed, job.file, failed))
+        self._deferred.tried(store, succeeded=False)
+        self._uploaders[store].failed(now, error.message)
+        state = self._uploaders[store].state
+        self._deferred.keep(partial(self._catalog.stores.save_state, state))
         return CopyFailed(job.name, store, error.message, failed.tries, state.consecutive_failures)
 
-    def _finish(self, job: Job) -> Iterator[ArchiveEvent]:
+    def _finish(self, job: FileJob) -> Iterator[ArchiveEvent]:
         if job.conflict is not None:
-            yield self._refusals.quarantine(job.spooled, QuarantineReason.OTHER_CONTENT, job.conflict.message)
+            yield self._rejections.quarantine(job.spooled, QuarantineReason.OTHER_CONTENT, job.conflict.message)
         elif job.proved >= self._stores.keys():
             yield from self._release(job)
         else:
             self._backlog.mark_stale()
         self._drop(job)
 
-    def _release(self, job: Job) -> Iterator[ArchiveEvent]:
+    def _release(self, job: FileJob) -> Iterator[ArchiveEvent]:
         assert job.prepared is not None  # noqa: S101
         try:
             released = self._spool.release(job.spooled)
         except SpoolError as error:
-            yield self._refusals.unreadable(job.spooled, error)
+            yield self._rejections.unreadable(job.spooled, error)
             return
         if released:
-            self._late.released(job.file.system_identifier, job.name)
+            self._deferred.released(job.file.system_identifier, job.name)
             yield FileReleased(job.file, tuple(job.copies.values()), dict(job.prepared.seconds))
         else:
             self._backlog.mark_stale()
 
     def _forget_tries(self, name: str) -> None:
-        self._late.keep(partial(self._catalog.files.forget_tries, name))
+        self._deferred.keep(partial(self._catalog.files.forget_tries, name))
 
-    def _drop(self, job: Job) -> None:
-        self._admission.end(job)
+    def _drop(self, job: FileJob) -> None:
+        self._flow.end(job)
         del self._jobs[job.name]
 
 

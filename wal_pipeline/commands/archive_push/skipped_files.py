@@ -14,7 +14,7 @@ LEFT_RETRY: Final = timedelta(minutes=1)
 _KEY: Final = "spool.left"
 
 
-class LeftFiles:
+class SkippedFiles:
     """What one run left in the spool, written down at its end in the place of what the run before it left."""
 
     def __init__(self, spool: Spool, catalog: Catalog, clock: Callable[[], datetime]) -> None:

@@ -1,4 +1,4 @@
-"""One store's lane in an archiving run: its uploads, and when it may be tried again after it failed."""
+"""One store's uploader in an archiving run: its uploads, and when it may be tried again after it failed."""
 
 import logging
 import threading
@@ -33,7 +33,7 @@ class StoredCopy:
     seconds: float
 
 
-class Lane:
+class StoreUploader:
     """Stores copies on one store in threads of its own, so that no store waits for another.
 
     After a failure the store is left alone for a while that doubles up to ``max_backoff_seconds``; then one upload
@@ -46,7 +46,7 @@ class Lane:
         """``width``: how many uploads run at once, and as many read-backs beside them: a line carries both ways.
 
         Without places of their own the threads fall into step, all sending and then all reading, and half of the line
-        is idle at any time. The run counts in ``in_flight`` what it has promised the lane.
+        is idle at any time. The run counts in ``in_flight`` what it has promised the uploader.
         """
         self.store = store
         self.state = state

@@ -62,7 +62,7 @@ class LaneUpload:
     parts: list[Future[UploadedPart]] = field(default_factory=list)
 
 
-class BackupLane:
+class PartUploader:
     """Uploads the objects of one base backup to one store.
 
     The first error that retries do not cure fails the lane: ``error`` says it, what waits is dropped, and every later

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
 
-from wal_pipeline.commands.backup.part_uploader import BackupLane, LaneUpload, SharedPart, UploadLimits
+from wal_pipeline.commands.backup.part_uploader import LaneUpload, PartUploader, SharedPart, UploadLimits
 from wal_pipeline.commands.copies.prove import StoredBytes
 from wal_pipeline.errors import BaseBackupError
 from wal_pipeline.stores.base import Body, Store
@@ -25,7 +25,7 @@ class BackupUpload:
     def __init__(self, stores: Sequence[Store], limits: UploadLimits, *, read_back: bool = True) -> None:
         self.stored_bytes = 0
         self._limits = limits
-        self._lanes = [BackupLane(store, limits, read_back=read_back) for store in stores]
+        self._lanes = [PartUploader(store, limits, read_back=read_back) for store in stores]
         self._slots = threading.Semaphore(limits.parts_in_memory)
 
     @property
@@ -96,7 +96,7 @@ class BackupUpload:
         return SharedPart(number, Body.of(data), live, self._slots.release)
 
     @property
-    def live_lanes(self) -> list[BackupLane]:
+    def live_lanes(self) -> list[PartUploader]:
         """The lanes that have not failed."""
         return [lane for lane in self._lanes if lane.error is None]
 
@@ -159,7 +159,7 @@ class _PartCutter:
     def _part(self) -> SharedPart:
         return self._upload.share(self._number, memoryview(self._buffer)[: self._filled])
 
-    def _each(self, act: Callable[[BackupLane, LaneUpload], None], part: SharedPart | None = None) -> None:
+    def _each(self, act: Callable[[PartUploader, LaneUpload], None], part: SharedPart | None = None) -> None:
         for lane, upload in self._lanes:
             if lane.error is None:
                 act(lane, upload)

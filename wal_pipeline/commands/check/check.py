@@ -9,9 +9,9 @@ from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.check.item import CheckItem, CheckReport, try_item
 from wal_pipeline.commands.check.own_files import check_catalog, check_lock, check_other_names
 from wal_pipeline.commands.check.store import StoreCheck
-from wal_pipeline.commands.setup.findings import Finding, Status
-from wal_pipeline.commands.setup.plan import Wanted, plan_setup
-from wal_pipeline.commands.setup.spool import judge_spool, look_at_spool
+from wal_pipeline.commands.setup.findings import Finding, Level
+from wal_pipeline.commands.setup.plan import WantedArchiving, plan_setup
+from wal_pipeline.commands.setup.spool import judge_spool, look_at_spool_access
 from wal_pipeline.errors import PostgresError, SpoolError
 from wal_pipeline.postgres.server import BASIC_ARCHIVE, PostgresServer
 from wal_pipeline.postgres.server_facts import ServerFacts, archiver_trouble
@@ -29,7 +29,7 @@ def check(
     stores: Mapping[str, Store],
     *,
     cluster_prefix: str,
-    wanted: Wanted,
+    wanted: WantedArchiving,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     open_catalog: Callable[[], Catalog] | None = None,
 ) -> CheckReport:
@@ -48,7 +48,7 @@ def check(
 
 
 def _server_and_spool(
-    server: PostgresServer, spool: Spool, wanted: Wanted, now: Callable[[], datetime]
+    server: PostgresServer, spool: Spool, wanted: WantedArchiving, now: Callable[[], datetime]
 ) -> tuple[CheckItem, ...]:
     seen: list[ServerFacts] = []
 
@@ -72,11 +72,13 @@ def _server_and_spool(
     )
 
 
-def _findings(server: PostgresServer, facts: ServerFacts | None, spool: Spool, wanted: Wanted) -> tuple[Finding, ...]:
+def _findings(
+    server: PostgresServer, facts: ServerFacts | None, spool: Spool, wanted: WantedArchiving
+) -> tuple[Finding, ...]:
     """Judge with what is there: without the server, the folder can still be looked at."""
     if facts is None:
-        return judge_spool(look_at_spool(spool.folder, None, None))
-    access = look_at_spool(spool.folder, server, facts)
+        return judge_spool(look_at_spool_access(spool.folder, None, None))
+    access = look_at_spool_access(spool.folder, server, facts)
     return plan_setup(facts, access, wanted, has_basic_archive=_library(server)).findings
 
 
@@ -88,10 +90,10 @@ def _library(server: PostgresServer) -> bool | None:
 
 
 def _item(finding: Finding) -> CheckItem:
-    hint = "" if finding.status is Status.OK else " ".join(finding.mending)
+    hint = "" if finding.status is Level.OK else " ".join(finding.mending)
     if finding.changes:
         hint = f"Type 'wal-pipeline setup --apply', or: {hint}"
-    return CheckItem(finding.name, finding.status is not Status.PROBLEM, finding.message, hint)
+    return CheckItem(finding.name, finding.status is not Level.PROBLEM, finding.message, hint)
 
 
 def _archiver(facts: ServerFacts) -> str:

@@ -17,7 +17,7 @@ from wal_pipeline.wal.names import WalFileName
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class StoredSource:
     """A file's bytes as they are to be stored, and where they came from (a store's name, or ``spool``)."""
 
     file: WalFile
@@ -25,7 +25,7 @@ class Source:
     origin: str
 
 
-def read_source(store: Store, layout: Layout, name: WalFileName) -> Source | None:
+def read_source(store: Store, layout: Layout, name: WalFileName) -> StoredSource | None:
     """Read a file's copy from a store and check its stored bytes; None where the store has none.
 
     Raises: DamagedCopyError, InvalidWalFileError where its metadata cannot be read, StoreError.
@@ -42,4 +42,4 @@ def read_source(store: Store, layout: Layout, name: WalFileName) -> Source | Non
     sha256 = hashlib.sha256(data).hexdigest()
     if sha256 != encoding.sha256 or file.name != name.name:
         raise DamagedCopyError(store.name, f"object '{key}' has SHA-256 {sha256}, expected {encoding.sha256}")
-    return Source(file, Encoded(Body(data, bytes.fromhex(encoding.md5), sha256), encoding), store.name)
+    return StoredSource(file, Encoded(Body(data, bytes.fromhex(encoding.md5), sha256), encoding), store.name)

@@ -6,7 +6,7 @@ from typing import Any
 
 from wal_pipeline.archive.alerts import AlertKind, Observation
 from wal_pipeline.catalog.catalog import Catalog
-from wal_pipeline.catalog.drills import Drill as DrillRecord
+from wal_pipeline.catalog.drills import DrillRecord
 from wal_pipeline.commands.audit import AuditLog
 from wal_pipeline.commands.drill.drill import Drill, DrillResult
 

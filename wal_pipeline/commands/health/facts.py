@@ -12,7 +12,7 @@ from wal_pipeline.archive.alerts import Alert
 from wal_pipeline.archive.records import CopyStatus
 from wal_pipeline.catalog.backups import BaseBackupCopy
 from wal_pipeline.catalog.catalog import Catalog
-from wal_pipeline.catalog.drills import Drill
+from wal_pipeline.catalog.drills import DrillRecord
 from wal_pipeline.catalog.measures import FailedCopy, StoreLag
 from wal_pipeline.catalog.store_states import StoreState
 from wal_pipeline.commands.archive_push.skipped_files import stuck_files
@@ -91,7 +91,7 @@ class StoreFacts:
     failed: int = 0
     lag: StoreLag | None = None
     base_backups: tuple[BaseBackupCopy, ...] = ()
-    last_drill: Drill | None = None
+    last_drill: DrillRecord | None = None
 
     @property
     def stored_bytes(self) -> int:
@@ -155,14 +155,14 @@ class FactSources:
         return self.catalog
 
 
-def look(sources: FactSources) -> HealthFacts:
+def look_at_everything(sources: FactSources) -> HealthFacts:
     """Look at everything once. The spool is listed before and after the catalog: a file on its way is in either.
 
     Raises: CatalogError.
     """
     catalog = sources.records
     waiting = _ask(sources.server, sources.server_seconds)
-    before = None if sources.spool is None else look_at_spool(sources.spool, sources.clock())
+    before = None if sources.spool is None else count_spool(sources.spool, sources.clock())
     windows = current_windows(catalog, sources.stores, system_identifier=sources.system_identifier, fetch=sources.fetch)
     now = sources.clock()
     wal_bytes, files = catalog.measures.wal_bytes()
@@ -178,7 +178,7 @@ def look(sources: FactSources) -> HealthFacts:
         failed_copies=tuple(
             catalog.measures.failed_copies(sources.failed_tries, MOST_FAILED_COPIES + 1, _waiting(before))
         ),
-        spool=_with_stuck(_both(before, None if sources.spool is None else look_at_spool(sources.spool, now)), catalog),
+        spool=_with_stuck(_both(before, None if sources.spool is None else count_spool(sources.spool, now)), catalog),
         disks=_disks(sources.disk_folders),
         server=waiting(),
         sensor_looked_at=_sensor_looked_at(catalog),
@@ -199,7 +199,7 @@ def look_without_catalog(sources: FactSources, cluster: str, error: CatalogError
         files=0,
         wal_bytes=0,
         failed_copies=(),
-        spool=None if sources.spool is None else look_at_spool(sources.spool, now),
+        spool=None if sources.spool is None else count_spool(sources.spool, now),
         disks=_disks(sources.disk_folders),
         server=waiting(),
         catalog_error=error.message,
@@ -216,7 +216,7 @@ def _sensor_looked_at(catalog: Catalog) -> datetime | None:
     return None if looked_at is None else datetime.fromisoformat(looked_at)
 
 
-def look_at_spool(spool: Spool, now: datetime) -> SpoolFacts:
+def count_spool(spool: Spool, now: datetime) -> SpoolFacts:
     """List the spool and the quarantine folder; what cannot be read is in ``error``."""
     try:
         listing = spool.scan(now)

@@ -9,7 +9,7 @@ from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.alerts.catalog_outage import CatalogOutage, OutageDelivery, tell_end, tell_outage
 from wal_pipeline.commands.alerts.deliver import Delivery, deliver_alerts
 from wal_pipeline.commands.alerts.destinations import Destination
-from wal_pipeline.commands.health.facts import FactSources, HealthFacts, look, look_without_catalog
+from wal_pipeline.commands.health.facts import FactSources, HealthFacts, look_at_everything, look_without_catalog
 from wal_pipeline.commands.health.rules import HealthLimits, observe
 from wal_pipeline.errors import CatalogError
 
@@ -56,7 +56,7 @@ def watch_health(
     """
     facts: HealthFacts | None = None
     try:
-        facts = look(sources)
+        facts = look_at_everything(sources)
         observed = observe(facts, limits)
         settle(sources.records, observed, facts.at)
         delivery = deliver_alerts(sources.records, destinations(), facts.at)

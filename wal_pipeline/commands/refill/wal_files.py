@@ -13,7 +13,7 @@ from wal_pipeline.commands.archive_push.prepare import Preparer
 from wal_pipeline.commands.cluster_identity import ClusterIdentity
 from wal_pipeline.commands.copies.find import find_copy
 from wal_pipeline.commands.copies.put import store_copy
-from wal_pipeline.commands.copies.read import Source, read_source
+from wal_pipeline.commands.copies.read import StoredSource, read_source
 from wal_pipeline.errors import (
     DamagedCopyError,
     InvalidWalFileError,
@@ -98,7 +98,7 @@ class Refiller:
         )
         return CopyVerified(source.file, copy, is_new=True, seconds={f"store on {target}": seconds})
 
-    def _own_copy(self, name: WalFileName, target: str) -> Source:
+    def _own_copy(self, name: WalFileName, target: str) -> StoredSource:
         """Return what the target itself holds: good already, where nothing else has the file to compare with."""
         for system_identifier in self._candidates(name):
             source = read_source(self._stores[target], self._layout(system_identifier), name)
@@ -110,7 +110,7 @@ class Refiller:
             hint="The file is lost for this archive: take a base backup, so that a new recovery window begins.",
         )
 
-    def _source(self, name: WalFileName, target: str) -> Source | None:
+    def _source(self, name: WalFileName, target: str) -> StoredSource | None:
         """Return the file's bytes, from the spool if it is there, else from the first other store with a good copy.
 
         Raises: DamagedCopyError where other stores have copies and none can be read.
@@ -139,7 +139,7 @@ class Refiller:
         recorded = [system_identifier for system_identifier, _ in self._catalog.files.files_of([name.name])]
         return list(dict.fromkeys([*recorded, *sorted(self._identity.accepted, reverse=True)]))
 
-    def _from_spool(self, name: WalFileName) -> Source | None:
+    def _from_spool(self, name: WalFileName) -> StoredSource | None:
         current = self._identity.current
         if self._spool is None or self._preparer is None or current is None:
             return None
@@ -152,7 +152,7 @@ class Refiller:
             return None  # half a file, or another's: the archiving run says so, a store may have the whole one
         if prepared is None or prepared.encoded is None:
             return None
-        return Source(prepared.file, prepared.encoded, "spool")
+        return StoredSource(prepared.file, prepared.encoded, "spool")
 
     def _is_as_recorded(self, file: WalFile) -> bool:
         """Whether the spool's file is not known to differ from what the stores hold under its name."""

@@ -16,7 +16,7 @@ from wal_pipeline.commands.health.rules import HealthLimits
 from wal_pipeline.commands.report.charts import Series, lines_svg, windows_svg
 from wal_pipeline.commands.report.figures import Figures, figures, rules
 from wal_pipeline.commands.report.template import PAGE
-from wal_pipeline.commands.status.status import Status
+from wal_pipeline.commands.status.status import ArchiveStatus
 from wal_pipeline.commands.status.window_line import Axis
 from wal_pipeline.errors import SettingsError
 from wal_pipeline.text import length, size
@@ -34,7 +34,7 @@ class WindowRow:
 
 
 def render_report(
-    status: Status, catalog: Catalog, limits: HealthLimits, prices: dict[str, Prices], *, days: int
+    status: ArchiveStatus, catalog: Catalog, limits: HealthLimits, prices: dict[str, Prices], *, days: int
 ) -> str:
     """Return the page for the last ``days``. Raises: CatalogError."""
     from jinja2 import Environment  # noqa: PLC0415 - only a report needs it
@@ -72,7 +72,7 @@ def write_report(path: Path, page: str) -> None:
         ) from error
 
 
-def _window_rows(status: Status) -> list[WindowRow]:
+def _window_rows(status: ArchiveStatus) -> list[WindowRow]:
     windows = status.facts.windows
     return [
         WindowRow("all stores" if store is None else store, windows.main(store), len(windows.open_gaps(store)))
@@ -80,7 +80,7 @@ def _window_rows(status: Status) -> list[WindowRow]:
     ]
 
 
-def _lists(status: Status, catalog: Catalog, since: datetime) -> dict[str, Any]:
+def _lists(status: ArchiveStatus, catalog: Catalog, since: datetime) -> dict[str, Any]:
     alerts = sorted(catalog.alerts.all(since), key=lambda alert: alert.opened_at, reverse=True)
     drills = [one for one in catalog.drills.all() if one.finished_at is not None and one.finished_at >= since]
     return {

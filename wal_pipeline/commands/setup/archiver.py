@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from wal_pipeline.commands.setup.findings import Finding, Status
+from wal_pipeline.commands.setup.findings import Finding, Level
 from wal_pipeline.postgres.archive_command import archives_into, durable_archive_command, is_durable
 from wal_pipeline.postgres.server import BASIC_ARCHIVE, AlterableSetting, SettingChange
 from wal_pipeline.postgres.server_facts import ServerFacts
@@ -15,7 +15,7 @@ _DISCARDS: Final = re.compile(r"\s*(?:(?:/usr)?/bin/true|true|:|exit 0|cd \.|REM
 _NAME: Final = "archiver"
 
 
-class Archiver(StrEnum):
+class ArchiverKind(StrEnum):
     """What the server archives with now."""
 
     NONE = "none"
@@ -35,20 +35,24 @@ class Method(StrEnum):
     GROUP_COMMAND = "group command"
 
 
-def current_archiver(facts: ServerFacts, spool: Path) -> Archiver:
+def current_archiver(facts: ServerFacts, spool: Path) -> ArchiverKind:
     """Return what archives now. Up to PostgreSQL 15 a library wins over a command; later both together are an error."""
     if facts.archive_library and facts.archive_command and facts.major_version >= 16:
-        return Archiver.BOTH
+        return ArchiverKind.BOTH
     if facts.archive_library:
         ours = facts.archive_library == BASIC_ARCHIVE and facts.archive_directory in ("", *_spellings(spool))
-        return (Archiver.BASIC_ARCHIVE if facts.archive_directory else Archiver.NONE) if ours else Archiver.FOREIGN
+        return (
+            (ArchiverKind.BASIC_ARCHIVE if facts.archive_directory else ArchiverKind.NONE)
+            if ours
+            else ArchiverKind.FOREIGN
+        )
     if not facts.archive_command.strip():
-        return Archiver.NONE
+        return ArchiverKind.NONE
     if _DISCARDS.match(facts.archive_command):
-        return Archiver.DISCARDS
+        return ArchiverKind.DISCARDS
     if is_durable(facts.archive_command, spool):
-        return Archiver.DURABLE_COMMAND
-    return Archiver.OTHER_COMMAND if archives_into(facts.archive_command, spool) else Archiver.FOREIGN
+        return ArchiverKind.DURABLE_COMMAND
+    return ArchiverKind.OTHER_COMMAND if archives_into(facts.archive_command, spool) else ArchiverKind.FOREIGN
 
 
 def changes_to(method: Method, spool: Path) -> tuple[SettingChange, ...]:
@@ -70,14 +74,14 @@ def judge_archiver(facts: ServerFacts, spool: Path, method: Method, *, replace: 
     """Judge what archives now. A foreign archiver is replaced only where ``replace`` says so: someone relies on it."""
     current = current_archiver(facts, spool)
     changes = changes_to(method, spool)
-    if current is Archiver.BASIC_ARCHIVE and method is not Method.GROUP_COMMAND:
-        return Finding(_NAME, Status.OK, f"archive_library 'basic_archive' writes into '{spool}'")
-    if current is Archiver.DURABLE_COMMAND and facts.archive_command in _good_commands(method, spool):
-        return Finding(_NAME, Status.OK, f"archive_command writes durably into '{spool}'")
-    if current is Archiver.FOREIGN and not replace:
+    if current is ArchiverKind.BASIC_ARCHIVE and method is not Method.GROUP_COMMAND:
+        return Finding(_NAME, Level.OK, f"archive_library 'basic_archive' writes into '{spool}'")
+    if current is ArchiverKind.DURABLE_COMMAND and facts.archive_command in _good_commands(method, spool):
+        return Finding(_NAME, Level.OK, f"archive_command writes durably into '{spool}'")
+    if current is ArchiverKind.FOREIGN and not replace:
         lines = ("wal-pipeline setup --apply --replace",)
-        return Finding(_NAME, Status.PROBLEM, _foreign_message(facts, spool), lines=lines)
-    status = Status.WARNING if current is Archiver.OTHER_COMMAND else Status.PROBLEM
+        return Finding(_NAME, Level.PROBLEM, _foreign_message(facts, spool), lines=lines)
+    status = Level.WARNING if current is ArchiverKind.OTHER_COMMAND else Level.PROBLEM
     return Finding(_NAME, status, _messages(facts, spool)[current], changes)
 
 
@@ -86,19 +90,19 @@ def _good_commands(method: Method, spool: Path) -> tuple[str, ...]:
     return (shared,) if method is Method.GROUP_COMMAND else (shared, durable_archive_command(spool))
 
 
-def _messages(facts: ServerFacts, spool: Path) -> Mapping[Archiver, str]:
+def _messages(facts: ServerFacts, spool: Path) -> Mapping[ArchiverKind, str]:
     unreadable = f"files in '{spool}' are for PostgreSQL's user alone, expected also for its group"
     return {
-        Archiver.NONE: f"nothing archives into '{spool}': archive_library and archive_command are not set",
-        Archiver.DISCARDS: f"archive_command '{facts.archive_command}' throws the WAL away",
-        Archiver.BOTH: "archive_library and archive_command are both set: the archiver of PostgreSQL "
+        ArchiverKind.NONE: f"nothing archives into '{spool}': archive_library and archive_command are not set",
+        ArchiverKind.DISCARDS: f"archive_command '{facts.archive_command}' throws the WAL away",
+        ArchiverKind.BOTH: "archive_library and archive_command are both set: the archiver of PostgreSQL "
         f"{facts.major_version} does not start, and pg_stat_archiver shows no failure",
-        Archiver.BASIC_ARCHIVE: unreadable,
-        Archiver.DURABLE_COMMAND: unreadable,
-        Archiver.OTHER_COMMAND: f"archive_command '{facts.archive_command}' is not known to be durable: "
+        ArchiverKind.BASIC_ARCHIVE: unreadable,
+        ArchiverKind.DURABLE_COMMAND: unreadable,
+        ArchiverKind.OTHER_COMMAND: f"archive_command '{facts.archive_command}' is not known to be durable: "
         "after a plain cp, a crash of the host can leave half a file, or none, of a segment that PostgreSQL has "
         "already recycled; and a crash within cp leaves a name that 'test ! -f' then refuses for ever",
-        Archiver.FOREIGN: _foreign_message(facts, spool),
+        ArchiverKind.FOREIGN: _foreign_message(facts, spool),
     }
 
 

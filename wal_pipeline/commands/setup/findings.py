@@ -6,7 +6,7 @@ from enum import StrEnum
 from wal_pipeline.postgres.server import SettingChange
 
 
-class Status(StrEnum):
+class Level(StrEnum):
     """How good a thing is. A warning works now, but not in every case."""
 
     OK = "ok"
@@ -19,7 +19,7 @@ class Finding:
     """One verdict. ``changes`` are the server settings that mend it, ``lines`` what a person types instead."""
 
     name: str
-    status: Status
+    status: Level
     message: str
     changes: tuple[SettingChange, ...] = ()
     lines: tuple[str, ...] = ()

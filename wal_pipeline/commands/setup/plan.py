@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from wal_pipeline.commands.setup.archiver import Method, judge_archiver
-from wal_pipeline.commands.setup.findings import Finding, Status
+from wal_pipeline.commands.setup.findings import Finding, Level
 from wal_pipeline.commands.setup.spool import FilesReadable, SpoolAccess, judge_spool
 from wal_pipeline.postgres.server import AlterableSetting, SettingChange
 from wal_pipeline.postgres.server_facts import ServerFacts
@@ -17,7 +17,7 @@ _GOOD_VALUES: Final = ("on", "always", "replica", "logical")
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedArchiving:
     """How archiving shall be. ``replace_foreign`` allows to replace an archiver that writes to somewhere else."""
 
     spool: Path
@@ -40,13 +40,15 @@ class SetupPlan:
     @property
     def problems(self) -> tuple[Finding, ...]:
         """What keeps archiving from working."""
-        return tuple(finding for finding in self.findings if finding.status is Status.PROBLEM)
+        return tuple(finding for finding in self.findings if finding.status is Level.PROBLEM)
 
 
-def plan_setup(facts: ServerFacts, access: SpoolAccess, wanted: Wanted, *, has_basic_archive: bool | None) -> SetupPlan:
+def plan_setup(
+    facts: ServerFacts, access: SpoolAccess, wanted: WantedArchiving, *, has_basic_archive: bool | None
+) -> SetupPlan:
     """Judge the server and the spool. ``has_basic_archive`` is None where it could not be tried."""
     version = _version(facts)
-    if version.status is Status.PROBLEM:
+    if version.status is Level.PROBLEM:
         return SetupPlan((version,))
     method = choose_method(access, has_basic_archive=has_basic_archive)
     findings = (
@@ -82,39 +84,39 @@ def restart_line(facts: ServerFacts) -> str:
 def _version(facts: ServerFacts) -> Finding:
     if facts.major_version < OLDEST_VERSION:
         message = f"PostgreSQL {facts.server_version} is too old, expected {OLDEST_VERSION} or newer"
-        return Finding("version", Status.PROBLEM, message)
-    return Finding("version", Status.OK, f"PostgreSQL {facts.server_version}")
+        return Finding("version", Level.PROBLEM, message)
+    return Finding("version", Level.OK, f"PostgreSQL {facts.server_version}")
 
 
 def _wal_level(facts: ServerFacts) -> Finding:
     if facts.wal_level in ("replica", "logical"):
-        return Finding("wal_level", Status.OK, f"'{facts.wal_level}'")
+        return Finding("wal_level", Level.OK, f"'{facts.wal_level}'")
     if _waits(facts, AlterableSetting.WAL_LEVEL):
-        return Finding("wal_level", Status.PROBLEM, f"'{facts.wal_level}' until the server is restarted")
+        return Finding("wal_level", Level.PROBLEM, f"'{facts.wal_level}' until the server is restarted")
     change = SettingChange(AlterableSetting.WAL_LEVEL, "replica")
-    return Finding("wal_level", Status.PROBLEM, f"'{facts.wal_level}', expected 'replica' or 'logical'", (change,))
+    return Finding("wal_level", Level.PROBLEM, f"'{facts.wal_level}', expected 'replica' or 'logical'", (change,))
 
 
 def _archive_mode(facts: ServerFacts) -> Finding:
     if facts.archiver_is_wanted:
-        return Finding("archive_mode", Status.OK, f"'{facts.archive_mode}'")
+        return Finding("archive_mode", Level.OK, f"'{facts.archive_mode}'")
     if facts.in_recovery:
         message = f"'{facts.archive_mode}' on a standby, which archives only with 'always'"
-        return Finding("archive_mode", Status.PROBLEM, message, lines=("connect to the primary",))
+        return Finding("archive_mode", Level.PROBLEM, message, lines=("connect to the primary",))
     if _waits(facts, AlterableSetting.ARCHIVE_MODE):
-        return Finding("archive_mode", Status.PROBLEM, f"'{facts.archive_mode}' until the server is restarted")
+        return Finding("archive_mode", Level.PROBLEM, f"'{facts.archive_mode}' until the server is restarted")
     change = SettingChange(AlterableSetting.ARCHIVE_MODE, "on")
-    return Finding("archive_mode", Status.PROBLEM, f"'{facts.archive_mode}', expected 'on'", (change,))
+    return Finding("archive_mode", Level.PROBLEM, f"'{facts.archive_mode}', expected 'on'", (change,))
 
 
 def _archive_timeout(facts: ServerFacts, wanted_seconds: int) -> Finding:
     found = facts.archive_timeout_seconds
     if 0 < found <= wanted_seconds:
-        return Finding("archive_timeout", Status.OK, f"{found} s")
+        return Finding("archive_timeout", Level.OK, f"{found} s")
     change = SettingChange(AlterableSetting.ARCHIVE_TIMEOUT, str(wanted_seconds))
     shown = f"{found} s" if found else "off"
     message = f"{shown}, expected at most {wanted_seconds} s: it bounds the age of the last change that no store has"
-    return Finding("archive_timeout", Status.PROBLEM, message, (change,))
+    return Finding("archive_timeout", Level.PROBLEM, message, (change,))
 
 
 def _unless_overridden(finding: Finding, facts: ServerFacts) -> Finding:
@@ -128,7 +130,7 @@ def _unless_overridden(finding: Finding, facts: ServerFacts) -> Finding:
         return finding
     names = ", ".join(stuck)
     line = f"take {names} off the server's command line, restart it, and run 'wal-pipeline setup' again"
-    return replace(finding, changes=(), lines=(line,), status=Status.PROBLEM)
+    return replace(finding, changes=(), lines=(line,), status=Level.PROBLEM)
 
 
 def _restart(facts: ServerFacts) -> tuple[Finding, ...]:
@@ -136,7 +138,7 @@ def _restart(facts: ServerFacts) -> tuple[Finding, ...]:
     if not waiting:
         return ()
     message = f"changed, but in force only after a restart: {', '.join(waiting)}"
-    return (Finding("restart", Status.PROBLEM, message, lines=(restart_line(facts),)),)
+    return (Finding("restart", Level.PROBLEM, message, lines=(restart_line(facts),)),)
 
 
 def _waits(facts: ServerFacts, setting: AlterableSetting) -> bool:

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from wal_pipeline.commands.setup.plan import SetupPlan, Wanted, plan_setup
+from wal_pipeline.commands.setup.plan import SetupPlan, WantedArchiving, plan_setup
 from wal_pipeline.commands.setup.proof import Proof
-from wal_pipeline.commands.setup.spool import look_at_spool, make_spool
+from wal_pipeline.commands.setup.spool import look_at_spool_access, make_spool
 from wal_pipeline.errors import PostgresError
 from wal_pipeline.postgres.server import BASIC_ARCHIVE, AlterableSetting, PostgresServer, SettingChange
 from wal_pipeline.postgres.server_facts import ServerFacts
@@ -35,17 +35,19 @@ class SetupReport:
         return not self.after.problems and (self.proof is None or self.proof.ok)
 
 
-def look(server: PostgresServer, wanted: Wanted) -> SetupPlan:
+def look_at_archiving(server: PostgresServer, wanted: WantedArchiving) -> SetupPlan:
     """Look at the server and the spool, and plan. Changes nothing (the server writes a small file, which is removed).
 
     Raises: PostgresError where the server cannot be reached.
     """
     facts = server.facts()
-    access = look_at_spool(wanted.spool, server, facts)
+    access = look_at_spool_access(wanted.spool, server, facts)
     return plan_setup(facts, access, wanted, has_basic_archive=server.has_library(BASIC_ARCHIVE))
 
 
-def apply_setup(server: PostgresServer, wanted: Wanted, prove: Callable[[], Proof] | None = None) -> SetupReport:
+def apply_setup(
+    server: PostgresServer, wanted: WantedArchiving, prove: Callable[[], Proof] | None = None
+) -> SetupReport:
     """Mend what can be mended, then prove it. A second call changes nothing and proves again.
 
     The proof needs a primary without problems; what needs a restart first is in ``after.restart_line``.
@@ -53,12 +55,12 @@ def apply_setup(server: PostgresServer, wanted: Wanted, prove: Callable[[], Proo
     Raises: PostgresError where the server refuses, SpoolError where the spool cannot be made.
     """
     made_spool = _make_missing_spool(server, wanted)
-    before = look(server, wanted)
+    before = look_at_archiving(server, wanted)
     if before.changes:
         server.alter_system(before.changes)
         server.reload()
         wait_until_in_force(server, before.changes)
-    after = look(server, wanted) if before.changes else before
+    after = look_at_archiving(server, wanted) if before.changes else before
     proof = prove() if prove is not None and not after.problems else None
     return SetupReport(before, after, before.changes, made_spool, proof)
 
@@ -95,8 +97,8 @@ def not_in_force(facts: ServerFacts, changes: tuple[SettingChange, ...]) -> tupl
     return tuple(change.setting for change in changes if values.get(change.setting, change.value) != change.value)
 
 
-def _make_missing_spool(server: PostgresServer, wanted: Wanted) -> bool:
-    access = look_at_spool(wanted.spool, None, server.facts())
+def _make_missing_spool(server: PostgresServer, wanted: WantedArchiving) -> bool:
+    access = look_at_spool_access(wanted.spool, None, server.facts())
     if not access.exists:
         make_spool(wanted.spool, access.server_uid)
     return not access.exists

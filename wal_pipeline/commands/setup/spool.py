@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from wal_pipeline.commands.setup.findings import Finding, Status
+from wal_pipeline.commands.setup.findings import Finding, Level
 from wal_pipeline.errors import PostgresError, SpoolError
 from wal_pipeline.postgres.server import PostgresServer
 from wal_pipeline.postgres.server_facts import ServerFacts
@@ -58,7 +58,7 @@ class SpoolAccess:
     files_readable: FilesReadable = FilesReadable.UNKNOWN
 
 
-def look_at_spool(folder: Path, server: PostgresServer | None, facts: ServerFacts | None) -> SpoolAccess:
+def look_at_spool_access(folder: Path, server: PostgresServer | None, facts: ServerFacts | None) -> SpoolAccess:
     """Find out what the spool allows. Where the role may, the server writes one small file there, which we remove."""
     server_uid = _owner_uid(facts.data_directory if facts else None)
     try:
@@ -183,9 +183,9 @@ def judge_spool(access: SpoolAccess) -> tuple[Finding, ...]:
     """Judge the folder, then PostgreSQL's right to write there, then ours to read and remove."""
     if not access.exists:
         line = install_line(access.folder, access.server_uid)
-        return (Finding(_NAME, Status.PROBLEM, f"'{access.folder}' does not exist", lines=(line,)),)
+        return (Finding(_NAME, Level.PROBLEM, f"'{access.folder}' does not exist", lines=(line,)),)
     if not access.is_folder:
-        return (Finding(_NAME, Status.PROBLEM, f"'{access.folder}' is not a folder"),)
+        return (Finding(_NAME, Level.PROBLEM, f"'{access.folder}' is not a folder"),)
     return (_folder(access), _server_writes(access), _we_read(access))
 
 
@@ -194,46 +194,44 @@ def _folder(access: SpoolAccess) -> Finding:
     if not access.we_can_read or not access.we_can_remove:
         missing = "read" if not access.we_can_read else "remove files from"
         message = f"user '{ours}' cannot {missing} '{access.folder}'"
-        return Finding(_NAME, Status.PROBLEM, message, lines=_same_user_lines(access))
+        return Finding(_NAME, Level.PROBLEM, message, lines=_same_user_lines(access))
     if access.others_can_write:
         line = f"sudo chmod o-w {shell_word(access.folder)}"
-        return Finding(
-            _NAME, Status.WARNING, f"every user of this host can write into '{access.folder}'", lines=(line,)
-        )
-    return Finding(_NAME, Status.OK, f"'{access.folder}', {access.free_bytes / 2**30:.1f} GiB free")
+        return Finding(_NAME, Level.WARNING, f"every user of this host can write into '{access.folder}'", lines=(line,))
+    return Finding(_NAME, Level.OK, f"'{access.folder}', {access.free_bytes / 2**30:.1f} GiB free")
 
 
 def _server_writes(access: SpoolAccess) -> Finding:
     server = user_name(access.server_uid)
     if access.server_writes is ServerWrites.YES:
-        return Finding(_WRITES_NAME, Status.OK, f"PostgreSQL writes there as user '{server}'")
+        return Finding(_WRITES_NAME, Level.OK, f"PostgreSQL writes there as user '{server}'")
     if access.server_writes is ServerWrites.REFUSED:
         line = f"sudo chown {server} {shell_word(access.folder)} && sudo chmod u+rwx {shell_word(access.folder)}"
-        return Finding(_WRITES_NAME, Status.PROBLEM, access.writes_message, lines=(line,))
+        return Finding(_WRITES_NAME, Level.PROBLEM, access.writes_message, lines=(line,))
     if access.server_writes is ServerWrites.ELSEWHERE:
         message = (
             f"PostgreSQL wrote a file into its '{access.folder}', but it is not in ours: "
             "the server runs on another host or in another container"
         )
-        return Finding(_WRITES_NAME, Status.PROBLEM, message, lines=("share one folder between both",))
+        return Finding(_WRITES_NAME, Level.PROBLEM, message, lines=("share one folder between both",))
     lines = ("connect as a superuser or a member of pg_write_server_files",)
     return Finding(
-        _WRITES_NAME, Status.WARNING, "not tried: PostgreSQL's role or our rights do not allow it", lines=lines
+        _WRITES_NAME, Level.WARNING, "not tried: PostgreSQL's role or our rights do not allow it", lines=lines
     )
 
 
 def _we_read(access: SpoolAccess) -> Finding:
     ours, server = user_name(access.our_uid), user_name(access.server_uid)
     if access.files_readable is FilesReadable.YES:
-        return Finding(_READS_NAME, Status.OK, f"user '{ours}' can read and remove what PostgreSQL archives")
+        return Finding(_READS_NAME, Level.OK, f"user '{ours}' can read and remove what PostgreSQL archives")
     if access.files_readable is FilesReadable.WITH_GROUP_BIT:
         message = f"user '{ours}' shares the group of '{server}': the archive_command gives it the right to read"
-        return Finding(_READS_NAME, Status.OK, message)
+        return Finding(_READS_NAME, Level.OK, message)
     if access.files_readable is FilesReadable.NO:
         message = f"user '{ours}' cannot read what PostgreSQL archives as user '{server}'"
-        return Finding(_READS_NAME, Status.PROBLEM, message, lines=_same_user_lines(access))
+        return Finding(_READS_NAME, Level.PROBLEM, message, lines=_same_user_lines(access))
     message = f"not known whether user '{ours}' can read what PostgreSQL archives"
-    return Finding(_READS_NAME, Status.WARNING, message, lines=_same_user_lines(access))
+    return Finding(_READS_NAME, Level.WARNING, message, lines=_same_user_lines(access))
 
 
 def _same_user_lines(access: SpoolAccess) -> tuple[str, ...]:

@@ -6,10 +6,10 @@ from typing import Any
 from wal_pipeline.archive.recovery.gaps import Gap
 from wal_pipeline.archive.recovery.window import RecoveryWindow
 from wal_pipeline.commands.health.facts import StoreFacts
-from wal_pipeline.commands.status.status import Metric, Problem, Status, Verdict, lag_seconds
+from wal_pipeline.commands.status.status import ArchiveStatus, Metric, Problem, Rating, lag_seconds
 
 
-def status_as_json(status: Status) -> dict[str, Any]:
+def status_as_json(status: ArchiveStatus) -> dict[str, Any]:
     """Return the status as values that JSON can hold: bytes, seconds and shares as numbers, moments as text."""
     facts, windows = status.facts, status.facts.windows
     return {
@@ -35,11 +35,11 @@ def status_as_json(status: Status) -> dict[str, Any]:
     }
 
 
-def check_line(status: Status) -> str:
+def check_line(status: ArchiveStatus) -> str:
     """Return the line of a Nagios plugin: the verdict, the worst problem, and the figures after a bar."""
     verdict, facts = status.verdict, status.facts
     active = [problem for problem in status.problems if not problem.acknowledged]
-    if verdict is Verdict.OK:
+    if verdict is Rating.OK:
         said = "archiving works"
     elif not active:
         said = "nothing can be recovered: there is no base backup"
@@ -50,7 +50,7 @@ def check_line(status: Status) -> str:
     return f"WAL-PIPELINE {verdict.value.upper()} - {facts.cluster}: {said} | {' '.join(_figures(status))}"
 
 
-def _figures(status: Status) -> list[str]:
+def _figures(status: ArchiveStatus) -> list[str]:
     facts, lag = status.facts, lag_seconds(status.facts)
     figures = [] if lag is None else [f"lag={lag:.1f}s"]
     if facts.spool is not None:
@@ -64,7 +64,7 @@ def _metric(metric: Metric) -> dict[str, Any]:
     return {"value": metric.value, "shown": metric.shown, "goal": metric.goal, "verdict": metric.verdict.value}
 
 
-def _store(store: StoreFacts, status: Status) -> dict[str, Any]:
+def _store(store: StoreFacts, status: ArchiveStatus) -> dict[str, Any]:
     windows, drill = status.facts.windows, store.last_drill
     return {
         "verified_files": store.verified_files,
@@ -108,7 +108,7 @@ def _gap(gap: Gap) -> dict[str, Any]:
     }
 
 
-def _spool(status: Status) -> dict[str, Any]:
+def _spool(status: ArchiveStatus) -> dict[str, Any]:
     spool = status.facts.spool
     assert spool is not None  # noqa: S101 - asked for only where there is one
     return {

@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 from wal_pipeline.archive.alerts import Severity
 from wal_pipeline.commands.health.facts import StoreFacts
 from wal_pipeline.commands.health.windows import newest_finished_at
-from wal_pipeline.commands.status.status import Status, lag_seconds
+from wal_pipeline.commands.status.status import ArchiveStatus, lag_seconds
 from wal_pipeline.errors import SettingsError
 
 PREFIX: Final = "wal_pipeline_"
@@ -66,7 +66,7 @@ ACTIVE_ALERTS: Final = "active_alerts"
 class StatusCollector(Collector):
     """One status, as metrics. A number that is not known is left out."""
 
-    def __init__(self, status: Status, *, spool_limit_bytes: int) -> None:
+    def __init__(self, status: ArchiveStatus, *, spool_limit_bytes: int) -> None:
         self._status = status
         self._spool_limit_bytes = spool_limit_bytes
 
@@ -154,7 +154,7 @@ class StatusCollector(Collector):
         }
 
 
-def metrics_text(status: Status, *, spool_limit_bytes: int) -> str:
+def metrics_text(status: ArchiveStatus, *, spool_limit_bytes: int) -> str:
     """Return the metrics in Prometheus' text format."""
     registry = CollectorRegistry()
     registry.register(StatusCollector(status, spool_limit_bytes=spool_limit_bytes))

@@ -7,13 +7,13 @@ from enum import StrEnum
 from typing import Final
 
 from wal_pipeline.archive.alerts import AlertKind, Observation, Severity, default_severity
-from wal_pipeline.catalog.drills import Drill
+from wal_pipeline.catalog.drills import DrillRecord
 from wal_pipeline.commands.health.facts import HealthFacts
 from wal_pipeline.commands.health.rules import HealthLimits, observe
 from wal_pipeline.text import length, size
 
 
-class Verdict(StrEnum):
+class Rating(StrEnum):
     """How good a figure is."""
 
     OK = "ok"
@@ -35,7 +35,7 @@ class Metric:
     value: float | None
     shown: str
     goal: str
-    verdict: Verdict
+    verdict: Rating
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class RecoveryPoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class ArchiveStatus:
     """Everything on the screen."""
 
     facts: HealthFacts
@@ -80,12 +80,12 @@ class Status:
         return bool(self.facts.windows.windows.get(None))
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> Rating:
         """The worst problem that nobody acknowledged; where nothing can be recovered, never good."""
         ranks = [problem.severity for problem in self.problems if not problem.acknowledged]
         if Severity.CRITICAL in ranks:
-            return Verdict.CRITICAL
-        return Verdict.WARNING if Severity.WARNING in ranks or not self.can_recover else Verdict.OK
+            return Rating.CRITICAL
+        return Rating.WARNING if Severity.WARNING in ranks or not self.can_recover else Rating.OK
 
     def metric(self, name: str) -> Metric:
         """Return one of the five metrics."""
@@ -99,7 +99,7 @@ FAILED: Final = "failed archives"
 ALERTS: Final = "active alerts"
 
 
-def judge(facts: HealthFacts, limits: HealthLimits) -> Status:
+def judge(facts: HealthFacts, limits: HealthLimits) -> ArchiveStatus:
     """Judge what was seen. What is wrong now counts whether or not the health sensor has seen it too."""
     problems = current_problems(facts, observe(facts, limits))
     metrics = (
@@ -109,7 +109,7 @@ def judge(facts: HealthFacts, limits: HealthLimits) -> Status:
         _failed(facts),
         _alerts(problems),
     )
-    return Status(facts, metrics, problems, recovery_point(facts))
+    return ArchiveStatus(facts, metrics, problems, recovery_point(facts))
 
 
 def current_problems(facts: HealthFacts, observed: Mapping[AlertKind, Sequence[Observation]]) -> tuple[Problem, ...]:
@@ -149,7 +149,7 @@ def recovery_point(facts: HealthFacts) -> RecoveryPoint:
     )
 
 
-def rto_seconds(drill: Drill) -> float:
+def rto_seconds(drill: DrillRecord) -> float:
     """Return how long a drill's restore took until the server could be asked: its ``rto``, else all its phases."""
     if "rto" in drill.seconds:
         return drill.seconds["rto"]
@@ -171,9 +171,9 @@ def _success_rate(facts: HealthFacts, limits: HealthLimits) -> Metric:
     goal = f"> {limits.success_rate_goal:.0%} of a day's"
     succeeded, failed = (sum(getattr(one, name) for one in facts.stores) for name in ("succeeded", "failed"))
     if not succeeded + failed:
-        return Metric(SUCCESS_RATE, None, "nothing was archived for a day", goal, Verdict.UNKNOWN)
+        return Metric(SUCCESS_RATE, None, "nothing was archived for a day", goal, Rating.UNKNOWN)
     rate = succeeded / (succeeded + failed)
-    verdict = Verdict.OK if rate >= limits.success_rate_goal else Verdict.CRITICAL
+    verdict = Rating.OK if rate >= limits.success_rate_goal else Rating.CRITICAL
     return Metric(SUCCESS_RATE, rate, f"{_share(rate)} ({succeeded} of {succeeded + failed} copies)", goal, verdict)
 
 
@@ -185,10 +185,10 @@ def _lag(facts: HealthFacts, limits: HealthLimits) -> Metric:
     goal = f"< {length(limits.lag_goal_seconds)}"
     value = lag_seconds(facts)
     if value is None:
-        return Metric(LAG, None, "nothing waits, nothing came for an hour", goal, Verdict.OK)
+        return Metric(LAG, None, "nothing waits, nothing came for an hour", goal, Rating.OK)
     medians = [f"{one.store} {one.lag.median_seconds:.1f} s" for one in facts.stores if one.lag is not None]
     shown = f"{length(value)}" + (f" (median {', '.join(medians)})" if medians else " (waiting)")
-    return Metric(LAG, value, shown, goal, Verdict.OK if value < limits.lag_goal_seconds else Verdict.WARNING)
+    return Metric(LAG, value, shown, goal, Rating.OK if value < limits.lag_goal_seconds else Rating.WARNING)
 
 
 def _storage(facts: HealthFacts) -> Metric:
@@ -197,14 +197,14 @@ def _storage(facts: HealthFacts) -> Metric:
     waiting = len(facts.spool.names) if facts.spool is not None else 0
     equal = max(counts, default=0) - min(counts, default=0) <= waiting
     total = sum(one.stored_bytes for one in facts.stores)
-    return Metric(STORAGE, total, shown, "the same on each", Verdict.OK if equal else Verdict.WARNING)
+    return Metric(STORAGE, total, shown, "the same on each", Rating.OK if equal else Rating.WARNING)
 
 
 def _failed(facts: HealthFacts) -> Metric:
     now = sum(sum(one.other_files.values()) for one in facts.stores)
     day = sum(one.failed for one in facts.stores)
     shown = f"{now} now, {day} tries in a day" if day else f"{now}"
-    return Metric(FAILED, now, shown, "0", Verdict.WARNING if now else Verdict.OK)
+    return Metric(FAILED, now, shown, "0", Rating.WARNING if now else Rating.OK)
 
 
 def _alerts(problems: Sequence[Problem]) -> Metric:
@@ -214,5 +214,5 @@ def _alerts(problems: Sequence[Problem]) -> Metric:
     if acknowledged:
         shown += f" ({acknowledged} acknowledged)"
     urgent = [problem.severity for problem in counted if not problem.acknowledged]
-    verdict = Verdict.CRITICAL if Severity.CRITICAL in urgent else Verdict.WARNING if urgent else Verdict.OK
+    verdict = Rating.CRITICAL if Severity.CRITICAL in urgent else Rating.WARNING if urgent else Rating.OK
     return Metric(ALERTS, len(problems), shown, "0", verdict)

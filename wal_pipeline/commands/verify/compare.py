@@ -31,7 +31,7 @@ class Suspect:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedCopies:
     """What every store should hold: names of files and ids of base backups."""
 
     files: frozenset[str]
@@ -45,7 +45,7 @@ class Comparison:
     What is not ``wanted`` waits for its expiry and is not judged.
     """
 
-    wanted: Wanted
+    wanted: WantedCopies
     faults: list[Fault] = field(default_factory=list)
     suspects: list[Suspect] = field(default_factory=list)
     tallies: dict[str, Tally] = field(default_factory=dict)
@@ -170,7 +170,7 @@ def _suspicion(objects: tuple[StoredObject, ...], recorded: KnownCopy) -> tuple[
     return None
 
 
-def wanted_everywhere(survey: ClusterSurvey, rule: RetentionRule, now: datetime) -> Wanted:
+def wanted_everywhere(survey: ClusterSurvey, rule: RetentionRule, now: datetime) -> WantedCopies:
     """Return what the retention of a store with everything that any store has, or had, would keep.
 
     What expired on one store and not yet on another is missing nowhere: a repair would only bring back what the next
@@ -187,9 +187,9 @@ def wanted_everywhere(survey: ClusterSurvey, rule: RetentionRule, now: datetime)
     try:
         plan = plan_retention(together, _EVERY, now, rule, stored_bytes=dict.fromkeys(names, 0))
     except RetentionError:  # nothing expires anywhere then, and all of it is wanted
-        return Wanted(frozenset(names), frozenset(together.backups))
+        return WantedCopies(frozenset(names), frozenset(together.backups))
     kept = {kind: frozenset(one.name for one in plan.keep if one.kind is kind) for kind in ObjectKind}
-    return Wanted(kept[ObjectKind.WAL_FILE], kept[ObjectKind.BASE_BACKUP])
+    return WantedCopies(kept[ObjectKind.WAL_FILE], kept[ObjectKind.BASE_BACKUP])
 
 
 def _together(survey: ClusterSurvey, names: set[str]) -> ArchiveContents:

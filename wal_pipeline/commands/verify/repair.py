@@ -14,7 +14,7 @@ from wal_pipeline.commands.audit import AuditLog
 from wal_pipeline.commands.backup.restorable import BaseBackupRecorder, StoreOutcome
 from wal_pipeline.commands.copies.find import find_copies
 from wal_pipeline.commands.copies.put import store_copy
-from wal_pipeline.commands.copies.read import Source, read_source
+from wal_pipeline.commands.copies.read import StoredSource, read_source
 from wal_pipeline.commands.inventory.manifests import read_base_backup
 from wal_pipeline.commands.inventory.survey import Records
 from wal_pipeline.commands.refill.base_backups import refill_base_backup
@@ -94,7 +94,7 @@ class Repairer:
         self._catalog.files.record_verified(good.file, [copy])
         self.refilled.append(CopyVerified(good.file, copy, is_new=True, seconds={}))
 
-    def _good_source(self, source: Store, layout: Layout, fault: Fault, records: Records) -> Source:
+    def _good_source(self, source: Store, layout: Layout, fault: Fault, records: Records) -> StoredSource:
         """Read the source's copy and prove it, down to the file's own bytes. Raises: DamagedCopyError, StoreError."""
         name = require_file_name(fault.item.name)
         for key, _ in find_copies(source, layout, name):

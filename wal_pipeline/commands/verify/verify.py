@@ -15,7 +15,7 @@ from wal_pipeline.archive.retention.rules import RetentionRule
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.copies.find import find_copies
 from wal_pipeline.commands.inventory.survey import ClusterSurvey, Surveyor
-from wal_pipeline.commands.verify.compare import Comparer, Wanted
+from wal_pipeline.commands.verify.compare import Comparer, WantedCopies
 from wal_pipeline.commands.verify.read_copy import CopyReader, ReadCopy, read_backup
 from wal_pipeline.commands.verify.records import record_faults, record_found_again, record_read, settle_alerts
 from wal_pipeline.commands.verify.repair import Repairer
@@ -171,13 +171,13 @@ class Verifier:
             state.silent[fault.store] = error.message
             return False
 
-    def _chosen(self, survey: ClusterSurvey, wanted: Wanted, state: _Round) -> list[tuple[str, Item]]:
+    def _chosen(self, survey: ClusterSurvey, wanted: WantedCopies, state: _Round) -> list[tuple[str, Item]]:
         """Return the share of the copies that is due, without what was read already or is known to be faulty."""
         known = state.faults.keys() | state.good
         candidates = [one for one in self._candidates(survey, wanted) if (one.store, one.item) not in known]
         return [(one.store, one.item) for one in choose_share(candidates, state.share or 0)]
 
-    def _candidates(self, survey: ClusterSurvey, wanted: Wanted) -> Iterator[Candidate]:
+    def _candidates(self, survey: ClusterSurvey, wanted: WantedCopies) -> Iterator[Candidate]:
         identifier = survey.layout.system_identifier
         read_at = self._catalog.files.read_moments()
         for store, listing in survey.listings.items():

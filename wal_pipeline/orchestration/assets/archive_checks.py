@@ -58,10 +58,10 @@ def _results(keys: Keys, pipeline: Pipeline) -> Iterator[dg.AssetCheckResult]:
         drill_passed,
         spool_under_limit,
     )
-    from wal_pipeline.commands.health.facts import look
+    from wal_pipeline.commands.health.facts import look_at_everything
     from wal_pipeline.wiring.health import fact_sources, health_limits
 
-    facts, limits = look(fact_sources(pipeline)), health_limits(pipeline)
+    facts, limits = look_at_everything(fact_sources(pipeline)), health_limits(pipeline)
     for store in facts.stores:
         for name, check in SEGMENT_CHECKS.items():
             yield _result(keys.wal_segment(store.store), name, check(facts, limits, store))

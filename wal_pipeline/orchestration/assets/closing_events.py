@@ -7,7 +7,7 @@ import dagster as dg
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from wal_pipeline.commands.health.asset_checks import SEGMENT_CHECKS, base_backup_fresh, drill_passed
-from wal_pipeline.commands.health.facts import HealthFacts, look
+from wal_pipeline.commands.health.facts import HealthFacts, look_at_everything
 from wal_pipeline.commands.health.rules import HealthLimits
 from wal_pipeline.orchestration.assets.archive_checks import evaluation
 from wal_pipeline.orchestration.assets.recovery_window import storage_metadata, window_materialization
@@ -42,7 +42,7 @@ def closing_events(
 
     try:
         # The server is not asked: it just archived, and a run does not wait for one that does not answer.
-        facts, limits = look(fact_sources(pipeline, ask_server=False)), health_limits(pipeline)
+        facts, limits = look_at_everything(fact_sources(pipeline, ask_server=False)), health_limits(pipeline)
         yield window_materialization(keys, facts.windows, facts.at, storage_metadata(pipeline))
         yield from _facts_checks(keys, facts, limits, stored)
         names = (NAMES_CHECK, CONTENT_CHECK) if pipeline.settings.read_back else (NAMES_CHECK,)

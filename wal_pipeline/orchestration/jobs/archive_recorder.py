@@ -9,9 +9,9 @@ from wal_pipeline.commands.archive_push.events import (
     ArchiveEvent,
     CopyFailed,
     CopyVerified,
-    FileLeft,
     FileQuarantined,
     FileReleased,
+    FileSkipped,
     FilesWaiting,
 )
 from wal_pipeline.orchestration.assets.segment_metadata import segment_materialization
@@ -35,7 +35,7 @@ class RunRecorder:
         self.stored: Counter[str] = Counter()
         self.failures: dict[tuple[str, str], CopyFailed] = {}
         self.quarantined: list[FileQuarantined] = []
-        self.stuck: dict[str, FileLeft] = {}
+        self.stuck: dict[str, FileSkipped] = {}
 
     def record(self, event: ArchiveEvent) -> None:
         """Log the event, and record what it stored."""
@@ -54,10 +54,10 @@ class RunRecorder:
                 self._settled(event.name)
                 self._remove_partition(event.name)
                 self._context.log.error(f"{event.name} was moved to {event.path}: {event.message}")
-            case FileLeft(needs_help=True):
+            case FileSkipped(needs_help=True):
                 self.stuck[event.name] = event
                 self._context.log.error(f"{event.name} is stuck in the spool: {event.message}")
-            case FileLeft():
+            case FileSkipped():
                 self._context.log.warning(f"{event.name} was left in the spool: {event.message}")
 
     def _verified(self, event: CopyVerified) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from wal_pipeline.commands.archive_get import prefetch_client as fetch_ask
 from wal_pipeline.commands.archive_get.prefetch_folder import PrefetchFolder
-from wal_pipeline.commands.archive_get.prefetch_server import FetchAnswers
+from wal_pipeline.commands.archive_get.prefetch_server import PrefetchServer
 from wal_pipeline.commands.archive_get.prefetcher import Prefetcher, PrefetchLimits
 from wal_pipeline.commands.archive_get.restore_command import shell_line
 from wal_pipeline.commands.archive_get.wal_source import FetchedWal
@@ -62,9 +62,9 @@ class Recovery:
         data = self.present.get(name.name)
         return None if data is None else FetchedWal(name, data, "b2", "key", ("r2: object 'k'\nis damaged",))
 
-    def answers(self) -> FetchAnswers:
+    def answers(self) -> PrefetchServer:
         """What answers, not opened yet."""
-        return FetchAnswers(self.folder, self.fetch, self.fingerprint)
+        return PrefetchServer(self.folder, self.fetch, self.fingerprint)
 
     def line(self, name: str, **variables: str) -> int:
         """Run the restore command for a file."""
@@ -257,7 +257,7 @@ def test_a_prefetcher_without_a_position_answers_and_then_runs_ahead(recovery: R
 def test_a_question_with_other_settings_ends_the_process(recovery: Recovery) -> None:
     """It would fetch ahead with old credentials for as long as segments are taken."""
     prefetcher = Prefetcher(recovery.folder, recovery.fetch, PrefetchLimits(idle_seconds=60))
-    answers = FetchAnswers(recovery.folder, recovery.fetch, recovery.fingerprint, on_other_settings=prefetcher.stop)
+    answers = PrefetchServer(recovery.folder, recovery.fetch, recovery.fingerprint, on_other_settings=prefetcher.stop)
     thread = threading.Thread(target=lambda: prefetcher.run(answers, asked_at=lambda: answers.asked_at))
     thread.start()
     wait_until((recovery.folder.path / "socket").exists)

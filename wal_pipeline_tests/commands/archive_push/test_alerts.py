@@ -10,9 +10,9 @@ from wal_pipeline.commands.archive_push.alerts import ArchiveAlerts
 from wal_pipeline.commands.archive_push.events import (
     CopyFailed,
     CopyVerified,
-    FileLeft,
     FileQuarantined,
     FileReleased,
+    FileSkipped,
     FilesWaiting,
     QuarantineReason,
 )
@@ -85,9 +85,9 @@ def test_a_quarantined_file(scene: ArchiveScene, alerts: ArchiveAlerts) -> None:
 
 def test_a_file_that_is_stuck(scene: ArchiveScene, alerts: ArchiveAlerts) -> None:
     """One that needs help is told; one that may still grow is not."""
-    alerts.note(FileLeft(NAME, "it may grow"))
+    alerts.note(FileSkipped(NAME, "it may grow"))
     assert active(scene) == []
-    alerts.note(FileLeft(NAME, "it cannot be read", needs_help=True))
+    alerts.note(FileSkipped(NAME, "it cannot be read", needs_help=True))
     assert active(scene) == [(AlertKind.QUARANTINE, NAME, "it cannot be read; it stays in the spool")]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from wal_pipeline.archive.records import WalFile
 from wal_pipeline.catalog.catalog import open_catalog
 from wal_pipeline.catalog.store_states import ArchiveEvents
-from wal_pipeline.commands.archive_push.deferred_records import LateRecords
+from wal_pipeline.commands.archive_push.deferred_records import DeferredRecords
 from wal_pipeline.wal.names import FileKind
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -18,7 +18,7 @@ def test_counts_and_releases_are_written_together(tmp_path: Path) -> None:
     names = ["000000010000000000000001", "000000010000000000000002"]
     files = [WalFile(name, FileKind.SEGMENT, 7, 1, 1 << 20, "a" * 64, spooled_at=NOON) for name in names]
     catalog.files.record_found(files, [])
-    late = LateRecords(catalog, lambda: NOON)
+    late = DeferredRecords(catalog, lambda: NOON)
     for store, succeeded in (("r2", True), ("r2", True), ("b2", True), ("b2", False)):
         late.tried(store, succeeded=succeeded)
     for name in names:

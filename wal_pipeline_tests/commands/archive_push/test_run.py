@@ -17,9 +17,9 @@ from wal_pipeline.commands.archive_push.events import (
     ArchiveEvent,
     CopyFailed,
     CopyVerified,
-    FileLeft,
     FileQuarantined,
     FileReleased,
+    FileSkipped,
     FilesWaiting,
     QuarantineReason,
 )
@@ -319,7 +319,7 @@ def test_a_file_that_is_not_what_its_name_says(
     name, content = make()
     (scene.spool_folder / name).write_bytes(content)
     made = spool_segments(scene.spool_folder, [7])
-    left = one(scene.run(), FileLeft)
+    left = one(scene.run(), FileSkipped)
     assert (left.name, left.needs_help) == (name, False)
     assert scene.spooled() == [name]
     scene.settle()
@@ -349,7 +349,7 @@ def test_another_clusters_file_while_the_server_is_down(scene: ArchiveScene) -> 
     scene.run()
     scene.server_identifier = None
     made |= spool_segments(scene.spool_folder, [2], system_identifier=OTHER_SYSTEM_IDENTIFIER)
-    left = one(scene.run(), FileLeft)
+    left = one(scene.run(), FileSkipped)
     assert left.needs_help
     assert left.message == (
         f"'{name_of(2)}' is of the cluster with system identifier {OTHER_SYSTEM_IDENTIFIER}, "
@@ -392,7 +392,7 @@ def test_the_first_segment_tells_the_cluster(scene: ArchiveScene) -> None:
     """Without a server, files that do not name their cluster wait for the first whole segment."""
     scene.server_identifier = None
     (scene.spool_folder / "00000002.history").write_bytes(history_bytes([1]))
-    left = one(scene.run(), FileLeft)
+    left = one(scene.run(), FileSkipped)
     assert left.message == "which cluster it belongs to is not known before the first segment"
     made = spool_segments(scene.spool_folder, [1]) | {"00000002.history": history_bytes([1])}
     scene.run()
@@ -435,7 +435,7 @@ def test_a_file_that_is_being_copied_is_never_taken_half(scene: ArchiveScene) ->
     begun.wait(PATIENCE_SECONDS)
     released: list[str] = []
     for event in scene.archiver().drain(lambda: bool(released)):
-        if isinstance(event, FileLeft):
+        if isinstance(event, FileSkipped):
             seen_half.set()
         if isinstance(event, FileReleased):
             released.append(event.file.name)
@@ -480,7 +480,7 @@ def test_half_a_file_that_goes_on_growing_is_not_quarantined(scene: ArchiveScene
     scene.spool = scene.open_spool(GrowsWhenRead)
     assert scene.run() == []
     scene.settle()
-    left = one(scene.run(), FileLeft)
+    left = one(scene.run(), FileSkipped)
     assert left.message.endswith("; it has changed since, and is looked at again")
     assert scene.quarantined() == []
     scene.run()
@@ -671,7 +671,7 @@ def test_one_file_that_resists_does_not_stop_the_others(scene: ArchiveScene, tro
     made = spool_segments(scene.spool_folder, range(1, 6))
     scene.spool = StubbornSpool(scene.spool_folder, scene.quarantine_folder, 60)
     setattr(scene.spool, trouble, name_of(1))
-    left = one(scene.run(), FileLeft)
+    left = one(scene.run(), FileSkipped)
     assert (left.name, left.needs_help) == (name_of(1), True)
     assert left.message.startswith(f"spool has '{name_of(1)}', which cannot be ")
     assert scene.spooled() == [name_of(1)]
@@ -685,7 +685,7 @@ def test_a_quarantine_that_cannot_be_written(scene: ArchiveScene) -> None:
     scene.quarantine_folder.write_text("not a folder")
     made = spool_segments(scene.spool_folder, [2])
     spool_segments(scene.spool_folder, [1], system_identifier=OTHER_SYSTEM_IDENTIFIER)
-    left = one(scene.run(), FileLeft)
+    left = one(scene.run(), FileSkipped)
     assert left.needs_help
     assert left.message.endswith(
         f"'{name_of(1)}' cannot be moved to quarantine in '{scene.quarantine_folder}': File exists"

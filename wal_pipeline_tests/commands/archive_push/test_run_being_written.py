@@ -9,7 +9,7 @@ from typing import BinaryIO
 import pytest
 
 from wal_pipeline import spool as spool_module
-from wal_pipeline.commands.archive_push.events import CopyVerified, FileLeft, FileQuarantined, FileReleased
+from wal_pipeline.commands.archive_push.events import CopyVerified, FileQuarantined, FileReleased, FileSkipped
 from wal_pipeline.commands.archive_push.pending import pending_work
 from wal_pipeline.commands.archive_push.skipped_files import LEFT_RETRY
 from wal_pipeline.host.open_writers import Writer
@@ -42,7 +42,7 @@ def test_a_file_with_a_writer_is_left(scene: ArchiveScene, size: int, settled: b
             scene.settle()
         events = scene.run()
         seen = settled or size == SEGMENT_BYTES  # what is too short and young is not even looked at
-        assert [event.needs_help for event in events if isinstance(event, FileLeft)] == [False] * seen
+        assert [event.needs_help for event in events if isinstance(event, FileSkipped)] == [False] * seen
         assert not any(isinstance(event, FileQuarantined | CopyVerified | FileReleased) for event in events)
         assert scene.spooled() == [name_of(1)]
     scene.run()
@@ -54,10 +54,10 @@ def test_a_file_with_a_writer_starts_no_run_for_a_while(scene: ArchiveScene) -> 
     """That it is closed cannot be seen from outside: it is looked at again after a minute."""
     with half_written(scene.spool_folder / name_of(1), segment_bytes(1), SEGMENT_BYTES):
         scene.server_identifier = None  # nor does it tell whose WAL it is
-        [left] = [event for event in scene.run() if isinstance(event, FileLeft)]
+        [left] = [event for event in scene.run() if isinstance(event, FileSkipped)]
         assert left.message == "which cluster it belongs to is not known before the first segment"
         scene.identity().adopt(7_400_000_000_000_000_001, "a test")
-        [left] = [event for event in scene.run() if isinstance(event, FileLeft)]
+        [left] = [event for event in scene.run() if isinstance(event, FileSkipped)]
         assert left.message == f"'{name_of(1)}' is still being written: a process has it open for writing"
         work = pending_work(scene.spool, scene.catalog, scene.stores, scene.clock())
         assert (work.is_due, work.left) == (False, 1)
@@ -74,7 +74,7 @@ def test_a_writer_that_comes_before_the_release_keeps_the_file(scene: ArchiveSce
         if copies == 2:
             break
     with (scene.spool_folder / name_of(1)).open("r+b"):
-        [left] = [event for event in draining if isinstance(event, FileLeft)]
+        [left] = [event for event in draining if isinstance(event, FileSkipped)]
     assert left.message.startswith(f"'{name_of(1)}' is still being written")
     assert scene.spooled() == [name_of(1)]
     scene.run()
@@ -108,7 +108,7 @@ def test_zeros_at_the_end_wait_where_nobody_can_tell(scene: ArchiveScene, monkey
     (scene.spool_folder / "00000002.history").write_bytes(history_bytes([1]))
     with monkeypatch.context() as patched:
         patched.setattr(spool_module, "find_writer", lambda *_: Writer.UNKNOWN)
-        [left] = [event for event in scene.run() if isinstance(event, FileLeft)]
+        [left] = [event for event in scene.run() if isinstance(event, FileSkipped)]
         assert left.message == f"'{name_of(1)}' ends in zeros, and whether it is still being written is not known"
         assert scene.spooled() == [name_of(1)]
         scene.settle()

@@ -7,7 +7,13 @@ from datetime import timedelta
 import pytest
 
 from wal_pipeline.commands.archive_push.pending import PendingWork, pending_work
-from wal_pipeline.commands.archive_push.skipped_files import LEFT_RETRY, STUCK_RETRY, LeftFiles, left_names, stuck_files
+from wal_pipeline.commands.archive_push.skipped_files import (
+    LEFT_RETRY,
+    STUCK_RETRY,
+    SkippedFiles,
+    left_names,
+    stuck_files,
+)
 from wal_pipeline_tests.support.archive_scene import ArchiveScene, StubbornSpool
 from wal_pipeline_tests.support.segments import OTHER_SYSTEM_IDENTIFIER, name_of, segment_bytes, spool_segments
 
@@ -128,7 +134,7 @@ def test_a_file_that_changed_while_it_was_looked_at_is_due(scene: ArchiveScene) 
     """Before it was left, and after."""
     spool_segments(scene.spool_folder, [1, 2])
     first, second = scene.spool.scan(scene.clock()).ready
-    left = LeftFiles(scene.spool, scene.catalog, scene.clock)
+    left = SkippedFiles(scene.spool, scene.catalog, scene.clock)
     (scene.spool_folder / first.name.name).write_bytes(segment_bytes(3))
     for file in (first, second):
         left.add(file, "it cannot be read", needs_help=True)

@@ -1,4 +1,4 @@
-"""One store's lane: when it is tried again, and what it does with uploads when the store fails."""
+"""One store's uploader: when it is tried again, and what it does with uploads when the store fails."""
 
 import threading
 from concurrent.futures import Future
@@ -11,7 +11,7 @@ import pytest
 from wal_pipeline.archive.records import Codec, WalFile
 from wal_pipeline.catalog.store_states import StoreState
 from wal_pipeline.codec.encoder import Encoded, Encoder
-from wal_pipeline.commands.archive_push.uploader import Lane, StoredCopy, is_resting
+from wal_pipeline.commands.archive_push.uploader import StoredCopy, StoreUploader, is_resting
 from wal_pipeline.errors import StoreError
 from wal_pipeline_tests.support.archive_scene import WatchedStore, fail, folder_store, layout
 from wal_pipeline_tests.support.restore_archive import describe_file
@@ -25,8 +25,8 @@ def store(quick_folder: Path) -> WatchedStore:
     return WatchedStore(folder_store("r2", quick_folder / "r2"))
 
 
-def lane_of(store: WatchedStore, state: StoreState | None = None, *, width: int = 2) -> Lane:
-    return Lane(store, state or StoreState("r2"), width=width, read_back=True, max_backoff_seconds=300.0)
+def lane_of(store: WatchedStore, state: StoreState | None = None, *, width: int = 2) -> StoreUploader:
+    return StoreUploader(store, state or StoreState("r2"), width=width, read_back=True, max_backoff_seconds=300.0)
 
 
 def encoded(number: int) -> tuple[WalFile, Encoded]:
@@ -36,33 +36,33 @@ def encoded(number: int) -> tuple[WalFile, Encoded]:
 
 def test_the_wait_doubles_up_to_its_bound(store: WatchedStore) -> None:
     """5 seconds, then twice as long each time, at most the bound; one success ends it."""
-    lane, now, waits = lane_of(store), NOON, []
+    uploader, now, waits = lane_of(store), NOON, []
     for _ in range(9):
-        lane.failed(now, "r2: down")
-        assert lane.state.retry_at is not None
-        waits.append((lane.state.retry_at - now).total_seconds())
-        now = lane.state.retry_at
+        uploader.failed(now, "r2: down")
+        assert uploader.state.retry_at is not None
+        waits.append((uploader.state.retry_at - now).total_seconds())
+        now = uploader.state.retry_at
     assert waits == [5, 10, 20, 40, 80, 160, 300, 300, 300]
-    assert lane.succeeded(now) is True
-    assert lane.state == StoreState("r2", last_failure_at=lane.state.last_failure_at, last_success_at=now)
-    assert lane.succeeded(now) is False
+    assert uploader.succeeded(now) is True
+    assert uploader.state == StoreState("r2", last_failure_at=uploader.state.last_failure_at, last_success_at=now)
+    assert uploader.succeeded(now) is False
 
 
 def test_uploads_that_fail_together_count_once(store: WatchedStore) -> None:
     """Eight uploads of one outage are one failure, and the first one's message stays."""
-    lane = lane_of(store)
+    uploader = lane_of(store)
     for number in range(8):
-        lane.failed(NOON + timedelta(seconds=number / 10), f"r2: failure {number}")
-    assert lane.state.consecutive_failures == 1
-    assert lane.state.last_error == "r2: failure 0"
+        uploader.failed(NOON + timedelta(seconds=number / 10), f"r2: failure {number}")
+    assert uploader.state.consecutive_failures == 1
+    assert uploader.state.last_error == "r2: failure 0"
 
 
 def test_after_a_failure_one_upload_is_tried(store: WatchedStore) -> None:
-    """A lane that failed has room for one file; a sound one for three: one prepared, one sent, one read back."""
-    lane = lane_of(store)
-    assert [lane.has_room() for lane.in_flight in range(8)] == [True] * 6 + [False] * 2
-    lane.failed(NOON, "r2: down")
-    assert [lane.has_room() for lane.in_flight in range(3)] == [True, False, False]
+    """A uploader that failed has room for one file; a sound one for three: one prepared, one sent, one read back."""
+    uploader = lane_of(store)
+    assert [uploader.has_room() for uploader.in_flight in range(8)] == [True] * 6 + [False] * 2
+    uploader.failed(NOON, "r2: down")
+    assert [uploader.has_room() for uploader.in_flight in range(3)] == [True, False, False]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_when_a_store_rests(after: float, resting: bool) -> None:
 
 def test_uploads_that_did_not_begin_are_cancelled(store: WatchedStore) -> None:
     """When the store fails, those that wait for their turn do not run into the same timeout one after another."""
-    lane, begun, go = lane_of(store, width=1), threading.Event(), threading.Event()
+    uploader, begun, go = lane_of(store, width=1), threading.Event(), threading.Event()
 
     def wait(call: str, _key: str) -> None:
         if call == "put":
@@ -88,11 +88,11 @@ def test_uploads_that_did_not_begin_are_cancelled(store: WatchedStore) -> None:
     store.before = wait
     ended: list[Future[StoredCopy]] = []
     for number in (1, 2, 3, 4):  # one is sent, one has a thread and waits for its turn, two wait for a thread
-        lane.submit(layout(), *encoded(number), ended.append)
+        uploader.submit(layout(), *encoded(number), ended.append)
     begun.wait(30)
-    lane.failed(NOON, "r2: down")
+    uploader.failed(NOON, "r2: down")
     go.set()
-    lane.close()
+    uploader.close()
     assert [future.cancelled() for future in ended].count(True) == 2
     stored = [future.exception() is None for future in ended if not future.cancelled()]
     assert sorted(stored) == [False, True]
@@ -100,8 +100,8 @@ def test_uploads_that_did_not_begin_are_cancelled(store: WatchedStore) -> None:
 
 
 def test_a_file_is_sent_while_another_is_read_back(store: WatchedStore) -> None:
-    """A read-back takes no upload's place; and no more are sent at once than the lane is wide."""
-    lane, reading, sending, most = lane_of(store, width=1), threading.Event(), [0], [0]
+    """A read-back takes no upload's place; and no more are sent at once than the uploader is wide."""
+    uploader, reading, sending, most = lane_of(store, width=1), threading.Event(), [0], [0]
 
     def before(call: str, key: str) -> None:
         if call == "open" and key.endswith(f"{name_of(1)}.zst"):
@@ -120,19 +120,19 @@ def test_a_file_is_sent_while_another_is_read_back(store: WatchedStore) -> None:
     second_sent = threading.Event()
     store.before, store.after = before, after
     ended: SimpleQueue[Future[StoredCopy]] = SimpleQueue()
-    lane.submit(layout(), *encoded(1), ended.put)
+    uploader.submit(layout(), *encoded(1), ended.put)
     assert reading.wait(30)
     for number in (2, 3):
-        lane.submit(layout(), *encoded(number), ended.put)
+        uploader.submit(layout(), *encoded(number), ended.put)
     assert {ended.get(timeout=30).result().object_key for _ in range(3)} == set(store.created)
     assert most == [1]
 
 
-def upload(lane: Lane, *numbers: int) -> list[Future[StoredCopy]]:
+def upload(uploader: StoreUploader, *numbers: int) -> list[Future[StoredCopy]]:
     """Store segments and wait for all of them."""
     ended: SimpleQueue[Future[StoredCopy]] = SimpleQueue()
     for number in numbers:
-        lane.submit(layout(), *encoded(number), ended.put)
+        uploader.submit(layout(), *encoded(number), ended.put)
     return [ended.get(timeout=30) for _ in numbers]
 
 
@@ -145,12 +145,12 @@ def test_a_folder_is_listed_once(store: WatchedStore) -> None:
 
 def test_a_listing_that_failed_is_made_again(store: WatchedStore) -> None:
     """A store that cannot be listed takes no file: what it holds is not known. Later it is listed again."""
-    lane = lane_of(store)
+    uploader = lane_of(store)
     store.before = fail("r2")
-    (failed,) = upload(lane, 1)
+    (failed,) = upload(uploader, 1)
     with pytest.raises(StoreError, match="r2: cannot list: it is down"):
         failed.result()
     assert store.created == []
     store.before = lambda _call, _key: None
-    (stored,) = upload(lane, 1)
+    (stored,) = upload(uploader, 1)
     assert stored.result().object_key == store.created[0]

@@ -14,7 +14,7 @@ from testbed.postgres import PostgresCluster
 from wal_pipeline.commands.check.check import check
 from wal_pipeline.commands.check.item import CheckItem
 from wal_pipeline.commands.check.store import StoreCheck
-from wal_pipeline.commands.setup.plan import Wanted
+from wal_pipeline.commands.setup.plan import WantedArchiving
 from wal_pipeline.errors import StoreUnavailableError
 from wal_pipeline.postgres.server import PostgresServer
 from wal_pipeline.spool import Spool
@@ -104,7 +104,9 @@ def test_every_item_runs(store: LocalFolderStore, tmp_path: Path) -> None:
     gone = LocalFolderStore("r2", tmp_path / "no store")
     server = PostgresServer(f"host=127.0.0.1 port={free_port()} user=postgres")
     spool = Spool(tmp_path / "no spool", tmp_path / "quarantine", 60)
-    report = check(server, spool, {"r2": gone, "b2": store}, cluster_prefix=PREFIX, wanted=Wanted(spool.folder))
+    report = check(
+        server, spool, {"r2": gone, "b2": store}, cluster_prefix=PREFIX, wanted=WantedArchiving(spool.folder)
+    )
     failed = {item.name for item in report.items if not item.ok}
     assert failed == {
         "server",
@@ -129,7 +131,7 @@ def test_the_server_and_the_spool(
     server = PostgresServer(shared_cluster18.conninfo)
     spool = Spool(postgres_folder, postgres_folder / "quarantine", 60)
     (postgres_folder / "00000002.history").write_text("1\t0/3000000\tno recovery target specified\n")
-    wanted = Wanted(postgres_folder)
+    wanted = WantedArchiving(postgres_folder)
     report = check(
         server, spool, {"b2": store}, cluster_prefix=PREFIX, wanted=wanted, now=lambda: utc_now() + timedelta(hours=2)
     )

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from wal_pipeline.archive.alerts import AlertKind, Observation, Severity
-from wal_pipeline.catalog.drills import Drill
+from wal_pipeline.catalog.drills import DrillRecord
 from wal_pipeline.catalog.store_states import StoreState
-from wal_pipeline.commands.archive_push.skipped_files import LeftFiles
-from wal_pipeline.commands.health.facts import DiskFacts, HealthFacts, ServerLook, look, note_sensor
+from wal_pipeline.commands.archive_push.skipped_files import SkippedFiles
+from wal_pipeline.commands.health.facts import DiskFacts, HealthFacts, ServerLook, look_at_everything, note_sensor
 from wal_pipeline.commands.health.rules import HealthLimits, observe
 from wal_pipeline.commands.pause import pause
 from wal_pipeline.wal.lsn import Lsn
@@ -198,7 +198,7 @@ def test_failed_copies_where_the_spool_is_elsewhere(scene: HealthScene) -> None:
     """Whether a file waits there is not known: it counts."""
     scene.catalog.files.record_failed(*failed_copy(11, "b2", 5))
     assert AlertKind.COPY_FAILED not in seen(scene.facts())
-    facts = replace(look(replace(scene.sources, spool=None)), server=scene.facts().server)
+    facts = replace(look_at_everything(replace(scene.sources, spool=None)), server=scene.facts().server)
     assert only(facts, AlertKind.COPY_FAILED) == [f"{name(11)} on b2: r2: it said no"]
 
 
@@ -239,7 +239,7 @@ def test_a_file_that_is_stuck_in_the_spool(scene: HealthScene) -> None:
     """It is told though no archiving run told it, and only while it is there."""
     scene.put_in_spool(11)
     [spooled] = scene.spool.scan(scene.now).ready
-    left = LeftFiles(scene.spool, scene.catalog, lambda: scene.now)
+    left = SkippedFiles(scene.spool, scene.catalog, lambda: scene.now)
     left.add(spooled, "it cannot be read", needs_help=True)
     left.save()
     assert only(scene.facts(), AlertKind.QUARANTINE) == [f"{name(11)}: it cannot be read; it stays in the spool"]
@@ -314,7 +314,7 @@ def test_a_drill_of_the_future_does_not_count(scene: HealthScene) -> None:
     """The last one before now does."""
     for days in (-365, 40):
         at = scene.now - timedelta(days=days)
-        scene.catalog.drills.record(Drill(f"drill{days}", "r2", "end", at, at, True, {"rto": 1.0}, {}))
+        scene.catalog.drills.record(DrillRecord(f"drill{days}", "r2", "end", at, at, True, {"rto": 1.0}, {}))
     assert only(scene.facts(), AlertKind.DRILL_OLD) == ["r2: the last drill is 40 days old, expected 35 days"]
 
 
@@ -337,7 +337,7 @@ def test_drills(scene: HealthScene) -> None:
     for store, ok, age in (("r2", False, HOUR), ("b2", True, timedelta(days=40))):
         at = scene.now - age
         detail = {} if ok else {"error": "the server did not start"}
-        scene.catalog.drills.record(Drill(f"drill-{store}", store, "end", at, at, ok, {"rto": 12.5}, detail))
+        scene.catalog.drills.record(DrillRecord(f"drill-{store}", store, "end", at, at, ok, {"rto": 12.5}, detail))
     found = seen(scene.facts())
     assert [one.message for one in found[AlertKind.DRILL_FAILED]] == [
         "the last drill failed at 2026-11-22 11:00:00Z: the server did not start"

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wal_pipeline.commands.setup.archiver import Archiver, Method, changes_to, current_archiver
-from wal_pipeline.commands.setup.findings import Finding, Status
-from wal_pipeline.commands.setup.plan import SetupPlan, Wanted, choose_method, plan_setup, restart_line
+from wal_pipeline.commands.setup.archiver import ArchiverKind, Method, changes_to, current_archiver
+from wal_pipeline.commands.setup.findings import Finding, Level
+from wal_pipeline.commands.setup.plan import SetupPlan, WantedArchiving, choose_method, plan_setup, restart_line
 from wal_pipeline.commands.setup.spool import FilesReadable, ServerWrites, SpoolAccess
 from wal_pipeline.postgres.archive_command import durable_archive_command
 from wal_pipeline.postgres.server import AlterableSetting, SettingChange
@@ -25,12 +25,12 @@ BASIC_LINES = (
 def plan(
     server: ServerFacts = GOOD, spool: SpoolAccess = ACCESS, *, library: bool | None = True, replace: bool = False
 ) -> SetupPlan:
-    return plan_setup(server, spool, Wanted(SPOOL, 300, replace), has_basic_archive=library)
+    return plan_setup(server, spool, WantedArchiving(SPOOL, 300, replace), has_basic_archive=library)
 
 
 def only_bad(found: SetupPlan) -> Finding:
     """Return the one finding that is not good."""
-    bad = [finding for finding in found.findings if finding.status is not Status.OK]
+    bad = [finding for finding in found.findings if finding.status is not Level.OK]
     assert len(bad) == 1, bad
     return bad[0]
 
@@ -54,7 +54,7 @@ def test_a_good_server() -> None:
 def test_an_old_server() -> None:
     """Before version 15 nothing is changed at all."""
     bad = only_bad(plan(facts(server_version_num=140011, server_version="14.11", archive_mode="off")))
-    assert bad == Finding("version", Status.PROBLEM, "PostgreSQL 14.11 is too old, expected 15 or newer")
+    assert bad == Finding("version", Level.PROBLEM, "PostgreSQL 14.11 is too old, expected 15 or newer")
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_an_old_server() -> None:
 def test_one_wrong_setting(changed: dict[str, object], message: str, lines: tuple[str, ...]) -> None:
     """Each wrong setting is one problem with the statements that mend it."""
     bad = only_bad(plan(facts(**changed)))
-    assert (bad.status, bad.message, bad.mending) == (Status.PROBLEM, message, lines)
+    assert (bad.status, bad.message, bad.mending) == (Level.PROBLEM, message, lines)
 
 
 @pytest.mark.parametrize("setting", ["archive_mode", "wal_level"])
@@ -142,7 +142,7 @@ def test_plain_cp_is_a_warning() -> None:
     """The plain cp archives: it works, and the plan says why it is not durable."""
     command = "test ! -f /srv/wal/%f && cp %p /srv/wal/%f"
     bad = only_bad(plan(facts(archive_library="", archive_command=command)))
-    assert (bad.status, bad.mending) == (Status.WARNING, BASIC_LINES)
+    assert (bad.status, bad.mending) == (Level.WARNING, BASIC_LINES)
     assert bad.message == (
         f"archive_command '{command}' is not known to be durable: after a plain cp, a crash of the host can leave half "
         "a file, or none, of a segment that PostgreSQL has already recycled; and a crash within cp leaves a name that "
@@ -165,7 +165,7 @@ def test_a_foreign_archiver_is_kept(changed: dict[str, object], found: str) -> N
     """An archiver that feeds somebody else is replaced only where that was asked for."""
     bad = only_bad(plan(facts(**changed)))
     message = f"{found} archives elsewhere, expected into '/srv/wal'; whoever reads there would get no more WAL"
-    assert bad == Finding("archiver", Status.PROBLEM, message, lines=("wal-pipeline setup --apply --replace",))
+    assert bad == Finding("archiver", Level.PROBLEM, message, lines=("wal-pipeline setup --apply --replace",))
     assert only_bad(plan(facts(**changed), replace=True)).mending == BASIC_LINES
 
 
@@ -193,7 +193,7 @@ def test_a_shared_group() -> None:
 def test_the_library_wins_before_16() -> None:
     """On PostgreSQL 15 a command beside the library is not used."""
     old = facts(server_version_num=150018, archive_command="cp %p /elsewhere/%f")
-    assert current_archiver(old, SPOOL) is Archiver.BASIC_ARCHIVE
+    assert current_archiver(old, SPOOL) is ArchiverKind.BASIC_ARCHIVE
 
 
 def test_a_setting_of_the_command_line() -> None:
@@ -247,7 +247,7 @@ def test_a_standby() -> None:
 def test_the_spool(changed: dict[str, object], name: str, message: str, line: str | None) -> None:
     """Each thing that is wrong with the spool is one problem with the line that mends it."""
     bad = only_bad(plan(spool=access(**changed)))
-    assert (bad.name, bad.status, bad.message) == (name, Status.PROBLEM, message)
+    assert (bad.name, bad.status, bad.message) == (name, Level.PROBLEM, message)
     assert bad.mending[:1] == (() if line is None else (line,))
 
 
@@ -288,7 +288,7 @@ def test_what_is_applied_is_good(
         archive_directory=values.get(AlterableSetting.BASIC_ARCHIVE_DIRECTORY, directory),
     )
     assert plan(after, spool, library=has_library).changes == ()
-    assert current_archiver(after, SPOOL) in (Archiver.BASIC_ARCHIVE, Archiver.DURABLE_COMMAND)
+    assert current_archiver(after, SPOOL) in (ArchiverKind.BASIC_ARCHIVE, ArchiverKind.DURABLE_COMMAND)
 
 
 @pytest.mark.parametrize("method", list(Method))

@@ -11,10 +11,10 @@ import pytest
 
 from testbed.postgres import PostgresCluster
 from testbed.postgres_install import PostgresInstall
-from wal_pipeline.commands.setup.plan import Wanted
+from wal_pipeline.commands.setup.plan import WantedArchiving
 from wal_pipeline.commands.setup.proof import ArchivingProver
-from wal_pipeline.commands.setup.setup import apply_setup, look
-from wal_pipeline.commands.setup.spool import look_at_spool
+from wal_pipeline.commands.setup.setup import apply_setup, look_at_archiving
+from wal_pipeline.commands.setup.spool import look_at_spool_access
 from wal_pipeline.errors import PostgresError, SpoolError
 from wal_pipeline.postgres.archive_command import durable_archive_command
 from wal_pipeline.postgres.server import AlterableSetting, PostgresServer, SettingChange
@@ -46,7 +46,7 @@ def test_from_nothing_to_proved(
     """A fresh server is set up, asks for a restart, is proved after it, and a third call changes nothing."""
     spool = postgres_folder / "spool with space"
     cluster = make_cluster(postgres_version, wal_segment_size_mb=1).start()
-    server, wanted, stored = PostgresServer(cluster.conninfo), Wanted(spool), set[str]()
+    server, wanted, stored = PostgresServer(cluster.conninfo), WantedArchiving(spool), set[str]()
     prove = prover(server, spool, stored).prove
 
     first = apply_setup(server, wanted, prove)
@@ -84,7 +84,10 @@ def test_no_library(postgres_version: PostgresInstall, make_cluster: MakeCluster
     server.reload()
     proof = prover(server, spool, set()).prove()
     assert proof.ok, proof.message
-    assert look(server, Wanted(spool)).findings[3].message == f"archive_command writes durably into '{spool}'"
+    assert (
+        look_at_archiving(server, WantedArchiving(spool)).findings[3].message
+        == f"archive_command writes durably into '{spool}'"
+    )
 
 
 def test_both_set(postgres18: PostgresInstall, make_cluster: MakeCluster, postgres_folder: Path) -> None:
@@ -104,7 +107,7 @@ def test_both_set(postgres18: PostgresInstall, make_cluster: MakeCluster, postgr
         0,
         "the archiver process does not run; the server's log says why",
     )
-    report = apply_setup(server, Wanted(postgres_folder), prover(server, postgres_folder, set()).prove)
+    report = apply_setup(server, WantedArchiving(postgres_folder), prover(server, postgres_folder, set()).prove)
     assert report.ok, report
     assert report.before.problems[0].message.startswith("archive_library and archive_command are both set")
 
@@ -177,7 +180,7 @@ def shared_archiving(
 def test_a_spool_that_the_server_cannot_write(shared_cluster18: PostgresCluster) -> None:
     """The server's own refusal is the finding. Nobody makes files in /proc, not even root."""
     server = PostgresServer(shared_cluster18.conninfo)
-    problems = {problem.name: problem for problem in look(server, Wanted(Path("/proc"))).problems}
+    problems = {problem.name: problem for problem in look_at_archiving(server, WantedArchiving(Path("/proc"))).problems}
     if os.geteuid() == 0:
         message = problems["spool: server writes"].message
         assert re.fullmatch(
@@ -191,7 +194,7 @@ def test_a_spool_that_the_server_cannot_write(shared_cluster18: PostgresCluster)
 def test_looking_leaves_no_trace(shared_cluster18: PostgresCluster, postgres_folder: Path) -> None:
     """The probe that the server writes is removed, and tells who the server is."""
     server = PostgresServer(shared_cluster18.conninfo)
-    access = look_at_spool(postgres_folder, server, server.facts())
+    access = look_at_spool_access(postgres_folder, server, server.facts())
     assert access.server_uid == shared_cluster18.pgdata.stat().st_uid
     assert (access.server_writes, access.files_readable, access.we_can_remove) == ("yes", "yes", True)
     assert list(postgres_folder.iterdir()) == []
@@ -202,7 +205,7 @@ def test_the_folder_above_is_missing(shared_cluster18: PostgresCluster, postgres
     spool = postgres_folder / "no" / "spool"
     server = PostgresServer(shared_cluster18.conninfo)
     with pytest.raises(SpoolError) as caught:
-        apply_setup(server, Wanted(spool))
+        apply_setup(server, WantedArchiving(spool))
     assert caught.value.message == f"spool '{spool}' cannot be made: No such file or directory"
     assert server.facts().file_settings.get("archive_library") is None
 
@@ -212,6 +215,6 @@ def test_a_role_that_may_not(shared_cluster18: PostgresCluster, postgres_folder:
     shared_cluster18.psql("DROP ROLE IF EXISTS no_setup; CREATE ROLE no_setup LOGIN")
     server = PostgresServer(shared_cluster18.conninfo.replace("user=postgres", "user=no_setup"))
     with pytest.raises(PostgresError) as caught:
-        apply_setup(server, Wanted(postgres_folder))
+        apply_setup(server, WantedArchiving(postgres_folder))
     assert caught.value.message.startswith("PostgreSQL refused")
     assert PostgresServer(shared_cluster18.conninfo).facts().file_settings.get("archive_mode") is None

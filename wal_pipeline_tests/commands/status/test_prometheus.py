@@ -9,7 +9,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from wal_pipeline.catalog.drills import Drill
+from wal_pipeline.catalog.drills import DrillRecord
 from wal_pipeline.commands.health.facts import note_sensor
 from wal_pipeline.commands.health.rules import HealthLimits
 from wal_pipeline.commands.status.prometheus import (
@@ -37,7 +37,7 @@ def samples(tmp_path: Path) -> dict[tuple[str, str], float]:
     scene.back_up(2)
     for store in ("r2", "b2"):
         at = NOW - timedelta(days=1)
-        scene.catalog.drills.record(Drill(f"d-{store}", store, "end", at, at, True, {"rto": 12.5}))
+        scene.catalog.drills.record(DrillRecord(f"d-{store}", store, "end", at, at, True, {"rto": 12.5}))
     note_sensor(scene.catalog, NOW)
     text = metrics_text(judge(scene.facts(), HealthLimits()), spool_limit_bytes=10**9)
     return {

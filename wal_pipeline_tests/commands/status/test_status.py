@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from wal_pipeline.archive.alerts import AlertKind, Observation
-from wal_pipeline.catalog.drills import Drill
+from wal_pipeline.catalog.drills import DrillRecord
 from wal_pipeline.commands.health.rules import HealthLimits
 from wal_pipeline.commands.status.as_json import check_line, status_as_json
-from wal_pipeline.commands.status.status import Status, Verdict, judge
+from wal_pipeline.commands.status.status import ArchiveStatus, Rating, judge
 from wal_pipeline.commands.status.window_line import axis_of, draw
 from wal_pipeline.text import length, size
 from wal_pipeline.wal.lsn import Lsn
@@ -27,7 +27,7 @@ def scene(tmp_path: Path) -> HealthScene:
     return made
 
 
-def status_of(scene: HealthScene, **changed: object) -> Status:
+def status_of(scene: HealthScene, **changed: object) -> ArchiveStatus:
     return judge(scene.facts(**changed), HealthLimits())
 
 
@@ -60,7 +60,9 @@ def test_missed_goals(scene: HealthScene) -> None:
 def test_recovery_point(scene: HealthScene) -> None:
     """The last commit is 30 seconds older than the last file; the server is two segments and 100 bytes ahead."""
     server = server_facts(system_identifier=SYSTEM, server_at=NOW, wal_segment_size=SIZE, wal_lsn=Lsn(13 * SIZE + 100))
-    scene.catalog.drills.record(Drill("d", "b2", "end", NOW - timedelta(hours=1), NOW, True, {"rto": 12.5, "fetch": 9}))
+    scene.catalog.drills.record(
+        DrillRecord("d", "b2", "end", NOW - timedelta(hours=1), NOW, True, {"rto": 12.5, "fetch": 9})
+    )
     point = status_of(scene, server=server).point
     assert (point.latest_commit_at, point.rpo_seconds) == (NOW - timedelta(seconds=90), 90.0)
     assert point.unarchived_bytes == 2 * SIZE + 100
@@ -72,7 +74,7 @@ def test_without_base_backup(tmp_path: Path) -> None:
     scene = HealthScene(tmp_path)
     scene.archive(1, 2)
     status = status_of(scene)
-    assert (status.can_recover, status.verdict) == (False, Verdict.CRITICAL)
+    assert (status.can_recover, status.verdict) == (False, Rating.CRITICAL)
     assert check_line(status) == (
         "WAL-PIPELINE CRITICAL - main: base_backup_old b2: no base backup: nothing can be restored from there, "
         "whatever WAL it holds (and 1 more) | lag=2.0s spool_files=0 spool_bytes=0B alerts=2"
@@ -100,7 +102,7 @@ def test_acknowledged_alerts_do_not_alarm(scene: HealthScene) -> None:
     line = check_line(status_of(scene))
     assert line.startswith(f"WAL-PIPELINE CRITICAL - main: damage {name(3)}: it is damaged / badly | lag=")
     scene.catalog.alerts.acknowledge(scene.catalog.alerts.active()[0].id, "me", "known", NOW)
-    assert status_of(scene).verdict is Verdict.OK
+    assert status_of(scene).verdict is Rating.OK
     assert status_of(scene).metric("active alerts").shown == "1 (1 acknowledged)"
 
 
@@ -137,5 +139,5 @@ def test_sizes_and_lengths() -> None:
 def test_no_store_holds_the_same(scene: HealthScene) -> None:
     """Storage misses its goal where a store lacks files that do not wait in the spool."""
     scene.catalog.files.remove_copy(SYSTEM, [name(1)], "b2")
-    assert status_of(scene).metric("storage").verdict is Verdict.WARNING
-    assert replace(status_of(scene).metric("storage"), verdict=Verdict.OK).verdict.exit_code == 0
+    assert status_of(scene).metric("storage").verdict is Rating.WARNING
+    assert replace(status_of(scene).metric("storage"), verdict=Rating.OK).verdict.exit_code == 0

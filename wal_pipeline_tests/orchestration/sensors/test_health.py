@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from wal_pipeline.archive.alerts import AlertKind, Observation
-from wal_pipeline.commands.health.facts import look
+from wal_pipeline.commands.health.facts import look_at_everything
 from wal_pipeline.orchestration.assets.archive_checks import build_archive_checks, build_check_job
 from wal_pipeline.orchestration.assets.cost import build_cost_asset
 from wal_pipeline.orchestration.assets.recovery_window import build_window_asset
@@ -67,7 +67,7 @@ def test_sensor_starts_no_run(scene: HealthScene, resource: WalPipelineResource,
     assert result.skip_reason.skip_message == "nothing needs a person"
     [event] = result.asset_events
     assert event.asset_key == KEYS.spool
-    looked_at = look(scene.sources).sensor_looked_at
+    looked_at = look_at_everything(scene.sources).sensor_looked_at
     assert looked_at is not None
     assert looked_at >= scene.now
     assert {key: event.metadata[key].value for key in ("spool_files", "lag_seconds", "problems", "verdict")} == {
