@@ -1,0 +1,1 @@
+"""Runs real servers for demo, benchmarks, chaos and tests: PostgreSQL, S3, Dagster, and fault proxies."""
