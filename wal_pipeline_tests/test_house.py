@@ -1,0 +1,222 @@
+"""The layout's rules hold: where modules lie, what they are called, how they begin, and what they import.
+
+The rules themselves are in ``support/house_rules.py`` and ``support/house_prose.py``; here are the exceptions with
+their reasons. ``python scripts/house_figures.py`` prints the figures behind them.
+"""
+
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from testbed.layout import WITH_ROOMS
+from testbed.source_tree import Checkout, read_checkout
+from wal_pipeline_tests.support import house_rules as rules
+from wal_pipeline_tests.support.house_prose import (
+    forbidden_phrases,
+    noun_clauses,
+    passages_of_code,
+    passages_of_documents,
+)
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+
+ROOMY_FOLDERS: Final = {
+    "wal_pipeline/cli": "one file for each command that a person types",
+    "wal_pipeline/catalog": "one file for each area of the one database, and the few that all areas share",
+    "wal_pipeline/postgres": "one file for each program and file of PostgreSQL; it has no parts of its own",
+}
+
+SHARED_PREFIXES: Final = {
+    "wal_pipeline/archive/format/backup": "the manifest as data, as JSON and its checks: one object in the store",
+    "wal_pipeline/archive/recovery/target": "the recovery target, its text and its choice: PostgreSQL's own word",
+    "wal_pipeline/cli/restore": "the command, and its two kinds of output; the folder's files are commands",
+    "wal_pipeline/commands/archive_get/prefetch": "client, server and folder of the prefetcher, which lies beside them",
+    "wal_pipeline/orchestration/jobs/restore": "the job, its form and its run: each is loaded at another time",
+}
+
+REPEATED_FUNCTIONS: Final = {
+    "acknowledge": "two sub-commands of the command line: 'alerts acknowledge' and 'gaps acknowledge'",
+    "main": "each program's way in",
+}
+
+# The test that states a module's behaviour, for the modules that have none of their own.
+_TESTED_IN: Final = {
+    "archive/format/test_backup_manifest.py": "archive/format/{backup_manifest_checks,backup_manifest_json}",
+    "archive/recovery/test_restore_plan.py": "archive/recovery/{coverage,target,target_choice,timeline_path}",
+    "archive/retention/test_plan.py": "archive/retention/{rules,wal}",
+    "catalog/test_areas.py": "catalog/{backups,catalog,drills,frames,gaps,rows,store_states,values}",
+    "catalog/test_migrate.py": "catalog/{engine,schema}",
+    "commands/health/test_rules.py": "catalog/measures commands/health/facts",
+    "cli/test_records.py": "cli/{alerts,catalog,group,list}",
+    "cli/test_status.py": "cli/{cost,metrics,report,status_screen} wiring/{health,pipeline,stores,catalog}",
+    "cli/test_upkeep.py": "cli/{expire,verify}",
+    "cli/test_gaps.py": "cli/pause",
+    "integration/test_backup_process.py": "cli/backup wiring/backup",
+    "integration/test_drill.py": "cli/drill commands/drill/{drill,records} orchestration/assets/drill wiring/drill",
+    "integration/test_restore.py": "cli/{restore,restore_text} commands/restore/{perform,prepare}",
+    "test_readme.py": "cli/{main,registry}",
+    "codec/test_stream_encoder.py": "codec/stream_decoder commands/backup/objects",
+    "commands/alerts/test_deliver.py": "commands/alerts/destinations",
+    "commands/archive_get/test_prefetch_server.py": "commands/archive_get/{prefetch_client,prefetch_folder}",
+    "commands/archive_get/test_wal_source.py": "commands/copies/find",
+    "commands/test_audit.py": "commands/archive_push/audit_trail",
+    "commands/archive_push/test_run.py": "commands/archive_push/{events,flow_control,job,rejections}",
+    "commands/archive_push/test_prepare.py": "postgres/commits",
+    "commands/backup/test_take.py": "archive/format/tar_cuts commands/backup/{parent,session}",
+    "commands/backup/test_upload.py": "commands/backup/part_uploader",
+    "commands/backup/test_leftovers.py": "commands/backup/staging",
+    "commands/backup/test_restorable.py": "commands/refill/base_backups",
+    "commands/check/test_check.py": "commands/check/{item,store}",
+    "commands/copies/test_put.py": "commands/copies/prove",
+    "commands/refill/test_wal_files.py": "commands/copies/read",
+    "commands/cost/test_cost.py": "commands/cost/request_counts stores/request_meter",
+    "commands/drill/test_fetch_service.py": "commands/drill/scratch_server",
+    "commands/expire/test_expire.py": "commands/alerts/settle commands/expire/{plan,steps}",
+    "commands/restore/test_contents.py": "commands/inventory/system_identifiers",
+    "commands/restore/test_reached.py": "commands/restore/start",
+    "commands/restore/test_place_volumes.py": "commands/restore/download",
+    "commands/test_rebuild_catalog.py": "commands/inventory/scan",
+    "commands/report/test_page.py": "commands/report/{charts,figures,template} commands/status/window_line",
+    "commands/setup/test_plan.py": "commands/setup/{archiver,findings,spool}",
+    "commands/setup/test_setup.py": "commands/setup/proof",
+    "commands/status/test_status.py": "commands/status/as_json",
+    "commands/verify/test_verify.py": (
+        "commands/inventory/survey commands/verify/{compare,read_copy,records,repair,results}"
+    ),
+    "catalog/test_area.py": "host/gc_pause",
+    "orchestration/assets/test_segments.py": "orchestration/assets/{base_backups,per_store} wiring/refill",
+    "orchestration/jobs/test_archive.py": "orchestration/assets/closing_events orchestration/jobs/archive_recorder",
+    "orchestration/jobs/test_record.py": (
+        "orchestration/assets/{base_backup_metadata,segment_metadata} orchestration/jobs/unrecorded wiring/archive_push"
+    ),
+    "orchestration/jobs/test_record_lost.py": "orchestration/runs/event_batches",
+    "orchestration/jobs/test_expire.py": "orchestration/jobs/purge_records",
+    "orchestration/sensors/test_health.py": (
+        "commands/health/asset_checks orchestration/assets/{archive_checks,cost,recovery_window} orchestration/resource"
+    ),
+    "orchestration/runs/test_subject.py": "orchestration/keys",
+    "integration/test_restore_job.py": "orchestration/jobs/{restore,restore_config,restore_run}",
+    "test_secrets.py": "orchestration/jobs/backup",
+    "integration/test_daemon.py": "orchestration/sensors/spool",
+    "integration/test_upkeep.py": "wiring/{expire,verify}",
+    "postgres/test_pg_basebackup.py": "postgres/backup_server",
+    "postgres/test_server.py": "postgres/server_facts",
+    "postgres/test_waldump.py": "postgres/waldump_output",
+    "stores/local/test_store.py": "stores/local/folder_tree",
+    "stores/s3/test_store_faults.py": "stores/s3/{client,errors,listing,stream}",
+}
+
+
+def _named(pattern: str) -> list[str]:
+    """Return the paths that ``folder/{a,b}`` stands for."""
+    folder, _, names = pattern.rstrip("}").partition("{")
+    return [f"{folder}{name}.py" for name in names.split(",")] if names else [f"{pattern}.py"]
+
+
+WITHOUT_OWN_TEST: Final = {
+    "archive/records.py": "plain values without a decision",
+    "errors.py": "the errors' classes: each message is compared where it is raised",
+    "stores/base.py": "the contract itself: stores/local/test_store.py and stores/s3/test_store.py run its suite",
+    "cli/restore_progress.py": "what a terminal shows: integration/test_restore.py runs it and looks at the result",
+    "commands/fetch_ask.py": "hands over to the client, from the path that running recoveries were given",
+} | {
+    path: f"stated in {test}"
+    for test, patterns in _TESTED_IN.items()
+    for pattern in patterns.split()
+    for path in _named(pattern)
+}
+
+
+@pytest.fixture(scope="module")
+def checkout() -> Checkout:
+    """The project as it lies here."""
+    return read_checkout(ROOT)
+
+
+def require_none(offenders: list[str], rule: str) -> None:
+    """Fail with every offender on a line of its own."""
+    if offenders:
+        pytest.fail("\n".join([f"{rule}: {len(offenders)}", *offenders]), pytrace=False)
+
+
+def test_no_folder_is_crowded(checkout: Checkout) -> None:
+    """A folder is read at one look: at most fourteen modules."""
+    require_none(rules.crowded_folders(checkout, ROOMY_FOLDERS), "folders with too many modules")
+
+
+def test_no_module_repeats_its_folders_name(checkout: Checkout) -> None:
+    """A module's name says what it does without its folder's name in front."""
+    require_none(rules.names_that_repeat_their_folder(checkout), "names that begin with their folder's")
+
+
+def test_no_prefix_does_the_work_of_a_folder(checkout: Checkout) -> None:
+    """Three modules that share their first word are a folder, unless a reason stands here."""
+    require_none(rules.names_that_share_a_prefix(checkout, SHARED_PREFIXES), "prefixes of three or more modules")
+
+
+def test_each_module_begins_with_a_plain_sentence(checkout: Checkout) -> None:
+    """The first line says what the module does."""
+    require_none(rules.weak_openings(checkout), "first lines that are no plain sentence")
+
+
+def test_no_docstring_is_a_noun_clause(checkout: Checkout) -> None:
+    """A class is named by a noun and a function by a verb: 'What is known of a copy' is neither."""
+    require_none(noun_clauses(checkout), "docstrings that begin with 'What'")
+
+
+def test_no_text_must_be_read_twice(checkout: Checkout) -> None:
+    """Docstrings, comments, strings and documents are without the turns of words that hide who does what."""
+    passages = [*passages_of_code(checkout.package), *passages_of_documents(ROOT)]
+    require_none(forbidden_phrases(passages), "phrases that are not used")
+
+
+def test_a_folders_own_file_is_one_sentence(checkout: Checkout) -> None:
+    """``__init__.py`` holds no code, so that one import never loads a whole folder."""
+    require_none(rules.init_faults(checkout), "__init__.py files with more or less than one sentence")
+
+
+def test_a_class_name_means_one_thing(checkout: Checkout) -> None:
+    """No two public classes share a name, and none is called by a word that could be anything."""
+    require_none(rules.repeated_classes(checkout), "class names with several meanings")
+
+
+def test_a_function_name_means_one_thing(checkout: Checkout) -> None:
+    """No two public functions share a name, unless a reason stands here."""
+    require_none(rules.repeated_functions(checkout, REPEATED_FUNCTIONS), "function names with several meanings")
+
+
+def test_no_test_imports_another(checkout: Checkout) -> None:
+    """What tests share lies in ``support``."""
+    require_none(rules.tests_that_import_tests(checkout), "tests that import tests")
+
+
+def test_nobody_outside_imports_the_tests(checkout: Checkout) -> None:
+    """The program, the demo, the benchmarks and the chaos runs work without the test tree."""
+    require_none(rules.outsiders_that_import_tests(checkout), "imports from the tests")
+
+
+def test_each_module_has_a_test_of_its_own(checkout: Checkout) -> None:
+    """The tests mirror the package, or the test that states a module's behaviour stands here."""
+    require_none(rules.unmirrored_modules(checkout, WITHOUT_OWN_TEST), "modules without a mirrored test")
+
+
+def test_imports_have_no_circle(checkout: Checkout) -> None:
+    """Also where an import waits in a function."""
+    require_none(rules.import_circles(checkout), "circles of imports")
+
+
+@pytest.mark.parametrize("layer", WITH_ROOMS)
+def test_rooms_have_no_circle(checkout: Checkout, layer: str) -> None:
+    """A verb stands on shared ideas and on other verbs in one direction."""
+    require_none(rules.room_circles(checkout, layer), f"circles between the rooms of {layer}")
+
+
+def test_loggers_are_spelt_alike(checkout: Checkout) -> None:
+    """Each module's logger is ``_log``."""
+    require_none(rules.odd_loggers(checkout), f"loggers other than {rules.LOGGER}")
+
+
+def test_the_package_has_no_assert(checkout: Checkout) -> None:
+    """What must hold is checked with an error of ours, or proven by a type."""
+    require_none(rules.asserts(checkout), "assert statements")
