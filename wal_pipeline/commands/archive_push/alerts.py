@@ -18,7 +18,7 @@ from wal_pipeline.commands.archive_push.events import (
 from wal_pipeline.errors import CatalogError
 
 FAILURES_UNTIL_ALERT: Final = 3
-_LOG = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 _KINDS: Final = frozenset({AlertKind.STORE_DOWN, AlertKind.COPY_FAILED, AlertKind.QUARANTINE})
 
 
@@ -43,7 +43,7 @@ class ArchiveAlerts:
         try:
             self._note(event)
         except CatalogError as error:
-            _LOG.warning("an alert of an archiving run could not be recorded: %s", error)
+            _log.warning("an alert of an archiving run could not be recorded: %s", error)
 
     def _note(self, event: ArchiveEvent) -> None:
         match event:

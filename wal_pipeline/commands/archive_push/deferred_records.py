@@ -14,7 +14,7 @@ from wal_pipeline.errors import CatalogFullError
 
 _HOLD_SECONDS: Final = 1.0
 _MOST_OWED: Final = 10_000
-_LOG = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class DeferredRecords:
@@ -59,7 +59,7 @@ class DeferredRecords:
             try:
                 write()
             except CatalogFullError as error:
-                _LOG.warning("%s; what is recorded from now on is written when there is room", error.message)
+                _log.warning("%s; what is recorded from now on is written when there is room", error.message)
             else:
                 return
         self._owed.append(write)

@@ -1,7 +1,8 @@
-"""Which stores take an archiving run's next file, and which files have to wait."""
+"""Bounds what an archiving run has in flight, and keeps a slow store from stopping the others."""
 
 import time
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 from wal_pipeline.commands.archive_push.job import FileJob
 from wal_pipeline.commands.archive_push.uploader import StoreUploader
@@ -11,8 +12,28 @@ _IDLE_SHARE = 0.2  # a store that stands idle for less of the time while others 
 _LOOK_SECONDS = 0.25
 
 
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The file may begin. ``stores`` take it; none where every store has it and is only asked to confirm."""
+
+    stores: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Overtaken:
+    """Only stores that are behind lack the file: it waits, and files after it may begin before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """No room: the file waits, and so does every file after it."""
+
+
+Admission = Admitted | Overtaken | Blocked
+
+
 class FlowControl:
-    """Keeps what is in flight within its bounds, and one store from holding up another.
+    """Keeps what is in flight within its bounds, and one store from stopping another.
 
     Stores go together, so that each file is compressed once. A store that is so slow that another one stands idle is
     **behind**: the others go on alone, and it gets its copies later.
@@ -27,21 +48,18 @@ class FlowControl:
         self._looked_at = time.monotonic()
         self.behind: set[str] = set()
 
-    def choose(self, size_bytes: int, usable: Collection[str], resting: Collection[str]) -> frozenset[str] | None:
-        """Return the stores out of ``usable`` that take a file of that size now, or None where it has to wait.
-
-        None of them, where some are usable, means: only stores that are behind lack the file, others may pass it.
-        """
+    def choose(self, size_bytes: int, usable: Collection[str], resting: Collection[str]) -> Admission:
+        """Decide whether a file of that size may begin now, and which of the ``usable`` stores take it."""
         in_use = self._uploaders.keys() - resting
         ready = {store for store in usable if self._has_room(store, alone=len(in_use) == 1)}
         full = frozenset(usable) - ready
         if self._someone_starves(in_use - full, withheld=bool(full)):
             self.behind |= full
         if not full <= self.behind:
-            return None
+            return Blocked()
         if usable and not ready:
-            return frozenset()
-        return frozenset(ready) if self._fits(size_bytes, ready) else None
+            return Overtaken()
+        return Admitted(frozenset(ready)) if self._fits(size_bytes, ready) else Blocked()
 
     def begin(self, job: FileJob) -> None:
         """Count a job with the stores that it ``waiting``s for."""
@@ -76,7 +94,7 @@ class FlowControl:
         """Whether a store may take one more; what waits for it alone may fill half of the memory, if others work."""
         if not self._uploaders[store].has_room():
             return False
-        held = sum(job.memory_bytes for job in self._jobs if job.waiting == {store} and job.prepared is not None)
+        held = sum(job.memory_bytes for job in self._jobs if job.waiting == {store} and job.is_prepared)
         return alone or 2 * held < self._memory_bytes
 
     def _someone_starves(self, stores: Collection[str], *, withheld: bool) -> bool:

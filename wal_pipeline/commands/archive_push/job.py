@@ -1,4 +1,4 @@
-"""One file's way through an archiving run, and what its threads report."""
+"""Follows one file through an archiving run, and carries what its threads report."""
 
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -16,17 +16,33 @@ from wal_pipeline.spool import SpoolFile
 class FileJob:
     """One file on its way. ``wanted``: the stores that take it this time; ``waiting``: those not done yet.
 
-    ``confirming``: stores that are asked whether they still have the copy that is recorded. ``proved``: those whose
-    copy was stored or confirmed in this run.
+    ``memory_bytes``: what the file takes in memory, estimated until it ``is_prepared``.
     """
 
     spooled: SpoolFile
     recorded: Recorded
     wanted: frozenset[str]
     memory_bytes: int
-    prepared: Prepared | None = None
     waiting: set[str] = field(default_factory=set)
-    copies: dict[str, Copy] = field(default_factory=dict)
+    is_prepared: bool = False
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return self.spooled.name.name
+
+
+@dataclass(slots=True, eq=False)
+class PreparedJob:
+    """A job whose file was read and checked. ``copies``: the verified copies by store, recorded or stored now.
+
+    ``confirming``: stores that are asked whether they still have the copy that is recorded. ``proved``: those whose
+    copy was stored or confirmed in this run. ``conflict``: a store has other content under that name.
+    """
+
+    job: FileJob
+    prepared: Prepared
+    copies: dict[str, Copy]
     confirming: set[str] = field(default_factory=set)
     proved: set[str] = field(default_factory=set)
     conflict: CopyConflictError | None = None
@@ -34,19 +50,22 @@ class FileJob:
     @property
     def name(self) -> str:
         """The file's name."""
-        return self.spooled.name.name
+        return self.job.name
 
     @property
     def file(self) -> WalFile:
         """The file as it was described when it was prepared."""
-        assert self.prepared is not None  # noqa: S101 - a job has a file from the moment it is prepared
         return self.prepared.file
 
-    def let_go(self) -> None:
-        """Hold the file's bytes no longer: no store takes them any more."""
-        if self.prepared is not None:
-            self.prepared = replace(self.prepared, encoded=None)
-        self.memory_bytes = 0
+    @property
+    def is_done(self) -> bool:
+        """Whether no store is to store or to confirm it any more."""
+        return not self.job.waiting and not self.confirming
+
+    def drop_bytes(self) -> None:
+        """Free the file's bytes: no store takes them any more."""
+        self.prepared = replace(self.prepared, encoded=None)
+        self.job.memory_bytes = 0
 
     def copy_on(
         self,
@@ -58,7 +77,7 @@ class FileJob:
         last_error: str | None = None,
     ) -> Copy:
         """Return the record of one more try to store the file."""
-        before = self.recorded.copies.get(self.file.system_identifier, {}).get(store)
+        before = self.job.recorded.copies.get(self.file.system_identifier, {}).get(store)
         lag = None if verified_at is None else max(0.0, (verified_at - self.file.spooled_at).total_seconds())
         return Copy(
             name=self.name,
@@ -87,7 +106,7 @@ class PreparedResult:
 class StoredResult:
     """A store took a file, or failed."""
 
-    job: FileJob
+    job: PreparedJob
     store: str
     future: "Future[StoredCopy]"
 
@@ -96,7 +115,7 @@ class StoredResult:
 class ConfirmedResult:
     """A store said whether it still has a recorded copy, or failed."""
 
-    job: FileJob
+    job: PreparedJob
     store: str
     future: "Future[bool]"
 

@@ -14,7 +14,7 @@ from wal_pipeline.spool import Spool, SpoolFile
 from wal_pipeline.wal.page_header import InvalidSegmentError, SegmentFault
 
 _WRITER_SECONDS: Final = 15.0
-_LOG = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class Rejections:
@@ -79,7 +79,7 @@ class Rejections:
             return self.being_written(spooled, error)
         if isinstance(error, SpoolError):
             return self.leave(spooled, error.message, needs_help=True)
-        _LOG.error("cannot prepare '%s'", spooled.name.name, exc_info=error)
+        _log.error("cannot prepare '%s'", spooled.name.name, exc_info=error)
         return self.leave(spooled, f"unexpected {type(error).__name__}: {error}", needs_help=True)
 
     def being_written(self, spooled: SpoolFile, error: BeingWrittenError) -> FileSkipped:

@@ -1,9 +1,9 @@
-"""Archive the spool: every file compressed and hashed once, stored on every store, and released when all hold it."""
+"""Archives the spool: compresses each file once, stores it on every store, and releases it when all hold it."""
 
 import logging
 import queue
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -13,7 +13,7 @@ from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.records import CopyStatus, WalFile
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.catalog.store_states import StoreState
-from wal_pipeline.commands.archive_push.backlog import Backlog, FileQueue
+from wal_pipeline.commands.archive_push.backlog import Backlog
 from wal_pipeline.commands.archive_push.deferred_records import DeferredRecords
 from wal_pipeline.commands.archive_push.events import (
     ArchiveEvent,
@@ -24,7 +24,15 @@ from wal_pipeline.commands.archive_push.events import (
     QuarantineReason,
 )
 from wal_pipeline.commands.archive_push.flow_control import FlowControl
-from wal_pipeline.commands.archive_push.job import ConfirmedResult, FileJob, PreparedResult, Result, StoredResult
+from wal_pipeline.commands.archive_push.intake import Intake
+from wal_pipeline.commands.archive_push.job import (
+    ConfirmedResult,
+    FileJob,
+    PreparedJob,
+    PreparedResult,
+    Result,
+    StoredResult,
+)
 from wal_pipeline.commands.archive_push.prepare import Prepared, Preparer
 from wal_pipeline.commands.archive_push.rejections import Rejections
 from wal_pipeline.commands.archive_push.skipped_files import SkippedFiles
@@ -35,7 +43,7 @@ from wal_pipeline.spool import Spool
 from wal_pipeline.stores.base import Store
 
 _POLL_SECONDS = 0.05
-_LOG = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +66,10 @@ class ArchiveOptions:
 class Archiver:
     """One archiving run over one spool. Threads compress and upload; records and releases happen in one place.
 
-    A file goes through: read and checked, hashed, compressed once; stored and verified on each store; recorded;
-    told to the caller; and only when every store's copy is recorded and told, removed from the spool. A crash
+    A file is read, checked, hashed and compressed once; stored and verified on each store; recorded; yielded to the
+    caller as events; and only when every store's copy is recorded and yielded, removed from the spool. A crash
     anywhere leaves it in the spool, and the next run finds what was done. Where the catalog's disk is full the records
-    are owed, and the file goes all the same: the stores are the truth, and nothing else would make room.
+    are owed, and the file is removed all the same: the stores are the truth, and nothing else would make room.
     """
 
     def __init__(
@@ -95,7 +103,7 @@ class Archiver:
         self._jobs: dict[str, FileJob] = {}
         self._uploaders: dict[str, StoreUploader] = {}
         self._flow = FlowControl({}, options.memory_bytes)
-        self._resting: frozenset[str] = frozenset()
+        self._intake = self._new_intake()
         self._last_jobs: list[FileJob] | None = None
         self._held: frozenset[str] = frozenset()
 
@@ -110,8 +118,9 @@ class Archiver:
         with self._spool.lock():
             self._identity.refresh()
             states = self._catalog.stores.states()
-            self._uploaders = {name: self._lane(store, states) for name, store in self._stores.items()}
+            self._uploaders = {name: self._new_uploader(store, states) for name, store in self._stores.items()}
             self._flow = FlowControl(self._uploaders, self._options.memory_bytes)
+            self._intake = self._new_intake()
             pool = ThreadPoolExecutor(self._options.concurrency, thread_name_prefix="prepare")
             try:
                 yield from self._run(pool, stop)
@@ -124,7 +133,10 @@ class Archiver:
                 finally:
                     self._skipped.save()
 
-    def _lane(self, store: Store, states: Mapping[str, StoreState]) -> StoreUploader:
+    def _new_intake(self) -> Intake:
+        return Intake(self._backlog, self._uploaders, self._flow, self._jobs, concurrency=self._options.concurrency)
+
+    def _new_uploader(self, store: Store, states: Mapping[str, StoreState]) -> StoreUploader:
         return StoreUploader(
             store,
             states.get(store.name, StoreState(store.name)),
@@ -137,7 +149,7 @@ class Archiver:
         begun = idle_since = time.monotonic()
         while True:
             overtime = time.monotonic() - begun >= self._options.max_seconds
-            held = self._held_up() if overtime else frozenset()
+            held = self._awaited_stores() if overtime else frozenset()
             ending = stop() or (overtime and not held)
             if not ending:
                 yield from self._admit(pool, held)
@@ -153,7 +165,7 @@ class Archiver:
             elif time.monotonic() - idle_since >= self._options.linger_seconds:
                 return
 
-    def _held_up(self) -> frozenset[str]:
+    def _awaited_stores(self) -> frozenset[str]:
         """Return the stores that a run whose time is over still waits for: meanwhile the others get new files."""
         if self._last_jobs is None:
             self._last_jobs = list(self._jobs.values())
@@ -171,137 +183,105 @@ class Archiver:
         except queue.Empty:
             return None
 
-    # Which file goes next, and to which stores
-
     def _admit(self, pool: ThreadPoolExecutor, held: frozenset[str]) -> Iterator[ArchiveEvent]:
-        self._note_resting(self._clock())
-        if held and not self._stores.keys() - self._resting - held:
+        self._intake.note_resting(self._clock())
+        if held and not self._intake.has_open_store(held):
             return
         new = self._backlog.refresh(self._jobs)
         if not self._identity.accepted and len(self._backlog.waiting):
             adopt_first_segment(self._spool, self._backlog.listing.ready, self._identity)
-        if self._identity.current is not None:
-            self._take(pool, self._backlog.postponed, self._resting | held)
-            self._take(pool, self._backlog.waiting, self._resting | held)
+        current = self._identity.current
+        if current is not None:
+            for job in self._intake.jobs(current, held):
+                self._begin(pool, job, current)
         if new:
-            yield FilesWaiting(new)  # the first are prepared meanwhile; nothing is told of a file before this
-        if self._identity.current is None:
+            yield FilesWaiting(new)  # the first are prepared meanwhile; no event of a file comes before this one
+        if current is None:
             for spooled in self._backlog.take_all():
                 message = "which cluster it belongs to is not known before the first segment"
                 yield self._rejections.put_off(spooled, message)
 
-    def _take(self, pool: ThreadPoolExecutor, files: FileQueue, shut: frozenset[str]) -> None:
-        """Begin files from the head of a queue until one has to wait."""
-        assert self._identity.current is not None  # noqa: S101 - _admit has looked
-        for _ in range(len(files)):
-            spooled, recorded = files.head, files.recorded()
-            needed = self._stores.keys() - self._backlog.verified(spooled, recorded, self._identity.current)
-            usable = needed - shut
-            if not usable and (needed or shut):
-                files.pop()
-                continue
-            crowded = not needed and self._confirming_alone() >= 4 * self._options.concurrency
-            if crowded and files is self._backlog.waiting:  # a store that is slow to say so keeps no new file waiting
-                self._backlog.postponed.append(files.pop())
-                continue
-            if crowded:
-                return
-            wanted = self._flow.choose(spooled.size_bytes, usable, self._resting)
-            if wanted is None or (usable and not wanted and files is self._backlog.postponed):
-                return
-            files.pop()
-            if usable and not wanted:
-                self._backlog.postponed.append(spooled)
-            else:
-                self._begin(pool, FileJob(spooled, recorded, wanted, 2 * spooled.size_bytes))
-
-    def _confirming_alone(self) -> int:
-        return sum(not job.wanted for job in self._jobs.values())
-
-    def _note_resting(self, now: datetime) -> None:
-        resting = frozenset(name for name, uploader in self._uploaders.items() if uploader.is_closed(now))
-        if self._resting - resting:
-            self._backlog.mark_stale()  # a store may be tried again: files that were passed over for it are due
-        self._resting = resting
-
-    def _begin(self, pool: ThreadPoolExecutor, job: FileJob) -> None:
+    def _begin(self, pool: ThreadPoolExecutor, job: FileJob, current: int) -> None:
         self._jobs[job.name] = job
         job.waiting = set(job.wanted)
         self._flow.begin(job)
-        accepted, current = self._identity.accepted, self._identity.current
-        assert current is not None  # noqa: S101 - _admit begins nothing before the cluster is known
         future = pool.submit(
             self._preparer.prepare,
             job.spooled,
-            accepted,
+            self._identity.accepted,
             current,
             lambda file: bool(job.wanted - job.recorded.verified(file.system_identifier).keys()),
         )
         future.add_done_callback(lambda done: self._results.put(PreparedResult(job, done)))
 
-    # What became of it
-
     def _settle(self, result: Result) -> Iterator[ArchiveEvent]:
-        if isinstance(result, PreparedResult):
-            yield from self._settle_prepared(result.job, result.future)
-        elif isinstance(result, StoredResult):
-            yield from self._settle_stored(result.job, result.store, result.future)
-        else:
-            yield from self._settle_confirmed(result.job, result.store, result.future)
-        if not result.job.waiting:
-            result.job.let_go()
-        if not result.job.waiting and not result.job.confirming and result.job.name in self._jobs:
-            yield from self._finish(result.job)
+        match result:
+            case PreparedResult(job=begun, future=prepared):
+                job = yield from self._settle_prepared(begun, prepared)
+                if job is None:
+                    return
+            case StoredResult(job=job, store=store, future=stored):
+                yield from self._settle_stored(job, store, stored)
+            case ConfirmedResult(job=job, store=store, future=confirmed):
+                yield from self._settle_confirmed(job, store, confirmed)
+        if not job.job.waiting:
+            job.drop_bytes()
+        if job.is_done and job.name in self._jobs:
+            yield from self._finish(job)
 
-    def _settle_prepared(self, job: FileJob, future: "Future[Prepared | None]") -> Iterator[ArchiveEvent]:
+    def _settle_prepared(
+        self, begun: FileJob, future: "Future[Prepared | None]"
+    ) -> Generator[ArchiveEvent, None, PreparedJob | None]:
+        """Hand a file that was read to the stores; return None where it was rejected, or changed meanwhile."""
         try:
-            job.prepared = future.result()
+            prepared = future.result()
         except InvalidWalFileError as error:
-            yield from self._rejections.refuse(job.spooled, error)
-            self._drop(job)
-            return
-        except Exception as error:  # noqa: BLE001 - one file that cannot be read must not hold up all others
-            yield self._rejections.unreadable(job.spooled, error)
-            self._drop(job)
-            return
-        if job.prepared is None:  # it changed while it was read
+            yield from self._rejections.refuse(begun.spooled, error)
+            self._drop(begun)
+            return None
+        except Exception as error:  # noqa: BLE001 - one file that cannot be read must not stop all others
+            yield self._rejections.unreadable(begun.spooled, error)
+            self._drop(begun)
+            return None
+        if prepared is None:
             self._backlog.mark_stale()
-            self._drop(job)
-            return
-        self._backlog.note_owner(job.name, job.file.system_identifier)
-        job.memory_bytes = job.prepared.encoded.body.size_bytes if job.prepared.encoded else 0
-        recorded = job.recorded.files.get(job.file.system_identifier)
-        job.copies = job.recorded.verified(job.file.system_identifier)
-        is_stored = job.recorded.is_stored(job.file.system_identifier)
-        if is_stored and recorded is not None and recorded.sha256 != job.file.sha256:
-            message = _other_content(recorded, job.file)
-            yield self._rejections.quarantine(job.spooled, QuarantineReason.OTHER_CONTENT, message)
-            self._drop(job)
-            return
-        self._submit(job, job.prepared)
+            self._drop(begun)
+            return None
+        identifier = prepared.file.system_identifier
+        self._backlog.note_owner(begun.name, identifier)
+        begun.is_prepared = True
+        begun.memory_bytes = prepared.encoded.body.size_bytes if prepared.encoded else 0
+        recorded = begun.recorded.files.get(identifier)
+        if begun.recorded.is_stored(identifier) and recorded is not None and recorded.sha256 != prepared.file.sha256:
+            message = _other_content(recorded, prepared.file)
+            yield self._rejections.quarantine(begun.spooled, QuarantineReason.OTHER_CONTENT, message)
+            self._drop(begun)
+            return None
+        job = PreparedJob(begun, prepared, begun.recorded.verified(identifier))
+        self._submit(job)
+        return job
 
-    def _submit(self, job: FileJob, prepared: Prepared) -> None:
-        layout = self._layout(prepared.file.system_identifier)
-        for store in job.wanted:
-            if store in job.copies or prepared.encoded is None or self._uploaders[store].is_closed(self._clock()):
-                self._flow.done(job, store)
+    def _submit(self, job: PreparedJob) -> None:
+        layout, encoded = self._layout(job.file.system_identifier), job.prepared.encoded
+        for store in job.job.wanted:
+            if store in job.copies or encoded is None or self._uploaders[store].is_closed(self._clock()):
+                self._flow.done(job.job, store)
                 continue
-            self._uploaders[store].submit(layout, prepared.file, prepared.encoded, self._stored_on(job, store))
+            self._uploaders[store].submit(layout, job.file, encoded, self._stored_on(job, store))
         for store, uploader in self._uploaders.items():
             if store in job.copies and not uploader.is_closed(self._clock()):
                 job.confirming.add(store)
-                uploader.confirm(prepared.file, job.copies[store], self._confirmed_on(job, store))
+                uploader.confirm(job.file, job.copies[store], self._confirmed_on(job, store))
 
-    def _stored_on(self, job: FileJob, store: str) -> "Callable[[Future[StoredCopy]], None]":
+    def _stored_on(self, job: PreparedJob, store: str) -> "Callable[[Future[StoredCopy]], None]":
         return lambda done: self._results.put(StoredResult(job, store, done))
 
-    def _confirmed_on(self, job: FileJob, store: str) -> "Callable[[Future[bool]], None]":
+    def _confirmed_on(self, job: PreparedJob, store: str) -> "Callable[[Future[bool]], None]":
         return lambda done: self._results.put(ConfirmedResult(job, store, done))
 
-    def _settle_confirmed(self, job: FileJob, store: str, future: "Future[bool]") -> Iterator[ArchiveEvent]:
-        """Take the store's word, not the catalog's: what it does not have any more is stored again."""
+    def _settle_confirmed(self, job: PreparedJob, store: str, future: "Future[bool]") -> Iterator[ArchiveEvent]:
+        """Believe the store, not the catalog: a copy that the store does not have any more is stored again."""
         job.confirming.discard(store)
-        assert job.prepared is not None  # noqa: S101
         try:
             is_there = future.result()
         except CancelledError:
@@ -315,11 +295,11 @@ class Archiver:
         else:
             copy = job.copies.pop(store)
             message = f"{store}: object '{copy.object_key}' is not what is recorded of '{job.name}', or not there"
-            _LOG.warning("%s; it is stored again", message)
+            _log.warning("%s; it is stored again", message)
             self._deferred.copy(job.file, replace(copy, status=CopyStatus.MISSING, last_error=message))
 
-    def _settle_stored(self, job: FileJob, store: str, future: "Future[StoredCopy]") -> Iterator[ArchiveEvent]:
-        self._flow.done(job, store)
+    def _settle_stored(self, job: PreparedJob, store: str, future: "Future[StoredCopy]") -> Iterator[ArchiveEvent]:
+        self._flow.done(job.job, store)
         try:
             stored = future.result()
         except CancelledError:
@@ -332,14 +312,14 @@ class Archiver:
             if job.conflict is None:
                 yield self._verified(job, store, stored)
 
-    def _note_conflict(self, job: FileJob, error: CopyConflictError) -> None:
+    def _note_conflict(self, job: PreparedJob, error: CopyConflictError) -> None:
         """Forget what this job put on other stores: which content is the right one is not known any more."""
         job.conflict = error
         identifier = job.file.system_identifier
-        for store in job.proved - job.recorded.verified(identifier).keys():
+        for store in job.proved - job.job.recorded.verified(identifier).keys():
             self._deferred.keep(partial(self._catalog.files.remove_copy, identifier, [job.name], store))
 
-    def _verified(self, job: FileJob, store: str, stored: StoredCopy) -> CopyVerified:
+    def _verified(self, job: PreparedJob, store: str, stored: StoredCopy) -> CopyVerified:
         now = self._clock()
         copy = job.copy_on(store, CopyStatus.VERIFIED, stored, verified_at=now)
         self._deferred.copy(job.file, copy)
@@ -349,11 +329,10 @@ class Archiver:
             self._backlog.mark_stale()
         job.copies[store] = copy
         job.proved.add(store)
-        assert job.prepared is not None  # noqa: S101
         job.prepared.seconds[f"store on {store}"] = stored.seconds
         return CopyVerified(job.file, copy, is_new=True, seconds=dict(job.prepared.seconds))
 
-    def _failed(self, job: FileJob, store: str, error: StoreError) -> CopyFailed:
+    def _failed(self, job: PreparedJob, store: str, error: StoreError) -> CopyFailed:
         now = self._clock()
         failed = job.copy_on(store, CopyStatus.FAILED, None, last_error=error.message)
         self._deferred.keep(partial(self._catalog.files.record_failed, job.file, failed))
@@ -363,21 +342,20 @@ class Archiver:
         self._deferred.keep(partial(self._catalog.stores.save_state, state))
         return CopyFailed(job.name, store, error.message, failed.tries, state.consecutive_failures)
 
-    def _finish(self, job: FileJob) -> Iterator[ArchiveEvent]:
+    def _finish(self, job: PreparedJob) -> Iterator[ArchiveEvent]:
         if job.conflict is not None:
-            yield self._rejections.quarantine(job.spooled, QuarantineReason.OTHER_CONTENT, job.conflict.message)
+            yield self._rejections.quarantine(job.job.spooled, QuarantineReason.OTHER_CONTENT, job.conflict.message)
         elif job.proved >= self._stores.keys():
             yield from self._release(job)
         else:
             self._backlog.mark_stale()
-        self._drop(job)
+        self._drop(job.job)
 
-    def _release(self, job: FileJob) -> Iterator[ArchiveEvent]:
-        assert job.prepared is not None  # noqa: S101
+    def _release(self, job: PreparedJob) -> Iterator[ArchiveEvent]:
         try:
-            released = self._spool.release(job.spooled)
+            released = self._spool.release(job.job.spooled)
         except SpoolError as error:
-            yield self._rejections.unreadable(job.spooled, error)
+            yield self._rejections.unreadable(job.job.spooled, error)
             return
         if released:
             self._deferred.released(job.file.system_identifier, job.name)
@@ -389,6 +367,7 @@ class Archiver:
         self._deferred.keep(partial(self._catalog.files.forget_tries, name))
 
     def _drop(self, job: FileJob) -> None:
+        """Forget a job and give its places back."""
         self._flow.end(job)
         del self._jobs[job.name]
 

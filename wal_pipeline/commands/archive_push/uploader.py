@@ -21,7 +21,7 @@ from wal_pipeline.wal.names import FileKind, require_file_name
 
 FIRST_BACKOFF_SECONDS = 5.0
 _T = TypeVar("_T")
-_LOG = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ class StoreUploader:
         except (StoreError, CancelledError):
             raise
         except Exception as error:  # whatever goes wrong with one store must not end the run of the others
-            _LOG.exception("%s: cannot store '%s'", self.store.name, file.name)
+            _log.exception("%s: cannot store '%s'", self.store.name, file.name)
             message = f"cannot store '{file.name}': unexpected {type(error).__name__}: {error}"
             raise StoreError(self.store.name, message) from error
 
