@@ -13,7 +13,7 @@ from wal_pipeline.archive.format.backup_manifest import (
     make_backup_id,
     volume_name,
 )
-from wal_pipeline.archive.format.keys import Layout
+from wal_pipeline.archive.format.keys import Layout, tar_cuts_name
 from wal_pipeline.archive.records import BackupKind, Codec
 from wal_pipeline.stores.base import Body
 from wal_pipeline.stores.local.store import LocalFolderStore
@@ -76,3 +76,8 @@ def stored_object(
     body = Body.of(stored)
     store.put_if_absent(LAYOUT.base_key(manifest.backup_id, name), body, {})
     return store, manifest, BackupObject(name, len(stored), body.sha256, content_size)
+
+
+def make_cuts(codec: Codec, encrypted: bool) -> BackupObject:
+    """The object with the tars' cuts."""
+    return BackupObject(tar_cuts_name(codec, encrypted=encrypted), 5, SHA, 9)

@@ -27,24 +27,24 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex
 
 from wal_pipeline.archive.alerts import AlertKind, Severity, default_severity
-from wal_pipeline.archive.base_backup import BackupTablespace
-from wal_pipeline.archive.base_backup_json import to_json
-from wal_pipeline.archive.layout import Layout
-from wal_pipeline.archive.object_metadata import to_metadata
+from wal_pipeline.archive.format.backup_manifest import BackupTablespace
+from wal_pipeline.archive.format.backup_manifest_json import to_json
+from wal_pipeline.archive.format.keys import Layout
+from wal_pipeline.archive.format.object_metadata import to_metadata
 from wal_pipeline.archive.records import Codec, CommitTimes, Copy, CopyStatus, Encoding, WalFile
 from wal_pipeline.catalog.schema import SCHEMA_VERSION, metadata
 from wal_pipeline.cli.archive_get import parser
 from wal_pipeline.cli.group import cli, run
-from wal_pipeline.commands.metrics import ACTIVE_ALERTS, CLUSTER_METRICS, PREFIX, STORE_METRICS
+from wal_pipeline.commands.status.prometheus import ACTIVE_ALERTS, CLUSTER_METRICS, PREFIX, STORE_METRICS
 from wal_pipeline.definitions import defs
+from wal_pipeline.orchestration.assets.segment_metadata import segment_materialization
 from wal_pipeline.orchestration.keys import Keys
-from wal_pipeline.orchestration.segment_metadata import segment_materialization
 from wal_pipeline.postgres.archive_command import durable_archive_command
 from wal_pipeline.settings import Settings, load_settings, variable_names
-from wal_pipeline.stores.local import LocalFolderStore
+from wal_pipeline.stores.local.store import LocalFolderStore
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import require_file_name
-from wal_pipeline_tests.archive.test_base_backup import make_cuts, make_manifest
+from wal_pipeline_tests.support.manifests import make_cuts, make_manifest
 from wal_pipeline_tests.support.segments import name_of
 from wal_pipeline_tests.support.surface import dagster_code, published
 from wal_pipeline_tests.support.surface.command_line import argparse_parser, click_command, said

@@ -11,24 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wal_pipeline.archive.format.backup_manifest import (
-    BackupObject,
     BackupTablespace,
     WalRange,
     is_backup_id,
     make_backup_id,
-    tar_cuts_name,
 )
 from wal_pipeline.archive.format.backup_manifest_json import parse_manifest, to_json
 from wal_pipeline.archive.records import Codec
 from wal_pipeline.errors import BaseBackupError
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import segment_at
-from wal_pipeline_tests.support.manifests import MIB, SHA, STARTED_AT, make_manifest, make_tar
-
-
-def make_cuts(codec: Codec, encrypted: bool) -> BackupObject:
-    """The object with the tars' cuts."""
-    return BackupObject(tar_cuts_name(codec, encrypted=encrypted), 5, SHA, 9)
+from wal_pipeline_tests.support.manifests import MIB, STARTED_AT, make_cuts, make_manifest, make_tar
 
 
 def refused(change: Callable[[dict[str, Any]], object]) -> str:

@@ -85,7 +85,9 @@ def test_a_verification_misses_what_was_not_recorded(tmp_path: Path) -> None:
     assert scene.verify().is_right
 
 
-def test_a_store_that_fails_on_a_full_disk_holds_nothing_up(scene: ArchiveScene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_fails_on_a_full_disk_holds_nothing_up(
+    scene: ArchiveScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What failed is owed too: the other store gets every file, and the run ends with what failed on record."""
     monkeypatch.setattr("wal_pipeline.commands.archive_push.uploader.FIRST_BACKOFF_SECONDS", 300.0)  # one failure
     made = spool_segments(scene.spool_folder, range(1, 31))
