@@ -11,9 +11,10 @@ from wal_pipeline.archive.format.backup_manifest import (
     WalRange,
     backup_manifest_name,
     make_backup_id,
+    tar_cuts_name,
     volume_name,
 )
-from wal_pipeline.archive.format.keys import Layout, tar_cuts_name
+from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.records import BackupKind, Codec
 from wal_pipeline.stores.base import Body
 from wal_pipeline.stores.local.store import LocalFolderStore

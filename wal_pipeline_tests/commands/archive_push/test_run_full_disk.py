@@ -7,6 +7,7 @@ import pytest
 
 from wal_pipeline.archive.records import CopyStatus
 from wal_pipeline.catalog.catalog import open_catalog
+from wal_pipeline.commands.archive_push import uploader
 from wal_pipeline.commands.archive_push.events import ArchiveEvent, CopyFailed, FileReleased
 from wal_pipeline.commands.rebuild_catalog import rebuild
 from wal_pipeline.errors import CatalogFullError
@@ -89,7 +90,7 @@ def test_a_store_that_fails_on_a_full_disk_holds_nothing_up(
     scene: ArchiveScene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What failed is owed too: the other store gets every file, and the run ends with what failed on record."""
-    monkeypatch.setattr("wal_pipeline.commands.archive_push.uploader.FIRST_BACKOFF_SECONDS", 300.0)  # one failure
+    monkeypatch.setattr(uploader, "FIRST_BACKOFF_SECONDS", 300.0)  # it fails once, however slow this machine is
     made = spool_segments(scene.spool_folder, range(1, 31))
     scene.catalog.system_identifiers.add(SYSTEM_IDENTIFIER, "a test", scene.clock())
     scene.stores["r2"].before = fail("r2")
