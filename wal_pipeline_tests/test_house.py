@@ -53,8 +53,10 @@ _TESTED_IN: Final = {
     "cli/test_upkeep.py": "cli/{expire,verify}",
     "cli/test_gaps.py": "cli/pause",
     "integration/test_backup_process.py": "cli/backup wiring/backup",
-    "integration/test_drill.py": "cli/drill commands/drill/{drill,records} orchestration/assets/drill wiring/drill",
-    "integration/test_restore.py": "cli/{restore,restore_text} commands/restore/{perform,prepare}",
+    "integration/test_drill.py": (
+        "cli/drill commands/drill/{choice,comparison,drill,records,result} orchestration/assets/drill wiring/drill"
+    ),
+    "integration/test_restore.py": "cli/{restore,restore_text} commands/restore/{perform,prepare,run}",
     "test_readme.py": "cli/{main,registry}",
     "codec/test_stream_encoder.py": "codec/stream_decoder commands/backup/objects",
     "commands/alerts/test_deliver.py": "commands/alerts/destinations",
@@ -96,7 +98,7 @@ _TESTED_IN: Final = {
         "commands/health/asset_checks orchestration/assets/{archive_checks,cost,recovery_window} orchestration/resource"
     ),
     "orchestration/runs/test_subject.py": "orchestration/keys",
-    "integration/test_restore_job.py": "orchestration/jobs/{restore,restore_config,restore_run}",
+    "integration/test_restore_job.py": "orchestration/jobs/{restore,restore_config,restore_run} wiring/restore",
     "test_secrets.py": "orchestration/jobs/backup",
     "integration/test_daemon.py": "orchestration/sensors/spool",
     "integration/test_upkeep.py": "wiring/{expire,verify}",

@@ -6,11 +6,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from wal_pipeline.cli.group import Context, pass_context
+
+if TYPE_CHECKING:
+    from wal_pipeline.commands.drill.result import DrillResult
 
 
 @click.command("drill")
@@ -57,13 +60,13 @@ def _leaving_in_order() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _values(result: Any) -> dict[str, Any]:
+def _values(result: "DrillResult") -> dict[str, Any]:
     from wal_pipeline.commands.drill.records import drill_values
 
     return {"store": result.store, "target": result.target, "ok": result.ok, **drill_values(result)}
 
 
-def _text(result: Any) -> str:
+def _text(result: "DrillResult") -> str:
     if not result.ok:
         return f"{result.store}: FAILED at {result.target or 'the choice of a moment'}: {result.error}"
     reached = result.reached_commit_at.isoformat(" ") if result.reached_commit_at else "none"

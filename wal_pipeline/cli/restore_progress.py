@@ -1,61 +1,117 @@
-"""What a restore shows while it works: bytes, rate and time left, then the recovery's segments."""
+"""Shows a restore on the terminal: its plan, bytes with rate and time left, the recovery's segments, its result."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+import json
+from types import TracebackType
+from typing import Self
 
+import click
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
 
-if TYPE_CHECKING:
-    from wal_pipeline.commands.restore.download import DownloadFault
-    from wal_pipeline.commands.restore.perform import RestoreEvents
-    from wal_pipeline.postgres.recovery_server import RecoveryProgress
+from wal_pipeline.cli.restore_text import plan_text, plan_values, result_text, result_values
+from wal_pipeline.commands.restore.download import DownloadFault
+from wal_pipeline.commands.restore.perform import RestoreEvents, RestoreResult
+from wal_pipeline.commands.restore.prepare import PreparedRestore
+from wal_pipeline.commands.restore.run import Restore
+from wal_pipeline.commands.restore.start import RecoveryResult
+from wal_pipeline.postgres.recovery_server import RecoveryProgress
 
 
-@contextmanager
-def shown(total_bytes: int) -> Iterator["RestoreEvents"]:
-    """Show a restore's phases and bytes on stderr."""
-    from wal_pipeline.commands.restore.perform import RestoreEvents
+class RestoreScreen(RestoreEvents):
+    """Prints the plan and the result on stdout, as text or one JSON object, and shows the progress on stderr."""
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("download", total=total_bytes)
+    def __init__(self, restore: Restore, *, as_json: bool) -> None:
+        self._cluster = restore.layout.cluster
+        self._plan_only = restore.options.plan_only
+        self._as_json = as_json
+        self._download_bytes = 0
+        self._segments = 0
+        self._bar: _Bar | None = None
 
-        def fault(found: "DownloadFault") -> None:
-            progress.console.print(f"[yellow]{found.message}; another store is tried[/yellow]", highlight=False)
+    def __enter__(self) -> Self:
+        """Return the screen."""
+        return self
 
-        yield RestoreEvents(
-            phase=lambda name: progress.update(task, description=name),
-            bytes_came=lambda count: progress.advance(task, count),
-            fault=fault,
-        )
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the progress as it is and the cursor below it."""
+        self._show(None)
+
+    def planned(self, prepared: PreparedRestore) -> None:
+        """Print the plan; as JSON only where there is nothing more to come."""
+        self._download_bytes, self._segments = prepared.download_bytes, len(prepared.plan.wal)
+        if not self._as_json:
+            click.echo(plan_text(prepared, self._cluster))
+        elif self._plan_only:
+            click.echo(json.dumps(plan_values(prepared)))
+
+    def phase(self, name: str) -> None:
+        """Show the phase beside the bytes."""
+        if self._bar is None:
+            columns = (DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn())
+            self._show(_Bar(name, self._download_bytes, *columns))
+        else:
+            self._bar.update(name)
+
+    def bytes_came(self, count: int) -> None:
+        """Show the bytes."""
+        if self._bar is not None:
+            self._bar.advance(count)
+
+    def fault(self, fault: DownloadFault) -> None:
+        """Print what is wrong with the copy above the progress."""
+        if self._bar is not None:
+            self._bar.say(f"{fault.message}; another store is tried")
+
+    def starting(self, prepared: PreparedRestore) -> None:
+        """Show the files that recovery restores, of about as many as the plan has segments."""
+        self._show(_Bar("recovery", len(prepared.plan.wal), MofNCompleteColumn(), TimeElapsedColumn()))
+
+    def recovering(self, progress: RecoveryProgress) -> None:
+        """Show how many files recovery has restored."""
+        if self._bar is not None:
+            total = max(self._segments, progress.segments)
+            self._bar.update(progress.state.value, completed=progress.segments, total=total)
+
+    def ended(self, prepared: PreparedRestore, result: RestoreResult, recovery: RecoveryResult | None) -> None:
+        """Print the result."""
+        self._show(None)
+        values = {**plan_values(prepared), **result_values(result, recovery)}
+        click.echo(json.dumps(values) if self._as_json else result_text(result, recovery))
+
+    def _show(self, bar: "_Bar | None") -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar = bar
 
 
-@contextmanager
-def recovery_shown(segments: int) -> Iterator[Callable[["RecoveryProgress"], None]]:
-    """Show how many files recovery has restored, of about ``segments``, on stderr."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("recovery", total=segments)
+class _Bar:
+    """One line on stderr: a word, a bar, and numbers. Any thread may change it."""
 
-        def update(found: "RecoveryProgress") -> None:
-            total = max(segments, found.segments)
-            progress.update(task, completed=found.segments, total=total, description=found.state.value)
+    def __init__(self, word: str, total: int, *columns: ProgressColumn) -> None:
+        self._progress = Progress(TextColumn("{task.description}"), BarColumn(), *columns, console=Console(stderr=True))
+        self._task = self._progress.add_task(word, total=total)
+        self._progress.start()
 
-        yield update
+    def update(self, word: str, *, completed: int | None = None, total: int | None = None) -> None:
+        self._progress.update(self._task, description=word, completed=completed, total=total)
+
+    def advance(self, count: int) -> None:
+        self._progress.advance(self._task, count)
+
+    def say(self, text: str) -> None:
+        self._progress.console.print(text, style="yellow", markup=False, highlight=False)
+
+    def stop(self) -> None:
+        self._progress.stop()

@@ -1,19 +1,18 @@
-"""A restore's plan and result, for a person and as JSON."""
+"""Turns a restore's plan and result into text for a person and into values for JSON."""
 
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from wal_pipeline.archive.recovery.restore_plan import PlannedBackup
+from wal_pipeline.commands.restore.perform import RestoreResult
+from wal_pipeline.commands.restore.prepare import PreparedRestore
+from wal_pipeline.commands.restore.start import RecoveryResult
 from wal_pipeline.postgres.recovery_server import RecoveryState
-
-if TYPE_CHECKING:
-    from wal_pipeline.archive.recovery.restore_plan import PlannedBackup
-    from wal_pipeline.commands.restore.perform import RestoreResult
-    from wal_pipeline.commands.restore.prepare import PreparedRestore
-    from wal_pipeline.commands.restore.start import RecoveryResult
+from wal_pipeline.text import size
 
 
-def plan_text(prepared: "PreparedRestore", cluster: str) -> str:
+def plan_text(prepared: PreparedRestore, cluster: str) -> str:
     """Return the plan as a few lines."""
     plan, request = prepared.plan, prepared.request
     rows = [
@@ -21,7 +20,7 @@ def plan_text(prepared: "PreparedRestore", cluster: str) -> str:
         *(("base backup", _backup(one)) for one in plan.chain),
         ("WAL", _wal(prepared)),
         ("last commit", _commit(plan.commit_at_least, plan.commit_at_most)),
-        ("download", f"{_size(prepared.download_bytes)} before the start, WAL while it recovers"),
+        ("download", f"{size(prepared.download_bytes)} before the start, WAL while it recovers"),
         *([("encryption", "age; an identity at hand opens it")] if prepared.encrypted else []),
         ("data directory", f"{request.pgdata}{_removed(prepared, request.pgdata)}"),
         *(
@@ -30,7 +29,7 @@ def plan_text(prepared: "PreparedRestore", cluster: str) -> str:
         ),
         ("server", f"PostgreSQL {prepared.binaries.major} in {prepared.binaries.bindir}, user id {prepared.user.uid}"),
         *(
-            ("disk", f"{need.folder}: {_size(need.needed_bytes)} of {_size(need.free_bytes)} free")
+            ("disk", f"{need.folder}: {size(need.needed_bytes)} of {size(need.free_bytes)} free")
             for need in prepared.disk
         ),
         *(("note", note) for note in prepared.notes),
@@ -39,17 +38,17 @@ def plan_text(prepared: "PreparedRestore", cluster: str) -> str:
     return "\n".join([head, *(f"  {name:<15} {text}" for name, text in rows)])
 
 
-def _removed(prepared: "PreparedRestore", folder: Path) -> str:
+def _removed(prepared: PreparedRestore, folder: Path) -> str:
     return " (its old content is removed)" if folder in prepared.emptied else ""
 
 
-def _backup(planned: "PlannedBackup") -> str:
+def _backup(planned: PlannedBackup) -> str:
     backup = planned.backup
     finished = backup.finished_at.isoformat(" ")
     return f"{backup.backup_id}, {backup.kind.value}, finished {finished}, on {' and '.join(planned.stores)}"
 
 
-def _wal(prepared: "PreparedRestore") -> str:
+def _wal(prepared: PreparedRestore) -> str:
     plan = prepared.plan
     if not plan.wal:
         return "none"
@@ -69,7 +68,7 @@ def _commit(at_least: datetime | None, at_most: datetime | None) -> str:
     )
 
 
-def plan_values(prepared: "PreparedRestore") -> dict[str, Any]:
+def plan_values(prepared: PreparedRestore) -> dict[str, Any]:
     """Return the plan for JSON."""
     plan = prepared.plan
     return {
@@ -94,10 +93,10 @@ def plan_values(prepared: "PreparedRestore") -> dict[str, Any]:
     }
 
 
-def result_text(result: "RestoreResult", recovery: "RecoveryResult | None") -> str:
+def result_text(result: RestoreResult, recovery: RecoveryResult | None) -> str:
     """Return what was done and, where the server was started, the moment reached."""
     phases = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in result.seconds.items())
-    lines = [f"Restored into {result.pgdata}: {_size(result.downloaded_bytes)} downloaded; {phases}"]
+    lines = [f"Restored into {result.pgdata}: {size(result.downloaded_bytes)} downloaded; {phases}"]
     if recovery is None:
         lines.append(
             "Start the server now, with the stores' settings in its environment or settings file: it recovers."
@@ -123,7 +122,7 @@ def result_text(result: "RestoreResult", recovery: "RecoveryResult | None") -> s
     return "\n".join(lines)
 
 
-def result_values(result: "RestoreResult", recovery: "RecoveryResult | None") -> dict[str, Any]:
+def result_values(result: RestoreResult, recovery: RecoveryResult | None) -> dict[str, Any]:
     """Return the result for JSON."""
     values: dict[str, Any] = {
         "downloaded_bytes": result.downloaded_bytes,
@@ -148,12 +147,3 @@ def result_values(result: "RestoreResult", recovery: "RecoveryResult | None") ->
 
 def _iso(at: datetime | None) -> str | None:
     return None if at is None else at.isoformat()
-
-
-def _size(count: int) -> str:
-    size = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024 or unit == "GiB":
-            break
-        size /= 1024
-    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

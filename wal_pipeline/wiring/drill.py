@@ -1,15 +1,16 @@
-"""The drills that the settings describe."""
+"""Makes the drills that the settings describe."""
 
 from collections.abc import Callable
 from random import Random
 
-from wal_pipeline.commands.drill.drill import Drill, DrillOptions
+from wal_pipeline.commands.drill.drill import Drill
+from wal_pipeline.commands.drill.result import DrillOptions
 from wal_pipeline.commands.restore.contents import find_system_identifier
 from wal_pipeline.wiring.pipeline import Pipeline
 
 
 def drills_of(pipeline: Pipeline, *, seed: int | None = None) -> Callable[[str], Drill]:
-    """Return what makes the drill of a store by its name; ``seed`` draws the same moments again."""
+    """Return a function that makes the drill of a store, by its name; ``seed`` draws the same moments again."""
     settings, random = pipeline.settings, Random(seed)  # noqa: S311 - a drill's moment is no secret
     options = DrillOptions(
         folder=settings.scratch_folder(),

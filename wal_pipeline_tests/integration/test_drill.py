@@ -23,8 +23,9 @@ from testbed.s3_pair import S3Pair
 from testbed.seaweed import SeaweedServer
 from wal_pipeline.archive.alerts import AlertKind
 from wal_pipeline.cli.group import run as run_command
-from wal_pipeline.commands.drill.drill import Drill, DrillOptions, DrillResult
+from wal_pipeline.commands.drill.drill import Drill
 from wal_pipeline.commands.drill.records import run_drills
+from wal_pipeline.commands.drill.result import DrillOptions, DrillResult
 from wal_pipeline.commands.restore.perform import perform_restore
 from wal_pipeline.errors import RestoreError
 from wal_pipeline.wiring.pipeline import Pipeline
@@ -159,10 +160,10 @@ def test_a_rollback_after_the_last_commit_is_no_failure(scene: DrillScene) -> No
 def test_a_cluster_that_goes_on_archiving_is_no_failure(scene: DrillScene, monkeypatch: pytest.MonkeyPatch) -> None:
     """What comes into the archive while the drill restores is not replayed: the last commit is as foretold."""
 
-    def restore_slowly(*given: Any) -> Any:
+    def restore_slowly(*given: Any, **named: Any) -> Any:
         scene.history.mark("during the drill")
         scene.history.end()
-        return perform_restore(*given)
+        return perform_restore(*given, **named)
 
     monkeypatch.setattr("wal_pipeline.commands.drill.drill.perform_restore", restore_slowly)
     [result] = scene.drill("r2", random=AlwaysLast(), amcheck=False)

@@ -1,21 +1,26 @@
 """The restore as a Dagster job: the plan first, then the files, with the same outcome as the command."""
 
-import os
+import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import dagster as dg
 import pytest
 
-from testbed.postgres_install import PostgresInstall
+from testbed.postgres import PostgresCluster
+from testbed.postgres_install import PostgresInstall, is_open_to, postgres_user
 from testbed.s3_pair import S3Pair
 from wal_pipeline.orchestration.jobs.restore import build_restore_job
 from wal_pipeline.orchestration.keys import Keys
-from wal_pipeline.orchestration.resource import WalPipelineResource
+from wal_pipeline.orchestration.resource import WalPipelineResource, _open
 from wal_pipeline_tests.support.restore_history import History
 
 pytestmark = pytest.mark.integration
+# The test bed may lend the server's user a capability with which to reach us. A run of the job as root does not.
+RUNNABLE = is_open_to(replace(postgres_user(), reads_everything=False), Path(sys.executable))
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +35,25 @@ def lost(postgres18: PostgresInstall, s3_pair: S3Pair) -> Iterator[History]:
 
 
 @pytest.fixture
-def environment(lost: History, monkeypatch: pytest.MonkeyPatch) -> None:
+def environment(lost: History, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A code location that has the stores' settings alone."""
     for name, value in {**lost.environment, "PGBINDIR": str(lost.install.bin_folder)}.items():
         monkeypatch.setenv(name, value)
+    _open.cache_clear()
+    yield
+    _open.cache_clear()
+
+
+def failure_of(done: dg.ExecuteInProcessResult) -> str:
+    """Return what a failed run says."""
+    [failure] = [event for event in done.all_events if event.is_step_failure]
+    return str(failure.step_failure_data)
+
+
+def audit_lines(folder: Path) -> list[dict[str, str]]:
+    """Return the audit log of this test's code location."""
+    path = folder / "own-state" / "audit.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def restore(pgdata: Path, **config: object) -> dg.ExecuteInProcessResult:
@@ -60,19 +80,78 @@ def test_a_target_outside_the_window_fails_the_run(postgres_folder: Path) -> Non
     """The refusal is the run's failure, and nothing is written."""
     done = restore(postgres_folder / "pgdata", to_time="2099-01-01 00:00:00+00", plan_only=False)
     assert not done.success
-    [failure] = [event for event in done.all_events if event.is_step_failure]
-    assert "is later than the last commit that is archived on timeline 1" in str(failure.step_failure_data)
+    assert "is later than the last commit that is archived on timeline 1" in failure_of(done)
     assert list(postgres_folder.iterdir()) == []
 
 
 @pytest.mark.usefixtures("environment")
-def test_the_job_brings_the_files_back_or_says_why_not(postgres_folder: Path) -> None:
-    """The files are whole and told where to stop; where the server's user cannot run us, nothing is written."""
+def test_a_value_that_no_option_has_fails_the_run(postgres_folder: Path) -> None:
+    """The launchpad's fields are free text: the failure names what is expected."""
+    assert "'s3' is not a store, expected one of any, r2, b2, local." in failure_of(
+        restore(postgres_folder / "pgdata", store="s3")
+    )
+    assert "'open' is not an action, expected one of pause, promote, shutdown." in failure_of(
+        restore(postgres_folder / "pgdata", action="open")
+    )
+
+
+@pytest.mark.usefixtures("environment")
+@pytest.mark.skipif(RUNNABLE, reason="the server's user can run the restore command here")
+def test_a_restore_command_that_the_servers_user_cannot_run_is_refused(postgres_folder: Path) -> None:
+    """Nothing is written then."""
     done = restore(postgres_folder / "pgdata", plan_only=False)
-    if done.success:
-        assert (postgres_folder / "pgdata" / "recovery.signal").exists()
-        return
-    [failure] = [event for event in done.all_events if event.is_step_failure]
-    assert os.geteuid() == 0
-    assert f"cannot run '{sys.executable}'" in str(failure.step_failure_data)
+    assert f"cannot run '{sys.executable}'" in failure_of(done)
     assert list(postgres_folder.iterdir()) == []
+
+
+@pytest.mark.usefixtures("environment")
+def test_the_job_brings_the_files_back_for_the_servers_user(
+    postgres_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As root too, the data directory and the folder of files fetched ahead belong to the user who recovers."""
+    if not RUNNABLE:  # then a program that this user can run stands in our place; no server is started with it
+        monkeypatch.setattr(
+            "wal_pipeline.commands.archive_get.restore_command.sys", SimpleNamespace(executable="/bin/true")
+        )
+    pgdata = postgres_folder / "pgdata"
+    done = restore(pgdata, plan_only=False)
+    assert done.success
+    [prefetched] = (postgres_folder / ".wal-pipeline-prefetch").iterdir()
+    made = [pgdata, pgdata / "recovery.signal", pgdata / "postgresql.auto.conf", prefetched, prefetched.parent]
+    assert {path.stat().st_uid for path in made} == {postgres_user().uid}
+    assert str(prefetched) in (pgdata / "postgresql.auto.conf").read_text()
+    [line] = audit_lines(tmp_path)
+    del line["at"]
+    assert line == {
+        "action": "restore",
+        "subject": "main",
+        "result": "restored",
+        "by": f"run {done.run_id}",
+        "pgdata": str(pgdata),
+        "store": "any",
+    }
+
+
+@pytest.mark.usefixtures("environment")
+@pytest.mark.skipif(not RUNNABLE, reason="the server's user cannot run the restore command here")
+def test_the_job_starts_the_server_and_reports_the_moment(lost: History, postgres_folder: Path) -> None:
+    """The metadata tells how far recovery came; nothing that was fetched ahead stays."""
+    cluster = PostgresCluster(lost.install, postgres_folder)
+    settings = {
+        "port": str(cluster.port),
+        "unix_socket_directories": str(cluster.socket_folder),
+        "listen_addresses": "127.0.0.1",
+    }
+    try:
+        done = restore(cluster.pgdata, plan_only=False, start=True, archiving=False, server_settings=settings)
+        assert done.success
+        assert cluster.value("SELECT count(*) FROM marks") == "1"
+        [output] = [event for event in done.all_events if event.is_successful_output]
+        metadata = output.step_output_data.metadata
+        assert {"pgdata", "downloaded_bytes", "timeline", "download_seconds", "recovery_seconds"} <= set(metadata)
+        assert {"last_commit_at", "replayed_lsn"} <= set(metadata)
+        assert not (postgres_folder / ".wal-pipeline-prefetch").exists()
+    finally:
+        if (cluster.pgdata / "postmaster.pid").exists():
+            cluster.run("pg_ctl", "stop", "--mode=immediate", "--pgdata", str(cluster.pgdata))
+        cluster.remove()

@@ -13,7 +13,7 @@ from testbed.s3_pair import S3Pair
 from wal_pipeline.archive.recovery.target import RecoveryTarget, TargetKind, TargetOutsideError
 from wal_pipeline.commands.restore import checks as restore_checks
 from wal_pipeline.commands.restore.contents import find_system_identifier
-from wal_pipeline.commands.restore.perform import perform_restore
+from wal_pipeline.commands.restore.perform import RestoreCommand, perform_restore
 from wal_pipeline.commands.restore.prepare import PreparedRestore, RestoreRequest, prepare_restore
 from wal_pipeline.commands.restore.untar import release_pg_control
 from wal_pipeline.errors import PostgresError, RecoveryTargetError, RestoreError
@@ -166,7 +166,7 @@ def test_force_replaces_a_cluster_and_a_failure_leaves_nothing_that_starts(
     for name in ("PG_VERSION", "base/old"):
         (pgdata / name).write_text("18\n")
     prepared = prepare(history, pgdata, force=True, target=to_time(history.moments["before the gap"]))
-    assert perform_restore(prepared, "false").pgdata == pgdata
+    assert perform_restore(prepared, RestoreCommand(("false",))).pgdata == pgdata
     assert not (pgdata / "base/old").exists()
     assert (pgdata / "global/pg_control").exists()
     assert (pgdata / "recovery.signal").exists()
@@ -175,7 +175,7 @@ def test_force_replaces_a_cluster_and_a_failure_leaves_nothing_that_starts(
     prepared = prepare(history, pgdata, force=True)
     monkeypatch.setattr("wal_pipeline.commands.restore.perform.release_pg_control", _spoil)
     with pytest.raises(RestoreError) as caught:
-        perform_restore(prepared, "false")
+        perform_restore(prepared, RestoreCommand(("false",)))
     assert "'pg_verifybackup' ended with 1" in caught.value.message
     assert not (pgdata / "global/pg_control").exists()
     assert list(tmp_path.iterdir()) == [pgdata]
@@ -189,7 +189,7 @@ def test_what_came_after_the_plan_is_kept(history: History, tmp_path: Path, forc
     pgdata.mkdir()
     (pgdata / "PG_VERSION").write_text("18\n")
     with pytest.raises(RestoreError, match=r"is not empty|is not any more"):
-        perform_restore(prepared, "false")
+        perform_restore(prepared, RestoreCommand(("false",)))
     assert [path.name for path in tmp_path.rglob("*")] == ["new", "PG_VERSION"]
 
 
@@ -212,7 +212,7 @@ def test_one_store_down_is_told_and_the_other_is_planned_from(history: History, 
     assert prepared.notes[0].startswith("r2: ")
     assert prepared.notes[0].endswith(": this store is left out of the plan")
     with pytest.raises(RestoreError) as caught:
-        perform_restore(prepared, "false")
+        perform_restore(prepared, RestoreCommand(("false",)))
     assert caught.value.message.startswith("r2 did not answer, so nothing proves that there is no later WAL")
     assert "--store b2" in (caught.value.hint or "")
     assert not (tmp_path / "new").exists()

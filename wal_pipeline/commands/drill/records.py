@@ -1,4 +1,4 @@
-"""Drills of all stores in turn: run, recorded, and told as alerts."""
+"""Runs a drill from each store in turn, records it, and opens or resolves its alert."""
 
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -8,7 +8,8 @@ from wal_pipeline.archive.alerts import AlertKind, Observation
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.catalog.drills import DrillRecord
 from wal_pipeline.commands.audit import AuditLog
-from wal_pipeline.commands.drill.drill import Drill, DrillResult
+from wal_pipeline.commands.drill.drill import Drill
+from wal_pipeline.commands.drill.result import DrillResult
 
 
 def run_drills(
@@ -40,7 +41,7 @@ def run_drills(
 
 
 def drill_values(result: DrillResult) -> dict[str, Any]:
-    """Return what is kept of a drill beside its outcome: values that JSON can hold."""
+    """Return a drill's measures and checks as values that JSON can hold."""
     return {
         "base_backup": result.base_backup,
         "predicted_commit_at": result.predicted_commit_at.isoformat() if result.predicted_commit_at else None,

@@ -1,4 +1,4 @@
-"""A drill's scratch folder: made and locked by the drill, removed at its end, and by the next one after a kill."""
+"""Makes and locks a drill's scratch folder, removes it at the end, and after a kill at the next drill."""
 
 import fcntl
 import json

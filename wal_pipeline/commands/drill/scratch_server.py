@@ -1,41 +1,42 @@
-"""The server of a drill: how it is set apart from any other one, and the checks that it must pass."""
+"""Sets a drill's server apart from any other one, and checks the cluster that it opened."""
 
 import os
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
+from wal_pipeline.commands.drill.result import DrillCheck
+from wal_pipeline.commands.restore.start import ServerIsolation
 from wal_pipeline.errors import PostgresError
 from wal_pipeline.postgres.binaries import Binaries
 from wal_pipeline.postgres.recovery_server import ServerUser
 
-_OUTPUT_CHARACTERS = 2000
-_KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "HOME", "LANG", "TZ", "TMPDIR")
+_OUTPUT_CHARACTERS: Final = 2000
+_KEPT_VARIABLES: Final = ("PATH", "LD_LIBRARY_PATH", "HOME", "LANG", "TZ", "TMPDIR")
+_CONFIG: Final = "postgresql.conf"
 
 
-@dataclass(frozen=True, slots=True)
-class DrillCheck:
-    """One check of the restored cluster. ``output`` is the end of what the program said where it failed."""
-
-    name: str
-    ok: bool
-    output: str = ""
-
-
-def scratch_settings(folder: Path, pgdata: Path, user: ServerUser) -> dict[str, str]:
+def scratch_isolation(folder: Path, pgdata: Path, user: ServerUser) -> ServerIsolation:
     """Write the files that let only this drill in, and return the settings that point to them.
 
-    The server listens on a socket in ``folder`` alone, archives nothing, and does nothing of what the restored
-    configuration tells its original to do to the world outside: the original still does it.
+    The server listens on a socket in ``folder`` alone, archives nothing, and does nothing that the restored
+    configuration has its original do to the world outside: the original still does it.
     """
-    hba = folder / "pg_hba.conf"
+    hba, socket, config = folder / "pg_hba.conf", folder / "socket", pgdata / _CONFIG
     hba.write_text("local all all trust\n", encoding="utf-8")
-    socket = folder / "socket"
     socket.mkdir(mode=0o700)
-    for path in (hba, socket):
-        if os.geteuid() == 0:
+    made = [hba, socket]
+    if not config.exists():  # Debian keeps it outside the data directory: an empty one will do for a drill
+        config.write_text("", encoding="utf-8")
+        made.append(config)
+    if os.geteuid() == 0:
+        for path in made:
             os.chown(path, user.uid, user.gid)
+    return ServerIsolation(_settings(hba, socket, pgdata), plain_environment())
+
+
+def _settings(hba: Path, socket: Path, pgdata: Path) -> dict[str, str]:
     return {
         "listen_addresses": "",
         "unix_socket_directories": str(socket),

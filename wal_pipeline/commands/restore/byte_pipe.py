@@ -1,4 +1,4 @@
-"""Hand bytes from one thread to the next in their order: bounded in memory, and never copied."""
+"""Hands bytes from one thread to the next in their order: bounded in memory, and never copied."""
 
 import threading
 from collections import deque
@@ -12,7 +12,7 @@ _HELD_BYTES: Final = 32 << 20
 
 
 class _Relay:
-    """What one thread has made and the other has not taken yet. One chunk always fits, however large it is."""
+    """Chunks that one thread has made and the other has not taken yet. One always fits, however large it is."""
 
     def __init__(self) -> None:
         self._chunks: deque[bytes] = deque()

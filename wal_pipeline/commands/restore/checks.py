@@ -1,4 +1,4 @@
-"""What must hold before a byte is downloaded: the tablespaces, the owner, the disk and the programs."""
+"""Checks the target's action, encryption, tablespaces, owner, disk and program before a byte is downloaded."""
 
 import os
 import pwd
@@ -111,7 +111,7 @@ _LARGEST_STAGED_OBJECTS: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class TablespaceMove:
-    """A tablespace of the base backup: where it lay and where it goes to."""
+    """A tablespace of the base backup: its folder then, and its folder in the restored cluster."""
 
     oid: int
     old: Path
@@ -168,7 +168,7 @@ def _named_user(name: str) -> ServerUser:
 
 @dataclass(frozen=True, slots=True)
 class DiskNeed:
-    """What one file system must hold: ``needed_bytes`` of it, with ``free_bytes`` there."""
+    """The room that a restore needs on the file system of ``folder``, and the room that is free there."""
 
     folder: Path
     needed_bytes: int

@@ -1,4 +1,4 @@
-"""Bring a base backup's objects to this machine: in parallel, verified, each from a store that has it whole."""
+"""Brings a base backup's objects to this machine: in parallel, verified, each from a store that has it whole."""
 
 import hashlib
 import logging
@@ -42,7 +42,7 @@ class DownloadLimits:
 
 
 class BaseBackupSource:
-    """One base backup, from the stores that have it. ``on_bytes`` is told each number of bytes that came.
+    """One base backup, from the stores that have it. Calls ``on_bytes`` with each number of bytes that came.
 
     Each object's SHA-256 is compared before it is opened, and each codec has a checksum of its content. ``hash_tars``:
     the SHA-256 of the opened tar is compared too, for which its volumes are opened one after the other.

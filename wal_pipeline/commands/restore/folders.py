@@ -1,4 +1,4 @@
-"""The folders that a restore fills: which may be filled, and which --force may empty first."""
+"""Decides which folders a restore may fill and which --force may empty first, and locks the data directory."""
 
 import fcntl
 import os

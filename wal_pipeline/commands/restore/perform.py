@@ -1,15 +1,18 @@
-"""Restore: plan from the stores alone, check, bring the files back, and hand the cluster to PostgreSQL's recovery."""
+"""Brings a planned restore's files back and hands the cluster to PostgreSQL's recovery."""
 
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest
 from wal_pipeline.archive.recovery.target import RecoveryTarget, TargetKind
+from wal_pipeline.commands.archive_get.prefetch_folder import PrefetchFolder
+from wal_pipeline.commands.archive_get.restore_command import shell_line
 from wal_pipeline.commands.restore.download import BaseBackupSource, DownloadFault
 from wal_pipeline.commands.restore.folders import check_folders, locked
 from wal_pipeline.commands.restore.place import (
@@ -17,20 +20,24 @@ from wal_pipeline.commands.restore.place import (
     empty,
     extract_base_backup,
     link_tablespaces,
+    make_owned,
     own,
     remove_staging,
     verify_files,
     write_tablespace_map,
 )
 from wal_pipeline.commands.restore.prepare import PreparedRestore, require_answers
+from wal_pipeline.commands.restore.start import RecoveryResult
 from wal_pipeline.commands.restore.untar import release_pg_control
 from wal_pipeline.errors import RestoreError
 from wal_pipeline.postgres.recovery import RecoverySettings, bounded_command, write_recovery_settings
+from wal_pipeline.postgres.recovery_server import RecoveryProgress
+from wal_pipeline.wal.lsn import Lsn
 
 
 @dataclass(frozen=True, slots=True)
 class RestoreResult:
-    """What a restore did. ``seconds`` by phase: plan, download, combine, verify, finish."""
+    """The files of a restore are in place. ``seconds`` by phase: plan, download, combine, verify, finish."""
 
     pgdata: Path
     backup_ids: tuple[str, ...]
@@ -40,29 +47,70 @@ class RestoreResult:
     faults: tuple[DownloadFault, ...]
 
 
-@dataclass(slots=True)
 class RestoreEvents:
-    """Who is told what: a phase that begins, bytes that came (negative: they count no more), a copy passed over."""
+    """Receives the progress of a restore. Each method does nothing: override those that matter."""
 
-    phase: Callable[[str], object] = lambda _: None
-    bytes_came: Callable[[int], object] = lambda _: None
-    fault: Callable[[DownloadFault], object] = lambda _: None
+    def planned(self, prepared: PreparedRestore) -> None:
+        """The plan is made and checked, and nothing is written yet."""
+
+    def phase(self, name: str) -> None:
+        """A phase begins."""
+
+    def bytes_came(self, count: int) -> None:
+        """Bytes were downloaded, in any thread. ``count`` is negative where a download starts over."""
+
+    def fault(self, fault: DownloadFault) -> None:
+        """A copy was passed over, and another store is tried."""
+
+    def starting(self, prepared: PreparedRestore) -> None:
+        """The server is about to be started."""
+
+    def recovering(self, progress: RecoveryProgress) -> None:
+        """The started server went on with its recovery."""
+
+    def ended(self, prepared: PreparedRestore, result: RestoreResult, recovery: RecoveryResult | None) -> None:
+        """The files are in place; ``recovery`` is None where the server was not started."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreCommand:
+    """The ``restore_command`` of a restored server.
+
+    ``program`` is the call that fetches one file, ``prefetched`` the folder of files that it fetches ahead. No segment
+    after ``last_segment`` is delivered.
+    """
+
+    program: tuple[str, ...]
+    prefetched: PrefetchFolder | None = None
+    last_segment: str | None = None
+
+    @property
+    def line(self) -> str:
+        """The line for ``sh``."""
+        line = shell_line(self.program, None if self.prefetched is None else self.prefetched.path)
+        return line if self.last_segment is None else bounded_command(line, self.last_segment)
 
 
 def perform_restore(
-    prepared: PreparedRestore, restore_command: str, events: RestoreEvents | None = None
+    prepared: PreparedRestore, command: RestoreCommand, events: RestoreEvents | None = None
 ) -> RestoreResult:
-    """Bring the files back and write the recovery settings; the server is not started.
+    """Bring the files back, write the recovery settings and make the prefetch folder; the server is not started.
 
     Until everything is in place and verified, ``global/pg_control`` has another name, so that nothing can start there.
+    The prefetch folder belongs to the server's user, who runs the ``restore_command``.
 
     Raises: RestoreError, also where a store did not answer, CodecError, StoreError, PostgresError.
     """
     require_answers(prepared)
-    return _Restore(prepared, restore_command, events or RestoreEvents()).run()
+    result = _Placement(prepared, command.line, events or RestoreEvents()).run()
+    if command.prefetched is not None:
+        make_owned(command.prefetched.path, prepared.user)
+    return result
 
 
-class _Restore:
+class _Placement:
+    """The files of one restore on their way into the data directory and the tablespaces."""
+
     def __init__(self, prepared: PreparedRestore, restore_command: str, events: RestoreEvents) -> None:
         self._prepared = prepared
         self._restore_command = restore_command
@@ -75,9 +123,9 @@ class _Restore:
 
     def run(self) -> RestoreResult:
         with locked(self._pgdata):
-            return self._restore()
+            return self._place()
 
-    def _restore(self) -> RestoreResult:
+    def _place(self) -> RestoreResult:
         chain = self._prepared.chain
         self._make_folders()
         try:
@@ -101,9 +149,11 @@ class _Restore:
         )
 
     def _make_folders(self) -> None:
-        """Make the staging folder, and empty what --force allows to empty: as it is now, not as it was planned.
+        """Make the staging folder, and empty the folders that --force allows to empty.
 
-        Raises: RestoreError where a folder may not be emptied, or was not to be when the plan was made.
+        Their content may have changed since the plan, so they are checked again.
+
+        Raises: RestoreError where a folder may not be emptied, or holds something that the plan did not see.
         """
         request = self._prepared.request
         emptied = check_folders(request.pgdata, self._prepared.moves, force=request.force)
@@ -119,7 +169,7 @@ class _Restore:
             raise RestoreError(f"'{error.filename}' cannot be made or emptied: {error.strerror}") from error
 
     def _keep_tablespaces(self) -> None:
-        """Have the failed data directory link to what was begun, so that --force knows it as its own the next time."""
+        """Link the failed data directory to the tablespaces that were begun, so that --force may empty them later."""
         begun = {move.oid: move.new for move in self._prepared.moves if move.new.is_dir() and any(move.new.iterdir())}
         if begun:
             with suppress(OSError, RestoreError):
@@ -202,7 +252,7 @@ def _flushing() -> Iterator[None]:
 
 
 def recovery_settings(prepared: PreparedRestore, restore_command: str) -> RecoverySettings:
-    """Return what the server is told: the plan's target, which may differ from the one that was asked for."""
+    """Return the server's recovery settings: their target is the plan's, which may differ from the one asked for."""
     target, last = prepared.plan.target, prepared.plan.bound
     return RecoverySettings(
         restore_command=restore_command if last is None else bounded_command(restore_command, last),
@@ -215,13 +265,16 @@ def recovery_settings(prepared: PreparedRestore, restore_command: str) -> Recove
 
 
 def _target_setting(target: RecoveryTarget) -> tuple[str, str] | None:
-    match target.kind:
-        case TargetKind.END:
+    match target:
+        case RecoveryTarget(kind=TargetKind.END):
             return None
-        case TargetKind.IMMEDIATE:
+        case RecoveryTarget(kind=TargetKind.IMMEDIATE):
             return "recovery_target", "immediate"
-        case TargetKind.TIME:
-            assert target.at is not None  # noqa: S101 - RecoveryTarget holds it so
-            return "recovery_target_time", target.at.isoformat(" ")
+        case RecoveryTarget(at=datetime() as at):
+            return "recovery_target_time", at.isoformat(" ")
+        case RecoveryTarget(lsn=Lsn() as lsn):
+            return "recovery_target_lsn", str(lsn)
+        case RecoveryTarget(xid=int() as xid):
+            return "recovery_target_xid", str(xid)
         case _:
-            return f"recovery_target_{target.kind.value}", str(target.lsn or target.xid or target.name)
+            return "recovery_target_name", str(target.name)

@@ -1,4 +1,4 @@
-"""Put a base backup's files in place: extract, combine a chain of incremental ones, verify, own."""
+"""Puts a base backup's files in place: extracts them, combines a chain, verifies, and gives them to the server."""
 
 import os
 import shutil

@@ -33,7 +33,7 @@ _PROGRAMS: Final = ("postgres", "pg_verifybackup")
 
 @dataclass(frozen=True, slots=True)
 class RestoreRequest:
-    """What a person asks for. ``tablespaces`` maps an oid or an old folder to a new folder.
+    """The restore that a person asks for. ``tablespaces`` maps an oid or an old folder to a new folder.
 
     ``verify``: compare all files with PostgreSQL's manifest before the end. ``archiving`` False switches the
     restored server's archiving off, for a copy that lives beside its original.
@@ -78,7 +78,7 @@ class PreparedRestore:
 
     @property
     def download_bytes(self) -> int:
-        """What is downloaded before the server starts; the WAL comes when it asks for it."""
+        """Bytes that are downloaded before the server starts. It fetches the WAL itself."""
         return sum(one.stored_size_bytes for one in self.chain)
 
 

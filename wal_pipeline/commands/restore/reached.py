@@ -1,4 +1,4 @@
-"""Whether a recovery reached the moment that its plan foretold."""
+"""Checks that a recovery reached the moment that its plan foretold."""
 
 import tempfile
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def find_last_transaction(
     folder: Path,
     end: Lsn | None = None,
 ) -> LastTransaction:
-    """Look from the end of what is replayed backwards to ``begin`` for the last transaction that ended.
+    """Return the last transaction that ended, looking from the last replayed segment backwards to ``begin``.
 
     ``end`` bounds the beginnings of the records; without it they may be anywhere in the last segment.
 

@@ -1,13 +1,14 @@
-"""Start a restored server, watch its recovery to the end, and say which moment it reached."""
+"""Starts a restored server, watches its recovery to the end, and reports the moment that it reached."""
 
 import subprocess
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from wal_pipeline.commands.archive_get.prefetch_folder import PrefetchFolder
+from wal_pipeline.commands.restore.prepare import PreparedRestore
 from wal_pipeline.errors import RestoreError
 from wal_pipeline.postgres.binaries import Binaries
 from wal_pipeline.postgres.recovery_server import RecoveryProgress, RecoveryServer, RecoveryState, ServerUser
@@ -18,11 +19,24 @@ _REACHED = "SELECT pg_last_wal_replay_lsn(), extract(epoch FROM pg_last_xact_rep
 
 
 @dataclass(frozen=True, slots=True)
+class ServerIsolation:
+    """How a restored server is set apart from its original, until its next restart.
+
+    ``settings`` stand on the server's command line, where they win over every file in the data directory.
+    ``environment`` is all that the server's process gets, None: ours, with the stores' credentials.
+    """
+
+    settings: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RecoveryResult:
     """Where a recovery ended. ``seconds``: until redo began, until consistent, until the end, all from the start.
 
     ``replayed_lsn`` and ``last_commit_at`` are of the last record and the last commit that were replayed; None where
-    the server did not tell (no commit at all, or a paused server that does not let us in).
+    the server did not tell (no commit at all, or a paused server that does not let us in). ``redo_lsn`` is where replay
+    began.
     """
 
     state: RecoveryState
@@ -34,6 +48,18 @@ class RecoveryResult:
     seconds: Mapping[str, float]
     log: Path
     pid: int | None
+    redo_lsn: Lsn | None = None
+
+
+def configured_server(
+    prepared: PreparedRestore, settings: Mapping[str, str], config_file: Path | None = None
+) -> ServerIsolation:
+    """Return the isolation of a server that takes its original's place: only the given settings differ.
+
+    Raises: RestoreError where the server's configuration file is not found.
+    """
+    found = find_config_file(prepared.request.pgdata, prepared.binaries.major, config_file)
+    return ServerIsolation({**settings, **({} if found is None else {"config_file": str(found)})})
 
 
 def find_config_file(pgdata: Path, major: int, given: Path | None = None) -> Path | None:
@@ -55,32 +81,71 @@ def find_config_file(pgdata: Path, major: int, given: Path | None = None) -> Pat
 
 
 def start_and_watch(
-    binaries: Binaries,
-    pgdata: Path,
-    user: ServerUser,
+    prepared: PreparedRestore,
+    isolation: ServerIsolation,
     *,
     log: Path,
-    settings: Mapping[str, str] | None = None,
-    prefetched: PrefetchFolder | None = None,
-    timeout_seconds: float | None = None,
     on_progress: Callable[[RecoveryProgress], object] = lambda _: None,
 ) -> RecoveryResult:
-    """Start the server, return when recovery ended, paused or shut it down, and clear away what was fetched ahead.
+    """Start the server and return when its recovery ended, paused or shut it down. The server goes on.
 
     Raises: PostgresError with the end of the server's log where recovery failed.
     """
+    return _recover(_server(prepared, isolation, log), prepared, log, on_progress=on_progress)
+
+
+@contextmanager
+def running_server(
+    prepared: PreparedRestore, isolation: ServerIsolation, *, log: Path, timeout_seconds: float
+) -> Iterator[RecoveryResult]:
+    """Start the server, give the end of its recovery to the block, and stop the server after it, in any case.
+
+    Raises: as ``start_and_watch``, also where recovery takes longer than ``timeout_seconds``.
+    """
+    server = _server(prepared, isolation, log)
+    try:
+        yield _recover(server, prepared, log, timeout_seconds=timeout_seconds)
+    finally:
+        server.stop()
+
+
+def _server(prepared: PreparedRestore, isolation: ServerIsolation, log: Path) -> RecoveryServer:
+    return RecoveryServer(
+        prepared.binaries,
+        prepared.request.pgdata,
+        user=prepared.user,
+        log=log,
+        settings=isolation.settings,
+        inherited=isolation.environment,
+    )
+
+
+def _recover(
+    server: RecoveryServer,
+    prepared: PreparedRestore,
+    log: Path,
+    *,
+    timeout_seconds: float | None = None,
+    on_progress: Callable[[RecoveryProgress], object] = lambda _: None,
+) -> RecoveryResult:
     begun = time.monotonic()
-    server = RecoveryServer(binaries, pgdata, user=user, log=log, settings=settings)
     server.start()
     progress = server.watch(timeout_seconds, on_progress)
     seconds = {**progress.seconds, "total": time.monotonic() - begun}
     lsn, commit_at = progress.replayed_lsn, progress.last_commit_at
     if progress.state is RecoveryState.PAUSED:
-        lsn, commit_at = _ask(binaries, pgdata, user)
-    elif prefetched is not None:
-        prefetched.destroy()
+        lsn, commit_at = _ask(prepared.binaries, prepared.request.pgdata, prepared.user)
     return RecoveryResult(
-        progress.state, lsn, commit_at, progress.timeline, progress.stopped, progress.segments, seconds, log, server.pid
+        state=progress.state,
+        replayed_lsn=lsn,
+        last_commit_at=commit_at,
+        timeline=progress.timeline,
+        stopped=progress.stopped,
+        segments=progress.segments,
+        seconds=seconds,
+        log=log,
+        pid=server.pid,
+        redo_lsn=progress.redo_lsn,
     )
 
 

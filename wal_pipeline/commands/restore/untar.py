@@ -1,4 +1,4 @@
-"""Take a base backup's tar apart, safely: nothing is ever written outside the folder that was named."""
+"""Extracts a base backup's tar, safely: nothing is ever written outside the folder that was named."""
 
 import os
 import tarfile

@@ -1,4 +1,4 @@
-"""The recovery drill as an asset with a check, and its job."""
+"""Defines the recovery drill as an asset with a check, and its job."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ from wal_pipeline.orchestration.keys import DRILL_JOB, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 
 if TYPE_CHECKING:
-    from wal_pipeline.commands.drill.drill import DrillResult
+    from wal_pipeline.commands.drill.result import DrillResult
 
 CHECK_NAME = "drill_passed"
 

@@ -1,4 +1,4 @@
-"""The restore as a job: the same options as ``wal-pipeline restore``, on the host where the code location runs."""
+"""Defines the restore as a job: ``wal-pipeline restore``, on the host where the code location runs."""
 
 import dagster as dg
 
@@ -14,7 +14,7 @@ def build_restore_job(keys: Keys) -> dg.JobDefinition:
     def restore(context: dg.OpExecutionContext, config: RestoreConfig, wal_pipeline: WalPipelineResource) -> None:
         from wal_pipeline.orchestration.jobs.restore_run import run_restore
 
-        run_restore(context, keys, config, wal_pipeline)
+        run_restore(context, config, wal_pipeline)
 
     @dg.job(
         name=RESTORE_JOB,

@@ -1,4 +1,4 @@
-"""The launchpad's form of the restore job."""
+"""Describes the configuration of the restore job, as the launchpad shows it."""
 
 import dagster as dg
 

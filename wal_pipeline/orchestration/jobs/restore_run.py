@@ -1,92 +1,59 @@
-"""What a run of the restore job does; loaded by that run alone."""
+"""Runs the restore job: the options come from its configuration, the progress is written into the run's log.
+
+Loaded by that run alone.
+"""
 
 from pathlib import Path
 
 import dagster as dg
 
-from wal_pipeline.archive.recovery.target_text import target_from_text
-from wal_pipeline.commands.archive_get.restore_command import prefetch_folder, program, shell_line
-from wal_pipeline.commands.restore.checks import check_runnable
-from wal_pipeline.commands.restore.contents import find_system_identifier
-from wal_pipeline.commands.restore.perform import RestoreEvents, RestoreResult, perform_restore
-from wal_pipeline.commands.restore.prepare import PreparedRestore, RestoreRequest, prepare_restore
-from wal_pipeline.commands.restore.reached import require_reached
-from wal_pipeline.commands.restore.start import RecoveryResult, find_config_file, start_and_watch
+from wal_pipeline.commands.restore.download import DownloadFault
+from wal_pipeline.commands.restore.options import RestoreOptions
+from wal_pipeline.commands.restore.perform import RestoreEvents, RestoreResult
+from wal_pipeline.commands.restore.prepare import PreparedRestore
+from wal_pipeline.commands.restore.start import RecoveryResult
 from wal_pipeline.orchestration.jobs.restore_config import RestoreConfig
-from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
-from wal_pipeline.postgres.recovery import TargetAction
-from wal_pipeline.settings import settings_file
-from wal_pipeline.wiring.pipeline import Pipeline
+from wal_pipeline.wiring.restore import restore_of
 
 
-def run_restore(
-    context: dg.OpExecutionContext, keys: Keys, config: RestoreConfig, resource: WalPipelineResource
-) -> None:
+def run_restore(context: dg.OpExecutionContext, config: RestoreConfig, resource: WalPipelineResource) -> None:
     """Log the plan and, unless that is all that is asked for, restore.
 
-    Raises: what ``prepare`` raises; RestoreError where the recovery did not end where it was planned to.
+    Raises: as ``restore_of`` and ``Restore.run``.
     """
-    pipeline = resource.open()
-    prepared = prepare(pipeline, config)
-    context.log.info(_plan_text(prepared))
-    if config.plan_only:
-        return
-    words = program(prepared.plan.system_identifier, env_file=settings_file(_env_file(resource)), store=config.store)
-    check_runnable(words, prepared.user)
-    folder = prefetch_folder(prepared.request.pgdata, prepared.plan.system_identifier)
-    events = RestoreEvents(phase=context.log.info, fault=lambda fault: context.log.warning(str(fault)))
-    values = {"pgdata": str(prepared.request.pgdata), "store": config.store}
-    with pipeline.audit.work("restore", keys.cluster, by=f"run {context.run_id}", **values) as told:
-        result = perform_restore(prepared, shell_line(words, folder.path), events)
-        told["result"] = "restored"
-    recovery = _start(prepared, config) if config.start else None
-    context.add_output_metadata(_metadata(result, recovery))
-    if recovery is not None:
-        require_reached(prepared, recovery)
+    env_file = None if resource.env_file is None else Path(resource.env_file)
+    by = f"run {context.run_id}"
+    restore_of(resource.open(), options_of(config), env_file=env_file, by=by).run(_RunLog(context))
 
 
-def prepare(pipeline: Pipeline, config: RestoreConfig) -> PreparedRestore:
-    """Plan and check a restore. Raises: RecoveryTargetError, RestoreError, PostgresError, StoreError, SettingsError."""
-    names = pipeline.settings.stores if config.store == "any" else (config.store,)
-    stores = tuple(pipeline.open_stores(names).values())
-    settings = pipeline.settings
-    given = config.system_identifier or settings.system_identifier
-    request = RestoreRequest(
-        pgdata=Path(config.pgdata).absolute(),
-        target=target_from_text(
-            to_time=config.to_time,
-            to_lsn=config.to_lsn,
-            to_xid=config.to_xid,
-            to_name=config.to_name,
-            immediate=config.immediate,
-            inclusive=config.inclusive,
-            timeline=config.timeline,
-        ),
-        action=TargetAction(config.action),
-        base_backup=config.base_backup,
-        force=config.force,
-        owner=config.owner,
-        tablespaces={old: Path(new) for old, new in config.tablespaces.items()},
-        verify=config.verify,
-        archiving=config.archiving,
-        bindir=settings.pgbindir,
-    )
-    layout = pipeline.layout(find_system_identifier(stores, settings.prefix, settings.cluster, given))
-    return prepare_restore(request, stores, layout, pipeline.identities)
+def options_of(config: RestoreConfig) -> RestoreOptions:
+    """Return the options that a run's configuration names."""
+    tablespaces = {old: Path(new) for old, new in config.tablespaces.items()}
+    return RestoreOptions(**{**dict(config), "pgdata": Path(config.pgdata), "tablespaces": tablespaces})
 
 
-def _start(prepared: PreparedRestore, config: RestoreConfig) -> RecoveryResult:
-    pgdata = prepared.request.pgdata
-    found = find_config_file(pgdata, prepared.binaries.major)
-    return start_and_watch(
-        prepared.binaries,
-        pgdata,
-        prepared.user,
-        log=pgdata.with_name(f"{pgdata.name}-recovery.log"),
-        settings={**config.server_settings, **({} if found is None else {"config_file": str(found)})},
-        prefetched=prefetch_folder(pgdata, prepared.plan.system_identifier),
-    )
+class _RunLog(RestoreEvents):
+    """Writes a restore's progress into its run's log, and the result into the op's metadata."""
+
+    def __init__(self, context: dg.OpExecutionContext) -> None:
+        self._context = context
+
+    def planned(self, prepared: PreparedRestore) -> None:
+        """Log the plan."""
+        self._context.log.info(_plan_text(prepared))
+
+    def phase(self, name: str) -> None:
+        """Log the phase."""
+        self._context.log.info(name)
+
+    def fault(self, fault: DownloadFault) -> None:
+        """Log what is wrong with the copy."""
+        self._context.log.warning(f"{fault.message}; another store is tried")
+
+    def ended(self, prepared: PreparedRestore, result: RestoreResult, recovery: RecoveryResult | None) -> None:  # noqa: ARG002
+        """Add what was restored and reached to the metadata."""
+        self._context.add_output_metadata(_metadata(result, recovery))
 
 
 def _plan_text(prepared: PreparedRestore) -> str:
@@ -116,7 +83,3 @@ def _metadata(result: RestoreResult, recovery: RecoveryResult | None) -> dict[st
         if recovery.replayed_lsn is not None:
             found["replayed_lsn"] = dg.MetadataValue.text(str(recovery.replayed_lsn))
     return found
-
-
-def _env_file(resource: WalPipelineResource) -> Path | None:
-    return None if resource.env_file is None else Path(resource.env_file)

@@ -11,7 +11,7 @@ import pytest
 
 from wal_pipeline.commands.restore.checks import TablespaceMove
 from wal_pipeline.commands.restore.folders import check_folders, locked
-from wal_pipeline.commands.restore.perform import perform_restore
+from wal_pipeline.commands.restore.perform import RestoreCommand, perform_restore
 from wal_pipeline.commands.restore.prepare import RestoreRequest
 from wal_pipeline.errors import RestoreError
 from wal_pipeline.stores.base import Body
@@ -132,6 +132,6 @@ def test_a_failed_restore_can_be_tried_again(tmp_path: Path) -> None:
         plan_seconds=0.0,
     )
     with pytest.raises(RestoreError, match="could not be had from any store"):
-        perform_restore(prepared, "false")
+        perform_restore(prepared, RestoreCommand(("false",)))
     assert (tmp_path / "space/PG_18_202506291").is_dir()
     assert check_folders(tmp_path / "new", moves, force=True) == (tmp_path / "new", tmp_path / "space")

@@ -1,0 +1,107 @@
+"""Chooses the base backup and the moment that a drill restores, and predicts the last commit by then."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from random import Random
+from typing import Any
+
+from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest
+from wal_pipeline.archive.format.keys import Layout
+from wal_pipeline.archive.format.object_metadata import from_metadata
+from wal_pipeline.archive.records import CommitTimes, WalFile
+from wal_pipeline.archive.recovery.drill_choice import DrillChoice, choose_drill
+from wal_pipeline.archive.recovery.restore_plan import RestorePlan, plan_restore
+from wal_pipeline.archive.recovery.target import RecoveryTarget
+from wal_pipeline.archive.recovery.window import RecoveryWindow, WindowEnd
+from wal_pipeline.commands.copies.find import find_copy
+from wal_pipeline.commands.restore.contents import RestoreInventory, gather
+from wal_pipeline.errors import InvalidWalFileError, RecoveryTargetError, RestoreError
+from wal_pipeline.stores.base import Store
+from wal_pipeline.wal.lsn import Lsn
+from wal_pipeline.wal.names import WalFileName, require_file_name
+
+_LOOK_BACK_SEGMENTS = 512  # an idle cluster's segments hold no commit
+
+
+@dataclass(frozen=True, slots=True)
+class DrillTarget:
+    """The base backup from which a drill begins, and the moment to which it restores."""
+
+    manifest: BaseBackupManifest
+    choice: DrillChoice
+
+
+def choose_target(store: Store, layout: Layout, identities: Sequence[Any], random: Random) -> DrillTarget:
+    """Draw a base backup from all that the store can restore, and a moment between it and the next one.
+
+    Raises: RestoreError, RecoveryTargetError, StoreError.
+    """
+    found = gather([store], layout, None, identities)
+    _require_no_gap(store, plan_restore(found.contents, RecoveryTarget()).window)
+    plans = _plans(found)
+    plan = random.choice(plans)
+    backup, size = plan.backup, plan.backup.wal_segment_size
+    ends = [one.backup.stop_lsn for one in plans if one.backup.stop_lsn > backup.stop_lsn]
+    wal = [file.name for file in plan.wal if not ends or _starts_before(file.name, min(ends), size)]
+    choice = choose_drill(wal, backup.stop_lsn, size, random)
+    if choice is None:
+        raise RestoreError(f"{store.name}: base backup '{backup.backup_id}' has no WAL to replay")
+    if ends and choice.next_file is None:
+        choice = choose_drill([file.name for file in plan.wal], backup.stop_lsn, size, random) or choice
+    return DrillTarget(found.manifests[backup.backup_id], choice)
+
+
+def _plans(found: RestoreInventory) -> list[RestorePlan]:
+    """Return a plan to the end of the archive from each base backup that leads there."""
+    plans = []
+    for backup_id in sorted(found.contents.backups):
+        try:
+            plans.append(plan_restore(found.contents, RecoveryTarget(), base_backup=backup_id))
+        except RecoveryTargetError:
+            continue  # not restorable here, or not on the way to the newest timeline
+    return plans
+
+
+def _require_no_gap(store: Store, window: RecoveryWindow) -> None:
+    """Refuse an archive whose newest moments are out of reach: an older base backup would pass all the same."""
+    if window.ended_by is WindowEnd.GAP:
+        raise RestoreError(
+            f"{store.name}: segment '{window.first_missing}' is missing: "
+            "no base backup here leads to the segments after it",
+            hint="'wal-pipeline verify --repair' copies it from another store; if no store has it, take a base "
+            "backup, which begins a new window.",
+        )
+
+
+def _starts_before(name: str, lsn: Lsn, wal_segment_size: int) -> bool:
+    return require_file_name(name).start_lsn(wal_segment_size) < lsn
+
+
+def predict_commit(store: Store, layout: Layout, choice: DrillChoice) -> tuple[datetime, ...]:
+    """Return the times that the last replayed commit may have, the likeliest first; empty where they are not known.
+
+    A commit whose record begins in the last segment and ends in the next one is counted with the next one.
+
+    Raises: StoreError.
+    """
+    for name in reversed(choice.replayed[-_LOOK_BACK_SEGMENTS:]):
+        file = _describe(store, layout, name)
+        if file is None or file.commit_times is not CommitTimes.KNOWN:
+            return ()
+        if file.last_commit_at is not None:
+            after = _describe(store, layout, choice.next_file) if choice.next_file is not None else None
+            crossing = after.first_commit_at if after is not None else None
+            return (file.last_commit_at,) if crossing is None else (file.last_commit_at, crossing)
+    return ()
+
+
+def _describe(store: Store, layout: Layout, name: WalFileName) -> WalFile | None:
+    key = find_copy(store, layout, name)
+    found = store.head(key) if key is not None else None
+    if key is None or found is None:
+        return None
+    try:
+        return from_metadata(key, found.metadata)[0]
+    except InvalidWalFileError:
+        return None

@@ -1,0 +1,101 @@
+"""Turns the options of a restore, from the command line or a run's configuration, into a request."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from wal_pipeline.archive.recovery.target import RecoveryTarget
+from wal_pipeline.archive.recovery.target_text import target_from_text
+from wal_pipeline.commands.restore.prepare import RestoreRequest
+from wal_pipeline.errors import RestoreError
+from wal_pipeline.postgres.recovery import TargetAction
+
+ANY_STORE: Final = "any"
+
+
+class RestoreOptionError(RestoreError):
+    """An option has a value that it cannot have."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreOptions:
+    """One restore as a person writes it. ``wal-pipeline restore --help`` explains each option.
+
+    The command's parameters and the fields of the restore job's configuration have these names. The values are plain:
+    texts, numbers and paths that nothing has looked at yet.
+    """
+
+    pgdata: Path | None = None
+    plan_only: bool = False
+    to_time: str | None = None
+    to_lsn: str | None = None
+    to_xid: int | None = None
+    to_name: str | None = None
+    immediate: bool = False
+    inclusive: bool = True
+    timeline: str = "latest"
+    store: str = ANY_STORE
+    action: str = TargetAction.PROMOTE.value
+    base_backup: str | None = None
+    system_identifier: int | None = None
+    tablespaces: Mapping[str, Path] = field(default_factory=dict)
+    force: bool = False
+    owner: str | None = None
+    archiving: bool = True
+    verify: bool = True
+    prefetch_dir: Path | None = None
+    start: bool = False
+    config_file: Path | None = None
+    server_settings: Mapping[str, str] = field(default_factory=dict)
+
+    def request(self, *, default_pgdata: Path | None, bindir: Path | None) -> RestoreRequest:
+        """Return what these options ask for.
+
+        Raises: RestoreOptionError, RecoveryTargetError, InvalidLsnError.
+        """
+        pgdata = self.pgdata or default_pgdata
+        if pgdata is None:
+            raise RestoreOptionError("Missing option '--pgdata': the data directory to restore into.")
+        return RestoreRequest(
+            pgdata=pgdata.absolute(),
+            target=self._target(),
+            action=self._action(),
+            base_backup=self.base_backup,
+            force=self.force,
+            owner=self.owner,
+            tablespaces=self.tablespaces,
+            verify=self.verify,
+            archiving=self.archiving,
+            bindir=bindir,
+        )
+
+    def store_names(self, configured: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+        """Return the stores to read, by default all that are ``configured``.
+
+        Raises: RestoreOptionError for one that is not ``known``.
+        """
+        if self.store == ANY_STORE:
+            return tuple(configured)
+        if self.store not in known:
+            expected = ", ".join((ANY_STORE, *known))
+            raise RestoreOptionError(f"'{self.store}' is not a store, expected one of {expected}.")
+        return (self.store,)
+
+    def _target(self) -> RecoveryTarget:
+        return target_from_text(
+            to_time=self.to_time,
+            to_lsn=self.to_lsn,
+            to_xid=self.to_xid,
+            to_name=self.to_name,
+            immediate=self.immediate,
+            inclusive=self.inclusive,
+            timeline=self.timeline,
+        )
+
+    def _action(self) -> TargetAction:
+        try:
+            return TargetAction(self.action)
+        except ValueError:
+            expected = ", ".join(action.value for action in TargetAction)
+            raise RestoreOptionError(f"'{self.action}' is not an action, expected one of {expected}.") from None

@@ -1,0 +1,78 @@
+"""Runs a restore from its request to the moment that its plan foretold."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wal_pipeline.archive.format.keys import Layout
+from wal_pipeline.commands.audit import AuditLog
+from wal_pipeline.commands.restore.checks import check_runnable
+from wal_pipeline.commands.restore.options import RestoreOptions
+from wal_pipeline.commands.restore.perform import RestoreCommand, RestoreEvents, RestoreResult, perform_restore
+from wal_pipeline.commands.restore.prepare import PreparedRestore, RestoreRequest, prepare_restore, require_answers
+from wal_pipeline.commands.restore.reached import require_reached
+from wal_pipeline.commands.restore.start import RecoveryResult, configured_server, start_and_watch
+from wal_pipeline.postgres.recovery_server import RecoveryState
+from wal_pipeline.stores.base import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """One restore. ``request`` is made from ``options``, which also say how far it goes and from which stores.
+
+    ``stores`` and ``layout`` are where the cluster's objects lie, ``identities`` open those that are encrypted.
+    ``by``: who or what asked for it, as the audit log shall say; by default the user.
+    """
+
+    options: RestoreOptions
+    request: RestoreRequest
+    stores: Sequence[Store]
+    layout: Layout
+    identities: Sequence[Any]
+    command: RestoreCommand
+    audit: AuditLog
+    by: str | None = None
+
+    def run(self, events: RestoreEvents) -> None:
+        """Plan and check; unless only the plan is asked for, bring the files back, and start the server if asked to.
+
+        ``events.ended`` comes before the comparison of what was reached with what was planned.
+
+        Raises: RecoveryTargetError, RestoreError, PostgresError, StoreError, CodecError; RestoreError too where the
+        recovery did not end where it was planned to.
+        """
+        prepared = prepare_restore(self.request, self.stores, self.layout, self.identities)
+        events.planned(prepared)
+        if self.options.plan_only:
+            return
+        require_answers(prepared)
+        check_runnable(self.command.program, prepared.user)
+        result = self._perform(prepared, events)
+        recovery = self._start(prepared, events) if self.options.start else None
+        events.ended(prepared, result, recovery)
+        if recovery is not None:
+            require_reached(prepared, recovery)
+
+    def _perform(self, prepared: PreparedRestore, events: RestoreEvents) -> RestoreResult:
+        values = {"pgdata": str(self.request.pgdata), "store": self.options.store}
+        with self.audit.work("restore", self.layout.cluster, by=self.by, **values) as line:
+            result = perform_restore(prepared, self.command, events)
+            line["result"] = "restored"
+        return result
+
+    def _start(self, prepared: PreparedRestore, events: RestoreEvents) -> RecoveryResult:
+        """Start the server, wait until its recovery ends, and remove the files that were fetched ahead of it."""
+        isolation = configured_server(prepared, self.options.server_settings, self.options.config_file)
+        events.starting(prepared)
+        recovery = start_and_watch(
+            prepared, isolation, log=recovery_log(self.request.pgdata), on_progress=events.recovering
+        )
+        if recovery.state is not RecoveryState.PAUSED and self.command.prefetched is not None:
+            self.command.prefetched.destroy()
+        return recovery
+
+
+def recovery_log(pgdata: Path) -> Path:
+    """Return the log of a restored server until its next restart: a file beside its data directory."""
+    return pgdata.with_name(f"{pgdata.name}-recovery.log")

@@ -1,0 +1,41 @@
+"""Makes a restore from the settings and a person's options."""
+
+from pathlib import Path
+from typing import get_args
+
+from wal_pipeline.commands.archive_get.restore_command import prefetch_folder, program
+from wal_pipeline.commands.restore.contents import find_system_identifier
+from wal_pipeline.commands.restore.options import RestoreOptions
+from wal_pipeline.commands.restore.perform import RestoreCommand
+from wal_pipeline.commands.restore.run import Restore
+from wal_pipeline.settings import StoreName, settings_file
+from wal_pipeline.wiring.pipeline import Pipeline
+
+
+def restore_of(
+    pipeline: Pipeline, options: RestoreOptions, *, env_file: Path | None = None, by: str | None = None
+) -> Restore:
+    """Return the restore that the options describe. Only the chosen stores are opened, and asked for their clusters.
+
+    ``env_file`` is the settings file that was named: the ``restore_command`` names it too. ``by``: who or what asked
+    for the restore, as the audit log shall say.
+
+    Raises: RestoreOptionError, RecoveryTargetError, InvalidLsnError, RestoreError, SettingsError, StoreError.
+    """
+    settings = pipeline.settings
+    request = options.request(default_pgdata=settings.pgdata, bindir=settings.pgbindir)
+    stores = tuple(pipeline.open_stores(options.store_names(settings.stores, get_args(StoreName))).values())
+    layout = pipeline.layout(
+        find_system_identifier(
+            stores, settings.prefix, settings.cluster, options.system_identifier or settings.system_identifier
+        )
+    )
+    words = program(
+        layout.system_identifier,
+        env_file=settings_file(env_file),
+        prefetch_dir=options.prefetch_dir,
+        store=options.store,
+    )
+    folder = prefetch_folder(request.pgdata, layout.system_identifier, options.prefetch_dir)
+    command = RestoreCommand(tuple(words), folder)
+    return Restore(options, request, stores, layout, pipeline.identities, command, pipeline.audit, by)
