@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from wal_pipeline.codec.encoder import LEVELS
+from wal_pipeline.codec.levels import LEVELS
 from wal_pipeline.errors import SettingsError
 from wal_pipeline.settings import Settings, variable_names
 
