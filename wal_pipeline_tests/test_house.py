@@ -77,7 +77,7 @@ _TESTED_IN: Final = {
     "commands/restore/test_reached.py": "commands/restore/start",
     "commands/restore/test_place_volumes.py": "commands/restore/download",
     "commands/test_rebuild_catalog.py": "commands/inventory/scan",
-    "commands/report/test_page.py": "commands/report/{charts,figures,template} commands/status/window_line",
+    "commands/report/test_page.py": "commands/report/{charts,figures} commands/status/window_line",
     "commands/setup/test_plan.py": "commands/setup/{archiver,findings,spool}",
     "commands/setup/test_setup.py": "commands/setup/proof",
     "commands/status/test_status.py": "commands/status/as_json",
