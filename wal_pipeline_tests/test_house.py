@@ -49,7 +49,7 @@ _TESTED_IN: Final = {
     "catalog/test_migrate.py": "catalog/{engine,schema}",
     "commands/health/test_rules.py": "catalog/measures commands/health/facts",
     "cli/test_records.py": "cli/{alerts,catalog,group,list}",
-    "cli/test_status.py": "cli/{cost,metrics,report,status_screen} wiring/{health,pipeline,stores,catalog}",
+    "cli/test_status.py": "cli/{cost,metrics,report,status_screen} wiring/{health,pipeline}",
     "cli/test_upkeep.py": "cli/{expire,verify}",
     "cli/test_gaps.py": "cli/pause",
     "integration/test_backup_process.py": "cli/backup wiring/backup",
