@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self, get_args
 
 from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -23,6 +23,7 @@ _FILE_HINT = "Name a copy of .env.example with --env-file or WAL_PIPELINE_ENV_FI
 DEFAULT_STATE_FOLDER = Path("~/.local/state/wal-pipeline")
 
 StoreName = Literal["r2", "b2", "local"]
+STORE_NAMES: Final[tuple[str, ...]] = get_args(StoreName)
 Words = Annotated[tuple[str, ...], NoDecode]
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
 Price = Annotated[Decimal, Field(ge=0)]

@@ -1,10 +1,14 @@
-"""Turns names, sizes, lengths of time and moments into text for people."""
+"""Turns names, counts, sizes, lengths of time and moments into text for people.
 
-from datetime import timedelta
+Two forms of a size and of a length stand here on purpose. ``size`` and ``length`` are for a screen, which is looked at
+once. ``coarse_size`` and ``coarse_length`` are for alerts: they are repeated each minute, and shall change seldom.
+"""
+
+from datetime import datetime, timedelta
 
 
 def shown_name(name: str) -> str:
-    r"""Return a name that can be printed: what is no UTF-8, and what is no printable character, as ``\xe9``.
+    r"""Return a name that can be printed: bytes that are no UTF-8 and characters that are not printable as ``\xe9``.
 
     POSIX allows any bytes in a name; those that Python cannot decode become lone surrogates, which nothing encodes.
     """
@@ -12,16 +16,31 @@ def shown_name(name: str) -> str:
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: ``1 segment``, ``2 segments``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def size(size_bytes: float) -> str:
-    """Return bytes for people, in powers of two."""
+    """Return bytes in the largest power of two that fits: ``512 B``, ``1.5 MiB``."""
     for unit, power in (("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)):
         if size_bytes >= 2**power:
             return f"{size_bytes / 2**power:.1f} {unit}"
     return f"{size_bytes:.0f} B"
 
 
+def coarse_size(size_bytes: int) -> str:
+    """Return bytes in whole MiB, from 1 GiB on in GiB."""
+    return f"{size_bytes / 2**30:.1f} GiB" if size_bytes >= 2**30 else f"{size_bytes / 2**20:.0f} MiB"
+
+
+def billed_size(size_bytes: int) -> str:
+    """Return bytes in GB (10**9), as the stores' price lists count."""
+    return f"{size_bytes / 10**9:.2f} GB"
+
+
 def length(span: timedelta | float | None) -> str:
-    """Return a length of time (seconds) for people; ``-`` for None."""
+    """Return a length of time (seconds), rounded: ``2.5 s``, ``90 min``; ``-`` for None."""
     if span is None:
         return "-"
     seconds = span.total_seconds() if isinstance(span, timedelta) else span
@@ -32,3 +51,28 @@ def length(span: timedelta | float | None) -> str:
     if seconds < 7200:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.0f} h" if seconds < 172800 else f"{seconds / 86400:.0f} days"
+
+
+def coarse_length(span: timedelta) -> str:
+    """Return the whole seconds, minutes, hours or days of a length of time."""
+    seconds = round(span.total_seconds())
+    if seconds < 120:
+        return f"{seconds} s"
+    if seconds < 7200:
+        return f"{seconds // 60} min"
+    return f"{seconds // 3600} h" if seconds < 172800 else f"{seconds // 86400} days"
+
+
+def moment_text(at: datetime | None) -> str:
+    """Return a moment to the second, without its zone: ``2026-11-22 17:45:00``; ``-`` for None."""
+    return "-" if at is None else f"{at:%Y-%m-%d %H:%M:%S}"
+
+
+def moment_utc(at: datetime) -> str:
+    """Return a moment of UTC to the second: ``2026-11-22 17:45:00Z``."""
+    return f"{moment_text(at)}Z"
+
+
+def moment_json(at: datetime | None) -> str | None:
+    """Return a moment in ISO 8601 with its zone, as JSON holds it; None stays None."""
+    return None if at is None else at.isoformat()

@@ -237,19 +237,21 @@ def test_the_wheel_works_without_the_checkout(tmp_path: Path) -> None:
     (packages / "dependencies.pth").write_text(next(path for path in sys.path if path.endswith("site-packages")) + "\n")
     program = textwrap.dedent("""
         import json, wal_pipeline
+        from importlib.resources import files
         from pathlib import Path
         from wal_pipeline.definitions import defs
         package = Path(wal_pipeline.__file__).parent
         jobs = sorted(job.name for job in defs().get_repository_def().get_all_jobs())
-        print(json.dumps([str(package), sorted(p.name for p in package.glob("*.yaml")), len(jobs) > 4]))
+        has_template = files("wal_pipeline.commands.report").joinpath("page.html.j2").is_file()
+        print(json.dumps([str(package), sorted(p.name for p in package.glob("*.yaml")), len(jobs) > 4, has_template]))
     """)
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     run = {"capture_output": True, "text": True, "cwd": tmp_path, "env": environment, "timeout": 120}
     done = subprocess.run([str(python), "-W", "ignore", "-c", program], check=False, **run)  # type: ignore[call-overload]
     assert done.returncode == 0, done.stderr
-    package, files, has_jobs = json.loads(done.stdout)
+    package, files, has_jobs, has_template = json.loads(done.stdout)
     assert package.startswith(str(fresh))
-    assert (files, has_jobs) == (["dagster.yaml", "workspace.yaml"], True)
+    assert (files, has_jobs, has_template) == (["dagster.yaml", "workspace.yaml"], True, True)
     done = subprocess.run([str(fresh / "bin" / "wal-pipeline"), "--version"], check=False, **run)  # type: ignore[call-overload]
     assert re.fullmatch(r"wal-pipeline, version \S+\n", done.stdout)
 

@@ -1,4 +1,4 @@
-"""Alerts as data: what a person is told, how urgent it is, and how a message reads."""
+"""Describes alerts as data: their kinds, their urgency, and the message that people read."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,9 +6,11 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
+from wal_pipeline.text import moment_utc
+
 
 class AlertKind(StrEnum):
-    """What happened. With the subject (a store, a file, a folder) it says which alert is meant."""
+    """The kind of event. Kind and subject (a store, a file, a folder) together name one alert."""
 
     COPY_FAILED = "copy_failed"  # a file could not be copied to a store, again and again
     STORE_DOWN = "store_down"
@@ -28,7 +30,7 @@ class AlertKind(StrEnum):
     RUN_FAILED = "run_failed"  # a Dagster run
     PAUSED = "paused"
     CATALOG_BEHIND = "catalog_behind"  # the catalog and the stores do not agree
-    SENSOR_SILENT = "sensor_silent"  # Dagster's health sensor looks no more: is the daemon dead?
+    SENSOR_SILENT = "sensor_silent"  # Dagster's health sensor has stopped looking: the daemon may be dead
     CATALOG_DOWN = "catalog_down"  # the catalog cannot be read or written: no run can archive
 
 
@@ -66,7 +68,7 @@ def default_severity(kind: AlertKind) -> Severity:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """That a cause of an alert is there now. ``message``: lower case, without a full stop, names in quotes."""
+    """A cause of an alert that is there now. ``message``: lower case, without a full stop, names in quotes."""
 
     subject: str
     message: str
@@ -117,7 +119,7 @@ MAX_LINES: Final = 20
 
 
 def notification(cluster: str, alerts: Sequence[Alert]) -> Notification:
-    """Put alerts into one message: the most urgent first, at most ``MAX_LINES`` of them told in full."""
+    """Put alerts into one message: the most urgent first, at most ``MAX_LINES`` of them in full."""
     ordered = sorted(alerts, key=lambda alert: (not alert.is_active, -alert.severity.rank, alert.opened_at, alert.id))
     lines = [_line(alert) for alert in ordered[:MAX_LINES]]
     if len(ordered) > MAX_LINES:
@@ -136,10 +138,6 @@ def _title(cluster: str, alerts: Sequence[Alert]) -> str:
 def _line(alert: Alert) -> str:
     name = f"{alert.kind.value} {alert.subject}".strip()
     if alert.resolved_at is None:
-        return f"[{alert.severity.value}] {name}: {alert.message} (since {_moment(alert.opened_at)})"
+        return f"[{alert.severity.value}] {name}: {alert.message} (since {moment_utc(alert.opened_at)})"
     lasted = timedelta(seconds=round((alert.resolved_at - alert.opened_at).total_seconds()))
-    return f"[resolved] {name}: {alert.message} (from {_moment(alert.opened_at)}, lasted {lasted})"
-
-
-def _moment(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S}Z"
+    return f"[resolved] {name}: {alert.message} (from {moment_utc(alert.opened_at)}, lasted {lasted})"

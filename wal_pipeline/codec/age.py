@@ -1,8 +1,8 @@
-"""Reads age recipients and identities, and decrypts with them."""
+"""Reads age recipients and identities, and decrypts bytes and streams with them."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyrage
 
@@ -46,14 +46,51 @@ def _recipient(text: str) -> Any:
         ) from error
 
 
+class EncryptedSource(Protocol):
+    """The bytes of an age file. ``error`` keeps an exception of ``read``, which pyrage hides."""
+
+    error: Exception | None
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+class PlainSink(Protocol):
+    """Takes the plain bytes of an age file. ``error`` keeps an exception of ``write``, which pyrage hides."""
+
+    error: Exception | None
+
+    def write(self, data: bytes, /) -> int: ...
+
+    def flush(self) -> None: ...
+
+
 def decrypt(data: bytes, identities: Sequence[Any]) -> bytes:
     """Return the plain bytes of an age file. Raises: CodecError where no identity fits."""
-    if not identities:
-        raise CodecError(
-            "the object is encrypted and there is no identity to open it with",
-            hint="Set WAL_PIPELINE_AGE_IDENTITY_FILE to the file with the age identity.",
-        )
+    _require_identity(identities, "the object")
     try:
         return bytes(pyrage.decrypt(data, list(identities)))
     except pyrage.DecryptError as error:
         raise CodecError(f"the object cannot be decrypted: {error}") from error
+
+
+def decrypt_stream(source: EncryptedSource, sink: PlainSink, identities: Sequence[Any]) -> None:
+    """Pass the plain bytes of an age file from ``source`` to ``sink`` in bounded memory.
+
+    Raises: CodecError where no identity fits; the exceptions of ``source`` and ``sink``.
+    """
+    _require_identity(identities, "it")
+    try:
+        pyrage.decrypt_io(source, sink, list(identities))
+    except pyrage.DecryptError as error:
+        raise source.error or sink.error or CodecError(f"it cannot be decrypted: {error}") from error
+    failed = source.error or sink.error  # pyrage loses an exception of the sink at the last chunk
+    if failed is not None:
+        raise failed
+
+
+def _require_identity(identities: Sequence[Any], thing: str) -> None:
+    if not identities:
+        raise CodecError(
+            f"{thing} is encrypted and there is no identity to open it with",
+            hint="Set WAL_PIPELINE_AGE_IDENTITY_FILE to the file with the age identity.",
+        )

@@ -1,4 +1,4 @@
-"""Opens stored bytes of a WAL file again, and never to more bytes than the caller allows."""
+"""Opens the stored bytes of a WAL file again, and never to more bytes than the caller allows."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -13,10 +13,11 @@ from wal_pipeline.errors import CodecError
 from wal_pipeline.wal.names import MAX_WAL_SEGMENT_SIZE
 from wal_pipeline.wal.page_header import LONG_HEADER_BYTES
 
-# The largest segment that cannot be compressed, with what a codec and age add to it: nothing larger is ever a copy.
+# The largest segment, incompressible, and the bytes that a codec and age add to it: nothing larger is ever a copy.
 MAX_STORED_BYTES: Final = MAX_WAL_SEGMENT_SIZE + (MAX_WAL_SEGMENT_SIZE >> 6) + (1 << 20)
-_DAMAGE: Final[tuple[Any, ...]] = (zlib_ng.error, zstandard.ZstdError, RuntimeError, EOFError)
-_GZIP_WINDOW: Final = 31  # zlib's way to say: a gzip header and trailer around a 32 KiB window
+# The codecs raise these for bytes that are damaged or cut short.
+DAMAGE: Final[tuple[Any, ...]] = (zlib_ng.error, zstandard.ZstdError, RuntimeError, EOFError)
+GZIP_WINDOW: Final = 31  # zlib's way to say: a gzip header and trailer around a 32 KiB window
 
 
 def open_stored(
@@ -33,8 +34,8 @@ def open_stored(
     ``max_size_bytes`` bounds the result, so that a small object cannot fill the memory. ``size_of_start`` is given the
     result's first bytes (a page header's) before the rest is opened, and returns another bound.
 
-    Raises: CodecError where the bytes are damaged, cut short, too large when opened, or no identity fits; what
-    ``size_of_start`` raises.
+    Raises: CodecError where the bytes are damaged, cut short, too large when opened, or no identity fits; the
+    exceptions of ``size_of_start``.
     """
     if encrypted:
         data = decrypt(data, identities)
@@ -43,7 +44,7 @@ def open_stored(
         if size_of_start is not None:
             max_size_bytes = min(max_size_bytes, size_of_start(_start(data, open_up_to)))
         opened = open_up_to(data, max_size_bytes)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise CodecError(f"bytes are not whole {codec} data: {error}") from error
     if len(opened) > max_size_bytes:
         raise CodecError(f"{codec} data opens to more than {max_size_bytes} bytes")
@@ -58,7 +59,7 @@ def _open_gzip(data: bytes, limit: int) -> bytes:
     parts: list[bytes] = []
     size = 0
     while data:
-        opener = zlib_ng.decompressobj(_GZIP_WINDOW)
+        opener = zlib_ng.decompressobj(GZIP_WINDOW)
         part = opener.decompress(data, limit + 1 - size)
         parts.append(part)
         size += len(part)

@@ -1,4 +1,4 @@
-"""Compression and encryption of WAL files: bytes in, bytes out, in formats that standard tools open."""
+"""Compresses and encrypts WAL files in memory, into formats that standard tools open."""
 
 import hashlib
 from collections.abc import Sequence
@@ -12,13 +12,11 @@ import zstandard
 
 from wal_pipeline.archive.records import Codec, Encoding
 from wal_pipeline.codec.age import load_recipients
-from wal_pipeline.errors import SettingsError
+from wal_pipeline.codec.levels import WAL_LEVELS, choose_level
 from wal_pipeline.stores.base import Body
 
-DEFAULT_LEVELS: Final = {Codec.GZIP: 9, Codec.ZSTD: 3, Codec.LZ4: 0, Codec.NONE: 0}
-LEVELS: Final = {Codec.GZIP: (1, 9), Codec.ZSTD: (-7, 22), Codec.LZ4: (-7, 16), Codec.NONE: (0, 0)}
-# For each gzip level libdeflate's fastest one whose files are within 2 % of what zlib makes of WAL at that level, or
-# smaller: 'make bench ARGS="--only codecs"' measures it, docs/adr/0005 says why.
+# For each gzip level libdeflate's fastest one whose files are smaller than zlib's at that level, or at most 2 % larger,
+# for WAL: 'make bench ARGS="--only codecs"' measures it, docs/adr/0005 says why.
 _LIBDEFLATE_LEVELS: Final = {1: 1, 2: 1, 3: 1, 4: 1, 5: 1, 6: 5, 7: 5, 8: 6, 9: 6}
 # With zstd's own window of 2 MiB the quick levels take longer for WAL of the same size within 1 % (measured there too).
 _QUICK_WINDOW_LOG: Final = 19
@@ -27,13 +25,13 @@ _QUICK_ZSTD_LEVEL: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A file's bytes as they are stored, and what was done to them."""
+    """A file's bytes as they are stored, and how they were encoded."""
 
     body: Body
     encoding: Encoding
 
     def timed(self, seconds: float) -> "Encoded":
-        """Return the same with the wall time that it took."""
+        """Return the same with the wall time that the encoding took."""
         return replace(self, encoding=replace(self.encoding, seconds=seconds))
 
 
@@ -46,18 +44,12 @@ class Encoder:
         Raises: SettingsError for a level that the codec does not have or a recipient that age cannot read.
         """
         self.codec = codec
-        self.level = DEFAULT_LEVELS[codec] if level is None else level
-        lowest, highest = LEVELS[codec]
-        if not lowest <= self.level <= highest:
-            raise SettingsError(
-                f"codec '{codec}' has no level {self.level}: expected {lowest} to {highest}",
-                hint="Set WAL_PIPELINE_CODEC_LEVEL, or leave it out for the codec's usual level.",
-            )
+        self.level = choose_level(codec, level, WAL_LEVELS, variable="WAL_PIPELINE_CODEC_LEVEL")
         self._recipients = load_recipients(recipients)
 
     @property
     def encrypted(self) -> bool:
-        """Whether what it makes needs an identity to open."""
+        """Whether an identity is needed to open its output."""
         return bool(self._recipients)
 
     def encode(self, data: bytes) -> Encoded:
@@ -95,7 +87,7 @@ def gzip_member(data: bytes, level: int) -> bytes:
 
 
 def describe(stored: bytes, codec: Codec, *, encrypted: bool) -> Encoded:
-    """Hash bytes that are stored, or are about to be."""
+    """Return stored bytes with their digests."""
     md5 = hashlib.md5(stored, usedforsecurity=False)
     sha256 = hashlib.sha256(stored).hexdigest()
     encoding = Encoding(codec, encrypted, len(stored), sha256, md5.hexdigest())

@@ -1,35 +1,34 @@
-"""Read one object of a base backup from a store: verified, decrypted and decompressed as a stream."""
+"""Decrypts and decompresses one object of a base backup as a stream."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
 
 import lz4.frame
-import pyrage
 import zstandard
 from zlib_ng import zlib_ng
 
 from wal_pipeline.archive.format.backup_manifest import BackupObject
 from wal_pipeline.archive.records import Codec
+from wal_pipeline.codec.age import decrypt_stream
+from wal_pipeline.codec.decoder import DAMAGE, GZIP_WINDOW
 from wal_pipeline.errors import CodecError
 
 READ_BYTES: Final = 1 << 18
-_PIECE_BYTES: Final = 1 << 18  # what is opened comes in pieces no larger, whatever a small object opens to
-_MAX_WINDOW_BYTES: Final = 1 << 27  # what 'zstd -d' allows, and the most that any level asks for
-_GZIP_WINDOW: Final = 31
-_DAMAGE: Final[tuple[Any, ...]] = (zlib_ng.error, zstandard.ZstdError, RuntimeError, EOFError)
+_PIECE_BYTES: Final = 1 << 18  # the most that is opened at once, however much a small object opens to
+_MAX_WINDOW_BYTES: Final = 1 << 27  # 'zstd -d' allows no more, and no level asks for more
 Sink = Callable[[bytes], object]
 
 
 class StoredStream:
-    """The stored bytes. What reading raised is kept: age hides it."""
+    """The stored bytes. An exception of reading is kept in ``error``: age hides it."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self.error: Exception | None = None
         self._stream = stream
 
     def read(self, size: int = READ_BYTES) -> bytes:
-        """Read stored bytes; keep and raise what reading raised."""
+        """Read stored bytes; keep the exception where that fails, and raise it."""
         try:
             return self._stream.read(size)
         except Exception as error:
@@ -38,7 +37,7 @@ class StoredStream:
 
 
 class StreamOpener:
-    """Decompresses what is written to it: any number of members or frames, one after the other."""
+    """Decompresses the bytes that are written to it: any number of members or frames, one after the other."""
 
     def __init__(self, codec: Codec, item: BackupObject, sink: Sink) -> None:
         self.error: Exception | None = None
@@ -49,9 +48,10 @@ class StreamOpener:
         self._size_bytes = 0
 
     def write(self, data: bytes) -> int:
+        """Decompress some stored bytes and pass them on. Raises: CodecError; the exceptions of the sink."""
         try:
             self._decompress(data)
-        except _DAMAGE as error:
+        except DAMAGE as error:
             self.error = CodecError(f"it is not whole {self._codec} data: {error}")
             raise self.error from error
         except Exception as error:
@@ -63,8 +63,8 @@ class StreamOpener:
         """Do nothing: the sink takes what it is given."""
 
     def finish(self) -> None:
-        """Raise CodecError where the data ended too early or was of another length."""
-        # zstd does not tell where a frame ends: its size does, and the checksum of the stored bytes.
+        """Say that all bytes came. Raises: CodecError where the data ended too early or was of another length."""
+        # zstd's writer does not say where a frame ends; the size and the checksum of the stored bytes do.
         whole = self._codec in (Codec.NONE, Codec.ZSTD) or (self._frame is not None and self._frame.eof)
         if not whole or self._size_bytes != self._item.content_size_bytes:
             raise CodecError(f"it opens to {self._size_bytes} bytes, expected {self._item.content_size_bytes}")
@@ -84,7 +84,7 @@ class StreamOpener:
             data = self._frame.unused_data if self._frame.eof else getattr(self._frame, "unconsumed_tail", b"")
 
     def _takes_more(self) -> bool:
-        """Whether all that was written has been opened; lz4 keeps for itself what did not fit into a piece."""
+        """Whether all written bytes are opened; lz4 keeps those that did not fit into a piece."""
         return self._frame is None or self._frame.eof or getattr(self._frame, "needs_input", True)
 
     def _emit(self, data: bytes) -> None:
@@ -97,7 +97,7 @@ class StreamOpener:
 
 @dataclass(frozen=True, slots=True)
 class _Pieces:
-    """What zstd writes its pieces to."""
+    """The object that zstd writes its pieces to."""
 
     write: Callable[[bytes], object]
 
@@ -108,30 +108,19 @@ def _zstd_frames(pieces: _Pieces) -> Any:
 
 
 _FRAMES: Final[dict[Codec, Callable[[], Any]]] = {
-    Codec.GZIP: lambda: zlib_ng.decompressobj(_GZIP_WINDOW),
+    Codec.GZIP: lambda: zlib_ng.decompressobj(GZIP_WINDOW),
     Codec.LZ4: lz4.frame.LZ4FrameDecompressor,
 }
 
 
 def open_stream(source: StoredStream, opener: StreamOpener, encrypted: bool, identities: Sequence[Any]) -> None:
+    """Pass the stored bytes through age, where they are encrypted, and on to ``opener``.
+
+    Raises: CodecError; the exceptions of ``source`` and of the opener's sink.
+    """
     if encrypted:
-        _decrypt(source, opener, identities)
+        decrypt_stream(source, opener, identities)
     else:
         while data := source.read():
             opener.write(data)
     opener.finish()
-
-
-def _decrypt(source: StoredStream, opener: StreamOpener, identities: Sequence[Any]) -> None:
-    if not identities:
-        raise CodecError(
-            "it is encrypted and there is no identity to open it with",
-            hint="Set WAL_PIPELINE_AGE_IDENTITY_FILE to the file with the age identity.",
-        )
-    try:
-        pyrage.decrypt_io(source, opener, list(identities))
-    except pyrage.DecryptError as error:
-        raise source.error or opener.error or CodecError(f"it cannot be decrypted: {error}") from error
-    failed = source.error or opener.error  # pyrage loses what the sink raises at the last chunk
-    if failed is not None:
-        raise failed

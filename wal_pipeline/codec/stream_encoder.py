@@ -1,4 +1,4 @@
-"""Compression and encryption of streams of any length, in formats that standard tools open."""
+"""Compresses and encrypts streams of any length, into formats that standard tools open."""
 
 import os
 from collections import deque
@@ -12,20 +12,17 @@ import zstandard
 
 from wal_pipeline.archive.records import Codec
 from wal_pipeline.codec.age import load_recipients
-from wal_pipeline.codec.encoder import DEFAULT_LEVELS, LEVELS, gzip_member
-from wal_pipeline.errors import CodecError, SettingsError
+from wal_pipeline.codec.encoder import gzip_member
+from wal_pipeline.codec.levels import BASE_BACKUP_LEVELS, choose_level
+from wal_pipeline.errors import CodecError
 
 MAX_THREADS: Final = 16
 _READ_BYTES: Final = 1 << 20
 _BLOCK_BYTES: Final = 4 << 20
-_DEFAULT_LEVELS: Final = {
-    **DEFAULT_LEVELS,
-    Codec.GZIP: 6,
-}  # 9 is for WAL
 
 
 class Source(Protocol):
-    """Where the bytes come from: ``read`` gives up to ``size`` of them, none only at the end."""
+    """A source of bytes: ``read`` returns up to ``size`` of them, and none only at the end."""
 
     def read(self, size: int, /) -> bytes: ...
 
@@ -47,25 +44,20 @@ class StreamEncoder:
         Raises: SettingsError for a level that the codec does not have or a recipient that age cannot read.
         """
         self.codec = codec
-        self.level = _DEFAULT_LEVELS[codec] if level is None else level
-        lowest, highest = LEVELS[codec]
-        if not lowest <= self.level <= highest:
-            raise SettingsError(
-                f"codec '{codec}' has no level {self.level}: expected {lowest} to {highest}",
-                hint="Set WAL_PIPELINE_BASE_BACKUP_CODEC_LEVEL, or leave it out for the codec's usual level.",
-            )
+        variable = "WAL_PIPELINE_BASE_BACKUP_CODEC_LEVEL"
+        self.level = choose_level(codec, level, BASE_BACKUP_LEVELS, variable=variable)
         self._threads = min(threads or os.cpu_count() or 1, MAX_THREADS)
         self._recipients = load_recipients(recipients)
 
     @property
     def encrypted(self) -> bool:
-        """Whether what it makes needs an identity to open."""
+        """Whether an identity is needed to open its output."""
         return bool(self._recipients)
 
     def encode(self, source: Source, sink: Sink) -> None:
         """Pass all bytes of ``source`` on to ``sink`` as one whole file of the codec.
 
-        Raises: what ``source`` and ``sink`` raise; CodecError.
+        Raises: the exceptions of ``source`` and ``sink``; CodecError.
         """
         chunks = self._compressed(source)
         if not self._recipients:
@@ -119,8 +111,8 @@ def read_fully(source: Source, size: int) -> bytes:
 def _encrypt(chunks: Iterator[bytes], sink: Sink, recipients: list[Any]) -> None:
     """Encrypt as one age file.
 
-    pyrage turns what the source raises into an error of its own, and loses what the sink raises at the last chunk
-    (seen in 1.4): so both are kept, and looked at also where it returns.
+    pyrage turns an exception of the source into an error of its own, and loses an exception of the sink at the last
+    chunk (seen in 1.4): the pipe keeps both, and we look at them also where pyrage returns.
     """
     pipe = _AgePipe(chunks, sink)
     try:

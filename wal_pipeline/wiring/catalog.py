@@ -1,4 +1,4 @@
-"""The catalog that the settings describe."""
+"""Opens the catalog that the settings describe."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -16,10 +16,13 @@ _FOLDER_HINT: Final = (
 
 
 def open_configured_catalog(settings: Settings, clock: Callable[[], datetime]) -> Catalog:
-    """Open the catalog; whoever named only the state folder is told of that. Raises: CatalogError."""
+    """Open the catalog. Where only the state folder is set, a hint about the URL names that folder's setting instead.
+
+    Raises: CatalogError.
+    """
     try:
         return open_catalog(settings.catalog(), settings.cluster, clock=clock)
     except CatalogError as error:
         if settings.catalog_url is None and error.hint is not None and _URL_VARIABLE in error.hint:
-            error.hint = _FOLDER_HINT
+            raise type(error)(error.message, hint=_FOLDER_HINT) from error
         raise

@@ -1,9 +1,9 @@
-"""Turns the settings into what health, status, metrics and reports look at."""
+"""Turns the settings into the sources and thresholds of health, status, metrics and reports."""
 
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.alerts.destinations import Destination, apprise_destinations
 from wal_pipeline.commands.archive_get.wal_source import WalSource
-from wal_pipeline.commands.health.facts import FactSources
+from wal_pipeline.commands.health.facts import FactSources, UnopenedCatalog
 from wal_pipeline.commands.health.history_source import HistoryFetch
 from wal_pipeline.commands.health.rules import HealthLimits
 from wal_pipeline.errors import CatalogError
@@ -14,20 +14,17 @@ from wal_pipeline.wiring.pipeline import Pipeline
 def fact_sources(
     pipeline: Pipeline, *, ask_server: bool = True, ask_stores: bool = True, need_catalog: bool = True
 ) -> FactSources:
-    """Return where health, status and metrics look. ``ask_stores``: for timeline histories that are not kept yet.
+    """Return the sources of the facts for health, status and metrics.
 
-    Stores whose settings are missing are shown, and never asked. Raises: CatalogError, unless it may be missing.
+    ``ask_stores``: fetch the timeline histories that the catalog does not hold yet. A store whose settings are missing
+    is shown and never asked. Without ``need_catalog`` the facts can be seen while the catalog cannot be opened.
+
+    Raises: CatalogError where the catalog is needed and cannot be opened.
     """
     settings = pipeline.settings
     spool = pipeline.spool if settings.spool_folder is not None else None
-    try:
-        catalog: Catalog | CatalogError = pipeline.catalog
-    except CatalogError as error:
-        if need_catalog:
-            raise
-        catalog = error
     return FactSources(
-        catalog=catalog,
+        catalog=pipeline.catalog if need_catalog else _catalog_or_reason(pipeline),
         stores=settings.stores,
         clock=pipeline.clock,
         spool=spool,
@@ -39,8 +36,15 @@ def fact_sources(
     )
 
 
+def _catalog_or_reason(pipeline: Pipeline) -> Catalog | UnopenedCatalog:
+    try:
+        return pipeline.catalog
+    except CatalogError as error:
+        return UnopenedCatalog(error)
+
+
 def fetch_history(pipeline: Pipeline) -> HistoryFetch:
-    """What reads a timeline history file from whichever store has it, within seconds."""
+    """Return the reader that fetches a timeline history file from the store that answers first, within seconds."""
     stores: dict[str, Store] = {}
 
     def sources(system_identifier: int) -> dict[str, WalSource]:
@@ -53,7 +57,7 @@ def fetch_history(pipeline: Pipeline) -> HistoryFetch:
 
 
 def health_limits(pipeline: Pipeline) -> HealthLimits:
-    """Return from where on a person is told."""
+    """Return the alert thresholds."""
     settings = pipeline.settings
     return HealthLimits(
         archive_timeout_seconds=settings.archive_timeout_seconds,
@@ -71,5 +75,5 @@ def health_limits(pipeline: Pipeline) -> HealthLimits:
 
 
 def destinations(pipeline: Pipeline) -> list[Destination]:
-    """Return where notifications go. Raises: SettingsError."""
+    """Return the destinations of notifications. Raises: SettingsError."""
     return apprise_destinations([url.get_secret_value() for url in pipeline.settings.notification_urls])

@@ -1,4 +1,4 @@
-"""Settings into objects: the one place that knows which class serves which setting."""
+"""Turns the settings into the objects that several verbs share: stores, catalog, spool, server, codec."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wal_pipeline.archive.format.keys import Layout
-from wal_pipeline.errors import CatalogError, PostgresError, SettingsError
+from wal_pipeline.errors import CatalogError, PostgresError
 from wal_pipeline.settings import Settings, load_settings
 from wal_pipeline.stores.base import Store
-from wal_pipeline.wiring.stores import missing_settings, open_store
+from wal_pipeline.wiring.stores import missing_error, missing_settings, open_store
 
-if TYPE_CHECKING:  # each is imported when it is asked for: a quick command imports no database and no S3 client
+if TYPE_CHECKING:  # each is imported at its first use: a quick command imports no database and no S3 client
     from wal_pipeline.catalog.catalog import Catalog
     from wal_pipeline.codec.encoder import Encoder
     from wal_pipeline.commands.audit import AuditLog
@@ -34,7 +34,7 @@ def utc_now() -> datetime:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Everything that a command may need, made when first asked for."""
+    """The objects that commands share. Each is made at its first use."""
 
     settings: Settings
     clock: Callable[[], datetime] = utc_now
@@ -49,25 +49,25 @@ class Pipeline:
         return self.open_stores(self.settings.stores)
 
     def open_stores(self, names: Iterable[str]) -> dict[str, Store]:
-        """Return only these stores: a restore may have the credentials of one alone. Raises: SettingsError."""
+        """Return only these stores: a restore may have the credentials of one alone.
+
+        Raises: SettingsError, which names every missing setting.
+        """
         missing = [variable for name in names for variable in missing_settings(self.settings, name)]
         if missing:
-            raise SettingsError(
-                "settings are missing: " + ", ".join(missing),
-                hint="Set them in the environment or in .env; WAL_PIPELINE_STORES says which stores are used.",
-            )
+            raise missing_error(missing)
         opened = {name: open_store(self.settings, name) for name in names}
         self._opened.extend(opened.values())
         return opened
 
     @cached_property
     def usable_store_names(self) -> tuple[str, ...]:
-        """The configured stores whose settings are all there."""
+        """The names of the configured stores whose settings are all there."""
         return tuple(name for name in self.settings.stores if not missing_settings(self.settings, name))
 
     @cached_property
     def catalog(self) -> "Catalog":
-        """The backup records. Raises: CatalogError."""
+        """The catalog. Raises: CatalogError."""
         from wal_pipeline.wiring.catalog import open_configured_catalog
 
         return open_configured_catalog(self.settings, self.clock)
@@ -82,7 +82,7 @@ class Pipeline:
 
     @cached_property
     def server(self) -> "PostgresServer":
-        """The PostgreSQL server; connects when asked something."""
+        """The PostgreSQL server. Connects at the first question."""
         from wal_pipeline.postgres.server import PostgresServer
 
         return PostgresServer(self.settings.conninfo.get_secret_value())
@@ -104,9 +104,9 @@ class Pipeline:
         return RequestLedger()
 
     def record_requests(self) -> None:
-        """Add what the stores were asked since the last call to the catalog; a failure only warns.
+        """Add the requests to the stores since the last call to the catalog's counts; a failure only warns.
 
-        Only where the catalog was used: a restore on a new host needs none, and must not make one.
+        Does nothing where the catalog was not used: a restore on a new host needs none, and must not make one.
         """
         if not self._opened or "catalog" not in self.__dict__:
             return
@@ -124,7 +124,7 @@ class Pipeline:
 
     @cached_property
     def identities(self) -> list[Any]:
-        """The age identities that open encrypted objects; none where the setting is not there."""
+        """The age identities that open encrypted objects; none where the setting is not set. Raises: SettingsError."""
         from wal_pipeline.codec.age import load_identities
 
         path = self.settings.age_identity_file
@@ -132,14 +132,14 @@ class Pipeline:
 
     @cached_property
     def commits(self) -> "CommitReader":
-        """What reads the commits of a segment."""
+        """The reader of a segment's commits."""
         from wal_pipeline.postgres.waldump import PgWaldump
 
         return PgWaldump(bindir=self.settings.pgbindir)
 
     @cached_property
     def identity(self) -> "ClusterIdentity":
-        """Which system identifiers are accepted."""
+        """The system identifiers whose WAL is accepted."""
         from wal_pipeline.commands.cluster_identity import ClusterIdentity
 
         return ClusterIdentity(
@@ -170,10 +170,10 @@ class Pipeline:
             return None
 
     def layout(self, system_identifier: int) -> Layout:
-        """Return the keys of one system identifier."""
+        """Return the object keys of one system identifier."""
         return Layout(self.settings.prefix, self.settings.cluster, system_identifier)
 
 
 def open_pipeline(env_file: Path | None = None) -> Pipeline:
-    """Read the settings and return what they describe. Raises: SettingsError."""
+    """Read the settings and return the objects that they describe. Raises: SettingsError."""
     return Pipeline(load_settings(env_file=env_file))

@@ -1,9 +1,10 @@
-"""Settings that only Dagster's schedules and runs need, judged by ``check`` and ``status`` before the night does."""
+"""Checks the settings that only Dagster's schedules and runs use, so that ``check`` and ``status`` find a bad one."""
 
 import re
 from typing import Final
 
-from wal_pipeline.codec.encoder import LEVELS
+from wal_pipeline.archive.records import Codec
+from wal_pipeline.codec.levels import LEVELS
 from wal_pipeline.errors import SettingsError
 from wal_pipeline.settings import Settings, variable_names
 
@@ -14,35 +15,38 @@ _MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep",
 _DAYS: Final = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _FIELDS: Final = ((0, 59, ()), (0, 23, ()), (1, 31, ()), (1, 12, _MONTHS), (0, 7, _DAYS))
 _PART: Final = re.compile(r"(?:\*|(?P<first>\w+)(?:-(?P<last>\w+))?)(?:/(?P<step>[0-9]+))?")
-# Of days alone, behind the field's highest number: the last day, any, the last Friday, the second Friday.
+# Only for days, after the field's highest number: the last day, any, the last Friday, the second Friday.
 _SPECIAL: Final = re.compile(r"31 (?:l|\?)|7 (?:\?|l[0-7]|(?:[0-7]|sun|mon|tue|wed|thu|fri|sat)#[1-5])")
 _NAMED: Final = frozenset({"@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually"})
 
 
 def check_settings(settings: Settings) -> None:
-    """See that each schedule's and each codec's setting can be used. Raises: SettingsError."""
+    """Check the setting of each schedule and each codec level. Raises: SettingsError."""
     for name in _CRONS:
         cron, variable = str(getattr(settings, name)).strip(), variable_names()[name][0]
         if cron.lower() != OFF and not is_cron(cron):
             raise cron_error(variable, cron)
-    for codec, level in (("codec", "codec_level"), ("base_backup_codec", "base_backup_codec_level")):
-        chosen = getattr(settings, codec)
-        (lowest, highest), given = LEVELS[chosen], getattr(settings, level)
-        if given is not None and not lowest <= given <= highest:
-            raise SettingsError(
-                f"{variable_names()[level][0]} is {given}, expected {lowest} to {highest} for codec '{chosen}'",
-                hint=f"Without it the codec's usual level is taken; {variable_names()[codec][0]} chooses the codec.",
-            )
+    _check_level("WAL_PIPELINE_CODEC", settings.codec, settings.codec_level)
+    _check_level("WAL_PIPELINE_BASE_BACKUP_CODEC", settings.base_backup_codec, settings.base_backup_codec_level)
+
+
+def _check_level(variable: str, codec: Codec, level: int | None) -> None:
+    lowest, highest = LEVELS[codec]
+    if level is not None and not lowest <= level <= highest:
+        raise SettingsError(
+            f"{variable}_LEVEL is {level}, expected {lowest} to {highest} for codec '{codec}'",
+            hint=f"Without it the codec's usual level is taken; {variable} chooses the codec.",
+        )
 
 
 def cron_error(variable: str, cron: str) -> SettingsError:
-    """Return what is said of a setting that is no cron expression."""
+    """Return the error for a setting that is no cron expression."""
     message = f"{variable} is '{cron}', expected five fields in cron's form, such as '15 2 * * *', or '{OFF}'"
     return SettingsError(message, hint=CRON_HINT)
 
 
 def is_cron(text: str) -> bool:
-    """Whether Dagster would take a text for a cron expression, without Dagster's seconds to start."""
+    """Return whether Dagster takes a text for a cron expression, without the seconds that Dagster takes to start."""
     if text.lower() in _NAMED:
         return True
     fields = text.split()

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from wal_pipeline.archive.records import Codec
 from wal_pipeline.codec.age import load_identities
 from wal_pipeline.codec.decoder import open_stored
-from wal_pipeline.codec.encoder import DEFAULT_LEVELS, LEVELS, Encoder
+from wal_pipeline.codec.encoder import Encoder
+from wal_pipeline.codec.levels import LEVELS, WAL_LEVELS
 from wal_pipeline.errors import CodecError, SettingsError
 from wal_pipeline_tests.support.segments import segment_bytes
 
@@ -136,7 +137,7 @@ def test_the_age_program_opens_it(tmp_path: Path) -> None:
 
 def test_levels() -> None:
     """Every codec's levels work at both ends; one beyond is refused, with what is expected."""
-    assert DEFAULT_LEVELS[Codec.GZIP] == 9
+    assert WAL_LEVELS[Codec.GZIP] == 9
     for codec, (lowest, highest) in LEVELS.items():
         for level in (lowest, highest):
             packed = Encoder(codec, level).compress(DATA[:2000])

@@ -34,6 +34,7 @@ from wal_pipeline.commands.archive_push.alerts import ArchiveAlerts
 from wal_pipeline.commands.archive_push.events import ArchiveEvent, CopyFailed, CopyVerified, FileReleased
 from wal_pipeline.commands.archive_push.run import ArchiveOptions
 from wal_pipeline.settings import load_settings
+from wal_pipeline.stores.s3.client import Connection
 from wal_pipeline.stores.s3.profiles import PROFILES
 from wal_pipeline.stores.s3.store import open_s3_store
 from wal_pipeline.wiring.pipeline import Pipeline
@@ -84,7 +85,7 @@ def s3_store(name: str, pair: S3Pair, buckets: S3Buckets, **changed: Any) -> Wat
         "connect_timeout_seconds": 1.0,
         "read_timeout_seconds": 20.0,
     }
-    return WatchedStore(open_s3_store(PROFILES[name], **(how | changed)))
+    return WatchedStore(open_s3_store(PROFILES[name], Connection(store=name, **(how | changed))))
 
 
 def plain(scene: ArchiveScene, pair: S3Pair, buckets: S3Buckets) -> dict[str, dict[str, bytes]]:

@@ -21,6 +21,7 @@ from wal_pipeline.commands.backup.take import BackupOptions, BaseBackupResult, t
 from wal_pipeline.postgres.backup_server import BackupServer
 from wal_pipeline.stores.base import Store
 from wal_pipeline.stores.local.store import LocalFolderStore
+from wal_pipeline.stores.s3.client import Connection
 from wal_pipeline.stores.s3.profiles import PROFILES
 from wal_pipeline.stores.s3.store import S3Store, open_s3_store
 
@@ -37,8 +38,8 @@ def now() -> datetime:
 def s3_store(pair: S3Pair, buckets: S3Buckets, name: str, *, endpoint_url: str | None = None) -> S3Store:
     """The store ``r2`` or ``b2``, perhaps through a proxy."""
     server = pair.r2 if name == "r2" else pair.b2
-    return open_s3_store(
-        PROFILES[name],
+    connection = Connection(
+        store=name,
         bucket=buckets.r2 if name == "r2" else buckets.b2,
         access_key_id=server.access_key_id,
         secret_access_key=server.secret_access_key,
@@ -48,6 +49,7 @@ def s3_store(pair: S3Pair, buckets: S3Buckets, name: str, *, endpoint_url: str |
         concurrency=4,
         max_attempts=2,
     )
+    return open_s3_store(PROFILES[name], connection)
 
 
 def folder_store(name: str, folder: Path) -> LocalFolderStore:

@@ -17,6 +17,7 @@ from wal_pipeline.commands.archive_push.events import CopyVerified, FileReleased
 from wal_pipeline.commands.archive_push.run import ArchiveOptions
 from wal_pipeline.spool import Spool, SpoolFile
 from wal_pipeline.stores.local.folder_tree import FolderTree
+from wal_pipeline.stores.s3.client import Connection
 from wal_pipeline.stores.s3.profiles import PROFILES
 from wal_pipeline.stores.s3.store import open_s3_store
 from wal_pipeline_tests.support.archive_scene import ArchiveScene, WatchedStore
@@ -49,7 +50,8 @@ class Place:
         """Return the scene, as a new process finds it."""
         stores = {}
         if self.s3 is not None:
-            stores = {name: WatchedStore(open_s3_store(PROFILES[name], **how)) for name, how in self.s3.items()}
+            connections = {name: Connection(store=name, **how) for name, how in self.s3.items()}
+            stores = {name: WatchedStore(open_s3_store(PROFILES[name], to)) for name, to in connections.items()}
         given = {} if self.system_identifier is None else {"server_identifier": self.system_identifier}
         return kind(self.folder, stores, options=ArchiveOptions(concurrency=2), **given)  # type: ignore[arg-type]
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.archive_push.backlog import LOOK_UP_NAMES, look_up
-from wal_pipeline.commands.archive_push.skipped_files import left_names
+from wal_pipeline.commands.archive_push.skipped_files import skipped_names
 from wal_pipeline.commands.archive_push.uploader import is_resting
 from wal_pipeline.commands.pause import Pause, current_pause
 from wal_pipeline.spool import Spool, SpoolFile
@@ -59,7 +59,7 @@ def pending_work(spool: Spool, catalog: Catalog, stores: Collection[str], now: d
     states = catalog.stores.states()
     resting = {name: state for name, state in states.items() if name in stores and is_resting(state, now)}
     pause = current_pause(catalog, now)
-    left = left_names(spool, catalog, listing.ready, now)
+    left = skipped_names(spool, catalog, listing.ready, now)
     ready = [file for file in listing.ready if file.name.name not in left]
     due = pause is None and bool(ready)
     return PendingWork(

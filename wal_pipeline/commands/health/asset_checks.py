@@ -1,4 +1,4 @@
-"""What Dagster's asset checks say: one verdict on one asset each, from the same facts as the status. Pure."""
+"""Judges the assets for Dagster's asset checks, from the same facts as the status. Pure."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from wal_pipeline.text import length, size
 
 @dataclass(frozen=True, slots=True)
 class CheckVerdict:
-    """The result of one check. ``numbers`` are shown and plotted beside it."""
+    """The result of one check. ``numbers`` are shown and plotted beside it in the UI."""
 
     passed: bool
     message: str
@@ -26,7 +26,7 @@ StoreCheck = Callable[[HealthFacts, HealthLimits, StoreFacts], CheckVerdict]
 
 
 def no_gap(facts: HealthFacts, _limits: HealthLimits, store: StoreFacts) -> CheckVerdict:
-    """Whether no segment is missing in a kept window of the store, but what is on its way."""
+    """Pass where no segment is missing in a kept window of the store; a segment on its way is not missing."""
     gaps = facts.windows.open_gaps(store.store)
     missing = sum(gap.segments for gap in gaps)
     numbers = {"gaps": len(gaps), "missing_segments": missing}
@@ -38,7 +38,7 @@ def no_gap(facts: HealthFacts, _limits: HealthLimits, store: StoreFacts) -> Chec
 
 
 def every_file(facts: HealthFacts, _limits: HealthLimits, store: StoreFacts) -> CheckVerdict:
-    """Whether the store has every file of the archive, but those that wait in the spool."""
+    """Pass where the store has every file of the archive, apart from those that wait in the spool."""
     waiting = len(facts.spool.names) if facts.spool is not None else 0
     missing = max(0, facts.files - store.verified_files)
     bad = sum(store.other_files.get(status, 0) for status in (CopyStatus.MISSING, CopyStatus.DAMAGED))
@@ -48,7 +48,7 @@ def every_file(facts: HealthFacts, _limits: HealthLimits, store: StoreFacts) -> 
 
 
 def newest_fresh(facts: HealthFacts, limits: HealthLimits, store: StoreFacts) -> CheckVerdict:
-    """Whether what PostgreSQL archived arrives within the goal; an idle server archives nothing and is fresh."""
+    """Pass where archived WAL arrives within the goal. An idle server archives nothing and passes."""
     oldest_at = facts.spool.oldest_at if facts.spool is not None else None
     waited = 0.0 if oldest_at is None else (facts.at - oldest_at).total_seconds()
     lag = store.lag.p95_seconds if store.lag is not None else 0.0
@@ -59,7 +59,7 @@ def newest_fresh(facts: HealthFacts, limits: HealthLimits, store: StoreFacts) ->
 
 
 def base_backup_fresh(facts: HealthFacts, limits: HealthLimits, store: StoreFacts) -> CheckVerdict:
-    """Whether the newest base backup that can be restored from the store is young enough."""
+    """Pass where the newest base backup that can be restored from the store is young enough."""
     usable = usable_backups(facts.windows, store.store)
     if not usable:
         return CheckVerdict(False, "no base backup: nothing can be restored from here", {"base_backups": 0})
@@ -73,7 +73,7 @@ def base_backup_fresh(facts: HealthFacts, limits: HealthLimits, store: StoreFact
 
 
 def drill_passed(facts: HealthFacts, limits: HealthLimits, store: StoreFacts) -> CheckVerdict:
-    """Whether the last drill from the store passed, and lately enough."""
+    """Pass where the last drill from the store passed, and is not too long ago."""
     drill = store.last_drill
     if drill is None or drill.finished_at is None:
         return CheckVerdict(False, "no drill was ever run")
@@ -83,7 +83,7 @@ def drill_passed(facts: HealthFacts, limits: HealthLimits, store: StoreFacts) ->
 
 
 def spool_under_limit(facts: HealthFacts, limits: HealthLimits) -> CheckVerdict:
-    """Whether the spool is far from its limit."""
+    """Pass where the spool is far from its limit."""
     spool = facts.spool
     if spool is None or spool.error is not None:
         return CheckVerdict(False, "PG_WAL_ARCHIVE_DIR is not set" if spool is None else str(spool.error))

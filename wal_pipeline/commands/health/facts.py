@@ -1,4 +1,4 @@
-"""What is so now: one look at the spool, the disks, the server, the catalog and the stores' records."""
+"""Looks once at the spool, the disks, the server and the catalog, and returns the facts."""
 
 import shutil
 import threading
@@ -32,7 +32,7 @@ _SENSOR_KEY: Final = "health.sensor_looked_at"
 
 @dataclass(frozen=True, slots=True)
 class DiskFacts:
-    """One folder's file system."""
+    """The room on one folder's file system."""
 
     folder: str
     free_bytes: int
@@ -46,10 +46,10 @@ class DiskFacts:
 
 @dataclass(frozen=True, slots=True)
 class SpoolFacts:
-    """The spool. ``names`` are all files that wait, ``oldest_at`` when the oldest of them came.
+    """The spool and the quarantine folder.
 
-    ``stuck`` says of files that wait for a person what is wrong with them. ``quarantine_error``: why it is not known
-    what is in quarantine.
+    ``names`` are all files that wait; the oldest of them came at ``oldest_at``. ``stuck``: by name, the reason why a
+    file waits for a person. ``error`` and ``quarantine_error``: the reason why a folder could not be read.
     """
 
     folder: str
@@ -68,7 +68,7 @@ class SpoolFacts:
 
 @dataclass(frozen=True, slots=True)
 class ServerLook:
-    """What the server said of itself; ``error`` where it did not answer. Both None: it was not asked."""
+    """The server's answer; ``error`` where it gave none. Both are None where nobody asked."""
 
     facts: ServerFacts | None = None
     error: str | None = None
@@ -76,9 +76,9 @@ class ServerLook:
 
 @dataclass(frozen=True, slots=True)
 class StoreFacts:
-    """One store: its copies and base backups by the catalog, and how the last day went.
+    """One store: its copies and base backups by the catalog, and the attempts of the last day.
 
-    ``lag`` is of the copies of the last hour.
+    ``lag`` is that of the last hour's copies.
     """
 
     store: str
@@ -95,22 +95,22 @@ class StoreFacts:
 
     @property
     def stored_bytes(self) -> int:
-        """All bytes that the store holds of this cluster."""
+        """The bytes of this cluster on the store."""
         return self.wal_bytes + self.base_backup_bytes
 
     @property
     def success_rate(self) -> float | None:
-        """The share of the last day's tries that succeeded, 0 to 1; None where nothing was tried."""
+        """The share of the last day's attempts that succeeded, 0 to 1; None where there was none."""
         tried = self.succeeded + self.failed
         return self.succeeded / tried if tried else None
 
 
 @dataclass(frozen=True, slots=True)
 class HealthFacts:
-    """Everything that health, status and metrics are made from.
+    """All facts that health, status and metrics judge.
 
-    ``sensor_looked_at``: when Dagster's health sensor looked last; None where it never did. ``catalog_error``: why the
-    catalog could not be read or written; what it knows may then be missing.
+    Dagster's health sensor looked last at ``sensor_looked_at``, None where it never did. ``catalog_error``: the reason
+    why the catalog could not be read or written; its facts may then be missing.
     """
 
     cluster: str
@@ -130,13 +130,20 @@ class HealthFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class FactSources:
-    """Where the facts come from. ``spool`` and ``server`` are None where this host has none.
+class UnopenedCatalog:
+    """Stands for a catalog that could not be opened. ``reason`` is the error that opening it raised."""
 
-    ``catalog`` is an error where it could not be opened. ``server_seconds``: how long the server may take to answer.
+    reason: CatalogError
+
+
+@dataclass(frozen=True, slots=True)
+class FactSources:
+    """The sources of the facts. ``spool`` and ``server`` are None where this host has none.
+
+    The server must answer within ``server_seconds``.
     """
 
-    catalog: Catalog | CatalogError
+    catalog: Catalog | UnopenedCatalog
     stores: tuple[str, ...]
     clock: Callable[[], datetime]
     spool: Spool | None = None
@@ -147,20 +154,25 @@ class FactSources:
     server_seconds: float = 3.0
     failed_tries: int = 3
 
-    @property
-    def records(self) -> Catalog:
-        """The catalog. Raises: CatalogError where it could not be opened."""
-        if isinstance(self.catalog, CatalogError):
-            raise self.catalog
+    def opened_catalog(self) -> Catalog:
+        """Return the catalog. Raises: CatalogError where it could not be opened."""
+        if isinstance(self.catalog, UnopenedCatalog):
+            raise self.catalog.reason
         return self.catalog
+
+    def cluster_or(self, cluster: str) -> str:
+        """Return the cluster's name by the catalog, or ``cluster`` where the catalog could not be opened."""
+        return cluster if isinstance(self.catalog, UnopenedCatalog) else self.catalog.cluster
 
 
 def look_at_everything(sources: FactSources) -> HealthFacts:
-    """Look at everything once. The spool is listed before and after the catalog: a file on its way is in either.
+    """Look at everything once.
+
+    The spool is listed before and after the catalog is read, so that a file on its way is in one of the two.
 
     Raises: CatalogError.
     """
-    catalog = sources.records
+    catalog = sources.opened_catalog()
     waiting = _ask(sources.server, sources.server_seconds)
     before = None if sources.spool is None else count_spool(sources.spool, sources.clock())
     windows = current_windows(catalog, sources.stores, system_identifier=sources.system_identifier, fetch=sources.fetch)
@@ -186,7 +198,7 @@ def look_at_everything(sources: FactSources) -> HealthFacts:
 
 
 def look_without_catalog(sources: FactSources, cluster: str, error: CatalogError) -> HealthFacts:
-    """Look at what can be seen while the catalog does not answer: the spool, the disks and the server."""
+    """Look only at the spool, the disks and the server, because the catalog does not answer."""
     waiting, now = _ask(sources.server, sources.server_seconds), sources.clock()
     windows = CurrentWindows(None, sources.stores, None, {}, {}, (), {})
     return HealthFacts(
@@ -217,7 +229,7 @@ def _sensor_looked_at(catalog: Catalog) -> datetime | None:
 
 
 def count_spool(spool: Spool, now: datetime) -> SpoolFacts:
-    """List the spool and the quarantine folder; what cannot be read is in ``error``."""
+    """List the spool and the quarantine folder; ``error`` says why one cannot be read."""
     try:
         listing = spool.scan(now)
     except SpoolError as error:
@@ -257,19 +269,17 @@ def _waiting(spool: SpoolFacts | None) -> frozenset[str] | None:
 
 
 def _with_stuck(spool: SpoolFacts | None, catalog: Catalog) -> SpoolFacts | None:
-    """Add what the last run said of files that are still there."""
+    """Add the reasons that the last run gave for leaving files that are still there."""
     if spool is None or not spool.names:
         return spool
     return replace(spool, stuck={name: said for name, said in stuck_files(catalog).items() if name in spool.names})
 
 
 def _both(before: SpoolFacts | None, after: SpoolFacts | None) -> SpoolFacts | None:
+    """Return the later look, with the names of both."""
     if before is None or after is None:
         return after
-    return SpoolFacts(
-        **{name: getattr(after, name) for name in SpoolFacts.__slots__ if name != "names"},
-        names=before.names | after.names,
-    )
+    return replace(after, names=before.names | after.names)
 
 
 def _disks(folders: Sequence[Path]) -> tuple[DiskFacts, ...]:
@@ -311,7 +321,7 @@ def _stores(catalog: Catalog, stores: Sequence[str], now: datetime) -> tuple[Sto
 
 
 def _ask(server: PostgresServer | None, seconds: float) -> Callable[[], ServerLook]:
-    """Ask the server beside everything else; a host that does not answer must not hold up a screen for long."""
+    """Ask the server in a thread; a host that does not answer must not delay a screen for long."""
     if server is None:
         return ServerLook
     answers: list[ServerLook] = []

@@ -1,4 +1,4 @@
-"""Read a timeline history file from whichever store answers first, within seconds: a screen and a run wait for it."""
+"""Reads a timeline history file from the store that answers first, within the seconds that a screen can wait."""
 
 import queue
 import threading
@@ -16,13 +16,13 @@ Answer = bytes | WalPipelineError | None
 
 
 class HistoryFetch:
-    """Asks all stores at once. One that takes the connection and never answers holds up nobody.
+    """Asks all stores at once, so that one that never answers delays nobody.
 
-    After a file that no store gave in time, none is asked for a minute: several files cost no more than one.
+    After a file that no store gave in time, it asks no store for a minute: several files cost no more than one.
     """
 
     def __init__(self, sources: Callable[[int], Mapping[str, WalSource]], seconds: float = FETCH_SECONDS) -> None:
-        """``sources`` gives one source for each store, of a system identifier."""
+        """``sources`` returns one source for each store, for a system identifier."""
         self._sources = sources
         self._seconds = seconds
         self._quiet_until = float("-inf")
@@ -45,7 +45,7 @@ class HistoryFetch:
     def _collect(
         self, answers: "queue.SimpleQueue[tuple[str, Answer]]", silent: set[str]
     ) -> bytes | list[WalPipelineError]:
-        """Wait for the first good answer; else return what was wrong with each store."""
+        """Wait for the first good answer; where none comes, return each store's fault."""
         deadline = time.monotonic() + self._seconds
         faults: list[WalPipelineError] = []
         while silent:

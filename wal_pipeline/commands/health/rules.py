@@ -1,18 +1,20 @@
-"""What needs a person, by the facts: each rule returns the observations of one kind of alert. Pure."""
+"""Finds the causes of alerts in the facts: each rule returns the observations of one kind. Pure."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 from wal_pipeline.archive.alerts import AlertKind, Observation, Severity
 from wal_pipeline.archive.recovery.gaps import Gap
 from wal_pipeline.catalog.measures import FailedCopy
+from wal_pipeline.catalog.store_states import StoreState
 from wal_pipeline.commands.archive_push.alerts import copy_subject
 from wal_pipeline.commands.health.facts import MOST_FAILED_COPIES, HealthFacts, StoreFacts
 from wal_pipeline.commands.health.windows import newest_finished_at, newest_id, usable_backups
 from wal_pipeline.postgres.server_facts import ServerFacts, archiver_trouble
+from wal_pipeline.text import coarse_length, coarse_size, counted, moment_utc
 from wal_pipeline.wal.names import FileKind, parse_file_name, segment_name
 
 _MOST_GAPS: Final = 20
@@ -25,7 +27,7 @@ _RESTORABLE_WITHIN: Final = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class HealthLimits:
-    """From where on a person is told. Seconds, bytes, hours and days as the names say; shares are 0 to 1."""
+    """Alert thresholds. Seconds, bytes, hours and days as the names say; shares are 0 to 1."""
 
     archive_timeout_seconds: float = 300.0
     lag_goal_seconds: float = 300.0
@@ -44,7 +46,7 @@ Rule = Callable[[HealthFacts, HealthLimits], "list[Observation] | None"]
 
 
 def observe(facts: HealthFacts, limits: HealthLimits) -> dict[AlertKind, list[Observation]]:
-    """Return what was observed of each kind that could be judged; a kind that could not be is left out."""
+    """Return the observations of each kind of alert; a kind that cannot be judged by these facts is left out."""
     rules = _RULES if facts.catalog_error is None else {kind: _RULES[kind] for kind in _WITHOUT_CATALOG}
     judged = ((kind, rule(facts, limits)) for kind, rule in rules.items())
     return {kind: observations for kind, observations in judged if observations is not None}
@@ -63,7 +65,7 @@ def _archiver_failing(facts: HealthFacts, _limits: HealthLimits) -> list[Observa
 
 
 def _no_new_wal(facts: HealthFacts, limits: HealthLimits) -> list[Observation] | None:
-    """An idle server archives nothing, however long: only WAL that waits to be archived is a reason."""
+    """Judge a server that archives nothing: it may be idle, so only WAL that waits to be archived is a reason."""
     server = facts.server.facts
     patience = timedelta(seconds=2 * limits.archive_timeout_seconds + 60)
     if server is None:
@@ -75,7 +77,7 @@ def _no_new_wal(facts: HealthFacts, limits: HealthLimits) -> list[Observation] |
     waits = _waiting_wal(server)
     if waits is None or (last_at is not None and server.server_at - last_at < patience):
         return []
-    since = "nothing was ever archived" if last_at is None else f"nothing archived since {_moment(last_at)}"
+    since = "nothing was ever archived" if last_at is None else f"nothing archived since {moment_utc(last_at)}"
     return [Observation("server", f"{since}, while {waits}")]
 
 
@@ -106,12 +108,12 @@ def _spool_growing(facts: HealthFacts, limits: HealthLimits) -> list[Observation
         return [Observation("spool", spool.error, Severity.CRITICAL)]
     if facts.pause is not None or spool.oldest_at is None:
         return []
-    waited = facts.at - spool.oldest_at
-    if waited <= timedelta(seconds=limits.lag_goal_seconds):
+    waited, goal = facts.at - spool.oldest_at, timedelta(seconds=limits.lag_goal_seconds)
+    if waited <= goal:
         return []
     message = (
-        f"{spool.files} files ({_size(spool.size_bytes)}) wait in the spool, the oldest '{spool.oldest_name}' "
-        f"for {_length(waited)}, expected at most {_length(timedelta(seconds=limits.lag_goal_seconds))}"
+        f"{spool.files} files ({coarse_size(spool.size_bytes)}) wait in the spool, the oldest '{spool.oldest_name}' "
+        f"for {coarse_length(waited)}, expected at most {coarse_length(goal)}"
     )
     return [Observation("spool", message)]
 
@@ -122,14 +124,15 @@ def _spool_near_full(facts: HealthFacts, limits: HealthLimits) -> list[Observati
         return None
     if spool.size_bytes < limits.spool_near_full_share * limits.spool_limit_bytes:
         return []
-    return [Observation("spool", f"the spool holds {_size(spool.size_bytes)} of {_size(limits.spool_limit_bytes)}")]
+    held, limit = coarse_size(spool.size_bytes), coarse_size(limits.spool_limit_bytes)
+    return [Observation("spool", f"the spool holds {held} of {limit}")]
 
 
 def _disk_low(facts: HealthFacts, limits: HealthLimits) -> list[Observation] | None:
     return [
         Observation(
             disk.folder,
-            f"the disk of '{disk.folder}' has {_size(disk.free_bytes)} free of {_size(disk.size_bytes)} "
+            f"the disk of '{disk.folder}' has {coarse_size(disk.free_bytes)} free of {coarse_size(disk.size_bytes)} "
             f"({disk.free_share:.1%}), expected at least {limits.disk_low_share:.0%}",
         )
         for disk in facts.disks
@@ -139,19 +142,19 @@ def _disk_low(facts: HealthFacts, limits: HealthLimits) -> list[Observation] | N
 
 def _store_down(facts: HealthFacts, limits: HealthLimits) -> list[Observation] | None:
     return [
-        Observation(
-            one.store,
-            f"{one.state.consecutive_failures} tries in a row failed"
-            f"{f', the last success was at {_moment(one.state.last_success_at)}' if one.state.last_success_at else ''}"
-            f": {one.state.last_error}",
-        )
+        Observation(one.store, _failures_in_a_row(one.state))
         for one in facts.stores
         if one.state.consecutive_failures >= limits.store_down_failures
     ]
 
 
+def _failures_in_a_row(state: StoreState) -> str:
+    before = f", the last success was at {moment_utc(state.last_success_at)}" if state.last_success_at else ""
+    return f"{state.consecutive_failures} tries in a row failed{before}: {state.last_error}"
+
+
 def _copy_failed(facts: HealthFacts, limits: HealthLimits) -> list[Observation] | None:
-    """While a store is down, that is what a person is told, and not each file."""
+    """Judge failed copies; while a store is down, its alert alone says so, and not one alert for each file."""
     down = {one.subject for one in _store_down(facts, limits) or ()}
     up = {store.store for store in facts.stores} - down
     found = [
@@ -163,7 +166,7 @@ def _copy_failed(facts: HealthFacts, limits: HealthLimits) -> list[Observation] 
 
 
 def _why_failed(facts: HealthFacts, copy: FailedCopy) -> str:
-    """While a file is in the spool it is tried again by itself; else only a repair brings it."""
+    """Return the reason, and the cure where there is one: a file that left the spool is not tried again by itself."""
     if copy.held_by is None or facts.spool is None or copy.name in facts.spool.names:
         return copy.last_error
     cure = f"'wal-pipeline verify --repair' copies it from {copy.held_by}"
@@ -171,9 +174,9 @@ def _why_failed(facts: HealthFacts, copy: FailedCopy) -> str:
 
 
 def _quarantine(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] | None:
-    """One alert for each file in quarantine, told as the archiving run told it; so too a file that it could not move.
+    """Judge each file in quarantine, and each that should be there but could not be moved.
 
-    A file is quarantined under its name with the moment behind it.
+    An open alert keeps the message of the archiving run. In quarantine, a moment stands behind the file's name.
     """
     spool = facts.spool
     if spool is None:
@@ -184,7 +187,7 @@ def _quarantine(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] 
         found[_file_name(name)] = f"'{name}' in '{spool.quarantine_folder}' was not archived"
     if spool.quarantine_error is not None:
         found[spool.quarantine_folder] = spool.quarantine_error
-    is_known = spool.error is None and spool.quarantine_error is None  # else what was told stays told
+    is_known = spool.error is None and spool.quarantine_error is None  # else the open alerts stay as they are
     found |= {name: said for name, said in told.items() if name in found or name in spool.names or not is_known}
     seen = [Observation(name, message) for name, message in sorted(found.items())]
     return _at_most(seen, _MOST_FILES, "more files in quarantine")
@@ -196,7 +199,7 @@ def _file_name(quarantined: str) -> str:
 
 
 def _at_most(found: list[Observation], most: int, more: str) -> list[Observation]:
-    """A thousand causes of one kind make twenty alerts and one that counts the others."""
+    """Keep the first ``most`` causes, and put one that counts the others after them."""
     if len(found) <= most:
         return found
     worst = max((one.severity for one in found if one.severity), key=lambda one: one.rank, default=None)
@@ -204,7 +207,7 @@ def _at_most(found: list[Observation], most: int, more: str) -> list[Observation
 
 
 def _gaps(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] | None:
-    """A segment that is in the spool is on its way. What another store holds can be brought: that is less urgent."""
+    """Judge the gaps. A segment in the spool is on its way; one that another store holds can be copied from there."""
     names = facts.spool.names if facts.spool is not None else frozenset[str]()
     found: list[Observation] = []
     for store in (None, *facts.windows.stores):
@@ -215,12 +218,12 @@ def _gaps(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] | None
 
 
 def _gap(gap: Gap) -> Observation:
-    count = f"{gap.segments} segments are" if gap.segments > 1 else "1 segment is"
+    count = f"{counted(gap.segments, 'segment')} {'are' if gap.segments > 1 else 'is'}"
     span = f"'{gap.first_missing}'" + (f" to '{gap.last_missing}'" if gap.segments > 1 else "")
     if gap.store is None:
         lost = ""
         if gap.last_commit_before_at is not None:
-            lost = f"; moments after {_moment(gap.last_commit_before_at)} cannot be restored across it"
+            lost = f"; moments after {moment_utc(gap.last_commit_before_at)} cannot be restored across it"
         return Observation(f"all stores {gap.first_missing}", f"{count} on no store: {span}{lost}")
     message = f"{count} not on {gap.store}: {span}; {gap.held_elsewhere} of them can be copied from another store"
     severity = Severity.WARNING if gap.held_elsewhere == gap.segments else Severity.CRITICAL
@@ -239,7 +242,7 @@ def _is_spooled(gap: Gap, names: frozenset[str]) -> bool:
 
 
 def _base_backup_failed(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] | None:
-    """Only the newest base backup counts: a later one that went well makes an earlier failure moot."""
+    """Judge the newest base backup: a later one that succeeded makes an earlier failure moot."""
     newest = newest_id({copy.backup_id for store in facts.stores for copy in store.base_backups}, facts.at)
     if newest is None:
         return []
@@ -273,18 +276,18 @@ def _old_backup(facts: HealthFacts, store: StoreFacts, limits: HealthLimits) -> 
     newest_at = newest_finished_at(usable, facts.at)
     if newest_at is None:
         return Observation(store.store, "every base backup is dated in the future: a clock is or was wrong")
-    age = facts.at - newest_at
-    if age <= timedelta(hours=limits.base_backup_max_age_hours):
+    age, limit = facts.at - newest_at, timedelta(hours=limits.base_backup_max_age_hours)
+    if age <= limit:
         return None
-    limit = timedelta(hours=limits.base_backup_max_age_hours)
-    return Observation(store.store, f"the newest base backup is {_length(age)} old, expected at most {_length(limit)}")
+    message = f"the newest base backup is {coarse_length(age)} old, expected at most {coarse_length(limit)}"
+    return Observation(store.store, message)
 
 
 def _drill_failed(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] | None:
     return [
         Observation(
             store.store,
-            f"the last drill failed at {_moment(store.last_drill.finished_at or store.last_drill.started_at)}"
+            f"the last drill failed at {moment_utc(store.last_drill.finished_at or store.last_drill.started_at)}"
             f"{_reason(store.last_drill.detail)}",
         )
         for store in facts.stores
@@ -300,20 +303,19 @@ def _drill_old(facts: HealthFacts, limits: HealthLimits) -> list[Observation] | 
         since = store.last_drill.finished_at if store.last_drill is not None else first_backup_at
         if since is not None and facts.at - since > limit:
             was = "the last drill is" if store.last_drill is not None else "never drilled; the first base backup is"
-            found.append(Observation(store.store, f"{was} {_length(facts.at - since)} old, expected {_length(limit)}"))
+            age = coarse_length(facts.at - since)
+            found.append(Observation(store.store, f"{was} {age} old, expected {coarse_length(limit)}"))
     return found
 
 
 def _sensor_silent(facts: HealthFacts, limits: HealthLimits) -> list[Observation] | None:
-    """Where Dagster was never used there is no sensor to miss. A look of the future was by a wrong clock."""
+    """Judge the health sensor. Without Dagster there is none to miss; a wrong clock dated a look in the future."""
     looked_at = facts.sensor_looked_at
     patience = max(_SENSOR_SILENT, timedelta(seconds=3 * limits.health_interval_seconds))
     if looked_at is None or facts.at - looked_at < patience:
         return []
-    message = (
-        f"Dagster's health sensor has not looked since {_moment(looked_at)}: see that its daemon and code location run"
-    )
-    return [Observation("health_sensor", message)]
+    silent = f"Dagster's health sensor has not looked since {moment_utc(looked_at)}"
+    return [Observation("health_sensor", f"{silent}: see that its daemon and code location run")]
 
 
 def _catalog_down(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] | None:
@@ -356,20 +358,3 @@ _WITHOUT_CATALOG: Final = (
 def _reason(detail: Mapping[str, object]) -> str:
     said = next((detail[name] for name in ("error", "message", "reason") if detail.get(name)), None)
     return "" if said is None else f": {said}"
-
-
-def _moment(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S}Z"
-
-
-def _size(size_bytes: int) -> str:
-    return f"{size_bytes / 2**30:.1f} GiB" if size_bytes >= 2**30 else f"{size_bytes / 2**20:.0f} MiB"
-
-
-def _length(span: timedelta) -> str:
-    seconds = round(span.total_seconds())
-    if seconds < 120:
-        return f"{seconds} s"
-    if seconds < 7200:
-        return f"{seconds // 60} min"
-    return f"{seconds // 3600} h" if seconds < 172800 else f"{seconds // 86400} days"

@@ -1,4 +1,4 @@
-"""Look at everything, settle the alerts by what was seen, and tell people."""
+"""Looks at everything once, settles the alerts by the facts, and sends the notifications."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,9 +16,9 @@ from wal_pipeline.errors import CatalogError
 
 @dataclass(frozen=True, slots=True)
 class HealthReport:
-    """What one look found, and what people were told.
+    """The facts and causes that one look found, and the notifications that it sent.
 
-    ``outage``: what the next look must be given, because the catalog could not be told.
+    ``outage`` must be passed to the next look: the catalog cannot keep it.
     """
 
     facts: HealthFacts
@@ -28,7 +28,7 @@ class HealthReport:
 
     @property
     def problems(self) -> int:
-        """How many causes of alerts are there now."""
+        """The number of causes of alerts that are there now."""
         return sum(len(found) for found in self.observed.values())
 
     def describe(self) -> str:
@@ -47,10 +47,11 @@ def watch_health(
     cluster: str = "",
     outage: CatalogOutage | None = None,
 ) -> HealthReport:
-    """Look once, settle the alerts and deliver what is new.
+    """Look once, settle the alerts and deliver the new ones.
 
-    Where the catalog cannot be read or written, what can be seen is judged all the same and told without it.
-    ``cluster`` names the cluster where the catalog could not be opened; ``outage`` is what the look before returned.
+    Where the catalog cannot be read or written, the spool, the disks and the server are judged all the same, and people
+    are notified without it. ``cluster`` names the cluster where the catalog could not be opened; ``outage`` is the one
+    that the look before returned.
 
     Raises: SettingsError where a notification URL cannot be read: the alerts are settled before.
     """
@@ -58,19 +59,18 @@ def watch_health(
     try:
         facts = look_at_everything(sources)
         observed = observe(facts, limits)
-        settle(sources.records, observed, facts.at)
-        delivery = deliver_alerts(sources.records, destinations(), facts.at)
+        catalog = sources.opened_catalog()
+        settle(catalog, observed, facts.at)
+        delivery = deliver_alerts(catalog, destinations(), facts.at)
     except CatalogError as error:
-        cluster = cluster if isinstance(sources.catalog, CatalogError) else sources.catalog.cluster
-        return _watch_without_catalog(
-            facts or look_without_catalog(sources, cluster, error), limits, destinations, error, outage
-        )
+        seen = facts or look_without_catalog(sources, sources.cluster_or(cluster), error)
+        return _watch_without_catalog(seen, limits, destinations, error, outage)
     ended = tell_end(facts.cluster, destinations() if outage else (), outage, facts.at)
     return HealthReport(facts, observed, _with(delivery, ended), ended.outage)
 
 
 def settle(catalog: Catalog, observed: Mapping[AlertKind, Sequence[Observation]], at: datetime) -> None:
-    """Make the open alerts of each kind those that were observed; a kind without any, open or seen, costs nothing."""
+    """Make the observed causes the open alerts of each kind; a kind with neither costs nothing."""
     open_kinds = {alert.kind for alert in catalog.alerts.active()}
     for kind, found in observed.items():
         if found or kind in open_kinds:

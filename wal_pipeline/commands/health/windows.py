@@ -1,4 +1,4 @@
-"""What can be recovered now and to when, per store and by all stores together, as the catalog knows it."""
+"""Works out the recovery windows of each store, and of all together, from the catalog."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,8 +25,8 @@ class CurrentWindows:
     """The recovery windows at one moment.
 
     ``windows`` and ``gaps`` by store, and under None those of all stores together. ``main_timeline`` is the newest
-    timeline. ``backups`` are the base backups that some store holds whole, the oldest first. ``notes`` say what could
-    not be found out.
+    timeline. ``backups`` are the base backups that some store holds whole, the oldest first. ``notes`` name the
+    timeline history files that could not be read.
     """
 
     system_identifier: int | None
@@ -44,7 +44,7 @@ class CurrentWindows:
         return max(on_main, key=lambda one: (one.latest_lsn, one.timeline), default=None)
 
     def open_gaps(self, store: str | None) -> tuple[Gap, ...]:
-        """Return the gaps of a store (None: of all together) that a person has to look at."""
+        """Return the open gaps of a store (None: of all together): those that a person must look at."""
         return tuple(entry.gap for entry in self.gaps.get(store, ()) if entry.state is GapState.OPEN)
 
     @property
@@ -88,7 +88,7 @@ def current_windows(
 
 
 def current_contents(catalog: Catalog, stores: Sequence[str], system_identifier: int) -> ArchiveContents:
-    """Return what the catalog knows of one system identifier's archive; records are read as they are needed.
+    """Return one system identifier's archive as the catalog knows it; records are read when they are needed.
 
     Raises: CatalogError.
     """
@@ -136,7 +136,7 @@ def _gaps(catalog: Catalog, contents: ArchiveContents) -> dict[str | None, tuple
 def _histories(
     catalog: Catalog, system_identifier: int, names: Mapping[str, list[str]], fetch: FetchText | None
 ) -> tuple[dict[int, TimelineHistory], tuple[str, ...]]:
-    """Return the histories of the timelines that the stores have history files of: kept ones, else fetched and kept."""
+    """Return the timeline histories that the stores have files of, from the catalog or fetched and then kept there."""
     parsed = (parse_file_name(name) for some in names.values() for name in some if name.endswith(".history"))
     wanted = sorted(
         {name for name in parsed if name is not None and name.kind is FileKind.HISTORY}, key=lambda name: name.timeline
@@ -177,7 +177,7 @@ def _parsed(wanted: Sequence[WalFileName], kept: Mapping[str, str], notes: list[
 
 
 def _asked_lately(catalog: Catalog, name: WalFileName) -> bool:
-    """Whether a store failed to give the file just now: a screen must not wait for a dead store each time."""
+    """Return whether a store failed to give the file just now: a screen must not wait for a dead store each time."""
     asked_at = catalog.values.get(f"asked/{name.name}")
     return asked_at is not None and abs(catalog.now() - datetime.fromisoformat(asked_at)) < _ASK_AGAIN
 
@@ -193,7 +193,7 @@ CLOCK_TOLERANCE: Final = timedelta(hours=1)  # between the server's clock and th
 
 
 def is_ahead(at: datetime, now: datetime) -> bool:
-    """Whether a time lies in the future by more than two clocks may differ."""
+    """Return whether a moment lies so far in the future that a clock must be wrong."""
     return at > now + CLOCK_TOLERANCE
 
 
@@ -204,7 +204,7 @@ def usable_backups(windows: CurrentWindows, store: str) -> list[BaseBackup]:
 
 
 def newest_finished_at(backups: Collection[BaseBackup], now: datetime) -> datetime | None:
-    """Return when the newest base backup finished; None where there is none that finished before now."""
+    """Return the moment at which the newest base backup finished; None where none finished before now."""
     return max((one.finished_at for one in backups if not is_ahead(one.finished_at, now)), default=None)
 
 

@@ -1,4 +1,4 @@
-"""Pictures as SVG, written by hand: the recovery windows over time, and lines over time. No script, no network."""
+"""Draws SVG pictures of the recovery windows and of figures over time, without a script and without a network."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from xml.sax.saxutils import escape
 from wal_pipeline.archive.recovery.gaps import GapState
 from wal_pipeline.commands.health.windows import CurrentWindows
 from wal_pipeline.commands.status.window_line import Axis, axis_of, backup_moments
+from wal_pipeline.text import moment_text
 
 COLOURS: Final = ("#2563eb", "#d97706", "#059669", "#9333ea")
 _WINDOW, _GAP, _PAST_GAP, _BACKUP = "#16a34a", "#dc2626", "#fca5a5", "#1e3a8a"
@@ -42,8 +43,9 @@ def _window_row(windows: CurrentWindows, store: str | None, axis: Axis, width: i
     ]
     for window in windows.windows.get(store, ()):
         begin, end = x(window.earliest_at), x(window.latest_commit_at_least or window.earliest_at)
-        said = f"timeline {window.timeline}: {window.earliest_at:%Y-%m-%d %H:%M:%S} to "
-        said += f"{window.latest_commit_at_least:%Y-%m-%d %H:%M:%S} UTC" if window.latest_commit_at_least else "its end"
+        latest_at = window.latest_commit_at_least
+        until = f"{moment_text(latest_at)} UTC" if latest_at else "its end"
+        said = f"timeline {window.timeline}: {moment_text(window.earliest_at)} to {until}"
         shade = _WINDOW if window.left_at_lsn is None else "#86efac"
         parts.append(
             f"<rect x='{begin:.1f}' y='{middle - 8}' width='{max(2.0, end - begin):.1f}' height='16' rx='3' "
@@ -86,7 +88,7 @@ def _legend(y: float) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One line: its points in the order of time. ``unit`` is written on the axis by the caller's format."""
+    """One line of a chart: its points in the order of time."""
 
     name: str
     points: Sequence[tuple[datetime, float]]
@@ -101,9 +103,10 @@ def lines_svg(
     height: int = 240,
     goal: float | None = None,
 ) -> str:
-    """Draw lines over time. ``label`` are the values of the horizontal rules with their text; the greatest is the top.
+    """Draw lines over time.
 
-    ``goal`` is drawn as a dashed red rule.
+    ``label`` has the values of the horizontal rules and their text; the greatest is the top. ``goal`` is a dashed red
+    rule.
     """
     top = max(label) or 1.0
     bottom_y = height - _BOTTOM
@@ -133,7 +136,7 @@ def lines_svg(
 
 
 def _width(index: int) -> float:
-    """The first line is the widest, so that lines that lie on each other are all seen."""
+    """Return a line's width: the first is the widest, so that lines that lie on each other are all seen."""
     return max(1.6, 4.5 - 2.4 * index)
 
 
@@ -155,7 +158,7 @@ def _time_axis(axis: Axis, width: int, top: float, bottom: float) -> list[str]:
 
 
 def ticks(axis: Axis, most: int = 9) -> list[datetime]:
-    """Return round moments of an axis, at most about ``most``."""
+    """Return about ``most`` round moments of an axis, or fewer."""
     span = axis.end_at - axis.begin_at
     steps = [timedelta(minutes=n) for n in (1, 5, 15, 30, 60, 180, 360, 720)]
     steps += [timedelta(days=n) for n in (1, 2, 5, 7, 14, 30, 90, 365)]

@@ -1,4 +1,4 @@
-"""The figures of the report, from the catalog's frames: lag, storage, compression and failures over time."""
+"""Computes the report's figures from the catalog's frames: lag, storage, compression and failures over time."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CompressionRow:
-    """What one codec did to the files of the period; sizes in bytes, ``speed`` in bytes a second of one thread."""
+    """The compression of the period's files by one codec. Sizes in bytes, ``speed`` in bytes a second of one thread."""
 
     codec: str
     files: int
@@ -25,13 +25,13 @@ class CompressionRow:
 
     @property
     def ratio(self) -> float:
-        """How many bytes became one."""
+        """The bytes of WAL for each stored byte."""
         return self.size_bytes / self.stored_bytes if self.stored_bytes else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class FailureRow:
-    """One store's tries in the period."""
+    """One store's attempts in the period."""
 
     store: str
     attempted: int
@@ -39,13 +39,13 @@ class FailureRow:
 
     @property
     def success_rate(self) -> float | None:
-        """The share that succeeded, 0 to 1."""
+        """The share of attempts that succeeded, 0 to 1; None where there was none."""
         return 1 - self.failed / self.attempted if self.attempted else None
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Everything that the report draws from frames. Lag in seconds, storage and WAL in bytes."""
+    """All figures that come from the catalog's frames. Lag in seconds, storage and WAL in bytes."""
 
     lag: tuple[Series, ...]
     storage: tuple[Series, ...]
@@ -56,7 +56,7 @@ class Figures:
 
 
 def figures(copies: "pd.DataFrame", events: "pd.DataFrame", stores: Sequence[str], axis: Axis) -> Figures:
-    """Make the figures of a period from the frames of copies and of archive events."""
+    """Return the figures of a period from the frames of copies and of archive events."""
     verified = copies[(copies["status"] == "verified") & copies["verified_at"].notna()]
     inside = verified[verified["verified_at"] >= axis.begin_at]
     tried = events[events["hour_at"] >= axis.begin_at]
@@ -72,7 +72,7 @@ def figures(copies: "pd.DataFrame", events: "pd.DataFrame", stores: Sequence[str
 
 
 def rules(series: Sequence[Series], *, least: float = 1.0) -> list[float]:
-    """Return the values of four or five round rules of an axis from 0 to above the greatest value."""
+    """Return round values for the rules of an axis, four or five steps from 0 to above the greatest value."""
     greatest = max((value for one in series for _, value in one.points), default=0.0)
     greatest = max(greatest, least)
     power = 10.0 ** math.floor(math.log10(greatest / 4))
@@ -81,7 +81,7 @@ def rules(series: Sequence[Series], *, least: float = 1.0) -> list[float]:
 
 
 def _step(axis: Axis) -> timedelta:
-    """Return the length of a point's time: about a hundred points whatever the period."""
+    """Return the span of one point, so that a line has about a hundred points whatever the period."""
     span = axis.end_at - axis.begin_at
     steps = (timedelta(minutes=15), timedelta(hours=1), timedelta(hours=3), timedelta(hours=6), timedelta(days=1))
     return next((step for step in steps if span / step <= 150), steps[-1])
@@ -98,7 +98,7 @@ def _lag(frame: "pd.DataFrame", step: timedelta) -> list[tuple[datetime, float]]
 
 
 def _storage(frame: "pd.DataFrame", axis: Axis, step: timedelta) -> list[tuple[datetime, float]]:
-    """The bytes of what is still stored, by when it came: what was expired since is not in the records any more."""
+    """Return the bytes that are still stored, by the day they came; expired copies are not in the records any more."""
     if frame.empty:
         return []
     sums = frame.set_index("verified_at")["stored_size_bytes"].sort_index().resample(step).sum().cumsum()

@@ -1,4 +1,4 @@
-"""The report: one HTML page that needs no network, from the catalog's records."""
+"""Renders the report: one HTML page from the catalog's records, which needs no network."""
 
 import os
 import tempfile
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from wal_pipeline.archive.cost import Prices, cents
 from wal_pipeline.archive.recovery.window import RecoveryWindow
@@ -15,18 +15,21 @@ from wal_pipeline.commands.cost.cost import current_cost
 from wal_pipeline.commands.health.rules import HealthLimits
 from wal_pipeline.commands.report.charts import Series, lines_svg, windows_svg
 from wal_pipeline.commands.report.figures import Figures, figures, rules
-from wal_pipeline.commands.report.template import PAGE
 from wal_pipeline.commands.status.status import ArchiveStatus
 from wal_pipeline.commands.status.window_line import Axis
 from wal_pipeline.errors import SettingsError
-from wal_pipeline.text import length, size
+from wal_pipeline.text import billed_size, length, moment_text, size
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 MOST_ALERTS: Final = 50
+_TEMPLATE: Final = "page.html.j2"  # package data beside this file
 
 
 @dataclass(frozen=True, slots=True)
 class WindowRow:
-    """One row of the table of windows."""
+    """One row of the table of recovery windows. ``store`` may be 'all stores'."""
 
     store: str
     window: RecoveryWindow | None
@@ -37,14 +40,10 @@ def render_report(
     status: ArchiveStatus, catalog: Catalog, limits: HealthLimits, prices: dict[str, Prices], *, days: int
 ) -> str:
     """Return the page for the last ``days``. Raises: CatalogError."""
-    from jinja2 import Environment  # noqa: PLC0415 - only a report needs it
-
     axis = Axis(status.facts.at - timedelta(days=days), status.facts.at)
     stores = [store.store for store in status.facts.stores]
     made = figures(catalog.frames.copies(), catalog.frames.archive_events(), stores, axis)
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update({"moment": _moment, "size": size, "length_of": length, "cents": cents})
-    return environment.from_string(PAGE).render(
+    return _template().render(
         status=status,
         days=days,
         begin_at=axis.begin_at,
@@ -56,6 +55,17 @@ def render_report(
         **_pictures(made, axis, limits),
         **_lists(status, catalog, axis.begin_at),
     )
+
+
+def _template() -> "Template":
+    from jinja2 import Environment, PackageLoader  # noqa: PLC0415 - only a report needs it
+
+    loader = PackageLoader(__package__, package_path=".")
+    environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(
+        {"moment": moment_text, "size": size, "billed_size": billed_size, "length_of": length, "cents": cents}
+    )
+    return environment.get_template(_TEMPLATE)
 
 
 def write_report(path: Path, page: str) -> None:
@@ -94,7 +104,7 @@ def _lists(status: ArchiveStatus, catalog: Catalog, since: datetime) -> dict[str
 def _pictures(made: Figures, axis: Axis, limits: HealthLimits) -> dict[str, str]:
     goal = limits.lag_goal_seconds
     return {
-        "lag_svg": _lines(made.lag, axis, _seconds, goal=goal),
+        "lag_svg": _lines(made.lag, axis, _axis_seconds, goal=goal),
         "storage_svg": _lines(made.storage, axis, size, least=2.0**20, binary=True),
         "wal_svg": _lines(made.wal_per_day, axis, size, least=2.0**20, binary=True),
         "failures_svg": _lines(made.failures_over_time, axis, lambda value: f"{value:.0f}", least=4.0, height=160),
@@ -111,7 +121,7 @@ def _lines(
     height: int = 220,
     binary: bool = False,
 ) -> str:
-    """Draw lines; ``binary``: rules at round numbers of KiB, MiB, GiB."""
+    """Draw lines; ``binary``: with rules at round numbers of KiB, MiB or GiB."""
     unit = 1.0
     if binary:
         greatest = max((value for one in series for _, value in one.points), default=least)
@@ -122,9 +132,6 @@ def _lines(
     return lines_svg(scaled, axis, label=label, height=height, goal=goal)
 
 
-def _seconds(value: float) -> str:
+def _axis_seconds(value: float) -> str:
+    """Return a round number of seconds as a rule of an axis says it."""
     return f"{value:g} s" if value < 120 else f"{value / 60:g} min"
-
-
-def _moment(at: datetime | None) -> str:
-    return "-" if at is None else f"{at:%Y-%m-%d %H:%M:%S}"

@@ -1,25 +1,25 @@
-"""The status as JSON values, and as the one line of a Nagios plugin."""
+"""Turns the status into JSON values, and into the one line of a Nagios plugin."""
 
-from datetime import datetime
 from typing import Any
 
 from wal_pipeline.archive.recovery.gaps import Gap
 from wal_pipeline.archive.recovery.window import RecoveryWindow
-from wal_pipeline.commands.health.facts import StoreFacts
+from wal_pipeline.commands.health.facts import SpoolFacts, StoreFacts
 from wal_pipeline.commands.status.status import ArchiveStatus, Metric, Problem, Rating, lag_seconds
+from wal_pipeline.text import moment_json
 
 
 def status_as_json(status: ArchiveStatus) -> dict[str, Any]:
-    """Return the status as values that JSON can hold: bytes, seconds and shares as numbers, moments as text."""
+    """Return the status as JSON values: bytes, seconds and shares as numbers, moments as text."""
     facts, windows = status.facts, status.facts.windows
     return {
         "cluster": facts.cluster,
-        "at": _moment(facts.at),
+        "at": moment_json(facts.at),
         "verdict": status.verdict.value,
         "can_recover": status.can_recover,
         "system_identifier": None if windows.system_identifier is None else str(windows.system_identifier),
         "metrics": {metric.name.replace(" ", "_"): _metric(metric) for metric in status.metrics},
-        "latest_commit_at": _moment(status.point.latest_commit_at),
+        "latest_commit_at": moment_json(status.point.latest_commit_at),
         "rpo_seconds": status.point.rpo_seconds,
         "unarchived_bytes": status.point.unarchived_bytes,
         "rto_seconds": dict(status.point.rto_seconds),
@@ -28,7 +28,7 @@ def status_as_json(status: ArchiveStatus) -> dict[str, Any]:
         "stores": {store.store: _store(store, status) for store in facts.stores},
         "windows": [_window(window) for window in windows.windows.get(None, ())],
         "gaps": [_gap(gap) for gap in windows.open_gaps(None)],
-        "spool": None if facts.spool is None else _spool(status),
+        "spool": None if facts.spool is None else _spool(facts.spool),
         "pause": None if facts.pause is None else facts.pause.describe(),
         "problems": [_problem(problem) for problem in status.problems],
         "notes": list(windows.notes),
@@ -78,17 +78,17 @@ def _store(store: StoreFacts, status: ArchiveStatus) -> dict[str, Any]:
         "last_error": store.state.last_error if store.state.consecutive_failures else None,
         "windows": [_window(window) for window in windows.windows.get(store.store, ())],
         "gaps": [_gap(gap) for gap in windows.open_gaps(store.store)],
-        "last_drill": None if drill is None else {"finished_at": _moment(drill.finished_at), "ok": drill.ok},
+        "last_drill": None if drill is None else {"finished_at": moment_json(drill.finished_at), "ok": drill.ok},
     }
 
 
 def _window(window: RecoveryWindow) -> dict[str, Any]:
     return {
         "timeline": window.timeline,
-        "earliest_at": _moment(window.earliest_at),
+        "earliest_at": moment_json(window.earliest_at),
         "earliest_lsn": str(window.earliest_lsn),
-        "latest_commit_at": _moment(window.latest_commit_at),
-        "latest_commit_at_least": _moment(window.latest_commit_at_least),
+        "latest_commit_at": moment_json(window.latest_commit_at),
+        "latest_commit_at_least": moment_json(window.latest_commit_at_least),
         "latest_lsn": str(window.latest_lsn),
         "first_segment": window.first_segment,
         "last_segment": window.last_segment,
@@ -108,14 +108,12 @@ def _gap(gap: Gap) -> dict[str, Any]:
     }
 
 
-def _spool(status: ArchiveStatus) -> dict[str, Any]:
-    spool = status.facts.spool
-    assert spool is not None  # noqa: S101 - asked for only where there is one
+def _spool(spool: SpoolFacts) -> dict[str, Any]:
     return {
         "files": spool.files,
         "bytes": spool.size_bytes,
         "growing": spool.growing,
-        "oldest_at": _moment(spool.oldest_at),
+        "oldest_at": moment_json(spool.oldest_at),
         "quarantined": len(spool.quarantined),
         "error": spool.error,
     }
@@ -127,10 +125,6 @@ def _problem(problem: Problem) -> dict[str, Any]:
         "subject": problem.subject,
         "severity": problem.severity.value,
         "message": problem.message,
-        "since_at": _moment(problem.since_at),
+        "since_at": moment_json(problem.since_at),
         "acknowledged": problem.acknowledged,
     }
-
-
-def _moment(at: datetime | None) -> str | None:
-    return None if at is None else at.isoformat()

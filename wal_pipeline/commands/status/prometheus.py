@@ -1,4 +1,7 @@
-"""The status as Prometheus metrics. Names and units follow Prometheus' conventions; the alert rules use these names."""
+"""Turns the status into Prometheus metrics.
+
+Names and units follow Prometheus' conventions; the dashboard and the alert rules use these names.
+"""
 
 import os
 import tempfile
@@ -21,7 +24,7 @@ PREFIX: Final = "wal_pipeline_"
 _LABELS: Final = ("cluster",)
 _STORE_LABELS: Final = ("cluster", "store")
 
-# What each metric is, by its name without the prefix; the dashboard and the alert rules are tested against these.
+# Each metric's description, by its name without the prefix; a test compares the dashboard and the alert rules with it.
 CLUSTER_METRICS: Final = {
     "up": "1 where the records could be read.",
     "last_look_timestamp_seconds": "When these numbers were taken.",
@@ -64,7 +67,7 @@ ACTIVE_ALERTS: Final = "active_alerts"
 
 
 class StatusCollector(Collector):
-    """One status, as metrics. A number that is not known is left out."""
+    """One status as metrics. A number that is not known is left out."""
 
     def __init__(self, status: ArchiveStatus, *, spool_limit_bytes: int) -> None:
         self._status = status

@@ -1,4 +1,4 @@
-"""How the archive stands now: the five metrics against their goals, what can be recovered, and what needs a person."""
+"""Judges the archive as it stands now: five metrics against their goals, the recovery point, and the open problems."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from wal_pipeline.text import length, size
 
 
 class Rating(StrEnum):
-    """How good a figure is."""
+    """The verdict on a figure, and on the whole archive."""
 
     OK = "ok"
     WARNING = "warning"
@@ -29,7 +29,7 @@ class Rating(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One figure against its goal. ``value`` is the number itself; None where it is not known."""
+    """One figure against its goal. ``value`` is the number itself, None where it is not known."""
 
     name: str
     value: float | None
@@ -40,7 +40,7 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that needs a person. ``since_at`` is None where no alert is open for it yet."""
+    """A cause that needs a person. ``since_at`` is None where no alert is open for it yet."""
 
     kind: AlertKind
     subject: str
@@ -52,11 +52,11 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class RecoveryPoint:
-    """How much would be lost if the server were lost now, and how long a restore takes.
+    """The loss if the server were lost now, and the time that a restore takes.
 
-    ``rpo_seconds`` is the age of the last commit that a store can bring back; an idle server makes it grow without
-    anything being lost. ``unarchived_bytes`` is what the server has written since: None where it was not asked.
-    ``rto_seconds`` by store: what the last good drill took.
+    ``rpo_seconds`` is the age of the last commit that a store can bring back; while the server is idle it grows, and
+    nothing is lost. ``unarchived_bytes`` is the WAL that the server has written since, None where the server was not
+    asked. ``rto_seconds`` by store: the duration of the last good drill's restore.
     """
 
     latest_commit_at: datetime | None
@@ -81,7 +81,7 @@ class ArchiveStatus:
 
     @property
     def verdict(self) -> Rating:
-        """The worst problem that nobody acknowledged; where nothing can be recovered, never good."""
+        """The worst problem that nobody acknowledged; never OK where nothing can be recovered."""
         ranks = [problem.severity for problem in self.problems if not problem.acknowledged]
         if Severity.CRITICAL in ranks:
             return Rating.CRITICAL
@@ -100,7 +100,7 @@ ALERTS: Final = "active alerts"
 
 
 def judge(facts: HealthFacts, limits: HealthLimits) -> ArchiveStatus:
-    """Judge what was seen. What is wrong now counts whether or not the health sensor has seen it too."""
+    """Judge the facts. A problem counts whether or not the health sensor has seen it too."""
     problems = current_problems(facts, observe(facts, limits))
     metrics = (
         _success_rate(facts, limits),
@@ -113,7 +113,7 @@ def judge(facts: HealthFacts, limits: HealthLimits) -> ArchiveStatus:
 
 
 def current_problems(facts: HealthFacts, observed: Mapping[AlertKind, Sequence[Observation]]) -> tuple[Problem, ...]:
-    """Return what was observed now, and the open alerts of kinds that were not judged; the most urgent first."""
+    """Return the causes observed now and the open alerts of kinds that were not judged, the most urgent first."""
     open_alerts = {(alert.kind, alert.subject): alert for alert in facts.alerts}
     found = []
     for kind, observations in observed.items():
@@ -131,7 +131,7 @@ def current_problems(facts: HealthFacts, observed: Mapping[AlertKind, Sequence[O
 
 
 def recovery_point(facts: HealthFacts) -> RecoveryPoint:
-    """Return what would be lost now and how long a restore takes."""
+    """Return the loss if the server were lost now, and the time that a restore takes."""
     latest_at = facts.windows.latest_commit_at
     window, server = facts.windows.main(None), facts.server.facts
     unarchived = None
@@ -150,7 +150,7 @@ def recovery_point(facts: HealthFacts) -> RecoveryPoint:
 
 
 def rto_seconds(drill: DrillRecord) -> float:
-    """Return how long a drill's restore took until the server could be asked: its ``rto``, else all its phases."""
+    """Return a drill's seconds until the restored server answered: its ``rto``, else the sum of its phases."""
     if "rto" in drill.seconds:
         return drill.seconds["rto"]
     if drill.seconds:
@@ -159,7 +159,9 @@ def rto_seconds(drill: DrillRecord) -> float:
 
 
 def lag_seconds(facts: HealthFacts) -> float | None:
-    """Return the archive lag: of the last hour's copies on the slowest store (19 of 20), or of what waits by now."""
+    """Return the archive lag: that of 19 of 20 of the last hour's copies on the slowest store, or of the oldest file
+    that waits, whichever is greater.
+    """
     waited = facts.spool.oldest_at if facts.spool is not None and facts.pause is None else None
     values = [store.lag.p95_seconds for store in facts.stores if store.lag is not None]
     if waited is not None:

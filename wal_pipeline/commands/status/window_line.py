@@ -1,4 +1,4 @@
-"""The recovery windows on one line of text: where they lie in time, with base backups and gaps."""
+"""Draws the recovery windows on one line of text, with base backups and gaps."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ _LEAST_SPAN: Final = timedelta(minutes=1)
 
 
 class Cell(StrEnum):
-    """What one place of the line shows; later ones win over earlier ones."""
+    """One place of the line; later members are drawn over earlier ones."""
 
     NOTHING = "·"
     WINDOW = "━"
@@ -22,19 +22,19 @@ class Cell(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """The time that a picture covers."""
+    """The span of time that a picture covers."""
 
     begin_at: datetime
     end_at: datetime
 
     def share(self, at: datetime) -> float:
-        """Return where a moment lies, 0 to 1; moments outside are put at the edge."""
+        """Return the place of a moment, 0 to 1; a moment outside lies at the edge."""
         position = (at - self.begin_at) / (self.end_at - self.begin_at)
         return min(1.0, max(0.0, position))
 
 
 def axis_of(windows: CurrentWindows, now: datetime) -> Axis:
-    """Return the time from the first moment that can be restored to now."""
+    """Return the span from the first moment that can be restored to now."""
     moments = [window.earliest_at for some in windows.windows.values() for window in some]
     moments += [backup.finished_at for backup in windows.backups]
     begin_at = min(moments, default=now - timedelta(days=1))
@@ -57,7 +57,7 @@ def draw(windows: CurrentWindows, store: str | None, axis: Axis, width: int) -> 
 
 
 def backup_moments(windows: CurrentWindows, store: str | None) -> Iterable[datetime]:
-    """Return when the base backups on a store (None: on any) were finished."""
+    """Return the moments at which the base backups on a store (None: on any) were finished."""
     return [one.finished_at for one in windows.backups if store is None or store in windows.holders[one.backup_id]]
 
 

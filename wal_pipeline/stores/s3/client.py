@@ -44,7 +44,10 @@ _NO_PROFILE: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """How to reach one bucket. ``concurrency`` is how many threads will call at once; the secret is never shown."""
+    """The way to one bucket. ``store`` names it in errors; the keys are never shown.
+
+    ``concurrency`` is the number of threads that call at once. One request is sent at most ``max_attempts`` times.
+    """
 
     store: str
     bucket: str

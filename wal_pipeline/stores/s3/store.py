@@ -1,4 +1,4 @@
-"""A bucket on an S3 server as a store: R2, B2, or any server that a profile describes."""
+"""Keeps objects in a bucket on an S3 server: R2, B2, or any server that a profile describes."""
 
 import base64
 import itertools
@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from wal_pipeline.errors import DamagedCopyError, ObjectMissingError, StoreAccessError, StoreUnavailableError
@@ -41,42 +40,13 @@ _CONTENT_TYPE = "application/octet-stream"
 _DESCRIPTION = ("ContentLength", "LastModified")
 
 
-def open_s3_store(
-    profile: StoreProfile,
-    *,
-    bucket: str,
-    access_key_id: str,
-    secret_access_key: str,
-    endpoint_url: str,
-    region: str,
-    ca_bundle: Path | None,
-    concurrency: int,
-    max_attempts: int = 5,
-    connect_timeout_seconds: float = 10,
-    read_timeout_seconds: float = 60,
-) -> "S3Store":
-    """Make the store of one bucket; no network call is made.
-
-    ``concurrency`` is how many threads will use it at once, ``max_attempts`` how often one request is sent at most.
-    """
-    connection = Connection(
-        store=profile.name,
-        bucket=bucket,
-        endpoint_url=endpoint_url,
-        region=region,
-        access_key_id=access_key_id,
-        secret_access_key=secret_access_key,
-        ca_bundle=ca_bundle,
-        concurrency=concurrency,
-        max_attempts=max_attempts,
-        connect_timeout_seconds=connect_timeout_seconds,
-        read_timeout_seconds=read_timeout_seconds,
-    )
+def open_s3_store(profile: StoreProfile, connection: Connection) -> "S3Store":
+    """Return the store of one bucket. Makes no network call."""
     return S3Store(profile, S3Client(connection, RequestMeter()))
 
 
 class S3Store(Store):
-    """One bucket. ``meter`` counts what it is asked."""
+    """One bucket. ``meter`` counts its requests and bytes."""
 
     def __init__(self, profile: StoreProfile, client: S3Client) -> None:
         self.name = profile.name

@@ -13,6 +13,7 @@ from wal_pipeline.archive.alerts import AlertKind, Notification
 from wal_pipeline.catalog.catalog import open_catalog
 from wal_pipeline.commands.alerts.catalog_outage import CatalogOutage, OutageFile
 from wal_pipeline.commands.alerts.destinations import Destination
+from wal_pipeline.commands.health.facts import UnopenedCatalog
 from wal_pipeline.commands.health.rules import HealthLimits
 from wal_pipeline.commands.health.watch import HealthReport, watch_health
 from wal_pipeline.errors import CatalogError
@@ -107,7 +108,7 @@ def test_a_catalog_that_cannot_be_opened(scene: HealthScene) -> None:
     scene.put_in_spool(11, waited=timedelta(hours=5))
     with pytest.raises(CatalogError) as refused:
         open_catalog(f"sqlite:///{scene.folder}", "main")
-    sources = replace(scene.sources, catalog=refused.value)
+    sources = replace(scene.sources, catalog=UnopenedCatalog(refused.value))
     report = watch_health(sources, HealthLimits(), lambda: [inbox], cluster="main")
     assert report.describe() == "1 catalog_down, 1 spool_growing; 2 told"
     assert inbox.got[0].title == "wal-pipeline main: 2 opened"

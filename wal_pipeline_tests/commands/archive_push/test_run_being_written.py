@@ -11,7 +11,7 @@ import pytest
 from wal_pipeline import spool as spool_module
 from wal_pipeline.commands.archive_push.events import CopyVerified, FileQuarantined, FileReleased, FileSkipped
 from wal_pipeline.commands.archive_push.pending import pending_work
-from wal_pipeline.commands.archive_push.skipped_files import LEFT_RETRY
+from wal_pipeline.commands.archive_push.skipped_files import SKIPPED_RETRY
 from wal_pipeline.host.open_writers import Writer
 from wal_pipeline_tests.support.archive_scene import ArchiveScene, contents
 from wal_pipeline_tests.support.segments import SEGMENT_BYTES, history_bytes, name_of, segment_bytes, spool_segments
@@ -61,7 +61,7 @@ def test_a_file_with_a_writer_starts_no_run_for_a_while(scene: ArchiveScene) -> 
         assert left.message == f"'{name_of(1)}' is still being written: a process has it open for writing"
         work = pending_work(scene.spool, scene.catalog, scene.stores, scene.clock())
         assert (work.is_due, work.left) == (False, 1)
-        assert pending_work(scene.spool, scene.catalog, scene.stores, scene.clock() + LEFT_RETRY).is_due
+        assert pending_work(scene.spool, scene.catalog, scene.stores, scene.clock() + SKIPPED_RETRY).is_due
 
 
 def test_a_writer_that_comes_before_the_release_keeps_the_file(scene: ArchiveScene) -> None:

@@ -2,16 +2,17 @@
 
 import os
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
 from wal_pipeline.commands.archive_push.pending import PendingWork, pending_work
 from wal_pipeline.commands.archive_push.skipped_files import (
-    LEFT_RETRY,
+    SKIPPED_RETRY,
     STUCK_RETRY,
     SkippedFiles,
-    left_names,
+    SkippedRecord,
+    skipped_names,
     stuck_files,
 )
 from wal_pipeline_tests.support.archive_scene import ArchiveScene, StubbornSpool
@@ -126,7 +127,7 @@ def test_a_file_of_an_unknown_cluster_waits_a_minute(scene: ArchiveScene) -> Non
     scene.run()
     assert not look(scene).is_due
     assert stuck_files(scene.catalog) == {}
-    scene.ahead += LEFT_RETRY
+    scene.ahead += SKIPPED_RETRY
     assert look(scene).is_due
 
 
@@ -141,4 +142,20 @@ def test_a_file_that_changed_while_it_was_looked_at_is_due(scene: ArchiveScene) 
     (scene.spool_folder / second.name.name).chmod(0o600)
     left.save()
     listed = scene.spool.scan(scene.clock()).ready
-    assert left_names(scene.spool, scene.catalog, listed, scene.clock()) == frozenset()
+    assert skipped_names(scene.spool, scene.catalog, listed, scene.clock()) == frozenset()
+
+
+def test_the_record_keeps_its_form(stuck: ArchiveScene) -> None:
+    """An older program wrote what this one reads: the key and the names of its fields stay."""
+    value = stuck.catalog.values.get("spool.left")
+    status = (stuck.spool_folder / STUCK).lstat()
+    mark = [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+    folder = stuck.spool_folder.stat()
+    rights = [folder.st_dev, folder.st_ino, folder.st_mode, folder.st_uid, folder.st_gid]
+    retry_at = value["files"][STUCK]["retry_at"]
+    assert timedelta(0) < datetime.fromisoformat(retry_at) - stuck.clock() <= STUCK_RETRY
+    message = f"spool has '{STUCK}', which cannot be read: Input/output error"
+    file = {"mark": mark, "retry_at": retry_at, "message": message, "needs_help": True}
+    assert value["files"] == {STUCK: file}
+    assert value["folders"][0] == rights
+    assert SkippedRecord.from_json(value).as_json() == value

@@ -13,7 +13,6 @@ from wal_pipeline.commands.health.rules import HealthLimits
 from wal_pipeline.commands.status.as_json import check_line, status_as_json
 from wal_pipeline.commands.status.status import ArchiveStatus, Rating, judge
 from wal_pipeline.commands.status.window_line import axis_of, draw
-from wal_pipeline.text import length, size
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline_tests.support.health_scene import NOW, SIZE, SYSTEM, HealthScene, failed_copy, name
 from wal_pipeline_tests.support.server_facts import facts as server_facts
@@ -127,13 +126,6 @@ def test_picture(scene: HealthScene) -> None:
     assert axis.begin_at == NOW - timedelta(minutes=80)
     assert "".join(draw(windows, "r2", axis, 16)) == "◆━━━━━━━━━━━━━━━"
     assert "".join(draw(windows, "b2", axis, 16)) == "◆━━━◆━━✖✖✖✖✖····"
-
-
-def test_sizes_and_lengths() -> None:
-    """They read as people say them."""
-    assert [size(n) for n in (0, 1023, 1024, 5 * 2**30)] == ["0 B", "1023 B", "1.0 KiB", "5.0 GiB"]
-    lengths = [length(n) for n in (0.25, 45, 300, 7200, 3 * 86400)] + [length(None)]
-    assert lengths == ["0.2 s", "45 s", "5 min", "2 h", "3 days", "-"]
 
 
 def test_no_store_holds_the_same(scene: HealthScene) -> None:

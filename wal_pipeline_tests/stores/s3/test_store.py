@@ -9,6 +9,7 @@ from testbed.s3_pair import S3Pair
 from testbed.seaweed import SeaweedServer
 from wal_pipeline.errors import ObjectLockedError, StoreAccessError, StoreUnavailableError
 from wal_pipeline.stores.base import PutOutcome, Store
+from wal_pipeline.stores.s3.client import Connection
 from wal_pipeline.stores.s3.profiles import B2, PROFILES, R2
 from wal_pipeline.stores.s3.store import S3Store, open_s3_store
 from wal_pipeline_tests.support.s3_connection import connect
@@ -99,8 +100,8 @@ def test_an_endpoint_that_is_down_is_unavailable(store: S3Store, server: Seaweed
 
 def test_a_server_that_is_not_trusted_is_not_spoken_to(store: S3Store, server: SeaweedServer) -> None:
     """Without the CA bundle its certificate proves nothing."""
-    other = open_s3_store(
-        store.profile,
+    connection = Connection(
+        store=store.name,
         bucket="contract",
         access_key_id="x",
         secret_access_key="y",
@@ -110,6 +111,7 @@ def test_a_server_that_is_not_trusted_is_not_spoken_to(store: S3Store, server: S
         concurrency=1,
         max_attempts=1,
     )
+    other = open_s3_store(store.profile, connection)
     with pytest.raises(StoreUnavailableError) as raised:
         other.head("a")
     assert raised.value.message == (

@@ -17,6 +17,7 @@ from wal_pipeline.errors import (
     StoreUnavailableError,
 )
 from wal_pipeline.stores.base import Body, PutOutcome
+from wal_pipeline.stores.s3.client import Connection
 from wal_pipeline.stores.s3.profiles import B2, R2, StoreProfile
 from wal_pipeline.stores.s3.store import S3Store, open_s3_store
 from wal_pipeline_tests.support.scripted_server import Reply, ScriptedServer, error_reply
@@ -37,8 +38,8 @@ def scripted(tls_files: TlsFiles) -> Iterator[Scripted]:
     def make(*replies: Reply, profile: StoreProfile = R2, max_attempts: int = 2) -> tuple[S3Store, ScriptedServer]:
         server = ScriptedServer(tls_files, replies).__enter__()
         servers.append(server)
-        store = open_s3_store(
-            profile,
+        connection = Connection(
+            store=profile.name,
             bucket="bucket",
             access_key_id="AKIDNEVERSHOWN",
             secret_access_key=SECRET,
@@ -49,7 +50,7 @@ def scripted(tls_files: TlsFiles) -> Iterator[Scripted]:
             max_attempts=max_attempts,
             read_timeout_seconds=5,
         )
-        return store, server
+        return open_s3_store(profile, connection), server
 
     yield make
     for server in servers:
