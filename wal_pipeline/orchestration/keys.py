@@ -14,6 +14,7 @@ ARCHIVE_JOB: Final = "archive_wal"
 CHECK_JOB: Final = "check_archive"
 COST_JOB: Final = "report_cost"
 DRILL_JOB: Final = "recovery_drill"
+CLUSTER_TAG: Final = "wal_pipeline/cluster"
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,11 @@ class Keys:
     """The keys of one cluster, so that many clusters can share one UI."""
 
     cluster: str
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The tags of every job of this cluster: they tell its runs from another cluster's."""
+        return {CLUSTER_TAG: self.cluster}
 
     @property
     def spool(self) -> dg.AssetKey:

@@ -76,7 +76,7 @@ def build_check_job(keys: Keys, checks: dg.AssetChecksDefinition) -> UnresolvedA
         CHECK_JOB,
         selection=dg.AssetSelection.checks(checks),
         executor_def=dg.in_process_executor,
-        tags={"wal_pipeline/cluster": keys.cluster},
+        tags=keys.tags,
         description="Check gaps, files, freshness, base backups, drills and the spool, from the records. Reads no "
         "object: verify_archive does that.",
     )

@@ -37,6 +37,6 @@ def build_cost_job(keys: Keys) -> UnresolvedAssetJobDefinition:
         COST_JOB,
         selection=dg.AssetSelection.assets(dg.AssetKey([keys.cluster, "cost"])),
         executor_def=dg.in_process_executor,
-        tags={"wal_pipeline/cluster": keys.cluster},
+        tags=keys.tags,
         description="Work out what the archive costs.",
     )

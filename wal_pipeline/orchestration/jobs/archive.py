@@ -43,7 +43,7 @@ def build_archive_job(keys: Keys) -> dg.JobDefinition:
     @dg.job(
         name=ARCHIVE_JOB,
         executor_def=dg.in_process_executor,
-        tags={"wal_pipeline/cluster": keys.cluster, QUEUE_TAG: warm_queue(keys.cluster)},
+        tags=keys.tags | {QUEUE_TAG: warm_queue(keys.cluster)},
         description="Archive the spool to every store. Started by the spool sensor; start it by hand to retry at once.",
     )
     def archive_wal() -> None:

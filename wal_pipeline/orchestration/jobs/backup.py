@@ -49,7 +49,7 @@ def build_backup_job(keys: Keys) -> dg.JobDefinition:
     @dg.job(
         name=BACKUP_JOB,
         executor_def=dg.in_process_executor,
-        tags={"wal_pipeline/cluster": keys.cluster},
+        tags=keys.tags,
         description="Take a base backup now, onto every store.",
     )
     def take_base_backup() -> None:

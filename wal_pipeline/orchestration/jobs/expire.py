@@ -44,7 +44,7 @@ def build_retention_job(keys: Keys) -> dg.JobDefinition:
     @dg.job(
         name=EXPIRE_JOB,
         executor_def=dg.in_process_executor,
-        tags={"wal_pipeline/cluster": keys.cluster},
+        tags=keys.tags,
         description="Expire what the recovery window no longer needs. 'wal-pipeline expire' shows the plan and why.",
     )
     def expire_archive() -> None:

@@ -87,7 +87,7 @@ def build_verification_job(keys: Keys, checks: dg.AssetChecksDefinition) -> Unre
         VERIFY_JOB,
         selection=dg.AssetSelection.checks(checks),
         executor_def=dg.in_process_executor,
-        tags={"wal_pipeline/cluster": keys.cluster},
+        tags=keys.tags,
         description="Compare the stores with each other and with the catalog; with deep, read back the share that was "
         "read longest ago. What is missing or damaged is refilled from a good copy; bad on every store is an alert.",
     )

@@ -1,15 +1,12 @@
 """What a run was of: the name under which its failure is told, and by which a later success is found."""
 
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any, Final
 
 import dagster as dg
 
-from wal_pipeline.orchestration.keys import RESTORE_JOB, Keys
+from wal_pipeline.orchestration.keys import CLUSTER_TAG, RESTORE_JOB, Keys
 
-CLUSTER_TAG: Final = "wal_pipeline/cluster"
-ALERT_LASTS: Final = timedelta(days=7)
 _AD_HOC: Final = "__"  # Dagster's one name for whatever a person materializes in the UI
 _PARTITION_TAGS: Final = (
     "dagster/partition",
@@ -44,7 +41,7 @@ def is_by_hand(run: dg.DagsterRun) -> bool:
 
 
 def alert_is_by_hand(subject: str, details: Mapping[str, Any]) -> bool:
-    """Whether the alert of a failed run is of one that was started by hand."""
+    """Whether an alert is about a run that a person started by hand."""
     return bool(details.get("by_hand", subject == RESTORE_JOB or subject.startswith(_AD_HOC)))
 
 

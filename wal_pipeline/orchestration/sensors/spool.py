@@ -53,7 +53,7 @@ def _wait_for_run(
 ) -> str | None:
     """Wait until no archiving run of this cluster is in flight; return the run that still is at the deadline."""
     while True:
-        run = run_in_flight(instance, ARCHIVE_JOB, {"wal_pipeline/cluster": keys.cluster})
+        run = run_in_flight(instance, ARCHIVE_JOB, keys.tags)
         if run is None:
             return None
         if watch.is_lost(run, pipeline.spool.busy, time.time()) and _is_still_started(instance, run):
