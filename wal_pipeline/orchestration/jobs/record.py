@@ -1,4 +1,4 @@
-"""The job that records in Dagster what the catalog holds and the UI does not show, and the sensor that starts it."""
+"""Defines the job that shows in Dagster the copies that only the catalog knows."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,8 +13,8 @@ from wal_pipeline.orchestration.keys import RECORD_JOB, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.wal.names import require_file_name
 
-# Dagster takes some 90 records a second: a run of 2,000 files on two stores is over in a minute, and the next one
-# goes on. A run that takes much longer than that was lost, and does not hold up the next one.
+# Dagster writes some 90 records a second: a run of 2,000 files on two stores is over in a minute, and the next run
+# takes the rest.
 FILES_PER_RUN = 2000
 _BATCH = 200
 
@@ -24,9 +24,8 @@ def build_record_job(keys: Keys) -> dg.JobDefinition:
 
     @dg.op(
         out=dg.Out(dg.Nothing),
-        description="Compare the catalog with Dagster's records; add the partitions and materializations of copies "
-        "that were archived by 'wal-pipeline archive' or 'setup', or found by 'wal-pipeline catalog rebuild'. "
-        "Stores nothing.",
+        description="Compare the catalog with Dagster's records, and add the partitions and materializations of copies "
+        "that 'wal-pipeline archive' or 'setup' stored, or that 'wal-pipeline catalog rebuild' found. Stores nothing.",
     )
     def record_copies(context: dg.OpExecutionContext, wal_pipeline: WalPipelineResource):  # type: ignore[no-untyped-def]
         from wal_pipeline.orchestration.assets.closing_events import Stored, closing_events
@@ -47,8 +46,8 @@ def build_record_job(keys: Keys) -> dg.JobDefinition:
         name=RECORD_JOB,
         executor_def=dg.in_process_executor,
         tags=keys.tags,
-        description=f"Show in Dagster what was archived without it, {FILES_PER_RUN} files at a time, in WAL order. "
-        "Started by the record sensor while anything is missing.",
+        description=f"Show in Dagster what was archived without it, {FILES_PER_RUN} files a run, in WAL order. "
+        "The record sensor starts it while a record is missing.",
     )
     def record_archive() -> None:
         record_copies()
@@ -59,7 +58,7 @@ def build_record_job(keys: Keys) -> dg.JobDefinition:
 def record(
     instance: dg.DagsterInstance, keys: Keys, catalog: Catalog, found: Unrecorded
 ) -> Iterator[dg.AssetMaterialization]:
-    """Add partitions, the first in WAL order first, and yield each copy's materialization."""
+    """Add the partitions in WAL order, and yield each copy's materialization."""
     names = sorted(frozenset().union(*found.files.values()), key=lambda name: require_file_name(name).order)
     for start in range(0, min(len(names), FILES_PER_RUN), _BATCH):
         batch = names[start : start + _BATCH]
@@ -72,7 +71,7 @@ def record(
 
 
 def _files(keys: Keys, catalog: Catalog, wanted: Names, batch: Sequence[str]) -> Iterator[dg.AssetMaterialization]:
-    """Yield the records of a batch; of two clusters' files of one name that of the newer cluster."""
+    """Yield the records of a batch. Where two clusters have a file of one name, the newer cluster's file counts."""
     files, copies = catalog.files.files_of(batch), catalog.files.copies_of(batch)
     newest = {name: system_identifier for system_identifier, name in sorted(files)}
     for name in batch:

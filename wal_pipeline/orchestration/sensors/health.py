@@ -1,4 +1,4 @@
-"""The sensor that looks at everything each minute, settles the alerts and tells people; it starts no run."""
+"""Defines the sensor that looks at everything each minute, updates the alerts and sends them."""
 
 import json
 from datetime import datetime, timedelta
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from wal_pipeline.commands.health.facts import HealthFacts
     from wal_pipeline.commands.health.watch import HealthReport
 
-# Dagster keeps every observation for ever, so a quiet minute leaves none; a change is told at once.
+# Dagster keeps every observation for ever, so a minute without a change leaves none.
 OBSERVE_EVERY = timedelta(minutes=10)
 
 
 def build_health_sensor(keys: Keys, *, interval_seconds: int) -> dg.SensorDefinition:
-    """Return the sensor of one cluster's health."""
+    """Return the sensor of one cluster's health. It starts no run."""
 
     @dg.sensor(
         name="health_sensor",
         minimum_interval_seconds=interval_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Looks at pg_stat_archiver, the spool, the disks, the stores' records, base backups, drills and "
-        "gaps; opens, refreshes and resolves alerts and sends them. Its numbers are observations of the spool asset.",
+        "gaps. Opens, refreshes and resolves alerts, and sends them. Its numbers are observations of the spool asset.",
     )
     def health_sensor(context: dg.SensorEvaluationContext, wal_pipeline: WalPipelineResource) -> dg.SensorResult:
         from wal_pipeline.commands.alerts.catalog_outage import CatalogOutage
@@ -45,7 +45,7 @@ def build_health_sensor(keys: Keys, *, interval_seconds: int) -> dg.SensorDefini
             outage=CatalogOutage.from_json(_seen(context.cursor)["outage"]),
         )
         for name, reason in report.delivery.failures.items():
-            context.log.warning(f"notification {name} was not taken: {reason}")
+            context.log.warning(f"destination {name} did not take the notification: {reason}")
         cursor, is_due = _next_cursor(context.cursor, report)
         events = [spool_observation(keys, report.facts, pipeline)] if is_due else []
         return dg.SensorResult(skip_reason=report.describe(), asset_events=events, cursor=cursor)
@@ -54,7 +54,7 @@ def build_health_sensor(keys: Keys, *, interval_seconds: int) -> dg.SensorDefini
 
 
 def _settle_own(context: dg.SensorEvaluationContext, keys: Keys, pipeline: Pipeline) -> None:
-    """Do what needs Dagster. Without the catalog it waits; what is left of the tick tells people so."""
+    """Note the tick and resolve the alerts of failed runs. Without the catalog the next tick does it."""
     from wal_pipeline.commands.health.facts import note_sensor
 
     try:
@@ -65,7 +65,7 @@ def _settle_own(context: dg.SensorEvaluationContext, keys: Keys, pipeline: Pipel
 
 
 def spool_observation(keys: Keys, facts: "HealthFacts", pipeline: Pipeline) -> dg.AssetObservation:
-    """Return the numbers of one look, which the UI plots."""
+    """Return one look as an observation, whose numbers the UI plots."""
     from wal_pipeline.commands.status.status import FAILED, LAG, SUCCESS_RATE, judge
     from wal_pipeline.wiring.health import health_limits
 
@@ -100,7 +100,7 @@ def _number(value: float) -> dg.IntMetadataValue | dg.FloatMetadataValue:
 
 
 def _next_cursor(cursor: str | None, report: "HealthReport") -> tuple[str | None, bool]:
-    """Return the cursor to keep, and whether an observation is due: something changed, or ten minutes passed."""
+    """Return the new cursor, and whether an observation is due: after a change, or after ten minutes."""
     seen = sorted(f"{kind.value} {one.subject}" for kind, found in report.observed.items() for one in found)
     last, at = _seen(cursor), report.facts.at
     outage = None if report.outage is None else report.outage.as_json()
@@ -111,5 +111,5 @@ def _next_cursor(cursor: str | None, report: "HealthReport") -> tuple[str | None
 
 
 def _seen(cursor: str | None) -> dict[str, Any]:
-    """Return what the tick before left."""
+    """Return the cursor of the tick before, as a mapping."""
     return {"at": None, "seen": None, "outage": None, **(json.loads(cursor) if cursor else {})}

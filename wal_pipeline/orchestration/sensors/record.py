@@ -1,4 +1,4 @@
-"""Defines the sensor that starts the record job while the catalog holds copies that Dagster does not show."""
+"""Defines the sensor that starts the job record_archive while Dagster lacks copies of the catalog."""
 
 import json
 import time
@@ -12,22 +12,23 @@ from wal_pipeline.orchestration.keys import RECORD_JOB, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.runs.in_flight import run_in_flight
 
-_LOST_AFTER: Final = timedelta(minutes=15)  # a run of FILES_PER_RUN files is over in a minute or two
+# A run takes a minute or two. A run that takes much longer was lost, and must not delay the next one.
+_LOST_AFTER: Final = timedelta(minutes=15)
 _LOOK_AGAIN_SECONDS: Final = 2.0
 _INTERVAL_SECONDS: Final = 60
-_SHARE: Final = 100  # compare again only after a hundred times as long as comparing took: 1 s at 100,000 files
+_SHARE: Final = 100  # the next comparison waits a hundred times as long as one took: 1 s at 100,000 files
 
 
 def build_record_sensor(keys: Keys, job: dg.JobDefinition) -> dg.SensorDefinition:
-    """Return the sensor that starts the job where the catalog holds what Dagster does not show."""
+    """Return the sensor of one cluster."""
 
     @dg.sensor(
         name="record_sensor",
         job=job,
         minimum_interval_seconds=_INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Compares the catalog with Dagster's records where the catalog has changed, and starts the job "
-        "that adds what was archived by the command line or found by a rebuild.",
+        description="Compares the catalog with Dagster's records after the catalog changed. Starts the job that adds "
+        "the copies that the command line stored or a rebuild found.",
     )
     def record_sensor(
         context: dg.SensorEvaluationContext, wal_pipeline: WalPipelineResource
@@ -36,7 +37,7 @@ def build_record_sensor(keys: Keys, job: dg.JobDefinition) -> dg.SensorDefinitio
         catalog, stores, now = pipeline.catalog, pipeline.settings.stores, pipeline.clock()
         totals, cursor = catalog_totals(catalog, stores, now), _cursor(context.cursor)
         if cursor["complete"] == totals:
-            return dg.SkipReason("the catalog is as it was when all of it was recorded")
+            return dg.SkipReason("the catalog has not changed since all of it was recorded")
         if 0 <= now.timestamp() - cursor["at"] < cursor["wait_seconds"]:
             return dg.SkipReason("compared a moment ago")
         if run_in_flight(context.instance, RECORD_JOB, keys.tags, since=now - _LOST_AFTER):
@@ -51,7 +52,7 @@ def build_record_sensor(keys: Keys, job: dg.JobDefinition) -> dg.SensorDefinitio
         context.update_cursor(json.dumps({"complete": complete, "at": now.timestamp(), "wait_seconds": wait_seconds}))
         if not found.count:
             return dg.SkipReason("every copy of the catalog is recorded")
-        context.log.info(f"{found.count} copies are in the catalog and not among Dagster's records")
+        context.log.info(f"Dagster lacks the records of {found.count} copies in the catalog")
         return dg.RunRequest()
 
     return record_sensor

@@ -1,4 +1,4 @@
-"""Defines the sensor that opens an alert for a failed run, and resolves such alerts after a success."""
+"""Opens an alert for a failed run, and resolves it after a success of the same job or assets."""
 
 from datetime import timedelta
 from typing import Final
@@ -15,19 +15,19 @@ ALERT_LASTS: Final = timedelta(days=7)
 _MOST_TEXT: Final = 500
 _MOST_RUNS: Final = 500
 _BY_HAND = (
-    f"; it was started by hand: this alert ends after a success of the same, after {ALERT_LASTS.days} days, or with "
+    f"; a person started it: this alert ends after a success of the same, after {ALERT_LASTS.days} days, or with "
     "'wal-pipeline alerts close'"
 )
 
 
 def build_run_failure_sensor(keys: Keys) -> dg.SensorDefinition:
-    """Return the sensor that makes a failed run an alert; the next success of the same resolves it."""
+    """Return the sensor that opens an alert for a failed run of this cluster."""
 
     @dg.run_failure_sensor(
         name="run_failure_sensor",
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Opens an alert for each job, and for the assets of each run without one, whose last run failed; "
-        "the health sensor resolves it after a success of the same.",
+        description="Opens an alert for a job whose last run failed or, where a run has no job, for its assets. The "
+        "health sensor resolves the alert after a success of the same job or assets.",
     )
     def run_failure_sensor(context: dg.RunFailureSensorContext, wal_pipeline: WalPipelineResource) -> None:
         run = context.dagster_run
@@ -43,7 +43,7 @@ def build_run_failure_sensor(keys: Keys) -> dg.SensorDefinition:
 
 
 def resolve_run_failures(instance: dg.DagsterInstance, keys: Keys, pipeline: Pipeline) -> None:
-    """Resolve the alerts of failed runs of which the same succeeded since, and old ones of runs started by hand."""
+    """Resolve the alerts whose job or assets succeeded since, and those of runs by hand after a week."""
     for alert in pipeline.catalog.alerts.active():
         if alert.kind is not AlertKind.RUN_FAILED:
             continue
@@ -55,7 +55,7 @@ def resolve_run_failures(instance: dg.DagsterInstance, keys: Keys, pipeline: Pip
 
 
 def _succeeded_since(instance: dg.DagsterInstance, keys: Keys, alert: Alert) -> bool:
-    """Whether a run of the same ended well since: one of its job, or of the same assets and partitions."""
+    """Whether a later run of the same job, or of the same assets and partitions, succeeded."""
     since = alert.last_seen_at
     wanted = dg.RunsFilter(
         job_name=alert.details.get("job_name", alert.subject),
@@ -70,7 +70,7 @@ def _succeeded_since(instance: dg.DagsterInstance, keys: Keys, alert: Alert) -> 
 
 
 def _why(context: dg.RunFailureSensorContext) -> str:
-    """Say why in one line: the step's own words where it failed on purpose, else the kind of error."""
+    """Return the reason in one line: the step's description where it failed on purpose, else the error's text."""
     for event in context.get_step_failure_events():
         data = event.step_failure_data
         if data.user_failure_data is not None and data.user_failure_data.description:

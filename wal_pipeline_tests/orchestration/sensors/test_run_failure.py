@@ -71,7 +71,7 @@ def test_failed_run_without_a_job(
     [alert] = scene.catalog.alerts.active()
     assert (alert.subject, alert.details["by_hand"]) == ("main/one", True)
     assert alert.message == (
-        f"run {failed.run_id} failed: main__one: the store said no; it was started by hand: this alert ends after a "
+        f"run {failed.run_id} failed: main__one: the store said no; a person started it: this alert ends after a "
         "success of the same, after 7 days, or with 'wal-pipeline alerts close'"
     )
     (tmp_path / "broken").unlink()
