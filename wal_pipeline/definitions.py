@@ -14,13 +14,15 @@ from wal_pipeline.orchestration.assets.segments import build_segment_assets, bui
 from wal_pipeline.orchestration.jobs.archive import build_archive_job
 from wal_pipeline.orchestration.jobs.backup import build_backup_job
 from wal_pipeline.orchestration.jobs.expire import build_retention_job
-from wal_pipeline.orchestration.jobs.record import build_record_job, build_record_sensor
+from wal_pipeline.orchestration.jobs.record import build_record_job
 from wal_pipeline.orchestration.jobs.restore import build_restore_job
 from wal_pipeline.orchestration.jobs.verify import build_verification_checks, build_verification_job
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.schedules import build_schedules
-from wal_pipeline.orchestration.sensors.health import build_health_sensor, build_run_failure_sensor
+from wal_pipeline.orchestration.sensors.health import build_health_sensor
+from wal_pipeline.orchestration.sensors.record import build_record_sensor
+from wal_pipeline.orchestration.sensors.run_failure import build_run_failure_sensor
 from wal_pipeline.orchestration.sensors.spool import build_spool_sensor
 from wal_pipeline.settings import load_settings
 

@@ -94,9 +94,7 @@ _TESTED_IN: Final = {
     ),
     "orchestration/jobs/test_record_lost.py": "orchestration/runs/event_batches",
     "orchestration/jobs/test_expire.py": "orchestration/jobs/purge_records",
-    "orchestration/sensors/test_health.py": (
-        "commands/health/asset_checks orchestration/assets/{archive_checks,cost,recovery_window} orchestration/resource"
-    ),
+    "orchestration/assets/test_archive_checks.py": "commands/health/asset_checks",
     "orchestration/runs/test_subject.py": "orchestration/keys",
     "integration/test_restore_job.py": "orchestration/jobs/{restore,restore_config,restore_run} wiring/restore",
     "test_secrets.py": "orchestration/jobs/backup",

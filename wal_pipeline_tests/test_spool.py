@@ -1,13 +1,11 @@
-"""The spool: what is listed as ready, what is read, released and quarantined, and what is never touched."""
+"""The spool: which files are listed as ready, read, released and quarantined, and which are never touched."""
 
-import fcntl
 import os
 import socket
 import stat
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,10 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wal_pipeline.errors import BeingWrittenError, SpoolBusyError, SpoolError
+from wal_pipeline.errors import BeingWrittenError, SpoolError
 from wal_pipeline.spool import LOCK_NAME, Spool, SpoolFile
 from wal_pipeline.wal.names import parse_file_name
-from wal_pipeline_tests.support.nobody import NOBODY, as_nobody, nobodys_folder
 from wal_pipeline_tests.support.segments import SEGMENT_BYTES, history_bytes, name_of, segment_bytes, spool_segments
 
 SETTLE_SECONDS = 60.0
@@ -152,14 +149,6 @@ def test_what_took_a_listed_files_place_is_not_opened(spool: Spool, make: Callab
     assert spool.release(file) is False
     assert spool.quarantine(file, now()) is None
     assert stat.S_IFMT(spool.path(file).lstat().st_mode) == kind
-
-
-def test_a_lock_that_is_a_link_is_refused(spool: Spool, tmp_path: Path) -> None:
-    """Nothing is made or locked where it leads."""
-    (spool.folder / LOCK_NAME).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(SpoolError, match="cannot be written: Too many levels of symbolic links"), spool.lock():
-        pass
-    assert not (tmp_path / "elsewhere").exists()
 
 
 @given(st.text(min_size=1, max_size=40))
@@ -359,70 +348,6 @@ def test_a_spool_without_rights(spool: Spool) -> None:
         spool.scan(now())
     spool.folder.chmod(0o700)
     assert spool.read(file) == segment_bytes(1)
-
-
-def test_one_archiver_at_a_time(spool: Spool) -> None:
-    """The lock holds against another one, ends with its block, and is no file of the archive."""
-    with spool.lock():
-        assert spool.busy()
-        with pytest.raises(SpoolBusyError, match="is being archived by another process"), spool.lock():
-            pass
-    assert not spool.busy()
-    assert spool.scan(now()).foreign == ()
-
-
-def test_who_only_looks_does_not_turn_a_run_away(spool: Spool) -> None:
-    """Looking whether the spool is busy takes the lock for an instant: a run that begins then waits for it."""
-    assert not spool.busy()
-    looker = os.open(spool.folder / LOCK_NAME, os.O_RDONLY)
-    fcntl.flock(looker, fcntl.LOCK_SH)
-    timer = threading.Timer(0.3, os.close, [looker])
-    timer.start()
-    assert not spool.busy()
-    with spool.lock():
-        pass
-    timer.join()
-
-
-def lock(spool: Spool) -> None:
-    with spool.lock():
-        pass
-
-
-@pytest.fixture
-def nobodys_spool() -> Iterator[Spool]:
-    """A spool of another user."""
-    with nobodys_folder("spool") as folder:
-        yield Spool(folder, folder.parent / "quarantine", SETTLE_SECONDS)
-
-
-def test_what_root_makes_is_the_services(nobodys_spool: Spool) -> None:
-    """A run that root typed once leaves a lock and a quarantine that the service's user can use."""
-    lock(nobodys_spool)
-    spool_segments(nobodys_spool.folder, [1])
-    assert nobodys_spool.quarantine(found(nobodys_spool, name_of(1)), now()) is not None
-    assert as_nobody(lambda: lock(nobodys_spool)) == ""
-    for path in (nobodys_spool.folder / LOCK_NAME, nobodys_spool.quarantine_folder):
-        assert (path.stat().st_uid, path.stat().st_gid) == (NOBODY, NOBODY)
-
-
-def test_a_lock_that_may_not_be_opened_is_named(nobodys_spool: Spool) -> None:
-    """The error says whose it is and the line that mends it; the next command of root mends it too."""
-    path = nobodys_spool.folder / LOCK_NAME
-    path.touch(mode=0o600)
-    told = as_nobody(lambda: lock(nobodys_spool))
-    assert told.startswith(f"spool '{nobodys_spool.folder}' cannot be written: Permission denied\n")
-    assert told.endswith(
-        f"HINT: '{path}' belongs to user 'root', and user 'nobody' may not open it; type: sudo chown nobody: {path}."
-    )
-    lock(nobodys_spool)
-    assert as_nobody(lambda: lock(nobodys_spool)) == ""
-
-
-def test_the_lock_is_not_blamed_for_what_happens_inside(spool: Spool) -> None:
-    """An error of the block is that error, even where it is of the lock's own kind."""
-    with pytest.raises(BlockingIOError), spool.lock():
-        raise BlockingIOError
 
 
 def test_a_change_of_the_folder_is_seen(spool: Spool) -> None:

@@ -1,1 +1,1 @@
-"""Lets Dagster ask: assets, jobs, sensors and schedules over the commands."""
+"""Defines for Dagster the assets, jobs, sensors and schedules over the commands."""

@@ -1,4 +1,4 @@
-"""The names by which Dagster knows things: asset keys, partitions, groups. All begin with the cluster's name."""
+"""Defines the names that Dagster uses: jobs, asset keys, partitions, checks, tags and queues."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -14,13 +14,19 @@ ARCHIVE_JOB: Final = "archive_wal"
 CHECK_JOB: Final = "check_archive"
 COST_JOB: Final = "report_cost"
 DRILL_JOB: Final = "recovery_drill"
+CLUSTER_TAG: Final = "wal_pipeline/cluster"
 
 
 @dataclass(frozen=True)
 class Keys:
-    """The keys of one cluster, so that many clusters can share one UI."""
+    """The keys of one cluster. All begin with its name, so that many clusters can share one UI."""
 
     cluster: str
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The tags of every job of this cluster, which tell its runs from those of other clusters."""
+        return {CLUSTER_TAG: self.cluster}
 
     @property
     def spool(self) -> dg.AssetKey:
@@ -37,7 +43,7 @@ class Keys:
 
     @property
     def recovery_window(self) -> dg.AssetKey:
-        """From when to when the cluster can be recovered."""
+        """The span of moments to which the cluster can be recovered."""
         return dg.AssetKey([self.cluster, "recovery_window"])
 
     @property
@@ -70,9 +76,9 @@ NAMES_CHECK: Final = "names_and_sizes"
 CONTENT_CHECK: Final = "content"
 BACKUP_CHECK: Final = "newest_fresh"
 DRILL_CHECK: Final = "last_drill_{store}"
-QUEUE_TAG: Final = "dagster-celery/queue"  # dagster_celery.tags' own: the package need not be installed
+QUEUE_TAG: Final = "dagster-celery/queue"  # as dagster_celery.tags spells it; that package need not be installed
 
 
 def warm_queue(cluster: str) -> str:
-    """Return the queue of a cluster, which only the worker beside its spool takes runs from."""
+    """Return the name of a cluster's queue. Only the worker beside the cluster's spool takes runs from it."""
     return f"archive_{cluster}"

@@ -1,4 +1,4 @@
-"""The one door through which Dagster's code reaches the outside world."""
+"""Defines the resource through which Dagster's code reaches stores, catalog, spool and server."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -9,19 +9,19 @@ from wal_pipeline.wiring.pipeline import Pipeline, open_pipeline
 
 
 class WalPipelineResource(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """What the settings describe: stores, catalog, spool, server.
+    """The stores, the catalog, the spool and the server that the settings describe.
 
-    Credentials are read from the environment where the code runs; none is ever part of a run's configuration.
+    Credentials come from the environment where the code runs. No run's configuration holds one.
     """
 
     env_file: str | None = None
 
     def open(self) -> Pipeline:
-        """Return the objects, made once in a process. Raises: SettingsError."""
+        """Return the pipeline, made once in a process. Raises: SettingsError."""
         return _open(self.env_file)
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002 - Dagster's signature
-        """Count what this run asked of the stores."""
+        """Record how many requests this run sent to the stores."""
         if _open.cache_info().currsize:
             self.open().record_requests()
 

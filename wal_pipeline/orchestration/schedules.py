@@ -1,4 +1,4 @@
-"""The schedules: which job runs when, by which setting; all on unless a setting says ``off``."""
+"""Builds the schedules from their settings. A schedule is on unless its setting says ``off``."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,24 +25,24 @@ class Timing:
 
 
 TIMINGS: Final = (
-    Timing("base_backup_schedule", BACKUP_JOB, "base_backup_cron", "A base backup onto every store."),
-    Timing("recovery_drill_schedule", DRILL_JOB, "drill_cron", "A recovery drill from every store."),
-    Timing("check_archive_schedule", CHECK_JOB, "check_cron", "All asset checks."),
-    Timing("cost_schedule", COST_JOB, "cost_cron", "The cost report."),
-    Timing("expire_archive_schedule", EXPIRE_JOB, "retention_cron", "Expiry of every store."),
-    Timing("verify_archive_schedule", VERIFY_JOB, "verify_cron", "Verification by names and sizes."),
+    Timing("base_backup_schedule", BACKUP_JOB, "base_backup_cron", "Takes a base backup onto every store."),
+    Timing("recovery_drill_schedule", DRILL_JOB, "drill_cron", "Runs a recovery drill from every store."),
+    Timing("check_archive_schedule", CHECK_JOB, "check_cron", "Evaluates the asset checks from the records."),
+    Timing("cost_schedule", COST_JOB, "cost_cron", "Reports the cost of the archive."),
+    Timing("expire_archive_schedule", EXPIRE_JOB, "retention_cron", "Expires every store."),
+    Timing("verify_archive_schedule", VERIFY_JOB, "verify_cron", "Verifies every store by names and sizes."),
     Timing(
         "deep_verify_archive_schedule",
         VERIFY_JOB,
         "deep_verify_cron",
-        "Verification by content of a share, WAL_PIPELINE_DEEP_VERIFY_SHARE, so that all is read every month.",
+        "Verifies the content of a share, WAL_PIPELINE_DEEP_VERIFY_SHARE, so that all is read every month.",
         {"ops": {verification_job.OP_NAME: {"config": {"deep": True}}}},
     ),
 )
 
 
 def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
-    """Return the schedules that are on. Raises: SettingsError where one's setting is no cron expression."""
+    """Return the schedules that are on. Raises: SettingsError where a setting is no cron expression."""
     crons = [(timing, str(getattr(settings, timing.setting)).strip()) for timing in TIMINGS]
     return [_schedule(timing, cron) for timing, cron in crons if cron.lower() != OFF]
 
@@ -57,7 +57,7 @@ def _schedule(timing: Timing, cron: str) -> dg.ScheduleDefinition:
             execution_timezone="UTC",
             run_config=dict(timing.run_config),
             default_status=dg.DefaultScheduleStatus.RUNNING,
-            description=f"{timing.description} {variable} changes when; '{OFF}' switches it off.",
+            description=f"{timing.description} {variable} sets when; '{OFF}' switches it off.",
         )
     except DagsterInvalidDefinitionError as error:
         raise cron_error(variable, cron) from error

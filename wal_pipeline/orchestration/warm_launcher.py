@@ -1,4 +1,4 @@
-"""Dagster's run launcher for warm workers: an archiving run goes to a process that has loaded everything already."""
+"""Launches archiving runs in a warm worker, a process that has already loaded all that a run needs."""
 
 import logging
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 from wal_pipeline.orchestration.keys import QUEUE_TAG
 
 _PING_SECONDS: Final = 1.0
-# Redis that is slow or gone must not hold up the daemon: the run then starts without a worker.
+# A slow or missing Redis must not delay the daemon: after these seconds the run starts without a worker.
 _LAUNCHER: Final = {
     "broker_connection_timeout": 2,
     "broker_transport_options": {
@@ -38,12 +38,12 @@ _log = logging.getLogger(__name__)
 class WarmRunLauncher(CeleryRunLauncher):
     """Hands runs with a queue to the warm worker of that queue; starts all others as Dagster's default launcher does.
 
-    Warm workers make archiving quicker and are never needed for it: where Redis is gone or no worker answers, the
-    run is started by the code server as if this launcher were not there.
+    Warm workers make archiving quicker, and archiving works without them. Where Redis is gone or no worker answers,
+    the code server starts the run, as if this launcher were not there.
     """
 
     def __init__(self, redis_url: str, inst_data: ConfigurableClassData | None = None) -> None:
-        """``redis_url``: where the runs' ids are handed over, ``redis://:password@127.0.0.1:6379/0`` say."""
+        """``redis_url``: the server that passes the runs' ids on, such as ``redis://:password@127.0.0.1:6379/0``."""
         super().__init__(
             default_queue="archive", broker=redis_url, backend=redis_url, config_source=_LAUNCHER, inst_data=inst_data
         )
@@ -52,7 +52,7 @@ class WarmRunLauncher(CeleryRunLauncher):
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
-        """What stands below ``config`` in dagster.yaml."""
+        """Return the fields below ``config`` in dagster.yaml."""
         return {"redis_url": dg.Field(dg.StringSource, description="The URL of the Redis server.")}
 
     @classmethod
@@ -61,7 +61,7 @@ class WarmRunLauncher(CeleryRunLauncher):
         return cls(redis_url=config_value["redis_url"], inst_data=inst_data)
 
     def register_instance(self, instance: dg.DagsterInstance) -> None:
-        """Let both ways of starting a run know the instance."""
+        """Pass the instance to both launchers."""
         super().register_instance(instance)
         self._cold.register_instance(instance)
 
@@ -72,14 +72,14 @@ class WarmRunLauncher(CeleryRunLauncher):
             self._cold.launch_run(context)
 
     def _hand_over(self, context: LaunchRunContext, queue: str) -> bool:
-        """Return whether a worker has the run now."""
+        """Hand the run to its worker. Return whether the worker has it now."""
         try:
             if self._worker_answers(queue):
                 super().launch_run(context)
                 return True
             reason = f"No warm worker of queue '{queue}' answers."
         except _UNREACHABLE as error:
-            reason = f"Redis cannot be reached ({type(error).__name__})."  # its text may hold the URL
+            reason = f"Redis cannot be reached ({type(error).__name__})."  # the error's own text may hold the URL
         _log.warning("%s The run starts without a warm worker.", reason)
         self._instance.report_engine_event(
             f"{reason} The run starts without a warm worker.", context.dagster_run, cls=type(self)
@@ -87,7 +87,7 @@ class WarmRunLauncher(CeleryRunLauncher):
         return False
 
     def _worker_answers(self, queue: str) -> bool:
-        """Ask before a run is queued: one that nobody takes would keep all others waiting."""
+        """Ask before the run is queued: a queued run that no worker takes would keep all others waiting."""
         return bool(
             self.celery.control.broadcast(
                 "ping", reply=True, timeout=_PING_SECONDS, limit=1, pattern=f"{queue}@*", matcher="glob"
@@ -95,7 +95,7 @@ class WarmRunLauncher(CeleryRunLauncher):
         )
 
     def terminate(self, run_id: str) -> bool:
-        """Ask the run to end, as a click on 'Terminate' does."""
+        """Ask the run to end, as 'Terminate' in the UI does."""
         run = self._instance.get_run_by_id(run_id)
         if run is None or run.is_finished:
             return False
@@ -103,17 +103,17 @@ class WarmRunLauncher(CeleryRunLauncher):
         if task_id is None:
             return bool(self._cold.terminate(run_id))  # type: ignore[no-untyped-call]
         self._instance.report_run_canceling(run)
-        # Not Celery's own SIGTERM, which would end the process with no word to Dagster.
+        # Celery's own SIGTERM would end the process before it tells Dagster.
         self.celery.control.revoke(task_id, terminate=True, signal="SIGINT")
         return True
 
     @property
     def supports_resume_run(self) -> bool:
-        """No: the next run does what one leaves."""
+        """False: the next archiving run does what this one left undone."""
         return False
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
-        """Tell of a worker that died in the run. What Redis does not know is no sign of that: the spool's lock is."""
+        """Report a worker that died during the run. A task unknown to Redis proves nothing; the spool's lock does."""
         task_id = run.tags.get(DAGSTER_CELERY_TASK_ID_TAG)
         if task_id is None:
             return CheckRunHealthResult(WorkerStatus.RUNNING)
@@ -122,10 +122,10 @@ class WarmRunLauncher(CeleryRunLauncher):
         except _UNREACHABLE:
             has_failed = False
         if has_failed:
-            return CheckRunHealthResult(WorkerStatus.FAILED, "The worker's process ended in the middle of the run.")
+            return CheckRunHealthResult(WorkerStatus.FAILED, "The worker's process ended during the run.")
         return CheckRunHealthResult(WorkerStatus.RUNNING)
 
     def get_run_worker_debug_info(self, run: dg.DagsterRun, include_container_logs: bool | None = True) -> str | None:  # noqa: ARG002
-        """Say which task of Celery a run is."""
+        """Name the run's task in Celery."""
         task_id = run.tags.get(DAGSTER_CELERY_TASK_ID_TAG)
         return None if task_id is None else f"Celery task: {task_id}"

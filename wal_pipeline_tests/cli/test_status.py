@@ -11,22 +11,13 @@ import pytest
 
 from wal_pipeline.cli.group import Context, run
 from wal_pipeline.cli.metrics import make_server
-from wal_pipeline.wiring.pipeline import utc_now
-from wal_pipeline_tests.support.health_scene import HealthScene
+from wal_pipeline_tests.support.health_scene import HealthScene, scene_in_settings
 
 
 @pytest.fixture
 def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HealthScene]:
     """The archive that the command line sees, now, and a server that is not there."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WAL_PIPELINE_CATALOG_URL", f"sqlite:///{tmp_path}/catalog.sqlite")
-    monkeypatch.setenv("WAL_PIPELINE_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setenv("PG_WAL_ARCHIVE_DIR", str(tmp_path / "spool"))
-    monkeypatch.setenv("WAL_PIPELINE_CONNINFO", f"host={tmp_path} port=1")
-    monkeypatch.setenv("WAL_PIPELINE_DISK_LOW_SHARE", "0")
-    made = HealthScene(tmp_path, now=utc_now())
-    made.archive(*range(1, 11))
-    made.back_up(2)
+    made = scene_in_settings(tmp_path, monkeypatch)
     yield made
     made.catalog.close()
 

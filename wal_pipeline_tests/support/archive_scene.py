@@ -3,12 +3,13 @@
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.format.object_metadata import from_metadata
@@ -16,9 +17,7 @@ from wal_pipeline.archive.records import Codec, CopyStatus
 from wal_pipeline.catalog.catalog import Catalog, open_catalog
 from wal_pipeline.codec.decoder import open_stored
 from wal_pipeline.codec.encoder import Encoder
-from wal_pipeline.commands.archive_push.events import (
-    ArchiveEvent,
-)
+from wal_pipeline.commands.archive_push.events import ArchiveEvent
 from wal_pipeline.commands.archive_push.prepare import Preparer
 from wal_pipeline.commands.archive_push.run import ArchiveOptions, Archiver
 from wal_pipeline.commands.cluster_identity import ClusterIdentity
@@ -27,14 +26,10 @@ from wal_pipeline.errors import SpoolError, StoreUnavailableError
 from wal_pipeline.spool import Spool, SpoolFile
 from wal_pipeline.stores.base import Body, MultipartUpload, PutOutcome, Store, StoredObject, StoredVersion, UploadedPart
 from wal_pipeline.stores.local.store import LocalFolderStore
-from wal_pipeline_tests.support.segments import (
-    SEGMENT_BYTES,
-    SYSTEM_IDENTIFIER,
-    NoCommits,
-    name_of,
-)
+from wal_pipeline_tests.support.segments import SEGMENT_BYTES, SYSTEM_IDENTIFIER, NoCommits, name_of
 
 CLUSTER = "main"
+PATIENCE_SECONDS = 30
 
 
 def layout(system_identifier: int = SYSTEM_IDENTIFIER) -> Layout:
@@ -278,3 +273,23 @@ def fill(folder: Path, count: int) -> None:
     for number in range(1, count + 1):
         os.close(os.open(folder / name_of(number), os.O_CREAT | os.O_WRONLY))
         os.truncate(folder / name_of(number), SEGMENT_BYTES)
+
+
+def names(events: Iterable[ArchiveEvent], kind: type) -> list[str]:
+    """Return the files that events of one kind are about."""
+    return [event.file.name if hasattr(event, "file") else event.name for event in events if isinstance(event, kind)]  # type: ignore[union-attr]
+
+
+def one(events: Iterable[ArchiveEvent], kind: type) -> Any:
+    """Return the one event of a kind."""
+    (found,) = [event for event in events if isinstance(event, kind)]
+    return found
+
+
+def assert_archived(scene: ArchiveScene, made: dict[str, bytes]) -> None:
+    """Both stores hold exactly these files, once each, and the spool is empty."""
+    assert scene.spooled() == []
+    for name, store in scene.stores.items():
+        assert contents(store) == made
+        assert scene.verified(name) == set(made)
+        assert max(Counter(store.created).values()) == 1

@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from wal_pipeline.archive.records import BackupKind, BaseBackup, Codec, CommitTimes, Copy, CopyStatus, Encoding, WalFile
 from wal_pipeline.catalog.backups import BaseBackupCopy
 from wal_pipeline.catalog.catalog import Catalog, open_catalog
@@ -14,6 +16,7 @@ from wal_pipeline.postgres.server_facts import ServerFacts
 from wal_pipeline.spool import Spool
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import segment_name
+from wal_pipeline.wiring.pipeline import utc_now
 from wal_pipeline_tests.support.server_facts import facts as server_facts
 
 SIZE = 1 << 20
@@ -132,3 +135,20 @@ def failed_copy(number: int, store: str, tries: int) -> tuple[WalFile, Copy]:
     """Return a file and its failed copy."""
     file = _file(number, NOW)
     return file, Copy(file.name, SYSTEM, store, CopyStatus.FAILED, "", None, tries, "r2: it said no")
+
+
+def scene_in_settings(folder: Path, monkeypatch: pytest.MonkeyPatch) -> HealthScene:
+    """Return ten segments and a base backup that the program finds by its settings, and a server that is not there.
+
+    The clock stands at the present moment.
+    """
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("WAL_PIPELINE_CATALOG_URL", f"sqlite:///{folder}/catalog.sqlite")
+    monkeypatch.setenv("WAL_PIPELINE_STATE_DIR", str(folder / "state"))
+    monkeypatch.setenv("PG_WAL_ARCHIVE_DIR", str(folder / "spool"))
+    monkeypatch.setenv("WAL_PIPELINE_CONNINFO", f"host={folder} port=1")
+    monkeypatch.setenv("WAL_PIPELINE_DISK_LOW_SHARE", "0")
+    made = HealthScene(folder, now=utc_now())
+    made.archive(*range(1, 11))
+    made.back_up(2)
+    return made

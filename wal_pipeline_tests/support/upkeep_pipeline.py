@@ -8,10 +8,11 @@ from dagster._core.loader import LoadingContextForTest
 
 from wal_pipeline.orchestration.assets.segments import build_segment_assets, build_spool_asset
 from wal_pipeline.orchestration.jobs.archive import build_archive_job
-from wal_pipeline.orchestration.jobs.record import build_record_job, build_record_sensor
+from wal_pipeline.orchestration.jobs.record import build_record_job
 from wal_pipeline.orchestration.jobs.verify import build_verification_checks, build_verification_job
 from wal_pipeline.orchestration.keys import VERIFY_JOB, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
+from wal_pipeline.orchestration.sensors.record import build_record_sensor
 from wal_pipeline.settings import load_settings
 from wal_pipeline.wiring.pipeline import Pipeline
 from wal_pipeline_tests.support.segments import name_of, segment_bytes

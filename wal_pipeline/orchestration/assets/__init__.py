@@ -1,1 +1,1 @@
-"""Defines the assets and asset checks, and the metadata that the UI shows of them."""
+"""Defines the assets and asset checks, and the metadata that the UI shows for them."""

@@ -1,4 +1,4 @@
-"""The asset checks on what the stores hold, the job that runs them each day, and Dagster's freshness policies."""
+"""Defines the asset checks on stores and spool, the job that evaluates them, and the freshness policies."""
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from wal_pipeline.commands.health.asset_checks import CheckVerdict
 
 _DESCRIPTIONS = {
-    "no_gap": "No segment is missing in a window that is kept.",
-    "every_file": "Every file of the archive is verified on this store, but those that wait in the spool.",
-    "newest_fresh": "What PostgreSQL archives arrives within the lag goal.",
+    "no_gap": "No segment is missing in a recovery window that retention keeps.",
+    "every_file": "This store has a verified copy of every file of the archive, except those that wait in the spool.",
+    "newest_fresh": "Files that PostgreSQL archives reach this store within the lag goal.",
 }
 
 
 def build_archive_checks(keys: Keys, stores: Sequence[str]) -> dg.AssetChecksDefinition:
-    """Return all checks of one cluster; they share one look at the facts."""
+    """Return the checks of one cluster; one look at the facts answers all of them."""
     specs = [
         dg.AssetCheckSpec(name, asset=keys.wal_segment(store), description=_DESCRIPTIONS[name])
         for store in stores
@@ -31,12 +31,12 @@ def build_archive_checks(keys: Keys, stores: Sequence[str]) -> dg.AssetChecksDef
     for store in stores:
         text = "The newest base backup that can be restored from this store is young enough."
         specs.append(dg.AssetCheckSpec(BACKUP_CHECK, asset=keys.base_backup(store), description=text))
-        text = f"The last drill from {store} passed, and lately enough."
+        text = f"The last recovery drill from {store} passed and is recent enough."
         specs.append(dg.AssetCheckSpec(DRILL_CHECK.format(store=store), asset=keys.recovery_window, description=text))
-    text = "The spool is far from its limit, WAL_PIPELINE_SPOOL_LIMIT_BYTES."
+    text = "The spool is well below its limit, WAL_PIPELINE_SPOOL_LIMIT_BYTES."
     specs.append(dg.AssetCheckSpec("under_limit", asset=keys.spool, description=text))
 
-    # A backfill takes the checks of the assets that it fills along, and fails where they cannot be taken in part.
+    # A backfill also runs the checks of its assets, and fails where it cannot choose some of them.
     @dg.multi_asset_check(name="archive_checks", specs=specs, can_subset=True)
     def archive_checks(
         context: dg.AssetCheckExecutionContext, wal_pipeline: WalPipelineResource
@@ -51,7 +51,7 @@ def build_archive_checks(keys: Keys, stores: Sequence[str]) -> dg.AssetChecksDef
 
 
 def _results(keys: Keys, pipeline: Pipeline) -> Iterator[dg.AssetCheckResult]:
-    """Yield every check's result, from one look at the facts."""
+    """Yield the result of each check, from one look at the facts."""
     from wal_pipeline.commands.health.asset_checks import (
         SEGMENT_CHECKS,
         base_backup_fresh,
@@ -71,28 +71,28 @@ def _results(keys: Keys, pipeline: Pipeline) -> Iterator[dg.AssetCheckResult]:
 
 
 def build_check_job(keys: Keys, checks: dg.AssetChecksDefinition) -> UnresolvedAssetJobDefinition:
-    """Return the job that runs all checks now."""
+    """Return the job that evaluates all checks now."""
     return dg.define_asset_job(
         CHECK_JOB,
         selection=dg.AssetSelection.checks(checks),
         executor_def=dg.in_process_executor,
-        tags={"wal_pipeline/cluster": keys.cluster},
-        description="Check gaps, files, freshness, base backups, drills and the spool, from the records. Reads no "
-        "object: verify_archive does that.",
+        tags=keys.tags,
+        description="Evaluate the checks of gaps, files, freshness, base backups, drills and the spool, from the "
+        "records. Reads no object from a store: verify_archive does that.",
     )
 
 
 def with_freshness(assets: dg.AssetsDefinition, window: timedelta) -> dg.AssetsDefinition:
-    """Give assets that have to come regularly Dagster's own policy: a warning at four fifths of the time.
+    """Return assets with Dagster's freshness policy: a failure after ``window``, a warning at four fifths of it.
 
-    Segments have none: an idle server archives nothing, and is fresh.
+    The segment assets have none, because an idle server archives nothing and is still fresh.
     """
     policy = dg.FreshnessPolicy.time_window(fail_window=window, warn_window=window * 0.8)
     return assets.map_asset_specs(lambda spec: spec.replace_attributes(freshness_policy=policy))
 
 
 def evaluation(key: dg.AssetKey, name: str, verdict: "CheckVerdict") -> dg.AssetCheckEvaluation:
-    """Return a verdict as what a run may yield that is not the check's own."""
+    """Return a verdict as an event that any run may yield, not only the check's own."""
     return dg.AssetCheckEvaluation(key, name, verdict.passed, _numbers(verdict), description=verdict.message)
 
 

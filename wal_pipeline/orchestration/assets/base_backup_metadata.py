@@ -1,20 +1,20 @@
-"""What the UI shows of one base backup on one store."""
+"""Describes one base backup on one store as a materialization for the UI."""
 
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from wal_pipeline.archive.records import BaseBackup
 from wal_pipeline.orchestration.keys import Keys
 
 if TYPE_CHECKING:
-    from wal_pipeline.archive.records import BaseBackup
     from wal_pipeline.commands.backup.restorable import StoreOutcome
 
 
 def backup_materialization(
-    keys: Keys, backup: "BaseBackup", store: "StoreOutcome", seconds: float | None = None
+    keys: Keys, backup: BaseBackup, store: "StoreOutcome", seconds: float | None = None
 ) -> dg.AssetMaterialization:
-    """Return the record of one base backup's copy on one store. ``seconds``: how long taking it took."""
+    """Return the materialization of one base backup's copy on one store. ``seconds``: the duration of the backup."""
     metadata: dict[str, dg.MetadataValue] = {
         "kind": dg.MetadataValue.text(backup.kind.value),
         "timeline": dg.MetadataValue.int(backup.timeline),

@@ -1,4 +1,4 @@
-"""The base backup assets: the base backups on each store, and their backfill from the UI."""
+"""Defines one asset of base backups for each store, and their backfill from the UI."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,16 +17,16 @@ GROUP = "base_backups"
 def build_backup_assets(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefinition:
     """Return one asset for each store; their partitions are backup ids.
 
-    ``take_base_backup`` records their materializations. Materializing partitions here is a **backfill**: it copies
-    just those base backups to just the chosen stores, byte for byte from a good copy on another one.
+    The job ``take_base_backup`` records their materializations. Materializing partitions here is a **backfill**: it
+    copies only those base backups, only to the chosen stores, byte for byte from a good copy on another store.
     """
     specs = store_specs(
         keys,
         stores,
         keys.base_backup,
         group=GROUP,
-        description="The base backups on {store}: one partition for each. Materialize partitions to copy them to "
-        "{store} again from another store. New ones come from the job take_base_backup.",
+        description="The base backups on {store}, one partition for each. Materialize partitions to copy them to "
+        "{store} again from another store. The job take_base_backup takes new ones.",
     )
 
     @dg.multi_asset(
@@ -45,7 +45,7 @@ def build_backup_assets(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefinitio
         refill, audit, by = base_backup_refill(pipeline), pipeline.audit, f"run {context.run.run_id}"
         failed: list[str] = []
         stored: Counter[str] = Counter()
-        for backup_id in sorted(chosen_partitions(context)):  # a parent is older than what is built on it
+        for backup_id in sorted(chosen_partitions(context)):  # an incremental base backup comes after its parent
             for store in targets:
                 try:
                     with audit.work("base backup", backup_id, by=by, store=store) as told:

@@ -1,4 +1,4 @@
-"""What a run that stored copies says at its end: the recovery window, and the checks of the assets it brought on."""
+"""Reports, at the end of a run that stored copies, the recovery window and the checks of the run's assets."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,9 +21,9 @@ _SINCE, _SAID, _AT = "stored_since", "verification", "verified_at"
 
 @dataclass(frozen=True)
 class Stored:
-    """What a run recorded, by store: how many files and base backups it stored and read back itself.
+    """How many files and base backups a run stored and verified itself, by store.
 
-    A store with 0 has new records of what was stored before.
+    A store with 0 got new records in Dagster of copies that were stored earlier.
     """
 
     files: Mapping[str, int] = field(default_factory=dict)
@@ -33,15 +33,15 @@ class Stored:
 def closing_events(
     keys: Keys, pipeline: Pipeline, instance: dg.DagsterInstance, stored: Stored, log: "dg.DagsterLogManager"
 ) -> Iterator[Event]:
-    """Yield the record of the windows now, and the checks of what this run brought on; a failure only warns.
+    """Yield the recovery windows of this moment, and the checks of the assets that this run materialized.
 
-    Without them the UI would say of every check that it was not evaluated since the newest materialization. What is
-    stored is stored whether or not this screen is up to date.
+    Without these events the UI would call each check older than the newest materialization. A failure here only
+    warns, because the copies are stored whether or not this screen is up to date.
     """
     from wal_pipeline.wiring.health import fact_sources, health_limits
 
     try:
-        # The server is not asked: it just archived, and a run does not wait for one that does not answer.
+        # PostgreSQL is not asked: it has just archived, and a run does not wait for a server that does not answer.
         facts, limits = look_at_everything(fact_sources(pipeline, ask_server=False)), health_limits(pipeline)
         yield window_materialization(keys, facts.windows, facts.at, storage_metadata(pipeline))
         yield from _facts_checks(keys, facts, limits, stored)
@@ -52,15 +52,14 @@ def closing_events(
             carried = carry_on(instance, check, counts[check.asset_key])
             if carried is not None:
                 yield carried
-    except Exception as error:  # noqa: BLE001 - whatever goes wrong here, the files are archived
-        log.warning(f"the recovery window is not brought up to date: {type(error).__name__}: {error}")
+    except Exception as error:  # noqa: BLE001 - the files are archived, whatever fails here
+        log.warning(f"the recovery window was not brought up to date: {type(error).__name__}: {error}")
 
 
 def carry_on(instance: dg.DagsterInstance, key: dg.AssetCheckKey, stored: int) -> dg.AssetCheckEvaluation | None:
-    """Return the last verification's verdict with what was proven since: each file's stored bytes were read back.
+    """Return the verdict of the last verification, with the number of copies stored and verified since.
 
-    It is never better than that verdict: what a verification found is settled by the next one alone. None where
-    none was ever made.
+    The verdict stays: only the next verification can improve it. None where there was no verification yet.
     """
     found = instance.event_log_storage.get_asset_check_execution_history(key, limit=1, status=_EVALUATED)
     last = found[0].evaluation if found else None
@@ -78,7 +77,7 @@ def carry_on(instance: dg.DagsterInstance, key: dg.AssetCheckKey, stored: int) -
         check_name=key.name,
         passed=last.passed,
         severity=last.severity,
-        description=f"{said}; stored since that verification, each read back then: {since}" if since else said,
+        description=f"{said}; copies stored and verified since that verification: {since}" if since else said,
         metadata=metadata,
     )
 

@@ -1,4 +1,4 @@
-"""What the archive costs, as an asset whose numbers the UI plots, and its job."""
+"""Defines the cost of the archive as an asset whose numbers the UI plots, and its job."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,8 @@ def build_cost_asset(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefinition:
         key=dg.AssetKey([keys.cluster, "cost"]),
         deps=[keys.wal_segment(store) for store in stores],
         group_name="cost",
-        description="Storage, requests of the last 30 days and one full restore, in US dollars a month per store.",
+        description="The cost of storage, of the last 30 days' requests and of one full restore, in US dollars a month "
+        "for each store.",
     )
     def cost(wal_pipeline: WalPipelineResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
         from wal_pipeline.commands.cost.cost import cost_as_json, current_cost
@@ -32,11 +33,11 @@ def build_cost_asset(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefinition:
 
 
 def build_cost_job(keys: Keys) -> UnresolvedAssetJobDefinition:
-    """Return the job that works out the cost now."""
+    """Return the job that computes the cost now."""
     return dg.define_asset_job(
         COST_JOB,
         selection=dg.AssetSelection.assets(dg.AssetKey([keys.cluster, "cost"])),
         executor_def=dg.in_process_executor,
-        tags={"wal_pipeline/cluster": keys.cluster},
-        description="Work out what the archive costs.",
+        tags=keys.tags,
+        description="Compute the cost of the archive.",
     )

@@ -1,4 +1,4 @@
-"""What the assets have in common that are one for each store: their specs, and a run's partitions."""
+"""Gives the assets that exist once for each store their specs and a run's partitions."""
 
 from collections.abc import Callable, Sequence
 
@@ -27,8 +27,8 @@ def store_specs(
 def chosen_partitions(context: dg.AssetExecutionContext) -> list[str]:
     """Return the partitions of this run.
 
-    Dagster takes a range whose start comes after its end for one without keys, and the run would succeed with
-    nothing done: that is refused here.
+    Dagster takes a range that ends before it begins for an empty one, and such a run would succeed without doing
+    anything. Raises: dagster.Failure where there is no partition.
     """
     names = list(context.partition_keys) if context.has_partition_key or context.has_partition_key_range else []
     if not names:

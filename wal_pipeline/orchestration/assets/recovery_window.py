@@ -1,4 +1,4 @@
-"""The asset that says what can be recovered and to when: brought up to date by each archiving run."""
+"""Defines the asset of the recovery windows, which each archiving run brings up to date."""
 
 import base64
 from collections.abc import Sequence
@@ -21,16 +21,16 @@ Metadata = dict[str, dg.MetadataValue]
 
 
 def build_window_asset(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefinition:
-    """Return the asset; materializing it by hand only looks again."""
+    """Return the asset. Materializing it by hand only works out the windows again."""
 
     @dg.asset(
         key=keys.recovery_window,
         deps=[*(keys.wal_segment(store) for store in stores), *(keys.base_backup(store) for store in stores)],
         group_name=GROUP,
         kinds={"postgres"},
-        description="From when to when the cluster can be recovered, per store and by all stores together, to the "
-        "exact last commit. Each archiving run brings it up to date. If `can_recover` is false, there is no base "
-        "backup: no recovery is possible, whatever WAL there is.",
+        description="The span of moments to which the cluster can be recovered, from each store and from all stores "
+        "together, up to the exact last commit. Each archiving run brings it up to date. If `can_recover` is false, "
+        "there is no base backup, and WAL alone recovers nothing.",
     )
     def recovery_window(wal_pipeline: WalPipelineResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
         pipeline = wal_pipeline.open()
@@ -56,12 +56,12 @@ def look_at_windows(pipeline: Pipeline) -> "CurrentWindows":
 def window_materialization(
     keys: Keys, windows: "CurrentWindows", now: datetime, storage: Metadata | None = None
 ) -> dg.AssetMaterialization:
-    """Return the record of the windows for a run that is not the asset's own; ``storage`` is shown beside them."""
+    """Return the materialization for a run that is not the asset's own. The UI shows ``storage`` beside the windows."""
     return dg.AssetMaterialization(keys.recovery_window, metadata=window_metadata(windows, now) | (storage or {}))
 
 
 def storage_metadata(pipeline: Pipeline) -> Metadata:
-    """Return what each store holds, in files and bytes. Raises: CatalogError."""
+    """Return the number of files and bytes on each store. Raises: CatalogError."""
     found: Metadata = {}
     backups = pipeline.catalog.measures.base_backup_bytes()
     for total in pipeline.catalog.files.totals():
@@ -73,7 +73,7 @@ def storage_metadata(pipeline: Pipeline) -> Metadata:
 
 
 def window_metadata(windows: "CurrentWindows", now: datetime) -> Metadata:
-    """Return what the UI shows; the numbers among it are plotted over time."""
+    """Return the metadata of the windows. The UI plots its numbers over time."""
     found: Metadata = {
         "picture": dg.MetadataValue.md(_picture(windows, now)),
         "can_recover": dg.MetadataValue.bool(bool(windows.windows.get(None))),

@@ -1,4 +1,4 @@
-"""What the UI shows of one copy: the metadata of a segment's materialization."""
+"""Describes one copy of a WAL file as a materialization for the UI."""
 
 from collections.abc import Mapping
 
@@ -33,7 +33,7 @@ _SHOWN_LAST = ("system_identifier", "object_key", "sha256", "stored_sha256")
 def segment_materialization(
     keys: Keys, file: WalFile, copy: Copy, seconds: Mapping[str, float]
 ) -> dg.AssetMaterialization:
-    """Return the record of one file's verified copy on one store."""
+    """Return the materialization of one file's verified copy on one store."""
     return dg.AssetMaterialization(
         asset_key=keys.wal_segment(copy.store),
         partition=file.name,
@@ -43,7 +43,7 @@ def segment_materialization(
 
 
 def _ordered(metadata: Metadata) -> Metadata:
-    """Put first what a person looks at first: the UI shows the entries in this order. Digests come last."""
+    """Sort the entries as the UI is to show them: what a person looks at first, digests last."""
     first = [name for name in _SHOWN_FIRST if name in metadata]
     last = [name for name in _SHOWN_LAST if name in metadata]
     between = [name for name in metadata if name not in first and name not in last]

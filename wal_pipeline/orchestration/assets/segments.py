@@ -1,4 +1,4 @@
-"""The segment assets: the files of the WAL archive on each store, and their backfill from the UI."""
+"""Defines one asset of WAL files for each store, their backfill from the UI, and the spool above them."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ GROUP = "wal_archive"
 
 
 def build_spool_asset(keys: Keys) -> dg.AssetSpec:
-    """Return the spool as an external asset: PostgreSQL fills it, not Dagster."""
+    """Return the spool as an external asset, because PostgreSQL fills it and not Dagster."""
     return dg.AssetSpec(
         keys.spool,
         group_name=GROUP,
@@ -29,15 +29,15 @@ def build_spool_asset(keys: Keys) -> dg.AssetSpec:
 def build_segment_assets(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefinition:
     """Return one asset for each store; their partitions are file names.
 
-    The archiving run records their materializations. Materializing partitions here is a **backfill**: it copies just
-    those files to just the chosen stores, in one run for a range.
+    The archiving run records their materializations. Materializing partitions here is a **backfill**: it copies only
+    those files, only to the chosen stores, in one run for a range.
     """
     specs = store_specs(
         keys,
         stores,
         keys.wal_segment,
         group=GROUP,
-        description="The WAL archive on {store}: one partition for each file. Materialize partitions to copy them to "
+        description="The WAL archive on {store}, one partition for each file. Materialize partitions to copy them to "
         "{store} again, from the spool or from a verified copy on another store.",
     )
 

@@ -1,4 +1,4 @@
-"""The archiving run: one op that drains the spool and records what it does as it goes."""
+"""Defines the archiving run: one op, which drains the spool and records each copy as it goes."""
 
 import dagster as dg
 
@@ -9,19 +9,19 @@ from wal_pipeline.orchestration.runs.event_batches import RunRecords
 
 
 class ArchiveConfig(dg.Config):
-    """``linger_seconds``: how long the run waits for new files; unset, the setting counts."""
+    """``linger_seconds``: how long the run waits for new files. Where it is unset, the setting counts."""
 
     linger_seconds: float | None = None
 
 
 def build_archive_job(keys: Keys) -> dg.JobDefinition:
-    """Return the archiving run of one cluster. It runs in one process: an op each would cost seconds a file."""
+    """Return the archiving run of one cluster. It is one op, because an op for each file would cost seconds."""
 
     @dg.op(
         out=dg.Out(dg.Nothing),
-        description="Take every file that waits in the spool, in WAL order: checksum, compress, store on every store, "
-        "read back, record, release. The steps overlap; each file's times stand in its log line and its "
-        "materializations. A store that fails holds back no other one.",
+        description="Take every file that waits in the spool, in WAL order: checksum it, compress it, store it on "
+        "every store, read it back, record it, release it. The steps overlap. The times of each file are in its log "
+        "line and in its materializations. A store that fails does not delay the others.",
     )
     def archive_spool(context: dg.OpExecutionContext, config: ArchiveConfig, wal_pipeline: WalPipelineResource):  # type: ignore[no-untyped-def]
         from wal_pipeline.orchestration.assets.closing_events import Stored, closing_events
@@ -43,8 +43,8 @@ def build_archive_job(keys: Keys) -> dg.JobDefinition:
     @dg.job(
         name=ARCHIVE_JOB,
         executor_def=dg.in_process_executor,
-        tags={"wal_pipeline/cluster": keys.cluster, QUEUE_TAG: warm_queue(keys.cluster)},
-        description="Archive the spool to every store. Started by the spool sensor; start it by hand to retry at once.",
+        tags=keys.tags | {QUEUE_TAG: warm_queue(keys.cluster)},
+        description="Archive the spool to every store. The spool sensor starts it; start it by hand to retry at once.",
     )
     def archive_wal() -> None:
         archive_spool()
@@ -53,11 +53,11 @@ def build_archive_job(keys: Keys) -> dg.JobDefinition:
 
 
 def _raise_failures(recorder: RunRecorder) -> None:
-    """Fail the run where a copy is missing in the end or a file is stuck, after everything else was done."""
+    """Fail the run, after all other work, where a copy is missing or a file is stuck."""
     if recorder.failures:
         last = {store: failed.message for (_, store), failed in recorder.failures.items()}
         raise dg.Failure(
-            description=f"{', '.join(sorted(last))} failed; every file is kept in the spool and is tried again",
+            description=f"{', '.join(sorted(last))} failed; the spool keeps every file, and the next run tries again",
             metadata={store: dg.MetadataValue.text(last[store]) for store in sorted(last)},
             allow_retries=False,
         )

@@ -20,7 +20,7 @@ from wal_pipeline.orchestration.runs.event_batches import RunRecords
 
 
 class RunRecorder:
-    """Turns what happens in an archiving run into Dagster's records."""
+    """Writes the events of one archiving run into Dagster, and counts them for the run's end."""
 
     def __init__(self, context: dg.OpExecutionContext, keys: Keys, stores: Sequence[str], records: RunRecords) -> None:
         self._context = context
@@ -38,7 +38,7 @@ class RunRecorder:
         self.stuck: dict[str, FileSkipped] = {}
 
     def record(self, event: ArchiveEvent) -> None:
-        """Log the event, and record what it stored."""
+        """Log the event, and record the copy where it stored one."""
         match event:
             case FilesWaiting():
                 self._add_partitions(event.names)
@@ -58,13 +58,13 @@ class RunRecorder:
                 self.stuck[event.name] = event
                 self._context.log.error(f"{event.name} is stuck in the spool: {event.message}")
             case FileSkipped():
-                self._context.log.warning(f"{event.name} was left in the spool: {event.message}")
+                self._context.log.warning(f"{event.name} stays in the spool: {event.message}")
 
     def _verified(self, event: CopyVerified) -> None:
         name, store = event.file.name, event.copy.store
         self.failures.pop((name, store), None)
         if not event.is_new and name in self._known(store):
-            return  # an earlier run has recorded it; only a crash between its two records leaves one out
+            return  # an earlier run recorded it, unless a crash came between its two records
         self._add_partitions([name])
         self.stored[store] += 1
         self._recorded.add(name)
@@ -76,13 +76,13 @@ class RunRecorder:
         self._records.released(event)
 
     def _settled(self, name: str) -> None:
-        """Forget the troubles of a file that has left the spool: they are over."""
+        """Drop the failures of a file that has left the spool."""
         self.stuck.pop(name, None)
         for store in self._stores:
             self.failures.pop((name, store), None)
 
     def _add_partitions(self, names: Sequence[str]) -> None:
-        """Add partitions in archiving order, before their files are stored: the UI's ranges follow that order."""
+        """Add partitions in archiving order, before their files are stored. Ranges in the UI follow that order."""
         if self._partitions is None:
             self._partitions = set(self._context.instance.get_dynamic_partitions(self._partitions_name))
         new = [name for name in names if name not in self._partitions]
@@ -91,7 +91,7 @@ class RunRecorder:
             self._partitions.update(new)
 
     def _remove_partition(self, name: str) -> None:
-        """Remove the partition of a file that is not archived, unless a store has a file of that name."""
+        """Remove the partition of a quarantined file, unless a store has a file of that name."""
         if name not in self._recorded and not any(name in self._known(store) for store in self._stores):
             self._context.instance.delete_dynamic_partition(self._partitions_name, name)
             (self._partitions or set()).discard(name)

@@ -1,4 +1,4 @@
-"""The job that takes a base backup."""
+"""Defines the job that takes a base backup."""
 
 from typing import TYPE_CHECKING
 
@@ -8,12 +8,12 @@ from wal_pipeline.orchestration.assets.base_backup_metadata import backup_materi
 from wal_pipeline.orchestration.keys import BACKUP_JOB, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 
-if TYPE_CHECKING:  # what a run needs is imported in the run: the start of every run loads this module
+if TYPE_CHECKING:  # a run imports what it needs: every run's start loads this module
     from wal_pipeline.commands.backup.take import BackupOutcome
 
 
 class BackupConfig(dg.Config):
-    """``incremental``: build on the newest base backup, or on ``parent_id`` (PostgreSQL 17 and newer)."""
+    """``incremental``: build on the newest base backup, or on ``parent_id``. It needs PostgreSQL 17 or newer."""
 
     incremental: bool = False
     parent_id: str | None = None
@@ -25,7 +25,7 @@ def build_backup_job(keys: Keys) -> dg.JobDefinition:
     @dg.op(
         out=dg.Out(dg.Nothing),
         description="Read the cluster once through pg_basebackup, compress it, store the same bytes on every store, "
-        "read them back, and wait until each store has the WAL that it needs.",
+        "read them back, and wait until each store has the WAL that the base backup needs.",
     )
     def stream_base_backup(context: dg.OpExecutionContext, config: BackupConfig, wal_pipeline: WalPipelineResource):  # type: ignore[no-untyped-def]
         from wal_pipeline.commands.backup.take import told_of_backup
@@ -49,7 +49,7 @@ def build_backup_job(keys: Keys) -> dg.JobDefinition:
     @dg.job(
         name=BACKUP_JOB,
         executor_def=dg.in_process_executor,
-        tags={"wal_pipeline/cluster": keys.cluster},
+        tags=keys.tags,
         description="Take a base backup now, onto every store.",
     )
     def take_base_backup() -> None:
@@ -59,7 +59,7 @@ def build_backup_job(keys: Keys) -> dg.JobDefinition:
 
 
 def _raise_incomplete(outcome: "BackupOutcome") -> None:
-    """Fail the run where a store lacks the base backup or its WAL, after the good copies were recorded."""
+    """Fail the run, after the good copies were recorded, where a store lacks the base backup or its WAL."""
     lacking = [store for store in outcome.stores if not store.restorable]
     if lacking:
         raise dg.Failure(

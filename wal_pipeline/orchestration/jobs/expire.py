@@ -1,4 +1,4 @@
-"""The job that expires what the recovery window no longer needs."""
+"""Defines the job that expires what the recovery window no longer needs."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -30,8 +30,9 @@ def build_retention_job(keys: Keys) -> dg.JobDefinition:
 
     @dg.op(
         out=dg.Out(dg.Nothing),
-        description="Plan for each store what its base backups and the window need, remove the rest, a base backup's "
-        "manifest first, then the records, the partitions that no store holds, and Dagster's own old runs and ticks.",
+        description="Plan for each store what its base backups and the recovery window need, and remove the rest: "
+        "first the objects, a base backup's manifest before its other objects, then the records, the partitions that "
+        "no store holds, and Dagster's own old runs and ticks.",
     )
     def expire_stores(context: dg.OpExecutionContext, wal_pipeline: WalPipelineResource) -> None:
         pipeline = wal_pipeline.open()
@@ -44,7 +45,7 @@ def build_retention_job(keys: Keys) -> dg.JobDefinition:
     @dg.job(
         name=EXPIRE_JOB,
         executor_def=dg.in_process_executor,
-        tags={"wal_pipeline/cluster": keys.cluster},
+        tags=keys.tags,
         description="Expire what the recovery window no longer needs. 'wal-pipeline expire' shows the plan and why.",
     )
     def expire_archive() -> None:
@@ -56,7 +57,10 @@ def build_retention_job(keys: Keys) -> dg.JobDefinition:
 def purge(
     context: dg.OpExecutionContext, pipeline: Pipeline, keys: Keys, done: "Expiry", known: Mapping[str, Sequence[str]]
 ) -> Purged:
-    """Remove from Dagster's records what is over. ``known``: the partitions as they were before the expiry."""
+    """Remove from Dagster partitions without a copy, and old runs, ticks and check results.
+
+    ``known``: the partitions before the expiry.
+    """
     settings, instance = pipeline.settings, context.instance
     before = pipeline.clock() - timedelta(days=settings.dagster_retention_days)
     partitions = 0
@@ -113,7 +117,7 @@ def _metadata(done: "Expiry", purged: Purged) -> dict[str, dg.MetadataValue]:
 
 
 def _raise_problems(context: dg.OpExecutionContext, done: "Expiry") -> None:
-    """Fail the run where a person has to look, after everything else was done."""
+    """Fail the run, after all other work, where a person must look at a problem."""
     from wal_pipeline.commands.expire.expire import CLOCK_HINT
 
     for store in done.stores:

@@ -1,4 +1,4 @@
-"""Keep Dagster's own records from growing without bound: partitions that no store holds, old runs and old ticks."""
+"""Removes old records from Dagster: partitions that no store holds, runs, ticks and check results."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ CHECKS_KEPT_FOR: Final = timedelta(days=14)
 
 @dataclass(frozen=True)
 class Purged:
-    """What was removed from Dagster's records."""
+    """How many records were removed from Dagster."""
 
     partitions: int
     runs: int
 
 
 def remove_partitions(instance: dg.DagsterInstance, name: str, known: Iterable[str], held: frozenset[str]) -> int:
-    """Remove those of the ``known`` partitions that nothing holds any more; return how many."""
+    """Remove the ``known`` partitions that are not ``held``; return how many."""
     gone = [key for key in known if key not in held]
     for key in gone:
         instance.delete_dynamic_partition(name, key)
@@ -37,10 +37,10 @@ def remove_partitions(instance: dg.DagsterInstance, name: str, known: Iterable[s
 
 
 def purge_runs(instance: dg.DagsterInstance, keys: Keys, before: datetime, *, at_most: int) -> int:
-    """Remove finished runs of this cluster that began before a moment, the oldest first, with their events.
+    """Remove finished runs of this cluster that were created before a moment, the oldest first, with their events.
 
-    A run stays while one of its materializations is of a partition that is there, or is an asset's latest one: the UI
-    knows from it what is stored. At most ``at_most`` go at once, and only some times as many are looked at.
+    A run stays while one of its materializations belongs to a partition that exists, or is an asset's latest one: the
+    UI shows from it what is stored. One call removes ``at_most`` runs and looks at five times as many.
     """
     live = {
         name: frozenset(instance.get_dynamic_partitions(name))
@@ -58,15 +58,15 @@ def purge_runs(instance: dg.DagsterInstance, keys: Keys, before: datetime, *, at
 
 
 def location_of(run: dg.DagsterRun) -> str | None:
-    """Return the name of the code location that a run is from; None where Dagster was not told."""
+    """Return the name of a run's code location; None where Dagster does not know it."""
     origin = run.remote_job_origin
     return None if origin is None else origin.repository_origin.code_location_origin.location_name
 
 
 def purge_ticks(instance: dg.DagsterInstance, location: str | None, before: datetime) -> None:
-    """Remove the ticks of a code location's schedules and sensors from before a moment; dagster.yaml may do so sooner.
+    """Remove older ticks of a code location's schedules and sensors. dagster.yaml may remove them sooner.
 
-    Other clusters have code locations of their own in the same instance, and a retention of their own.
+    Other clusters of the instance have code locations and a retention of their own.
     """
     if instance.schedule_storage is None or location is None:
         return
@@ -76,9 +76,9 @@ def purge_ticks(instance: dg.DagsterInstance, location: str | None, before: date
 
 
 def purge_checks(instance: dg.DagsterInstance, keys: Keys, before: datetime) -> int:
-    """Remove this cluster's check results from before a moment, but the newest of each check; return how many.
+    """Remove this cluster's older check results, except the newest of each check; return how many.
 
-    Each archiving run answers a dozen checks, and Dagster keeps these records when it deletes the run.
+    Each archiving run evaluates a dozen checks, and Dagster keeps these records when it deletes the run.
     """
     storage, table = instance.event_log_storage, AssetCheckExecutionsTable
     if not isinstance(storage, SqlEventLogStorage):

@@ -1,10 +1,6 @@
-"""The job that records in Dagster what the catalog holds and the UI does not show, and the sensor that starts it."""
+"""Defines the job that shows in Dagster the copies that only the catalog knows."""
 
-import json
-import time
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
-from typing import Any
 
 import dagster as dg
 
@@ -12,20 +8,15 @@ from wal_pipeline.archive.records import CopyStatus
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.orchestration.assets.base_backup_metadata import backup_materialization
 from wal_pipeline.orchestration.assets.segment_metadata import segment_materialization
-from wal_pipeline.orchestration.jobs.unrecorded import Names, Unrecorded, catalog_totals, find_unrecorded
+from wal_pipeline.orchestration.jobs.unrecorded import Names, Unrecorded, find_unrecorded
 from wal_pipeline.orchestration.keys import RECORD_JOB, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
-from wal_pipeline.orchestration.runs.in_flight import run_in_flight
 from wal_pipeline.wal.names import require_file_name
 
-# Dagster takes some 90 records a second: a run of 2,000 files on two stores is over in a minute, and the next one
-# goes on. A run that takes much longer than that was lost, and does not hold up the next one.
+# Dagster writes some 90 records a second: a run of 2,000 files on two stores is over in a minute, and the next run
+# takes the rest.
 FILES_PER_RUN = 2000
-_LOST_AFTER = timedelta(minutes=15)
 _BATCH = 200
-_LOOK_AGAIN_SECONDS = 2.0
-_INTERVAL_SECONDS = 60
-_SHARE = 100  # compare again only after a hundred times as long as comparing took: 1 s at 100,000 files
 
 
 def build_record_job(keys: Keys) -> dg.JobDefinition:
@@ -33,9 +24,8 @@ def build_record_job(keys: Keys) -> dg.JobDefinition:
 
     @dg.op(
         out=dg.Out(dg.Nothing),
-        description="Compare the catalog with Dagster's records; add the partitions and materializations of copies "
-        "that were archived by 'wal-pipeline archive' or 'setup', or found by 'wal-pipeline catalog rebuild'. "
-        "Stores nothing.",
+        description="Compare the catalog with Dagster's records, and add the partitions and materializations of copies "
+        "that 'wal-pipeline archive' or 'setup' stored, or that 'wal-pipeline catalog rebuild' found. Stores nothing.",
     )
     def record_copies(context: dg.OpExecutionContext, wal_pipeline: WalPipelineResource):  # type: ignore[no-untyped-def]
         from wal_pipeline.orchestration.assets.closing_events import Stored, closing_events
@@ -55,9 +45,9 @@ def build_record_job(keys: Keys) -> dg.JobDefinition:
     @dg.job(
         name=RECORD_JOB,
         executor_def=dg.in_process_executor,
-        tags={"wal_pipeline/cluster": keys.cluster},
-        description=f"Show in Dagster what was archived without it, {FILES_PER_RUN} files at a time, in WAL order. "
-        "Started by the record sensor while anything is missing.",
+        tags=keys.tags,
+        description=f"Show in Dagster what was archived without it, {FILES_PER_RUN} files a run, in WAL order. "
+        "The record sensor starts it while a record is missing.",
     )
     def record_archive() -> None:
         record_copies()
@@ -65,49 +55,10 @@ def build_record_job(keys: Keys) -> dg.JobDefinition:
     return record_archive
 
 
-def build_record_sensor(keys: Keys, job: dg.JobDefinition) -> dg.SensorDefinition:
-    """Return the sensor that starts the job where the catalog holds what Dagster does not show."""
-
-    @dg.sensor(
-        name="record_sensor",
-        job=job,
-        minimum_interval_seconds=_INTERVAL_SECONDS,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Compares the catalog with Dagster's records where the catalog has changed, and starts the job "
-        "that adds what was archived by the command line or found by a rebuild.",
-    )
-    def record_sensor(
-        context: dg.SensorEvaluationContext, wal_pipeline: WalPipelineResource
-    ) -> dg.RunRequest | dg.SkipReason:
-        pipeline = wal_pipeline.open()
-        catalog, stores, now = pipeline.catalog, pipeline.settings.stores, pipeline.clock()
-        totals, cursor = catalog_totals(catalog, stores, now), _cursor(context.cursor)
-        if cursor["complete"] == totals:
-            return dg.SkipReason("the catalog is as it was when all of it was recorded")
-        if 0 <= now.timestamp() - cursor["at"] < cursor["wait_seconds"]:
-            return dg.SkipReason("compared a moment ago")
-        if run_in_flight(context.instance, RECORD_JOB, {"wal_pipeline/cluster": keys.cluster}, since=now - _LOST_AFTER):
-            return dg.SkipReason("a run is recording")
-        begun = time.monotonic()
-        found = find_unrecorded(context.instance, keys, catalog, stores, now)
-        wait_seconds = _SHARE * (time.monotonic() - begun)
-        if found.count:
-            time.sleep(_LOOK_AGAIN_SECONDS)
-            found = found.still(find_unrecorded(context.instance, keys, catalog, stores, now))
-        complete = None if found.count else totals
-        context.update_cursor(json.dumps({"complete": complete, "at": now.timestamp(), "wait_seconds": wait_seconds}))
-        if not found.count:
-            return dg.SkipReason("every copy of the catalog is recorded")
-        context.log.info(f"{found.count} copies are in the catalog and not among Dagster's records")
-        return dg.RunRequest()
-
-    return record_sensor
-
-
 def record(
     instance: dg.DagsterInstance, keys: Keys, catalog: Catalog, found: Unrecorded
 ) -> Iterator[dg.AssetMaterialization]:
-    """Add partitions, the first in WAL order first, and yield each copy's materialization."""
+    """Add the partitions in WAL order, and yield each copy's materialization."""
     names = sorted(frozenset().union(*found.files.values()), key=lambda name: require_file_name(name).order)
     for start in range(0, min(len(names), FILES_PER_RUN), _BATCH):
         batch = names[start : start + _BATCH]
@@ -120,7 +71,7 @@ def record(
 
 
 def _files(keys: Keys, catalog: Catalog, wanted: Names, batch: Sequence[str]) -> Iterator[dg.AssetMaterialization]:
-    """Yield the records of a batch; of two clusters' files of one name that of the newer cluster."""
+    """Yield the records of a batch. Where two clusters have a file of one name, the newer cluster's file counts."""
     files, copies = catalog.files.files_of(batch), catalog.files.copies_of(batch)
     newest = {name: system_identifier for system_identifier, name in sorted(files)}
     for name in batch:
@@ -142,8 +93,3 @@ def _base_backups(keys: Keys, catalog: Catalog, wanted: Names) -> Iterator[dg.As
             restorable = copy.restorable_at is not None
             outcome = StoreOutcome(copy.store, stored=True, restorable=restorable, error=copy.last_error)
             yield backup_materialization(keys, backups[copy.backup_id], outcome)
-
-
-def _cursor(cursor: str | None) -> dict[str, Any]:
-    found: dict[str, Any] = {"complete": None, "at": 0.0, "wait_seconds": 0.0}
-    return found | (json.loads(cursor) if cursor else {})

@@ -1,4 +1,4 @@
-"""Which copies the catalog knows of and Dagster does not show: archived by the command line, or found on a store."""
+"""Finds the copies that the catalog knows and Dagster does not show, as after a run of the command line."""
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -17,23 +17,23 @@ Names = Mapping[str, frozenset[str]]
 
 @dataclass(frozen=True)
 class Unrecorded:
-    """Names of files, and ids of base backups, by the store whose copy Dagster does not show."""
+    """The files and base backups that Dagster does not show: names and ids, by store."""
 
     files: Names
     base_backups: Names
 
     @property
     def count(self) -> int:
-        """How many copies there are."""
+        """The number of copies."""
         return sum(len(names) for found in (self.files, self.base_backups) for names in found.values())
 
     def still(self, later: "Unrecorded") -> "Unrecorded":
-        """Return what is unrecorded here and in a later look: a run records what it stores a moment later."""
+        """Return what a later look still finds: a run records its copies a moment after it stores them."""
         return Unrecorded(_both(self.files, later.files), _both(self.base_backups, later.base_backups))
 
 
 def catalog_totals(catalog: Catalog, stores: Sequence[str], now: datetime) -> list[list[Any]]:
-    """Return what tells cheaply that the catalog's copies are as they were: counts and bytes. Raises: CatalogError."""
+    """Return counts and bytes that change with the catalog's copies, as a cheap comparison. Raises: CatalogError."""
     files: list[list[Any]] = [
         [total.store, total.files, total.stored_bytes]
         for total in catalog.files.totals()
@@ -45,8 +45,8 @@ def catalog_totals(catalog: Catalog, stores: Sequence[str], now: datetime) -> li
 def find_unrecorded(
     instance: dg.DagsterInstance, keys: Keys, catalog: Catalog, stores: Sequence[str], now: datetime
 ) -> Unrecorded:
-    """Compare the catalog with Dagster, in a few queries however many files there are. Raises: CatalogError."""
-    files, base_backups = _files(catalog, stores), _base_backups(catalog, stores, now)  # before: what comes now is ours
+    """Compare the catalog with Dagster, in a few queries for any number of files. Raises: CatalogError."""
+    files, base_backups = _files(catalog, stores), _base_backups(catalog, stores, now)  # before Dagster is read
     wal_keys = {store: keys.wal_segment(store) for store in stores}
     base_keys = {store: keys.base_backup(store) for store in stores}
     return Unrecorded(
@@ -79,7 +79,7 @@ def _files(catalog: Catalog, stores: Sequence[str]) -> dict[str, set[str]]:
 
 
 def _base_backups(catalog: Catalog, stores: Sequence[str], now: datetime) -> dict[str, set[str]]:
-    """Return the base backups that are not being made: one that waits for its WAL is recorded by its own run."""
+    """Return the settled base backups. A base backup that still waits for its WAL is recorded by its own run."""
     young = {one.backup_id for one in catalog.base_backups.all() if abs(now - one.finished_at) < _SETTLES_WITHIN}
     held: dict[str, set[str]] = {store: set() for store in stores}
     for copy in catalog.base_backups.copies():

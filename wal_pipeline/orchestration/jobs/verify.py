@@ -1,4 +1,4 @@
-"""The verification as asset checks: by names and sizes each day, by content a share each week, healed as it goes."""
+"""Defines the verification as asset checks, by names and sizes or by content, and its job."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 OP_NAME = "verification"
 _DESCRIPTIONS = {
-    NAMES_CHECK: "Everything that retention wants on this store is there, with the size that was stored.",
-    CONTENT_CHECK: "What the last deep verification read back from this store is what was stored.",
+    NAMES_CHECK: "This store holds every object that retention keeps, each with the size that was stored.",
+    CONTENT_CHECK: "The bytes that the last deep verification read back from this store are those that were stored.",
 }
 
 
 class VerifyConfig(dg.Config):
-    """``deep``: read content too, of ``share`` of the bytes. ``repair``: refill from the other store.
+    """``deep``: also read the content of ``share`` of the bytes. ``repair``: refill from the other store.
 
-    What is unset is as the settings say.
+    For an unset field the settings count.
     """
 
     deep: bool = False
@@ -33,7 +33,7 @@ class VerifyConfig(dg.Config):
 
 
 def build_verification_checks(keys: Keys, stores: Sequence[str]) -> dg.AssetChecksDefinition:
-    """Return the checks of what every store holds; one verification answers all of them."""
+    """Return the checks of every store's assets; one verification answers all of them."""
     assets = [asset for store in stores for asset in (keys.wal_segment(store), keys.base_backup(store))]
     specs = [
         dg.AssetCheckSpec(name, asset=asset, description=text)
@@ -41,13 +41,13 @@ def build_verification_checks(keys: Keys, stores: Sequence[str]) -> dg.AssetChec
         for name, text in _DESCRIPTIONS.items()
     ]
 
-    # A backfill takes the checks of the assets that it fills along. It shall fill just those, and not read every store.
+    # A backfill also runs the checks of its assets. It must fill those assets only, and not read every store.
     @dg.multi_asset_check(name=OP_NAME, specs=specs, can_subset=True)
     def verification(  # type: ignore[no-untyped-def]
         context: dg.AssetCheckExecutionContext, config: VerifyConfig, wal_pipeline: WalPipelineResource
     ):
         if context.run.asset_selection:
-            context.log.info("not verified: this run fills assets; the job verify_archive verifies")
+            context.log.info("not verified: this run fills assets, the job verify_archive verifies them")
             return
         pipeline = wal_pipeline.open()
         share = config.share or pipeline.settings.deep_verify_share
@@ -67,7 +67,7 @@ def build_verification_checks(keys: Keys, stores: Sequence[str]) -> dg.AssetChec
 def check_results(
     keys: Keys, stores: Sequence[str], done: "Verification"
 ) -> Iterator[tuple[dg.AssetKey, dg.AssetCheckResult]]:
-    """Yield what a verification says of each store's assets; the content checks only where content was read."""
+    """Yield the check results of each store's assets; those of content only where content was read."""
     from wal_pipeline.commands.verify.results import ItemKind
 
     for store in stores:
@@ -87,9 +87,10 @@ def build_verification_job(keys: Keys, checks: dg.AssetChecksDefinition) -> Unre
         VERIFY_JOB,
         selection=dg.AssetSelection.checks(checks),
         executor_def=dg.in_process_executor,
-        tags={"wal_pipeline/cluster": keys.cluster},
-        description="Compare the stores with each other and with the catalog; with deep, read back the share that was "
-        "read longest ago. What is missing or damaged is refilled from a good copy; bad on every store is an alert.",
+        tags=keys.tags,
+        description="Compare the stores with each other and with the catalog. With deep, also read back the share that "
+        "was read longest ago. A missing or damaged copy is refilled from a good one; where no store has a good one, "
+        "an alert is opened.",
     )
 
 

@@ -1,4 +1,4 @@
-"""A thread that writes what it is given a moment later, many at once: one flush of the disk instead of one for each."""
+"""Writes items in batches from a thread of its own: one flush of the disk for many items."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -15,8 +15,8 @@ T = TypeVar("T")
 class Batches(Generic[T]):
     """Collects items for up to ``hold_seconds`` and writes them in order, at most ``most`` at once.
 
-    The caller goes on meanwhile, and waits where ``waiting`` items are not written yet. A crash loses what is held:
-    only hand over what is found again elsewhere.
+    The caller continues meanwhile, and waits only where ``waiting`` items are not written yet. A crash loses the items
+    that are held: hand over only what can be found again elsewhere.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class Batches(Generic[T]):
         most: int = _MOST,
         waiting: int = _WAITING,
     ) -> None:
-        """``write`` is called in the thread."""
+        """``write`` runs in the thread."""
         self._write = write
         self._hold_seconds = hold_seconds
         self._most = most
@@ -45,7 +45,7 @@ class Batches(Generic[T]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Write what is held. Raises: what a write raised, where nothing else was."""
+        """Write the held items. Raises: what a write raised, unless the block itself raised."""
         with self._changed:
             self._ending = True
             self._changed.notify_all()
@@ -72,7 +72,7 @@ class Batches(Generic[T]):
                 self._changed.notify_all()
 
     def _next(self) -> list[T]:
-        """Wait for a batch that is due; an empty one is the end."""
+        """Wait for the next batch. An empty one means the end."""
         with self._changed:
             self._changed.wait_for(lambda: bool(self._items) or self._ending)
             self._changed.wait_for(lambda: len(self._items) >= self._most or self._ending, self._hold_seconds)

@@ -1,4 +1,4 @@
-"""What an archiving run writes into Dagster's event log as it goes: a moment later, many records at once."""
+"""Writes an archiving run's records into Dagster's event log in batches, a second later."""
 
 from collections.abc import Sequence
 from types import TracebackType
@@ -15,8 +15,8 @@ class RunRecords:
     """The materializations of one run, and the log lines of the files that it released.
 
     Written one by one they took 19 ms of CPU for each file, in the thread that drives the run. They are held for a
-    second: that the copies are there is in the catalog by then, and what a killed run did not write is found and
-    written by the job ``record_archive``.
+    second. The catalog knows the copies by then, so the job ``record_archive`` finds and writes the records that a
+    killed run did not write.
     """
 
     def __init__(self, context: dg.OpExecutionContext) -> None:
@@ -31,7 +31,7 @@ class RunRecords:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Write what is held. Raises: what Dagster's storage raised."""
+        """Write the held records. Raises: what Dagster's storage raised."""
         self._batches.__exit__(kind, error, trace)
 
     def materialized(self, materialization: dg.AssetMaterialization) -> None:
@@ -39,7 +39,7 @@ class RunRecords:
         self._batches.add(materialization_entry(self._step, materialization))
 
     def released(self, event: FileReleased) -> None:
-        """Log that a file left the spool, and what each step took. Raises: what Dagster's storage raised."""
+        """Log that a file left the spool, with the seconds of each step. Raises: what Dagster's storage raised."""
         self._batches.add(event)
 
     def _write(self, batch: Sequence[dg.EventLogEntry | FileReleased]) -> None:
@@ -51,7 +51,7 @@ class RunRecords:
 
 
 def released_text(events: Sequence[FileReleased]) -> str:
-    """Return what the log says of files that were released: a line for each."""
+    """Return the log text of released files, a line for each."""
     lines = [f"{event.file.name} is on every store ({_steps(event)}); released from the spool" for event in events]
     return lines[0] if len(lines) == 1 else "\n".join([f"{len(lines)} files are on every store:", *lines])
 

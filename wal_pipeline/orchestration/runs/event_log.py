@@ -1,4 +1,4 @@
-"""Materializations into Dagster's event log, many in one transaction."""
+"""Writes many materializations into Dagster's event log in one transaction."""
 
 import os
 import time
@@ -15,7 +15,7 @@ from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventL
 
 
 def materialization_entry(step: StepExecutionContext, materialization: dg.AssetMaterialization) -> dg.EventLogEntry:
-    """Return what Dagster itself would write now if the step yielded this materialization."""
+    """Return the entry that Dagster would write now if the step yielded this materialization."""
     message = materialization.description or "Materialized value."
     event = DagsterEvent(
         event_type_value=dg.DagsterEventType.ASSET_MATERIALIZATION.value,
@@ -43,8 +43,8 @@ def materialization_entry(step: StepExecutionContext, materialization: dg.AssetM
 def store_entries(storage: EventLogStorage, entries: Iterable[dg.EventLogEntry]) -> None:
     """Write materializations of one run, in order for each asset.
 
-    PostgreSQL's storage takes the entries of one asset at once. SQLite's would write each by itself, in two
-    transactions on connections of their own, which took 6 ms of CPU and two flushes of the disk.
+    PostgreSQL's storage takes the entries of one asset at once. SQLite's would write each entry in two transactions
+    with a connection each, which took 6 ms of CPU and two flushes of the disk.
     """
     by_asset: defaultdict[dg.AssetKey | None, list[dg.EventLogEntry]] = defaultdict(list)
     for entry in entries:
@@ -57,7 +57,7 @@ def store_entries(storage: EventLogStorage, entries: Iterable[dg.EventLogEntry])
 
 
 def _store_in_sqlite(storage: SqliteEventLogStorage, entries: Sequence[dg.EventLogEntry]) -> None:
-    """Do what ``SqliteEventLogStorage.store_event`` does: the run's own file first, then the one of all runs."""
+    """Write as ``SqliteEventLogStorage.store_event`` does: the run's own file first, then the file of all runs."""
     insert = storage.prepare_insert_event_batch(entries)
     with storage.run_connection(entries[0].run_id) as connection:
         connection.execute(insert)

@@ -1,4 +1,4 @@
-"""Which runs of a job are under way."""
+"""Finds the run of a job that has not ended."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -22,10 +22,10 @@ _MOST: Final = 25
 def run_in_flight(
     instance: dg.DagsterInstance, job_name: str, tags: Mapping[str, str], *, since: datetime | None = None
 ) -> dg.DagsterRun | None:
-    """Return the newest run of a job that has not ended; with ``since``, only one that was made after it.
+    """Return the newest run of a job that has not ended; with ``since``, only one created after that moment.
 
-    A run that was made and not launched within minutes never is: the daemon was killed in between, and Dagster watches
-    over no such run.
+    A run that was created and not launched within ten minutes does not count: the daemon was killed in between, and
+    Dagster never launches such a run.
     """
     wanted = dg.RunsFilter(job_name=job_name, statuses=list(_IN_FLIGHT), tags=dict(tags), created_after=since)
     found = instance.get_run_records(wanted, limit=_MOST)

@@ -1,16 +1,13 @@
-"""What a run was of: the name under which its failure is told, and by which a later success is found."""
+"""Names the subject of a run: an alert opens under it, and a later success is found by it."""
 
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any, Final
 
 import dagster as dg
 
-from wal_pipeline.orchestration.keys import RESTORE_JOB, Keys
+from wal_pipeline.orchestration.keys import CLUSTER_TAG, RESTORE_JOB, Keys
 
-CLUSTER_TAG: Final = "wal_pipeline/cluster"
-ALERT_LASTS: Final = timedelta(days=7)
-_AD_HOC: Final = "__"  # Dagster's one name for whatever a person materializes in the UI
+_AD_HOC: Final = "__"  # Dagster's name for the job of whatever a person materializes in the UI
 _PARTITION_TAGS: Final = (
     "dagster/partition",
     "dagster/asset_partition_range_start",
@@ -20,7 +17,7 @@ _MOST_NAMED: Final = 4
 
 
 def subject_of(run: dg.DagsterRun) -> str:
-    """Return a job's name, or the assets and partitions that were materialized without one."""
+    """Return the job's name or, for a run without a job, its assets and partitions."""
     if not run.job_name.startswith(_AD_HOC):
         return run.job_name
     names = sorted(key.to_user_string() for key in _assets(run))
@@ -30,7 +27,7 @@ def subject_of(run: dg.DagsterRun) -> str:
 
 
 def is_of(run: dg.DagsterRun, keys: Keys) -> bool:
-    """Whether a run is of this cluster: by its tag or, where a person started it in the UI, by its assets."""
+    """Whether a run belongs to this cluster, by its tag or, where a person started it in the UI, by its assets."""
     tagged = run.tags.get(CLUSTER_TAG)
     if tagged is not None:
         return tagged == keys.cluster
@@ -39,12 +36,12 @@ def is_of(run: dg.DagsterRun, keys: Keys) -> bool:
 
 
 def is_by_hand(run: dg.DagsterRun) -> bool:
-    """Whether nothing but a person starts such a run: no later one need ever succeed."""
+    """Whether only a person starts such a run, so that no later run need ever succeed."""
     return run.job_name.startswith(_AD_HOC) or run.job_name == RESTORE_JOB
 
 
 def alert_is_by_hand(subject: str, details: Mapping[str, Any]) -> bool:
-    """Whether the alert of a failed run is of one that was started by hand."""
+    """Whether an alert is about a run that a person started by hand."""
     return bool(details.get("by_hand", subject == RESTORE_JOB or subject.startswith(_AD_HOC)))
 
 

@@ -1,1 +1,1 @@
-"""Defines the sensors that start archiving runs and watch over health and lost runs."""
+"""Defines the sensors that start runs and watch over health, failed runs and lost runs."""

@@ -1,4 +1,4 @@
-"""Archiving runs whose process is gone although Dagster takes them for started."""
+"""Finds archiving runs that Dagster takes for started although their process is gone."""
 
 import json
 from collections.abc import Callable
@@ -17,9 +17,9 @@ _ASK_SECONDS: Final = 3
 
 
 def process_lives(run: dg.DagsterRun) -> bool:
-    """Ask the code server that started a run whether its process is there; False where that cannot be told.
+    """Ask the code server that started a run whether the run's process is alive; False where nobody knows.
 
-    A code server that was started anew knows nothing of the runs of the one before. A warm worker's run has none.
+    A restarted code server knows nothing of earlier runs. A warm worker's run has no code server.
     """
     try:
         info = json.loads(run.tags.get(GRPC_INFO_TAG, "{}"))
@@ -36,7 +36,7 @@ def process_lives(run: dg.DagsterRun) -> bool:
 
 
 def may_be_lost(run: dg.DagsterRun) -> bool:
-    """Whether a run has a process: one that is starting has, once a code server was told to start it."""
+    """Whether a run must have a process: it was started, or a code server was told to start it."""
     starting = run.status is dg.DagsterRunStatus.STARTING and GRPC_INFO_TAG in run.tags
     return starting or run.status is dg.DagsterRunStatus.STARTED
 
@@ -45,12 +45,12 @@ def may_be_lost(run: dg.DagsterRun) -> bool:
 class LostRunWatch:
     """Tells a run that works from one whose process was lost.
 
-    A run holds the spool's lock from its first file to its last, and the kernel takes the lock back however its
-    process ends. The default run launcher notices a killed process while its code server lives; when both go, as in
-    a crash of the machine, nobody marks the run as failed, and it would keep all others waiting; one that was still
-    starting for as long as Dagster allows for that, three minutes. So a run
-    that was not seen with the lock for ``limit_seconds`` counts as lost. One whose process is seen alive, which has
-    archived and brings its records up to date, has ten times as long.
+    A run holds the spool's lock from its first file to its last, and the kernel releases the lock however the process
+    ends. The default run launcher notices a killed process while its code server lives. Where both end, as in a crash
+    of the machine, nobody marks the run as failed, and all others would wait for it; for a run that was still starting
+    they would wait the three minutes that Dagster allows. So a run that was not seen with the lock for
+    ``limit_seconds`` counts as lost. A run whose process is alive has archived and updates its records: it has ten
+    times as long.
     """
 
     limit_seconds: float
@@ -60,7 +60,7 @@ class LostRunWatch:
 
     @classmethod
     def from_cursor(cls, cursor: str | None, limit_seconds: float) -> "LostRunWatch":
-        """Take up what the tick before saw."""
+        """Return the watch as the tick before left it."""
         try:
             seen = json.loads(cursor or "{}")
             return cls(limit_seconds, seen["run_id"], float(seen["free_since"]))
@@ -69,18 +69,18 @@ class LostRunWatch:
 
     @property
     def cursor(self) -> str:
-        """What the next tick needs to know."""
+        """The state for the next tick, as text."""
         return "" if self.run_id is None else json.dumps({"run_id": self.run_id, "free_since": self.free_since})
 
     def is_lost(self, run: dg.DagsterRun, is_locked: Callable[[], bool], now: float) -> bool:
-        """Look once. ``now`` is seconds since 1970; a clock that was set back begins the count again."""
+        """Look once. ``now`` is in seconds since 1970. After a clock was set back the count begins again."""
         if not may_be_lost(run):
             self.run_id = None  # Dagster's own run monitoring bounds how long a run may take to start or to cancel
         elif self.run_id != run.run_id or now < self.free_since:
             self.run_id, self.free_since = run.run_id, now
         elif now - self.free_since >= self.limit_seconds / 2 and is_locked():
-            # Not looked at before half of the limit: a look takes the lock for a moment, which a run that is
-            # about to begin would run into.
+            # No look before half of the limit: it takes the lock for a moment, in which a run that begins would
+            # find the lock taken.
             self.free_since = now
         free_seconds = now - self.free_since
         if self.run_id is None or free_seconds < self.limit_seconds:

@@ -1,4 +1,4 @@
-"""The sensor that sees new files in the spool and starts the archiving run."""
+"""Defines the sensor that starts an archiving run when files wait in the spool."""
 
 import time
 
@@ -24,8 +24,8 @@ def build_spool_sensor(keys: Keys, job: dg.JobDefinition, *, interval_seconds: i
         job=job,
         minimum_interval_seconds=interval_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Waits for files in the spool and starts an archiving run at once; never a second one beside one "
-        "in flight. While a store fails, it is tried again after a wait of up to five minutes, and the others go on.",
+        description="Waits for files in the spool and starts an archiving run at once, but never a second one beside "
+        "one in flight. A store that fails is tried again after a wait of up to five minutes; the others continue.",
     )
     def spool_sensor(
         context: dg.SensorEvaluationContext, wal_pipeline: WalPipelineResource
@@ -51,16 +51,16 @@ def build_spool_sensor(keys: Keys, job: dg.JobDefinition, *, interval_seconds: i
 def _wait_for_run(
     instance: dg.DagsterInstance, keys: Keys, pipeline: Pipeline, watch: LostRunWatch, deadline: float
 ) -> str | None:
-    """Wait until no archiving run of this cluster is in flight; return the run that still is at the deadline."""
+    """Wait until no archiving run of this cluster is in flight; return the id of one that remains in the end."""
     while True:
-        run = run_in_flight(instance, ARCHIVE_JOB, {"wal_pipeline/cluster": keys.cluster})
+        run = run_in_flight(instance, ARCHIVE_JOB, keys.tags)
         if run is None:
             return None
         if watch.is_lost(run, pipeline.spool.busy, time.time()) and _is_still_started(instance, run):
             instance.report_run_failed(
                 run,
                 f"The run's process is gone: for {watch.limit_seconds:g} s it held no lock on the spool. "
-                "What it did not finish is done by the next run.",
+                "The next run does what it did not finish.",
             )
             continue
         if time.monotonic() >= deadline:
@@ -69,14 +69,14 @@ def _wait_for_run(
 
 
 def _is_still_started(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """Look once more: a run gives the lock back a moment before it is recorded as ended."""
+    """Look once more, because a run releases the lock a moment before Dagster records its end."""
     time.sleep(_LOOK_AT_RUNS_SECONDS)
     found = instance.get_run_by_id(run.run_id)
     return found is not None and may_be_lost(found)
 
 
 def _wait_for_lock(pipeline: Pipeline, deadline: float) -> bool:
-    """Wait while 'wal-pipeline archive' or another process that is no run archives; False where it still does."""
+    """Wait while 'wal-pipeline archive' or another process holds the lock; False where it still does at the end."""
     while pipeline.spool.busy():
         if time.monotonic() >= deadline:
             return False
@@ -85,7 +85,7 @@ def _wait_for_lock(pipeline: Pipeline, deadline: float) -> bool:
 
 
 def _wait_for_work(pipeline: Pipeline, deadline: float) -> PendingWork:
-    """Wait until a run could do something, and return what waits. A change of the folder is looked at at once."""
+    """Wait until a run has work, and return that work. A change of the folder is seen at once."""
     work, changed_ns = _look(pipeline), pipeline.spool.changed_ns()
     looked = time.monotonic()
     while not work.is_due and time.monotonic() < deadline:

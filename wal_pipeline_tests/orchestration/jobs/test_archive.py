@@ -54,7 +54,7 @@ def test_a_verification_counts_on(scene: UpkeepScene, instance: dg.DagsterInstan
         assert evaluated(instance, KEYS.wal_segment(store), *FACTS, *VERIFICATION) == [True] * 5
         found = last(instance, store, CONTENT_CHECK)
         assert found.passed
-        assert found.description == ("all is as it should be; stored since that verification, each read back then: 2")
+        assert found.description == ("all is as it should be; copies stored and verified since that verification: 2")
         assert (found.metadata["stored_since"].value, found.metadata["copies"].value) == (2, 5)
 
 
@@ -113,7 +113,7 @@ def test_a_store_that_stays_down_fails_the_run(scene: UpkeepScene, instance: dg.
     [failure] = [event for event in done.all_events if event.event_type_value == "STEP_FAILURE"]
     told = failure.step_failure_data.user_failure_data
     assert told is not None
-    assert told.description == "b2 failed; every file is kept in the spool and is tried again"
+    assert told.description == "b2 failed; the spool keeps every file, and the next run tries again"
     assert told.metadata["b2"].value == "b2: cannot list: it is down"
     assert name_of(5) in instance.get_materialized_partitions(KEYS.wal_segment("r2"))
 

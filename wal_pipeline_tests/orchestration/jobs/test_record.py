@@ -1,7 +1,5 @@
-"""The job record_archive and its sensor: what was archived without Dagster is shown, once, bounded, and cheaply."""
+"""The job record_archive: what was archived without Dagster is shown, once, and bounded."""
 
-import json
-from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
@@ -10,18 +8,12 @@ import pytest
 from wal_pipeline.orchestration.assets.segment_metadata import segment_materialization
 from wal_pipeline.orchestration.jobs import record as record_job
 from wal_pipeline.orchestration.jobs.archive import build_archive_job
-from wal_pipeline.orchestration.jobs.record import build_record_job
 from wal_pipeline.orchestration.jobs.unrecorded import find_unrecorded
 from wal_pipeline_tests.support.segments import name_of, segment_bytes
-from wal_pipeline_tests.support.upkeep_pipeline import KEYS, STORES, record, scene_resource, tick, wal_materialized
-from wal_pipeline_tests.support.upkeep_scene import DAY, UpkeepScene
+from wal_pipeline_tests.support.upkeep_pipeline import KEYS, STORES, record, scene_resource, wal_materialized
+from wal_pipeline_tests.support.upkeep_scene import UpkeepScene
 
 WAL = KEYS.wal_partitions_name
-
-
-@pytest.fixture(autouse=True)
-def second_look_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record_job, "_LOOK_AGAIN_SECONDS", 0)
 
 
 @pytest.fixture
@@ -84,43 +76,6 @@ def test_a_run_is_bounded(scene: UpkeepScene, instance: dg.DagsterInstance, monk
     assert list(instance.get_dynamic_partitions(WAL)) == [name_of(number) for number in range(1, 5)]
     record(scene, instance)
     assert list(instance.get_dynamic_partitions(WAL)) == [name_of(number) for number in range(1, 7)]
-
-
-def test_the_sensor_starts_a_run_while_anything_is_missing(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
-    """And none when all is recorded; then the catalog's totals alone are compared."""
-    asked, cursor = tick(scene, instance, None)
-    assert isinstance(asked, dg.RunRequest)
-    record(scene, instance)
-    scene.now += DAY
-    asked, cursor = tick(scene, instance, cursor)
-    assert asked == dg.SkipReason("every copy of the catalog is recorded")
-    asked, cursor = tick(scene, instance, cursor)
-    assert asked == dg.SkipReason("the catalog is as it was when all of it was recorded")
-    scene.archive(7, scene.now)
-    scene.now += DAY
-    assert isinstance(tick(scene, instance, cursor)[0], dg.RunRequest)
-
-
-def test_the_sensor_compares_seldom_where_that_takes_long(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
-    """A clock that was set back does not hold it up."""
-    begun = scene.now.timestamp()
-    cursor = json.dumps({"complete": None, "at": begun - 50, "wait_seconds": 100})
-    assert tick(scene, instance, cursor)[0] == dg.SkipReason("compared a moment ago")
-    for at in (begun - 100, begun + 50):
-        cursor = json.dumps({"complete": None, "at": at, "wait_seconds": 100})
-        assert isinstance(tick(scene, instance, cursor)[0], dg.RunRequest)
-
-
-def test_one_run_at_a_time(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
-    """The sensor waits for a run that is under way."""
-    instance.create_run_for_job(
-        build_record_job(KEYS), status=dg.DagsterRunStatus.STARTED, tags={"wal_pipeline/cluster": KEYS.cluster}
-    )
-    scene.now = datetime.now(UTC)
-    asked, _ = tick(scene, instance, None)
-    assert asked == dg.SkipReason("a run is recording")
-    scene.now += DAY  # such a run was lost
-    assert isinstance(tick(scene, instance, None)[0], dg.RunRequest)
 
 
 def test_what_an_archiving_run_records_is_complete(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:

@@ -12,10 +12,10 @@ import dagster as dg
 import pytest
 
 from wal_pipeline.commands.pause import pause
-from wal_pipeline.orchestration.jobs import record as record_job
 from wal_pipeline.orchestration.jobs.archive import build_archive_job
 from wal_pipeline.orchestration.jobs.unrecorded import find_unrecorded
 from wal_pipeline.orchestration.runs import event_batches as run_records
+from wal_pipeline.orchestration.sensors import record as record_sensor
 from wal_pipeline_tests.support.segments import name_of
 from wal_pipeline_tests.support.upkeep_pipeline import (
     KEYS,
@@ -66,7 +66,7 @@ def test_records_are_shown_while_the_run_lingers(tmp_path: Path) -> None:
 
 def test_records_that_a_killed_run_did_not_write_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its files are on every store and gone from the spool: Dagster does not show them, and then it does."""
-    monkeypatch.setattr(record_job, "_LOOK_AGAIN_SECONDS", 0)
+    monkeypatch.setattr(record_sensor, "_LOOK_AGAIN_SECONDS", 0)
     scene, home = UpkeepScene(tmp_path / "scene"), tmp_path / "home"
     scene.run_for(4)
     spool(scene, 5, 6, 7)

@@ -1,0 +1,81 @@
+"""Opens an alert for a failed run, and resolves it after a success of the same job or assets."""
+
+from datetime import timedelta
+from typing import Final
+
+import dagster as dg
+
+from wal_pipeline.archive.alerts import Alert, AlertKind, Observation
+from wal_pipeline.orchestration.keys import Keys
+from wal_pipeline.orchestration.resource import WalPipelineResource
+from wal_pipeline.orchestration.runs.subject import alert_is_by_hand, is_by_hand, is_of, subject_of
+from wal_pipeline.wiring.pipeline import Pipeline
+
+ALERT_LASTS: Final = timedelta(days=7)
+_MOST_TEXT: Final = 500
+_MOST_RUNS: Final = 500
+_BY_HAND = (
+    f"; a person started it: this alert ends after a success of the same, after {ALERT_LASTS.days} days, or with "
+    "'wal-pipeline alerts close'"
+)
+
+
+def build_run_failure_sensor(keys: Keys) -> dg.SensorDefinition:
+    """Return the sensor that opens an alert for a failed run of this cluster."""
+
+    @dg.run_failure_sensor(
+        name="run_failure_sensor",
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Opens an alert for a job whose last run failed or, where a run has no job, for its assets. The "
+        "health sensor resolves the alert after a success of the same job or assets.",
+    )
+    def run_failure_sensor(context: dg.RunFailureSensorContext, wal_pipeline: WalPipelineResource) -> None:
+        run = context.dagster_run
+        if not is_of(run, keys):
+            return
+        pipeline = wal_pipeline.open()
+        message = f"run {run.run_id} failed: {_why(context)}{_BY_HAND if is_by_hand(run) else ''}"
+        details = {"run_id": run.run_id, "job_name": run.job_name, "by_hand": is_by_hand(run)}
+        seen = Observation(subject_of(run), message, details=details)
+        pipeline.catalog.alerts.observe(AlertKind.RUN_FAILED, seen, pipeline.clock())
+
+    return run_failure_sensor
+
+
+def resolve_run_failures(instance: dg.DagsterInstance, keys: Keys, pipeline: Pipeline) -> None:
+    """Resolve the alerts whose job or assets succeeded since, and those of runs by hand after a week."""
+    for alert in pipeline.catalog.alerts.active():
+        if alert.kind is not AlertKind.RUN_FAILED:
+            continue
+        is_over = alert_is_by_hand(alert.subject, alert.details) and (
+            pipeline.clock() - alert.last_seen_at >= ALERT_LASTS
+        )
+        if is_over or _succeeded_since(instance, keys, alert):
+            pipeline.catalog.alerts.resolve(alert.kind, alert.subject, pipeline.clock())
+
+
+def _succeeded_since(instance: dg.DagsterInstance, keys: Keys, alert: Alert) -> bool:
+    """Whether a later run of the same job, or of the same assets and partitions, succeeded."""
+    since = alert.last_seen_at
+    wanted = dg.RunsFilter(
+        job_name=alert.details.get("job_name", alert.subject),
+        statuses=[dg.DagsterRunStatus.SUCCESS],
+        created_after=since - timedelta(days=1),
+    )
+    return any(
+        record.end_time is not None and record.end_time > since.timestamp()
+        for record in instance.get_run_records(wanted, limit=_MOST_RUNS)
+        if subject_of(record.dagster_run) == alert.subject and is_of(record.dagster_run, keys)
+    )
+
+
+def _why(context: dg.RunFailureSensorContext) -> str:
+    """Return the reason in one line: the step's description where it failed on purpose, else the error's text."""
+    for event in context.get_step_failure_events():
+        data = event.step_failure_data
+        if data.user_failure_data is not None and data.user_failure_data.description:
+            return f"{event.step_key}: {data.user_failure_data.description}"[:_MOST_TEXT]
+        if data.error is not None:
+            cause = data.error.cause or data.error
+            return f"{event.step_key}: {' '.join(cause.message.split())}"[:_MOST_TEXT]
+    return " ".join((context.failure_event.message or "no reason was given").split())[:_MOST_TEXT]

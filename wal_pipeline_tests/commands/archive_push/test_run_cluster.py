@@ -1,0 +1,88 @@
+"""An archiving run tells its own cluster's files from another cluster's."""
+
+from wal_pipeline.commands.archive_push.events import (
+    FileQuarantined,
+    FileReleased,
+    FileSkipped,
+    FilesWaiting,
+    QuarantineReason,
+)
+from wal_pipeline_tests.support.archive_scene import ArchiveScene, assert_archived, names, one
+from wal_pipeline_tests.support.segments import (
+    OTHER_SYSTEM_IDENTIFIER,
+    SYSTEM_IDENTIFIER,
+    history_bytes,
+    name_of,
+    spool_segments,
+)
+
+
+def test_another_clusters_file(scene: ArchiveScene) -> None:
+    """A segment of another cluster is quarantined at once, however young, and nothing of it is uploaded."""
+    made = spool_segments(scene.spool_folder, [1, 3])
+    other = spool_segments(scene.spool_folder, [2], system_identifier=OTHER_SYSTEM_IDENTIFIER)
+    event = one(scene.run(), FileQuarantined)
+    assert event.reason is QuarantineReason.WRONG_CLUSTER
+    assert event.message == (
+        f"'{name_of(2)}' is of the cluster with system identifier {OTHER_SYSTEM_IDENTIFIER}, "
+        f"expected {SYSTEM_IDENTIFIER}"
+    )
+    assert event.path.read_bytes() == other[name_of(2)]
+    assert_archived(scene, made)
+
+
+def test_another_clusters_file_while_the_server_is_down(scene: ArchiveScene) -> None:
+    """It may be the upgraded cluster's own: it stays and is told, and goes its way once the server answers."""
+    made = spool_segments(scene.spool_folder, [1])
+    scene.run()
+    scene.server_identifier = None
+    made |= spool_segments(scene.spool_folder, [2], system_identifier=OTHER_SYSTEM_IDENTIFIER)
+    left = one(scene.run(), FileSkipped)
+    assert left.needs_help
+    assert left.message == (
+        f"'{name_of(2)}' is of the cluster with system identifier {OTHER_SYSTEM_IDENTIFIER}, "
+        f"expected {SYSTEM_IDENTIFIER}; the server does not answer, and may have a new one"
+    )
+    assert (scene.spooled(), scene.quarantined()) == ([name_of(2)], [])
+    scene.server_identifier = OTHER_SYSTEM_IDENTIFIER
+    scene.run()
+    assert_archived(scene, made)
+
+
+def test_an_upgraded_cluster_goes_on_under_its_name(scene: ArchiveScene) -> None:
+    """The server's new system identifier is accepted in the middle of a run, and so is WAL of the old one."""
+    made = spool_segments(scene.spool_folder, [1])
+    draining = scene.archiver().drain()
+    assert isinstance(next(draining), FilesWaiting)
+    scene.server_identifier = OTHER_SYSTEM_IDENTIFIER
+    made |= spool_segments(scene.spool_folder, [2], system_identifier=OTHER_SYSTEM_IDENTIFIER)
+    events = [*draining, *scene.run()]
+    assert names(events, FileQuarantined) == []
+    assert_archived(scene, made)
+
+
+def test_a_new_cluster_may_use_the_old_ones_names(scene: ArchiveScene) -> None:
+    """A cluster made again under the same name archives beside the old one, though the names are recorded already."""
+    spool_segments(scene.spool_folder, [1, 2])
+    scene.run()
+    scene.server_identifier = OTHER_SYSTEM_IDENTIFIER
+    new = spool_segments(scene.spool_folder, [1, 2], system_identifier=OTHER_SYSTEM_IDENTIFIER)
+    assert sorted(names(scene.run(), FileReleased)) == sorted(new)
+    assert scene.spooled() == []
+    assert len(scene.stores["r2"].created) == len(scene.stores["b2"].created) == 4
+    assert {identifier for identifier, _ in scene.catalog.files.names_on("b2")} == {
+        SYSTEM_IDENTIFIER,
+        OTHER_SYSTEM_IDENTIFIER,
+    }
+
+
+def test_the_first_segment_tells_the_cluster(scene: ArchiveScene) -> None:
+    """Without a server, files that do not name their cluster wait for the first whole segment."""
+    scene.server_identifier = None
+    (scene.spool_folder / "00000002.history").write_bytes(history_bytes([1]))
+    left = one(scene.run(), FileSkipped)
+    assert left.message == "which cluster it belongs to is not known before the first segment"
+    made = spool_segments(scene.spool_folder, [1]) | {"00000002.history": history_bytes([1])}
+    scene.run()
+    assert_archived(scene, made)
+    assert scene.catalog.system_identifiers.known() == [SYSTEM_IDENTIFIER]

@@ -1,0 +1,95 @@
+"""A failed run's alert: opened in the run's own words, and resolved by a success of the same, or after a week."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import dagster as dg
+
+from wal_pipeline.archive.alerts import AlertKind, Observation
+from wal_pipeline.orchestration.resource import WalPipelineResource
+from wal_pipeline.orchestration.sensors.run_failure import build_run_failure_sensor
+from wal_pipeline_tests.support.health_pipeline import KEYS, some_job, tick
+from wal_pipeline_tests.support.health_scene import HealthScene
+
+
+def tell_of_failure(
+    instance: dg.DagsterInstance, resource: WalPipelineResource, failed: dg.ExecuteInProcessResult
+) -> None:
+    """Evaluate the run failure sensor for a failed run, as the daemon does."""
+    event, resources = failed.get_run_failure_event(), {"wal_pipeline": resource}
+    with dg.build_run_status_sensor_context(
+        "run_failure_sensor", event, instance, failed.dagster_run, resources=resources
+    ) as context:
+        build_run_failure_sensor(KEYS)(context.for_run_failure())
+
+
+def test_failed_run(
+    scene: HealthScene, resource: WalPipelineResource, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    """A failed run opens an alert in its own words; the job's next success resolves it."""
+    (tmp_path / "broken").touch()
+    resources = {"wal_pipeline": resource}
+    failed = some_job.execute_in_process(instance=instance, resources=resources, raise_on_error=False)
+    tell_of_failure(instance, resource, failed)
+    [alert] = scene.catalog.alerts.active()
+    assert (alert.kind, alert.subject) == (AlertKind.RUN_FAILED, "some_job")
+    assert alert.message == f"run {failed.run_id} failed: breaks: the store said no"
+    tick(instance, resource, None)
+    assert len(scene.catalog.alerts.active()) == 1
+    (tmp_path / "broken").unlink()
+    some_job.execute_in_process(instance=instance, resources=resources)
+    tick(instance, resource, None)
+    assert scene.catalog.alerts.active() == []
+
+
+def materialize(
+    instance: dg.DagsterInstance, asset: dg.AssetsDefinition, *, raises: bool = True
+) -> dg.ExecuteInProcessResult:
+    """Materialize an asset without a job, as the UI does."""
+    job = dg.Definitions(assets=[asset]).resolve_implicit_global_asset_job_def()
+    return job.execute_in_process(instance=instance, asset_selection=[asset.key], raise_on_error=raises)
+
+
+def test_failed_run_without_a_job(
+    scene: HealthScene, resource: WalPipelineResource, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    """It is told by its assets: no success of another asset or cluster ends it, and one of the same assets does."""
+
+    @dg.asset(key=["main", "one"])
+    def one() -> None:
+        """Fail while a file lies in the current folder."""
+        if Path("broken").exists():
+            raise dg.Failure("the store said no", allow_retries=False)
+
+    @dg.asset(key=["main", "two"])
+    def two() -> None:
+        """Do nothing."""
+
+    (tmp_path / "broken").touch()
+    failed = materialize(instance, one, raises=False)
+    tell_of_failure(instance, resource, failed)
+    [alert] = scene.catalog.alerts.active()
+    assert (alert.subject, alert.details["by_hand"]) == ("main/one", True)
+    assert alert.message == (
+        f"run {failed.run_id} failed: main__one: the store said no; a person started it: this alert ends after a "
+        "success of the same, after 7 days, or with 'wal-pipeline alerts close'"
+    )
+    (tmp_path / "broken").unlink()
+    materialize(instance, two)
+    tick(instance, resource, None)
+    assert len(scene.catalog.alerts.active()) == 1
+    materialize(instance, one)
+    tick(instance, resource, None)
+    assert scene.catalog.alerts.active() == []
+
+
+def test_failed_run_that_was_started_by_hand_ends_after_days(
+    scene: HealthScene, resource: WalPipelineResource, instance: dg.DagsterInstance
+) -> None:
+    """Nobody need restore again: its alert ends after a week; that of a job with a schedule does not."""
+    for subject, days in (("restore_cluster", 8), ("main/one", 8), ("main/two", 6), ("expire_archive", 60)):
+        by_hand = {} if subject == "restore_cluster" else {"by_hand": subject.startswith("main/")}
+        seen = Observation(subject, "run x failed", details=by_hand)
+        scene.catalog.alerts.observe(AlertKind.RUN_FAILED, seen, scene.now - timedelta(days=days))
+    tick(instance, resource, None)
+    assert {alert.subject for alert in scene.catalog.alerts.active()} == {"main/two", "expire_archive"}

@@ -1,0 +1,96 @@
+"""The spool's lock: one archiver at a time, whoever made the file, and never through a link."""
+
+import fcntl
+import os
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from wal_pipeline.errors import SpoolBusyError, SpoolError
+from wal_pipeline.spool import LOCK_NAME, Spool
+from wal_pipeline_tests.support.nobody import NOBODY, as_nobody, nobodys_folder
+from wal_pipeline_tests.support.segments import spool_segments
+
+SETTLE_SECONDS = 60.0
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    (tmp_path / "spool").mkdir()
+    return Spool(tmp_path / "spool", tmp_path / "quarantine", SETTLE_SECONDS)
+
+
+def test_a_lock_that_is_a_link_is_refused(spool: Spool, tmp_path: Path) -> None:
+    """Nothing is made or locked where it leads."""
+    (spool.folder / LOCK_NAME).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SpoolError, match="cannot be written: Too many levels of symbolic links"), spool.lock():
+        pass
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_one_archiver_at_a_time(spool: Spool) -> None:
+    """The lock holds against another one, ends with its block, and is no file of the archive."""
+    with spool.lock():
+        assert spool.busy()
+        with pytest.raises(SpoolBusyError, match="is being archived by another process"), spool.lock():
+            pass
+    assert not spool.busy()
+    assert spool.scan(datetime.now(UTC)).foreign == ()
+
+
+def test_who_only_looks_does_not_turn_a_run_away(spool: Spool) -> None:
+    """Looking whether the spool is busy takes the lock for an instant: a run that begins then waits for it."""
+    assert not spool.busy()
+    looker = os.open(spool.folder / LOCK_NAME, os.O_RDONLY)
+    fcntl.flock(looker, fcntl.LOCK_SH)
+    timer = threading.Timer(0.3, os.close, [looker])
+    timer.start()
+    assert not spool.busy()
+    with spool.lock():
+        pass
+    timer.join()
+
+
+def lock(spool: Spool) -> None:
+    with spool.lock():
+        pass
+
+
+@pytest.fixture
+def nobodys_spool() -> Iterator[Spool]:
+    """A spool of another user."""
+    with nobodys_folder("spool") as folder:
+        yield Spool(folder, folder.parent / "quarantine", SETTLE_SECONDS)
+
+
+def test_what_root_makes_is_the_services(nobodys_spool: Spool) -> None:
+    """A run that root typed once leaves a lock and a quarantine that the service's user can use."""
+    lock(nobodys_spool)
+    spool_segments(nobodys_spool.folder, [1])
+    [file] = nobodys_spool.scan(datetime.now(UTC)).ready
+    assert nobodys_spool.quarantine(file, datetime.now(UTC)) is not None
+    assert as_nobody(lambda: lock(nobodys_spool)) == ""
+    for path in (nobodys_spool.folder / LOCK_NAME, nobodys_spool.quarantine_folder):
+        assert (path.stat().st_uid, path.stat().st_gid) == (NOBODY, NOBODY)
+
+
+def test_a_lock_that_may_not_be_opened_is_named(nobodys_spool: Spool) -> None:
+    """The error says whose it is and the line that mends it; the next command of root mends it too."""
+    path = nobodys_spool.folder / LOCK_NAME
+    path.touch(mode=0o600)
+    told = as_nobody(lambda: lock(nobodys_spool))
+    assert told.startswith(f"spool '{nobodys_spool.folder}' cannot be written: Permission denied\n")
+    assert told.endswith(
+        f"HINT: '{path}' belongs to user 'root', and user 'nobody' may not open it; type: sudo chown nobody: {path}."
+    )
+    lock(nobodys_spool)
+    assert as_nobody(lambda: lock(nobodys_spool)) == ""
+
+
+def test_the_lock_is_not_blamed_for_what_happens_inside(spool: Spool) -> None:
+    """An error of the block is that error, even where it is of the lock's own kind."""
+    with pytest.raises(BlockingIOError), spool.lock():
+        raise BlockingIOError
