@@ -1,4 +1,4 @@
-"""The catalog made again from the stores alone.
+"""Makes the catalog again from the stores alone.
 
 What is recorded of a WAL object is what its own metadata says. Its status is VERIFIED where its size is the one that
 was stored: a put is never partly visible, and was checked against its digests. Its content is **not** read: such a copy
@@ -13,26 +13,25 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from wal_pipeline.archive.records import BaseBackup, Copy, CopyStatus, WalFile
+from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest
+from wal_pipeline.archive.format.keys import Layout
+from wal_pipeline.archive.records import Copy, CopyStatus, WalFile
 from wal_pipeline.catalog.backups import BaseBackupCopy
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.catalog.files import FileKey
-from wal_pipeline.commands.inventory.scan import (
-    ScannedBaseBackup,
-    ScannedWal,
-    StoreScan,
-    damaged_objects,
-    missing_objects,
-)
+from wal_pipeline.commands.inventory.listing import StoreListing
+from wal_pipeline.commands.inventory.scan import ScannedWal, StoreScan
+from wal_pipeline.commands.inventory.wholeness import BackupFault, BackupFaultKind
 from wal_pipeline.errors import StoreError
 from wal_pipeline.stores.base import Store
 
 DEFAULT_WORKERS: Final = 16
+_STATUSES: Final = {BackupFaultKind.INCOMPLETE: CopyStatus.MISSING, BackupFaultKind.WRONG_SIZE: CopyStatus.DAMAGED}
 
 
 @dataclass(frozen=True, slots=True)
 class RebuiltStore:
-    """What was read from one store. ``error`` says why it was not read to its end: then nothing of it was forgotten.
+    """The result of reading one store. ``error`` says why it was not read to its end: then nothing of it was forgotten.
 
     ``damaged``: objects with another size than stored, or whose file has other content on another store. ``faults``:
     objects that could not be read. ``foreign``: keys that we never make. ``unfinished``: base backups
@@ -52,7 +51,7 @@ class RebuiltStore:
 
 @dataclass(frozen=True, slots=True)
 class RebuildResult:
-    """What a rebuild read, store by store, and the system identifiers that are known now."""
+    """The results of a rebuild, store by store, and the system identifiers that are known now."""
 
     stores: tuple[RebuiltStore, ...]
     system_identifiers: tuple[int, ...]
@@ -98,6 +97,8 @@ class _StoreRebuild:
         self._keys: dict[FileKey, str] = {}
         self._backups: set[FileKey] = set()
         self._damaged: list[str] = []
+        self._unfinished: list[str] = []
+        self._faults: list[str] = []
 
     def run(self, workers: int) -> RebuiltStore:
         error, forgotten = None, []
@@ -113,9 +114,9 @@ class _StoreRebuild:
             copies=len(self._keys),
             base_backups=len(self._backups),
             damaged=tuple(self._damaged),
-            faults=tuple(self._scan.faults),
+            faults=(*self._scan.faults, *self._faults),
             foreign=tuple(self._scan.foreign),
-            unfinished=tuple(self._scan.unfinished),
+            unfinished=tuple(self._unfinished),
             forgotten=tuple(forgotten),
             error=error,
         )
@@ -174,44 +175,52 @@ class _StoreRebuild:
             for copy in self._catalog.base_backups.copies()
             if copy.store == self._store
         }
-        for scanned in self._scan.base_backups():
-            backup = scanned.manifest.record()
-            key = (backup.system_identifier, backup.backup_id)
-            self._backups.add(key)
-            copy = self._backup_copy(scanned, backup, before.get(key), verified)
-            self._catalog.base_backups.record(backup, [copy])
+        for layout, listing in self._scan.listings():
+            for backup_id, fault in listing.faults.items():
+                self._note(layout, backup_id, fault)
+            for manifest in listing.manifests.values():
+                backup = manifest.record()
+                key = (backup.system_identifier, backup.backup_id)
+                self._backups.add(key)
+                copy = self._backup_copy(listing, manifest, before.get(key), verified)
+                self._catalog.base_backups.record(backup, [copy])
         self._add_system_identifiers()
 
+    def _note(self, layout: Layout, backup_id: str, fault: BackupFault) -> None:
+        if fault.kind is BackupFaultKind.UNFINISHED:
+            self._unfinished.append(f"{layout.base_root}{backup_id}")
+        elif fault.kind is BackupFaultKind.UNREADABLE:
+            self._faults.append(f"{self._store}: {fault.reason}")
+        else:
+            self._damaged.append(f"{self._store}: {fault.reason}")
+
     def _backup_copy(
-        self, scanned: ScannedBaseBackup, backup: BaseBackup, before: BaseBackupCopy | None, verified: set[FileKey]
+        self,
+        listing: StoreListing,
+        manifest: BaseBackupManifest,
+        before: BaseBackupCopy | None,
+        verified: set[FileKey],
     ) -> BaseBackupCopy:
-        status, fault = self._backup_status(scanned)
-        needed = {(backup.system_identifier, name.name) for name in scanned.manifest.required_segments}
+        fault = listing.faults.get(manifest.backup_id)
+        status = CopyStatus.VERIFIED if fault is None else _STATUSES[fault.kind]
+        needed = {(manifest.system_identifier, name.name) for name in manifest.required_segments}
         restorable_at: datetime | None = None
         if status is CopyStatus.VERIFIED and needed <= verified:
             restorable_at = (before and before.restorable_at) or self._begun_at
         same = before is not None and before.status is status
+        found = listing.base[manifest.backup_id].values()
         return BaseBackupCopy(
-            backup_id=backup.backup_id,
-            system_identifier=backup.system_identifier,
+            backup_id=manifest.backup_id,
+            system_identifier=manifest.system_identifier,
             store=self._store,
             status=status,
-            objects=len(scanned.found),
-            stored_size_bytes=sum(scanned.found.values()),
+            objects=len(found),
+            stored_size_bytes=sum(item.size_bytes for item in found),
             restorable_at=restorable_at,
-            last_error=fault,
+            last_error=None if fault is None else f"{self._store}: {fault.reason}",
             verified_at=before.verified_at if before and same else None,
             last_deep_verified_at=before.last_deep_verified_at if before and same else None,
         )
-
-    def _backup_status(self, scanned: ScannedBaseBackup) -> tuple[CopyStatus, str | None]:
-        where = f"{self._store}: base backup '{scanned.manifest.backup_id}'"
-        missing, damaged = missing_objects(scanned), damaged_objects(scanned)
-        if not missing and not damaged:
-            return CopyStatus.VERIFIED, None
-        fault = f"{where} lacks {_names(missing)}" if missing else f"{where} has other sizes of {_names(damaged)}"
-        self._damaged.append(fault)
-        return (CopyStatus.MISSING if missing else CopyStatus.DAMAGED), fault
 
     def _add_system_identifiers(self) -> None:
         for system_identifier in self._scan.system_identifiers - set(self._catalog.system_identifiers.known()):
@@ -233,8 +242,3 @@ def _is_same(before: Copy, found: Copy) -> bool:
     known = before.status in (CopyStatus.VERIFIED, CopyStatus.DAMAGED)
     same_bytes = before.encoding and found.encoding and before.encoding.sha256 == found.encoding.sha256
     return bool(known and same_bytes and before.object_key == found.object_key)
-
-
-def _names(names: Sequence[str]) -> str:
-    shown = ", ".join(f"'{name}'" for name in names[:5])
-    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

@@ -27,6 +27,7 @@ from wal_pipeline_tests.support.rebuilt_archive import archive, key_of, put
 
 SYSTEM = 7575757575757575757
 LAYOUT = Layout("backups", "main", SYSTEM)
+BROKEN = make_manifest().objects[0]
 FILES = [segment(number, system_identifier=SYSTEM) for number in (1, 2, 3)]
 
 
@@ -230,8 +231,12 @@ def test_object_under_another_name_is_a_fault(stores: list[Store], catalog: Cata
 @pytest.mark.parametrize(
     ("spoil", "status", "words"),
     [
-        (lambda item: {"without": item.name}, CopyStatus.MISSING, "lacks"),
-        (lambda item: {"sizes": {item.name: item.size_bytes + 1}}, CopyStatus.DAMAGED, "has other sizes of"),
+        (lambda item: {"without": item.name}, CopyStatus.MISSING, "is not there"),
+        (
+            lambda item: {"sizes": {item.name: item.size_bytes + 1}},
+            CopyStatus.DAMAGED,
+            f"has {BROKEN.size_bytes + 1} bytes, expected {BROKEN.size_bytes}",
+        ),
     ],
 )
 def test_base_backup_that_is_not_whole(
@@ -242,12 +247,12 @@ def test_base_backup_that_is_not_whole(
     words: str,
 ) -> None:
     """A base backup that lacks an object, or has one of another size, is known and not restorable."""
-    item = make_manifest().objects[0]
-    backup_id = archive_base_backup(stores[0], **spoil(item))  # type: ignore[arg-type]
+    backup_id = archive_base_backup(stores[0], **spoil(BROKEN))  # type: ignore[arg-type]
     archive(stores[0], FILES[1])
     result = run(stores, catalog)
     [held] = catalog.base_backups.copies()
-    assert result.stores[0].damaged == (f"r2: base backup '{backup_id}' {words} '{item.name}'",)
+    assert result.stores[0].damaged == (held.last_error,)
+    assert held.last_error == f"r2: base backup '{backup_id}': object '{BROKEN.name}' {words}"
     assert (held.status, held.restorable_at) == (status, None)
 
 

@@ -17,7 +17,7 @@ from testbed.postgres import PostgresCluster
 from testbed.postgres_install import PostgresInstall
 from testbed.s3_pair import S3Buckets, S3Pair
 from wal_pipeline.archive.records import Codec
-from wal_pipeline.commands.backup.parent import list_backup_ids
+from wal_pipeline.commands.inventory.listing import list_backup_ids
 from wal_pipeline.commands.inventory.manifests import read_base_backup
 from wal_pipeline_tests.support.base_backup_scene import Scene, archiving_cluster, folder_store, s3_store
 

@@ -1,4 +1,4 @@
-"""The base backups that a store has, and the one on which an incremental base backup is built."""
+"""Chooses the base backup on which an incremental one is built, and brings its file list to this machine."""
 
 import logging
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from typing import Any
 from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.commands.backup.objects import open_object
+from wal_pipeline.commands.inventory.listing import list_backup_ids
 from wal_pipeline.commands.inventory.manifests import read_base_backup
 from wal_pipeline.errors import BaseBackupError, CodecError, StoreError
 from wal_pipeline.stores.base import Store
@@ -27,13 +28,6 @@ class ParentBackup:
     def chain(self) -> tuple[str, ...]:
         """The chain of a base backup that is built on this one."""
         return (*self.manifest.chain, self.manifest.backup_id)
-
-
-def list_backup_ids(store: Store, layout: Layout) -> list[str]:
-    """Return the ids of the base backups that have a manifest on ``store``, oldest first. Raises: StoreError."""
-    keys = (item.key for item in store.list(layout.base_root))
-    found = ((layout.backup_id_of(key), key) for key in keys)
-    return [name for name, key in found if name is not None and key == layout.manifest_key(name)]
 
 
 def choose_parent(stores: Sequence[Store], layout: Layout, parent_id: str | None = None) -> str:

@@ -1,4 +1,4 @@
-"""What one store holds below one system identifier: listed in ranges at the same time, put in order by names."""
+"""Lists one store below one system identifier, in ranges at the same time, and says what is not as it should be."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -7,20 +7,12 @@ from itertools import pairwise, takewhile
 from typing import Final, TypeVar
 
 from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest, is_backup_id
-from wal_pipeline.archive.format.keys import (
-    MANIFEST_NAME,
-    Layout,
-    StoredName,
-    WalKeyReader,
-)
-from wal_pipeline.commands.inventory.manifests import list_base_backups, read_base_backup
-from wal_pipeline.errors import (
-    StoreAccessError,
-    StoreError,
-    WalPipelineError,
-)
+from wal_pipeline.archive.format.keys import MANIFEST_NAME, Layout, WalKeyReader
+from wal_pipeline.commands.inventory.manifests import read_base_backup
+from wal_pipeline.commands.inventory.wholeness import BackupFault, find_fault, unfinished, unreadable
+from wal_pipeline.errors import StoreAccessError, StoreError, WalPipelineError
 from wal_pipeline.stores.base import Store, StoredObject, StoredVersion
-from wal_pipeline.wal.names import FileKind, require_file_name
+from wal_pipeline.wal.names import require_file_name
 
 _LISTED_AT_ONCE: Final = 4
 _READ_AT_ONCE: Final = 4
@@ -43,18 +35,21 @@ class HiddenVersions:
 
 @dataclass(frozen=True, slots=True)
 class StoreListing:
-    """One listing of one store below one system identifier.
+    """One listing of one store below one system identifier. Nothing that is there is left out.
 
     ``wal`` has the objects of each file, as a rule one. ``base`` has the objects of each base backup by their names,
-    with or without a manifest. ``manifests`` could be read; ``faults`` say why others could not, by backup id.
-    ``hidden`` are the versions that a delete without a version only hid, or that another put covered.
+    with or without a manifest. ``manifests`` could be read. ``faults`` say why a base backup is not whole, by its id:
+    one without a manifest, with one that cannot be read, or that lacks objects. ``others`` are the objects that we
+    never make. ``hidden`` are the versions that a delete without a version only hid, or that another put covered;
+    empty unless they were asked for.
     """
 
     store: str
     wal: Mapping[str, tuple[StoredObject, ...]]
     base: Mapping[str, Mapping[str, StoredObject]]
     manifests: Mapping[str, BaseBackupManifest]
-    faults: Mapping[str, str]
+    faults: Mapping[str, BackupFault]
+    others: tuple[StoredObject, ...] = ()
     hidden: HiddenVersions = field(default_factory=HiddenVersions)
 
     def size_of(self, name: str) -> int:
@@ -63,33 +58,78 @@ class StoreListing:
 
     def is_whole(self, backup_id: str) -> bool:
         """Whether a base backup's manifest is there and all its objects have the sizes that it says."""
-        manifest, found = self.manifests.get(backup_id), self.base.get(backup_id, {})
-        return manifest is not None and all(
-            item.name in found and found[item.name].size_bytes == item.size_bytes for item in manifest.objects
-        )
+        return backup_id in self.base and backup_id not in self.faults
+
+    @property
+    def finished(self) -> list[str]:
+        """The base backups that have a manifest, whether or not it can be read, oldest first."""
+        return _finished(self.base)
 
 
-def list_store(store: Store, layout: Layout, cuts: Sequence[str] = ()) -> StoreListing:
+class ObjectSorter:
+    """Sorts objects below one system identifier by what their keys say; they may come in any order."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.others: list[StoredObject] = []
+        self._keys = WalKeyReader(layout)
+        self._wal: dict[str, tuple[StoredObject, ...]] = {}
+        self._base: dict[str, dict[str, StoredObject]] = {}
+
+    @property
+    def has_ours(self) -> bool:
+        """Whether any object is one that we make."""
+        return bool(self._wal or self._base)
+
+    def add(self, item: StoredObject) -> bool:
+        """Take one object, and say whether it is of the WAL archive."""
+        name = self._keys.name(item.key)
+        if name is not None:
+            self._wal[name] = (*self._wal[name], item) if name in self._wal else (item,)
+            return True
+        backup_id = self.layout.backup_id_of(item.key)
+        if backup_id is not None and is_backup_id(backup_id):
+            self._base.setdefault(backup_id, {})[item.key.rsplit("/", 1)[-1]] = item
+        else:
+            self.others.append(item)
+        return False
+
+    @property
+    def finished(self) -> list[str]:
+        """The base backups that have a manifest, oldest first."""
+        return _finished(self._base)
+
+    def listing(self, store: Store, hidden: HiddenVersions) -> StoreListing:
+        """Read the base backups' manifests and return the listing of all objects taken. Raises: StoreError."""
+        manifests, faults = _read_manifests(store, self.layout, self._base)
+        return StoreListing(store.name, self._wal, self._base, manifests, faults, tuple(self.others), hidden)
+
+
+def list_store(store: Store, layout: Layout, cuts: Sequence[str] = (), *, with_hidden: bool = False) -> StoreListing:
     """List one store below one system identifier, and read the manifests.
 
     ``cuts`` are ascending keys between which it is listed at the same time; see ``cuts_of``. They change nothing in
-    what is found.
+    what is found. ``with_hidden`` lists hidden versions too, where the store keeps any.
 
     Raises: StoreError.
     """
-    wal: dict[str, tuple[StoredObject, ...]] = {}
-    base: dict[str, dict[str, StoredObject]] = {}
-    objects, hidden = _objects(store, layout.root, cuts)
-    keys = WalKeyReader(layout)
+    sorter = ObjectSorter(layout)
+    objects, hidden = _objects(store, layout.root, cuts, with_hidden=with_hidden)
     for item in objects:
-        name = keys.name(item.key)
-        backup_id = layout.backup_id_of(item.key) if name is None else None
-        if name is not None:
-            wal[name] = (*wal[name], item) if name in wal else (item,)
-        elif backup_id is not None and is_backup_id(backup_id):
-            base.setdefault(backup_id, {})[item.key.rsplit("/", 1)[-1]] = item
-    manifests, faults = _read_manifests(store, layout, [key for key, found in base.items() if MANIFEST_NAME in found])
-    return StoreListing(store.name, wal, base, manifests, faults, hidden)
+        sorter.add(item)
+    return sorter.listing(store, hidden)
+
+
+def list_backup_ids(store: Store, layout: Layout) -> list[str]:
+    """Return the base backups that have a manifest, oldest first; no manifest is read. Raises: StoreError."""
+    sorter = ObjectSorter(layout)
+    for item in store.list(layout.base_root):
+        sorter.add(item)
+    return sorter.finished
+
+
+def _finished(base: Mapping[str, Mapping[str, StoredObject]]) -> list[str]:
+    return sorted(backup_id for backup_id, found in base.items() if MANIFEST_NAME in found)
 
 
 def cuts_of(layout: Layout, counts: Iterable[tuple[str, int]]) -> tuple[str, ...]:
@@ -108,7 +148,9 @@ def cuts_of(layout: Layout, counts: Iterable[tuple[str, int]]) -> tuple[str, ...
     return tuple(cuts)
 
 
-def _objects(store: Store, prefix: str, cuts: Sequence[str]) -> tuple[Iterable[StoredObject], HiddenVersions]:
+def _objects(
+    store: Store, prefix: str, cuts: Sequence[str], *, with_hidden: bool
+) -> tuple[Iterable[StoredObject], HiddenVersions]:
     """List what is there and what is hidden: in one pass, since an archive of years takes hundreds of pages."""
 
     def objects(start_after: str) -> Iterator[StoredObject]:
@@ -117,7 +159,7 @@ def _objects(store: Store, prefix: str, cuts: Sequence[str]) -> tuple[Iterable[S
     def versions(start_after: str) -> Iterator[StoredVersion]:
         return store.versions(prefix, start_after=start_after)
 
-    if not store.keeps_versions:
+    if not with_hidden or not store.keeps_versions:
         return _in_ranges(objects, cuts), HiddenVersions()
     shown: list[StoredObject] = []
     hidden: dict[str, int] = {}
@@ -148,7 +190,7 @@ def _in_ranges(ask: Callable[[str], Iterator[_Listed]], cuts: Sequence[str]) -> 
         return list(found if last is None else takewhile(lambda one: one.key <= last, found))
 
     ranges = pairwise(["", *cuts, None])
-    with ThreadPoolExecutor(_LISTED_AT_ONCE, thread_name_prefix="survey-list") as pool:
+    with ThreadPoolExecutor(_LISTED_AT_ONCE, thread_name_prefix="list") as pool:
         answers = [pool.submit(range_of, begin or "", end) for begin, end in ranges]
         try:
             return [one for answer in answers for one in answer.result()]
@@ -158,73 +200,27 @@ def _in_ranges(ask: Callable[[str], Iterator[_Listed]], cuts: Sequence[str]) -> 
 
 
 def _read_manifests(
-    store: Store, layout: Layout, backup_ids: Iterable[str]
-) -> tuple[dict[str, BaseBackupManifest], dict[str, str]]:
-    """Read manifests, several at a time; return those that could be read, and why the others could not.
+    store: Store, layout: Layout, base: Mapping[str, Mapping[str, StoredObject]]
+) -> tuple[dict[str, BaseBackupManifest], dict[str, BackupFault]]:
+    """Read base backups' manifests, several at a time; return them, and why base backups are not whole, by id.
 
     Raises: StoreError.
     """
 
-    def read(backup_id: str) -> BaseBackupManifest | str:
+    def read(backup_id: str) -> BaseBackupManifest | BackupFault:
+        if MANIFEST_NAME not in base[backup_id]:
+            return unfinished(backup_id)
         try:
             return read_base_backup(store, layout, backup_id)
         except StoreError:
             raise
         except WalPipelineError as error:
-            return error.message
+            return unreadable(error.message)
 
-    names = sorted(backup_ids)
-    with ThreadPoolExecutor(_READ_AT_ONCE, thread_name_prefix="survey-manifest") as pool:
+    names = sorted(base)
+    with ThreadPoolExecutor(_READ_AT_ONCE, thread_name_prefix="list-manifest") as pool:
         found = dict(zip(names, pool.map(read, names), strict=True))
     manifests = {name: one for name, one in found.items() if isinstance(one, BaseBackupManifest)}
-    return manifests, {name: one for name, one in found.items() if isinstance(one, str)}
-
-
-@dataclass(frozen=True, slots=True)
-class StoredWal:
-    """One copy of a file of the WAL archive on one store. ``size_bytes`` is as stored."""
-
-    store: str
-    key: str
-    stored: StoredName
-    size_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class StoreInventory:
-    """All of a cluster on one store: WAL in the order of keys, manifests in the order of time.
-
-    ``faults`` say which base backups were left out, and why.
-    """
-
-    store: str
-    wal: tuple[StoredWal, ...]
-    base_backups: tuple[BaseBackupManifest, ...]
-    faults: tuple[str, ...] = ()
-
-    @property
-    def wal_names(self) -> frozenset[str]:
-        """The names of all files of the WAL archive here."""
-        return frozenset(item.stored.file.name for item in self.wal)
-
-
-def take_inventory(store: Store, layout: Layout) -> StoreInventory:
-    """List a store. Raises: StoreError where the store itself does not answer."""
-    manifests, faults = list_base_backups(store, layout)
-    return StoreInventory(store.name, tuple(list_wal(store, layout)), manifests, faults)
-
-
-def list_wal(store: Store, layout: Layout) -> Iterator[StoredWal]:
-    """Yield every copy of a file of the WAL archive; objects that are not ours are passed over."""
-    for item in store.list(layout.wal_root):
-        stored = layout.parse_wal_key(item.key)
-        if stored is not None:
-            yield StoredWal(store.name, item.key, stored, item.size_bytes)
-
-
-def history_files(wal: Iterable[StoredWal]) -> list[StoredWal]:
-    """Return the timeline history files, in the order of timelines."""
-    return sorted(
-        (item for item in wal if item.stored.file.kind is FileKind.HISTORY),
-        key=lambda item: item.stored.file.timeline,
-    )
+    faults = {name: one for name, one in found.items() if isinstance(one, BackupFault)}
+    judged = ((name, find_fault(one, base[name])) for name, one in manifests.items())
+    return manifests, faults | {name: fault for name, fault in judged if fault is not None}

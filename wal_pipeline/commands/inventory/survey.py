@@ -1,6 +1,6 @@
-"""What the stores hold of a cluster, listed anew and put beside the catalog: what expire and verify judge."""
+"""Lists all stores anew and puts the catalog beside them, for expire and verify to judge."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -13,13 +13,13 @@ from wal_pipeline.catalog.backups import BaseBackupCopy
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.catalog.files import CopyFilter
 from wal_pipeline.commands.archive_get.wal_source import WalSource
+from wal_pipeline.commands.inventory.histories import read_histories
 from wal_pipeline.commands.inventory.listing import StoreListing, cuts_of, list_store
 from wal_pipeline.commands.inventory.system_identifiers import system_identifiers
+from wal_pipeline.commands.inventory.wholeness import BackupFaultKind
 from wal_pipeline.errors import StoreError, WalPipelineError
 from wal_pipeline.host.gc_pause import many_objects
 from wal_pipeline.stores.base import Store, StoredObject
-from wal_pipeline.wal.names import FileKind, parse_file_name
-from wal_pipeline.wal.timeline import TimelineHistory
 
 _ASKED_AT_ONCE: Final = 16
 _UNSOUND: Final = (CopyStatus.DAMAGED, CopyStatus.MISSING)
@@ -27,7 +27,7 @@ _UNSOUND: Final = (CopyStatus.DAMAGED, CopyStatus.MISSING)
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """What the catalog knows of one system identifier.
+    """The catalog's records of one system identifier.
 
     ``files`` by name, ``copies`` by store and name, ``base_backups`` by id, ``backups``: their copies by store and id.
     """
@@ -104,7 +104,7 @@ class Surveyor:
         cuts = cuts_of(layout, self.catalog.files.count_by_log(layout.system_identifier))
         found = {}
         with ThreadPoolExecutor(max(1, len(asked)), thread_name_prefix="survey") as pool:
-            answers = [(store.name, pool.submit(list_store, store, layout, cuts)) for store in asked]
+            answers = [(store.name, pool.submit(list_store, store, layout, cuts, with_hidden=True)) for store in asked]
         for name, answer in answers:
             try:
                 found[name] = answer.result()
@@ -117,7 +117,12 @@ class Surveyor:
         files = {**self._unrecorded(layout, listings, records), **records.files}
         answered = tuple(self.stores[name] for name in listings)
         histories, notes = read_histories(listings.values(), WalSource(layout, answered, tuple(self.identities)))
-        faults = [f"{one.store}: {fault}" for one in listings.values() for fault in one.faults.values()]
+        faults = [
+            f"{one.store}: {fault.reason}"
+            for one in listings.values()
+            for fault in one.faults.values()
+            if fault.kind is BackupFaultKind.UNREADABLE
+        ]
         contents = ArchiveContents.of(
             layout.system_identifier,
             files=files.values(),
@@ -196,20 +201,3 @@ def _held(listings: Mapping[str, StoreListing], records: Records) -> list[HeldBa
 def _has_backup(listing: StoreListing, backup_id: str, records: Records) -> bool:
     recorded = records.backups.get((listing.store, backup_id))
     return listing.is_whole(backup_id) and (recorded is None or recorded.status not in _UNSOUND)
-
-
-def read_histories(
-    listings: Iterable[StoreListing], source: WalSource
-) -> tuple[dict[int, TimelineHistory], tuple[str, ...]]:
-    """Read the timeline history files from whichever store has a good copy, and say which could not be read."""
-    parsed = {parse_file_name(name) for one in listings for name in one.wal if name.endswith(".history")}
-    found: dict[int, TimelineHistory] = {}
-    notes = []
-    for name in sorted((one for one in parsed if one is not None), key=lambda one: one.timeline):
-        try:
-            fetched = source.fetch(name) if name.kind is FileKind.HISTORY else None
-            if fetched is not None:
-                found[name.timeline] = TimelineHistory.parse(name.timeline, fetched.data)
-        except WalPipelineError as error:
-            notes.append(error.message)
-    return found, tuple(notes)

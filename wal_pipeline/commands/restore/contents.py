@@ -1,7 +1,7 @@
-"""What the stores hold, as far as a restore plan needs it: names from lists, commit times from a few HEADs."""
+"""Gathers what a restore plan needs from the stores: names from lists, commit times from a few HEADs."""
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,12 +14,13 @@ from wal_pipeline.archive.records import CommitTimes, WalFile
 from wal_pipeline.archive.recovery.coverage import ArchiveContents, HeldBackup
 from wal_pipeline.archive.recovery.timeline_path import Run, runs_of
 from wal_pipeline.commands.archive_get.wal_source import WalSource
-from wal_pipeline.commands.inventory.listing import StoredWal, StoreInventory, take_inventory
+from wal_pipeline.commands.inventory.histories import read_histories
+from wal_pipeline.commands.inventory.listing import StoreListing, list_store
 from wal_pipeline.commands.inventory.system_identifiers import choose_system_identifier, system_identifiers
+from wal_pipeline.commands.inventory.wholeness import BackupFaultKind
 from wal_pipeline.errors import RestoreError, StoreError, WalPipelineError
 from wal_pipeline.stores.base import Store
-from wal_pipeline.wal.names import FileKind, WalFileName, history_name, segment_name
-from wal_pipeline.wal.timeline import TimelineHistory
+from wal_pipeline.wal.names import FileKind, WalFileName, parse_file_name, segment_name
 
 _HEADS_AT_ONCE: Final = 8
 _LONGEST_LOOK_BACK: Final = 512  # segments without a commit before the last one: an idle cluster's
@@ -28,7 +29,7 @@ _END_OF_TIME: Final = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class RestoreInventory:
-    """What a plan is made from. ``manifests`` by backup id; ``answered`` are the stores that could be listed."""
+    """All that a plan is made from. ``manifests`` by backup id; ``answered`` are the stores that could be listed."""
 
     contents: ArchiveContents
     manifests: dict[str, BaseBackupManifest]
@@ -43,29 +44,30 @@ def gather(
 
     A store that does not answer is left out with a note. Raises: RestoreError where none answers.
     """
-    inventories, notes = _list(stores, layout)
-    answered = tuple(store for store in stores if store.name in inventories)
+    listings, notes = _list(stores, layout)
+    answered = tuple(store for store in stores if store.name in listings)
     if not answered:
         raise RestoreError("no store could be listed:\n" + "\n".join(notes))
-    notes += [fault for inventory in inventories.values() for fault in inventory.faults]
-    histories, faults = _histories(inventories.values(), WalSource(layout, answered, tuple(identities)))
-    manifests = {one.backup_id: one for inventory in inventories.values() for one in inventory.base_backups}
-    files = _Records(inventories, answered, _segment_size(manifests.values())).needed(at)
+    notes += _broken_backups(listings.values())
+    histories, faults = read_histories(listings.values(), WalSource(layout, answered, tuple(identities)))
+    whole = _whole_backups(listings)
+    manifests = {manifest.backup_id: manifest for _, manifest in whole}
+    files = _Records(listings, answered, _segment_size(manifests.values())).needed(at)
     contents = ArchiveContents.of(
         layout.system_identifier,
         files=files,
-        copies={name: inventory.wal_names for name, inventory in inventories.items()},
-        backups=[_held(one, inventories) for one in manifests.values()],
+        copies={name: frozenset(listing.wal) for name, listing in listings.items()},
+        backups=[_held(one, whole) for one in manifests.values()],
         histories=histories,
     )
     return RestoreInventory(contents, manifests, answered, (*notes, *faults))
 
 
-def _list(stores: Sequence[Store], layout: Layout) -> tuple[dict[str, StoreInventory], list[str]]:
-    found: dict[str, StoreInventory] = {}
+def _list(stores: Sequence[Store], layout: Layout) -> tuple[dict[str, StoreListing], list[str]]:
+    found: dict[str, StoreListing] = {}
     notes: list[str] = []
     with ThreadPoolExecutor(max(1, len(stores)), thread_name_prefix="inventory") as pool:
-        listings = [(store, pool.submit(take_inventory, store, layout)) for store in stores]
+        listings = [(store, pool.submit(list_store, store, layout)) for store in stores]
     for store, listing in listings:
         try:
             found[store.name] = listing.result()
@@ -74,9 +76,28 @@ def _list(stores: Sequence[Store], layout: Layout) -> tuple[dict[str, StoreInven
     return found, notes
 
 
-def _held(manifest: BaseBackupManifest, inventories: dict[str, StoreInventory]) -> HeldBackup:
-    on = (name for name, inventory in inventories.items() if manifest in inventory.base_backups)
-    return HeldBackup(manifest.record(), frozenset(on))
+def _broken_backups(listings: Iterable[StoreListing]) -> list[str]:
+    """Say which base backups are left out, and why; one without a manifest does not exist."""
+    return [
+        f"{listing.store}: {fault.reason}: this copy is left out of the plan"
+        for listing in listings
+        for fault in listing.faults.values()
+        if fault.kind is not BackupFaultKind.UNFINISHED
+    ]
+
+
+def _whole_backups(listings: Mapping[str, StoreListing]) -> list[tuple[str, BaseBackupManifest]]:
+    """Return each store with each base backup that is whole on it."""
+    return [
+        (store, manifest)
+        for store, listing in listings.items()
+        for backup_id, manifest in listing.manifests.items()
+        if listing.is_whole(backup_id)
+    ]
+
+
+def _held(manifest: BaseBackupManifest, whole: Sequence[tuple[str, BaseBackupManifest]]) -> HeldBackup:
+    return HeldBackup(manifest.record(), frozenset(store for store, other in whole if other == manifest))
 
 
 def _segment_size(manifests: Iterable[BaseBackupManifest]) -> int | None:
@@ -84,46 +105,19 @@ def _segment_size(manifests: Iterable[BaseBackupManifest]) -> int | None:
     return sizes[-1][1] if sizes else None
 
 
-def _histories(
-    inventories: Iterable[StoreInventory], source: WalSource
-) -> tuple[dict[int, TimelineHistory], list[str]]:
-    timelines = {
-        item.stored.file.timeline
-        for inventory in inventories
-        for item in inventory.wal
-        if item.stored.file.kind is FileKind.HISTORY
-    }
-    found: dict[int, TimelineHistory] = {}
-    faults: list[str] = []
-    for timeline in sorted(timelines):
-        name = history_name(timeline)
-        try:
-            fetched = source.fetch(name)
-            if fetched is not None:
-                found[timeline] = TimelineHistory.parse(timeline, fetched.data)
-        except WalPipelineError as error:
-            faults.append(error.message)
-    return found, faults
-
-
 @dataclass(slots=True)
 class _Records:
     """Reads segments' records from their objects' metadata: those that decide where a plan ends, not all of them."""
 
-    inventories: dict[str, StoreInventory]
+    listings: Mapping[str, StoreListing]
     stores: tuple[Store, ...]
     wal_segment_size: int | None
-    _copies: dict[str, list[StoredWal]] = field(default_factory=dict)
     _read: dict[str, WalFile | None] = field(default_factory=dict)
 
     def needed(self, at: datetime | None) -> list[WalFile]:
         """Return the records around ``at``, and at the end of each run of segments."""
         if self.wal_segment_size is None:
             return []
-        for inventory in self.inventories.values():
-            for item in inventory.wal:
-                if item.stored.file.kind is FileKind.SEGMENT:
-                    self._copies.setdefault(item.stored.file.name, []).append(item)
         for timeline, runs in self._runs(self.wal_segment_size).items():
             for run in runs:
                 self._read_back(timeline, run)
@@ -134,10 +128,12 @@ class _Records:
     def _runs(self, size: int) -> dict[int, list[Run]]:
         """Return the runs of each timeline, on each store alone and on all together: a plan may be for any of them."""
         numbers: dict[int, dict[str, set[int]]] = {}
-        for items in self._copies.values():
-            file = items[0].stored.file
-            for item in items:
-                numbers.setdefault(file.timeline, {}).setdefault(item.store, set()).add(file.number(size))
+        for name in set[str]().union(*(listing.wal for listing in self.listings.values())):
+            file = parse_file_name(name)
+            if file is not None and file.kind is FileKind.SEGMENT:
+                number = file.number(size)
+                for store in (store for store, listing in self.listings.items() if name in listing.wal):
+                    numbers.setdefault(file.timeline, {}).setdefault(store, set()).add(number)
         return {
             timeline: sorted(
                 {run for some in (*by_store.values(), set().union(*by_store.values())) for run in runs_of(sorted(some))}
@@ -181,12 +177,14 @@ class _Records:
 
     def _head(self, name: WalFileName) -> WalFile | None:
         """Read one segment's record from any store; None where none has a record that can be read."""
-        stores = {store.name: store for store in self.stores}
-        for item in self._copies.get(name.name, []):
+        copies = (
+            (store, item.key) for store in self.stores for item in self.listings[store.name].wal.get(name.name, ())
+        )
+        for store, key in copies:
             try:
-                found = stores[item.store].head(item.key)
+                found = store.head(key)
                 if found is not None:
-                    return from_metadata(item.key, found.metadata)[0]
+                    return from_metadata(key, found.metadata)[0]
             except WalPipelineError:
                 continue  # the times are then unknown, and the plan says so
         return None

@@ -12,6 +12,7 @@ from wal_pipeline.archive.retention.plan import ObjectKind, plan_retention
 from wal_pipeline.archive.retention.rules import RetentionRule
 from wal_pipeline.commands.inventory.listing import StoreListing
 from wal_pipeline.commands.inventory.survey import ClusterSurvey
+from wal_pipeline.commands.inventory.wholeness import BackupFaultKind
 from wal_pipeline.commands.verify.results import Fault, FaultKind, Item, ItemKind, Tally
 from wal_pipeline.errors import RetentionError
 from wal_pipeline.stores.base import StoredObject
@@ -20,6 +21,12 @@ ON_ITS_WAY: Final = timedelta(hours=1)
 BACKUP_ON_ITS_WAY: Final = timedelta(days=1)
 _EVERY: Final = "every store"
 _NOT_STORED: Final = (CopyStatus.PENDING, CopyStatus.FAILED)
+_BACKUP_FAULTS: Final = {
+    BackupFaultKind.UNFINISHED: FaultKind.MISSING,
+    BackupFaultKind.UNREADABLE: FaultKind.UNREADABLE,
+    BackupFaultKind.INCOMPLETE: FaultKind.MISSING,
+    BackupFaultKind.WRONG_SIZE: FaultKind.TRUNCATED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +111,14 @@ class Comparer:
     def _compare_backups(self, listing: StoreListing) -> None:
         tally = self._found.tallies[listing.store]
         records = self._survey.records.backups
-        for backup_id in sorted(listing.manifests.keys() | listing.faults.keys()):
+        for backup_id in listing.finished:
             tally.items += 1
             tally.stored_bytes += sum(item.size_bytes for item in listing.base[backup_id].values())
-            if backup_id in self._wanted.backups or backup_id in listing.faults:
+            if backup_id in self._wanted.backups or backup_id not in listing.manifests:
                 self._found.faults.extend(self._backup_faults(listing, backup_id))
             if (listing.store, backup_id) not in records and not self._is_new(backup_id):
                 tally.unrecorded.append(backup_id)
-        for backup_id in sorted(self._wanted.backups - listing.manifests.keys() - listing.faults.keys()):
+        for backup_id in sorted(self._wanted.backups.difference(listing.finished)):
             if self._is_new(backup_id) and (listing.store, backup_id) not in records:
                 tally.pending += 1
             else:
@@ -122,22 +129,13 @@ class Comparer:
 
     def _backup_faults(self, listing: StoreListing, backup_id: str) -> Iterator[Fault]:
         """Yield the first fault of a base backup that is there."""
-        manifest = listing.manifests.get(backup_id)
-        found = listing.base[backup_id]
-        recorded = self._survey.records.backups.get((listing.store, backup_id))
-        if manifest is None:
-            yield self._backup_fault(listing, backup_id, FaultKind.UNREADABLE, listing.faults[backup_id])
+        fault = listing.faults.get(backup_id)
+        if fault is not None:
+            yield self._backup_fault(listing, backup_id, _BACKUP_FAULTS[fault.kind], fault.reason)
             return
+        recorded = self._survey.records.backups.get((listing.store, backup_id))
+        manifest = listing.manifests[backup_id]
         others = [one.manifests[backup_id] for one in self._survey.listings.values() if backup_id in one.manifests]
-        for part in manifest.objects:
-            where = f"base backup '{backup_id}': object '{part.name}'"
-            if part.name not in found:
-                yield self._backup_fault(listing, backup_id, FaultKind.MISSING, f"{where} is not there")
-                return
-            if found[part.name].size_bytes != part.size_bytes:
-                text = f"{where} has {found[part.name].size_bytes} bytes, expected {part.size_bytes}"
-                yield self._backup_fault(listing, backup_id, FaultKind.TRUNCATED, text)
-                return
         if any(other != manifest for other in others):
             text = f"base backup '{backup_id}' has another manifest than on another store"
             yield self._backup_fault(listing, backup_id, FaultKind.REPLACED, text)

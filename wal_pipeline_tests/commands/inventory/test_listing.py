@@ -1,5 +1,6 @@
-"""One store listed in ranges: the same as in one piece, wherever it is cut."""
+"""One store's listing is the same wherever it is cut, and leaves nothing out."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from testbed.s3_pair import S3Pair
 from wal_pipeline.archive.records import Codec
 from wal_pipeline.commands.inventory import listing as store_listing
-from wal_pipeline.commands.inventory.listing import cuts_of, list_store
+from wal_pipeline.commands.inventory.listing import HiddenVersions, cuts_of, list_backup_ids, list_store
 from wal_pipeline.errors import StoreUnavailableError
 from wal_pipeline.stores.base import Body
 from wal_pipeline.stores.s3.profiles import B2
@@ -46,12 +47,14 @@ def test_hidden_versions_are_found_wherever_it_is_cut(s3_pair: S3Pair) -> None:
     for key in (*keys, keys[1], keys[3], keys[3]):
         client.put_object(Bucket=buckets.b2, Key=key, Body=b"stored")
     client.delete_object(Bucket=buckets.b2, Key=keys[4])
-    whole = list_store(store, LAYOUT)
+    whole = list_store(store, LAYOUT, with_hidden=True)
     assert sorted(whole.wal) == [segment_name(1, number, 1 << 24).name for number in range(1, 5)]
     assert whole.hidden.size_bytes == {keys[1]: 6, keys[3]: 12, keys[4]: 6}
     for cut in keys:
-        assert list_store(store, LAYOUT, [cut]) == whole
-    assert list_store(store, LAYOUT, keys) == whole
+        assert list_store(store, LAYOUT, [cut], with_hidden=True) == whole
+    assert list_store(store, LAYOUT, keys, with_hidden=True) == whole
+    shown = list_store(store, LAYOUT, keys)
+    assert (shown.wal.keys(), shown.hidden) == (whole.wal.keys(), HiddenVersions())
     s3_pair.remove_buckets(buckets)
 
 
@@ -70,13 +73,25 @@ def test_a_store_that_fails_in_one_range_has_no_listing(scene: UpkeepScene) -> N
 
 
 def test_foreign_objects_do_no_harm(scene: UpkeepScene) -> None:
-    """What is not ours stands in no list, also beside the cuts."""
+    """What is not ours is no file and no base backup, also beside the cuts; it stays visible by itself."""
     scene.run_for(3)
     store = scene.stores["r2"]
     whole = list_store(store, LAYOUT)
-    for name in ("notes.txt", "wal/notes.txt", "wal/00000001/000000010000000000000001.gz", "base/notes"):
+    assert whole.others == ()
+    names = [
+        f"base/{max(scene.backups('r2'))}/more/manifest.json",
+        "base/latest/manifest.json",
+        "base/notes",
+        "notes.txt",
+        "wal/00000001/000000010000000000000001.gz",
+        "wal/notes.txt",
+    ]
+    for name in names:
         store.inner.put_if_absent(LAYOUT.root + name, Body.of(b"x"), {})
-    assert list_store(store, LAYOUT, [LAYOUT.wal_root, f"{LAYOUT.wal_root}00000001/"]).wal == whole.wal
+    found = list_store(store, LAYOUT, [LAYOUT.wal_root, f"{LAYOUT.wal_root}00000001/"])
+    assert [item.key for item in found.others] == [LAYOUT.root + name for name in names]
+    assert replace(found, others=()) == whole
+    assert list_backup_ids(store, LAYOUT) == whole.finished != []
 
 
 @given(st.lists(st.integers(0, 3 * store_listing._FILES_OF_A_RANGE), max_size=30))

@@ -9,7 +9,7 @@ import pytest
 from wal_pipeline.archive.format.object_metadata import to_metadata
 from wal_pipeline.archive.records import Codec, CommitTimes, WalFile
 from wal_pipeline.codec.encoder import describe
-from wal_pipeline.commands.inventory.listing import StoreInventory, list_wal
+from wal_pipeline.commands.inventory.listing import list_store
 from wal_pipeline.commands.restore.contents import _Records, find_system_identifier
 from wal_pipeline.errors import RestoreError, SettingsError
 from wal_pipeline.wal.names import segment_name
@@ -64,9 +64,9 @@ def _file(shape: WalFile, number: int) -> WalFile:
 def test_the_first_segment_past_a_moment_is_found_with_few_heads(store: WatchedStore, minute: int) -> None:
     """The segment at which recovery would stop, the last commit before it and the last of all are read."""
     store.calls.clear()
-    inventory = StoreInventory("r2", tuple(list_wal(store, LAYOUT)), ())
+    listing = list_store(store, LAYOUT)
     at = BEGIN + timedelta(minutes=minute, seconds=30)
-    files = {file.name: file for file in _Records({"r2": inventory}, (store,), SEGMENT_SIZE).needed(at)}
+    files = {file.name: file for file in _Records({"r2": listing}, (store,), SEGMENT_SIZE).needed(at)}
     times = {number: commit_time(number) for number in range(1, SEGMENTS + 1)}
     past = min((number for number, time in times.items() if time is not None and time > at), default=None)
     before = max((number for number, time in times.items() if time is not None and time <= at), default=None)
