@@ -1,4 +1,4 @@
-"""What the archive costs: storage, requests and the egress of one full restore, per store and month."""
+"""Computes the archive's cost per store and month: storage, requests and the egress of one full restore."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,10 +49,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class FileRate:
-    """How WAL becomes files and requests, for a forecast.
+    """The assumptions by which a forecast turns WAL into files and requests.
 
-    A segment is finished when it is full, or ``archive_timeout_seconds`` after the last one. Each is put and, with
-    ``read_back``, read once; ``deep_share`` of all are read again each week.
+    A segment is finished when it is full, or ``archive_timeout_seconds`` after the last one. Each is put once and, with
+    ``read_back``, read once; a deep verification reads ``deep_share`` of all segments again each week.
     """
 
     segment_bytes: int = 16 * 2**20
@@ -61,13 +61,13 @@ class FileRate:
     deep_share: float = 0.0
 
     def usage(self, wal_per_day_bytes: int, stored_bytes: int, retention_days: int) -> Usage:
-        """Return a month of one store that is full, at a rate of WAL above zero all day long."""
+        """Return the month of one full store. A rate above zero means that some WAL is written all day long."""
         if not wal_per_day_bytes:
             return Usage(stored_bytes, restore_bytes=stored_bytes)
         files = max(ceil(wal_per_day_bytes / self.segment_bytes), _DAY_SECONDS // self.archive_timeout_seconds)
         objects = files * retention_days
-        # A run lists what is there; a run that meets its next file within seconds goes on. Expiry and verification
-        # list everything once a day, 1,000 objects at a time.
+        # Each archiving run lists the store; a run whose next file comes within seconds continues. Expiry and
+        # verification list everything once a day, 1,000 objects at a time.
         listings = min(files, _MOST_RUNS_A_DAY) + 2 * ceil(objects / 1000)
         return Usage(
             stored_bytes,
@@ -79,7 +79,7 @@ class FileRate:
 
 @dataclass(frozen=True, slots=True)
 class StoreCost:
-    """One store's cost in US dollars, not rounded. ``restore_usd`` is for one full restore and not in the month."""
+    """One store's cost in US dollars, not rounded. ``month_usd`` leaves out ``restore_usd``, one full restore."""
 
     stored_bytes: int
     storage_usd: Decimal
@@ -94,7 +94,7 @@ class StoreCost:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """The cost per store. ``stored_bytes`` is what one store holds in a forecast, and the sum in what was measured."""
+    """The cost per store. ``stored_bytes`` is one store's in a forecast, and all stores' sum in a measured cost."""
 
     stored_bytes: int
     stores: Mapping[str, StoreCost]
@@ -122,7 +122,7 @@ def store_cost(usage: Usage, prices: Prices) -> StoreCost:
 
 
 def measured_cost(usage: Mapping[str, Usage], prices: Mapping[str, Prices]) -> Cost:
-    """Return what the stores cost in a month, from what is stored and what was done.
+    """Return the stores' cost of a month from their measured usage.
 
     Raises: KeyError for a store without prices.
     """
@@ -137,16 +137,16 @@ def forecast(
     prices: Mapping[str, Prices],
     rate: FileRate | None = None,
 ) -> Cost:
-    """Return what the WAL archive costs when it is full: each store holds ``retention_days`` of compressed WAL.
+    """Return the cost of a full WAL archive: each store holds ``retention_days`` of compressed WAL.
 
-    ``reduction`` is the share that compression takes away: 0.8 leaves a fifth. ``rate`` says what the stores are asked.
+    ``reduction`` is the share that compression takes away: 0.8 leaves a fifth. ``rate`` gives the files and requests.
 
     Raises: ValueError for a reduction outside 0 to 1, or a negative rate or number of days.
     """
     share = 1 - Decimal(str(reduction))
     if not 0 <= share <= 1 or wal_per_day_bytes < 0 or retention_days < 0:
         raise ValueError(
-            f"no forecast for {wal_per_day_bytes} bytes a day, {reduction} less, for {retention_days} days"
+            f"no forecast for {wal_per_day_bytes} bytes of WAL a day, reduced by {reduction}, for {retention_days} days"
         )
     stored = int((wal_per_day_bytes * retention_days * share).to_integral_value(ROUND_HALF_UP))
     usage = (rate or FileRate()).usage(wal_per_day_bytes, stored, retention_days)

@@ -1,4 +1,4 @@
-"""The records of what is archived: files, copies and base backups, as plain values."""
+"""Defines the archive's records as plain values: files, copies and base backups."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,25 +18,25 @@ class Codec(StrEnum):
 
     @property
     def suffix(self) -> str:
-        """What the codec adds to a file's name; the standard tool of that name opens it."""
+        """The codec's ending for a file's name; the codec's standard tool opens such a file."""
         return {"gzip": ".gz", "zstd": ".zst", "lz4": ".lz4", "none": ""}[self.value]
 
 
 class CopyStatus(StrEnum):
-    """What is known of one file's copy on one store."""
+    """The state of one file's copy on one store."""
 
     PENDING = "pending"  # not there yet, or not yet verified
     VERIFIED = "verified"  # there, and its stored bytes were read back and compared
     FAILED = "failed"  # the last try failed; ``last_error`` says why, and it is tried again
-    MISSING = "missing"  # was verified once and is not there any more
-    DAMAGED = "damaged"  # there, with other bytes than were stored
+    MISSING = "missing"  # was verified once, and is not there any more
+    DAMAGED = "damaged"  # there, but with other bytes than were stored
 
 
 class CommitTimes(StrEnum):
     """Whether a segment's commit times are known."""
 
     KNOWN = "known"  # read by pg_waldump; both times None: the segment holds no commit
-    UNKNOWN = "unknown"  # pg_waldump could not be had or could not read the segment
+    UNKNOWN = "unknown"  # pg_waldump could not be run, or could not read the segment
     NONE = "none"  # not a segment
 
 
@@ -68,7 +68,7 @@ class WalFile:
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """What was done to a file's bytes before they were stored.
+    """How a file's bytes were compressed and encrypted before they were stored.
 
     ``size_bytes``, ``sha256`` (hex) and ``md5`` (hex) are of the stored bytes; ``seconds`` is compression's wall time.
     """
@@ -100,7 +100,7 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class KnownCopy:
-    """What a look at every copy needs of a ``Copy``. ``size_bytes`` as stored; None where it was never stored."""
+    """A ``Copy`` in short, for looking at all copies. ``size_bytes`` as stored; None where it was never stored."""
 
     status: CopyStatus
     size_bytes: int | None

@@ -1,4 +1,4 @@
-"""Backup history files: what PostgreSQL archives about each base backup."""
+"""Reads backup history files, which PostgreSQL archives for each base backup."""
 
 import re
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import MIN_WAL_SEGMENT_SIZE, FileKind, WalFileName
 
 _LSN: Final = r"[0-9A-F]{1,8}/[0-9A-F]{1,8}"
-# xlogbackup.c: build_backup_content. The lines in their order; each is a prefix and what follows it.
+# xlogbackup.c: build_backup_content. The lines in their order; each is a prefix and the pattern of its rest.
 _LINES: Final = (
     ("START WAL LOCATION: ", rf"(?P<start_lsn>{_LSN}) \(file (?P<start_segment>[0-9A-F]{{24}})\)"),
     ("STOP WAL LOCATION: ", rf"(?P<stop_lsn>{_LSN}) \(file (?P<stop_segment>[0-9A-F]{{24}})\)"),
@@ -26,14 +26,14 @@ _LINES: Final = (
 _INCREMENTAL: Final = (
     rf"(?:INCREMENTAL FROM LSN: (?P<parent_lsn>{_LSN})\nINCREMENTAL FROM TLI: (?P<parent_timeline>[0-9]{{1,10}})\n)?"
 )
-_LATER_LINES: Final = r"(?:(?!INCREMENTAL )[A-Z][A-Z ]+: .*\n)*"  # what a later release may add
+_LATER_LINES: Final = r"(?:(?!INCREMENTAL )[A-Z][A-Z ]+: .*\n)*"  # lines that a later release may add
 _CONTENT: Final = re.compile("".join(f"{prefix}{rest}\n" for prefix, rest in _LINES) + _INCREMENTAL + _LATER_LINES)
 _TIME: Final = re.compile(r"(?P<time>[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}) (?P<zone>\S+)")
 _ZONE_OFFSET: Final = re.compile(r"(?P<sign>[+-])(?P<hours>[01][0-9])(?P<minutes>[0-5][0-9])?")
 
 
 class InvalidBackupHistoryError(InvalidWalFileError):
-    """The content of a backup history file is not what PostgreSQL writes, or only a part of it."""
+    """A backup history file's content was not written by PostgreSQL, or is cut short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class BackupHistory:
 
     ``start_time`` and ``stop_time`` are the server's words, in its ``log_timezone``; ``started_at`` and
     ``stopped_at`` are None where the zone is an abbreviation that does not name one offset (such as CST).
-    ``parent_lsn`` and ``parent_timeline``: where the base backup before an incremental one began.
+    ``parent_lsn`` and ``parent_timeline`` say where the parent of an incremental base backup began.
     """
 
     start_lsn: Lsn
@@ -105,7 +105,7 @@ class BackupHistory:
         )
 
     def _check_name(self, name: WalFileName) -> None:
-        """The name is the start segment's with the offset of the start LSN in it."""
+        """Check the name: it is the start segment's name with the start LSN's offset in that segment."""
         offset = int(name.name[25:33], 16)
         aligned = self.start_lsn >= offset and (self.start_lsn - offset) % MIN_WAL_SEGMENT_SIZE == 0
         if self.start_segment != name.name[:24] or not aligned:
@@ -122,7 +122,7 @@ def _what_is_wrong(text: str) -> str:
         position = text.find(prefix, position)
         if position < 0 or "\n" not in text[position:]:
             return f"is not a whole backup history file: its line '{prefix.strip()}' is missing or cut"
-    return "has lines that a backup history file does not have, or an incremental one's are cut"
+    return "has lines that no backup history file has, or its INCREMENTAL lines are cut"
 
 
 def _parse_time(text: str) -> datetime | None:

@@ -1,4 +1,4 @@
-"""What PostgreSQL says of a base backup: the files ``backup_label`` and ``backup_manifest``."""
+"""Reads the two files that describe a base backup in PostgreSQL's words: ``backup_label`` and ``backup_manifest``."""
 
 import hashlib
 import json
@@ -9,12 +9,12 @@ from typing import BinaryIO, Final
 from wal_pipeline.errors import BaseBackupError
 from wal_pipeline.wal.lsn import Lsn
 
-_START = re.compile(r"^START WAL LOCATION: ([0-9A-F/]+) \(file ([0-9A-F]{24})\)$", re.MULTILINE)
-_TIMELINE = re.compile(r"^START TIMELINE: (\d+)$", re.MULTILINE)
-_LABEL = re.compile(r"^LABEL: (.*)$", re.MULTILINE)
-_INCREMENTAL = re.compile(r"^INCREMENTAL FROM LSN: ([0-9A-F/]+)$", re.MULTILINE)
-_RANGES = re.compile(rb'"WAL-Ranges": (\[.*?\])', re.DOTALL)
-_CHECKSUM = re.compile(rb'"Manifest-Checksum": "([0-9a-f]{64})"\}\n\Z')
+_START: Final = re.compile(r"^START WAL LOCATION: ([0-9A-F/]+) \(file ([0-9A-F]{24})\)$", re.MULTILINE)
+_TIMELINE: Final = re.compile(r"^START TIMELINE: (\d+)$", re.MULTILINE)
+_LABEL: Final = re.compile(r"^LABEL: (.*)$", re.MULTILINE)
+_INCREMENTAL: Final = re.compile(r"^INCREMENTAL FROM LSN: ([0-9A-F/]+)$", re.MULTILINE)
+_RANGES: Final = re.compile(rb'"WAL-Ranges": (\[.*?\])', re.DOTALL)
+_CHECKSUM: Final = re.compile(rb'"Manifest-Checksum": "([0-9a-f]{64})"\}\n\Z')
 _TAIL_BYTES: Final = 65_536
 _READ_BYTES: Final = 1 << 20
 
@@ -37,7 +37,7 @@ def parse_backup_label(text: str) -> BackupLabel:
     """Read the text of ``backup_label``. Raises: BaseBackupError."""
     start, timeline, label = _START.search(text), _TIMELINE.search(text), _LABEL.search(text)
     if start is None or timeline is None or label is None:
-        raise BaseBackupError("'backup_label' does not name its start, its timeline and its label")
+        raise BaseBackupError("'backup_label' lacks the line of its start, its timeline or its label")
     parent = _INCREMENTAL.search(text)
     return BackupLabel(
         start_lsn=Lsn.parse(start[1]),
@@ -58,7 +58,7 @@ class ManifestRange:
 
 
 def read_wal_ranges(manifest: BinaryIO) -> tuple[ManifestRange, ...]:
-    """Return the WAL-Ranges of a ``backup_manifest``, oldest timeline first, once its own checksum holds.
+    """Check a ``backup_manifest`` against its own checksum and return its WAL-Ranges, oldest timeline first.
 
     ``manifest`` is read from its present position to its end in bounded memory, however many files it names
     (https://www.postgresql.org/docs/current/backup-manifest-format.html).
@@ -81,7 +81,7 @@ def _range(item: dict[str, str | int]) -> ManifestRange:
 
 
 def _checked_tail(manifest: BinaryIO) -> bytes:
-    """Return the file's end after comparing the SHA-256 that its last line gives of all lines before it."""
+    """Compare the SHA-256 in the last line with that of all lines before it, and return the file's end."""
     digest, tail = hashlib.sha256(), b""
     while block := manifest.read(_READ_BYTES):
         tail += block

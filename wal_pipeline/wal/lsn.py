@@ -1,12 +1,12 @@
-"""Log sequence numbers: byte positions in the WAL."""
+"""Reads and prints log sequence numbers (LSNs), which are byte positions in the WAL."""
 
 import re
-from typing import Self
+from typing import Final, Self
 
 from wal_pipeline.errors import WalPipelineError
 
-_TEXT = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})\Z")
-MAX_LSN = 2**64 - 1
+_TEXT: Final = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})\Z")
+MAX_LSN: Final = 2**64 - 1
 
 
 class Lsn(int):

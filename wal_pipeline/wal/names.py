@@ -1,4 +1,4 @@
-"""The names that PostgreSQL gives to files of the WAL archive (xlog_internal.h: XLogFileName and its kin)."""
+"""Reads and makes the names of files in the WAL archive (xlog_internal.h: XLogFileName and its kin)."""
 
 import re
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from wal_pipeline.wal.lsn import Lsn
 
 MIN_WAL_SEGMENT_SIZE: Final = 1 << 20
 MAX_WAL_SEGMENT_SIZE: Final = 1 << 30
-_NAME = re.compile(
+_NAME: Final = re.compile(
     r"(?P<timeline>[0-9A-F]{8})"
     r"(?:\.history|(?P<log>[0-9A-F]{8})(?P<segment>[0-9A-F]{8})(?P<tail>\.partial|\.[0-9A-F]{8}\.backup)?)\Z"
 )
 
 
 class FileKind(StrEnum):
-    """What a file of the WAL archive is."""
+    """The kind of a file in the WAL archive."""
 
     SEGMENT = "segment"
     PARTIAL = "partial"

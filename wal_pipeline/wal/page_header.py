@@ -1,4 +1,4 @@
-"""The long header on a segment's first page, and whether a file is the segment that its name promises."""
+"""Reads the header on a segment's first page, and checks that a file is the segment that its name says."""
 
 import struct
 from collections.abc import Collection
@@ -30,7 +30,7 @@ class PageFlag(IntFlag):
 
 
 class SegmentFault(StrEnum):
-    """Why a file is not the segment that its name promises."""
+    """Why a file is not the segment that its name says."""
 
     TOO_SHORT = "too_short"  # fewer bytes than a segment: half a copy, or one that still grows
     TOO_LONG = "too_long"
@@ -41,7 +41,7 @@ class SegmentFault(StrEnum):
 
 
 class InvalidSegmentError(InvalidWalFileError):
-    """A file is not the segment that its name promises; ``fault`` says in which way."""
+    """A file is not the segment that its name says; ``fault`` is the reason."""
 
     def __init__(self, fault: SegmentFault, message: str, *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -52,8 +52,8 @@ class InvalidSegmentError(InvalidWalFileError):
 class LongPageHeader:
     """A segment's first page header.
 
-    ``server_major`` is None where the page's magic is of a release that this program does not know.
-    ``remaining_bytes`` of a record that began in the segment before lie at the page's start.
+    ``server_major`` is None where this program does not know the release with the page's magic.
+    ``remaining_bytes`` is the length of the rest, at the page's start, of a record from the segment before.
     ``wal_segment_size`` and ``block_size`` are in bytes.
     """
 
@@ -106,9 +106,9 @@ def parse_long_page_header(name: str, header_bytes: bytes) -> LongPageHeader:
 
 
 def segment_size_of(name: WalFileName, header_bytes: bytes) -> int:
-    """Return how many bytes the segment must have whose first bytes these are.
+    """Return the size in bytes of the segment that begins with ``header_bytes``.
 
-    Raises: InvalidSegmentError where they are not those of a segment with that name.
+    Raises: InvalidSegmentError where no segment with that name begins so.
     """
     header = parse_long_page_header(name.name, header_bytes)
     _check_position(name, header)
@@ -118,10 +118,10 @@ def segment_size_of(name: WalFileName, header_bytes: bytes) -> int:
 def check_segment(
     name: WalFileName, header_bytes: bytes, size_bytes: int, system_identifiers: Collection[int] | None
 ) -> LongPageHeader:
-    """Return a segment's header where the file can be what its name says; for partial segments too.
+    """Check that a file can be the segment, or the partial segment, that its name says, and return its header.
 
     ``header_bytes`` are the file's first bytes (40 or more), ``size_bytes`` is the whole file's size,
-    ``system_identifiers`` those of the clusters whose WAL is wanted (None: any).
+    ``system_identifiers`` are those of the expected clusters (None: any).
 
     The page's timeline may be lower than the name's: a promotion copies the last segment of the old timeline, up to
     the switch, into the first segment of the new one (xlog.c: XLogInitNewTimeline), and with it the first page.
@@ -138,8 +138,8 @@ def check_segment(
 
 
 def _page_fault(magic: int, info: int, timeline: int, segment_size: int, block_size: int) -> str | None:
-    """Say what keeps these values from being a long page header's, or None."""
-    if magic >> 8 != 0xD1:  # D1xx since PostgreSQL 12; one that we do not know yet is archived all the same
+    """Return why these values are not a long page header's; None where they are."""
+    if magic >> 8 != 0xD1:  # D1xx since PostgreSQL 12; a magic that is not known yet is archived all the same
         return _magic_fault(magic)
     if not info & PageFlag.LONG_HEADER or info & ~sum(PageFlag):
         return f"its flags are {info:04X}, expected those of a long header"
@@ -177,11 +177,12 @@ def _check_cluster(name: WalFileName, header: LongPageHeader, system_identifiers
 def _check_position(name: WalFileName, header: LongPageHeader) -> None:
     expected = _start_lsn(name, header.wal_segment_size)
     if header.page_address != expected:
-        wanted = "another name" if expected is None else expected
+        size = header.wal_segment_size
+        unnamed = f"but no segment of {size} bytes has this name"
+        wanted = unnamed if expected is None else f"expected {expected} with its segment size {size}"
         raise InvalidSegmentError(
             SegmentFault.WRONG_ADDRESS,
-            f"'{name.name}' has the page address {header.page_address}, "
-            f"expected {wanted} with its segment size {header.wal_segment_size}",
+            f"'{name.name}' has the page address {header.page_address}, {wanted}",
             hint="The file was renamed, or is a recycled segment that was not written again.",
         )
     if header.timeline > name.timeline:

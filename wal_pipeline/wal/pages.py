@@ -1,4 +1,4 @@
-"""Where a record's bytes lie between the page headers of the WAL."""
+"""Computes where a WAL record ends and where the next begins, with the page headers between their bytes."""
 
 from typing import Final
 
@@ -12,7 +12,7 @@ _ALIGNMENT: Final = 8  # MAXALIGN on every 64-bit platform
 def record_end(start: Lsn, size_bytes: int, wal_segment_size: int, block_size: int) -> Lsn:
     """Return the LSN just after a record's last byte: ``size_bytes`` from ``start``, page headers not counted.
 
-    ``start`` is a record's first byte, or the first byte of a page: then the record's rest lies on that page.
+    ``start`` is a record's first byte, or the first byte of a page on which the rest of a record begins.
     """
     position, left = int(start), size_bytes
     while True:
@@ -28,9 +28,9 @@ def record_end(start: Lsn, size_bytes: int, wal_segment_size: int, block_size: i
 
 
 def first_record(header: LongPageHeader) -> Lsn:
-    """Return where the first record that begins in a segment can begin: after the rest of the one before.
+    """Return the first LSN at which a record can begin in a segment: after the rest of the record before it.
 
-    That is past the segment's end where one record fills it all.
+    This is past the segment's end where one record fills the whole segment.
     """
     rest = header.remaining_bytes if header.begins_inside_record else 0
     end = record_end(header.page_address, rest, header.wal_segment_size, header.block_size)

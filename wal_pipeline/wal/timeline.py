@@ -1,4 +1,4 @@
-"""Timelines: what a timeline history file says, and which timeline holds an LSN."""
+"""Reads timeline history files, and finds the timeline that holds an LSN."""
 
 import re
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ _ENTRY: Final = re.compile(r"\s*(?P<timeline>[0-9]{1,10})\s+(?P<lsn>\S+)(?:\s+(?
 
 
 class InvalidTimelineHistoryError(InvalidWalFileError):
-    """The content of a timeline history file is not what PostgreSQL writes, or only a part of it."""
+    """A timeline history file's content was not written by PostgreSQL, or is cut short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class TimelineSwitch:
 
 @dataclass(frozen=True, slots=True)
 class TimelineRange:
-    """The WAL that one timeline gives to a path: ``start`` to ``end`` (exclusive; None: it has not ended)."""
+    """The part of a path on one timeline: ``start`` to ``end`` (exclusive; None: the timeline has not ended)."""
 
     timeline: int
     start: Lsn
@@ -44,7 +44,7 @@ class TimelineRange:
 class TimelineHistory:
     """The path of one timeline from the cluster's beginning (timeline.c: readTimeLineHistory).
 
-    ``switches`` are from the oldest on; timeline 1, and one whose history file is lost, has none.
+    ``switches`` begin with the oldest; timeline 1 has none, nor has a timeline whose history file is lost.
     """
 
     timeline: int
@@ -68,8 +68,8 @@ class TimelineHistory:
     def parse(cls, timeline: int, content: bytes) -> Self:
         """Read the content of ``timeline``'s history file.
 
-        Blank lines and lines that begin with ``#`` are skipped, as PostgreSQL does. A content that does not end as
-        PostgreSQL ends it is half a copy and refused; one that lacks whole lines at its end cannot be told.
+        Blank lines and lines that begin with ``#`` are skipped, as PostgreSQL does. A file that does not end as
+        PostgreSQL ends it is half a copy and is refused. A copy without its last whole lines cannot be recognized.
 
         Raises: InvalidTimelineHistoryError.
         """
@@ -97,7 +97,7 @@ class TimelineHistory:
         return TimelineHistory(timeline, (*(s for s in kept if s.parent < parent), TimelineSwitch(parent, lsn, reason)))
 
     def ranges(self) -> Iterator[TimelineRange]:
-        """Yield what each timeline gives to the path, from the oldest on; a range may be empty."""
+        """Yield each timeline's part of the path, the oldest first; a range may be empty."""
         start = Lsn(0)
         for switch in self.switches:
             yield TimelineRange(switch.parent, start, switch.lsn)
@@ -117,9 +117,9 @@ class TimelineHistory:
         return next(part.timeline for part in self.ranges() if part.holds(lsn))
 
     def holds(self, timeline: int, lsn: Lsn) -> bool:
-        """Whether WAL of ``timeline`` up to ``lsn`` (exclusive) is on this path.
+        """Whether the WAL of ``timeline`` up to ``lsn`` (exclusive) is on this path.
 
-        A base backup that stopped at ``lsn`` on ``timeline`` can be recovered along the path only then.
+        Only then can a base backup that stopped at ``lsn`` on ``timeline`` be recovered along the path.
         """
         return any(part.timeline == timeline and (part.end is None or lsn <= part.end) for part in self.ranges())
 
@@ -127,7 +127,7 @@ class TimelineHistory:
         """Return the names under which recovery looks for a segment, in its order: the newest timeline first.
 
         A timeline is left out before the segment in which it begins (xlogrecovery.c: XLogFileReadAnyTLI). In the
-        segment of a switch the new timeline's file begins with a copy of the old one's.
+        segment of a switch, the new timeline's file begins with a copy of the old timeline's.
         """
         timelines = [part.timeline for part in self.ranges() if part.start // wal_segment_size <= number]
         return tuple(segment_name(timeline, number, wal_segment_size) for timeline in reversed(timelines))

@@ -87,7 +87,7 @@ def test_half_a_copy_is_refused(size: int) -> None:
             FULL.replace(b"CHECKPOINT", b"CHECK"),
             "is not a whole backup history file: its line 'CHECKPOINT LOCATION:' is missing or cut",
         ),
-        (REAL[:-8], "has lines that a backup history file does not have, or an incremental one's are cut"),
+        (REAL[:-8], "has lines that no backup history file has, or its INCREMENTAL lines are cut"),
         (
             FULL.replace(b"0/8000028 (file 000000020000000000000008", b"0/9000028 (file 000000020000000000000009"),
             "is about a base backup that starts at 0/9000028 in '000000020000000000000009', "

@@ -51,7 +51,7 @@ def test_half_a_label_is_refused() -> None:
     """A label without its timeline was cut short."""
     with pytest.raises(BaseBackupError) as caught:
         parse_backup_label(LABEL.partition("START TIMELINE")[0])
-    assert caught.value.message == "'backup_label' does not name its start, its timeline and its label"
+    assert caught.value.message == "'backup_label' lacks the line of its start, its timeline or its label"
 
 
 @pytest.mark.parametrize("files", [1, 5000])

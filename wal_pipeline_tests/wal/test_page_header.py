@@ -128,7 +128,7 @@ def test_a_renamed_or_recycled_segment() -> None:
 def test_a_name_of_another_segment_size() -> None:
     """A name that no segment of the header's size has is refused as a wrong address."""
     name = "000000020000000000000100"
-    expected = f"'{name}' has the page address 1/0, expected another name with its segment size 16777216"
+    expected = f"'{name}' has the page address 1/0, but no segment of 16777216 bytes has this name"
     assert fault_of(page(address=1 << 32), name=name) == (SegmentFault.WRONG_ADDRESS, expected)
 
 

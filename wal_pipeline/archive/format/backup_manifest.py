@@ -1,4 +1,4 @@
-"""A base backup's manifest object: what lies in the store, how to open it, and what it needs to be restored.
+"""Describes a base backup's manifest: its objects in the store, how to open them, and the WAL that a restore needs.
 
 The format, version 1
 ---------------------
@@ -19,21 +19,21 @@ All objects of one base backup lie below ``Layout.base_root/<backup id>/``:
     tablespace's ``location``. The base tar holds PostgreSQL's ``tablespace_map``, from which it makes the links.
 ``backup_manifest<codec>[.age]``
     PostgreSQL's own manifest of all files, for ``pg_verifybackup``, ``pg_combinebackup`` and as the base of an
-    incremental backup. A streamed base tar (``staged`` is false) ends with the same file; where the backup
-    was staged, it is only here and has to be put into the restored data directory.
+    incremental backup. A streamed base tar (``staged`` is false) ends with the same file. A staged one lacks it: put
+    it into the restored data directory.
 ``tar_cuts<codec>[.age]``
-    Within which file each volume begins, so that volumes can be extracted at once (tar_cuts.py). It is there where a
-    tar has several volumes, and nothing but speed depends on it.
+    The file within which each volume begins, so that volumes can be extracted in parallel (tar_cuts.py). It exists
+    where a tar has several volumes; only speed depends on it.
 ``manifest.json``
-    The JSON of base_backup_json.py, never compressed or encrypted, written last and never changed: without it the base
-    backup does not exist.
+    The JSON of backup_manifest_json.py, never compressed or encrypted, written last and never changed: without it the
+    base backup does not exist.
 
 **Order of a chain.** ``chain`` names the base backups that an incremental one builds on, the full one first,
 its parent last; it is empty for a full one. Open each of ``[*chain, backup_id]`` into its own folder and give the
 folders to ``pg_combinebackup`` in that order.
 
-**WAL.** ``wal_ranges`` are the server's own words of what replay needs to become consistent;
-``required_segments`` lists the names. A copy without them is not restorable.
+**WAL.** ``wal_ranges`` is the WAL that replay needs to become consistent, as the server reports it;
+``required_segments`` names its segments. A copy without them is not restorable.
 """
 
 import re
@@ -49,7 +49,7 @@ from wal_pipeline.wal.names import WalFileName, segment_name
 FORMAT: Final = "wal-pipeline base backup"
 VERSION: Final = 1
 BASE_TAR: Final = "base"
-_BACKUP_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9A-F]{24}\Z")
+_BACKUP_ID: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9A-F]{24}\Z")
 
 
 def make_backup_id(started_at: datetime, first_segment: WalFileName) -> str:
@@ -89,7 +89,10 @@ class BackupObject:
 
 @dataclass(frozen=True, slots=True)
 class BackupTar:
-    """One tar: ``name`` is ``base`` or a tablespace's oid, ``objects`` its volumes in order; digests of the tar."""
+    """One tar: ``name`` is ``base`` or a tablespace's oid, ``objects`` are its volumes in order.
+
+    ``size_bytes`` and ``sha256`` are the whole tar's.
+    """
 
     name: str
     size_bytes: int
@@ -127,7 +130,7 @@ class WalRange:
 
 @dataclass(frozen=True, slots=True)
 class BaseBackupManifest:
-    """All that is known of a base backup; the module's docstring says how its objects are opened.
+    """Everything that is known about a base backup; the module's docstring says how its objects are opened.
 
     ``started_at`` is the server's clock just before the start, ``finished_at`` just after the stop.
     ``server_version`` as in ``server_version_num``. ``tar_cuts`` is None where no tar has two volumes.
@@ -180,19 +183,19 @@ class BaseBackupManifest:
 
     @property
     def size_bytes(self) -> int:
-        """What the server sent: the tars' bytes."""
+        """The bytes of all tars, as the server sent them."""
         return sum(tar.size_bytes for tar in self.tars)
 
     @property
     def stored_size_bytes(self) -> int:
-        """What each store holds, without ``manifest.json``."""
+        """The bytes that each store holds, without ``manifest.json``."""
         return sum(item.size_bytes for item in self.objects)
 
     @property
     def required_segments(self) -> tuple[WalFileName, ...]:
         """The segments without which a copy of this base backup is not restorable, in order.
 
-        Where the timeline switched within a segment, only the newer timeline's file: it has the older one's bytes.
+        Where the timeline switches within a segment, only the newer timeline's file counts: it has the older's bytes.
         """
         size = self.wal_segment_size
         by_number = {name.number(size): name for part in self.wal_ranges for name in part.segments(size)}

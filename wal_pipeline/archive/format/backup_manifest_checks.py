@@ -1,6 +1,7 @@
-"""What must hold in every base backup's manifest, whoever wrote it."""
+"""Checks that a base backup's manifest does not contradict itself, whoever wrote it."""
 
 import re
+from typing import Final
 
 from wal_pipeline.archive.format.backup_manifest import (
     BASE_TAR,
@@ -16,8 +17,8 @@ from wal_pipeline.archive.format.backup_manifest import (
 from wal_pipeline.archive.records import BackupKind
 from wal_pipeline.wal.names import check_wal_segment_size, segment_at
 
-_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
-_TAR_NAME = re.compile(r"(?:base|[1-9][0-9]{0,9})\Z")
+_SHA256: Final = re.compile(r"[0-9a-f]{64}\Z")
+_TAR_NAME: Final = re.compile(r"(?:base|[1-9][0-9]{0,9})\Z")
 
 
 def _expect(condition: bool, reason: str) -> None:
@@ -26,7 +27,7 @@ def _expect(condition: bool, reason: str) -> None:
 
 
 def check_manifest(manifest: BaseBackupManifest, backup_id: str) -> None:
-    """Raise ValueError (or WalPipelineError) where the manifest contradicts itself or is not of ``backup_id``."""
+    """Raise ValueError (or WalPipelineError) where the manifest contradicts itself or has another id."""
     _expect(manifest.backup_id == backup_id, f"it is of base backup '{manifest.backup_id}', expected '{backup_id}'")
     _check_chain(manifest)
     _check_wal(manifest)

@@ -1,8 +1,8 @@
-"""A base backup's manifest object as JSON: written once, read strictly.
+"""Writes a base backup's manifest as JSON once, and reads it strictly.
 
-Its last key is the SHA-256 of the JSON without that key: a bit that turned in a checksum or an LSN would leave JSON
-that reads well, and cost the good copies on all stores. Manifests from before that key are read as they are,
-and so are those without ``tar_cuts``.
+The last key is the SHA-256 of the JSON without that key. Without it, one flipped bit in a checksum or an LSN would
+leave valid JSON that condemns the good copies on all stores. Older manifests without that key, or without
+``tar_cuts``, are read as they are.
 """
 
 import hashlib
@@ -98,7 +98,7 @@ def parse_manifest(data: bytes, *, backup_id: str, where: str = MANIFEST_NAME) -
 
 
 def _undamaged(value: object) -> object:
-    """Return what the manifest says, without its own checksum. Raises: ValueError where that is another's."""
+    """Compare the manifest's own checksum and return the values without it. Raises: ValueError."""
     if not isinstance(value, dict) or _OWN_SHA256 not in value:
         return value
     rest = {name: item for name, item in value.items() if name != _OWN_SHA256}

@@ -1,10 +1,10 @@
-"""Where things lie in a store: object keys, made and read in this one place.
+"""Makes and reads the object keys of a store, in this one place.
 
 ``<prefix>/<cluster>/<system identifier>/wal/<timeline>/<timeline+log>/<file name><codec>[.age]``
 ``<prefix>/<cluster>/<system identifier>/wal/<timeline>/<timeline>.history<codec>[.age]``
 ``<prefix>/<cluster>/<system identifier>/base/<backup id>/<part>``, the part ``manifest.json`` written last.
 
-The system identifier keeps a cluster that was made again under the same name apart from the old one.
+A cluster that is made again under the same name has another system identifier, which keeps it apart from the old one.
 """
 
 import re
@@ -18,7 +18,7 @@ from wal_pipeline.wal.names import FileKind, WalFileName, parse_file_name
 
 ENCRYPTED_SUFFIX: Final = ".age"
 MANIFEST_NAME: Final = "manifest.json"
-_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+_PART: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _SUFFIXES: Final = {codec.suffix: codec for codec in Codec if codec.suffix}
 _ENDINGS: Final = frozenset(f"{codec.suffix}{age}" for codec in Codec for age in ("", ENCRYPTED_SUFFIX))
 _DIGITS: Final = re.compile(r"[0-9A-F]{8}\Z")
@@ -26,7 +26,7 @@ _DIGITS: Final = re.compile(r"[0-9A-F]{8}\Z")
 
 @dataclass(frozen=True, slots=True)
 class StoredName:
-    """What a WAL object's key says: the file, and how it was encoded."""
+    """The file that a WAL object's key names, and how it was encoded."""
 
     file: WalFileName
     codec: Codec
@@ -46,9 +46,9 @@ def check_key_part(what: str, value: str) -> str:
     return value
 
 
-@lru_cache  # asked for each key of a listing
+@lru_cache  # called for each key of a listing
 def cluster_prefix(prefix: str, cluster: str) -> str:
-    """Return the key prefix of all that a cluster's name holds, over all system identifiers; ends in ``/``."""
+    """Return the key prefix of a cluster's name, for all its system identifiers; ends in ``/``."""
     parts = [part for part in prefix.split("/") if part]
     for part in parts:
         check_key_part("the prefix's part", part)
@@ -56,7 +56,7 @@ def cluster_prefix(prefix: str, cluster: str) -> str:
 
 
 def system_identifier_of(prefix: str, cluster: str, key: str) -> int | None:
-    """Read the system identifier out of a key below ``cluster_prefix``; None where the key is not ours."""
+    """Read the system identifier from a key below ``cluster_prefix``; None where the key is not ours."""
     head = cluster_prefix(prefix, cluster)
     digits = key.removeprefix(head).split("/", 1)[0] if key.startswith(head) else ""
     return int(digits) if re.fullmatch(r"[0-9]{1,20}", digits) else None
@@ -72,7 +72,7 @@ class Layout:
 
     @property
     def root(self) -> str:
-        """The prefix of everything of this system identifier; ends in ``/``."""
+        """The prefix of all keys of this system identifier; ends in ``/``."""
         return f"{cluster_prefix(self.prefix, self.cluster)}{self.system_identifier}/"
 
     @property
@@ -86,7 +86,7 @@ class Layout:
         return f"{self.root}base/"
 
     def wal_folder(self, file: WalFileName) -> str:
-        """Return the folder in which a file's object lies; ends in ``/``."""
+        """Return the folder of a file's object; ends in ``/``."""
         timeline = f"{self.wal_root}{file.timeline:08X}/"
         return timeline if file.kind is FileKind.HISTORY else f"{timeline}{file.name[:16]}/"
 
@@ -118,16 +118,15 @@ class Layout:
         return self.base_key(backup_id, MANIFEST_NAME)
 
     def backup_id_of(self, key: str) -> str | None:
-        """Read the backup id out of any key below ``base_root``; None where the key is not ours."""
+        """Read the backup id from any key below ``base_root``; None where the key is not ours."""
         parts = key.removeprefix(self.base_root).split("/")
         return parts[0] if key.startswith(self.base_root) and len(parts) == 2 and parts[0] else None
 
 
 class WalKeyReader:
-    """Reads the file names out of the keys of a listing: the same that ``parse_wal_key`` reads, sooner.
+    """Reads file names from the keys of a listing, as ``parse_wal_key`` does, but faster.
 
-    The keys of a listing come folder by folder, and nearly all are segments: what a folder's name says is read once
-    for all of them.
+    A listing goes folder by folder, and nearly all keys are segments: a folder's name is read once for all its keys.
     """
 
     def __init__(self, layout: Layout) -> None:
@@ -147,7 +146,7 @@ class WalKeyReader:
         return None if parsed is None else parsed.file.name
 
     def _log_of(self, folder: str) -> str:
-        """Return the sixteen digits with which the segments in a folder begin; empty where it holds none."""
+        """Return the sixteen digits with which a folder's segments begin; empty where the folder is for no segments."""
         log = folder.rpartition("/")[2]
         first = parse_file_name(f"{log}00000000")
         is_ours = first is not None and first.kind is FileKind.SEGMENT and folder == f"{self._root}{log[:8]}/{log}"

@@ -1,4 +1,4 @@
-"""What each WAL object says of itself: the catalog can be made again from these alone."""
+"""Writes and reads the metadata of a WAL object, from which alone the catalog can be rebuilt."""
 
 import re
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from wal_pipeline.wal.names import parse_file_name
 
 FORMAT: Final = "1"
 _FORMAT: Final = "wal-format"
-# B2 keeps at most ten pairs with an object, so what belongs together stands in one: ``name=value`` words.
+# B2 keeps at most ten pairs with an object, so related values share one pair, as ``name=value`` words.
 _GROUPS: Final = {
     "wal-file": ("name", "system-identifier", "size", "sha256", "spooled-at"),
     "wal-segment": ("segment-size", "server-major", "start-lsn", "end-lsn"),

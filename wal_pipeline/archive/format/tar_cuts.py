@@ -1,24 +1,25 @@
-"""Where the tars of a base backup are cut into volumes: what lets a restore extract them all at once.
+"""Records where a base backup's tars are cut into volumes, so that a restore can extract all volumes at once.
 
 The object ``tar_cuts<codec>[.age]`` of a base backup holds JSON: for each tar, by its name, one entry for each volume
-but the first. An entry is null where the volume begins between two members, else the member's ``name`` and
-``size_bytes`` and its ``offset_bytes``, how many of its bytes lie before. It holds names of files, which is why it is
-no part of ``manifest.json``: that is never encrypted. A restore without it takes the volumes one after the other.
+but the first. An entry is null where the volume begins between two members. Else it has the ``name`` and
+``size_bytes`` of the member that is cut, and ``offset_bytes``, the number of its bytes before the cut. The names of
+files keep it out of ``manifest.json``, which is never encrypted. A restore without it extracts one volume at a time.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Final
 
 from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest
 from wal_pipeline.errors import BaseBackupError
 
-MAX_BYTES_A_VOLUME = 2048  # a name in PostgreSQL's tars has at most 256 bytes, each escaped as six
+MAX_BYTES_A_VOLUME: Final = 2048  # a name in PostgreSQL's tars has at most 256 bytes, each escaped as six
 
 
 @dataclass(frozen=True, slots=True)
 class TarCut:
-    """A volume that begins within a member: its name and size, and how many bytes of it are before."""
+    """A volume that begins within a member: the member's name, its size, and how many of its bytes come before."""
 
     name: str
     size_bytes: int

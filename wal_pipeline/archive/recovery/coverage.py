@@ -1,11 +1,11 @@
-"""What the stores hold of one cluster, indexed by numbers: presence, commit times and restorable base backups."""
+"""Indexes one cluster's archive by segment number: presence, commit times and restorable base backups."""
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Self
+from typing import Final, Self
 
 from wal_pipeline.archive.records import BaseBackup, CommitTimes, WalFile
 from wal_pipeline.archive.recovery.timeline_path import Run, TimelinePath, all_paths, runs_of
@@ -13,7 +13,7 @@ from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import FileKind, history_name
 from wal_pipeline.wal.timeline import TimelineHistory
 
-_SEGMENT_NAME_LENGTH = 24
+_SEGMENT_NAME_LENGTH: Final = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class HeldBackup:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Numbered:
-    """Names, and of the segments among them the ascending numbers and the runs, by timeline."""
+    """File names, with the ascending numbers and the runs of the segments among them, by timeline."""
 
     names: frozenset[str]
     numbers: Mapping[int, list[int]]
@@ -38,7 +38,7 @@ class Numbered:
         found = defaultdict[str, list[int]](list)
         per_log = (1 << 32) // wal_segment_size
         for name in names:
-            if len(name) == _SEGMENT_NAME_LENGTH and "." not in name:  # spelt out: this loop sees each file
+            if len(name) == _SEGMENT_NAME_LENGTH and "." not in name:  # inlined: this loop sees each file
                 position = int(name[8:], 16)
                 found[name[:8]].append((position >> 32) * per_log + (position & 0xFFFFFFFF))
         numbers = {int(digits, 16): sorted(found[digits]) for digits in sorted(found)}
@@ -47,11 +47,11 @@ class Numbered:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ArchiveContents:
-    """All that is known of one system identifier's archive; make it with ``of``.
+    """Everything that is known about one system identifier's archive. Make it with ``of``.
 
-    ``copies`` are the names of the files that were verified, by store. ``segments`` are the files of kind SEGMENT by
-    timeline and segment number. ``main`` is the path to the newest timeline with a segment or a base backup; None for
-    an empty archive. Records of another segment size than the newest record's are left out.
+    ``copies`` are the names of the verified files, by store. ``segments`` are the files of kind SEGMENT by timeline and
+    segment number. ``main`` is the path to the newest timeline with a segment or a base backup; None for an empty
+    archive. Records of another segment size than the newest record's are left out.
     """
 
     system_identifier: int
@@ -75,7 +75,7 @@ class ArchiveContents:
         backups: Iterable[HeldBackup] = (),
         histories: Mapping[int, TimelineHistory] | None = None,
     ) -> Self:
-        """Index the records of one system identifier; others among ``files`` and ``backups`` are left out.
+        """Index the records of one system identifier, and leave out others among ``files`` and ``backups``.
 
         ``copies`` has an entry for each configured store, with names of this system identifier only.
         """
@@ -117,7 +117,7 @@ class ArchiveContents:
     def numbered(self, stores: Iterable[str]) -> "Numbered":
         """Return the names that any of the stores holds, with their segments' numbers and runs, by timeline.
 
-        Stores mostly hold the same, and each window and gap asks again: what was numbered once is kept.
+        The result is kept: stores mostly hold the same files, and each window and gap needs it again.
         """
         names = self.names_on(stores)
         known = next((one for one in self._numbered if one.names == names), None)
@@ -127,9 +127,9 @@ class ArchiveContents:
         return known
 
     def last_commit(self, path: TimelinePath, run: Run) -> tuple[datetime | None, bool]:
-        """Return the time of the last commit in a run, in WAL order, and whether that is surely the last.
+        """Return the time of the last commit in a run, in WAL order, and whether it is certainly the last.
 
-        Where it is not, a segment after it has unknown commit times, and the time is a lower bound.
+        Otherwise a later segment has unknown commit times, and the time is a lower bound.
         """
         known = True
         for file in self._backwards(path, run):
@@ -140,12 +140,12 @@ class ArchiveContents:
         return None, known
 
     def first_commit(self, path: TimelinePath, run: Run) -> datetime | None:
-        """Return the time of the first commit that is known in a run."""
+        """Return the time of the first known commit in a run."""
         times = (file.first_commit_at for _, file in self.along(path, run) if file is not None)
         return next((time for time in times if time is not None), None)
 
     def along(self, path: TimelinePath, run: Run) -> Iterator[tuple[int, WalFile | None]]:
-        """Yield the numbers of a run with the record of each segment; None where there is only a copy."""
+        """Yield the numbers of a run, each with its segment's record; None where there is no record."""
         for timeline, (first, last) in path.parts(run):
             files = self.segments.get(timeline, {})
             yield from ((number, files.get(number)) for number in range(first, last + 1))
@@ -158,9 +158,9 @@ class ArchiveContents:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Coverage:
-    """What some of the stores hold together: a file counts if any of them has it. Make it with ``of``.
+    """The segments that some stores hold together: one counts if any of them has it. Make it with ``of``.
 
-    ``numbers`` are the ascending segment numbers by timeline, ``runs`` the same as runs.
+    ``numbers`` are the ascending segment numbers by timeline; ``runs`` are the same numbers as runs.
     """
 
     contents: ArchiveContents
@@ -170,7 +170,7 @@ class Coverage:
 
     @classmethod
     def of(cls, contents: ArchiveContents, stores: Iterable[str]) -> Self:
-        """Index what ``stores`` hold."""
+        """Index the segments that ``stores`` hold."""
         chosen = frozenset(stores)
         numbered = contents.numbered(chosen)
         return cls(contents, chosen, numbered.numbers, numbered.runs)
@@ -180,7 +180,7 @@ class Coverage:
         return any(name in self.contents.copies.get(store, ()) for store in self.stores)
 
     def can_follow(self, path: TimelinePath) -> bool:
-        """Say whether PostgreSQL can follow the path: it needs the timeline's history file, where it has a parent."""
+        """Say whether PostgreSQL can follow the path: a timeline with a parent needs its history file."""
         return len(path.pieces) == 1 or self.has(history_name(path.timeline).name)
 
     def runs_on(self, path: TimelinePath) -> list[Run]:
@@ -195,7 +195,7 @@ class Coverage:
         return found
 
     def count(self, timeline: int, run: Run) -> int:
-        """Return how many of a run's segments are there."""
+        """Return how many of a run's segments the stores hold."""
         numbers = self.numbers.get(timeline, [])
         return bisect_right(numbers, run[1]) - bisect_left(numbers, run[0])
 
@@ -205,7 +205,7 @@ class Coverage:
         return sorted((backup for backup in found if path.holds(backup)), key=wal_order)
 
     def restorable(self, path: TimelinePath) -> list[tuple[BaseBackup, Run]]:
-        """Return the base backups that can be restored along a path, in WAL order, each with the run it lies in."""
+        """Return the base backups that can be restored along a path, in WAL order, each with its run of segments."""
         if not self.can_follow(path):
             return []
         runs = self.runs_on(path)
@@ -219,7 +219,7 @@ class Coverage:
 
 
 def chain_of(contents: ArchiveContents, backup: BaseBackup) -> tuple[BaseBackup, ...] | None:
-    """Return the base backups that this one is built on and itself, the full one first; None if one is not known."""
+    """Return the chain of a base backup, the full one first and itself last; None if one of them is not known."""
     links = [backup]
     while links[0].parent_id is not None:
         parent = contents.backups.get(links[0].parent_id)
@@ -230,13 +230,13 @@ def chain_of(contents: ArchiveContents, backup: BaseBackup) -> tuple[BaseBackup,
 
 
 def needed_run(backup: BaseBackup) -> Run:
-    """Return the numbers of the segments without which a base backup never becomes consistent."""
+    """Return the run of segments that a base backup needs to become consistent."""
     first = backup.start_lsn // backup.wal_segment_size
     return first, max(first, (backup.stop_lsn - 1) // backup.wal_segment_size)
 
 
 def wal_order(backup: BaseBackup) -> tuple[Lsn, int, str]:
-    """Sort base backups of one path by where they stopped."""
+    """Return the key that sorts the base backups of one path by their stop LSN."""
     return backup.stop_lsn, backup.timeline, backup.backup_id
 
 

@@ -1,4 +1,4 @@
-"""Which moment a recovery drill restores to: drawn from the whole window, where the last commit can be foretold."""
+"""Draws a drill's recovery target from the whole window, where the last replayed commit is known beforehand."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ from wal_pipeline.wal.names import FileKind, WalFileName, require_file_name
 class DrillChoice:
     """A recovery target just after ``last``, the last segment that is replayed whole.
 
-    ``replayed`` are the segments from the base backup's start to ``last``, in order: the last commit in them is the
-    one that the recovery must report. ``next_file`` follows ``last``, None at the end of the archive.
+    ``replayed`` are the segments from the base backup's start to ``last``, in order: the recovery must report the
+    last commit in them. ``next_file`` follows ``last``; None at the end of the archive.
     """
 
     target: RecoveryTarget
@@ -25,10 +25,10 @@ class DrillChoice:
 
 
 def choose_drill(wal: Sequence[str], stop_lsn: Lsn, wal_segment_size: int, random: Random) -> DrillChoice | None:
-    """Choose among the segments of a plan to the end of the archive, or its end; None where there is no segment.
+    """Choose the end of one of a plan's segments, or the end of the archive; None where the plan has no segment.
 
-    ``wal`` are the plan's files in the order of recovery. A target inside the base backup (before ``stop_lsn``) or in a
-    segment that is left in its midst by a switch of timelines is not chosen.
+    The plan goes to the end of the archive; ``wal`` are its files in the order of recovery. A target inside the base
+    backup (before ``stop_lsn``), or in a segment that a switch of timelines leaves in the middle, is not chosen.
     """
     files = [name for name in map(require_file_name, wal) if name.kind is FileKind.SEGMENT]
     if not files:

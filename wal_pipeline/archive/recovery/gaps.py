@@ -1,4 +1,4 @@
-"""Gaps: which segments are missing, and the ledger of what was done about each."""
+"""Finds gaps, which are missing segments, and keeps a ledger of each gap's state."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -13,9 +13,9 @@ from wal_pipeline.wal.names import segment_name
 
 
 class GapState(StrEnum):
-    """What is to be done about a gap."""
+    """Whether a gap needs a person."""
 
-    OPEN = "open"  # a person has to look at it
+    OPEN = "open"  # a person must look at it
     ACKNOWLEDGED = "acknowledged"  # a person accepted it
     CLOSED = "closed"  # a later base backup made it moot: only moments before that base backup need it
 
@@ -25,7 +25,7 @@ class Gap:
     """Segments of one timeline that are missing while later ones are there.
 
     ``store`` is None for all stores together. ``first_missing`` and ``last_missing`` are names, ``segments`` counts
-    them, ``end_lsn`` is exclusive. ``held_elsewhere`` of them are on another store: a backfill brings them.
+    them, ``end_lsn`` is exclusive. ``held_elsewhere`` of them are on another store: a backfill copies them from there.
     The moments between ``last_commit_before_at`` and ``first_commit_after_at`` (None: not known) cannot be restored.
     """
 
@@ -43,7 +43,7 @@ class Gap:
 
 
 class GapAcceptance(Protocol):
-    """That a person accepted a gap: the catalog's record of it. It holds on every store."""
+    """The catalog's record that a person accepted a gap. It counts on every store."""
 
     @property
     def system_identifier(self) -> int: ...
@@ -83,8 +83,8 @@ class _Hole:
 def find_gaps(contents: ArchiveContents, stores: Iterable[str] | None = None) -> tuple[Gap, ...]:
     """Return the gaps of the ``stores`` taken together (all by default), by timeline and position.
 
-    What is missing before the start of the oldest base backup is no gap: nothing needs it. Without any base backup on a
-    path, each hole between its segments is one. What is missing at the end only is late, not lost, and no gap.
+    Segments missing before the start of the oldest base backup are no gap: nothing needs them. On a path without a base
+    backup each hole between segments is a gap. Segments missing at the end are late, not lost, and no gap.
     """
     chosen = contents.stores if stores is None else tuple(stores)
     coverage = Coverage.of(contents, chosen)
@@ -106,7 +106,7 @@ def gap_ledger(
 ) -> tuple[LedgerEntry, ...]:
     """Return each gap with its state.
 
-    An acceptance counts for a gap that lies wholly within what was accepted: a gap that grew is open again.
+    An acceptance counts for a gap that lies wholly within the accepted segments: a gap that grew is open again.
     """
     accepted = list(acceptances)
     coverages: dict[str | None, Coverage] = {}

@@ -1,4 +1,4 @@
-"""The restore plan: from which base backup, along which files and stores, to which moment; or why not."""
+"""Plans a restore: its base backup, its files and their stores, and the moment that it reaches, or why it cannot."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -32,16 +32,16 @@ class PlannedBackup:
 
 @dataclass(frozen=True, slots=True)
 class RestorePlan:
-    """What a restore does.
+    """The plan of one restore.
 
-    ``asked`` is the target as it was given. ``target`` is the one to write into the recovery settings, its timeline a
-    number: a time that equals the last commit becomes the end, since PostgreSQL stops at a time only when it sees a
-    later commit; ``bound`` then ends it. ``chain`` is the base backup with those it is built on, the full one first.
-    ``wal`` and ``histories`` are in the order in which recovery asks for them; it may ask for more, and takes a file
-    that is absent for the end.
+    ``asked`` is the target as it was given. ``target`` is for the recovery settings, with a number as its timeline.
+    PostgreSQL stops at a time only when it sees a later commit: a time that equals the last commit becomes the end in
+    ``target``, and ``bound`` ends the recovery. ``chain`` is the base backup with those it is built on, the full one
+    first. ``wal`` and ``histories`` are in the order in which recovery requests them; it may request more, and takes an
+    absent file for the end.
 
-    ``commit_at_least`` and ``commit_at_most`` bound the commit time of the last transaction that is replayed; equal: it
-    is exact; None: not known. ``notes`` are sentences that a person should read before going on.
+    ``commit_at_least`` and ``commit_at_most`` bound the commit time of the last replayed transaction: equal bounds are
+    exact, None is not known. ``notes`` are sentences that a person should read before the restore.
     """
 
     system_identifier: int
@@ -65,9 +65,9 @@ class RestorePlan:
 
     @property
     def bound(self) -> str | None:
-        """The segment after which recovery may get no other one: it goes to the end, but not of what comes later.
+        """The last segment that recovery may get, where it goes to the end but must not replay later WAL.
 
-        None where PostgreSQL stops by itself, or where the end of the archive, wherever that is, was asked for.
+        None where PostgreSQL stops by itself, or where the given target is the end of the archive, wherever it is.
         """
         stops = self.target.kind is not TargetKind.END or self.asked.kind is TargetKind.END
         return None if stops else self.wal[-1].name
@@ -84,7 +84,7 @@ def plan_restore(
 
     ``base_backup`` is the id of the one to begin from; by default the newest that is consistent before the target.
 
-    Raises: RecoveryTargetError where the target cannot be reached (TargetOutsideError: with the nearest that can be).
+    Raises: RecoveryTargetError where the target cannot be reached; TargetOutsideError names the nearest that can.
     """
     coverage = Coverage.of(contents, contents.stores if stores is None else stores)
     if base_backup is not None:
@@ -140,7 +140,7 @@ def _choose_current(coverage: Coverage, target: RecoveryTarget, base_backup: str
 
 
 def _latest(coverage: Coverage) -> TimelinePath:
-    """Return the path to the newest timeline that has its first segment here, or a restorable base backup on it."""
+    """Return the path to the newest timeline whose first segment, or a restorable base backup on it, is here."""
     for path in sorted(coverage.contents.paths.values(), key=lambda path: -path.timeline):
         first = path.pieces[-1].first
         begun = len(path.pieces) == 1 or coverage.count(path.timeline, (first, first))
@@ -181,7 +181,7 @@ def _refuse_wrong_branch(coverage: Coverage, span: Span) -> None:
         name = segment_name(wrong, number, path.wal_segment_size).name
         raise RecoveryTargetError(
             f"timeline {owner} begins with '{path.name(number)}', which {_named(coverage)} does not have: "
-            f"recovery would go on in '{name}', past the switch",
+            f"recovery would continue in '{name}', past the switch",
             hint=f"Recover to a time or an LSN before the switch, or along timeline {wrong}.",
         )
 
@@ -239,7 +239,7 @@ def _notes(coverage: Coverage, span: Span, window: RecoveryWindow, choice: Choic
     notes = []
     newest = max((path.timeline for path in coverage.contents.paths.values()), default=span.path.timeline)
     if newest > span.path.timeline:
-        notes.append(f"Timeline {newest} is newer than timeline {span.path.timeline}, along which this recovery goes.")
+        notes.append(f"This recovery follows timeline {span.path.timeline}; timeline {newest} is newer.")
     if choice.to_the_end and window.ended_by is WindowEnd.GAP:
         notes.append(
             f"The recovery ends at a gap, which begins with '{window.first_missing}': later WAL is not replayed."
@@ -248,7 +248,7 @@ def _notes(coverage: Coverage, span: Span, window: RecoveryWindow, choice: Choic
         everywhere = Coverage.of(coverage.contents, coverage.contents.stores)
         ends = [run[1] for run in everywhere.runs_on(span.path) if run[0] <= span.run[1] <= run[1]]
         if ends and ends[0] > span.run[1]:
-            notes.append(f"With all stores the recovery would go on to '{span.path.name(ends[0])}'.")
+            notes.append(f"With all stores the recovery would continue to '{span.path.name(ends[0])}'.")
     return notes
 
 

@@ -1,19 +1,19 @@
-"""The recovery target: where a recovery is asked to stop."""
+"""Describes a recovery target, the point at which a recovery stops."""
 
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Final, Literal
 
 from wal_pipeline.errors import RecoveryTargetError
 from wal_pipeline.wal.lsn import Lsn
 
-MAX_XID = 2**32 - 1
-_MAX_NAME_BYTES = 63  # xlog_internal.h: MAXFNAMELEN - 1
+MAX_XID: Final = 2**32 - 1
+_MAX_NAME_BYTES: Final = 63  # xlog_internal.h: MAXFNAMELEN - 1
 
 
 class TargetKind(StrEnum):
-    """What a recovery target is given by; the values are the ends of PostgreSQL's ``recovery_target_...`` settings."""
+    """The kind of a recovery target; the values are the endings of PostgreSQL's ``recovery_target_...`` settings."""
 
     TIME = "time"
     LSN = "lsn"
@@ -25,11 +25,11 @@ class TargetKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RecoveryTarget:
-    """Where to stop. Exactly the value of ``kind`` is set; make one with the ``to_...`` methods or ``END``.
+    """The point at which recovery stops. Of the values, exactly the one of ``kind`` is set.
 
-    ``inclusive``: just after the target rather than just before it; it means nothing for a name, immediate and end.
+    ``inclusive`` stops just after the target, not just before it; a name, immediate and end ignore it.
     ``timeline`` is a number, ``latest``, or ``current`` (the timeline on which the base backup was taken).
-    ``not_before_at`` is for an xid and a name: the target is surely not before it, so the base backup may be as late.
+    ``not_before_at`` is for an xid or a name: the target is certainly not before it, so the base backup may be as late.
     """
 
     kind: TargetKind = TargetKind.END
@@ -57,7 +57,10 @@ class RecoveryTarget:
         if self.xid is not None and not 3 <= self.xid <= MAX_XID:
             raise RecoveryTargetError(f"transaction id {self.xid} is outside 3 to 2**32 - 1")
         if self.name is not None and not 0 < len(self.name.encode()) <= _MAX_NAME_BYTES:
-            raise RecoveryTargetError(f"the restore point name '{self.name}' is not of 1 to {_MAX_NAME_BYTES} bytes")
+            raise RecoveryTargetError(
+                f"the restore point name '{self.name}' has {len(self.name.encode())} bytes, "
+                f"expected 1 to {_MAX_NAME_BYTES}"
+            )
 
     def __str__(self) -> str:
         value = self.at.isoformat(" ") if self.at is not None else self.lsn or self.xid or self.name
@@ -74,7 +77,7 @@ class RecoveryTarget:
 class TargetOutsideError(RecoveryTargetError):
     """The target lies outside every recovery window; ``before`` and ``after`` are the nearest that can be reached.
 
-    They are texts that the same kind of target takes (an ISO time or an LSN), None where there is nothing on that side.
+    They are texts for the same kind of target (an ISO time or an LSN); None where there is nothing on that side.
     """
 
     def __init__(self, message: str, *, before: str | None, after: str | None, hint: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Which base backup and which last segment lead to a recovery target on one path."""
+"""Chooses the base backup and the last segment that lead to a recovery target on one path."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -21,9 +21,9 @@ _LAST_COMMIT: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A base backup and how far it is replayed: to the segment ``last_number``.
+    """A base backup, and ``last_number``, the last segment that is replayed.
 
-    ``to_the_end``: PostgreSQL goes on until no further segment is there. The commit times are as in RestorePlan.
+    ``to_the_end``: PostgreSQL replays until no further segment is there. The commit times are as in RestorePlan.
     """
 
     backup: BaseBackup
@@ -36,7 +36,7 @@ class Choice:
 
 
 def choose(contents: ArchiveContents, path: TimelinePath, spans: list[Span], target: RecoveryTarget) -> Choice:
-    """Choose from the windows on one path; ``spans`` are at least one, in WAL order.
+    """Choose from the windows on one path. There is at least one of ``spans``; they are in WAL order.
 
     Raises: TargetOutsideError.
     """
@@ -80,7 +80,7 @@ def _to_time(
 def _outside(
     contents: ArchiveContents, spans: list[Span], index: int, target: RecoveryTarget, where: str
 ) -> TargetOutsideError:
-    """Say where a time is, between the windows before ``index`` and those from it on."""
+    """Return the error for a time between the windows before ``index`` and the later ones."""
     begins = (span.backups[0].finished_at for span in spans[index:] if _last_reached(contents, span) is not None)
     ends = (_last_reached(contents, span) for span in reversed(spans[:index]))
     before = next((at for at in ends if at is not None), None)
@@ -137,11 +137,11 @@ def _to_lsn(
 
 
 def _surely_reached(contents: ArchiveContents, span: Span) -> Lsn:
-    """Return a late LSN in a window at or after which a record surely begins: PostgreSQL stops there.
+    """Return a late LSN of a window at which PostgreSQL certainly stops: a record begins there or later.
 
-    The last segment may end in zeros or in the midst of a record. A single commit that ends in a segment may begin in
-    the one before it, the second one does not. Where no commit is known, the end of the newest base backup: the record
-    that switches to the next segment follows it.
+    The last segment may end in zeros or within a record. A segment's only commit may begin in the segment before; a
+    second commit does not. Where no commit is known, it is the end of the newest base backup: the record that switches
+    to the next segment follows it.
     """
     for number, file in reversed(list(contents.along(span.path, span.run))):
         if file is not None and file.last_commit_at is not None:
@@ -151,10 +151,10 @@ def _surely_reached(contents: ArchiveContents, span: Span) -> Lsn:
 
 
 def _to_sight(contents: ArchiveContents, spans: list[Span], target: RecoveryTarget) -> Choice:
-    """Choose for an xid or a name, which the records do not hold: PostgreSQL stops where it sees it first.
+    """Choose for an xid or a name, which the records do not hold: PostgreSQL stops where it first sees the target.
 
-    Without a hint the newest base backup: where the target lies before it, PostgreSQL fails at the end and nothing
-    wrong is opened. An older one might stop at an older restore point of the same name.
+    Without ``not_before_at`` it is the newest base backup. Where the target lies before it, PostgreSQL fails at the end
+    and opens nothing wrong; from an older one it might stop at an older restore point with the same name.
     """
     span, backup = spans[-1], spans[-1].backups[-1]
     if target.not_before_at is not None:
@@ -162,7 +162,8 @@ def _to_sight(contents: ArchiveContents, spans: list[Span], target: RecoveryTarg
         span, backup = (spans[index], found) if found is not None else (spans[0], spans[0].backups[0])
     note = (
         f"The records do not say where {target} is. Recovery looks for it from base backup '{backup.backup_id}' "
-        f"({backup.finished_at.isoformat(' ')}) on, and fails at the end if it lies before: then name an older one."
+        f"({backup.finished_at.isoformat(' ')}) on. If it lies before, recovery fails at the end: then name an older "
+        "base backup."
     )
     choice = _to_end(contents, span, backup, target)
     return replace(choice, commit_at_least=None, commit_at_most=choice.commit_at_most, notes=(note,))
@@ -171,7 +172,7 @@ def _to_sight(contents: ArchiveContents, spans: list[Span], target: RecoveryTarg
 def _newest_finished(spans: list[Span], at: datetime) -> tuple[int, BaseBackup | None]:
     """Return the newest base backup that is consistent at a time, and the index of its window."""
     for index in range(len(spans) - 1, -1, -1):
-        # in WAL order: behind one that finished too late, an earlier time comes from a clock that went back
+        # in WAL order: after one that finished too late, an earlier time comes from a clock that went back
         before = list(takewhile(lambda one: one.finished_at <= at, spans[index].backups))
         if before:
             return index, before[-1]
@@ -183,7 +184,7 @@ def _first_number_past(
 ) -> int | None:
     """Return the first segment with a commit at which PostgreSQL would stop; None where none is known.
 
-    It need not be near the last one: where the clock went back, later commits have earlier times.
+    It need not be the last that may matter: where the clock went back, later commits have earlier times.
     """
     stop = needed_run(backup)[1]
     for number, file in contents.along(span.path, (stop, span.run[1])):

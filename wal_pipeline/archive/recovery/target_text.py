@@ -1,4 +1,4 @@
-"""A recovery target from the words that a person gives, on the command line or in a run's configuration."""
+"""Reads a recovery target from the words on the command line or in a run's configuration."""
 
 from datetime import datetime
 from typing import Final, Literal
@@ -11,7 +11,7 @@ _MAX_TIMELINE: Final = 2**32 - 1
 
 
 class TargetTextError(RecoveryTargetError):
-    """The words do not say one recovery target."""
+    """The words do not name exactly one recovery target."""
 
 
 def target_from_text(
@@ -24,7 +24,7 @@ def target_from_text(
     inclusive: bool = True,
     timeline: str = "latest",
 ) -> RecoveryTarget:
-    """Return the one target that is given; none of them is the end of the archive.
+    """Return the target that is given; without any, it is the end of the archive.
 
     Raises: TargetTextError, RecoveryTargetError for a value that PostgreSQL would refuse, InvalidLsnError.
     """

@@ -1,4 +1,4 @@
-"""Paths of timelines: which file holds each segment number on the way to a timeline."""
+"""Follows the path to a timeline, and finds the file that holds each segment number on it."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,15 +12,15 @@ from wal_pipeline.wal.timeline import TimelineHistory
 
 LAST_NUMBER: Final = MAX_LSN  # no segment has a greater number
 
-Run = tuple[int, int]  # the first and the last of segment numbers without a hole between
+Run = tuple[int, int]  # the first and the last of consecutive segment numbers
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
     """The segment numbers ``first`` to ``last`` that lie on ``timeline``; a piece may be empty (``first > last``).
 
-    ``end_lsn`` is where the path leaves the timeline. The segment that holds that LSN is the next timeline's: a new
-    timeline begins with a copy of its parent's segment up to the switch.
+    ``end_lsn`` is where the path leaves the timeline. The segment with that LSN belongs to the next timeline, which
+    begins with a copy of its parent's segment up to the switch.
     """
 
     timeline: int
@@ -31,9 +31,9 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class TimelinePath:
-    """The way from the first known timeline to ``timeline``, as PostgreSQL follows it (XLogFileReadAnyTLI).
+    """The path from the first known timeline to ``timeline``, as PostgreSQL follows it (XLogFileReadAnyTLI).
 
-    Each number has one file: that of the newest timeline which has begun there.
+    Each number has one file: that of the newest timeline that has begun there.
     """
 
     timeline: int
@@ -63,16 +63,16 @@ class TimelinePath:
                 yield piece.timeline, (first, last)
 
     def end_of(self, timeline: int) -> Lsn | None:
-        """Return the LSN at which the path leaves a timeline; None where it does not go through it."""
+        """Return the LSN at which the path leaves a timeline; None for a timeline that is not on the path."""
         return next((piece.end_lsn for piece in self.pieces if piece.timeline == timeline), None)
 
     def holds(self, backup: BaseBackup) -> bool:
-        """Say whether a recovery from this base backup can follow the path: it stopped before the path left it."""
+        """Say whether a recovery from this base backup can follow the path: it stopped before the path left its WAL."""
         end = self.end_of(backup.timeline)
         return end is not None and backup.stop_lsn <= end
 
     def leaves(self, other: "TimelinePath") -> tuple[int, Lsn] | None:
-        """Return the first segment number, and the LSN, that is not on ``other`` too; None where all of it is."""
+        """Return the first segment number and the LSN at which the path leaves ``other``; None where it does not."""
         for mine, its in zip(self.pieces, other.pieces, strict=False):
             if mine.timeline != its.timeline:
                 return min(mine.first, its.first), Lsn(0)

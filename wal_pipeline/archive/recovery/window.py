@@ -1,4 +1,4 @@
-"""The recovery windows: from when to when the cluster can be restored, per store and for all stores together."""
+"""Computes the recovery windows, the spans of moments that can be restored, per store and for all together."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -12,9 +12,9 @@ from wal_pipeline.wal.lsn import MAX_LSN, Lsn
 
 
 class WindowEnd(StrEnum):
-    """What ends a recovery window."""
+    """Why a recovery window ends."""
 
-    GAP = "gap"  # a segment is missing, and later ones are there
+    GAP = "gap"  # a segment is missing before later ones
     END = "end"  # nothing later is there
 
 
@@ -22,9 +22,9 @@ class WindowEnd(StrEnum):
 class RecoveryWindow:
     """One span of moments that can be restored along the path to ``timeline``.
 
-    ``store`` is None for all stores together. ``timelines`` are those that replay goes through. ``backup_ids`` are the
-    base backups to begin from, in WAL order; ``earliest_at`` and ``earliest_lsn`` are where the first becomes
-    consistent: any later time up to ``latest_commit_at`` can be the target.
+    ``store`` is None for all stores together. ``timelines`` are those that replay follows. ``backup_ids`` are the base
+    backups to begin from, in WAL order; the first becomes consistent at ``earliest_at`` and ``earliest_lsn``. Any later
+    time up to ``latest_commit_at`` can be the target.
 
     ``latest_commit_at`` is the time of the last commit, None where it is not known or where there is no commit
     (``commit_times_known`` says which); ``latest_commit_at_least`` is then the last commit that is known.
@@ -53,7 +53,7 @@ class RecoveryWindow:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A recovery window by numbers: the run of segments from its first base backup's start on a path.
+    """A recovery window by numbers: the run of segments on a path from its first base backup's start.
 
     ``first_missing`` is the first segment of the gap after it; None where nothing later is there on the path.
     """
@@ -100,14 +100,14 @@ def windows_by_store(contents: ArchiveContents) -> dict[str | None, tuple[Recove
 
 
 def _distinct(spans: list[Span]) -> list[Span]:
-    """Drop what a longer span holds as well, and of equal ones all but that of the timeline on which they end."""
+    """Drop each span that is part of a longer one; of equal spans keep that of the timeline on which they end."""
     kept: list[Span] = []
     for span in sorted(spans, key=lambda s: (s.run[0] - s.run[1], s.timeline != s.path.timeline, s.path.timeline)):
         whole = next((index for index, other in enumerate(kept) if _is_part(span, other)), None)
         if whole is None:
             kept.append(span)
         elif kept[whole].first_missing is None and kept[whole].run[1] == span.run[1]:
-            # the parent ends here, but its child goes on after a gap
+            # the parent ends here, but its child continues after a gap
             kept[whole] = replace(kept[whole], first_missing=span.first_missing)
     return sorted(kept, key=lambda span: (span.path.timeline, span.run))
 

@@ -1,9 +1,10 @@
-"""The retention plan of one store: what stays and why, what goes and in which order."""
+"""Plans the retention of one store: which objects stay and why, which expire and in which order."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Final
 
 from wal_pipeline.archive.recovery.coverage import ArchiveContents, Coverage, chain_of
 from wal_pipeline.archive.retention.rules import RetentionRule, Selection, restorable_ids
@@ -11,18 +12,18 @@ from wal_pipeline.archive.retention.wal import NOT_OURS, WalKeeper
 from wal_pipeline.errors import RetentionError
 from wal_pipeline.wal.names import parse_file_name
 
-_CLOCK_TOLERANCE = timedelta(hours=1)
+_CLOCK_TOLERANCE: Final = timedelta(hours=1)
 
 
 class ObjectKind(StrEnum):
-    """What an entry of the plan is."""
+    """The kind of an object that stays."""
 
     BASE_BACKUP = "base_backup"
     WAL_FILE = "wal_file"
 
 
 class Step(StrEnum):
-    """What one step of the expiry removes."""
+    """The objects that one step of the expiry removes."""
 
     BACKUP_MANIFEST = "backup_manifest"  # from here on the base backup does not exist
     BACKUP_OBJECTS = "backup_objects"  # all its other objects
@@ -31,7 +32,7 @@ class Step(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What stays: a base backup's id or a file's name, and why."""
+    """A base backup (its id) or a file (its name) that stays, and why."""
 
     name: str
     kind: ObjectKind
@@ -41,7 +42,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """One step of the expiry: a base backup's id or a file's name, and why it may go.
+    """One step of the expiry: a base backup's id or a file's name, and why it expires.
 
     A base backup's bytes are counted with its objects, not with its manifest.
     """
@@ -54,10 +55,10 @@ class Expired:
 
 @dataclass(frozen=True, slots=True)
 class RetentionPlan:
-    """What one store keeps and loses.
+    """The objects that one store keeps, and the steps by which others expire.
 
-    The steps of ``expire`` are done in their order, and none after a manifest that could not be removed: plan again
-    with its id among ``locked``. After a crash between two steps each base backup that has a manifest can be restored.
+    Do the steps of ``expire`` in their order. Do none after a manifest that could not be removed, but plan again with
+    its id among ``locked``. After a crash between two steps every base backup that has a manifest can be restored.
     """
 
     store: str
@@ -87,9 +88,9 @@ def plan_retention(
     stored_bytes: Mapping[str, int] | None = None,
     locked: Collection[str] = (),
 ) -> RetentionPlan:
-    """Plan what ``store`` keeps at ``now`` and what expires.
+    """Plan which objects ``store`` keeps at ``now`` and which expire.
 
-    ``stored_bytes`` has the size of each object of the WAL archive on this store by file name, also of copies that are
+    ``stored_bytes`` is the size of each object of the WAL archive on this store by file name, including copies that are
     not verified; by default the verified ones, with the files' own sizes. ``locked`` are ids of base backups that
     the store refused to remove.
 
@@ -135,10 +136,10 @@ def _kept_backups(contents: ArchiveContents, held: list[str], selection: Selecti
 def _expired_backups(
     contents: ArchiveContents, held: list[str], selection: Selection, begins_at: datetime
 ) -> list[Expired]:
-    going = [contents.backups[key].backup for key in held if key not in selection.reasons]
-    depth = {backup.backup_id: len(chain_of(contents, backup) or (backup,)) for backup in going}
+    expiring = [contents.backups[key].backup for key in held if key not in selection.reasons]
+    depth = {backup.backup_id: len(chain_of(contents, backup) or (backup,)) for backup in expiring}
     steps = []
-    for backup in sorted(going, key=lambda one: (-depth[one.backup_id], one.backup_id)):
+    for backup in sorted(expiring, key=lambda one: (-depth[one.backup_id], one.backup_id)):
         reason = (
             f"finished before the window began at {begins_at.isoformat()}, and no moment in it needs this base backup"
         )
@@ -160,7 +161,7 @@ def _sort_wal(sizes: Mapping[str, int], keeper: WalKeeper) -> tuple[list[Kept], 
             order = (keeper.number(file), file.timeline, name)
             step = Expired(name, Step.WAL_FILE, sizes[name], verdict.reason)
             (tails if verdict.is_tail else heads).append((order, step))
-    # newest first from an abandoned branch, oldest first before the oldest base backup: a crash leaves no hole
+    # on an abandoned branch the newest first, before the oldest base backup the oldest first: a crash leaves no hole
     tails.sort(reverse=True, key=lambda one: one[0])
     heads.sort(key=lambda one: one[0])
     return kept, [step for _, step in (*tails, *heads)]
@@ -171,7 +172,7 @@ def _warnings(
 ) -> list[str]:
     warnings = []
     if keeper.by_age:
-        warnings.append(f"{store}: has no base backup, so no recovery from it is possible; the age of a file decides")
+        warnings.append(f"{store}: has no base backup, so no recovery from it is possible; files expire by their age")
     warnings += [
         f"{store}: all WAL of timeline {timeline} stays, because its history is not known"
         for timeline in sorted(keeper.undescribed)
@@ -184,18 +185,18 @@ def _warnings(
         newest_at = max(spooled)
         warnings.append(f"a file was spooled in the future, at {newest_at.isoformat()}: a clock was or is wrong")
     elif spooled and max(spooled) < rule.starts_at(now):
-        warnings.append(f"nothing was archived since {max(spooled).isoformat()}: check archiving, and this clock")
+        warnings.append(f"nothing was archived since {max(spooled).isoformat()}: check archiving and this clock")
     return warnings
 
 
 def _check(alone: Coverage, plan: RetentionPlan, selection: Selection) -> None:
-    """Prove the plan by computing again what can be restored from what it leaves.
+    """Prove the plan: compute again which base backups can be restored from the objects that stay.
 
     Raises: RetentionError.
     """
     contents = alone.contents
-    left = frozenset(one.name for one in plan.keep if one.kind is ObjectKind.WAL_FILE)
-    verified = contents.copies.get(plan.store, frozenset()) & left
+    staying = frozenset(one.name for one in plan.keep if one.kind is ObjectKind.WAL_FILE)
+    verified = contents.copies.get(plan.store, frozenset()) & staying
     backups = {key: one for key, one in contents.backups.items() if key in selection.reasons}
     after = Coverage.of(replace(contents, copies={plan.store: verified}, backups=backups), [plan.store])
     for path in selection.live:
@@ -203,7 +204,7 @@ def _check(alone: Coverage, plan: RetentionPlan, selection: Selection) -> None:
         for backup, run in alone.restorable(path):
             if backup.backup_id in selection.reasons and reach.get(backup.backup_id) != run[1]:
                 raise RetentionError(
-                    f"{plan.store}: the plan would take WAL that base backup '{backup.backup_id}' needs "
+                    f"{plan.store}: the plan would remove WAL that base backup '{backup.backup_id}' needs "
                     f"on the path to timeline {path.timeline}; nothing expires",
                     hint="This is an error in the program: report it with the output of 'wal-pipeline status --json'.",
                 )

@@ -1,4 +1,4 @@
-"""The rules of retention: which base backups one store keeps, and along which timelines their WAL is kept."""
+"""Decides which base backups one store keeps, and along which timelines it keeps their WAL."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Mapping
@@ -15,7 +15,7 @@ EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class RetentionRule:
-    """Keep what any moment of the last ``window`` needs, and at least ``minimum_backups`` base backups."""
+    """Keeps all that any moment of the last ``window`` needs, and at least ``minimum_backups`` base backups."""
 
     window: timedelta = timedelta(days=30)
     minimum_backups: int = 2
@@ -26,7 +26,7 @@ class RetentionRule:
             raise ValueError(f"a retention of {self.window} with {self.minimum_backups} base backups keeps nothing")
 
     def starts_at(self, now: datetime) -> datetime:
-        """Return the first moment that is kept; the earliest of all where the window reaches before it."""
+        """Return the first moment that is kept; the earliest possible one where the window reaches before that."""
         try:
             return now - self.window
         except OverflowError:
@@ -35,10 +35,10 @@ class RetentionRule:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ages:
-    """How young each segment can be: the later of its commit time and of its time in the spool.
+    """The latest moment that each segment can be from: its last commit or its arrival in the spool.
 
-    Both clocks may be wrong. The later of the two keeps more. ``commits`` are the last commit times; unknown ones, and
-    those in the future, which come from a wrong clock, are the earliest of all times.
+    Both clocks may be wrong, and the later time keeps more. ``commits`` are the last commit times; an unknown time, or
+    one in the future from a wrong clock, counts as the earliest possible one.
     """
 
     numbers: Mapping[int, list[int]]
@@ -47,7 +47,7 @@ class Ages:
 
     @classmethod
     def of(cls, contents: ArchiveContents, now: datetime) -> Self:
-        """Read the ages of all segments of the archive, on whatever store."""
+        """Read the ages of all segments of the archive, on any store."""
         ordered = {timeline: sorted(files.items()) for timeline, files in contents.segments.items()}
         return cls(
             {timeline: [number for number, _ in files] for timeline, files in ordered.items()},
@@ -108,7 +108,7 @@ def live_paths(contents: ArchiveContents, ages: Ages, cutoff_at: datetime) -> li
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Selection:
-    """Which base backups of one store are kept, each with the reason. Make it with ``of``."""
+    """The base backups that one store keeps, each with the reason. Make it with ``of``."""
 
     reasons: Mapping[str, str]
     live: tuple[TimelinePath, ...]
@@ -123,9 +123,9 @@ class Selection:
         *,
         locked: Collection[str] = (),
     ) -> Self:
-        """Choose what ``store``, of which ``alone`` is the coverage, keeps at ``now``.
+        """Choose the base backups that ``store`` keeps at ``now``; ``alone`` is its coverage.
 
-        ``locked`` are the ids of those that it will not let go.
+        ``locked`` are the ids of those that it refuses to delete.
         """
         contents = alone.contents
         span = _Span(Ages.of(contents, now), rule.starts_at(now), now)
@@ -134,7 +134,7 @@ class Selection:
         live = _with_ancestors(live_paths(contents, span.ages, span.begins_at), alone)
         reasons: dict[str, str] = {}
         for path in live:
-            # what is missing here but is on another store may be refilled tomorrow: keep what will then be needed
+            # WAL that only another store holds may be refilled tomorrow: keep the base backups that it then needs
             for coverage in (alone, together):
                 _add(reasons, _covering(coverage, path, held, span))
         _add(
@@ -159,7 +159,7 @@ def _add(reasons: dict[str, str], more: Iterable[tuple[str, str]]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Span:
-    """The window that is kept, and how young the segments are."""
+    """The window that is kept, and the segments' ages."""
 
     ages: Ages
     begins_at: datetime
@@ -174,7 +174,7 @@ class _Span:
 def _covering(
     coverage: Coverage, path: TimelinePath, held: Mapping[str, BaseBackup], span: _Span
 ) -> list[tuple[str, str]]:
-    """Choose on one path: for each run that reaches into the window the newest base backup before it, and all later."""
+    """Choose on one path: for each run into the window the newest base backup before the window, and all later ones."""
     mine = [backup for backup in coverage.held(path) if backup.backup_id in held]
     finished = _finished_at(mine, path, span)
     runs = coverage.runs_on(path)
@@ -195,7 +195,7 @@ def _covering(
 
 
 def _with_ancestors(live: list[TimelinePath], alone: Coverage) -> list[TimelinePath]:
-    """Add, for a path that cannot be followed without its history file, the nearest one on the way that can."""
+    """Add, for a path whose history file is missing, the nearest path on its way that can be followed."""
     paths = alone.contents.paths
     chosen = list(live)
     for path in live:
@@ -220,9 +220,9 @@ def _with_own_paths(live: list[TimelinePath], alone: Coverage, kept: list[BaseBa
 
 
 def _finished_at(in_wal_order: list[BaseBackup], path: TimelinePath, span: _Span) -> dict[str, datetime]:
-    """Return when each finished, never before what precedes it in the WAL: the server's clock may have gone back.
+    """Return when each finished, but not before the commits that precede it: the server's clock may have gone back.
 
-    A time in the future is wrong too, and holds for that base backup alone.
+    A time in the future is wrong too, and counts for that base backup alone.
     """
     latest, number = EARLIEST, 0
     finished = {}

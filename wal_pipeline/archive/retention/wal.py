@@ -1,4 +1,4 @@
-"""Which files of the WAL archive one store keeps for its base backups, and why."""
+"""Decides which files of the WAL archive one store keeps for its base backups, and why."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
@@ -16,7 +16,7 @@ from wal_pipeline.wal.names import FileKind, WalFileName
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """Whether a file stays, and why. ``is_tail``: it goes, and lies on an abandoned branch above what is kept."""
+    """Whether a file stays, and why. ``is_tail``: it expires, on an abandoned branch above the files that stay."""
 
     kept: bool
     reason: str
@@ -34,8 +34,8 @@ _OLD: Final = Keep(kept=False, reason="older than the window, and no base backup
 class _Line:
     """The numbers ``first`` to ``last`` of one timeline on a path, with the starts of the base backups that lead there.
 
-    ``starts`` are ascending segment numbers, ``backup_ids`` go with them, and so do ``verdicts``: on the segments that
-    each base backup is the last to let go. ``head`` is the one on those before them all.
+    ``starts`` are ascending segment numbers; ``backup_ids`` and ``verdicts`` have the same order. A verdict is for the
+    segments from its base backup's start to the next one's. ``head`` is the verdict for the segments before all starts.
     """
 
     first: int
@@ -48,10 +48,10 @@ class _Line:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WalKeeper:
-    """Judges each file of one store; make it with ``of``.
+    """Judges each file of one store. Make it with ``of``.
 
-    ``by_age``: the store has no base backup, and the age of a file decides. ``undescribed`` are timelines whose
-    history is not known: no one can say which base backup leads to their WAL.
+    ``by_age``: the store has no base backup, so files expire by their age. ``undescribed`` are timelines whose history
+    is not known, so that any base backup may lead to their WAL.
     """
 
     contents: ArchiveContents
@@ -62,9 +62,9 @@ class WalKeeper:
 
     @classmethod
     def of(cls, alone: Coverage, store: str, selection: Selection, begins_at: datetime) -> Self:
-        """Prepare the judgement from the base backups that ``selection`` keeps; ``alone`` is the store's coverage.
+        """Prepare the verdicts from the base backups that ``selection`` keeps; ``alone`` is the store's coverage.
 
-        A store without base backups keeps what those on other stores need: they may be refilled here.
+        A store without base backups keeps the WAL that those on other stores need: they may be refilled here.
         """
         contents = alone.contents
         held = {key: one.backup for key, one in contents.backups.items() if store in one.stores}
@@ -79,7 +79,7 @@ class WalKeeper:
         return cls(contents, begins_at, _lines(paths, kept), not held, undescribed)
 
     def number(self, file: WalFileName) -> int:
-        """Return the segment number at which a file stands."""
+        """Return a file's segment number."""
         return file.number(self.contents.wal_segment_size)
 
     def judge(self, file: WalFileName) -> Keep:
@@ -135,16 +135,16 @@ def _undescribed(alone: Coverage) -> frozenset[int]:
 
 
 def _is_on(line: _Line, file: WalFileName, number: int) -> bool:
-    """Say whether a file stands on a line. A partial segment stands just where its timeline was left."""
+    """Say whether a file lies on a line. A partial segment lies after it, where the path left the timeline."""
     return line.first <= number and (number <= line.last or file.kind is FileKind.PARTIAL)
 
 
 def _needed(line: _Line, number: int) -> Keep | None:
-    """Say that a segment stays for the newest base backup from which replay comes to it: the last to let it go."""
+    """Return the verdict of the newest base backup that needs a segment, as it needs it longest; None without one."""
     index = bisect_right(line.starts, number) - 1
     return line.verdicts[index] if index >= 0 else None
 
 
 def _head(lines: list[_Line]) -> Keep:
-    """Say that a segment may go: it lies before the oldest base backup of all its lines, each of which has one."""
+    """Return the verdict for a segment before the oldest base backup of all its lines, each of which has one."""
     return min(lines, key=lambda line: (line.starts[0], line.backup_ids[0])).head

@@ -142,7 +142,7 @@ def test_the_end_behind_a_gap_says_what_is_lost() -> None:
     archive = contents(day_segments(1, range(1, 10)), TWO[:1], missing={"r2": [name(1, 5)]}, stores=["r2", "b2"])
     assert plan_restore(archive, END, stores=["r2"]).notes == (
         f"The recovery ends at a gap, which begins with '{name(1, 5)}': later WAL is not replayed.",
-        f"With all stores the recovery would go on to '{name(1, 9)}'.",
+        f"With all stores the recovery would continue to '{name(1, 9)}'.",
     )
 
 
@@ -187,7 +187,7 @@ def test_current_stays_on_the_base_backups_timeline() -> None:
     """PostgreSQL's word for it."""
     plan = plan_restore(FORK, RecoveryTarget(timeline="current"))
     assert (plan.timeline, plan.backup.backup_id) == (1, "two")
-    assert plan.notes == ("Timeline 2 is newer than timeline 1, along which this recovery goes.",)
+    assert plan.notes == ("This recovery follows timeline 1; timeline 2 is newer.",)
 
 
 def test_a_timeline_by_number_is_followed() -> None:
@@ -233,7 +233,7 @@ def test_the_end_is_refused_where_postgresql_would_run_past_the_switch() -> None
     with pytest.raises(RecoveryTargetError) as caught:
         plan_restore(archive, RecoveryTarget(timeline=2))
     assert str(caught.value) == (
-        f"timeline 2 begins with '{name(2, 5)}', which r2 does not have: recovery would go on in '{name(1, 5)}', "
+        f"timeline 2 begins with '{name(2, 5)}', which r2 does not have: recovery would continue in '{name(1, 5)}', "
         "past the switch\nHINT: Recover to a time or an LSN before the switch, or along timeline 1."
     )
     assert plan_restore(archive, END).timeline == 1
@@ -254,7 +254,7 @@ def test_a_restore_point_is_looked_for_from_the_newest_base_backup() -> None:
     assert (plan.backup.backup_id, plan.commit_at_least, plan.commit_at_most) == ("two", None, day(9.75))
     assert plan.notes == (
         "The records do not say where restore point 'before-deploy' is. Recovery looks for it from base backup 'two' "
-        "(2026-01-07 12:00:00+00:00) on, and fails at the end if it lies before: then name an older one.",
+        "(2026-01-07 12:00:00+00:00) on. If it lies before, recovery fails at the end: then name an older base backup.",
     )
 
 
@@ -297,7 +297,10 @@ def test_without_any_base_backup_nothing_can_be_restored() -> None:
         ({"kind": TargetKind.TIME}, "a recovery target of kind 'time' has the values []"),
         ({"kind": TargetKind.END, "xid": 5}, "a recovery target of kind 'end' has the values ['xid']"),
         ({"kind": TargetKind.XID, "xid": 2}, "transaction id 2 is outside 3 to 2**32 - 1"),
-        ({"kind": TargetKind.NAME, "name": "x" * 64}, f"the restore point name '{'x' * 64}' is not of 1 to 63 bytes"),
+        (
+            {"kind": TargetKind.NAME, "name": "x" * 64},
+            f"the restore point name '{'x' * 64}' has 64 bytes, expected 1 to 63",
+        ),
         (
             {"kind": TargetKind.TIME, "at": datetime(2026, 1, 1)},  # noqa: DTZ001 - the mistake itself
             "the recovery target '2026-01-01T00:00:00' has no time zone",

@@ -193,7 +193,7 @@ def test_without_base_backups_the_age_of_a_file_decides() -> None:
     assert expired(plan) == [name(1, number) for number in range(1, 11)]
     assert plan.expire[0].reason == "older than the window, and no base backup leads to it"
     assert set(reasons(plan).values()) == {"younger than the window"}
-    assert plan.warnings == ("r2: has no base backup, so no recovery from it is possible; the age of a file decides",)
+    assert plan.warnings == ("r2: has no base backup, so no recovery from it is possible; files expire by their age",)
 
 
 def test_a_store_without_base_backups_keeps_what_those_of_another_store_need() -> None:
@@ -239,7 +239,7 @@ def test_a_silent_archive_is_warned_of() -> None:
     """Either archiving stopped or this clock is wrong."""
     archive = contents(day_segments(1, range(1, 5)), [backup("a", 1, 2.1, 2.5)])
     assert plan_retention(archive, "r2", day(90), RULE).warnings == (
-        "nothing was archived since 2026-01-06T00:00:00+00:00: check archiving, and this clock",
+        "nothing was archived since 2026-01-06T00:00:00+00:00: check archiving and this clock",
     )
 
 

@@ -220,7 +220,7 @@ def test_without_base_backups_the_age_of_a_file_decides(scene: UpkeepScene) -> N
     assert scene.files("r2") == names(12, 20)
     plan = done.stores[0].plan.plan
     assert plan is not None
-    assert plan.warnings == ("r2: has no base backup, so no recovery from it is possible; the age of a file decides",)
+    assert plan.warnings == ("r2: has no base backup, so no recovery from it is possible; files expire by their age",)
 
 
 def test_the_age_is_read_from_the_object_where_the_catalog_is_lost(scene: UpkeepScene) -> None:
