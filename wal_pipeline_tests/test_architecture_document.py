@@ -165,7 +165,7 @@ def upward(caller: str, callee: str, layers_of: Mapping[str, Sequence[set[str]]]
 def room(path: str) -> str:
     """Return a file's room: its folder, or the file where it stands alone beside rooms."""
     folder = Path(path).parent
-    alone = folder.as_posix() in {".", "commands", "orchestration", "archive"}
+    alone = folder.as_posix() in {".", "commands", "orchestration", "stores", "archive"}
     return path if alone else folder.as_posix()
 
 
