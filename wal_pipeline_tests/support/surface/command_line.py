@@ -1,7 +1,6 @@
 """A command line as plain values: click's commands and argparse's parser, whatever file they are in."""
 
 import argparse
-import inspect
 from collections.abc import Iterable
 from pathlib import PurePath
 from typing import Any
@@ -12,11 +11,10 @@ _PLAIN = (str, int, float, bool)
 
 
 def click_command(name: str, command: click.Command | None) -> dict[str, Any]:
-    """Return what a person sees of a command: its help, its parameters and its subcommands, each in their order."""
+    """Return what a person sees of a command: its parameters and its subcommands, each in their order."""
     assert command is not None, f"'{name}' is in the help and is no command"
     found = {
         "name": name,
-        "help": inspect.cleandoc(command.help or ""),
         "hidden": command.hidden,
         "parameters": [_click_parameter(one) for one in command.params],
     }
@@ -33,10 +31,9 @@ def _group(group: click.Group) -> dict[str, Any]:
 
 
 def argparse_parser(parser: argparse.ArgumentParser) -> dict[str, Any]:
-    """Return what a person sees of a parser: its name, its description and its arguments, in their order."""
+    """Return what a person sees of a parser: its name and its arguments, in their order."""
     return {
         "name": parser.prog,
-        "help": parser.description,
         "allows_abbreviations": parser.allow_abbrev,
         "parameters": [_argparse_argument(action) for action in parser._actions],
     }
@@ -59,7 +56,6 @@ def _click_parameter(one: click.Parameter) -> dict[str, Any]:
 
 def _option(one: click.Option) -> dict[str, Any]:
     return {
-        "help": one.help,
         "flag": one.is_flag,
         "hidden": one.hidden,
         "shows_default": bool(one.show_default),
@@ -82,7 +78,6 @@ def _argparse_argument(action: argparse.Action) -> dict[str, Any]:
         "values": plain(action.nargs),
         "choices": _choices(action.choices),
         "metavar": plain(action.metavar),
-        "help": action.help,
     }
     return said(found)
 

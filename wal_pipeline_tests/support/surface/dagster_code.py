@@ -1,6 +1,5 @@
 """A code location of Dagster as plain values: all that the UI shows of it, and that people and data refer to."""
 
-import inspect
 from typing import Any
 
 import dagster as dg
@@ -55,7 +54,6 @@ def _asset(node: Any, checks: list[dg.AssetCheckSpec]) -> dict[str, Any]:
             "upstream": sorted(key.to_user_string() for key in node.parent_keys),
             "materializable": node.is_materializable,
             "freshness": policy and {"warn": _seconds(policy.warn_window), "fail": _seconds(policy.fail_window)},
-            "description": node.description,
             "checks": {spec.name: _check(spec) for spec in sorted(checks, key=lambda spec: spec.name)},
         }
     )
@@ -66,16 +64,15 @@ def _seconds(window: Any) -> float:
 
 
 def _check(spec: dg.AssetCheckSpec) -> dict[str, Any]:
-    return said({"description": spec.description, "blocking": spec.blocking})
+    return said({"blocking": spec.blocking})
 
 
 def _job(job: dg.JobDefinition) -> dict[str, Any]:
     parts = _job_config(job)
     return said(
         {
-            "description": job.description,
             "tags": dict(sorted(job.tags.items())),
-            "ops": {node.name: node.definition.description for node in sorted(job.nodes, key=lambda node: node.name)},
+            "ops": sorted(node.name for node in job.nodes),
             "resources": _resources(job),
             "executor": job.executor_def.name,
             "op_config": _configs(parts["ops"]),
@@ -103,7 +100,7 @@ def _configs(part: dg.Field) -> dict[str, Any]:
 
 def _form(form: dg.Field) -> dict[str, Any]:
     fields = {name: _field(field) for name, field in _fields(form.config_type).items()}
-    return said({"description": inspect.cleandoc(form.description or ""), "fields": fields})
+    return said({"fields": fields})
 
 
 def _field(field: dg.Field) -> dict[str, Any]:
@@ -112,7 +109,6 @@ def _field(field: dg.Field) -> dict[str, Any]:
             "type": field.config_type.key,
             "required": field.is_required,
             "default": field.default_value_as_json_str if field.default_provided else None,
-            "description": field.description,
         }
     )
 
@@ -130,7 +126,6 @@ def _schedule(one: dg.ScheduleDefinition) -> dict[str, Any]:
             "job": one.job_name,
             "run_config": request.run_config,
             "state": one.default_status.value,
-            "description": one.description,
         }
     )
 
@@ -143,6 +138,5 @@ def _sensor(one: dg.SensorDefinition) -> dict[str, Any]:
             "interval_seconds": one.minimum_interval_seconds,
             "state": one.default_status.value,
             "resources": sorted(one.required_resource_keys),
-            "description": one.description,
         }
     )

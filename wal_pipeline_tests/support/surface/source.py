@@ -40,8 +40,9 @@ class PackageSource:
         return sorted({text for text in found if re.match(pattern, text)})
 
     def enumerations(self) -> list[list[str]]:
-        """Return the values of each StrEnum; not its name, which no user sees."""
-        classes = (node for module in self.modules.values() for node in ast.walk(module.tree))
+        """Return the values of each StrEnum of the records and alerts, which are stored; no user sees its name."""
+        stored = [self.modules[name] for name in ("wal_pipeline.archive.records", "wal_pipeline.archive.alerts")]
+        classes = (node for module in stored for node in ast.walk(module.tree))
         return sorted(_enum_values(node) for node in classes if isinstance(node, ast.ClassDef) and _is_str_enum(node))
 
     def environment(self) -> list[str]:
