@@ -80,7 +80,9 @@ def step(cells: Sequence[str], before: Sequence[Step]) -> Step:
     number, path, called_by, text = cells
     found = _CALLED_BY.fullmatch(called_by)
     assert found or called_by in OUTSIDE, f"step {number}: '{called_by}' names neither a step nor one of {OUTSIDE}"
-    caller = {str(one.number): one.path for one in before}[found[1]] if found else None
+    callers = {str(one.number): one.path for one in before}
+    assert not found or found[1] in callers, f"step {number}: no step {found and found[1]} stands before it"
+    caller = callers[found[1]] if found else None
     interface, giver = (found["interface"], found["giver"]) if found else (None, None)
     return Step(int(number), path.strip("`"), caller, None if found else called_by, interface, giver, text)
 
