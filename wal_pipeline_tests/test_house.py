@@ -58,7 +58,7 @@ _TESTED_IN: Final = {
     "test_readme.py": "cli/{main,registry}",
     "codec/test_stream_encoder.py": "codec/stream_decoder commands/backup/objects",
     "commands/alerts/test_deliver.py": "commands/alerts/destinations",
-    "commands/archive_get/test_prefetch_server.py": "commands/archive_get/{prefetch_client,prefetch_folder}",
+    "commands/archive_get/test_prefetch_server.py": "commands/archive_get/{file_answers,prefetch_folder}",
     "commands/archive_get/test_wal_source.py": "commands/copies/find",
     "commands/test_audit.py": "commands/archive_push/audit_trail",
     "commands/archive_push/test_run.py": "commands/archive_push/{events,flow_control,job,rejections}",

@@ -17,7 +17,6 @@ from wal_pipeline.archive.recovery.drill_choice import DrillChoice, choose_drill
 from wal_pipeline.archive.recovery.restore_plan import plan_restore
 from wal_pipeline.archive.recovery.target import RecoveryTarget
 from wal_pipeline.archive.recovery.window import RecoveryWindow, WindowEnd
-from wal_pipeline.commands.archive_get.restore_command import shell_line
 from wal_pipeline.commands.archive_get.wal_source import WalSource
 from wal_pipeline.commands.copies.find import find_copy
 from wal_pipeline.commands.drill.fetch_service import FetchService
@@ -183,9 +182,8 @@ class Drill:
         begun = time.monotonic()
         prepared = self._prepare(chosen)
         source = WalSource(self._layout, (self._store,), self._identities)
-        size = chosen.manifest.wal_segment_size
-        with FetchService(self._options.folder / "fetch", source, prepared.user, size) as fetching:
-            line = shell_line(fetching.program, None)
+        with FetchService(self._options.folder / "fetch", source, prepared.user) as fetching:
+            line = fetching.restore_command
             if chosen.choice.next_file is None:  # to the end as it was foretold: the original goes on archiving
                 line = bounded_command(line, chosen.choice.last.name)
             result = perform_restore(prepared, line)

@@ -1,7 +1,5 @@
 """The report: one HTML page that needs no network, from the catalog's records."""
 
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,6 +17,7 @@ from wal_pipeline.commands.report.template import PAGE
 from wal_pipeline.commands.status.status import ArchiveStatus
 from wal_pipeline.commands.status.window_line import Axis
 from wal_pipeline.errors import SettingsError
+from wal_pipeline.host.durable_file import write_whole
 from wal_pipeline.text import length, size
 
 MOST_ALERTS: Final = 50
@@ -61,10 +60,7 @@ def render_report(
 def write_report(path: Path, page: str) -> None:
     """Write the page whole or not at all. Raises: SettingsError."""
     try:
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as made:
-            made.write(page)
-        Path(made.name).chmod(0o644)
-        os.replace(made.name, path)  # noqa: PTH105 - the pair of NamedTemporaryFile's name
+        write_whole(page.encode(), path, durable=False, mode=0o644)
     except OSError as error:
         raise SettingsError(
             f"the report cannot be written to '{path}': {error.strerror}",
