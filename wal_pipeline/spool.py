@@ -1,9 +1,8 @@
-"""The spool: the local folder into which PostgreSQL archives, until every store holds the file.
+"""Lists, reads and empties the spool: the folder into which PostgreSQL archives until every store holds the file.
 
 A file that some process has open for writing is neither read nor released nor moved (where the kernel tells).
 """
 
-import errno
 import fcntl
 import os
 import shutil
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from wal_pipeline.errors import BeingWrittenError, SpoolBusyError, SpoolError
+from wal_pipeline.host.durable_file import move_whole
 from wal_pipeline.host.file_owner import give_to_folder_owner, owner_trouble
 from wal_pipeline.host.open_writers import Writer, find_writer
 from wal_pipeline.host.steady_clock import SteadyTime
@@ -32,9 +32,10 @@ _MAX_TEXT_BYTES: Final = 1 << 20  # history and backup history files are some hu
 
 @dataclass(frozen=True, slots=True)
 class SpoolFile:
-    """One file in the spool, as it was when it was listed. ``spooled_at`` is its modification time, if that is one.
+    """One file in the spool, as it was when it was listed.
 
-    ``settled``: it did not change for so long that a copy of it in the making would have gone on.
+    ``spooled_at`` is its modification time, or its inode's change time where that one is no date. ``settled``: it is
+    unchanged for so long that its writer would have continued.
     """
 
     name: WalFileName
@@ -54,8 +55,10 @@ class SpoolFile:
 
 @dataclass(frozen=True, slots=True)
 class SpoolListing:
-    """What lies in the spool. ``ready`` in archiving order; ``growing`` may be written to still; ``foreign``
-    names are not PostgreSQL's or not plain files, and are left alone."""
+    """The files in the spool. ``ready`` is in archiving order. ``growing`` files may still be written to.
+
+    ``foreign`` names are not PostgreSQL's or not plain files, and are left alone.
+    """
 
     ready: tuple[SpoolFile, ...]
     growing: tuple[SpoolFile, ...]
@@ -168,9 +171,7 @@ class Spool:
                 return None
             self._make_quarantine()
             target = self._free_name(f"{file.name.name}.{now.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}")
-            _move(self.path(file), target)
-            _sync_folder(self.quarantine_folder)
-            _sync_folder(self.folder)
+            move_whole(self.path(file), target)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -336,30 +337,3 @@ def _spooled_at(status: os.stat_result) -> datetime:
 
 def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-
-
-def _move(source: Path, target: Path) -> None:
-    """Rename, or copy durably and then unlink where the target is on another file system."""
-    try:
-        source.rename(target)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        temporary = target.with_name(f".{target.name}.tmp")
-        try:
-            shutil.copyfile(source, temporary, follow_symlinks=False)
-            with temporary.open("rb") as copied:
-                os.fsync(copied.fileno())
-            temporary.rename(target)
-        finally:
-            temporary.unlink(missing_ok=True)
-        _sync_folder(target.parent)
-        source.unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -60,7 +60,9 @@ _TESTED_IN: Final = {
     "test_readme.py": "cli/{main,registry}",
     "codec/test_stream_encoder.py": "codec/stream_decoder commands/backup/objects",
     "commands/alerts/test_deliver.py": "commands/alerts/destinations",
-    "commands/archive_get/test_prefetch_server.py": "commands/archive_get/{prefetch_client,prefetch_folder}",
+    "commands/archive_get/test_prefetch_client.py": "commands/fetch_ask",
+    "commands/archive_get/test_prefetch_server.py": "commands/archive_get/{file_answers,prefetch_folder}",
+    "cli/test_archive_get.py": "commands/archive_get/background wiring/archive_get",
     "commands/archive_get/test_wal_source.py": "commands/copies/find",
     "commands/test_audit.py": "commands/archive_push/audit_trail",
     "commands/archive_push/test_run.py": "commands/archive_push/{events,flow_control,job,rejections}",
@@ -119,7 +121,6 @@ WITHOUT_OWN_TEST: Final = {
     "errors.py": "the errors' classes: each message is compared where it is raised",
     "stores/base.py": "the contract itself: stores/local/test_store.py and stores/s3/test_store.py run its suite",
     "cli/restore_progress.py": "what a terminal shows: integration/test_restore.py runs it and looks at the result",
-    "commands/fetch_ask.py": "hands over to the client, from the path that running recoveries were given",
 } | {
     path: f"stated in {test}"
     for test, patterns in _TESTED_IN.items()

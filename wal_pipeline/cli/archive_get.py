@@ -1,4 +1,4 @@
-"""``wal-pipeline archive-get FILE DESTINATION``: a ``restore_command``, whose exit codes PostgreSQL acts on.
+"""``wal-pipeline archive-get FILE DESTINATION`` is a ``restore_command``: PostgreSQL acts on its exit codes.
 
 0: delivered. 1 (or the code of ``--exit-absent``): every configured store answered and none has the file. Above
 125: everything else, so that PostgreSQL stops rather than take a failure for the end of the archive. Nothing may
@@ -11,19 +11,15 @@ import argparse
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from functools import cached_property
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-if TYPE_CHECKING:
-    from wal_pipeline.commands.archive_get.prefetch_folder import PrefetchFolder
-    from wal_pipeline.commands.archive_get.wal_source import WalSource
-    from wal_pipeline.stores.base import Store
-    from wal_pipeline.wal.names import WalFileName
-    from wal_pipeline.wiring.pipeline import Pipeline
+if TYPE_CHECKING:  # an import that fails must not end the program before it can say so
+    from wal_pipeline.wiring.archive_get import RecoveringCluster
 
-_EXIT_FAILED = 200  # the same as commands.restore_command.EXIT_FAILED, which an import error must not hide
+_EXIT_DELIVERED = 0
+_EXIT_FAILED = 200  # the same as restore_command.EXIT_FAILED, which an import error must not hide
 _EXIT_INTERRUPTED = 130
 _DESCRIPTION = "Fetch one file of the WAL archive: PostgreSQL's restore_command."
 
@@ -71,7 +67,8 @@ def say(text: str) -> None:
 def _run(arguments: Sequence[str]) -> int:
     options = parser().parse_args(arguments)
     if options.print_restore_command:
-        return _print_restore_command(options)
+        sys.stdout.write(_cluster(options).restore_command() + "\n")
+        return _EXIT_DELIVERED
     return _deliver(options)
 
 
@@ -105,179 +102,29 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _deliver(options: argparse.Namespace) -> int:
-    from wal_pipeline.commands.archive_get.restore_command import (
-        EXIT_DELIVERED,
-        fetch_and_deliver,
-        note_position,
-        take_prefetched,
-    )
-    from wal_pipeline.commands.archive_get.wal_source import WalUnreachableError
-    from wal_pipeline.errors import StoreUnavailableError
-
-    name, destination = _operands(options)
-    call = _Call(options)
-    folder = _trusted(call.folder())
-    delivery = take_prefetched(folder, name, destination)
-    if delivery is None:
-        fetch = call.source.fetch
-        try:
-            delivery = fetch_and_deliver(lambda: fetch(name), destination, options.retry_seconds, say)
-        except (WalUnreachableError, StoreUnavailableError) as error:
-            if not (options.standby and call.is_standby() and error.may_pass):
-                raise
-            say(f"{error.message}\nThis is a standby: PostgreSQL asks again.")
-            return int(options.exit_absent)
-    if delivery is not None:
-        for note in delivery.notes:
-            say(f"'{name.name}' was taken from {delivery.store}: {note}")
-    try:
-        if folder is not None and note_position(folder, name, delivery):
-            _start_prefetcher(folder, call)
-    except OSError as error:
-        say(f"cannot fetch ahead in '{error.filename}': {error.strerror}")
-    return EXIT_DELIVERED if delivery is not None else int(options.exit_absent)
-
-
-def _trusted(folder: "PrefetchFolder | None") -> "PrefetchFolder | None":
-    """Return the folder; None, and a word in the log, where another user could have put files into it."""
-    from wal_pipeline.errors import RestoreError
-
-    if folder is None:
-        return None
-    try:
-        folder.check(os.geteuid())
-    except RestoreError as error:
-        say(f"nothing is fetched ahead: {error}")
-        return None
-    return folder
-
-
-def _operands(options: argparse.Namespace) -> tuple["WalFileName", Path]:
     from wal_pipeline.errors import SettingsError
     from wal_pipeline.wal.names import require_file_name
 
     if options.file is None or options.destination is None:
         raise SettingsError("the file's name and the destination are missing: expected archive-get %f %p")
-    return require_file_name(options.file), options.destination.absolute()
+    name, destination = require_file_name(options.file), options.destination.absolute()
+    call = _cluster(options).call(sys.orig_argv[:-2], say)
+    return _EXIT_DELIVERED if call.deliver(name, destination) else int(options.exit_absent)
 
 
-class _Call:
-    """What one call needs, made when it is needed: a prefetched file is delivered before boto3 is imported."""
+def _cluster(options: argparse.Namespace) -> "RecoveringCluster":
+    from wal_pipeline.wiring.archive_get import RecoveringCluster
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        from wal_pipeline.commands.archive_get.prefetch_client import fingerprint
-
-        self._options = options
-        self.pgdata: Path = (options.pgdata or Path()).absolute()
-        self.fingerprint = fingerprint(sys.orig_argv[:-2], os.environ)  # before the settings are read
-
-    @cached_property
-    def pipeline(self) -> "Pipeline":
-        """The settings and what they describe. Raises: SettingsError."""
-        from wal_pipeline.wiring.pipeline import open_pipeline
-
-        return open_pipeline(self._options.env_file)
-
-    @cached_property
-    def system_identifier(self) -> int:
-        """The cluster's: by option, from pg_control, by setting, else the only one below the cluster's name."""
-        from wal_pipeline.commands.inventory.system_identifiers import only_system_identifier
-        from wal_pipeline.postgres.control_file import read_control_file
-
-        if self._options.system_identifier is not None:
-            return int(self._options.system_identifier)
-        if (self.pgdata / "global" / "pg_control").exists():
-            return read_control_file(self.pgdata).system_identifier
-        settings = self.pipeline.settings
-        if settings.system_identifier is not None:
-            return settings.system_identifier
-        return only_system_identifier(self.stores(), settings.prefix, settings.cluster)
-
-    def stores(self) -> tuple["Store", ...]:
-        """Open the stores to ask, with connections of their own."""
-        names = self.pipeline.settings.stores if self._options.store == "any" else (self._options.store,)
-        return tuple(self.pipeline.open_stores(names).values())
-
-    @cached_property
-    def source(self) -> "WalSource":
-        """Where the file can be fetched from."""
-        from wal_pipeline.commands.archive_get.wal_source import WalSource
-
-        layout = self.pipeline.layout(self.system_identifier)
-        return WalSource(layout, self.stores(), tuple(self.pipeline.identities))
-
-    def is_standby(self) -> bool:
-        """Whether the server is a standby, and no recovery that ends where the archive does (xlogrecovery.c)."""
-        return (self.pgdata / "standby.signal").exists()
-
-    def server_uid(self) -> int:
-        """Who runs the server: for root the data directory's owner, where there is one."""
-        return self.pgdata.stat().st_uid if os.geteuid() == 0 and self.pgdata.exists() else os.geteuid()
-
-    def folder(self) -> "PrefetchFolder | None":
-        """The folder of prefetched files; None where nothing shall be fetched ahead."""
-        from wal_pipeline.commands.archive_get.restore_command import prefetch_folder
-
-        if self._options.no_prefetch:
-            return None
-        return prefetch_folder(self.pgdata, self.system_identifier, self._options.prefetch_dir)
-
-
-def _start_prefetcher(folder: "PrefetchFolder", call: _Call) -> None:
-    """Go on in a process of our own, which the server neither waits for nor signals; return once it answers.
-
-    A fork, not a new program: everything is imported and connected already, so the next segments are under way at
-    once. It takes the connections over: from here on we only leave, by ``os._exit``, and never use them again.
-    """
-    sys.stderr.flush()
-    ready, tell = os.pipe()
-    if os.fork() > 0:
-        os.close(tell)
-        os.read(ready, 1)  # ends with the process, too
-        return
-    try:
-        os.close(ready)
-        os.setsid()
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        for stream in (0, 1, 2):  # the server waits for the end of its log pipe
-            os.dup2(nowhere, stream)
-        os.chdir(folder.path)
-        _prefetch(folder, call.source, call.fingerprint, lambda: os.close(tell))
-    finally:
-        # In a container the server may be process 1 and inherit us: it takes an unknown child that ends with another
-        # code than 0 for a crashed backend (postmaster.c: CleanupBackend) and restarts.
-        os._exit(0)
-
-
-def _prefetch(folder: "PrefetchFolder", source: "WalSource", fingerprint: str, on_ready: Callable[[], None]) -> None:
-    from wal_pipeline.commands.archive_get.prefetch_server import PrefetchServer
-    from wal_pipeline.commands.archive_get.prefetcher import Prefetcher, PrefetchLimits
-
-    prefetcher = Prefetcher(folder, source.fetch, PrefetchLimits())
-    answers = PrefetchServer(folder, source.fetch, fingerprint, on_ready=on_ready, on_other_settings=prefetcher.stop)
-    prefetcher.run(answers, asked_at=lambda: answers.asked_at)
-
-
-def _print_restore_command(options: argparse.Namespace) -> int:
-    from wal_pipeline.commands.archive_get.restore_command import EXIT_DELIVERED, program, shell_line
-    from wal_pipeline.settings import settings_file
-
-    call = _Call(options)
-    call.stores()  # settings that cannot be used are told now, not in the middle of a recovery
-    folder = call.folder()
-    if folder is not None:
-        folder.check(call.server_uid())
-    words = program(
-        call.system_identifier,
-        env_file=settings_file(options.env_file),
-        prefetch_dir=options.prefetch_dir,
+    return RecoveringCluster(
+        pgdata=(options.pgdata or Path()).absolute(),
+        env_file=options.env_file,
         store=options.store,
-        retry_seconds=options.retry_seconds,
+        given_system_identifier=options.system_identifier,
+        prefetch_dir=options.prefetch_dir,
         prefetch=not options.no_prefetch,
+        retry_seconds=options.retry_seconds,
         standby=options.standby,
     )
-    sys.stdout.write(shell_line(words, None if folder is None else folder.path) + "\n")
-    return EXIT_DELIVERED
 
 
 if __name__ == "__main__":

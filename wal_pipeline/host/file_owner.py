@@ -1,4 +1,4 @@
-"""Whose a file is: what root makes for the service must be the service's, and who may not open a file is told why."""
+"""Gives files that root makes to the service's user, and explains why a file may not be opened."""
 
 import os
 import pwd
@@ -26,11 +26,11 @@ def owner_trouble(paths: Iterable[Path], mode: int) -> str | None:
     for path in paths:
         with suppress(OSError):
             if not os.access(path, mode, effective_ids=True):
-                return _told(path)
+                return _explain(path)
     return None
 
 
-def _told(path: Path) -> str:
+def _explain(path: Path) -> str:
     ours, owner = name_of_user(os.geteuid()), name_of_user(path.lstat().st_uid)
     if path.lstat().st_uid == os.geteuid():
         return f"'{path}' may not be opened by its owner '{ours}'; type: sudo chmod u+rw {shlex.quote(str(path))}"

@@ -1,4 +1,4 @@
-"""Whether a process has a file open for writing, asked of the kernel with a read lease."""
+"""Asks the kernel, with a read lease, whether a process has a file open for writing."""
 
 import errno
 import fcntl
@@ -13,7 +13,7 @@ PROBE_PREFIX: Final = ".wal-pipeline-lease."  # begins with a dot: never taken f
 
 
 class Writer(StrEnum):
-    """What the kernel says of writers."""
+    """The kernel's answer: whether somebody writes."""
 
     NONE = "none"
     OPEN = "open"

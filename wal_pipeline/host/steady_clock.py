@@ -1,13 +1,14 @@
-"""How long ago a file changed, whatever was done to the clock since."""
+"""Tells how long ago a file changed, whatever was done to the clock since."""
 
 import json
 import os
-import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
+
+from wal_pipeline.host.durable_file import write_whole
 
 RECORD_NAME: Final = ".wal-pipeline.clock"
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
@@ -56,13 +57,8 @@ class SteadyTime:
 
     def _write(self, known: tuple[float, float]) -> None:
         record = {"boot_id": _boot_id(), "difference": known[0], "since": known[1]}
-        temporary = self._path.with_name(f"{RECORD_NAME}.{secrets.token_hex(8)}")
-        try:
-            temporary.write_text(json.dumps(record))
-            temporary.replace(self._path)
-        except OSError:  # no right to write, or no room: this process then counts from its own first look
-            with suppress(OSError):
-                temporary.unlink()
+        with suppress(OSError):  # no right to write, or no room: this process then counts from its own first look
+            write_whole(json.dumps(record).encode(), self._path, durable=False, mode=None)
 
 
 def _boot_id() -> str:

@@ -1,4 +1,4 @@
-"""Start a restored server and watch its recovery, by its own words in its log."""
+"""Starts a restored server and watches its recovery, by its own words in its log."""
 
 import errno
 import os
@@ -49,7 +49,7 @@ _FINAL: Final = frozenset({RecoveryState.PAUSED, RecoveryState.SHUT_DOWN, Recove
 
 @dataclass(slots=True)
 class RecoveryProgress:
-    """What the server's log has said so far. Seconds count from the start of the server.
+    """The course of a recovery, as far as the server's log tells it. Seconds count from the start of the server.
 
     ``stopped_before_at``/``stopped_after_at`` is the commit at the target. ``last_commit_at`` is the last one replayed,
     known when recovery ends. ``segments`` counts the files that were restored.
@@ -246,8 +246,8 @@ class RecoveryServer:
             time.sleep(_POLL_SECONDS)
         if self.progress.state is RecoveryState.FAILED:
             raise self._error("ended before its recovery did")
-        if self.progress.state is RecoveryState.SHUT_DOWN:
-            self._wait()
+        if self.progress.state is RecoveryState.SHUT_DOWN and self._process is not None:
+            self._wait(self._process)
         return self.progress
 
     def stop(self, *, timeout_seconds: float = 120) -> None:
@@ -255,12 +255,11 @@ class RecoveryServer:
         if self._process is None or self._process.poll() is not None:
             return
         self._process.send_signal(signal.SIGINT)
-        self._wait(timeout_seconds)
+        self._wait(self._process, timeout_seconds)
 
-    def _wait(self, timeout_seconds: float = 120) -> None:
-        assert self._process is not None  # noqa: S101
+    def _wait(self, process: "subprocess.Popen[bytes]", timeout_seconds: float = 120) -> None:
         try:
-            self._process.wait(timeout_seconds)
+            process.wait(timeout_seconds)
         except subprocess.TimeoutExpired as error:
             raise self._error(f"did not shut down within {timeout_seconds:g} s") from error
 

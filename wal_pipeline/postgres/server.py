@@ -1,4 +1,4 @@
-"""The PostgreSQL server, through psycopg: what it says about itself, and the few things that we ask it to do."""
+"""Asks the PostgreSQL server, through psycopg, for its state and for the few things that we need it to do."""
 
 import re
 from collections.abc import Iterator
@@ -126,9 +126,8 @@ class PostgresServer:
         with self._connection() as connection:
             facts = read_facts(connection)
             connection.execute("SELECT pg_logical_emit_message(true, 'wal-pipeline', 'archiving is checked')")
-            row = connection.execute("SELECT pg_switch_wal()::text").fetchone()
-        assert row is not None  # noqa: S101 - a SELECT without FROM has one row
-        end_lsn = Lsn.parse(row[0])
+            [(end,)] = connection.execute("SELECT pg_switch_wal()::text").fetchall()
+        end_lsn = Lsn.parse(end)
         # The byte before the end is in the finished segment, also where the end is a segment's border, on which
         # pg_walfile_name names the segment before up to PostgreSQL 16 and the segment after from 17 on.
         return SwitchedSegment(segment_at(facts.timeline, Lsn(end_lsn - 1), facts.wal_segment_size), end_lsn)

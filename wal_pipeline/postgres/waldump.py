@@ -1,4 +1,4 @@
-"""The commits in a segment, read by PostgreSQL's own pg_waldump."""
+"""Reads the commits in a segment with PostgreSQL's own pg_waldump."""
 
 import logging
 import os
@@ -23,7 +23,7 @@ from wal_pipeline.wal.pages import first_record, record_end
 
 __all__ = ["Commit", "CommitReader", "CommitSpan", "PgWaldump"]
 
-_LOG = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 _NO_RECORD: Final = "could not find a valid record after "
 _LSN: Final = re.compile(r"\b[0-9A-F]{1,8}/[0-9A-F]{1,8}\b")
 _TAIL_BYTES: Final = 256 * 1024  # how far before a boundary a commit record that crosses it is looked for
@@ -52,7 +52,7 @@ class PgWaldump(CommitReader):
         try:
             return self.read(path, major, wal_segment_size, name=name, previous=previous)
         except (PostgresError, InvalidWalFileError, InvalidWalNameError, OSError) as error:
-            _LOG.warning("the commits in '%s' are not known: %s", path, error)
+            _log.warning("the commits in '%s' are not known: %s", path, error)
             return None
 
     def read(
@@ -186,8 +186,7 @@ def _scan(command: list[Path | str], timeout_seconds: float, *, pass_fds: Sequen
     timer.start()
     try:
         with process:
-            assert process.stdout is not None  # noqa: S101 - mypy: stdout is a pipe
-            scan = parse_output(process.stdout)
+            scan = parse_output(process.stdout or ())
     finally:
         timer.cancel()
         process.kill()  # where reading its output failed; else it has ended already

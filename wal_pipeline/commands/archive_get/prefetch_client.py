@@ -1,6 +1,6 @@
-"""Ask the process that fetches ahead for one file, and become the whole program where it does not answer.
+"""Asks the process that fetches ahead for one file, and executes the whole program where it gets no answer.
 
-Run as ``python -I -S fetch_ask.py FOLDER PROGRAM... --exit-absent CODE FILE DESTINATION``: a start of Python with
+Run as ``python -I -S prefetch_client.py FOLDER PROGRAM... --exit-absent CODE FILE DESTINATION``: a start of Python with
 nothing of ours and none of our libraries, for the calls of a ``restore_command`` that find no file fetched ahead.
 Two answers of the process count: a file, and proven absence, for which it asked the stores after our question.
 Whatever else happens, PROGRAM finds out by itself, and says why.

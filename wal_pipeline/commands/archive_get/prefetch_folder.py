@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from wal_pipeline.errors import RestoreError
-from wal_pipeline.host.durable_file import write_durably
+from wal_pipeline.host.durable_file import move_whole, write_whole
 from wal_pipeline.wal.names import FileKind, WalFileName, parse_file_name
 
 POSITION_NAME: Final = "position"
@@ -27,33 +27,32 @@ class Position:
 
 
 class PrefetchFolder:
-    """The folder of files that were fetched ahead."""
+    """The folder of files that were fetched ahead, and the places in it that its users agree on."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, owner: tuple[int, int] | None = None, durable: bool = True) -> None:
+        """``owner``: the user and group id that take the files, where root puts them there for another user.
+
+        ``durable``: a file that lies there is whole also after a crash of the machine.
+        """
         self.path = path
+        self._owner = owner
+        self._durable = durable
+
+    def put(self, data: bytes, name: str) -> None:
+        """Put a file there, whole or not at all. Raises: OSError."""
+        write_whole(data, self.path / name, durable=self._durable, owner=self._owner)
 
     def take(self, name: WalFileName, destination: Path) -> bool:
-        """Move a file that was fetched ahead to ``destination``; False where there is none."""
-        ready = self.path / name.name
+        """Move a file that was fetched ahead to ``destination``; False where there is none that can be moved."""
         try:
-            ready.replace(destination)
-        except FileNotFoundError:
-            return False
-        except OSError:  # another file system, or no permission: copy, or let the caller fetch it
-            return self._copy(ready, destination)
-        return True
-
-    def _copy(self, ready: Path, destination: Path) -> bool:
-        try:
-            write_durably(ready.read_bytes(), destination)
-            ready.unlink(missing_ok=True)
-        except (OSError, RestoreError):
+            move_whole(self.path / name.name, destination, sync_folders=False)
+        except OSError:  # there is none, or no permission: then the caller fetches it
             return False
         return True
 
     def is_being_fetched(self, name: WalFileName) -> bool:
         """Whether a living prefetcher is writing or loading this file now."""
-        return (self.path / f".{name.name}.loading").exists() and self.is_locked()
+        return self.mark(name.name).exists() and self.is_locked()
 
     def is_locked(self) -> bool:
         """Whether a prefetcher works in this folder."""
@@ -66,7 +65,7 @@ class PrefetchFolder:
     @contextmanager
     def lock(self) -> Iterator[bool]:
         """Hold the folder's lock while the block runs; yields False where another process holds it."""
-        descriptor = os.open(self.path / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(self.path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -79,10 +78,12 @@ class PrefetchFolder:
             os.close(descriptor)
 
     def make(self) -> None:
-        """Make the folder, for our user alone. Raises: OSError, RestoreError where it is another's."""
+        """Make the folder, for its owner alone. Raises: OSError, RestoreError where it is another's."""
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path.mkdir(mode=0o700, exist_ok=True)
-        self.check(os.geteuid())
+        if self._owner is not None and os.geteuid() == 0:
+            os.chown(self.path, *self._owner, follow_symlinks=False)
+        self.check(os.geteuid() if self._owner is None else self._owner[0])
 
     def check(self, uid: int) -> None:
         """Refuse a folder in which another than ``uid``, who runs the recovery, or root can put WAL to replay.
@@ -111,9 +112,8 @@ class PrefetchFolder:
     def write_position(self, position: Position) -> None:
         """Tell the prefetcher where replay is. Raises: OSError."""
         self.make()
-        temporary = self.path / f".{POSITION_NAME}.{os.getpid()}"
-        temporary.write_text(f"{position.name.name} {position.wal_segment_size}\n", encoding="ascii")
-        temporary.replace(self.path / POSITION_NAME)
+        text = f"{position.name.name} {position.wal_segment_size}\n"
+        write_whole(text.encode("ascii"), self.path / POSITION_NAME, durable=False, mode=None)
 
     def forget_position(self) -> None:
         """Remove the position of an earlier recovery. Raises: OSError."""
@@ -141,6 +141,10 @@ class PrefetchFolder:
     def mark(self, name: str) -> Path:
         """Return the empty file that says that ``name`` is being fetched."""
         return self.path / f".{name}.loading"
+
+    def begin(self, name: str) -> None:
+        """Say that ``name`` is being fetched. Raises: OSError."""
+        os.close(os.open(self.mark(name), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666))
 
     def clear(self) -> None:
         """Remove everything but the lock and the position, such as what a killed prefetcher left."""

@@ -1,4 +1,4 @@
-"""Fetch the next segments ahead of replay, so that a ``restore_command`` only has to move a file.
+"""Fetches the next segments ahead of replay, so that a ``restore_command`` only has to move a file.
 
 The folder of one PGDATA and system identifier holds
 
@@ -6,7 +6,7 @@ The folder of one PGDATA and system identifier holds
 ``.<segment>…tmp``  one that is being written;
 ``.<file>…answer``  one that is handed to whoever asked for it;
 ``position``        the segment that was last asked of the program, and its size: replay is there;
-``socket``          where the prefetcher answers what was not fetched ahead (``fetch_answer``);
+``socket``          where the prefetcher answers for a file that was not fetched ahead (``prefetch_server``);
 ``lock``            held by the one prefetcher that works in the folder.
 
 Only segments are fetched ahead: a segment's content never changes, while the absence of a history file may end.
@@ -23,7 +23,6 @@ from typing import Final
 from wal_pipeline.commands.archive_get.prefetch_folder import Position, PrefetchFolder
 from wal_pipeline.commands.archive_get.wal_source import FetchedWal
 from wal_pipeline.errors import WalPipelineError
-from wal_pipeline.host.durable_file import write_durably
 from wal_pipeline.wal.names import WalFileName, require_file_name, segment_name
 
 _TURN_SECONDS: Final = 0.02
@@ -49,7 +48,7 @@ class PrefetchLimits:
 
 @dataclass(slots=True)
 class _Ahead:
-    """What the prefetcher knows: where replay is, what is under way, what has been delivered."""
+    """The prefetcher's knowledge: where replay is, which files are under way, which were delivered."""
 
     position: Position
     number: int
@@ -86,22 +85,24 @@ class Prefetcher:
         beside: AbstractContextManager[object] | None = None,
         *,
         asked_at: Callable[[], float] = lambda: float("-inf"),
+        is_asked: Callable[[str], bool] = lambda _: False,
     ) -> bool:
         """Work until idle, with ``beside`` open; False where another prefetcher works in the folder already.
 
-        ``asked_at`` tells when somebody last asked for a file, which is a sign of life too.
+        ``asked_at`` returns when somebody last asked for a file, which is a sign of life too. ``is_asked`` tells
+        whether a file is being fetched for somebody who waits for it.
         """
         with self._folder.lock() as held:
             if held:
                 try:
                     self._folder.clear()
                     with beside or nullcontext():
-                        self._work(asked_at)
+                        self._work(asked_at, is_asked)
                 finally:
                     self._folder.clear()
         return held
 
-    def _work(self, asked_at: Callable[[], float]) -> None:
+    def _work(self, asked_at: Callable[[], float], is_asked: Callable[[str], bool]) -> None:
         self._active_at = self._now()
         position = self._await_position(asked_at)
         if position is None:
@@ -112,7 +113,7 @@ class Prefetcher:
                 ahead, moved = self._follow(ahead)
                 if moved:
                     self._active_at = self._now()
-                self._load(ahead, pool)
+                self._load(ahead, pool, is_asked)
                 _pause(ahead, rest=self._now() - self._active_at > _REST_AFTER_SECONDS)
 
     def _is_wanted(self, asked_at: Callable[[], float]) -> bool:
@@ -163,7 +164,7 @@ class Prefetcher:
             segment_name(timeline, ahead.number + step, size).name for step in range(1, self._limits.window(size) + 1)
         ]
 
-    def _load(self, ahead: _Ahead, pool: ThreadPoolExecutor) -> None:
+    def _load(self, ahead: _Ahead, pool: ThreadPoolExecutor, is_asked: Callable[[str], bool]) -> None:
         """Collect what finished, and begin what is missing, in the order in which replay will ask."""
         self._collect(ahead)
         if self._now() < ahead.retry_at:
@@ -171,9 +172,16 @@ class Prefetcher:
         for name in self._wanted(ahead):
             if len(ahead.running) >= self._allowed(ahead):
                 return
-            if name not in ahead.delivered and name not in ahead.running:
-                self._folder.mark(name).touch()
+            if name not in ahead.delivered and name not in ahead.running and self._begin(name, is_asked):
                 ahead.running[name] = pool.submit(self._fetch_into_folder, name)
+
+    def _begin(self, name: str, is_asked: Callable[[str], bool]) -> bool:
+        """Mark a file as being fetched; False where it is fetched for somebody already."""
+        self._folder.begin(name)
+        if is_asked(name):
+            self._folder.mark(name).unlink(missing_ok=True)
+            return False
+        return True
 
     def _allowed(self, ahead: _Ahead) -> int:
         """Return how many files may be fetched at once: one where the last was absent, to ask the stores little."""
@@ -192,12 +200,12 @@ class Prefetcher:
                 ahead.retry_seconds = min(ahead.retry_seconds * 2, _LONGEST_RETRY_SECONDS)
 
     def _fetch_into_folder(self, name: str) -> bool:
-        """Fetch one file; False where it is absent or cannot be had: then the program itself says why when asked."""
+        """Fetch one file; False where it is absent or not available: whoever asks for it then gets the reason."""
         try:
             fetched = self._fetch(require_file_name(name))
             if fetched is not None:
-                write_durably(fetched.data, self._folder.path / name)
-        except WalPipelineError:
+                self._folder.put(fetched.data, name)
+        except (WalPipelineError, OSError):
             return False
         else:
             return fetched is not None

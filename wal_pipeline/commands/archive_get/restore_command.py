@@ -1,4 +1,4 @@
-"""What PostgreSQL's ``restore_command`` does: the shell line that we generate, and the call behind it."""
+"""Generates PostgreSQL's ``restore_command``, and delivers the file that it asks for."""
 
 import shlex
 import sys
@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from wal_pipeline.commands.archive_get import prefetch_client as fetch_ask
+from wal_pipeline.commands.archive_get import prefetch_client
 from wal_pipeline.commands.archive_get.prefetch_folder import Position, PrefetchFolder
 from wal_pipeline.commands.archive_get.wal_source import FetchedWal, fetch_patiently
-from wal_pipeline.host.durable_file import write_durably
+from wal_pipeline.errors import RestoreError
+from wal_pipeline.host.durable_file import write_whole
 from wal_pipeline.wal.names import FileKind, WalFileName
 
 # xlogarchive.c, RestoreArchivedFile: up to 125 means "not in the archive", and recovery ends as if that were all;
@@ -52,7 +53,10 @@ def fetch_and_deliver(
     fetched = fetch_patiently(fetch, retry_seconds, say=say)
     if fetched is None:
         return None
-    write_durably(fetched.data, destination)
+    try:
+        write_whole(fetched.data, destination)
+    except OSError as error:
+        raise RestoreError(f"'{destination}' cannot be written: {error.strerror}") from error
     return DeliveredFile(fetched.name.name, len(fetched.data), fetched.store, fetched.notes)
 
 
@@ -114,25 +118,24 @@ def program(
     return words if prefetch else [*words, "--no-prefetch"]
 
 
-def shell_line(program: Sequence[str], folder: Path | None) -> str:
+def shell_line(program: Sequence[str], folder: Path | None, client: Sequence[str] = ()) -> str:
     """Return the ``restore_command``: a line for ``sh`` in which ``%f``, ``%p`` are PostgreSQL's placeholders.
 
     ``program`` is the call of ``archive-get`` without the two placeholders. A prefetched file is moved into place
     without a Python start, out of a folder of the server's own user (``-O``); for another file the process that
-    fetches ahead is asked by a small script, which becomes the program where it gets no answer. Of all that can go
-    wrong, only the proof of absence becomes exit code 1: a program that is missing (127), cannot be imported (1) or
-    was called wrongly (2) ends above 125, and a code above 125 stays as it is, so that PostgreSQL sees a signal (143:
-    a fast shutdown) for what it is.
+    fetches ahead is asked by ``client`` (default: ``prefetch_client``), a small script that is called with the folder,
+    the program and the placeholders, and becomes the program where it gets no answer. Of all that can go wrong, only
+    the proof of absence becomes exit code 1: a program that is missing (127), cannot be imported (1) or was called
+    wrongly (2) ends above 125, and a code above 125 stays as it is, so that PostgreSQL sees a signal (143: a fast
+    shutdown) for what it is.
     """
-    call = " ".join(_quoted(word) for word in [*program, "--exit-absent", str(EXIT_ABSENT_MARK)])
+    words = [*program, "--exit-absent", str(EXIT_ABSENT_MARK)]
     move = ""
     if folder is not None:
         ours = _quoted(str(folder))
         move = f'[ -O {ours} ] && mv -f {ours}/"%f" "%p" 2>/dev/null && exit 0; '
-        call = (
-            " ".join(_quoted(word) for word in (sys.executable, "-I", "-S", fetch_ask.__file__, str(folder)))
-            + f" {call}"
-        )
+        words = [*(client or (sys.executable, "-I", "-S", prefetch_client.__file__)), str(folder), *words]
+    call = " ".join(map(_quoted, words))
     return (
         f'{move}{call} "%f" "%p"; r=$?; '
         f"[ $r -eq {EXIT_DELIVERED} ] && exit {EXIT_DELIVERED}; "

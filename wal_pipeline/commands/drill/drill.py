@@ -75,8 +75,7 @@ class Drill:
         begun = time.monotonic()
         prepared = prepare_restore(self._request(target), [self._store], self._layout, self._identities)
         source = WalSource(self._layout, (self._store,), self._identities)
-        size = target.manifest.wal_segment_size
-        with FetchService(self._options.folder / "fetch", source, prepared.user, size) as fetching:
+        with FetchService(self._options.folder / "fetch", source, prepared.user) as fetching:
             self._perform(prepared, target, fetching)
             try:
                 return self._recover_and_check(prepared, target, predicted, begun)

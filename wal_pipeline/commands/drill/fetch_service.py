@@ -1,125 +1,135 @@
-"""Serve a drill's ``restore_command`` from this process: the scratch server gets neither program nor credentials.
+"""Serves a drill's ``restore_command`` from this process: the scratch server gets neither program nor credentials.
 
-The server's user need not be able to run this program: a script of a few lines leaves a request in a folder, and a
-thread here answers it with the file and the exit code that ``archive-get`` would give.
+The files come from the same prefetcher and the same answers as in a restore. Only the asking differs: a drill that root
+runs has a server of another user, who may be unable to run this program's Python, and ``sh`` can open no socket. So a
+script leaves its question as a file in the prefetch folder, and a thread here puts the answer beside it.
 """
 
-import os
+import math
 import shutil
 import threading
-import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
-from wal_pipeline.commands.archive_get.restore_command import EXIT_ABSENT_MARK, EXIT_DELIVERED, EXIT_FAILED
+from wal_pipeline.commands.archive_get.file_answers import FileAnswer, FileAnswers
+from wal_pipeline.commands.archive_get.prefetch_client import ABSENT, READY, UNKNOWN
+from wal_pipeline.commands.archive_get.prefetch_folder import PrefetchFolder
+from wal_pipeline.commands.archive_get.prefetcher import Prefetcher, PrefetchLimits
+from wal_pipeline.commands.archive_get.restore_command import EXIT_DELIVERED, EXIT_FAILED, shell_line
 from wal_pipeline.commands.archive_get.wal_source import FetchedWal, WalSource, fetch_patiently
-from wal_pipeline.errors import RestoreError, WalPipelineError
 from wal_pipeline.postgres.recovery_server import ServerUser
-from wal_pipeline.wal.names import FileKind, WalFileName, parse_file_name
+from wal_pipeline.wal.names import WalFileName, parse_file_name
 
-_AHEAD: Final = 4
 _POLL_SECONDS: Final = 0.02
 _RETRY_SECONDS: Final = 60.0
-# The last two arguments are PostgreSQL's %f and %p. A folder that is gone means that the drill is: fail, never wait.
-_SCRIPT: Final = """#!/bin/sh
+_SCRIPT_NAME: Final = "fetch.sh"
+_LIMITS: Final = PrefetchLimits(idle_seconds=math.inf)  # as in a restore, but it ends with the drill
+# It is called as prefetch_client is: FOLDER ... --exit-absent CODE FILE DESTINATION. Each question has its own number,
+# so that no answer to an earlier one is read. Where a file that was fetched ahead is not there any more, it asks again.
+# A folder that is gone means that the drill is: fail, never wait.
+_SCRIPT: Final = f"""#!/bin/sh
 folder=$1; shift
-while [ $# -gt 2 ]; do shift; done
-: > "$folder/$1.asked" || exit 200
-while [ ! -s "$folder/$1.code" ]; do [ -d "$folder" ] || exit 200; sleep 0.02; done
-read -r code < "$folder/$1.code" || exit 200
-rm -f "$folder/$1.code"
-if [ "$code" -eq 0 ]; then mv -f "$folder/$1.data" "$2" || exit 200; fi
-exit "$code"
+while [ $# -gt 3 ]; do shift; done
+for number in 1 2 3; do
+  question="$folder/.$2.$$-$number"
+  : > "$question.asked" || exit {EXIT_FAILED}
+  while [ ! -s "$question.answered" ]; do [ -d "$folder" ] || exit {EXIT_FAILED}; sleep {_POLL_SECONDS}; done
+  read -r verdict file < "$question.answered" || exit {EXIT_FAILED}
+  rm -f "$question.answered"
+  case $verdict in
+    {READY}) mv -f "$folder/$file" "$3" && exit {EXIT_DELIVERED};;
+    {ABSENT}) exit "$1";;
+    *) exit {EXIT_FAILED};;
+  esac
+done
+exit {EXIT_FAILED}
 """
 
 
 class FetchService:
-    """Answers requests in a folder while it is open; fetches a few segments ahead. ``faults``: why it could not."""
+    """Answers the scratch server while it is open. ``faults``: why a file that it asked for could not be fetched."""
 
-    def __init__(self, folder: Path, source: WalSource, user: ServerUser, wal_segment_size: int) -> None:
-        self._folder = folder
-        self._source = source
-        self._user = user
-        self._wal_segment_size = wal_segment_size
+    def __init__(self, folder: Path, source: WalSource, user: ServerUser) -> None:
+        """``folder`` is made and removed; it is for files fetched ahead and lies in a folder of ours."""
+        self._folder = PrefetchFolder(folder, owner=(user.uid, user.gid), durable=False)
+        self._prefetcher = Prefetcher(self._folder, source.fetch, _LIMITS)
+        self._answers = FileAnswers(self._folder, partial(_fetch, source))
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._serve, name="drill-fetch", daemon=True)
-        self._ahead: dict[str, Future[FetchedWal | None]] = {}
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="drill-fetch", daemon=True)
         self.faults: list[str] = []
 
-    def __enter__(self) -> "FetchService":
+    def __enter__(self) -> Self:
         """Make the folder and begin to answer."""
-        self._folder.mkdir(mode=0o700)
+        self._folder.make()
         self._script.write_text(_SCRIPT, encoding="ascii")
-        self._give(self._folder, self._script)
+        self._script.chmod(0o644)
         self._thread.start()
+        self._ready.wait()
         return self
 
     def __exit__(self, *_exception: object) -> None:
         """Answer no more."""
         self._stop.set()
+        self._answers.stop()
+        self._prefetcher.stop()
         self._thread.join()
 
     @property
-    def program(self) -> list[str]:
-        """The call that stands in the restore command, in the place of ``archive-get``."""
-        return ["/bin/sh", str(self._script), str(self._folder)]
+    def restore_command(self) -> str:
+        """The line for the scratch server."""
+        return shell_line((), self._folder.path, client=("/bin/sh", str(self._script)))
 
     @property
     def _script(self) -> Path:
-        return self._folder / "fetch.sh"
+        return self._folder.path.with_name(_SCRIPT_NAME)
+
+    def _run(self) -> None:
+        """Fetch ahead and answer until told to stop; then remove the folder, so that no script waits for an answer."""
+        try:
+            self._prefetcher.run(self._answering(), is_asked=self._answers.is_asked)
+        finally:
+            self._ready.set()
+            shutil.rmtree(self._folder.path, ignore_errors=True)
+            self._script.unlink(missing_ok=True)
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        thread = threading.Thread(target=self._serve, name="drill-answer", daemon=True)
+        thread.start()
+        self._ready.set()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            thread.join()
 
     def _serve(self) -> None:
-        """Answer until told to stop; the folder goes with the last answer, so that no script waits for another one."""
+        """Answer one question after another: PostgreSQL asks for one file at a time."""
         try:
-            with ThreadPoolExecutor(_AHEAD, thread_name_prefix="drill-ahead") as pool:
-                while not self._stop.is_set():
-                    for asked in self._folder.glob("*.asked"):
-                        asked.unlink()
-                        self._answer(asked.name.removesuffix(".asked"), pool)
-                    time.sleep(_POLL_SECONDS)
+            while not self._stop.wait(_POLL_SECONDS):
+                for asked in self._folder.path.glob(".*.asked"):
+                    asked.unlink()
+                    question = asked.name.removesuffix(".asked")
+                    self._folder.put(self._answer(question[1:].rpartition(".")[0]).message(), f"{question}.answered")
+        except OSError as error:
+            self.faults.append(str(error))
         finally:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._prefetcher.stop()  # which removes the folder: a script must not wait for nobody
 
-    def _answer(self, text: str, pool: ThreadPoolExecutor) -> None:
-        code = EXIT_FAILED
-        try:
-            name = parse_file_name(text)
-            if name is None:
-                raise RestoreError(f"'{text}' is not the name of a file of the WAL archive")
-            fetched = self._ahead.pop(text, None) or self._fetch(name, pool)
-            self._look_ahead(name, pool)
-            found = fetched.result()
-            if found is None:
-                code = EXIT_ABSENT_MARK
-            else:
-                self._write(f"{text}.data", found.data)
-                code = EXIT_DELIVERED
-        except (WalPipelineError, OSError) as error:
-            self.faults.append(getattr(error, "message", str(error)))  # the server stops, and says only that it did
-            code = EXIT_FAILED
-        self._write(f"{text}.code", f"{code}\n".encode())
+    def _answer(self, text: str) -> FileAnswer:
+        name = parse_file_name(text)
+        if name is None:
+            answer = FileAnswer(UNKNOWN, fault=f"'{text}' is not the name of a file of the WAL archive")
+        else:
+            answer = self._answers.find(name)
+        if answer.fault is not None:
+            self.faults.append(answer.fault)  # the server stops, and says only that it did
+        return answer
 
-    def _look_ahead(self, name: WalFileName, pool: ThreadPoolExecutor) -> None:
-        """Fetch the segments that follow, and forget those of a timeline that recovery has left."""
-        if name.kind is not FileKind.SEGMENT:
-            return
-        wanted = []
-        for _ in range(_AHEAD):
-            name = name.next(self._wal_segment_size)
-            wanted.append(name)
-        self._ahead = {one.name: self._ahead.get(one.name) or self._fetch(one, pool) for one in wanted}
 
-    def _fetch(self, name: WalFileName, pool: ThreadPoolExecutor) -> "Future[FetchedWal | None]":
-        return pool.submit(fetch_patiently, lambda: self._source.fetch(name), _RETRY_SECONDS, say=lambda _text: None)
-
-    def _write(self, name: str, data: bytes) -> None:
-        temporary = self._folder / f".{name}"
-        temporary.write_bytes(data)
-        self._give(temporary)
-        temporary.rename(self._folder / name)
-
-    def _give(self, *paths: Path) -> None:
-        if os.geteuid() == 0:
-            for path in paths:
-                os.chown(path, self._user.uid, self._user.gid)
+def _fetch(source: WalSource, name: WalFileName) -> FetchedWal | None:
+    return fetch_patiently(lambda: source.fetch(name), _RETRY_SECONDS, say=lambda _text: None)

@@ -1,7 +1,5 @@
 """Renders the report: one HTML page from the catalog's records, which needs no network."""
 
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,6 +16,7 @@ from wal_pipeline.commands.report.figures import Figures, figures, rules
 from wal_pipeline.commands.status.status import ArchiveStatus
 from wal_pipeline.commands.status.window_line import Axis
 from wal_pipeline.errors import SettingsError
+from wal_pipeline.host.durable_file import write_whole
 from wal_pipeline.text import billed_size, length, moment_text, size
 
 if TYPE_CHECKING:
@@ -71,10 +70,7 @@ def _template() -> "Template":
 def write_report(path: Path, page: str) -> None:
     """Write the page whole or not at all. Raises: SettingsError."""
     try:
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as made:
-            made.write(page)
-        Path(made.name).chmod(0o644)
-        os.replace(made.name, path)  # noqa: PTH105 - the pair of NamedTemporaryFile's name
+        write_whole(page.encode(), path, durable=False, mode=0o644)
     except OSError as error:
         raise SettingsError(
             f"the report cannot be written to '{path}': {error.strerror}",

@@ -3,8 +3,6 @@
 Names and units follow Prometheus' conventions; the dashboard and the alert rules use these names.
 """
 
-import os
-import tempfile
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +17,7 @@ from wal_pipeline.commands.health.facts import StoreFacts
 from wal_pipeline.commands.health.windows import newest_finished_at
 from wal_pipeline.commands.status.status import ArchiveStatus, lag_seconds
 from wal_pipeline.errors import SettingsError
+from wal_pipeline.host.durable_file import write_whole
 
 PREFIX: Final = "wal_pipeline_"
 _LABELS: Final = ("cluster",)
@@ -170,10 +169,7 @@ def write_textfile(path: Path, text: str) -> None:
     Raises: SettingsError where the folder cannot be written.
     """
     try:
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as made:
-            made.write(text)
-        Path(made.name).chmod(0o644)
-        os.replace(made.name, path)  # noqa: PTH105 - the pair of NamedTemporaryFile's name
+        write_whole(text.encode(), path, durable=False, mode=0o644)
     except OSError as error:
         raise SettingsError(
             f"metrics cannot be written to '{path}': {error.strerror}",

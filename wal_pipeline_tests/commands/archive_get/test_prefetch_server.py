@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from wal_pipeline.commands.archive_get import prefetch_client as fetch_ask
+from wal_pipeline.commands.archive_get import prefetch_client
 from wal_pipeline.commands.archive_get.prefetch_folder import PrefetchFolder
 from wal_pipeline.commands.archive_get.prefetch_server import PrefetchServer
 from wal_pipeline.commands.archive_get.prefetcher import Prefetcher, PrefetchLimits
@@ -51,7 +51,7 @@ class Recovery:
     @property
     def fingerprint(self) -> str:
         """The one that the script works out."""
-        return fetch_ask.fingerprint([*self.words, "--exit-absent", "100"], ENVIRONMENT)
+        return prefetch_client.fingerprint([*self.words, "--exit-absent", "100"], ENVIRONMENT)
 
     def fetch(self, name: WalFileName) -> FetchedWal | None:
         """Ask the stores."""
@@ -182,8 +182,8 @@ def test_another_environment_is_not_answered(answered: Recovery) -> None:
 def test_half_an_answer_is_none(recovery: Recovery, said: bytes) -> None:
     """A process that is killed while it answers, or names a file that is not there: the program is called."""
     with socket.socket(socket.AF_UNIX) as listening:
-        descriptor = fetch_ask.open_private(str(recovery.folder.path))
-        listening.bind(fetch_ask.socket_path(descriptor))
+        descriptor = prefetch_client.open_private(str(recovery.folder.path))
+        listening.bind(prefetch_client.socket_path(descriptor))
         os.close(descriptor)
         listening.listen()
 
@@ -213,7 +213,7 @@ def test_a_line_without_a_process_that_answers_is_the_programs(recovery: Recover
 def test_notes_reach_the_servers_log(answered: Recovery) -> None:
     """What was wrong on the way is said on one line, as the program says it."""
     answered.present = {NAME: b"wal"}
-    script = [sys.executable, "-I", "-S", fetch_ask.__file__, str(answered.folder.path)]
+    script = [sys.executable, "-I", "-S", prefetch_client.__file__, str(answered.folder.path)]
     done = subprocess.run(
         [*script, *answered.words, "--exit-absent", "100", NAME, "out"],
         check=False,
@@ -225,15 +225,6 @@ def test_notes_reach_the_servers_log(answered: Recovery) -> None:
     )
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr == f"wal-pipeline archive-get: '{NAME}' was taken from b2: r2: object 'k' is damaged\n"
-
-
-def test_the_script_imports_little(tmp_path: Path) -> None:
-    """It starts in a hundredth of a second because it needs a little of the standard library alone."""
-    script = tmp_path / "fetch_ask.py"
-    said = "print(sorted({'wal_pipeline', 'pathlib', 'typing', 'subprocess', 'argparse'} & set(sys.modules)))\n"
-    script.write_text(Path(fetch_ask.__file__).read_text().partition("if __name__")[0] + said)
-    done = subprocess.run([sys.executable, "-I", "-S", str(script)], check=True, capture_output=True, text=True)
-    assert done.stdout == "[]\n"
 
 
 def test_a_prefetcher_without_a_position_answers_and_then_runs_ahead(recovery: Recovery) -> None:

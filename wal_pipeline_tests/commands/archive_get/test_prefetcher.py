@@ -120,6 +120,21 @@ def test_a_dead_store_does_not_end_it(folder: PrefetchFolder) -> None:
         eventually(lambda: name(2) in folder.ready())
 
 
+def test_a_file_that_is_fetched_for_somebody_is_left_to_him(folder: PrefetchFolder) -> None:
+    """The stores are asked once; the next files are fetched meanwhile, and this one when nobody waits any more."""
+    archive, asked = Archive(last=100), {name(2)}
+    prefetcher = Prefetcher(folder, archive.fetch, LIMITS)
+    thread = threading.Thread(target=lambda: prefetcher.run(is_asked=asked.__contains__))
+    thread.start()
+    eventually(lambda: folder.ready() == {name(number) for number in (3, 4, 5)})
+    assert name(2) not in archive.asked
+    assert not folder.mark(name(2)).exists()
+    asked.clear()
+    eventually(lambda: name(2) in folder.ready())
+    thread.join(20)
+    assert not thread.is_alive()
+
+
 def test_one_works_in_a_folder(folder: PrefetchFolder) -> None:
     """A second prefetcher goes at once, and touches nothing."""
     archive = Archive(last=100)

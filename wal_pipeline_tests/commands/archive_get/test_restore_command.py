@@ -106,7 +106,7 @@ def test_archive_get_imports_nothing_heavy(tmp_path: Path) -> None:
         "import wal_pipeline.commands.archive_get.wal_source\n"
         "leave = os._exit\n"
         "def report(code):\n"
-        "    heavy = {'dagster', 'pandas', 'sqlalchemy', 'psycopg', 'click', 'rich', 'boto3'}\n"
+        "    heavy = {'dagster', 'pandas', 'sqlalchemy', 'psycopg', 'click', 'rich', 'boto3', 'pydantic'}\n"
         "    print(code, sorted(heavy & set(sys.modules)), flush=True)\n"
         "    leave(0)\n"
         "os._exit = report\n"
@@ -129,4 +129,4 @@ def test_archive_get_imports_nothing_heavy(tmp_path: Path) -> None:
     answer = run(
         NAME, "out", "--retry-seconds=0", WAL_PIPELINE_STORES="r2", R2_ENDPOINT_URL="https://127.0.0.1:9", **r2
     )
-    assert answer == "200 ['boto3']"
+    assert answer == "200 ['boto3', 'pydantic']"
