@@ -100,7 +100,7 @@ class Database:
         connection.execute(self._upsert(table, tuple(sums), add=True), [dict(row)])
 
     def _upsert(self, table: Table, changed: tuple[str, ...], *, add: bool = False) -> Executable:
-        """Build the statement once: SQLAlchemy copies every column for ``excluded``, which takes longer than the query."""
+        """Build the statement once: SQLAlchemy copies every column for ``excluded``, and is slower than the query."""
         key = (table.name, changed, add)
         if key not in self._upserts:
             insert = self.insert(table)
