@@ -100,7 +100,7 @@ class PostgresError(WalPipelineError):
 
 
 class RecoveryTargetError(WalPipelineError):
-    """The recovery target cannot be reached from what the stores hold."""
+    """The recovery target cannot be reached with the base backups and WAL on the stores."""
 
 
 class RestoreError(WalPipelineError):

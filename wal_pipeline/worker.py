@@ -78,7 +78,7 @@ def leave_if_not_clean(retval: object = None, args: Sequence[Any] = (), kwargs: 
 
 
 def find_redis() -> str:
-    """Return the Redis URL of the instance's run launcher. Raises: SettingsError where it is another launcher."""
+    """Return the Redis URL of the instance's run launcher. Raises: SettingsError where it has another launcher."""
     with dg.DagsterInstance.get() as instance:
         launcher = instance.run_launcher
         if isinstance(launcher, WarmRunLauncher):

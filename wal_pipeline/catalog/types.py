@@ -35,7 +35,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return dialect.type_descriptor(Text() if dialect.name == "sqlite" else DateTime(timezone=True))
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
-        """Turn an aware moment into what the database stores. Raises: ValueError where it has no time zone."""
+        """Turn an aware moment into the database's value. Raises: ValueError where it has no time zone."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -44,7 +44,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return utc.isoformat(timespec="microseconds") if dialect.name == "sqlite" else utc
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        """Turn what the database stored into an aware moment."""
+        """Turn the database's value into an aware moment."""
         if value is None:
             return None
         return datetime.fromisoformat(value) if dialect.name == "sqlite" else value.astimezone(UTC)

@@ -47,7 +47,7 @@ class RequestMeter:
             self._received_bytes += received
 
     def totals(self) -> RequestTotals:
-        """Return what was counted so far."""
+        """Return the totals so far."""
         with self._lock:
             return RequestTotals(
                 requests=MappingProxyType(dict(self._requests)),

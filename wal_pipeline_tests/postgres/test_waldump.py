@@ -28,7 +28,7 @@ READER = PgWaldump()
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What the server said of a commit: its id, time and the segment that was switched away from just after it."""
+    """A commit as the server reported it: its id, its time, and the segment that it finished just after it."""
 
     xid: int
     at: datetime

@@ -17,7 +17,7 @@ _TARS_NAME: Final = "tars"
 
 @contextmanager
 def staging(folder: Path, needed_bytes: int) -> Iterator[Path]:
-    """Give a folder to write to, with room for ``needed_bytes``, and remove it at the end with its content.
+    """Give the path of a folder that pg_basebackup makes, with room for ``needed_bytes``, and remove it at the end.
 
     The tars of a killed base backup are removed first. Raises: BaseBackupError where another one is using the folder,
     or the disk is too small.

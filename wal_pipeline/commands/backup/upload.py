@@ -16,7 +16,7 @@ Sink = Callable[[bytes], None]
 
 
 class BackupUpload:
-    """The upload of one base backup to several stores; a context manager that aborts what was not completed.
+    """The upload of one base backup to several stores; a context manager that aborts unfinished objects.
 
     Buffers are bounded: the slowest store sets the pace, and a store that fails is dropped. Where every store has
     failed, the next call raises.

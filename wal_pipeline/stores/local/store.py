@@ -151,8 +151,10 @@ class LocalFolderStore(Store):
             about = json.loads((folder / "upload.json").read_bytes())
             with self._temporary() as (path, file):
                 etag = _join(folder, parts, file)
-                if file.tell() != sum(part.size_bytes for part in parts):
-                    raise DamagedCopyError(self.name, f"the parts of object '{upload.key}' are not those that were put")
+                found, expected = file.tell(), sum(part.size_bytes for part in parts)
+                if found != expected:
+                    message = f"the parts of object '{upload.key}' have {found} bytes, expected {expected}"
+                    raise DamagedCopyError(self.name, message)
                 outcome = self._publish(upload.key, path, file, etag, about["metadata"])
         self.abort_upload(upload)
         return outcome

@@ -36,7 +36,7 @@ def listing(*entries: str, head: str = "<IsTruncated>false</IsTruncated>", names
 
 
 def by_botocore(body: bytes, operation: str = "ListObjectsV2") -> dict[str, Any]:
-    """What botocore reads out of an answer."""
+    """Return the answer as botocore reads it."""
     answer = {"body": body, "status_code": 200, "headers": {}, "context": {}}
     parsed: dict[str, Any] = RestXMLParser().parse(answer, _MODEL.operation_model(operation).output_shape)
     return parsed
@@ -70,7 +70,7 @@ def test_keys_encoded_for_urls_are_decoded() -> None:
 
 
 def test_versions_and_markers_keep_their_order() -> None:
-    """Which of a key's versions is the newest is told by the order of the page alone."""
+    """Only the order of the page shows which of a key's versions is the newest."""
     body = (
         f"<ListVersionsResult{NAMESPACE}><Name>bucket</Name><IsTruncated>false</IsTruncated>"
         "<DeleteMarker><Key>a</Key><VersionId>2</VersionId><IsLatest>true</IsLatest>"
