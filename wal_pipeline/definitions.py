@@ -1,4 +1,4 @@
-"""Dagster's way in: everything that the code location defines."""
+"""Defines the code location for Dagster: its assets, checks, jobs, schedules and sensors."""
 
 import gc
 from datetime import timedelta
@@ -26,8 +26,8 @@ from wal_pipeline.orchestration.sensors.run_failure import build_run_failure_sen
 from wal_pipeline.orchestration.sensors.spool import build_spool_sensor
 from wal_pipeline.settings import load_settings
 
-# What is loaded by now stays for as long as the process. Each full collection would look through all of it, which is
-# 0.1 s of a run's start.
+# The modules loaded by now stay as long as the process. Each full collection would look through all their objects,
+# which takes 0.1 s of a run's start.
 gc.freeze()
 
 
@@ -77,5 +77,5 @@ def defs() -> dg.Definitions:
             build_run_failure_sensor(keys),
         ],
         resources={"wal_pipeline": WalPipelineResource()},
-        executor=dg.in_process_executor,  # a process for each step would cost a backfill seconds each
+        executor=dg.in_process_executor,  # a process for each step would add seconds to each in a backfill
     )

@@ -1,11 +1,11 @@
-"""Every error that this program raises on purpose: what happened to which thing, and the way out."""
+"""Defines every error that this program raises on purpose, each with its message and a hint."""
 
 
 class WalPipelineError(Exception):
-    """The root of our errors.
+    """The base of all our errors.
 
-    The message is lower case, without a full stop, with names in quotes, and says what was expected and
-    what was found. ``hint`` is one sentence: what the person can do now.
+    The message is lower case, without a full stop, with names in quotes, and gives the found and the expected value.
+    ``hint`` is one sentence: what a person can do now.
     """
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
@@ -26,7 +26,7 @@ class InvalidWalNameError(WalPipelineError):
 
 
 class InvalidWalFileError(WalPipelineError):
-    """A file's bytes are not those of the file that its name promises (half a file, another cluster's)."""
+    """A file's content is not that of the file that its name says (half a file, another cluster's)."""
 
 
 class SpoolError(WalPipelineError):
@@ -38,7 +38,7 @@ class SpoolBusyError(SpoolError):
 
 
 class BeingWrittenError(SpoolError):
-    """A process has the file open for writing: it is left alone until that is over."""
+    """A process has the file open for writing, so the file must wait until it is closed."""
 
 
 class PausedError(WalPipelineError):
@@ -54,7 +54,7 @@ class StoreError(WalPipelineError):
 
 
 class StoreUnavailableError(StoreError):
-    """The store did not answer, or answered that it cannot now; the same call may succeed later."""
+    """The store did not answer, or answered that it cannot do it now; the same call may succeed later."""
 
     may_pass = True
 
@@ -76,11 +76,11 @@ class ObjectLockedError(StoreError):
 
 
 class DamagedCopyError(StoreError):
-    """The stored bytes are not those that were sent or recorded."""
+    """The stored bytes differ from those that were sent or recorded."""
 
 
 class CopyConflictError(StoreError):
-    """The store has a copy of that name with other content. A copy is never overwritten."""
+    """The store has a copy with that name and other content. A copy is never overwritten."""
 
 
 class CodecError(WalPipelineError):
@@ -100,11 +100,11 @@ class PostgresError(WalPipelineError):
 
 
 class RecoveryTargetError(WalPipelineError):
-    """The recovery target cannot be reached from what the stores hold."""
+    """The recovery target cannot be reached with the base backups and WAL on the stores."""
 
 
 class RestoreError(WalPipelineError):
-    """A restore cannot begin or go on."""
+    """A restore cannot begin or continue."""
 
 
 class BaseBackupError(WalPipelineError):
@@ -112,4 +112,4 @@ class BaseBackupError(WalPipelineError):
 
 
 class RetentionError(WalPipelineError):
-    """Expiry would remove what a kept base backup needs."""
+    """Expiry would leave a store with fewer restorable base backups than the rules keep."""

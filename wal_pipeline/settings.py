@@ -1,4 +1,4 @@
-"""What the program is told: environment variables and a .env file, in one model."""
+"""Reads the settings from environment variables and a .env file into one model."""
 
 import os
 import re
@@ -16,11 +16,13 @@ from wal_pipeline.archive.format.keys import check_key_part, cluster_prefix
 from wal_pipeline.archive.records import Codec
 from wal_pipeline.errors import SettingsError
 
-PREFIX = "WAL_PIPELINE_"
-ENV_FILE_VARIABLE = "WAL_PIPELINE_ENV_FILE"
-_ENDPOINT = re.compile(r"https://|http://(?:127\.0\.0\.1|localhost|\[::1\])(?::|/|\Z)", re.IGNORECASE)
-_FILE_HINT = "Name a copy of .env.example with --env-file or WAL_PIPELINE_ENV_FILE; without either, ./.env is read."
-DEFAULT_STATE_FOLDER = Path("~/.local/state/wal-pipeline")
+PREFIX: Final = "WAL_PIPELINE_"
+ENV_FILE_VARIABLE: Final = "WAL_PIPELINE_ENV_FILE"
+_ENDPOINT: Final = re.compile(r"https://|http://(?:127\.0\.0\.1|localhost|\[::1\])(?::|/|\Z)", re.IGNORECASE)
+_FILE_HINT: Final = (
+    "Name a copy of .env.example with --env-file or WAL_PIPELINE_ENV_FILE; without either, ./.env is read."
+)
+DEFAULT_STATE_FOLDER: Final = Path("~/.local/state/wal-pipeline")
 
 StoreName = Literal["r2", "b2", "local"]
 STORE_NAMES: Final[tuple[str, ...]] = get_args(StoreName)
@@ -112,10 +114,10 @@ class Settings(BaseSettings):
     dagster_retention_days: int = Field(90, ge=1)
     dagster_purge_runs: int = Field(1000, ge=0)
 
-    # Telling people
+    # Notifications
     notification_urls: Secrets = ()
 
-    # Watching
+    # Health
     health_interval_seconds: int = Field(60, ge=5)
     lag_goal_seconds: float = Field(300.0, gt=0)
     success_rate_goal: float = Field(0.99, gt=0, le=1)
@@ -157,7 +159,7 @@ class Settings(BaseSettings):
     @field_validator("stores", "age_recipients", "notification_urls", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        """Read a list as words parted by commas or white space."""
+        """Read a list as words separated by commas or white space."""
         return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
     @field_validator(
@@ -173,13 +175,13 @@ class Settings(BaseSettings):
     )
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
-        """A folder stays the same wherever the program is started."""
+        """Make a path absolute, so that it stays the same wherever the program is started."""
         return None if value is None else value.expanduser().absolute()
 
     @field_validator("r2_endpoint_url", "b2_endpoint_url")
     @classmethod
     def _encrypted_on_the_way(cls, value: str | None) -> str | None:
-        """Without TLS whoever is on the way reads the database; only this machine's own loopback may do without."""
+        """Require TLS, without which anyone on the network path reads the database; only loopback may do without."""
         if value is not None and not _ENDPOINT.match(value):
             raise ValueError("must begin with https://")
         return value
@@ -204,17 +206,17 @@ class Settings(BaseSettings):
         return self.spool_folder
 
     def quarantine(self) -> Path:
-        """Return the folder for files that are not archived: by default beside the spool."""
+        """Return the folder for files that cannot be archived: by default beside the spool."""
         spool = self.require_spool_folder()
         return self.quarantine_folder or spool.with_name(spool.name + "-quarantine")
 
     def scratch_folder(self) -> Path:
-        """Return the folder in which a drill makes its cluster; root's must be open to PostgreSQL's user."""
+        """Return the folder in which a drill makes its cluster; PostgreSQL's user must be able to enter root's."""
         default = Path("/var/tmp") if os.geteuid() == 0 else self.state_folder  # noqa: S108 - made 0711, refused if there
         return self.drill_folder or default / f"wal-pipeline-drill-{self.cluster}"
 
     def catalog(self) -> str:
-        """Return the catalog's URL: by default a SQLite file in the state folder."""
+        """Return the catalog's URL: by default an SQLite file in the state folder."""
         if self.catalog_url is not None:
             return self.catalog_url.get_secret_value()
         return f"sqlite:///{self.state_folder / 'catalog.sqlite'}"
@@ -230,7 +232,7 @@ class Settings(BaseSettings):
         return Prices(*(getattr(self, f"{store}_usd_per_{name}") for name in names))
 
     def secret_values(self) -> tuple[str, ...]:
-        """Return every secret's value, for tests and for whatever must never show one."""
+        """Return every secret's value, for tests and for code that must never show one."""
         fields = [getattr(self, name) for name in type(self).model_fields]
         flat = [item for field in fields for item in (field if isinstance(field, tuple) else (field,))]
         return tuple(
@@ -241,9 +243,9 @@ class Settings(BaseSettings):
 def load_settings(environment: Mapping[str, str] | None = None, env_file: Path | None = None) -> Settings:
     """Read the settings from the environment and the ``.env`` file.
 
-    The file is ``env_file``, else what ``WAL_PIPELINE_ENV_FILE`` names, else ``.env`` in the current folder.
+    The file is ``env_file``, else the one that ``WAL_PIPELINE_ENV_FILE`` names, else ``.env`` in the current folder.
 
-    Raises: SettingsError, which names each setting that is wrong and never a value.
+    Raises: SettingsError, which names each wrong setting and never shows a value.
     """
     environment = os.environ if environment is None else environment
     merged = {**_file_values(environment, env_file), **environment}
@@ -265,7 +267,7 @@ def settings_file(given: Path | None = None) -> Path | None:
 
 
 def variable_names() -> dict[str, tuple[str, ...]]:
-    """Return each field's environment variables, first the one to use."""
+    """Return each field's environment variables, the one to use first."""
     return {name: _aliases(name) for name in Settings.model_fields}
 
 

@@ -1,6 +1,6 @@
-"""``python -m wal_pipeline.worker``: a warm worker, which takes the archiving runs of one cluster.
+"""Runs a warm worker, which takes the archiving runs of one cluster: ``python -m wal_pipeline.worker``.
 
-The settings and DAGSTER_HOME are those of the code location. Changed settings or code count after a restart.
+The settings and DAGSTER_HOME are those of the code location. Changed settings or code take effect after a restart.
 """
 
 import logging
@@ -23,8 +23,8 @@ from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.warm_launcher import WarmRunLauncher
 from wal_pipeline.settings import load_settings
 
-_MAX_MEMORY_KIB: Final = 2 * 2**20  # more after a run, and the process is followed by a fresh one
-_WARM_UP_SECONDS: Final = 120  # Celery's own 4 s are short for a loaded machine
+_MAX_MEMORY_KIB: Final = 2 * 2**20  # a process that uses more after a run is replaced
+_WARM_UP_SECONDS: Final = 120  # Celery's own 4 s are too short for a loaded machine
 _log = logging.getLogger(__name__)
 
 
@@ -51,7 +51,7 @@ def build_worker(redis_url: str, queue: str) -> Any:
 
 
 def warm_up(**_signal: object) -> None:
-    """Load all that a run needs, in the process that is going to run it: connections do not outlive a fork."""
+    """Load all that a run needs, in the process that will run it: connections do not survive a fork."""
     from wal_pipeline.definitions import defs  # noqa: PLC0415
 
     defs().get_repository_def().get_all_jobs()
@@ -59,15 +59,15 @@ def warm_up(**_signal: object) -> None:
     try:
         _ = pipeline.stores, pipeline.catalog
     except WalPipelineError as error:
-        _log.warning("the first run finds out by itself: %s", error.message)
+        _log.warning("the first run must open its stores or its catalog by itself: %s", error.message)
     else:
         _log.info("all that a run of cluster '%s' needs is loaded", pipeline.settings.cluster)
 
 
 def leave_if_not_clean(retval: object = None, args: Sequence[Any] = (), kwargs: Any = None, **_signal: object) -> None:
-    """End this process after a run that was no success: what it may have left, a lock say, must not outlive the run.
+    """End this process after a run that did not succeed, so that nothing of it, such as a lock, outlives the run.
 
-    A fresh process follows. Of a run that was canceled in the middle, generators and threads can stay.
+    Celery starts a new process. A run that was canceled in the middle can leave generators and threads.
     """
     packed = next(iter([*args, *(kwargs or {}).values()]))
     with dg.DagsterInstance.get() as instance:
@@ -78,7 +78,7 @@ def leave_if_not_clean(retval: object = None, args: Sequence[Any] = (), kwargs: 
 
 
 def find_redis() -> str:
-    """Return the URL that the instance's launcher has. Raises: SettingsError where it has another launcher."""
+    """Return the Redis URL of the instance's run launcher. Raises: SettingsError where it has another launcher."""
     with dg.DagsterInstance.get() as instance:
         launcher = instance.run_launcher
         if isinstance(launcher, WarmRunLauncher):
@@ -86,12 +86,12 @@ def find_redis() -> str:
         raise SettingsError(
             f"the run launcher of '{instance.root_directory}' is '{type(launcher).__name__}', expected "
             "'WarmRunLauncher'",
-            hint="take deploy/dagster-workers.yaml as dagster.yaml.",
+            hint="Use deploy/dagster-workers.yaml as dagster.yaml.",
         )
 
 
 def main() -> None:
-    """Take runs until SIGTERM, and then finish the one at work."""
+    """Take runs until SIGTERM, and then finish the current one."""
     try:
         redis_url, queue = find_redis(), warm_queue(load_settings().cluster)
     except WalPipelineError as error:

@@ -20,7 +20,7 @@ def test_an_instance_without_warm_workers_is_refused(tmp_path: Path, monkeypatch
     assert caught.value.message == (
         f"the run launcher of '{tmp_path}' is 'DefaultRunLauncher', expected 'WarmRunLauncher'"
     )
-    assert caught.value.hint == "take deploy/dagster-workers.yaml as dagster.yaml."
+    assert caught.value.hint == "Use deploy/dagster-workers.yaml as dagster.yaml."
 
 
 def test_the_worker_looks_where_the_launcher_puts_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,7 +111,7 @@ class Cost:
 
 
 def store_cost(usage: Usage, prices: Prices) -> StoreCost:
-    """Return what one store costs in a month with this usage."""
+    """Return one store's cost of a month with this usage."""
     return StoreCost(
         stored_bytes=usage.stored_bytes,
         storage_usd=_gigabytes(usage.stored_bytes) * prices.storage_gb_month,

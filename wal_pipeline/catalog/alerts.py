@@ -1,4 +1,4 @@
-"""The table of alerts: opened once, refreshed while the cause lasts, resolved when it goes."""
+"""Keeps the table of alerts: one opens once, is refreshed while its cause lasts, and resolves when that ends."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -11,16 +11,16 @@ from wal_pipeline.catalog.area import Area
 from wal_pipeline.catalog.schema import alerts
 from wal_pipeline.errors import CatalogError
 
-_COLUMNS = [column for column in alerts.c if column.name != "cluster"]
+_COLUMNS: Final = [column for column in alerts.c if column.name != "cluster"]
 REOPEN_WITHIN: Final = timedelta(minutes=15)
-_OPEN = alerts.c.resolved_at.is_(None)
+_OPEN: Final = alerts.c.resolved_at.is_(None)
 
 
 class Alerts(Area):
     """Alerts of one cluster. At most one is open per kind and subject."""
 
     def observe(self, kind: AlertKind, seen: Observation, at: datetime) -> None:
-        """Open an alert, or refresh the one that is open. One that became more urgent is told again."""
+        """Open an alert, or refresh the one that is open. One that became more urgent is sent again."""
         with self._database.write() as connection:
             self._observe(connection, kind, seen, at)
 
@@ -30,7 +30,7 @@ class Alerts(Area):
             return self._resolve(connection, and_(alerts.c.kind == kind.value, alerts.c.subject == subject), at) > 0
 
     def settle(self, kind: AlertKind, observed: Sequence[Observation], at: datetime) -> None:
-        """Make the open alerts of a kind those that were observed: open, refresh, and resolve all others."""
+        """Open or refresh the alerts of a kind that were observed, and resolve all others of that kind."""
         others = and_(alerts.c.kind == kind.value, alerts.c.subject.not_in([item.subject for item in observed]))
         with self._database.write() as connection:
             for item in observed:
@@ -46,22 +46,22 @@ class Alerts(Area):
         return self._where(or_(_OPEN, alerts.c.resolved_at >= since) if since else alerts.c.id.is_not(None))
 
     def with_ids(self, ids: Collection[int]) -> list[Alert]:
-        """Return the alerts of these numbers that there are."""
+        """Return the alerts with these ids; an id without an alert is left out."""
         return self._where(alerts.c.id.in_(sorted(ids))) if ids else []
 
     def unsent(self, since: datetime) -> list[Alert]:
-        """Return the alerts whose opening or whose end nobody was told of yet.
+        """Return the alerts whose opening or end was not sent yet.
 
-        An alert that ended before ``since`` without anyone having been told of it at all is history, not news.
+        An alert that ended before ``since`` and was never sent is left out: it is no news any more.
         """
         news = or_(alerts.c.opened_sent_at.is_not(None), alerts.c.resolved_at >= since)
         ended = and_(alerts.c.resolved_at.is_not(None), alerts.c.resolved_sent_at.is_(None), news)
         return self._where(or_(and_(_OPEN, alerts.c.opened_sent_at.is_(None)), ended))
 
     def mark_sent(self, sent: Collection[Alert], at: datetime) -> None:
-        """Record that people were told of these alerts as they were when they were read.
+        """Record that these alerts were sent, in the state in which they were read.
 
-        An alert that was resolved since is still to be told as resolved.
+        The end of an alert that was resolved since is still to be sent.
         """
         opened = [alert.id for alert in sent if alert.is_active]
         ended = [alert.id for alert in sent if not alert.is_active]
@@ -71,7 +71,7 @@ class Alerts(Area):
                     connection.execute(update(alerts).where(self._mine(alerts), alerts.c.id.in_(ids)).values(changes))
 
     def acknowledge(self, alert_id: int, by: str, reason: str, at: datetime) -> Alert:
-        """Record that a person knows of an alert; it stays open until its cause goes.
+        """Record that a person knows of an alert; it stays open until its cause ends.
 
         Raises: CatalogError where no such alert is open.
         """
@@ -112,15 +112,15 @@ class Alerts(Area):
         )
 
     def _take_back_end(self, connection: Connection, row: Mapping[str, Any]) -> None:
-        """Open the last alert of the same cause again where nobody was told of its end, which was just now.
+        """Open the last alert of the same cause again, where its end is recent and was not sent yet.
 
-        A cause that comes and goes every few seconds is then one alert, not one per turn.
+        A cause that starts and ends every few seconds is thus one alert, not one each time.
         """
         same = and_(self._mine(alerts), alerts.c.kind == row["kind"], alerts.c.subject == row["subject"])
         since = row["last_seen_at"] - REOPEN_WITHIN
         is_open = exists(select(alerts.c.id).where(same, _OPEN))
-        untold = and_(same, alerts.c.resolved_at >= since, alerts.c.resolved_sent_at.is_(None))
-        last = connection.execute(select(func.max(alerts.c.id)).where(untold, ~is_open)).scalar()
+        unsent = and_(same, alerts.c.resolved_at >= since, alerts.c.resolved_sent_at.is_(None))
+        last = connection.execute(select(func.max(alerts.c.id)).where(unsent, ~is_open)).scalar()
         if last is not None:
             connection.execute(update(alerts).where(alerts.c.id == last, ~is_open).values(resolved_at=None))
 

@@ -1,4 +1,4 @@
-"""What every area of the catalog has in common: its database, its cluster and its clock."""
+"""Gives each area of the catalog its database, its cluster and its clock."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -11,7 +11,7 @@ Clock = Callable[[], datetime]
 
 
 class Area:
-    """A part of the catalog that reads and writes one cluster's rows and no other's."""
+    """A part of the catalog that reads and writes the rows of one cluster only."""
 
     def __init__(self, database: Database, cluster: str, clock: Clock) -> None:
         self._database = database

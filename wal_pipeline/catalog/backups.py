@@ -1,8 +1,9 @@
-"""The records of base backups and of their copies."""
+"""Keeps the records of base backups and of their copies."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from sqlalchemy import ColumnElement, and_, delete, exists, select
 
@@ -14,7 +15,7 @@ from wal_pipeline.catalog.schema import base_backup_copies, base_backups
 
 @dataclass(frozen=True, slots=True)
 class BaseBackupCopy:
-    """One base backup on one store: its objects there with the manifest, and their bytes.
+    """One base backup on one store: how many objects it has there with the manifest, and their bytes.
 
     ``restorable_at`` is when the WAL that it needs was verified on that store too; None: not restorable from there yet.
     """
@@ -31,14 +32,14 @@ class BaseBackupCopy:
     last_deep_verified_at: datetime | None = None
 
 
-_COPY_COLUMNS = [column for column in base_backup_copies.c if column.name not in ("cluster", "updated_at")]
+_COPY_COLUMNS: Final = [column for column in base_backup_copies.c if column.name not in ("cluster", "updated_at")]
 
 
 class BaseBackups(Area):
     """Base backups of one cluster."""
 
     def record(self, backup: BaseBackup, held: Sequence[BaseBackupCopy]) -> None:
-        """Record a base backup and copies of it, in the place of what was recorded of them."""
+        """Record a base backup and copies of it, replacing their earlier records."""
         at = self._clock()
         with self._database.write() as connection:
             self._database.upsert(connection, base_backups, [backup_to_row(self._cluster, backup, at)])
@@ -61,7 +62,7 @@ class BaseBackups(Area):
         return [BaseBackupCopy(**(row | {"status": CopyStatus(row["status"])})) for row in rows]
 
     def remove_copy(self, system_identifier: int, backup_id: str, store: str) -> None:
-        """Forget a base backup's copy on a store, and the base backup where no store has a record of it any more."""
+        """Forget a base backup's copy on a store, and the base backup itself with its last copy."""
         this = and_(
             self._mine(base_backup_copies),
             base_backup_copies.c.system_identifier == system_identifier,
@@ -75,7 +76,7 @@ class BaseBackups(Area):
     def remove_unseen(
         self, system_identifier: int, store: str, before: datetime, seen: Collection[str] = ()
     ) -> list[str]:
-        """Forget a store's copies whose records are older than ``before``, but those ``seen``; return their ids."""
+        """Forget a store's copies, except ``seen``, whose records are older than ``before``; return their ids."""
         unseen = and_(
             self._mine(base_backup_copies),
             base_backup_copies.c.system_identifier == system_identifier,

@@ -1,4 +1,4 @@
-"""The catalog of one cluster: the way in to all its areas."""
+"""Opens the catalog of one cluster and gives access to all its areas."""
 
 from datetime import UTC, datetime
 
@@ -48,7 +48,7 @@ def open_catalog(url: str, cluster: str, *, clock: Clock = _utc_now) -> Catalog:
 
     Its folder and tables are made on first use, and again where SQLite's file is removed later.
 
-    Raises: CatalogError where it cannot be reached or is of another schema version.
+    Raises: CatalogError where it cannot be reached or has another schema version.
     """
     database = open_database(url)
     database.keep_prepared(ensure_schema)

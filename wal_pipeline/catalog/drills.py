@@ -1,4 +1,4 @@
-"""The records of what was proven and what was accepted: drills, and gaps that a person acknowledged."""
+"""Keeps the records of drills."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ class Drills(Area):
     """Drills of one cluster."""
 
     def record(self, drill: DrillRecord) -> None:
-        """Record a drill, in the place of what was recorded of it."""
+        """Record a drill, replacing its earlier record."""
         row = {column.name: getattr(drill, column.name) for column in drills.c if column.name != "cluster"}
         row |= {"cluster": self._cluster, "seconds": dict(drill.seconds), "detail": dict(drill.detail)}
         with self._database.write() as connection:

@@ -1,4 +1,4 @@
-"""The database under the catalog: connections, transactions, upserts, and its errors as ours."""
+"""Runs the catalog's transactions on SQLite or PostgreSQL, and raises their errors as ours."""
 
 import json
 import os
@@ -56,7 +56,7 @@ class Database:
     def keep_prepared(self, prepare: Callable[["Database"], None]) -> None:
         """Call ``prepare`` now, and again before the next transaction where SQLite's file was removed or replaced.
 
-        Without that a process would go on in the file that it has open, and all that it records would go with it.
+        Otherwise a process would continue to write into the removed file, and lose all that it records.
 
         Raises: CatalogError.
         """
@@ -78,7 +78,7 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """Give a connection in a transaction that writes: all of it is kept, or none. Raises: CatalogError.
+        """Give a connection in a transaction that writes: all changes are kept, or none. Raises: CatalogError.
 
         On SQLite it begins IMMEDIATE: a transaction that reads first and writes later would fail at once, without
         waiting, when another process wrote in between.
@@ -88,7 +88,7 @@ class Database:
             yield connection
 
     def upsert(self, connection: Connection, table: Table, rows: Sequence[Row], *, keep: Collection[str] = ()) -> None:
-        """Insert rows, or update those whose primary key is there; columns in ``keep`` stay as they are."""
+        """Insert rows, or update those whose primary key exists; columns in ``keep`` stay as they are."""
         if not rows:
             return
         names = tuple(name for name in rows[0] if name not in table.primary_key.columns)
@@ -96,12 +96,11 @@ class Database:
         connection.execute(self._upsert(table, changed), _in_key_order(table, rows))
 
     def upsert_sums(self, connection: Connection, table: Table, row: Row, sums: Collection[str]) -> None:
-        """Insert a row, or add its columns ``sums`` to those of the row whose primary key is there."""
+        """Insert a row, or add its columns ``sums`` to those of the row with the same primary key."""
         connection.execute(self._upsert(table, tuple(sums), add=True), [dict(row)])
 
     def _upsert(self, table: Table, changed: tuple[str, ...], *, add: bool = False) -> Executable:
-        """Build the statement once: SQLAlchemy makes a copy of every column for ``excluded``, which costs more than
-        the database does."""
+        """Build the statement once: SQLAlchemy copies every column for ``excluded``, and is slower than the query."""
         key = (table.name, changed, add)
         if key not in self._upserts:
             insert = self.insert(table)
@@ -116,7 +115,7 @@ class Database:
         return self._upserts[key]
 
     def insert_absent(self, connection: Connection, table: Table, rows: Sequence[Row]) -> None:
-        """Insert the rows whose primary key is not there yet, and leave the others as they are."""
+        """Insert the rows whose primary key does not exist yet, and leave the others as they are."""
         if rows:
             statement = self.insert(table).on_conflict_do_nothing(index_elements=list(table.primary_key))
             connection.execute(statement, _in_key_order(table, rows))
@@ -126,7 +125,7 @@ class Database:
         return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
 
     def among(self, column: ColumnElement[str], values: Collection[str]) -> ColumnElement[bool]:
-        """Return ``column IN values`` as one parameter, however many values: 10,000 cost no long statement."""
+        """Return ``column IN values`` with one parameter, so that 10,000 values make no long statement."""
         if self.is_sqlite:
             rows = func.json_each(json.dumps(list(values))).table_valued("value")
             return column.in_(select(rows.c.value))
@@ -151,7 +150,7 @@ class Database:
                 self._is_preparing = False
 
     def _file_identity(self) -> tuple[int, int] | None:
-        """Return what tells SQLite's file from another one under its name; None where there is none."""
+        """Return the device and inode, which tell SQLite's file from another of its name; None without a file."""
         if not self.is_sqlite:
             return None
         try:
@@ -167,7 +166,7 @@ class Database:
         except DBAPIError as error:
             if _is_full(error.orig):
                 raise self._full() from error
-            # Not the exception's own text: that shows the statement's parameters.
+            # SQLAlchemy's own text would show the statement's parameters.
             raise CatalogError(
                 f"catalog '{self.shown_url}' failed: {_first_line(error.orig)}", hint=self._hint(error.orig)
             ) from error
@@ -175,7 +174,7 @@ class Database:
             raise CatalogError(f"catalog '{self.shown_url}' failed: {_first_line(error)}") from error
 
     def _file_trouble(self) -> str | None:
-        """Say which of the files this user may not write: SQLite itself names none."""
+        """Name the file that this user may not write: SQLite itself names none."""
         file = Path(str(self.url.database))
         files = [path for path in _sqlite_files(file) if path.exists()]
         return owner_trouble([file.parent, *files], os.R_OK | os.W_OK)
@@ -185,7 +184,7 @@ class Database:
         disk = f"the disk of '{folder}' is full" if self.is_sqlite else "the disk of its server is full"
         return CatalogFullError(
             f"catalog '{self.shown_url}' cannot be written: {disk}",
-            hint="Make room on that disk: a few MiB are enough for archiving to go on and free the rest.",
+            hint="Make room on that disk: a few MiB are enough for archiving to continue and free the rest.",
         )
 
     def _hint(self, cause: object) -> str:
@@ -199,7 +198,7 @@ class Database:
 
 
 def open_database(url: str) -> Database:
-    """Prepare the database of a URL (``sqlite:///path`` or ``postgresql://…``); nothing is connected yet.
+    """Prepare the database of a URL (``sqlite:///path`` or ``postgresql://…``) without connecting to it.
 
     The folder of an SQLite file is made. Raises: CatalogError.
     """
@@ -213,7 +212,10 @@ def open_database(url: str) -> Database:
     if backend == "sqlite" and parsed.database not in (None, "", ":memory:"):
         _make_folder(Path(str(parsed.database)))
         return Database(parsed.set(drivername="sqlite+pysqlite"))
-    raise CatalogError(f"the catalog cannot be kept in '{parsed.drivername}' as given", hint=_URL_HINT)
+    raise CatalogError(
+        f"the catalog's URL names '{parsed.drivername}', expected an SQLite file or a PostgreSQL database",
+        hint=_URL_HINT,
+    )
 
 
 _URL_HINT: Final = "Use sqlite:////folder/catalog.db or postgresql://user:password@host/database."
@@ -247,10 +249,10 @@ def _sqlite_engine(url: URL) -> Engine:
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
-    # The driver's own transactions begin late and never IMMEDIATE: we begin them ourselves.
+    # The driver begins transactions late and never IMMEDIATE, so _begin_sqlite begins them.
     connection.isolation_level = None
-    # WAL: readers and one writer at once. FULL: a record that was committed survives a power failure too, because
-    # the spool file is removed after it. Both survive a killed process.
+    # WAL: readers and one writer at once. FULL: a committed record survives a power failure, because the spool file is
+    # removed after it. Both survive a killed process.
     connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_SECONDS * 1000}")
     _use_wal(connection)
     connection.execute("PRAGMA synchronous = FULL")
@@ -267,7 +269,7 @@ def _give_away(file: Path) -> None:
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:
-    """Switch to the WAL journal; while another process does the same, SQLite fails at once whatever its timeout."""
+    """Switch to the WAL journal, and retry: SQLite fails at once, without a timeout, while another process switches."""
     deadline = time.monotonic() + BUSY_TIMEOUT_SECONDS
     while True:
         try:
@@ -295,7 +297,7 @@ def _is_full(cause: object) -> bool:
     """Whether a database's error means that its disk is full."""
     if isinstance(cause, sqlite3.Error):
         code: int = getattr(cause, "sqlite_errorcode", 0)
-        # The memory that the processes share is a file beside the database, and it too needs its few pages.
+        # The processes' shared memory is a file beside the database, which needs a few pages too.
         return code & 0xFF == sqlite3.SQLITE_FULL or code == sqlite3.SQLITE_IOERR_SHMSIZE
     return getattr(cause, "sqlstate", None) == _DISK_FULL
 

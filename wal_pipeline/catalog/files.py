@@ -1,9 +1,9 @@
-"""The records of files and their copies: what the archiver asks and writes."""
+"""Keeps the records of files and their copies, which the archiver reads and writes."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import (
     ColumnElement,
@@ -45,7 +45,7 @@ FileKey = tuple[int, str]
 
 @dataclass(frozen=True, slots=True)
 class CopyFilter:
-    """Which files and copies are meant; what is None does not filter.
+    """Selects files and copies; a field that is None does not filter.
 
     ``since``: spooled at that moment or later. ``first_name`` and ``last_name`` are both included.
     """
@@ -60,7 +60,7 @@ class CopyFilter:
 
 @dataclass(frozen=True, slots=True)
 class CopyTotal:
-    """How many copies of one status a store has, and their stored bytes."""
+    """How many copies with one status a store has, and their stored bytes."""
 
     store: str
     status: CopyStatus
@@ -103,8 +103,8 @@ class Files(Area):
     def record_failed(self, file: WalFile, failed: Copy) -> None:
         """Record that a try to store a copy failed.
 
-        A verified copy stays recorded as verified: a failed second try takes nothing away from it. The same
-        with the file's own record, where a store holds a copy of other content.
+        A verified copy stays recorded as verified after a failed second try. The file's own record stays too, where a
+        store holds a copy with other content.
         """
         at = self._clock()
         row = copy_to_row(self._cluster, failed, at) | {"last_tried_at": at}
@@ -118,7 +118,7 @@ class Files(Area):
             connection.execute(insert.on_conflict_do_update(index_elements=keys, set_=changes, where=not_verified))
 
     def mark_released(self, system_identifier: int, names: Collection[str], at: datetime) -> None:
-        """Record that the spool's files of these names were removed."""
+        """Record that the files with these names were removed from the spool."""
         with self._database.write() as connection:
             connection.execute(
                 update(files)
@@ -128,7 +128,7 @@ class Files(Area):
             )
 
     def record_found(self, found: Sequence[WalFile], found_copies: Sequence[Copy]) -> None:
-        """Record what a store was seen to hold, as given; ``last_tried_at`` and deep verification stay as they are."""
+        """Record files and copies found on stores; ``last_tried_at`` and deep verification stay as they are."""
         at = self._clock()
         with self._database.write() as connection:
             self._database.upsert(connection, files, [file_to_row(self._cluster, file, at) for file in found])
@@ -144,7 +144,7 @@ class Files(Area):
         last_error: str | None = None,
         deep_verified_at: datetime | None = None,
     ) -> None:
-        """Record what a verification found of copies; ``deep_verified_at`` where their content was read."""
+        """Record the status that a verification gave to copies; ``deep_verified_at`` where their content was read."""
         changes = {"status": status.value, "last_error": last_error, "updated_at": self._clock()}
         if deep_verified_at is not None:
             changes["last_deep_verified_at"] = deep_verified_at
@@ -152,13 +152,13 @@ class Files(Area):
             connection.execute(update(copies).where(self._these(system_identifier, names, store)).values(changes))
 
     def remove_copy(self, system_identifier: int, names: Collection[str], store: str) -> None:
-        """Forget copies that were expired from a store, and the files that no store has a record of any more."""
+        """Forget copies that expired from a store, and the files that lost their last copy."""
         with self._database.write() as connection:
             connection.execute(delete(copies).where(self._these(system_identifier, names, store)))
             self._remove_bare_files(connection, self._database.among(files.c.name, names))
 
     def forget_tries(self, name: str) -> None:
-        """Forget the copies of a file that were never made, where the file will not be archived any more."""
+        """Forget the copies that were never stored of a file that will not be archived any more."""
         never = copies.c.status.in_([CopyStatus.FAILED.value, CopyStatus.PENDING.value])
         with self._database.write() as connection:
             connection.execute(delete(copies).where(self._mine(copies), copies.c.name == name, never))
@@ -167,7 +167,7 @@ class Files(Area):
     def remove_unseen(
         self, system_identifier: int, store: str, before: datetime, seen: Collection[str] = ()
     ) -> list[str]:
-        """Forget a store's copies whose records are older than ``before``, but those ``seen``; return their names."""
+        """Forget a store's copies, except ``seen``, whose records are older than ``before``; return their names."""
         unseen = and_(
             self._mine(copies),
             copies.c.system_identifier == system_identifier,
@@ -199,7 +199,7 @@ class Files(Area):
             return [copy_from_row(row) for row in connection.execute(statement.order_by(*order))]
 
     def known_copies(self, system_identifier: int) -> dict[str, dict[str, KnownCopy]]:
-        """Return what is known of every copy of one system identifier, by store and name: for a look at all of them."""
+        """Return all copies of one system identifier in short, by store and name."""
         columns = (copies.c.store, copies.c.name, copies.c.status, copies.c.stored_size_bytes)
         statement = select(*columns, type_coerce(copies.c.verified_at, NULLTYPE)).where(
             self._mine(copies), copies.c.system_identifier == system_identifier
@@ -220,7 +220,7 @@ class Files(Area):
             return sorted((log, count) for log, count in connection.execute(statement))
 
     def names_on(self, store: str, status: CopyStatus = CopyStatus.VERIFIED) -> set[FileKey]:
-        """Return the files of which a store has a copy of this status."""
+        """Return the files of which a store has a copy with this status."""
         statement = select(copies.c.system_identifier, copies.c.name).where(
             self._mine(copies), copies.c.store == store, copies.c.status == status.value
         )
@@ -228,7 +228,7 @@ class Files(Area):
             return {(system_identifier, name) for system_identifier, name in connection.execute(statement)}
 
     def read_moments(self) -> dict[tuple[str, FileKey], datetime | None]:
-        """Return when each copy's content was read last, by store and file: verified deeply, or when stored."""
+        """Return when each copy's content was last read, by a deep verification or when stored, by store and file."""
         read_at = func.coalesce(copies.c.last_deep_verified_at, copies.c.verified_at, type_=UtcDateTime())
         statement = select(copies.c.store, copies.c.system_identifier, copies.c.name, read_at)
         with self._database.read() as connection, many_objects():
@@ -283,12 +283,12 @@ class Files(Area):
         if held not in (None, file.sha256):
             raise CatalogError(
                 f"file '{file.name}' is recorded with content {held}, found {file.sha256}",
-                hint="A copy is never overwritten: 'wal-pipeline verify --deep' tells which content the stores hold.",
+                hint="A copy is never overwritten: 'wal-pipeline verify --deep' shows which content the stores hold.",
             )
         self._database.upsert(connection, files, [file_to_row(self._cluster, file, at)])
 
     def _held_content(self, connection: Connection, file: WalFile) -> str | None:
-        """Return the recorded content of a file of which some store has a verified copy."""
+        """Return the recorded SHA-256 of a file that has a verified copy on some store."""
         key = {"cluster": self._cluster, "system_identifier": file.system_identifier, "name": file.name}
         return connection.execute(_HELD_CONTENT, key).scalar()
 
@@ -322,8 +322,8 @@ def _same_file() -> ColumnElement[bool]:
     )
 
 
-# Built once: it is asked for each copy, and SQLAlchemy takes longer to build it than the database to answer.
-_HELD_CONTENT = (
+# Built once: it runs for each copy, and SQLAlchemy takes longer to build it than the database to answer it.
+_HELD_CONTENT: Final = (
     select(files.c.sha256)
     .join(copies, _same_file())
     .where(*(files.c[name] == bindparam(name) for name in ("cluster", "system_identifier", "name")))

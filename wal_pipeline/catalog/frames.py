@@ -1,4 +1,7 @@
-"""The records as pandas frames, for reports. Columns named ``_at`` are UTC moments, of bytes and seconds numbers."""
+"""Returns the records as pandas frames, for reports.
+
+Columns named ``_at`` are UTC moments; those of bytes and seconds are numbers.
+"""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,7 +1,8 @@
-"""The records of gaps that a person accepted."""
+"""Keeps the records of gaps that a person accepted."""
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from sqlalchemy import and_, delete, select
 
@@ -11,7 +12,7 @@ from wal_pipeline.catalog.schema import gap_acknowledgements
 
 @dataclass(frozen=True, slots=True)
 class GapAcknowledgement:
-    """That a person accepted a gap, with both ends of what is missing."""
+    """The record that a person accepted a gap, with its first and last missing segment."""
 
     system_identifier: int
     timeline: int
@@ -26,7 +27,7 @@ class Gaps(Area):
     """Acknowledged gaps of one cluster."""
 
     def acknowledge(self, gap: GapAcknowledgement) -> None:
-        """Record who accepted a gap and why, in the place of what was recorded of it."""
+        """Record who accepted a gap and why, replacing an earlier record."""
         columns = [column.name for column in gap_acknowledgements.c if column.name != "cluster"]
         row = {name: getattr(gap, name) for name in columns} | {"cluster": self._cluster}
         with self._database.write() as connection:
@@ -47,4 +48,4 @@ class Gaps(Area):
             connection.execute(delete(gap_acknowledgements).where(and_(self._mine(gap_acknowledgements), *this)))
 
 
-_GAP_KEY = ("system_identifier", "timeline", "first_missing", "last_missing")
+_GAP_KEY: Final = ("system_identifier", "timeline", "first_missing", "last_missing")

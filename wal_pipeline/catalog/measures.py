@@ -1,4 +1,4 @@
-"""Figures over many records, counted by the database: what screens and the health sensor ask again and again."""
+"""Computes figures over many records in the database, which screens and the health sensor need again and again."""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from wal_pipeline.catalog.schema import base_backup_copies, copies, files
 from wal_pipeline.wal.names import FileKind, segment_name
 
 _SEPARATOR: Final = ","
-_BLOCK: Final = 256  # segments read at once: one end of a run is mostly a block
+_BLOCK: Final = 256  # segments read at once: mostly enough for one end of a run
 
 
 @dataclass(frozen=True, slots=True)
 class StoreLag:
-    """How long copies took from the spool to verified on one store, and the moment of the newest one."""
+    """How long copies took from spooled to verified on one store, and when the newest one was verified."""
 
     store: str
     copies: int
@@ -46,7 +46,7 @@ class Measures(Area):
     def names_by_store(self, system_identifier: int) -> dict[str, list[str]]:
         """Return the names of the files of which each store has a verified copy.
 
-        The database joins them to one text: 100,000 names are read in a tenth of the time that as many rows take.
+        The database joins them to one text: 100,000 names are read in a tenth of the time of as many rows.
         """
         joined = func.aggregate_strings(copies.c.name, _SEPARATOR)
         statement = (
@@ -84,8 +84,8 @@ class Measures(Area):
     def failed_copies(self, tries: int, limit: int, waiting: Collection[str] | None = None) -> list[FailedCopy]:
         """Return the copies that failed ``tries`` times or more, by name, at most ``limit`` of them.
 
-        With ``waiting``, the names of the files in the spool, a file that neither waits nor is on another store does
-        not count: there is nothing left to copy.
+        ``waiting`` are the names of the files in the spool. With it, a file that neither waits nor is on another store
+        does not count: there is nothing left to copy.
         """
         held = copies.alias()
         same = and_(*(held.c[name] == copies.c[name] for name in ("cluster", "system_identifier", "name")))
@@ -101,7 +101,7 @@ class Measures(Area):
         return [FailedCopy(name, store, count, error or "", other) for name, store, count, error, other in rows]
 
     def wal_bytes(self) -> tuple[int, int]:
-        """Return the bytes of all files that some store holds, as PostgreSQL wrote them, and their number."""
+        """Return the bytes of all recorded files, as PostgreSQL wrote them, and their number."""
         statement = select(func.coalesce(func.sum(files.c.size_bytes), 0), func.count()).where(self._mine(files))
         with self._database.read() as connection:
             size_bytes, count = connection.execute(statement).one()
@@ -129,7 +129,7 @@ class Measures(Area):
 
 
 class SegmentRecords(Mapping[int, WalFile]):
-    """The records of one timeline's segments by their numbers, read in blocks when they are asked for.
+    """The records of one timeline's segments by their numbers, read in blocks when they are needed.
 
     A recovery window needs the commit times at the ends of its runs, not those of 100,000 files.
     """
@@ -137,7 +137,7 @@ class SegmentRecords(Mapping[int, WalFile]):
     def __init__(
         self, measures: Measures, system_identifier: int, timeline: int, size: int, numbers: Collection[int]
     ) -> None:
-        """``size`` is the segment size in bytes, ``numbers`` those of the segments that some store holds."""
+        """``size`` is the segment size in bytes; ``numbers`` are those of the segments that some store holds."""
         self._measures = measures
         self._system_identifier = system_identifier
         self._timeline = timeline

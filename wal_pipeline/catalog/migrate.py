@@ -1,8 +1,9 @@
-"""Making the catalog's tables, and refusing tables of another version."""
+"""Makes the catalog's tables, and refuses tables of another version."""
 
 import sqlite3
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 from sqlalchemy import Connection, inspect, select, text
 
@@ -10,12 +11,12 @@ from wal_pipeline.catalog import schema
 from wal_pipeline.catalog.engine import Database, open_database
 from wal_pipeline.errors import CatalogError
 
-# Any number of ours: processes that make the tables at the same moment wait for each other.
-_ADVISORY_LOCK = 7_718_273_440
+# An arbitrary number: processes that make the tables at the same moment wait for each other.
+_ADVISORY_LOCK: Final = 7_718_273_440
 
 
 def ensure_schema(database: Database) -> None:
-    """Make the tables where there are none; cheap where they are there.
+    """Make the tables where there are none; cheap where they exist.
 
     Raises: CatalogError where they are of another version.
     """
@@ -49,10 +50,10 @@ def _create(database: Database) -> int:
 
 
 def set_aside(url: str, at: datetime) -> str | None:
-    """Make way for new tables where the old ones are of another version or cannot be read.
+    """Set the tables aside where they are of another version or cannot be read.
 
     An SQLite file is renamed; on PostgreSQL our tables (those of every cluster in this database) move into a schema
-    named after the moment. Returns where they are now, or None where the catalog is usable and stays.
+    named after the moment. Returns their new place, or None where the catalog is usable and stays.
 
     Raises: CatalogError where the database does not answer.
     """
@@ -74,7 +75,7 @@ def _set_sqlite_aside(database: Database, at: datetime) -> str | None:
         return None
     file = Path(str(database.url.database))
     aside = file.with_name(f"{file.name}.{at:%Y%m%dT%H%M%SZ}.old")
-    # The journal goes with its file: a new file must never meet the old one's journal.
+    # The journal moves with its file: a new file must never meet the old one's journal.
     for suffix in ("-wal", "-shm", ""):
         source = file.with_name(file.name + suffix)
         if source.exists():
@@ -83,7 +84,7 @@ def _set_sqlite_aside(database: Database, at: datetime) -> str | None:
 
 
 def _is_beyond_use(error: CatalogError) -> bool:
-    """Tell a file of another version, or damaged, from one that is only busy or may not be read."""
+    """Say whether a file is damaged or of another version, not only busy or unreadable for this user."""
     cause = getattr(error.__cause__, "orig", None)
     damaged = isinstance(cause, sqlite3.DatabaseError) and not isinstance(cause, sqlite3.OperationalError)
     return error.__cause__ is None or damaged

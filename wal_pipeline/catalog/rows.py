@@ -1,4 +1,4 @@
-"""Rows of the catalog as the archive's records, and back."""
+"""Turns rows of the catalog into the archive's records, and back."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ FILE_COLUMNS: Final = (
     files.c.first_commit_at,
     files.c.last_commit_at,
 )
-# As the driver gives them: SQLAlchemy's types turn value after value, which for 100,000 files takes twice as long.
+# As the driver gives them: SQLAlchemy's types convert value by value, which takes twice as long for 100,000 files.
 PLAIN_FILE_COLUMNS: Final = tuple(type_coerce(column, NULLTYPE).label(column.name) for column in FILE_COLUMNS)
 COPY_COLUMNS: Final = (
     copies.c.name,
@@ -91,7 +91,7 @@ def file_from_row(row: "Row[*tuple[Any, ...]]") -> WalFile:
 
 
 def files_from_rows(rows: "Sequence[Row[*tuple[Any, ...]]]") -> list[WalFile]:
-    """Read rows of ``PLAIN_FILE_COLUMNS``, column by column; the same records as ``file_from_row`` makes."""
+    """Read rows of ``PLAIN_FILE_COLUMNS``, column by column, into the records that ``file_from_row`` makes."""
     if not rows:
         return []
     name, kind, system_identifier, timeline, size_bytes, sha256, spooled_at, *of_wal = zip(*rows, strict=True)

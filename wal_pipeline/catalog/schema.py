@@ -1,4 +1,7 @@
-"""The catalog's tables. Every row belongs to one cluster's name, so that many clusters can share a catalog."""
+"""Defines the catalog's tables.
+
+Every row belongs to one cluster's name, so that many clusters can share a catalog.
+"""
 
 from typing import Any, Final
 
@@ -18,12 +21,12 @@ from sqlalchemy import (
 
 from wal_pipeline.catalog.types import Json, LsnText, RowNumber, SystemIdentifierText, UtcDateTime, code
 
-# Raised whenever a table changes. Another number in the database is refused: the catalog is made again from the stores.
+# Raised whenever a table changes. A database with another number is refused: the catalog is rebuilt from the stores.
 SCHEMA_VERSION: Final = 1
 metadata: Final = MetaData()
 
 # The tables' names begin with wal_ because a deployment may keep them in the database that holds Dagster's tables.
-schema_version = Table("wal_schema_version", metadata, Column("version", Integer, primary_key=True))
+schema_version: Final = Table("wal_schema_version", metadata, Column("version", Integer, primary_key=True))
 
 
 def _cluster() -> "Column[str]":
@@ -42,7 +45,7 @@ def _moment(name: str, *, required: bool = False) -> "Column[Any]":
     return Column(name, UtcDateTime(), nullable=not required)
 
 
-system_identifiers = Table(
+system_identifiers: Final = Table(
     "wal_system_identifiers",
     metadata,
     _cluster(),
@@ -51,7 +54,7 @@ system_identifiers = Table(
     Column("how", Text, nullable=False),
 )
 
-files = Table(
+files: Final = Table(
     "wal_files",
     metadata,
     _cluster(),
@@ -75,7 +78,7 @@ files = Table(
 Index("wal_files_by_name", files.c.cluster, files.c.name)
 Index("wal_files_by_spooled_at", files.c.cluster, files.c.spooled_at)
 
-copies = Table(
+copies: Final = Table(
     "wal_copies",
     metadata,
     _cluster(),
@@ -103,10 +106,10 @@ copies = Table(
     ),
 )
 Index("wal_copies_by_name", copies.c.cluster, copies.c.name)
-# Covers the totals per store and status, which every status screen asks for.
+# Covers the totals per store and status, which every status screen reads.
 Index("wal_copies_by_status", copies.c.cluster, copies.c.store, copies.c.status, copies.c.stored_size_bytes)
 
-base_backups = Table(
+base_backups: Final = Table(
     "wal_base_backups",
     metadata,
     _cluster(),
@@ -127,7 +130,7 @@ base_backups = Table(
     _moment("updated_at", required=True),
 )
 
-base_backup_copies = Table(
+base_backup_copies: Final = Table(
     "wal_base_backup_copies",
     metadata,
     _cluster(),
@@ -148,7 +151,7 @@ base_backup_copies = Table(
     ),
 )
 
-store_states = Table(
+store_states: Final = Table(
     "wal_store_states",
     metadata,
     _cluster(),
@@ -160,7 +163,7 @@ store_states = Table(
     _moment("retry_at"),
 )
 
-archive_events = Table(
+archive_events: Final = Table(
     "wal_archive_events",
     metadata,
     _cluster(),
@@ -171,7 +174,7 @@ archive_events = Table(
     Column("failed", BigInteger, nullable=False),
 )
 
-requests = Table(
+requests: Final = Table(
     "wal_requests",
     metadata,
     _cluster(),
@@ -183,7 +186,7 @@ requests = Table(
     Column("downloaded_bytes", BigInteger, nullable=False),
 )
 
-alerts = Table(
+alerts: Final = Table(
     "wal_alerts",
     metadata,
     Column("id", RowNumber, primary_key=True, autoincrement=True),
@@ -204,7 +207,7 @@ alerts = Table(
     _moment("resolved_sent_at"),
     sqlite_autoincrement=True,
 )
-# The database itself keeps one open alert per subject, whichever process sees it first.
+# The database itself allows one open alert per kind and subject, whichever process sees it first.
 open_alerts: Final = Index(
     "wal_alerts_open",
     alerts.c.cluster,
@@ -216,7 +219,7 @@ open_alerts: Final = Index(
 )
 Index("wal_alerts_by_opened_at", alerts.c.cluster, alerts.c.opened_at)
 
-gap_acknowledgements = Table(
+gap_acknowledgements: Final = Table(
     "wal_gap_acknowledgements",
     metadata,
     _cluster(),
@@ -229,7 +232,7 @@ gap_acknowledgements = Table(
     _moment("acknowledged_at", required=True),
 )
 
-drills = Table(
+drills: Final = Table(
     "wal_drills",
     metadata,
     _cluster(),
@@ -243,7 +246,7 @@ drills = Table(
     Column("detail", Json, nullable=False),
 )
 
-stored_values = Table(
+stored_values: Final = Table(
     "wal_values",
     metadata,
     _cluster(),

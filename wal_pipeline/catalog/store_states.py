@@ -1,4 +1,4 @@
-"""The records of stores: how each fares, what was tried on it and what it was asked, and the clusters seen."""
+"""Keeps the records of each store (its state, tries and requests), and the system identifiers that were seen."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from wal_pipeline.catalog.schema import archive_events, requests, store_states, 
 
 @dataclass(frozen=True, slots=True)
 class StoreState:
-    """How a store fares. ``retry_at``: not tried again before that moment."""
+    """Whether a store works. It is not tried again before ``retry_at``."""
 
     store: str
     consecutive_failures: int = 0
@@ -35,7 +35,7 @@ class ArchiveEvents:
 
 @dataclass(frozen=True, slots=True)
 class RequestCounts:
-    """What a store was asked on the UTC day that begins at ``day_at``; class A: put and list, class B: get and head."""
+    """A store's requests on the UTC day that begins at ``day_at``; class A: put and list, class B: get and head."""
 
     store: str
     day_at: datetime
@@ -46,7 +46,7 @@ class RequestCounts:
 
 
 class Stores(Area):
-    """What is recorded of each store."""
+    """The records of each store."""
 
     def states(self) -> dict[str, StoreState]:
         """Return each store's state, by name; a store that was never tried has none."""

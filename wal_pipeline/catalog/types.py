@@ -1,4 +1,4 @@
-"""Column types that hold the same values on SQLite and on PostgreSQL, and sort the same."""
+"""Defines column types that hold the same values on SQLite and on PostgreSQL, and sort the same."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from wal_pipeline.wal.lsn import Lsn
 
-# SQLite gives a row a number of its own only to a column of type INTEGER.
+# SQLite numbers rows by itself only in a column of type INTEGER.
 RowNumber: Final[TypeEngine[int]] = BigInteger().with_variant(Integer(), "sqlite")
 Json: Final[TypeEngine[Any]] = JSON().with_variant(JSONB(), "postgresql")
 
@@ -21,7 +21,7 @@ def code(length: int) -> TypeEngine[str]:
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An aware moment, UTC on the way out.
+    """An aware moment, which is read back in UTC.
 
     PostgreSQL has ``timestamptz``. SQLite has no such type: there it is ISO 8601 text of fixed width with
     microseconds, which sorts as the moments do.
@@ -35,7 +35,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return dialect.type_descriptor(Text() if dialect.name == "sqlite" else DateTime(timezone=True))
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
-        """Turn an aware moment into what the database stores. Raises: ValueError where it has no time zone."""
+        """Turn an aware moment into the database's value. Raises: ValueError where it has no time zone."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -44,7 +44,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return utc.isoformat(timespec="microseconds") if dialect.name == "sqlite" else utc
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        """Turn what the database stored into an aware moment."""
+        """Turn the database's value into an aware moment."""
         if value is None:
             return None
         return datetime.fromisoformat(value) if dialect.name == "sqlite" else value.astimezone(UTC)
@@ -86,7 +86,7 @@ class LsnText(TypeDecorator[Lsn]):
 class SystemIdentifierText(TypeDecorator[int]):
     """A system identifier in decimal, as ``pg_controldata`` and the object keys show it.
 
-    It is unsigned 64-bit too, and is only ever compared for equality.
+    It is an unsigned 64-bit number too, and is compared for equality only.
     """
 
     impl = code(20)

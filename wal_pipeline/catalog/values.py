@@ -1,4 +1,4 @@
-"""Single values under a key, such as the pause: what one process writes and another reads."""
+"""Keeps single values by key, such as the pause, which one process writes and another reads."""
 
 from datetime import datetime
 from typing import Any
@@ -19,7 +19,7 @@ class Values(Area):
             return connection.execute(statement).scalar()
 
     def put(self, key: str, value: Any) -> None:
-        """Keep a value in the place of the last one."""
+        """Keep a value, replacing the last one."""
         row = {"cluster": self._cluster, "key": key, "value": value, "updated_at": self._clock()}
         with self._database.write() as connection:
             self._database.upsert(connection, stored_values, [row])
@@ -30,10 +30,10 @@ class Values(Area):
             connection.execute(delete(stored_values).where(self._mine(stored_values), stored_values.c.key == key))
 
     def claim(self, key: str, now: datetime, until: datetime) -> bool:
-        """Take a key for oneself up to a moment; False where another process has it now.
+        """Take a key for this process until a moment; False where another process has it now.
 
-        Who is killed holds it no longer than that. ``remove`` gives it back. A claim that ends later than two of these
-        would was made while a clock was ahead, and holds nobody up.
+        A killed process keeps it no longer than that. ``remove`` gives it back. A claim that ends later than two such
+        claims would was made while a clock was ahead, and does not count.
         """
         row = {"cluster": self._cluster, "key": key, "value": {}, "updated_at": now}
         this = [self._mine(stored_values), stored_values.c.key == key]

@@ -1,4 +1,4 @@
-"""The ``archive_command`` line that puts a WAL file durably into the spool, for servers without ``basic_archive``."""
+"""Makes the ``archive_command`` that puts a WAL file durably into the spool, for servers without ``basic_archive``."""
 
 import re
 import shlex
@@ -8,13 +8,13 @@ from typing import Final
 from wal_pipeline.errors import SpoolError
 
 _OTHER_CONTENT: Final = "wal-pipeline: %f is in the spool with other content"
-# An alternative of two commands would need a group, so each step is its own `if`. What each line is for:
-#  - the same file with the same content is success (a crash after the rename, before PostgreSQL noted it), and is
-#    synced, for the crash may have come before the sync;
-#  - a temporary file of an earlier try goes. A new one has the shell's process id, so that a command that outlived
-#    a crashed server never writes into the file that this one renames;
-#  - the file is on disk before it gets its name, and its name is on disk before we answer 0;
-#  - every failure is exit 1: above 125 PostgreSQL stops its archiver process.
+# Each step is its own `if`, because an alternative of two commands would need a group. The rules:
+#  - The same file with the same content is success: a crash came after the rename, before PostgreSQL noted it. The file
+#    is synced, because the crash may have come before the sync.
+#  - A temporary file of an earlier try is removed. A new one has the shell's process id in its name, so that a command
+#    that outlived a crashed server never writes into the file that this one renames.
+#  - The file is on disk before it gets its name, and its name is on disk before the command exits with 0.
+#  - Every failure exits with 1: above 125 PostgreSQL stops its archiver process.
 _LINE: Final = (
     'd={folder}; f="$d/%f"; t="$d/.%f.$$.tmp"; '
     'if [ -e "$f" ]; then '
@@ -29,9 +29,9 @@ _LINE: Final = (
 def durable_archive_command(spool: Path, *, group_readable: bool = False) -> str:
     """Return an ``archive_command`` for ``sh`` that survives a crash at any point.
 
-    It copies to a temporary name in the spool (which begins with a dot, so that nobody takes it), syncs, renames,
-    and syncs the folder. It never overwrites, and exits with 0 or 1 only. ``group_readable`` gives the folder's
-    group the right to read: PostgreSQL's own files are for its user alone.
+    It copies to a temporary name in the spool (which begins with a dot, so that nobody archives it), syncs, renames,
+    and syncs the folder. It never overwrites, and exits with 0 or 1 only. ``group_readable`` lets the folder's group
+    read the file: only PostgreSQL's user may read its own files.
 
     Raises: SpoolError where the path cannot stand in a server setting.
     """
@@ -53,6 +53,6 @@ def is_durable(command: str, spool: Path) -> bool:
 
 
 def archives_into(command: str, spool: Path) -> bool:
-    """Return whether ``command`` names the spool, as far as a look at its text can tell."""
+    """Return whether ``command`` names the spool, as far as its text shows."""
     path = re.escape(str(spool).replace("%", "%%"))
     return re.search(rf"(?<![\w./-]){path}(?=[/'\"\s;]|$)", command.replace("'\"'\"'", "'")) is not None

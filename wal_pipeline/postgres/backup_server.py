@@ -1,4 +1,4 @@
-"""What a base backup asks the server beside pg_basebackup: tablespaces, sizes, the clock."""
+"""Asks the server for its tablespaces, their sizes and its clock, which a base backup needs beside pg_basebackup."""
 
 import os
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ WHERE spcname NOT IN ('pg_default', 'pg_global') ORDER BY oid
 
 @dataclass(frozen=True, slots=True)
 class ServerTablespace:
-    """A tablespace beside ``pg_default`` and ``pg_global``: where it lies on the server."""
+    """A tablespace other than ``pg_default`` and ``pg_global``; ``location`` is its folder on the server."""
 
     oid: int
     location: str
@@ -37,7 +37,7 @@ class BackupServer(PostgresServer):
         with self._connection() as connection:
             row = connection.execute("SELECT sum(pg_tablespace_size(oid))::bigint FROM pg_tablespace").fetchone()
         if row is None:
-            raise PostgresError("PostgreSQL answered nothing when asked for the sizes of its tablespaces")
+            raise PostgresError("PostgreSQL returned no row for the size of its tablespaces")
         return int(row[0])
 
     def clock(self) -> datetime:
@@ -45,14 +45,14 @@ class BackupServer(PostgresServer):
         with self._connection() as connection:
             row = connection.execute("SELECT clock_timestamp()").fetchone()
         if row is None:
-            raise PostgresError("PostgreSQL answered nothing when asked for its time")
+            raise PostgresError("PostgreSQL returned no row for its time")
         moment: datetime = row[0]
         return moment
 
     def program_conninfo(self) -> str:
         """Return the connection string for a program's command line: without the password, which ``ps`` would show.
 
-        Raises: SettingsError for a key's password, which libpq takes from no variable.
+        Raises: SettingsError for a key's password, which libpq reads from no environment variable.
         """
         if self._parameters.get("sslpassword"):
             raise SettingsError(

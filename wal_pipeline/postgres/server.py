@@ -1,4 +1,4 @@
-"""Asks the PostgreSQL server, through psycopg, for its state and for the few things that we need it to do."""
+"""Talks to the PostgreSQL server through psycopg: reads its facts, and changes the few things that we need."""
 
 import re
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ _CONNINFO_HINT: Final = (
 
 
 class AlterableSetting(StrEnum):
-    """The server settings that we change, and no others."""
+    """The server settings that we change; we change no others."""
 
     WAL_LEVEL = "wal_level"
     ARCHIVE_MODE = "archive_mode"
@@ -47,7 +47,7 @@ class AlterableSetting(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SettingChange:
-    """One server setting and the value that it shall have."""
+    """One server setting and its new value."""
 
     setting: AlterableSetting
     value: str
@@ -74,7 +74,7 @@ class PostgresServer:
     """One server. Each call opens a connection of its own, so that a restart between two calls does no harm."""
 
     def __init__(self, conninfo: str = "", *, connect_timeout_seconds: int = 10, statement_timeout_seconds: int = 30):
-        """Take libpq's connection string; what it leaves out comes from ``PG*`` variables and libpq's files.
+        """Take libpq's connection string; parameters that it lacks come from ``PG*`` variables and libpq's files.
 
         Raises: SettingsError where the string cannot be read, without showing it: it may hold a password.
         """
@@ -83,7 +83,7 @@ class PostgresServer:
         self._statement_timeout_seconds = statement_timeout_seconds
 
     def facts(self) -> ServerFacts:
-        """Look at the server. Raises: PostgresError."""
+        """Read the server's facts. Raises: PostgresError."""
         with self._connection() as connection:
             return read_facts(connection)
 
@@ -99,7 +99,7 @@ class PostgresServer:
             return True
 
     def alter_system(self, changes: tuple[SettingChange, ...]) -> None:
-        """Write the changes into postgresql.auto.conf; ``reload`` puts them into force.
+        """Write the changes into postgresql.auto.conf; ``reload`` applies them.
 
         PostgreSQL 15 knows ``basic_archive.archive_directory`` only after the library is loaded, so this loads it
         where that setting is among them. Raises: PostgresError, with the statement that was refused.
@@ -158,7 +158,7 @@ class PostgresServer:
                 connection.execute(f"SET statement_timeout = '{self._statement_timeout_seconds}s'".encode())
                 yield connection
         except psycopg.Error as error:
-            raise self._translated(error) from None  # libpq's texts may repeat what the connection string says
+            raise self._translated(error) from None  # libpq's texts may repeat parts of the connection string
 
     def _translated(self, error: psycopg.Error) -> PostgresError:
         text = _text(error)

@@ -1,4 +1,4 @@
-"""What the PostgreSQL server says about itself: one frozen record and the queries that fill it."""
+"""Reads the PostgreSQL server's state, settings and role into one frozen record."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from psycopg.rows import dict_row
 
 from wal_pipeline.wal.lsn import Lsn
 
-DISABLED_COMMAND: Final = "(disabled)"  # what PostgreSQL shows as archive_command while archive_mode is off
+DISABLED_COMMAND: Final = "(disabled)"  # PostgreSQL shows this as archive_command while archive_mode is off
 _SETTINGS: Final = (
     "wal_level",
     "archive_mode",
@@ -54,7 +54,7 @@ FROM pg_stat_archiver
 
 @dataclass(frozen=True, slots=True)
 class ArchiverFacts:
-    """``pg_stat_archiver``, with what the server's other views add.
+    """``pg_stat_archiver``, with two facts from other views.
 
     ``running`` and ``ready_count`` (files in pg_wal that wait to be archived) are None where the role may not see them.
     """
@@ -70,7 +70,7 @@ class ArchiverFacts:
 
     @property
     def is_failing(self) -> bool:
-        """True where the last thing that the archiver did was to fail."""
+        """True where the archiver's last try failed."""
         if self.last_failed_at is None:
             return False
         return self.last_archived_at is None or self.last_failed_at > self.last_archived_at
@@ -78,7 +78,7 @@ class ArchiverFacts:
 
 @dataclass(frozen=True, slots=True)
 class RoleFacts:
-    """What the role that we connect as may do."""
+    """The rights of the role that we connect as."""
 
     name: str
     superuser: bool
@@ -90,11 +90,11 @@ class RoleFacts:
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """One look at the server. Read-only: taking it changes nothing.
+    """The server at one moment. Reading it changes nothing.
 
-    ``archive_directory`` is ``basic_archive.archive_directory``. ``settings_sources`` maps a setting to where
-    its value comes from (pg_settings.source: ``default``, ``configuration file``, ``command line`` …);
-    ``file_settings`` is what the configuration files say, in force or not, and is empty but for a superuser.
+    ``archive_directory`` is ``basic_archive.archive_directory``. ``settings_sources`` maps a setting to the source of
+    its value (pg_settings.source: ``default``, ``configuration file``, ``command line`` …). ``file_settings`` are the
+    values in the configuration files, in force or not; it is empty for a role that is no superuser.
     ``data_directory`` is None where the role may not see it; ``summarize_wal`` is None before PostgreSQL 17.
     """
 
@@ -179,12 +179,12 @@ def read_facts(connection: psycopg.Connection[Any]) -> ServerFacts:
 
 
 def _archive_command(shown: str, file_settings: Mapping[str, str]) -> str:
-    """Return the command that is set, also while archive_mode is off and PostgreSQL hides it."""
+    """Return the configured command, also while archive_mode is off and PostgreSQL hides it."""
     return file_settings.get("archive_command", "") if shown == DISABLED_COMMAND else shown
 
 
 def _file_settings(connection: psycopg.Connection[Any], *, superuser: bool) -> dict[str, str]:
-    """Return what the configuration files say, the last entry of each name; empty where the role may not see it."""
+    """Return the values in the configuration files, the last of each name; empty where the role may not see them."""
     if not superuser:
         return {}
     sql = "SELECT name, setting FROM pg_file_settings WHERE name = ANY(%s) ORDER BY seqno"
@@ -219,9 +219,9 @@ def _one_row(connection: psycopg.Connection[Any], sql: str) -> dict[str, Any]:
 
 
 def archiver_trouble(archiver: ArchiverFacts, failed_before: int | None = None) -> str | None:
-    """Say what is wrong with the archiver process by pg_stat_archiver; None where nothing shows.
+    """Describe the archiver process's trouble by pg_stat_archiver; None where it shows none.
 
-    With ``failed_before``, only failures since that count are held against it.
+    With ``failed_before``, only failures after that count matter.
     """
     if archiver.running is False:
         return "the archiver process does not run; the server's log says why"

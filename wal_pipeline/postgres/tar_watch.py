@@ -1,4 +1,4 @@
-"""A look into a tar that passes by: its members are seen as the bytes go through, and a few are kept."""
+"""Watches a tar as its bytes pass through: follows its members, and keeps the bytes of a few."""
 
 from collections.abc import Callable, Mapping
 from enum import Enum
@@ -20,9 +20,9 @@ class _Part(Enum):
 class TarWatch:
     """Follows the headers of a POSIX tar, in whatever pieces it comes, and hands the named members to their sinks.
 
-    ``sinks`` maps a member's name to what takes its bytes. ``seen`` holds the names of those that were complete.
-    Where ``cut_bytes`` is given, ``cuts`` says for each multiple of it within what the tar is cut there: None between
-    two members.
+    ``sinks`` maps a member's name to the function that takes its bytes. ``seen`` holds the names of the complete ones.
+    With ``cut_bytes``, ``cuts`` has an entry for each multiple of it: the member that a cut there divides, or None
+    between two members.
     """
 
     def __init__(self, sinks: Mapping[str, Sink], cut_bytes: int | None = None) -> None:

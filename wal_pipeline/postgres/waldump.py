@@ -26,15 +26,17 @@ __all__ = ["Commit", "CommitReader", "CommitSpan", "PgWaldump"]
 _log = logging.getLogger(__name__)
 _NO_RECORD: Final = "could not find a valid record after "
 _LSN: Final = re.compile(r"\b[0-9A-F]{1,8}/[0-9A-F]{1,8}\b")
-_TAIL_BYTES: Final = 256 * 1024  # how far before a boundary a commit record that crosses it is looked for
+_TAIL_BYTES: Final = 256 * 1024  # before a boundary, where a commit record that crosses it may begin
 
 
 class PgWaldump(CommitReader):
-    """Reads commits with the pg_waldump of the very version that wrote the segment: no other one reads it."""
+    """Reads commits with the pg_waldump of the version that wrote the segment: no other version can read it."""
 
     def __init__(self, *, bindir: Path | None = None, timeout_seconds: float = 60.0) -> None:
-        """``bindir``: looked at first (default: PGBINDIR). ``timeout_seconds`` is for one segment of 16 MiB;
-        larger ones get as much more."""
+        """Look in ``bindir`` first (default: PGBINDIR).
+
+        ``timeout_seconds`` is for one segment of 16 MiB; larger ones get proportionally more.
+        """
         self._bindir = bindir
         self._timeout_seconds = timeout_seconds
         self._programs: dict[int, Path] = {}
@@ -79,12 +81,12 @@ class PgWaldump(CommitReader):
             return span
         if previous is None:
             return replace(span, unseen_start=True)
-        # Both under the segment's timeline: after a promotion the one before may have the old timeline's name.
+        # Both get the segment's timeline: after a promotion the segment before may have the old timeline's name.
         before = segment_name(segment.timeline, segment.number(wal_segment_size) - 1, wal_segment_size)
         return self._with_start(span, header, {before: previous, segment: path}, program)
 
     def _program(self, major: int) -> Path:
-        """Look for the program once; again where it was not there or has gone, as it may be installed meanwhile."""
+        """Look for the program once, and again while it is missing, as it may be installed meanwhile."""
         program = self._programs.get(major)
         if program is None or not program.exists():
             program = find_binaries(major, exactly=True, bindir=self._bindir).program("pg_waldump")
@@ -132,7 +134,7 @@ def _header(path: Path, segment: WalFileName, major: int, wal_segment_size: int)
 
 @contextmanager
 def _folder_of(path: Path, name: WalFileName) -> Iterator[Path]:
-    """Give a folder in which the segment has its own name: where it lies, or a temporary one with a link."""
+    """Give a folder in which the segment has its own name: its own folder, or a temporary one with a link."""
     if path.name == name.name:
         yield path.absolute().parent
         return
@@ -143,10 +145,10 @@ def _folder_of(path: Path, name: WalFileName) -> Iterator[Path]:
 
 @contextmanager
 def _held(files: Mapping[WalFileName, Path]) -> Iterator[tuple[Path, tuple[int, ...]]]:
-    """Open the segments; give a folder of links to the open files, for a process that gets the descriptors.
+    """Open the segments, and give a folder of links to the open files for a process that gets the descriptors.
 
-    pg_waldump waits five seconds for a segment that it does not find (pg_waldump.c: WALDumpOpenSegment), and one that
-    waits in the spool beside others may be released at any moment. Raises: OSError.
+    pg_waldump waits five seconds for a segment that it does not find (pg_waldump.c: WALDumpOpenSegment), and a segment
+    in the spool may be released at any moment. Raises: OSError.
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wal-pipeline-waldump-")))
@@ -160,9 +162,9 @@ def _held(files: Mapping[WalFileName, Path]) -> Iterator[tuple[Path, tuple[int, 
 def _scan(command: list[Path | str], timeout_seconds: float, *, pass_fds: Sequence[int] = ()) -> Scan:
     """Run pg_waldump and read its lines as they come: a segment of 1 GiB prints hundreds of MB.
 
-    Raises: PostgresError where it cannot be started, runs too long, or prints what cannot be read.
+    Raises: PostgresError where it cannot be started, runs too long, or prints lines that cannot be read.
     """
-    # Only what it needs: no credentials of ours, and times printed in UTC and in English.
+    # Only the variables that it needs, without our credentials; it prints times in UTC and messages in English.
     environment = {"LC_ALL": "C", "TZ": "UTC", "PG_COLOR": "never"}
     environment |= {key: os.environ[key] for key in ("PATH", "LD_LIBRARY_PATH") if key in os.environ}
     try:
@@ -189,7 +191,7 @@ def _scan(command: list[Path | str], timeout_seconds: float, *, pass_fds: Sequen
             scan = parse_output(process.stdout or ())
     finally:
         timer.cancel()
-        process.kill()  # where reading its output failed; else it has ended already
+        process.kill()  # needed where reading its output failed; else it has ended already
     if timed_out.is_set():
         raise PostgresError(f"'{command[0]}' took more than {timeout_seconds:g} s and was stopped")
     if process.returncode != 0 and scan.error is None:
@@ -200,7 +202,7 @@ def _scan(command: list[Path | str], timeout_seconds: float, *, pass_fds: Sequen
 def _whole_span(scan: Scan, path: Path, header: LongPageHeader) -> CommitSpan:
     """Turn the scan of a whole segment into its span.
 
-    Raises: PostgresError where pg_waldump's error leaves open what the segment holds.
+    Raises: PostgresError where pg_waldump's error leaves the segment's commits unknown.
     """
     stopped_at = None if scan.error is None else _stopped_at(scan.error, path, header)
     return CommitSpan(
@@ -213,7 +215,7 @@ def _whole_span(scan: Scan, path: Path, header: LongPageHeader) -> CommitSpan:
 
 
 def _stopped_at(error: str, path: Path, header: LongPageHeader) -> Lsn | None:
-    """Return where pg_waldump found no valid record; None where the segment is sound and merely holds no whole one."""
+    """Return the LSN where pg_waldump found no valid record; None where a sound segment holds no whole record."""
     if error.startswith(_NO_RECORD):
         if _no_record_ends_inside(path, header):
             return None
@@ -244,7 +246,7 @@ def _record_ends_inside(header: LongPageHeader) -> bool:
 
 
 def _crossing(scan: Scan, header: LongPageHeader) -> Commit | None:
-    """Return the last commit of a scan up to a segment's first record, where its own record crosses the boundary."""
+    """Return the last commit of a scan up to a segment's first record, where its record crosses into the segment."""
     last = scan.last
     if last is None or last.commit.lsn >= header.page_address:
         return None

@@ -1,4 +1,4 @@
-"""What pg_waldump prints, read line by line."""
+"""Reads pg_waldump's output line by line."""
 
 import re
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ class CommitRecord:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What one run of pg_waldump printed. ``error`` is its error line, without the program's name."""
+    """The commits that one run of pg_waldump printed. ``error`` is its error line, without the program's name."""
 
     first: CommitRecord | None
     last: CommitRecord | None
@@ -38,7 +38,7 @@ class Scan:
 
 
 def parse_output(lines: Iterable[bytes]) -> Scan:
-    """Read pg_waldump's lines. Of the commits in between only the time is looked at."""
+    """Read pg_waldump's lines. Of the commits between the first and the last, only the time is read."""
     first: bytes | None = None
     last: bytes | None = None
     latest: bytes | None = None

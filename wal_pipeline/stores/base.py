@@ -1,4 +1,4 @@
-"""What a store is: the contract that every store keeps and the contract suite tests."""
+"""Defines the contract that every store keeps and the contract suite tests."""
 
 import hashlib
 import re
@@ -14,13 +14,13 @@ from wal_pipeline.errors import ObjectMissingError, StoreError
 
 MAX_KEY_BYTES: Final = 1024
 MAX_METADATA_BYTES: Final = 2048
-_KEY_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_METADATA_NAME = re.compile(r"[a-z0-9][a-z0-9-]*\Z")
-_METADATA_VALUE = re.compile(r"(?:[!-~](?:[ -~]*[!-~])?)?\Z")
+_KEY_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_METADATA_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]*\Z")
+_METADATA_VALUE: Final = re.compile(r"(?:[!-~](?:[ -~]*[!-~])?)?\Z")
 
 
 class PutOutcome(StrEnum):
-    """What ``put_if_absent`` found."""
+    """The outcome of ``put_if_absent``."""
 
     CREATED = "created"
     EXISTS = "exists"
@@ -39,7 +39,7 @@ class Body:
 
     @classmethod
     def of(cls, data: bytes | memoryview) -> "Body":
-        """Make the body of ``data``, hashing it here; for small objects whose digests nobody has computed yet."""
+        """Make the body of ``data`` and compute its digests, for small objects whose digests are not known yet."""
         md5 = hashlib.md5(data, usedforsecurity=False).digest()
         return cls(data, md5, hashlib.sha256(data).hexdigest())
 
@@ -140,12 +140,12 @@ class Store(ABC):
 
     The contract, for every store:
 
-    - A call either did what it says, durably, or raises a ``StoreError`` that begins with the store's name.
-      ``StoreUnavailableError`` means that the same call may succeed later; the store itself has already
-      retried what is worth retrying at once.
+    - A call either does its work durably, or raises a ``StoreError`` whose message begins with the store's name.
+      ``StoreUnavailableError`` means that the same call may succeed later; the store has already made the retries
+      that are worth making at once.
     - A put is never partly visible: the object is there whole with the given metadata, or is not there.
-      Bytes that do not have ``Body.md5`` are refused with ``DamagedCopyError`` and leave no object, and the store's
-      answer is compared with it. ``Body.sha256`` goes along, signed; not every S3 server compares it.
+      Bytes that do not match ``Body.md5`` are refused with ``DamagedCopyError`` and leave no object, and the store's
+      answer is compared with it. ``Body.sha256`` is signed and sent; not every S3 server compares it.
     - An object is never overwritten.
     - ``head``, ``open`` and ``list`` see a put as soon as it returned.
     - ``list`` is in ascending order of the keys' UTF-8 bytes, however many there are.
@@ -161,7 +161,7 @@ class Store(ABC):
     def put_if_absent(self, key: str, body: Body, metadata: Mapping[str, str]) -> PutOutcome:
         """Store ``body`` under ``key`` unless an object is there already.
 
-        Returns ``EXISTS``, and changes nothing, where one is, whatever its content: the caller compares.
+        Where one is, whatever its content, this returns ``EXISTS`` and changes nothing: the caller compares.
 
         Raises: StoreUnavailableError, StoreAccessError, BucketMissingError, DamagedCopyError.
         """
@@ -182,7 +182,7 @@ class Store(ABC):
 
     @contextmanager
     def open_described(self, key: str) -> Iterator[tuple[StoredObject, BinaryIO]]:
-        """Open an object as ``open`` and describe it as ``head``: of one object, in one request where a store can.
+        """Open an object as ``open`` does, and describe that same object as ``head`` does; in one request if possible.
 
         Raises: as ``open``.
         """
@@ -229,7 +229,7 @@ class Store(ABC):
 
     @abstractmethod
     def abort_upload(self, upload: MultipartUpload) -> None:
-        """Drop an upload and its parts; no error where it is gone already."""
+        """Drop an upload and its parts; no error where it does not exist any more."""
 
     @abstractmethod
     def uploads(self, prefix: str) -> Iterator[MultipartUpload]:
@@ -237,4 +237,4 @@ class Store(ABC):
 
     @abstractmethod
     def check_access(self) -> None:
-        """Raise the error that says why the store cannot be used now; return where bucket and credentials answer."""
+        """Check that the bucket answers and the credentials are accepted; raise the error that says why not."""

@@ -1,4 +1,4 @@
-"""Counting what a store is asked: requests, bytes and seconds, for cost, metrics and slow stores."""
+"""Counts a store's requests, bytes and seconds, for cost, metrics and slow stores."""
 
 import threading
 from collections import Counter
@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 @dataclass(frozen=True, slots=True)
 class RequestTotals:
-    """What one store was asked since its meter began.
+    """The requests to one store since its meter began.
 
     ``requests`` counts HTTP requests by S3 operation, retries included; ``failures`` the calls that ended in an error.
     ``seconds`` is the time spent waiting for answers, by operation, over all threads; reading a body is not in it.
@@ -47,7 +47,7 @@ class RequestMeter:
             self._received_bytes += received
 
     def totals(self) -> RequestTotals:
-        """Return what was counted so far."""
+        """Return the totals so far."""
         with self._lock:
             return RequestTotals(
                 requests=MappingProxyType(dict(self._requests)),

@@ -59,7 +59,7 @@ def test_the_default_prices_are_those_of_the_two_stores() -> None:
 
 
 def test_only_what_people_read_is_rounded() -> None:
-    """Half a cent goes up."""
+    """Half a cent is rounded up."""
     assert cents(Decimal("0.125")) == Decimal("0.13")
     assert cents(Decimal("0.12499")) == Decimal("0.12")
 

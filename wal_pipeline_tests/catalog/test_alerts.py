@@ -1,4 +1,4 @@
-"""The table of alerts: one open alert per cause, told once when it opens and once when it ends."""
+"""The table has one open alert per cause, which is sent once when it opens and once when it ends."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -58,7 +58,7 @@ def test_resolved_alert_opens_anew(catalog: Catalog) -> None:
 
 
 def test_cause_that_comes_and_goes_is_one_alert(catalog: Catalog) -> None:
-    """An end of which nobody was told is taken back when the cause is back at once."""
+    """An end that was not sent is taken back when the cause returns at once."""
     for turn in range(5):
         catalog.alerts.observe(AlertKind.STORE_DOWN, DOWN, NOON + timedelta(seconds=20 * turn))
         catalog.alerts.resolve(AlertKind.STORE_DOWN, "r2", NOON + timedelta(seconds=20 * turn + 10))
@@ -67,7 +67,7 @@ def test_cause_that_comes_and_goes_is_one_alert(catalog: Catalog) -> None:
 
 
 def test_end_that_was_told_is_not_taken_back(catalog: Catalog) -> None:
-    """People who heard that it is over hear that it is back."""
+    """People who read that it is over also read that it is back."""
     catalog.alerts.observe(AlertKind.STORE_DOWN, DOWN, NOON)
     catalog.alerts.resolve(AlertKind.STORE_DOWN, "r2", NOON)
     catalog.alerts.mark_sent(catalog.alerts.unsent(NOON), NOON)
@@ -77,7 +77,7 @@ def test_end_that_was_told_is_not_taken_back(catalog: Catalog) -> None:
 
 
 def test_old_alert_of_which_nobody_was_told_is_no_news(catalog: Catalog) -> None:
-    """Who sets up notifications later is not told of what ended long before."""
+    """Notifications that are set up later do not send alerts that ended long before."""
     catalog.alerts.observe(AlertKind.STORE_DOWN, DOWN, NOON)
     catalog.alerts.resolve(AlertKind.STORE_DOWN, "r2", LATER)
     assert catalog.alerts.unsent(LATER + timedelta(seconds=1)) == []
@@ -99,7 +99,7 @@ def test_settling_resolves_what_is_not_seen_any_more(catalog: Catalog) -> None:
 
 
 def test_each_alert_is_told_when_it_opens_and_when_it_ends(catalog: Catalog) -> None:
-    """What was told is not told again."""
+    """An alert that was sent is not sent again."""
     catalog.alerts.observe(AlertKind.STORE_DOWN, DOWN, NOON)
     opened = catalog.alerts.unsent(NOON)
     catalog.alerts.resolve(AlertKind.STORE_DOWN, "r2", LATER)
@@ -112,7 +112,7 @@ def test_each_alert_is_told_when_it_opens_and_when_it_ends(catalog: Catalog) -> 
 
 
 def test_more_urgent_alert_is_told_again(catalog: Catalog) -> None:
-    """A warning that becomes critical is told once more; one that becomes less urgent is not."""
+    """A warning that becomes critical is sent once more; one that becomes less urgent is not."""
     catalog.alerts.observe(AlertKind.SPOOL_GROWING, Observation("spool", "10 GB"), NOON)
     catalog.alerts.mark_sent(catalog.alerts.unsent(NOON), NOON)
     catalog.alerts.observe(AlertKind.SPOOL_GROWING, Observation("spool", "90 GB", Severity.CRITICAL), LATER)

@@ -1,4 +1,4 @@
-"""What many records cost Python's cycle collector."""
+"""Reading many records does not start Python's cycle collector."""
 
 import gc
 

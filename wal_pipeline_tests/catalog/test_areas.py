@@ -37,7 +37,7 @@ def test_base_backup_is_forgotten_with_its_last_copy(catalog: Catalog) -> None:
 
 
 def test_unseen_base_backups_are_forgotten_by_the_age_of_their_records(catalog: Catalog, clock: TestClock) -> None:
-    """What was recorded since the moment stays."""
+    """A base backup that was recorded since the moment stays."""
     old, new = base_backup("20261121T120000Z-000000010000000000000001"), base_backup()
     catalog.base_backups.record(old, [backup_copy("r2", old.backup_id)])
     begun_at = clock.pass_time(minutes=1)

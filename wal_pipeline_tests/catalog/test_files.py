@@ -206,7 +206,7 @@ def test_expiry_forgets_copies_then_files(catalog: Catalog) -> None:
 
 
 def test_verification_changes_the_status_alone(catalog: Catalog, clock: TestClock) -> None:
-    """What was stored stays known of a copy that is damaged, and of one that was found whole again."""
+    """A damaged copy keeps its record of the stored bytes, and so does one that was found whole again."""
     file = segment()
     key = (SYSTEM_IDENTIFIER, file.name)
     catalog.files.record_verified(file, [copy_of(file)])
@@ -230,7 +230,7 @@ def test_release_is_recorded(catalog: Catalog, clock: TestClock) -> None:
 
 
 def test_unseen_copies_are_forgotten_by_the_age_of_their_records(catalog: Catalog, clock: TestClock) -> None:
-    """What was recorded since the moment stays, on that store and on the others."""
+    """Copies that were recorded since the moment stay, on that store and on the others."""
     for file in (segment(1), segment(2)):
         catalog.files.record_verified(file, [copy_of(file, "r2"), copy_of(file, "b2")])
     begun_at = clock.pass_time(minutes=1)

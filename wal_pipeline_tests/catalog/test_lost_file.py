@@ -11,7 +11,7 @@ def remove(path: Path) -> None:
 
 
 def test_what_is_recorded_after_the_file_was_removed_is_in_the_new_one(tmp_path: Path) -> None:
-    """A run that goes on records in the file that the next process opens, not in one without a name."""
+    """A run that continues records in the file that the next process opens, not in one without a name."""
     path = tmp_path / "catalog.sqlite"
     catalog = open_catalog(f"sqlite:///{path}", "main")
     catalog.values.put("before", {"n": 1})

@@ -105,7 +105,7 @@ def test_catalog_that_cannot_be_opened_is_not_set_aside(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("url", ["nonsense", "mysql://u:topsecret@localhost/x", "sqlite://", "sqlite:///:memory:"])
 def test_urls_that_cannot_be_used_are_refused(url: str) -> None:
-    """Another database, or one in memory, cannot hold a catalog; the URL's password is not told."""
+    """Another database, or one in memory, cannot hold a catalog; the message does not show the URL's password."""
     with pytest.raises(CatalogError) as caught:
         open_catalog(url, "main")
     assert caught.value.hint == "Use sqlite:////folder/catalog.db or postgresql://user:password@host/database."

@@ -185,7 +185,7 @@ def test_refused_paths(path: str) -> None:
     ],
 )
 def test_archives_into(command: str, expected: bool) -> None:
-    """A command into our spool is told from one into a folder whose name only looks like it."""
+    """A command into our spool is recognized, and one into a folder with a similar name is not."""
     assert archives_into(command, Path("/srv/wal")) is expected
 
 

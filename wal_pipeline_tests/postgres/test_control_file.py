@@ -1,4 +1,4 @@
-"""What a data folder says of itself."""
+"""The system identifier, the version and the segment size of a data directory are read from its files."""
 
 import struct
 from collections.abc import Callable
@@ -33,11 +33,11 @@ def test_a_real_data_folder(postgres_version: PostgresInstall, make_cluster: Cal
 
 
 def test_a_folder_without_control_file(tmp_path: Path) -> None:
-    """A folder that is no data folder is named, with what to do."""
+    """A folder that is no data directory is named, with what to do."""
     with pytest.raises(PostgresError) as caught:
         read_control_file(tmp_path)
     assert caught.value.message == f"'{tmp_path}/global/pg_control' cannot be read: No such file or directory"
-    assert caught.value.hint == "Set PGDATA to the cluster's data folder, and run as a user who may read it."
+    assert caught.value.hint == "Set PGDATA to the cluster's data directory, and run as a user who may read it."
 
 
 def test_half_a_control_file(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ TEXT = printed(
 
 
 def test_a_rollback_completes_a_transaction_too() -> None:
-    """The last completed one may be a rollback; the last commit is told beside it."""
+    """The last completed one may be a rollback; the last commit is returned beside it."""
     assert last_of(TEXT, Lsn(0), Lsn.parse("0/2000000")) == LastTransaction(at(5), at(2))
 
 

@@ -1,4 +1,4 @@
-"""Running pg_basebackup: what is on its command line, and how its failures are told."""
+"""pg_basebackup runs with the right command line, and its failures are reported."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The log of a restored server goes into no file that its user chose."""
+"""The log of a restored server is written into no file that its user chose."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a real server says about itself and does for us, on PostgreSQL 18 and 15."""
+"""A real server reports its facts and does what we ask, on PostgreSQL 18 and 15."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -83,7 +83,7 @@ def test_switch_finishes_the_segment_with_the_record(cluster: PostgresCluster, s
 
 @pytest.mark.integration
 def test_has_library(server: PostgresServer) -> None:
-    """A library that PostgreSQL can load is told from one that is not installed."""
+    """A library that PostgreSQL can load is found, and one that is not installed is not."""
     assert server.has_library("basic_archive") is True
     assert server.has_library("no_such_library") is False
 

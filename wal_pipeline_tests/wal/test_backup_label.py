@@ -1,4 +1,4 @@
-"""What PostgreSQL says of a base backup in backup_label and backup_manifest."""
+"""The files backup_label and backup_manifest are read, and refused where they are not whole."""
 
 import hashlib
 import io

@@ -115,7 +115,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
     ],
 )
 def test_other_names_are_refused(name: str) -> None:
-    """What PostgreSQL does not name so is no name of the archive."""
+    """A name that PostgreSQL does not give is no name of the archive."""
     assert parse_file_name(name) is None
     with pytest.raises(InvalidWalNameError) as caught:
         require_file_name(name)

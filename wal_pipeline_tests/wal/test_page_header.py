@@ -1,4 +1,4 @@
-"""The long page header, and files that are not what their names say."""
+"""The long page header is read, and files that their names do not describe are refused."""
 
 import struct
 
@@ -115,7 +115,7 @@ def test_more_than_a_segment() -> None:
     ],
 )
 def test_not_a_wal_page(data: bytes, reason: str) -> None:
-    """What cannot be a segment's first page is refused, with the value that shows it."""
+    """A page that cannot be a segment's first is refused, with the value that shows it."""
     assert fault_of(data) == (SegmentFault.NOT_A_WAL_PAGE, f"'{NAME}' does not begin with a WAL page: {reason}")
 
 

@@ -29,7 +29,7 @@ def histories(draw: st.DrawFn) -> TimelineHistory:
 
 @given(histories())
 def test_content_and_back(history: TimelineHistory) -> None:
-    """What is rendered reads back as the same path."""
+    """A rendered history reads back as the same path."""
     assert TimelineHistory.parse(history.timeline, history.render()) == history
 
 
@@ -61,7 +61,7 @@ def test_the_path_to_an_lsn(history: TimelineHistory, lsn: Lsn) -> None:
 
 @given(histories(), st.integers(0, MAX_LSN).map(Lsn))
 def test_a_fork_shares_the_past(history: TimelineHistory, lsn: Lsn) -> None:
-    """A timeline that leaves the path at an LSN has the same timelines before it, and itself from there on."""
+    """A timeline that leaves the path at an LSN shares the timelines before it, and follows itself after it."""
     assume(history.timeline < 0xFFFFFFFF)
     fork = history.forked(history.timeline + 1, lsn, "promoted")
     assert fork.timeline_at(lsn) == history.timeline + 1
@@ -110,7 +110,7 @@ def test_a_reason_in_any_encoding_is_kept() -> None:
 
 @pytest.mark.parametrize("size", [size for size in range(len(REAL)) if size != REAL.index(b"\n") + 1])
 def test_half_a_copy_is_refused(size: int) -> None:
-    """A file cut anywhere is refused, but for a cut just after a line, which cannot be told from a shorter past."""
+    """A file cut anywhere is refused, but for a cut just after a line, which looks like a shorter past."""
     with pytest.raises(InvalidTimelineHistoryError) as caught:
         TimelineHistory.parse(3, REAL[:size])
     assert caught.value.message == f"'00000003.history' ends in the middle, after {size} bytes"

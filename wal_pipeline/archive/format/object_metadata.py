@@ -50,7 +50,7 @@ def to_metadata(file: WalFile, encoding: Encoding) -> dict[str, str]:
 
 
 def from_metadata(key: str, metadata: Mapping[str, str]) -> tuple[WalFile, Encoding]:
-    """Read what ``to_metadata`` wrote; ``key`` names the object in the error.
+    """Read the metadata that ``to_metadata`` wrote; ``key`` names the object in the error.
 
     Raises: InvalidWalFileError where a value is missing or cannot be read.
     """

@@ -20,7 +20,7 @@ class TargetKind(StrEnum):
     XID = "xid"
     NAME = "name"
     IMMEDIATE = "immediate"  # as soon as the base backup is consistent
-    END = "end"  # the end of what is archived
+    END = "end"  # the end of the archive
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,7 @@ def _to_lsn(
     if number > span.run[1]:
         later = spans[begun[-1] + 1 :]
         missing = span.first_missing
-        where = f"past '{missing}', which is missing" if missing else "past the end of what is archived"
+        where = f"past '{missing}', which is missing" if missing else "past the end of the archive"
         raise TargetOutsideError(
             f"{target} is {where} on timeline {path.timeline}",
             before=str(_surely_reached(contents, span)),

@@ -1,4 +1,4 @@
-"""Remove what base backups left in a store that never came to be: objects without a manifest, uploads cut short."""
+"""Removes what unfinished base backups left in a store: objects without a manifest, and uploads cut short."""
 
 import logging
 from collections import defaultdict
@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RemovedUnfinished:
-    """What was removed from one store: the ids of base backups without a manifest, objects, and aborted uploads."""
+    """The removals from one store: the ids of base backups without a manifest, objects, and aborted uploads."""
 
     store: str
     backup_ids: tuple[str, ...]
@@ -30,15 +30,15 @@ class _Leftover:
 
     @property
     def touched_at(self) -> datetime:
-        """When something last came to it: a base backup that still runs keeps this young."""
+        """When the last object or upload was added: a base backup that still runs adds more."""
         return max([item.modified_at for item in self.objects] + [item.begun_at for item in self.uploads])
 
 
 def remove_unfinished(store: Store, layout: Layout, *, now: datetime, older_than: timedelta) -> RemovedUnfinished:
     """Remove the objects of base backups that have no manifest on ``store``, and abort uploads below their prefix.
 
-    Only what nothing was added to for ``older_than``: another machine may be taking that base backup now, or
-    refilling it. Locked objects are left for a later call. Raises: StoreError.
+    A base backup is left alone until nothing was added to it for ``older_than``: another machine may be taking it now,
+    or refilling it. Locked objects are left for a later call. Raises: StoreError.
     """
     removed: list[str] = []
     objects = uploads = 0
@@ -70,7 +70,7 @@ def remove_failed(store: Store, layout: Layout, backup_id: str) -> int:
 
 
 def _leftovers(store: Store, layout: Layout) -> dict[str, _Leftover]:
-    """Group what lies below the prefix by base backup, without the objects of those that have a manifest."""
+    """Group the objects and uploads by base backup, without the objects of base backups that have a manifest."""
     found: dict[str, _Leftover] = defaultdict(lambda: _Leftover([], []))
     finished = set()
     for item in store.list(layout.base_root):
@@ -100,7 +100,7 @@ def _delete(store: Store, keys: Iterable[str]) -> int:
 
 
 def try_remove(store: Store, layout: Layout, backup_id: str) -> None:
-    """Remove a failed base backup's objects where the store lets us; what stays is removed by ``remove_unfinished``."""
+    """Remove a failed base backup's objects if the store allows it; ``remove_unfinished`` removes the rest later."""
     try:
         remove_failed(store, layout, backup_id)
     except StoreError as error:

@@ -1,4 +1,4 @@
-"""One store's side of a base backup's upload: parts in threads of its own, until the store fails or all is verified."""
+"""Uploads a base backup's objects to one store, in its own threads, until the store fails or all is verified."""
 
 import logging
 import threading
@@ -18,11 +18,11 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """How a base backup is uploaded.
+    """The sizes and times of a base backup's upload.
 
     Memory: ``parts_in_memory`` x ``part_size_bytes``, for all stores together. ``tries`` and ``retry_seconds``
-    (doubled each time) are ours, after the store's own. A store that stores no part and verifies no byte for
-    ``stall_seconds`` is dropped, so that it cannot hold back the others for ever.
+    (doubled each time) come on top of the store's own retries. A store that stores no part and verifies no byte for
+    ``stall_seconds`` is dropped, so that it cannot delay the others for ever.
     """
 
     part_size_bytes: int = 8 << 20
@@ -34,7 +34,7 @@ class UploadLimits:
 
 
 class SharedPart:
-    """One part's bytes, which several stores send. ``free`` is called once the last of them is done with it."""
+    """One part's bytes, which several stores send. ``free`` is called once the last of them has released it."""
 
     def __init__(self, number: int, body: Body, holders: set[str], free: Callable[[], None]) -> None:
         self.number = number
@@ -44,7 +44,7 @@ class SharedPart:
         self._lock = threading.Lock()
 
     def release(self, store: str) -> None:
-        """Say that a store is done with the part. Saying so twice does no harm."""
+        """Note that a store is done with the part. A second call does no harm."""
         with self._lock:
             last = store in self._holders and len(self._holders) == 1
             self._holders.discard(store)
@@ -53,8 +53,8 @@ class SharedPart:
 
 
 @dataclass(slots=True)
-class LaneUpload:
-    """One object on its way to one store."""
+class ObjectUpload:
+    """The upload of one object to one store."""
 
     key: str
     metadata: Mapping[str, str]
@@ -65,8 +65,8 @@ class LaneUpload:
 class PartUploader:
     """Uploads the objects of one base backup to one store.
 
-    The first error that retries do not cure fails the lane: ``error`` says it, what waits is dropped, and every later
-    call does nothing. The other lanes go on.
+    The first error that retries do not cure fails the upload to this store: ``error`` holds it, waiting parts are
+    dropped, and every later call does nothing. The uploads to the other stores continue.
     """
 
     def __init__(self, store: Store, limits: UploadLimits, *, read_back: bool) -> None:
@@ -84,11 +84,11 @@ class PartUploader:
         self._progress_at = time.monotonic()
         self._stalled = False
 
-    def begin(self, key: str, metadata: Mapping[str, str]) -> LaneUpload:
+    def begin(self, key: str, metadata: Mapping[str, str]) -> ObjectUpload:
         """Begin an object; nothing is sent before its first part."""
-        return LaneUpload(key, metadata)
+        return ObjectUpload(key, metadata)
 
-    def send(self, upload: LaneUpload, part: SharedPart) -> None:
+    def send(self, upload: ObjectUpload, part: SharedPart) -> None:
         """Send one part of an object that has several."""
         with self._lock:
             if not self._held:
@@ -100,12 +100,12 @@ class PartUploader:
         if self.error is not None:
             self._release_all()
 
-    def finish(self, upload: LaneUpload, stored: StoredBytes) -> None:
-        """Make the object of its parts, and verify it, while the next one is being sent."""
+    def finish(self, upload: ObjectUpload, stored: StoredBytes) -> None:
+        """Make the object from its parts and verify it, while the next object is being sent."""
         self._finished.append(self._finisher.submit(self._guarded, lambda: self._finish(upload, stored)))
 
-    def put(self, upload: LaneUpload, part: SharedPart, stored: StoredBytes) -> None:
-        """Store and verify an object that is one part."""
+    def put(self, upload: ObjectUpload, part: SharedPart, stored: StoredBytes) -> None:
+        """Store and verify an object of one part."""
         with self._lock:
             self._held.add(part)
         self._finished.append(self._finisher.submit(self._put, upload, part, stored))
@@ -113,14 +113,14 @@ class PartUploader:
             self._release_all()
 
     def wait(self) -> None:
-        """Return once every object is verified, or the lane has failed."""
+        """Return once every object is verified, or the store has failed."""
         for future in self._finished:
             while self.error is None and not future.done():
                 wait([future], timeout=1.0)
                 self.check_stall()
 
     def check_stall(self) -> None:
-        """Fail the lane where it has had something to do for ``stall_seconds`` and nothing came of it."""
+        """Fail where there was work for ``stall_seconds`` without any progress."""
         with self._lock:
             busy = bool(self._held) or any(not future.done() for future in self._finished)
             idle_seconds = time.monotonic() - self._progress_at if busy else 0.0
@@ -129,14 +129,14 @@ class PartUploader:
             self.fail(StoreUnavailableError(self.store.name, f"stored no part for {idle_seconds:.0f} seconds"))
 
     def fail(self, error: Exception) -> None:
-        """Give the store up for this base backup."""
+        """Give up the store for this base backup."""
         with self._lock:
             if self.error is not None or self._stop.is_set():
                 return
             self.error = error
         self._stop.set()
         self._release_all()
-        _log.warning("base backup goes on without store %s: %s", self.store.name, error)
+        _log.warning("base backup continues without store %s: %s", self.store.name, error)
 
     def close(self) -> None:
         """Stop, and abort the uploads that were not completed. A thread that hangs in a call is left behind."""
@@ -147,7 +147,7 @@ class PartUploader:
         for upload in list(self._open.values()):
             self._abort(upload)
 
-    def _begin(self, upload: LaneUpload) -> MultipartUpload:
+    def _begin(self, upload: ObjectUpload) -> MultipartUpload:
         begun = self._retried(lambda: self.store.begin_upload(upload.key, upload.metadata))
         with self._lock:
             self._open[upload.key] = begun
@@ -163,7 +163,7 @@ class PartUploader:
         finally:
             self._done_with(part)
 
-    def _finish(self, upload: LaneUpload, stored: StoredBytes) -> None:
+    def _finish(self, upload: ObjectUpload, stored: StoredBytes) -> None:
         parts = tuple(future.result() for future in upload.parts)
         target = self._open[upload.key]
         outcome = self._retried(lambda: self.store.complete_upload(target, parts))
@@ -171,25 +171,25 @@ class PartUploader:
             del self._open[upload.key]
         self._verify(upload.key, outcome, stored)
 
-    def _put(self, upload: LaneUpload, part: SharedPart, stored: StoredBytes) -> None:
+    def _put(self, upload: ObjectUpload, part: SharedPart, stored: StoredBytes) -> None:
         try:
             self._guarded(lambda: self._put_and_verify(upload, part, stored))
         finally:
             self._done_with(part)
 
-    def _put_and_verify(self, upload: LaneUpload, part: SharedPart, stored: StoredBytes) -> None:
+    def _put_and_verify(self, upload: ObjectUpload, part: SharedPart, stored: StoredBytes) -> None:
         outcome = self._retried(lambda: self.store.put_if_absent(upload.key, part.body, upload.metadata))
         self._verify(upload.key, outcome, stored)
 
     def _verify(self, key: str, outcome: PutOutcome, stored: StoredBytes) -> None:
-        """Read back; also without ``read_back`` where an object was there already: a lost answer, or other content."""
+        """Verify an object; one that was there already is always read back: an answer was lost, or it is another's."""
         self._note_progress()
         thorough = self._read_back or outcome is PutOutcome.EXISTS
         self._retried(lambda: verify_object(self.store, key, stored, thorough=thorough, on_bytes=self._on_bytes))
         self._note_progress()
 
     def _guarded(self, step: Callable[[], None]) -> None:
-        """Run a step of this lane; whatever it raises fails the lane, and the base backup's result says so."""
+        """Run a step. Any error fails the store, and stands in the base backup's result."""
         try:
             step()
         except Exception as error:  # noqa: BLE001
@@ -212,7 +212,7 @@ class PartUploader:
         try:
             self.store.abort_upload(upload)
         except StoreError as error:
-            _log.warning("upload of '%s' was not aborted, the next base backup does: %s", upload.key, error.message)
+            _log.warning("upload of '%s' stays until the next base backup aborts it: %s", upload.key, error.message)
 
     def _on_bytes(self, _count: int) -> None:
         self._note_progress()

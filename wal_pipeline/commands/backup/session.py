@@ -1,4 +1,4 @@
-"""The parts of a base backup, one after the other: the tars from pg_basebackup, then PostgreSQL's file list."""
+"""Stores the parts of a base backup one after the other: the tars from pg_basebackup, then PostgreSQL's file list."""
 
 import hashlib
 import io
@@ -40,10 +40,10 @@ _READ_BYTES: Final = 1 << 20
 
 
 class TarStream:
-    """Reads a tar from ``source``; whatever is read has been hashed and has passed the watch."""
+    """Reads a tar from ``source``, hashes it, and passes it through the watch."""
 
     def __init__(self, source: Source, watch: TarWatch, on_read: Callable[[int], object] = lambda _: None) -> None:
-        """``on_read`` is told how many bytes were read, each time."""
+        """Call ``on_read`` after each read, with the number of bytes."""
         self.size_bytes = 0
         self._on_read = on_read
         self._source = source
@@ -53,7 +53,7 @@ class TarStream:
 
     @property
     def sha256(self) -> str:
-        """The SHA-256 of what was read so far, as hex digits."""
+        """The SHA-256 of the bytes that were read so far, as hex digits."""
         return self._sha256.hexdigest()
 
     def has_more(self) -> bool:
@@ -83,7 +83,7 @@ class TarStream:
                 raise BaseBackupError("a volume of the tar was not read to its end")
 
     def require_complete(self) -> None:
-        """Raise BaseBackupError where the tar has no end: it was cut short."""
+        """Raise BaseBackupError where the tar was cut short: it has no end."""
         if not self._watch.complete:
             raise BaseBackupError(f"pg_basebackup's tar was cut short after {self.size_bytes} bytes")
 
@@ -109,7 +109,7 @@ _log = logging.getLogger(__name__)
 
 
 class BackupPhase(StrEnum):
-    """What a base backup is doing."""
+    """The phase of a base backup."""
 
     STAGING = "staging"  # pg_basebackup writes into the staging folder
     COPYING = "copying"  # the tar is read, encoded and uploaded
@@ -118,7 +118,11 @@ class BackupPhase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BackupProgress:
-    """How far a base backup is: bytes of tar, of the server's estimate (None: not known yet), and bytes handed over."""
+    """The progress of a base backup.
+
+    ``total_bytes`` is the server's estimate of the tars' bytes (None: not known yet), of which ``read_bytes`` were
+    read. ``stored_bytes`` were handed over for upload.
+    """
 
     phase: BackupPhase
     read_bytes: int
@@ -131,7 +135,7 @@ ProgressCallback = Callable[[BackupProgress], object]
 
 @dataclass(frozen=True, slots=True)
 class BackupPlan:
-    """What is known before a base backup begins. ``command`` has no target yet."""
+    """The facts and choices before a base backup begins. ``command`` has no target yet."""
 
     facts: ServerFacts
     tablespaces: tuple[ServerTablespace, ...]
@@ -148,7 +152,7 @@ def object_metadata(backup_id: str) -> dict[str, str]:
 
 
 class BackupSession:
-    """One base backup from start to manifest. ``backup_id`` is known once PostgreSQL has said where it begins."""
+    """One base backup from start to manifest. ``backup_id`` is known once PostgreSQL has sent its start."""
 
     def __init__(self, server: BackupServer, plan: BackupPlan, on_progress: ProgressCallback) -> None:
         self.backup_id: str | None = None
@@ -245,12 +249,13 @@ class BackupSession:
         return BackupTar(name, tar.size_bytes, tar.sha256, volumes)
 
     def _begin(self, label: bytearray, watch: TarWatch) -> BackupLabel:
-        """Name the base backup, as soon as PostgreSQL has said where it begins: in the tar's first file."""
+        """Name the base backup after its start, which PostgreSQL sends in the tar's first file."""
         if _LABEL_FILE not in watch.seen:
             raise BaseBackupError("pg_basebackup's tar does not begin with 'backup_label'")
         found = parse_backup_label(label.decode("utf-8", "replace"))
         if (found.incremental_from is not None) != bool(self._plan.chain):
-            raise BaseBackupError("'backup_label' is not of the kind of base backup that was asked for")
+            expected = BackupKind.INCREMENTAL if self._plan.chain else BackupKind.FULL
+            raise BaseBackupError(f"'backup_label' is of another kind of base backup, expected '{expected}'")
         self.backup_id = make_backup_id(self._plan.facts.server_at, require_file_name(found.start_segment))
         return found
 
@@ -278,7 +283,7 @@ class BackupSession:
         return self._store(upload, name, io.BytesIO(data), len(data))
 
     def _store(self, upload: BackupUpload, name: str, source: Source, content_size_bytes: int = 0) -> BackupObject:
-        """Store one object; a volume's content is counted only as it is read."""
+        """Store one object. The caller sets a volume's content size, which is known only after reading."""
         if self.backup_id is None:
             raise BaseBackupError("the base backup has no id yet")
         key = self._plan.layout.base_key(self.backup_id, name)

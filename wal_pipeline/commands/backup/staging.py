@@ -1,4 +1,4 @@
-"""The folder into which pg_basebackup writes where the cluster has tablespaces: locked, emptied, big enough."""
+"""Prepares the folder into which pg_basebackup writes a cluster with tablespaces: locked, emptied, big enough."""
 
 import fcntl
 import os
@@ -17,9 +17,9 @@ _TARS_NAME: Final = "tars"
 
 @contextmanager
 def staging(folder: Path, needed_bytes: int) -> Iterator[Path]:
-    """Give an empty folder with room for ``needed_bytes``, and remove it with all that is in it.
+    """Give the path of a folder that pg_basebackup makes, with room for ``needed_bytes``, and remove it at the end.
 
-    What a killed base backup left is removed first. Raises: BaseBackupError where another one is using the folder,
+    The tars of a killed base backup are removed first. Raises: BaseBackupError where another one is using the folder,
     or the disk is too small.
     """
     try:
@@ -57,7 +57,7 @@ def _require_space(folder: Path, needed_bytes: int) -> None:
 
 
 def _remove(descriptor: int, tars: Path) -> None:
-    """Remove the tars while the lock is held, so that nobody else's are hit."""
+    """Remove the tars while the lock is held, so that no other base backup's are removed."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(tars, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""A base backup from beginning to end: taken, recorded, and waited for until each store can restore it."""
+"""Takes a base backup, records it, and waits until each store can restore it."""
 
 import logging
 import shutil
@@ -33,11 +33,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class BackupOptions:
-    """How a base backup is taken.
+    """The options of a base backup.
 
     ``scratch_folder`` takes PostgreSQL's file list while the backup runs (about 150 bytes a file of the cluster),
-    ``staging_folder`` the tars of a cluster with tablespaces. ``unfinished_after``: what other base backups
-    left without a manifest is removed once nothing was added to it for so long.
+    ``staging_folder`` the tars of a cluster with tablespaces. ``unfinished_after``: the objects of other base backups
+    without a manifest are removed once nothing was added to them for so long.
     """
 
     scratch_folder: Path
@@ -80,8 +80,8 @@ def take_base_backup(
 ) -> BaseBackupResult:
     """Take a base backup, incremental where there is a ``parent``, and store it on every store that takes it.
 
-    It exists on a store from the moment that its manifest is there, and is restorable from there once
-    ``await_wal`` says that the WAL it needs is there too.
+    It exists on a store once its manifest is there, and is restorable from there once ``await_wal`` finds the WAL that
+    it needs there too.
 
     Raises: BaseBackupError where the server cannot be backed up or no store took it; PostgresError.
     """
@@ -124,7 +124,7 @@ def take_base_backup(
 def _store_manifest(upload: BackupUpload, layout: Layout, manifest: BaseBackupManifest) -> None:
     """Store the manifest where every object has been verified: from then on the base backup exists.
 
-    It is read first as a restore will read it: one that would be refused then must not be stored now.
+    It is parsed first as a restore parses it: a manifest that a restore refuses must not be stored.
     """
     data = to_json(manifest)
     parse_manifest(data, backup_id=manifest.backup_id)
@@ -186,7 +186,7 @@ def _check_incremental(facts: ServerFacts, parent: ParentBackup) -> None:
 
 
 def _clean(store: Store, layout: Layout, now: datetime, older_than: timedelta) -> None:
-    """Remove what killed base backups left. A store that does not answer will say so again when it is written to."""
+    """Remove what killed base backups left. A store that does not answer fails again when it is written to."""
     try:
         remove_unfinished(store, layout, now=now, older_than=older_than)
     except StoreError as error:
@@ -201,7 +201,7 @@ def _remove_all(stores: Sequence[Store], layout: Layout, backup_id: str | None) 
 
 @dataclass(frozen=True, slots=True)
 class BackupOutcome:
-    """A base backup that at least one store has, and how each store came out."""
+    """A base backup that at least one store has, and its outcome on each store."""
 
     result: BaseBackupResult
     stores: tuple[StoreOutcome, ...]
@@ -213,7 +213,7 @@ class BackupOutcome:
 
 
 class BaseBackupTaker:
-    """Takes base backups of one server onto its stores. The catalog is told; where it cannot be, the copies count."""
+    """Takes base backups of one server onto its stores and records them; without the catalog, the copies count."""
 
     def __init__(
         self,
@@ -230,7 +230,7 @@ class BaseBackupTaker:
         wal_timeout_seconds: float = 600.0,
         archive: Callable[[], object] | None = None,
     ) -> None:
-        """``find_program`` gives pg_basebackup for a major version; ``archive`` brings waiting WAL to the stores."""
+        """``find_program`` returns pg_basebackup for a major version; ``archive`` brings waiting WAL to the stores."""
         self._server = server
         self._find_program = find_program
         self._stores = stores
@@ -294,7 +294,7 @@ def _remove_old_parents(folder: Path, before: datetime) -> None:
 
 
 def told_of_backup(outcome: "BackupOutcome") -> dict[str, object]:
-    """Return what the audit log says of a base backup that was taken."""
+    """Return the audit log's entry for a base backup."""
     manifest = outcome.result.manifest
     states = {
         one.store: "restorable" if one.restorable else "stored" if one.stored else "missing" for one in outcome.stores

@@ -1,4 +1,4 @@
-"""Upload the objects of a base backup to every store at once: the same bytes, read once, in equal parts."""
+"""Uploads the objects of a base backup to every store at once: the same bytes, read once, in equal parts."""
 
 import hashlib
 import threading
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
 
-from wal_pipeline.commands.backup.part_uploader import LaneUpload, PartUploader, SharedPart, UploadLimits
+from wal_pipeline.commands.backup.part_uploader import ObjectUpload, PartUploader, SharedPart, UploadLimits
 from wal_pipeline.commands.copies.prove import StoredBytes
 from wal_pipeline.errors import BaseBackupError
 from wal_pipeline.stores.base import Body, Store
@@ -16,35 +16,35 @@ Sink = Callable[[bytes], None]
 
 
 class BackupUpload:
-    """One base backup on its way to several stores; a context manager that aborts what was not completed.
+    """The upload of one base backup to several stores; a context manager that aborts unfinished objects.
 
-    Buffers are bounded: a store that is slower than the others sets the pace, one that fails is dropped. Where every
-    store has failed, the next call raises.
+    Buffers are bounded: the slowest store sets the pace, and a store that fails is dropped. Where every store has
+    failed, the next call raises.
     """
 
     def __init__(self, stores: Sequence[Store], limits: UploadLimits, *, read_back: bool = True) -> None:
         self.stored_bytes = 0
         self._limits = limits
-        self._lanes = [PartUploader(store, limits, read_back=read_back) for store in stores]
+        self._uploaders = [PartUploader(store, limits, read_back=read_back) for store in stores]
         self._slots = threading.Semaphore(limits.parts_in_memory)
 
     @property
     def failures(self) -> dict[str, Exception]:
         """The error of each store that was dropped, by the store's name."""
-        return {lane.store.name: lane.error for lane in self._lanes if lane.error is not None}
+        return {uploader.store.name: uploader.error for uploader in self._uploaders if uploader.error is not None}
 
     @property
     def live_stores(self) -> tuple[Store, ...]:
         """The stores that have not failed."""
-        return tuple(lane.store for lane in self._lanes if lane.error is None)
+        return tuple(uploader.store for uploader in self._uploaders if uploader.error is None)
 
     def store_object(
         self, key: str, metadata: Mapping[str, str], write: Callable[[Sink], None], expected: StoredBytes | None = None
     ) -> StoredBytes:
-        """Upload what ``write`` passes to the sink that it is given, as one object.
+        """Upload the bytes that ``write`` passes to its sink, as one object.
 
-        Returns as soon as all is handed over: ``wait`` returns when it is verified. With ``expected``, other bytes
-        are refused before the object comes to be.
+        Returns as soon as all bytes are handed over; ``wait`` returns when they are verified. With ``expected``, other
+        bytes are refused before the object exists.
 
         Raises: BaseBackupError where every store has failed or the bytes are not the expected ones.
         """
@@ -57,8 +57,8 @@ class BackupUpload:
 
         Raises: BaseBackupError where every store has failed.
         """
-        for lane in self._lanes:
-            lane.wait()
+        for uploader in self._uploaders:
+            uploader.wait()
         self.require_live()
 
     def require_live(self) -> None:
@@ -67,7 +67,7 @@ class BackupUpload:
             reasons = "; ".join(str(getattr(error, "message", error)) for error in self.failures.values())
             raise BaseBackupError(
                 f"no store took the base backup: {reasons}",
-                hint="Nothing of it counts. Repair the stores and take it again.",
+                hint="No part of it counts. Repair the stores and take it again.",
             )
 
     def __enter__(self) -> Self:
@@ -77,37 +77,37 @@ class BackupUpload:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop all threads; uploads that were not completed are aborted."""
-        for lane in self._lanes:
-            lane.close()
+        for uploader in self._uploaders:
+            uploader.close()
 
     def take_buffer(self) -> bytearray:
         """Wait for room in memory and return one part's buffer."""
         while not self._slots.acquire(timeout=min(1.0, self._limits.stall_seconds)):
-            for lane in self._lanes:
-                lane.check_stall()
+            for uploader in self._uploaders:
+                uploader.check_stall()
             self.require_live()
         self.require_live()
         return bytearray(self._limits.part_size_bytes)
 
     def share(self, number: int, data: memoryview) -> SharedPart:
-        """Make a part that every live store holds until it has sent it."""
-        live = {lane.store.name for lane in self.live_lanes}
+        """Make a part that every live store keeps until it has sent it."""
+        live = {uploader.store.name for uploader in self.live_uploaders}
         self.stored_bytes += len(data)
         return SharedPart(number, Body.of(data), live, self._slots.release)
 
     @property
-    def live_lanes(self) -> list[PartUploader]:
-        """The lanes that have not failed."""
-        return [lane for lane in self._lanes if lane.error is None]
+    def live_uploaders(self) -> list[PartUploader]:
+        """The uploaders whose stores have not failed."""
+        return [uploader for uploader in self._uploaders if uploader.error is None]
 
 
 class _PartCutter:
-    """Cuts one object's bytes into equal parts and hands each to the lanes."""
+    """Cuts one object's bytes into equal parts and hands each to the uploaders."""
 
     def __init__(self, upload: BackupUpload, key: str, metadata: Mapping[str, str]) -> None:
         self._upload = upload
         self._key = key
-        self._lanes = [(lane, lane.begin(key, metadata)) for lane in upload.live_lanes]
+        self._uploaders = [(uploader, uploader.begin(key, metadata)) for uploader in upload.live_uploaders]
         self._buffer = upload.take_buffer()
         self._filled = 0
         self._number = 1
@@ -128,7 +128,7 @@ class _PartCutter:
             view = view[room:]
 
     def finish(self, expected: StoredBytes | None) -> StoredBytes:
-        """Send what is left, and have the object made."""
+        """Send the last part, and let each store finish the object."""
         stored = StoredBytes(self._size_bytes, self._sha256.hexdigest())
         if expected is not None and stored != expected:
             raise BaseBackupError(
@@ -137,10 +137,10 @@ class _PartCutter:
             )
         if self._number == 1:
             part = self._part()
-            self._each(lambda lane, upload: lane.put(upload, part, stored), part)
+            self._each(lambda uploader, upload: uploader.put(upload, part, stored), part)
         else:
             self._send()
-            self._each(lambda lane, upload: lane.finish(upload, stored))
+            self._each(lambda uploader, upload: uploader.finish(upload, stored))
         return stored
 
     def _send_full_part(self) -> None:
@@ -154,14 +154,14 @@ class _PartCutter:
 
     def _send(self) -> None:
         part = self._part()
-        self._each(lambda lane, upload: lane.send(upload, part), part)
+        self._each(lambda uploader, upload: uploader.send(upload, part), part)
 
     def _part(self) -> SharedPart:
         return self._upload.share(self._number, memoryview(self._buffer)[: self._filled])
 
-    def _each(self, act: Callable[[PartUploader, LaneUpload], None], part: SharedPart | None = None) -> None:
-        for lane, upload in self._lanes:
-            if lane.error is None:
-                act(lane, upload)
+    def _each(self, act: Callable[[PartUploader, ObjectUpload], None], part: SharedPart | None = None) -> None:
+        for uploader, upload in self._uploaders:
+            if uploader.error is None:
+                act(uploader, upload)
             elif part is not None:
-                part.release(lane.store.name)  # it failed after the part was made for it
+                part.release(uploader.store.name)  # it failed after the part was made for it

@@ -15,7 +15,7 @@ from wal_pipeline.commands.drill.fetch_service import FetchService
 from wal_pipeline.commands.drill.result import DrillCheck, DrillOptions, DrillResult
 from wal_pipeline.commands.drill.scratch_folder import PGDATA, scratch_folder
 from wal_pipeline.commands.drill.scratch_server import ClusterChecks, failed_checks, scratch_isolation
-from wal_pipeline.commands.restore.perform import RestoreCommand, perform_restore
+from wal_pipeline.commands.restore.perform import perform_restore
 from wal_pipeline.commands.restore.prepare import PreparedRestore, RestoreRequest, prepare_restore
 from wal_pipeline.commands.restore.start import RecoveryResult, running_server
 from wal_pipeline.errors import PostgresError, RestoreError, WalPipelineError
@@ -99,7 +99,7 @@ class Drill:
     def _perform(self, prepared: PreparedRestore, target: DrillTarget, fetching: FetchService) -> None:
         # The original goes on archiving: the end of the archive is where it was when the commit was predicted.
         last = target.choice.last.name if target.choice.next_file is None else None
-        done = perform_restore(prepared, RestoreCommand(tuple(fetching.program), last_segment=last))
+        done = perform_restore(prepared, fetching.command(last))
         self._result = replace(self._result, downloaded_bytes=done.downloaded_bytes)
         self._note_seconds(**done.seconds)
 

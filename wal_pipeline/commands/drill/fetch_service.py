@@ -18,8 +18,9 @@ from wal_pipeline.commands.archive_get.file_answers import FileAnswer, FileAnswe
 from wal_pipeline.commands.archive_get.prefetch_client import ABSENT, READY, UNKNOWN
 from wal_pipeline.commands.archive_get.prefetch_folder import PrefetchFolder
 from wal_pipeline.commands.archive_get.prefetcher import Prefetcher, PrefetchLimits
-from wal_pipeline.commands.archive_get.restore_command import EXIT_DELIVERED, EXIT_FAILED, shell_line
+from wal_pipeline.commands.archive_get.restore_command import EXIT_DELIVERED, EXIT_FAILED
 from wal_pipeline.commands.archive_get.wal_source import FetchedWal, WalSource, fetch_patiently
+from wal_pipeline.commands.restore.perform import RestoreCommand
 from wal_pipeline.postgres.recovery_server import ServerUser
 from wal_pipeline.wal.names import WalFileName, parse_file_name
 
@@ -78,10 +79,10 @@ class FetchService:
         self._prefetcher.stop()
         self._thread.join()
 
-    @property
-    def restore_command(self) -> str:
-        """The line for the scratch server."""
-        return shell_line((), self._folder.path, client=("/bin/sh", str(self._script)))
+    def command(self, last_segment: str | None = None) -> RestoreCommand:
+        """Return the scratch server's ``restore_command``; no segment after ``last_segment`` is delivered."""
+        client = ("/bin/sh", str(self._script))
+        return RestoreCommand((), self._folder, last_segment=last_segment, client=client)
 
     @property
     def _script(self) -> Path:

@@ -76,18 +76,20 @@ class RestoreEvents:
 class RestoreCommand:
     """The ``restore_command`` of a restored server.
 
-    ``program`` is the call that fetches one file, ``prefetched`` the folder of files that it fetches ahead. No segment
-    after ``last_segment`` is delivered.
+    ``program`` is the call that fetches one file, ``prefetched`` the folder of files that are fetched ahead, ``client``
+    the script that asks for one in that folder (default: ``prefetch_client``). No segment after ``last_segment`` is
+    delivered.
     """
 
     program: tuple[str, ...]
     prefetched: PrefetchFolder | None = None
     last_segment: str | None = None
+    client: tuple[str, ...] = ()
 
     @property
     def line(self) -> str:
         """The line for ``sh``."""
-        line = shell_line(self.program, None if self.prefetched is None else self.prefetched.path)
+        line = shell_line(self.program, None if self.prefetched is None else self.prefetched.path, self.client)
         return line if self.last_segment is None else bounded_command(line, self.last_segment)
 
 

@@ -1,4 +1,4 @@
-"""Files under ``/``-separated keys below one folder, reached without ever following a symbolic link."""
+"""Keeps files under ``/``-separated keys below one folder, and never follows a symbolic link."""
 
 import errno
 import os
@@ -13,7 +13,7 @@ _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class FolderTree:
-    """One tree of files. Keys are valid already (``check_key``). Every method may raise OSError."""
+    """One tree of files. Callers have checked the keys (``check_key``). Every method may raise OSError."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -63,7 +63,7 @@ class FolderTree:
         yield from _walk(self.root, "", prefix, start_after.encode())
 
     def _remove_empty_folders(self, key: str) -> None:
-        with suppress(OSError):  # the first folder that is not empty ends it
+        with suppress(OSError):  # the first folder that is not empty ends the loop
             for parent in Path(key).parents[:-1]:
                 (self.root / parent).rmdir()
 
@@ -81,7 +81,7 @@ class FolderTree:
 
 
 def _step(folder: int, part: str, *, create: bool) -> int:
-    """Open one folder below another; the outer one is closed only where that worked, as the caller closes it else."""
+    """Open one folder below another and close the outer one; where that fails, the caller closes the outer one."""
     if create:
         with suppress(FileExistsError):
             os.mkdir(part, dir_fd=folder)
@@ -94,7 +94,7 @@ def _step(folder: int, part: str, *, create: bool) -> int:
 def _walk(folder: Path, base: str, prefix: str, after: bytes) -> Iterator[tuple[str, os.stat_result]]:
     for key, entry in _entries(folder, base):
         if key.endswith("/"):
-            # A folder is worth entering where one of its keys can match, and can come after.
+            # Only a folder that may have a key that matches and comes after is entered.
             if (key.startswith(prefix) or prefix.startswith(key)) and not _is_before(key, after):
                 yield from _walk(folder / entry.name, key, prefix, after)
         elif key.startswith(prefix) and key.encode() > after:
@@ -116,7 +116,7 @@ def _entries(folder: Path, base: str) -> list[tuple[str, os.DirEntry[str]]]:
 
 
 def _foreign(key: str) -> OSError:
-    # Leaving it out would make what lies behind a symbolic link look absent.
+    # Left out, the objects behind a symbolic link would look absent.
     return OSError(errno.ELOOP, f"'{key}' is a symbolic link or a special file")
 
 

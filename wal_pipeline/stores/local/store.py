@@ -1,6 +1,6 @@
-"""A local folder as a store: for a mounted disk, a test, or a first try without a provider.
+"""Keeps a store in a local folder: for a mounted disk, a test, or a first try without a provider.
 
-``objects/<key>`` holds the bytes, ``metadata/<key>.json`` what belongs to them, ``uploads/`` the unfinished uploads.
+``objects/<key>`` holds the bytes, ``metadata/<key>.json`` their metadata and ETag, ``uploads/`` the unfinished uploads.
 """
 
 import errno
@@ -43,10 +43,10 @@ _FOLDERS: Final = ("metadata", "uploads", "temporary", "objects")
 
 
 class LocalFolderStore(Store):
-    """Objects as files below one folder, which ``prepare`` makes a store once.
+    """Keeps objects as files below one folder, which ``prepare`` makes a store once.
 
     A folder that is absent or not prepared is an error and never an empty store: it may be a disk that is not mounted.
-    A key whose part is another key (``a`` and ``a/b``) cannot be kept in a folder and is refused.
+    A folder cannot hold a key beside another one below it (``a`` and ``a/b``): the second one is refused.
     """
 
     def __init__(self, name: str, folder: Path) -> None:
@@ -56,7 +56,7 @@ class LocalFolderStore(Store):
         self._metadata = FolderTree(folder / "metadata")
 
     def prepare(self) -> None:
-        """Make the existing folder a store; nothing happens where it is one. Raises: BucketMissingError."""
+        """Make the existing folder a store; no change where it is one already. Raises: BucketMissingError."""
         self._check(self._folder)
         with self._translating("prepare the store"):
             for name in _FOLDERS:
@@ -151,8 +151,10 @@ class LocalFolderStore(Store):
             about = json.loads((folder / "upload.json").read_bytes())
             with self._temporary() as (path, file):
                 etag = _join(folder, parts, file)
-                if file.tell() != sum(part.size_bytes for part in parts):
-                    raise DamagedCopyError(self.name, f"the parts of object '{upload.key}' are not those that were put")
+                found, expected = file.tell(), sum(part.size_bytes for part in parts)
+                if found != expected:
+                    message = f"the parts of object '{upload.key}' have {found} bytes, expected {expected}"
+                    raise DamagedCopyError(self.name, message)
                 outcome = self._publish(upload.key, path, file, etag, about["metadata"])
         self.abort_upload(upload)
         return outcome
@@ -190,7 +192,7 @@ class LocalFolderStore(Store):
         return folder
 
     def _plain(self, upload: MultipartUpload) -> str:
-        """Return the upload's id where it is one of ours, so that it never leads elsewhere."""
+        """Return the upload's id where it is a UUID, as ours are, so that it never leads to another folder."""
         try:
             return uuid.UUID(hex=upload.upload_id).hex
         except ValueError:
@@ -212,7 +214,7 @@ class LocalFolderStore(Store):
 
     @contextmanager
     def _temporary(self) -> Iterator[tuple[Path, BinaryIO]]:
-        """Give a new file on the same file system, which goes away unless it was linked elsewhere."""
+        """Give a temporary file on the same file system; a link to it keeps its content."""
         self._check(self._objects.root)
         path = self._folder / "temporary" / uuid.uuid4().hex
         try:
@@ -222,7 +224,7 @@ class LocalFolderStore(Store):
             path.unlink(missing_ok=True)
 
     def _publish(self, key: str, path: Path, file: BinaryIO, etag: str, metadata: dict[str, str]) -> PutOutcome:
-        """Make a whole file the object of a key: metadata first, because the object is there once it has its name."""
+        """Make a whole file the object of a key: metadata first, because the object exists once it has its name."""
         _sync(file)
         with self._locked():
             if self._objects.status(key) is not None:
@@ -273,7 +275,7 @@ class LocalFolderStore(Store):
 
 
 def _join(folder: Path, parts: tuple[UploadedPart, ...], file: BinaryIO) -> str:
-    """Copy the parts behind each other and return the ETag that S3 gives such an object."""
+    """Join the parts to one file, and return the ETag that S3 gives such an object."""
     for part in parts:
         with (folder / f"{part.number:05d}.part").open("rb") as source:
             shutil.copyfileobj(source, file, 1024 * 1024)

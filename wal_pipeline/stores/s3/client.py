@@ -1,4 +1,4 @@
-"""The door to boto3: makes the client, sends one call, and turns its exceptions into ours. Nothing else imports it."""
+"""Makes the boto3 client, sends calls, and turns its exceptions into ours; no other module imports boto3."""
 
 import os
 import time
@@ -28,12 +28,12 @@ from urllib3.exceptions import HTTPError
 from wal_pipeline.errors import StoreError, StoreUnavailableError
 from wal_pipeline.stores.base import Body
 from wal_pipeline.stores.request_meter import RequestMeter
-from wal_pipeline.stores.s3.errors import Answer, Call, error_of
+from wal_pipeline.stores.s3.errors import Call, ErrorAnswer, error_of
 from wal_pipeline.stores.s3.listing_parser import moment, take_entries
 
 _SIGNATURE: Final = "wal-pipeline-s3v4"
 _SEND_BYTES: Final = 256 * 1024
-# No file and no AWS_* variable of whoever runs this may change where our requests go.
+# No file and no AWS_* variable of the user who runs this may change the target of our requests.
 _NO_PROFILE: Final = {
     "profile": (None, None, None, None),
     "config_file": (None, None, os.devnull, None),
@@ -65,9 +65,8 @@ class Connection:
 class SendBody:
     """A request body that sends a buffer without copying it, and knows its SHA-256.
 
-    A plain ``bytes`` body would be hashed once more to be signed, and a ``memoryview`` is refused by boto3.
-    ``read`` returns up to 256 KiB whatever is asked: urllib3 asks for 16 KiB, which costs a TLS record and a turn of
-    Python each.
+    boto3 would hash a plain ``bytes`` body once more to sign it, and it refuses a ``memoryview``. ``read`` returns up
+    to 256 KiB whatever the requested size: urllib3 requests 16 KiB, which costs a TLS record and a Python call each.
     """
 
     def __init__(self, body: Body) -> None:
@@ -88,7 +87,7 @@ class SendBody:
         return chunk
 
     def seek(self, position: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a position: boto3 goes back to 0 before it tries again."""
+        """Set the position: boto3 sets it to 0 before it tries again."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: len(self._view)}[whence]
         self._position = base + position
         return self._position
@@ -99,7 +98,7 @@ class SendBody:
 
 
 class _KnownDigestAuth(botocore.auth.S3SigV4Auth):
-    """Signature version 4 with the payload's SHA-256 that the body brings along."""
+    """Signs requests (version 4) with the payload's SHA-256 that the body knows already."""
 
     def payload(self, request: Any) -> str:
         """Return the digest that is signed and sent as ``x-amz-content-sha256``."""
@@ -121,9 +120,9 @@ class S3Client:
     def call(
         self, operation: str, action: str, *, key: str = "", needs: tuple[str, ...] = (), **parameters: Any
     ) -> dict[str, Any]:
-        """Send one S3 operation (``put_object``) and return its answer; ``action`` reads after "cannot" in errors.
+        """Send one S3 operation (``put_object``) and return its answer; ``action`` follows "cannot" in errors.
 
-        An answer without the fields that it ``needs`` is not S3's, whatever its status says.
+        An answer without the fields in ``needs`` is not S3's, whatever its status.
 
         Raises: a StoreError.
         """
@@ -144,13 +143,13 @@ class S3Client:
             self.meter.count(operation, seconds=time.monotonic() - started, requests=tries, failed=failed)
 
     def describe(self, operation: str, action: str, key: str = "") -> Call:
-        """Name a call for its errors."""
+        """Describe a call for its errors."""
         to = self.connection
         return Call(to.store, to.bucket, to.endpoint_url, operation, action, key)
 
     @contextmanager
     def translating(self, call: Call) -> Iterator[None]:
-        """Turn whatever boto3 raises inside into ours."""
+        """Turn the exceptions that boto3 raises inside into ours."""
         try:
             yield
         except ClientError as error:
@@ -162,10 +161,10 @@ class S3Client:
         except (BotoCoreError, HTTPError, OSError) as error:
             raise self._unreachable(call, error) from None
 
-    def _answer_of(self, error: ClientError) -> Answer:
+    def _answer_of(self, error: ClientError) -> ErrorAnswer:
         said: Mapping[str, Any] = error.response.get("Error", {})
         metadata: Mapping[str, Any] = error.response.get("ResponseMetadata", {})
-        return Answer(
+        return ErrorAnswer(
             status=int(metadata.get("HTTPStatusCode", 500)),
             code=self._clean(said.get("Code", "")),
             message="" if said.get("Message") is None else self._clean(said["Message"]),
@@ -183,7 +182,7 @@ class S3Client:
         )
 
     def _reason(self, error: BaseException) -> str:
-        """Say in short why no answer came; urllib3's own text holds object addresses."""
+        """Say in short why no answer came; urllib3's own text shows the addresses of Python objects."""
         words = {
             "ConnectTimeoutError": "did not answer in time",
             "ReadTimeoutError": "stopped answering",
@@ -228,7 +227,7 @@ def _make_client(to: Connection) -> Any:
         events.register_first(f"choose-signer.s3.{operation}", _known_digest_signer)
     events.register("before-sign.s3", _drop_expect)
     for operation in ("ListObjectsV2", "ListObjectVersions"):
-        # Under "s3" it would come after the look for an error in a 200, which reads the whole page as well.
+        # Registered under "s3" it would run after the search for an error in a 200, which reads the whole page too.
         events.register(f"before-parse.*.{operation}", take_entries)
     events.register_first("needs-retry.s3", _NewConnectionAfter503(client))
     return client
@@ -256,12 +255,12 @@ def _known_digest_signer(**_event: Any) -> Any:
 
 
 def _drop_expect(request: Any, **_event: Any) -> None:
-    # boto3 sends Expect: 100-continue with every body that it reads, and waits a second where the server is silent.
+    # boto3 sends Expect: 100-continue with every streamed body, and waits a second where the server is silent.
     del request.headers["Expect"]
 
 
 class _NewConnectionAfter503:
-    """B2 answers 503 when the machine behind a connection is full: the next try has to reach another one."""
+    """Closes the connections after a 503: B2's machine behind one is full, and the next try must reach another."""
 
     def __init__(self, client: Any) -> None:
         self._client = client

@@ -1,4 +1,4 @@
-"""What an S3 server's error answer means, as one of our errors. Pure: no client in here."""
+"""Turns an S3 server's error answer into one of our errors; it needs no client."""
 
 import re
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from wal_pipeline.errors import (
     StoreUnavailableError,
 )
 
-# S3 refuses requests that were signed more than 15 minutes off its clock; from 5 on, say so.
+# S3 refuses requests that were signed more than 15 minutes off its clock; from 5 minutes an error names the clock.
 CLOCK_SKEW_SECONDS: Final = 300
 _ABSENT: Final = frozenset({"NoSuchKey", "NoSuchVersion"})
 _DAMAGED: Final = frozenset({"BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"})
@@ -53,12 +53,12 @@ class PastEndError(StoreError):
 
 
 class UnprovenAbsenceError(StoreUnavailableError):
-    """Something answered 404 without saying what is missing: a HEAD does, and so does a proxy or a wrong address."""
+    """An answer 404 does not say what is missing: S3's to a HEAD does not, nor does a proxy's or a wrong address's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call as its errors name it: ``action`` reads after "cannot", such as ``put object 'a/b'``.
+    """One call as its errors name it: ``action`` follows "cannot", such as ``put object 'a/b'``.
 
     ``key`` is empty for calls on the bucket.
     """
@@ -72,12 +72,12 @@ class Call:
 
     @property
     def settings_prefix(self) -> str:
-        """What the names of this store's settings begin with."""
+        """The prefix of this store's settings."""
         return self.store.upper()
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ErrorAnswer:
     """A server's error answer. ``code`` is S3's word, or the status where there was no body (HEAD).
 
     ``message`` holds no secrets. ``dated_at`` is the server's clock.
@@ -93,8 +93,8 @@ class Answer:
         return f"{text}: {self.message}" if self.message else text
 
 
-def error_of(call: Call, answer: Answer, *, now: datetime) -> StoreError:  # noqa: PLR0911 - a table of answers
-    """Return the error that an answer means for a call. ``now`` is this machine's clock."""
+def error_of(call: Call, answer: ErrorAnswer, *, now: datetime) -> StoreError:  # noqa: PLR0911 - a table of answers
+    """Return the error for the answer to a call. ``now`` is this machine's clock."""
     if answer.code in _ABSENT and call.key:
         return ObjectMissingError(call.store, f"object '{call.key}' does not exist")
     if answer.code == "NoSuchBucket":
@@ -106,7 +106,7 @@ def error_of(call: Call, answer: Answer, *, now: datetime) -> StoreError:  # noq
     if answer.status == 412:
         return PreconditionFailedError(call.store, f"object '{call.key}' exists already")
     if answer.status == 416:
-        return PastEndError(call.store, f"cannot {call.action}: the object ends before")
+        return PastEndError(call.store, f"cannot {call.action}: the object ends before that byte")
     if answer.status == 501:
         return NotImplementedByStoreError(call.store, f"cannot {call.action}: the store answered {answer}")
     if answer.code in _UNAVAILABLE or answer.status in (408, 429) or answer.status >= 500 or answer.status < 400:
@@ -119,7 +119,7 @@ def error_of(call: Call, answer: Answer, *, now: datetime) -> StoreError:  # noq
 
 
 def locked_error(store: str, key: str, reason: str) -> ObjectLockedError:
-    """Return the error of a deletion that the bucket's rules forbid."""
+    """Return the error for a deletion that the bucket's rules forbid."""
     return ObjectLockedError(
         store,
         f"object '{key}' is locked and may not be deleted ({reason})",
@@ -135,7 +135,7 @@ def _bucket_missing(call: Call) -> StoreError:
     )
 
 
-def _damaged(call: Call, answer: Answer) -> StoreError:
+def _damaged(call: Call, answer: ErrorAnswer) -> StoreError:
     return DamagedCopyError(
         call.store,
         f"cannot {call.action}: the bytes that arrived do not have the digest that was sent ({answer})",
@@ -143,7 +143,7 @@ def _damaged(call: Call, answer: Answer) -> StoreError:
     )
 
 
-def _unavailable(call: Call, answer: Answer) -> StoreError:
+def _unavailable(call: Call, answer: ErrorAnswer) -> StoreError:
     return StoreUnavailableError(
         call.store,
         f"cannot {call.action}: the store answered {answer}",
@@ -151,7 +151,7 @@ def _unavailable(call: Call, answer: Answer) -> StoreError:
     )
 
 
-def _not_s3(call: Call, answer: Answer) -> StoreError:
+def _not_s3(call: Call, answer: ErrorAnswer) -> StoreError:
     return UnprovenAbsenceError(
         call.store,
         f"cannot {call.action}: '{call.endpoint_url}' answered {answer}, which does not say what is missing",
@@ -159,7 +159,7 @@ def _not_s3(call: Call, answer: Answer) -> StoreError:
     )
 
 
-def _refused(call: Call, answer: Answer, now: datetime) -> StoreError:
+def _refused(call: Call, answer: ErrorAnswer, now: datetime) -> StoreError:
     skew_seconds = abs((now - answer.dated_at).total_seconds()) if answer.dated_at else 0.0
     if answer.code in _SKEWED or skew_seconds > CLOCK_SKEW_SECONDS:
         return StoreAccessError(

@@ -1,4 +1,4 @@
-"""Listing a bucket page by page: objects, versions and unfinished uploads, in ascending order of keys."""
+"""Lists a bucket page by page: objects, versions and unfinished uploads, in ascending order of keys."""
 
 from collections.abc import Callable, Iterator, Mapping
 from operator import attrgetter
@@ -33,7 +33,7 @@ class S3Listing:
                 yield found
             if not page["IsTruncated"]:
                 return
-            # Asking by token alone is what every server knows; a token that leads back is caught by the order.
+            # Every server knows a request by token alone; the order of keys catches a token that leads back.
             position = self._moved(prefix, position, {"ContinuationToken": page.get("NextContinuationToken", "")})
 
     def versions(self, prefix: str, start_after: str = "") -> Iterator[StoredVersion]:
@@ -73,7 +73,7 @@ class S3Listing:
     def _page(self, operation: str, bucket_field: str, prefix: str, **parameters: Any) -> dict[str, Any]:
         page = self._client.call(operation, f"list '{prefix}'", Prefix=prefix, **parameters)
         to = self._client.connection
-        # Any XML parses as an empty page; taken for one, it would prove the absence of everything.
+        # Any XML parses as an empty page, which would prove that every object is absent.
         if page.get(bucket_field) != to.bucket or (operation != "list_multipart_uploads" and "IsTruncated" not in page):
             raise StoreUnavailableError(
                 to.store, f"cannot list '{prefix}': '{to.endpoint_url}' answered without a listing of '{to.bucket}'"
@@ -106,8 +106,8 @@ class S3Listing:
 
 
 def _sorted_after(listed: list[_Listed], start_after: str) -> list[_Listed]:
-    """Put right what a server that orders by its own folders (SeaweedFS) does within a page.
+    """Return the entries after ``start_after``, sorted by key: SeaweedFS sorts a page by its own folders.
 
-    The versions of one key stay in their order, which alone tells the newest.
+    The versions of one key stay in their order, which alone shows the newest.
     """
     return sorted((one for one in listed if one.key > start_after), key=_BY_KEY)

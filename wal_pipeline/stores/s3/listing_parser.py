@@ -1,6 +1,6 @@
-"""The entries of a listing, taken out of the answer before botocore reads it, which takes it ten times as long.
+"""Takes the entries of a listing out of the answer before botocore reads it, which takes ten times as long.
 
-An archive of years has hundreds of pages of a thousand entries; what is left of a page, botocore reads as ever.
+An old archive has hundreds of pages of a thousand entries. botocore reads the rest of each page as usual.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -26,9 +26,9 @@ _NO_METADATA: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 def take_entries(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_event: Any) -> None:
-    """Move a page's entries, in its order, from its body to ``ENTRIES`` of what botocore will return.
+    """Move a page's entries, in its order, from its body to ``ENTRIES`` in the result that botocore returns.
 
-    An answer that is no listing is left as it is: botocore knows what to say of it.
+    An answer that is no listing stays as it is: botocore reports it.
     """
     try:
         root = ElementTree.fromstring(response_dict["body"])  # noqa: S314 - botocore reads it with the same parser
@@ -55,7 +55,7 @@ def objects_of(page: Mapping[str, Any]) -> list[StoredObject]:
         try:
             one = StoredObject(name, int(size_bytes), moment(modified_at), etag.strip('"').lower(), _NO_METADATA)
         except ValueError as error:
-            raise _wrong(key, error) from error
+            raise _wrong(key, f"that cannot be read: {error}") from error
         found.append(one)
     return found
 
@@ -70,13 +70,13 @@ def versions_of(page: Mapping[str, Any]) -> list[StoredVersion]:
         try:
             one = StoredVersion(name, version_id, int(size), moment(modified_at), is_latest == "true", is_marker)
         except ValueError as error:
-            raise _wrong(key, error) from error
+            raise _wrong(key, f"that cannot be read: {error}") from error
         found.append(one)
     return found
 
 
 def moment(text: str) -> datetime:
-    """Read a time of an answer as UTC. With the parser that boto3 brings, a listing takes two thirds longer.
+    """Read a time in an answer as UTC. With boto3's own parser, a listing takes two thirds longer.
 
     Raises: ValueError.
     """
@@ -104,17 +104,20 @@ def _texts(
 
 
 def _shape(entry: ElementTree.Element, needed: Mapping[str, Collection[str]]) -> tuple[str, list[int]]:
-    """Return the entry's tag, and where each of ``_FIELDS`` stands in it; -1 for one that is not there."""
+    """Return the entry's tag and the index of each of ``_FIELDS`` in it; -1 for a missing one."""
     tag = _local(entry.tag)
     places = {_local(field.tag): place for place, field in enumerate(entry)}
-    missing = [name for name in needed.get(tag, (tag,)) if name not in places]
+    key = entry[places["Key"]].text if "Key" in places else ""
+    if tag not in needed:
+        raise _wrong(key, f"of the kind '{tag}', expected {' or '.join(needed)}")
+    missing = [name for name in needed[tag] if name not in places]
     if missing:
-        raise _wrong(entry[places["Key"]].text if "Key" in places else "", f"'{missing[0]}'")
+        raise _wrong(key, f"without '{missing[0]}'")
     return tag, [places.get(name, -1) for name in _FIELDS]
 
 
-def _wrong(key: str | None, what: object) -> ValueError:
-    return ValueError(f"an entry '{key or ''}' without a right {what}")
+def _wrong(key: str | None, fault: str) -> ValueError:
+    return ValueError(f"an entry '{key or ''}' {fault}")
 
 
 def _local(tag: str) -> str:

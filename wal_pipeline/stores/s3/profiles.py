@@ -1,4 +1,4 @@
-"""What differs between the providers of S3 stores, as data: R2 and B2."""
+"""Describes how the providers of S3 stores differ, as data: R2 and B2."""
 
 import ipaddress
 import re
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from wal_pipeline.errors import SettingsError
 
 MIB: Final = 1024 * 1024
-_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?\Z", re.IGNORECASE)
+_LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?\Z", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ class PartRules:
 class StoreProfile:
     """One provider of S3 stores.
 
-    ``name`` is the store's name and, in capitals, the prefix of its settings. ``endpoint`` has one placeholder,
-    ``place_name`` says what goes there. ``region_name`` is what requests are signed for; None: the second label of the
+    ``name`` is the store's name and, in capitals, the prefix of its settings. ``endpoint`` has one placeholder, which
+    ``place_name`` describes. ``region_name`` is the region for which requests are signed; None: the second label of the
     endpoint's host. ``conditional_put``: a put with ``If-None-Match: *`` is refused with 412 where the object exists.
     ``keeps_versions``: every object has versions, and a delete by key alone only hides it while its bytes are billed.
     ``class_a`` and ``class_b`` are the S3 operations by price class; all others are free.
@@ -67,9 +67,9 @@ class StoreProfile:
         return self.endpoint.format(place=place.lower())
 
     def region_of(self, endpoint_url: str) -> str:
-        """Return the region that requests to ``endpoint_url`` are signed for.
+        """Return the region for which requests to ``endpoint_url`` are signed.
 
-        Raises: SettingsError where it can neither be known nor read from the endpoint.
+        Raises: SettingsError where neither the profile nor the endpoint names it.
         """
         if self.region_name is not None:
             return self.region_name

@@ -1,4 +1,4 @@
-"""Keeps objects in a bucket on an S3 server: R2, B2, or any server that a profile describes."""
+"""Keeps a store in a bucket on an S3 server: R2, B2, or any server that a profile describes."""
 
 import base64
 import itertools
@@ -34,7 +34,7 @@ from wal_pipeline.stores.s3.listing import S3Listing
 from wal_pipeline.stores.s3.profiles import StoreProfile
 from wal_pipeline.stores.s3.stream import S3Stream
 
-# Longer than a put's last listing and deletion take; only puts that met another one wait.
+# Longer than a put's last listing and deletion take; only a put that met another one waits.
 _SETTLE_SECONDS = 2.0
 _CONTENT_TYPE = "application/octet-stream"
 _DESCRIPTION = ("ContentLength", "LastModified")
@@ -46,7 +46,7 @@ def open_s3_store(profile: StoreProfile, connection: Connection) -> "S3Store":
 
 
 class S3Store(Store):
-    """One bucket. ``meter`` counts its requests and bytes."""
+    """Keeps a store in one bucket. ``meter`` counts its requests."""
 
     def __init__(self, profile: StoreProfile, client: S3Client) -> None:
         self.name = profile.name
@@ -58,7 +58,7 @@ class S3Store(Store):
         self._conditional_put = profile.conditional_put
 
     def put_if_absent(self, key: str, body: Body, metadata: Mapping[str, str]) -> PutOutcome:
-        """See ``Store``. Without conditional puts: look, put, and take it back where another put came first."""
+        """See ``Store``. Without conditional puts it looks, puts, and takes the put back where another came first."""
         check_key(self.name, key)
         kept = check_metadata(self.name, key, metadata)
         if self._conditional_put:
@@ -75,12 +75,12 @@ class S3Store(Store):
 
     @contextmanager
     def open_described(self, key: str) -> Iterator[tuple[StoredObject, BinaryIO]]:
-        """See ``Store``. The answer to a GET says all that the answer to a HEAD does."""
+        """See ``Store``. A GET's answer describes the object as a HEAD's does."""
         with closing(S3Stream(self._client, check_key(self.name, key), needs=_DESCRIPTION)) as stream:
             yield _described(key, stream.answer), cast(BinaryIO, stream)
 
     def head(self, key: str) -> StoredObject | None:
-        """See ``Store``. The answer to a HEAD has no body that says what is missing, so absence is asked for again."""
+        """See ``Store``. A HEAD's answer has no body that says what is missing, so a GET must prove absence."""
         check_key(self.name, key)
         try:
             return self._head(key)
@@ -150,7 +150,7 @@ class S3Store(Store):
             self.abort_upload(upload)
             return PutOutcome.EXISTS
         except UploadMissingError:
-            # An earlier try whose answer was lost may have completed it; whoever asked compares.
+            # An earlier try whose answer was lost may have completed it; the caller compares.
             if self.head(upload.key) is not None:
                 return PutOutcome.EXISTS
             raise
@@ -194,8 +194,8 @@ class S3Store(Store):
     def _settle(self, key: str, mine: str) -> PutOutcome:
         """Agree with others that put the same key at the same moment: all but one take their version back.
 
-        The younger ones do so at once. The oldest waits for that: a rival that is still there then had looked before
-        the oldest was to be seen, and counts as created. Versions are dated when a put begins, not when it ends.
+        The younger ones do so at once, and the oldest waits for that. A rival that is still there then looked before
+        the oldest was visible, and counts as created. Versions are dated when a put begins, not when it ends.
         """
         present = self._present_versions(key)
         if present[-1:] == [mine]:
@@ -223,7 +223,7 @@ class S3Store(Store):
         return answer
 
     def _confirm(self, key: str, body: Body, answer: Mapping[str, Any]) -> None:
-        """Compare the answer to a put with what was sent; where it differs, look at what is there."""
+        """Compare the answer to a put with the bytes sent; where they differ, look at the stored object."""
         expected, answered = body.md5.hex(), _etag(answer)
         if answered == expected:
             return
@@ -275,14 +275,14 @@ class S3Store(Store):
         return _described(key, answer)
 
     def _exists(self, key: str) -> bool:
-        """Look before a put or a delete, which itself says whether it was the bucket that is missing."""
+        """Say whether an object exists; the put that follows reports it if the bucket is missing."""
         try:
             return self._head(key) is not None
         except UnprovenAbsenceError:
             return False
 
     def _proves_presence(self, key: str) -> bool:
-        """Return False only where the server says in so many words that the key is not there."""
+        """Return False only where the server says explicitly that the key does not exist."""
         try:
             self._client.call("get_object", f"look at object '{key}'", key=key, Range="bytes=0-0")["Body"].close()
         except ObjectMissingError:
@@ -314,7 +314,7 @@ class S3Store(Store):
             raise
 
     def _raise_where_locked(self, key: str, version_id: str) -> None:
-        """Tell a lock from missing rights, which a refused deletion does not say. Raises: ObjectLockedError."""
+        """Find out whether a lock, not missing rights, refused a deletion. Raises: ObjectLockedError."""
         answer = self._client.call("head_object", f"look at object '{key}'", key=key, VersionId=version_id)
         if answer.get("ObjectLockLegalHoldStatus") == "ON":
             raise locked_error(self.name, key, "it is under a legal hold")

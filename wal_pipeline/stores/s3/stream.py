@@ -1,4 +1,4 @@
-"""Reading one object's bytes as a stream that never ends early: a cut connection is resumed, or is an error."""
+"""Reads one object's bytes as a stream that never ends early: a cut connection is resumed, or is an error."""
 
 import io
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ MAX_RESUMES: Final = 3
 class S3Stream(io.RawIOBase):
     """The bytes of one object from ``start`` on.
 
-    A connection that is cut is opened again where it was, up to three times without a byte in between. ``answer`` is
-    the first one's, which describes the object.
+    A cut connection is opened again at its position, up to three times without a byte in between. ``answer`` is the
+    first answer, which describes the object.
     """
 
     def __init__(self, client: S3Client, key: str, start: int = 0, *, needs: tuple[str, ...] = ()) -> None:
-        """Open it. ``needs`` are the fields that the answer must have beside what reading takes."""
+        """Open the object. ``needs`` are the further fields that the answer must have."""
         super().__init__()
         self.answer: Mapping[str, Any] = {}
         self._needs = needs

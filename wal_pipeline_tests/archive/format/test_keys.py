@@ -127,7 +127,7 @@ near_keys = st.lists(
     st.lists(st.one_of(near_keys, st.builds(LAYOUT.wal_key, names, st.sampled_from(Codec), encrypted=st.booleans())))
 )
 def test_a_listing_is_read_as_its_keys_are_one_by_one(keys: list[str]) -> None:
-    """What is kept of a folder changes nothing, whatever comes before and after."""
+    """The folder that the reader remembers changes no result, whatever keys come before and after."""
     reader = WalKeyReader(LAYOUT)
     one_by_one = [LAYOUT.parse_wal_key(key) for key in keys]
     assert [reader.name(key) for key in keys] == [None if one is None else one.file.name for one in one_by_one]

@@ -1,4 +1,4 @@
-"""An object's metadata says all that a lost catalog needs, and nothing in it is taken on trust."""
+"""An object's metadata has all that a lost catalog needs, and nothing in it is trusted unchecked."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone

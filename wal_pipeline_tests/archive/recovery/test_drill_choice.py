@@ -1,4 +1,4 @@
-"""A drill's moment is drawn from the whole window, and only where the last commit can be foretold."""
+"""A drill's moment is drawn from the whole window, where the last replayed commit is known beforehand."""
 
 from itertools import pairwise
 from random import Random
@@ -16,7 +16,7 @@ SEGMENTS_PER_LOG = (1 << 32) // SIZE
 
 
 def drawing(seed: int) -> Random:
-    """What draws; no secret hangs on it."""
+    """Return the source of the draw; no secret depends on it."""
     return Random(seed)  # noqa: S311
 
 

@@ -26,7 +26,7 @@ from wal_pipeline_tests.support.archive_worlds import (
 
 @dataclass(frozen=True)
 class Acceptance:
-    """What the catalog records when a person accepts a gap."""
+    """The catalog's record that a person accepted a gap."""
 
     first_missing: str
     last_missing: str
@@ -116,7 +116,7 @@ def test_a_gap_over_a_switch_is_one_on_each_timeline() -> None:
 
 
 def test_a_gap_seen_from_two_paths_is_one() -> None:
-    """The parent's own branch goes on after it, further than the child's path follows it."""
+    """The parent's own branch continues after it, further than the child's path follows it."""
     archive = contents(
         [*day_segments(1, [1, 2, 3, 7, 8]), *day_segments(2, [5, 6])],
         [backup("one", 1, 2.1, 2.5)],

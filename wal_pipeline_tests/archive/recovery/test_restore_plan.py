@@ -1,4 +1,4 @@
-"""The restore plan: which base backup, which files from where, to which moment, or why not."""
+"""A restore plan names the base backup, the files with their stores and the moment, or says why there is none."""
 
 from datetime import datetime
 
@@ -157,7 +157,7 @@ def test_an_lsn_is_reached_from_the_newest_base_backup_that_stopped_before_it() 
     [
         (2.2, "LSN 0/233333 is before the first LSN that can be restored on timeline 1", None, str(lsn(2.5))),
         (5.5, f"LSN 0/580000 is past '{name(1, 5)}', which is missing on timeline 1", "0/400000", str(lsn(6.5))),
-        (12, "LSN 0/C00000 is past the end of what is archived on timeline 1", "0/900000", None),
+        (12, "LSN 0/C00000 is past the end of the archive on timeline 1", "0/900000", None),
     ],
 )
 def test_an_lsn_outside_is_refused_with_the_nearest(
@@ -354,7 +354,7 @@ def test_a_plan_to_a_time_is_a_walk_that_reaches_it(world: World, hours: int, in
 @settings(max_examples=150, deadline=None)
 @given(worlds())
 def test_each_recoverable_moment_has_a_plan(world: World) -> None:
-    """What the walk can reach along a timeline, the plan finds."""
+    """The plan finds each moment that the walk can reach along a timeline."""
     archive = world.contents
     for walk in oracle.walks(archive, oracle.holding(archive, archive.stores)):
         commits = [at for one in walk.names if (at := oracle.last_commit(archive, one)) is not None]

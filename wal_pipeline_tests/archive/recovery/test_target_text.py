@@ -1,4 +1,4 @@
-"""A recovery target from a person's words."""
+"""A recovery target is read from a person's words."""
 
 import pytest
 

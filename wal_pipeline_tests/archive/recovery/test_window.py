@@ -217,7 +217,7 @@ def test_another_clusters_records_are_left_out() -> None:
 @settings(max_examples=150, deadline=None)
 @given(worlds())
 def test_the_windows_are_what_walking_finds(world: World) -> None:
-    """Per store and for all: from each base backup just as far as each walk goes, and with the same last commit."""
+    """Per store and for all, each window reaches as far as the walk from its base backup, to the same last commit."""
     for store, windows in windows_by_store(world.contents).items():
         stores = world.contents.stores if store is None else (store,)
         walked = oracle.walks(world.contents, oracle.holding(world.contents, stores))

@@ -1,4 +1,4 @@
-"""Retention: what stays and why, what goes, and in which order."""
+"""Retention decides which objects stay and why, which expire, and in which order."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -31,7 +31,7 @@ LEAN = settings(max_examples=100, deadline=None)
 
 
 def expired(plan: RetentionPlan) -> list[str]:
-    """Return what goes, by name."""
+    """Return the objects that expire, by name."""
     return [step.name for step in plan.expire if step.step is not Step.BACKUP_OBJECTS]
 
 
@@ -41,7 +41,7 @@ def reasons(plan: RetentionPlan) -> dict[str, str]:
 
 
 def test_the_newest_base_backup_before_the_window_and_all_later_ones_stay() -> None:
-    """What is older goes, with the WAL before the oldest that stays."""
+    """Older base backups expire, with the WAL before the oldest that stays."""
     backups = [backup("a", 1, 2.1, 2.5), backup("b", 1, 8.1, 8.5), backup("c", 1, 15.1, 15.5)]
     plan = plan_retention(contents(day_segments(1, range(1, 21)), backups), "r2", day(20), RULE)
     assert expired(plan) == ["a", *(name(1, number) for number in range(1, 8))]
@@ -54,7 +54,7 @@ def test_the_newest_base_backup_before_the_window_and_all_later_ones_stay() -> N
 
 
 def test_the_steps_say_why_and_how_much() -> None:
-    """The manifest goes first, and the bytes are counted once."""
+    """The manifest is removed first, and the bytes are counted once."""
     backups = [backup("a", 1, 2.1, 2.5), backup("b", 1, 3.1, 3.5)]
     archive = contents(day_segments(1, [2, 3, 4]), backups)
     plan = plan_retention(archive, "r2", day(30), RULE, stored_bytes={name(1, n): 1000 for n in (2, 3, 4)})
@@ -92,7 +92,7 @@ def test_what_another_store_can_refill_counts_as_if_it_were_here() -> None:
 
 
 def test_incremental_chains_stay_whole() -> None:
-    """The full one is older than one that goes in every other respect."""
+    """The full one stays, though it is older than one that expires."""
     backups = [backup("full", 1, 2.1, 2.5), backup("mid", 1, 4.1, 4.5), backup("inc", 1, 8.1, 8.5, parent="full")]
     plan = plan_retention(contents(day_segments(1, range(1, 21)), backups), "r2", day(20), RULE)
     assert reasons(plan)["full"] == "parent of incremental inc"
@@ -333,7 +333,7 @@ def test_a_store_never_loses_its_last_restorable_base_backup(world: World) -> No
 @LEAN
 @given(worlds())
 def test_planning_again_finds_nothing_more(world: World) -> None:
-    """What the rule lets go goes at once."""
+    """All that the rule does not keep expires at once."""
     for store in world.contents.stores:
         plan = planned(world, store)
         left = after(world, store, plan.expire)

@@ -1,4 +1,4 @@
-"""What base backups left that never came to be is removed; what may still be running is not."""
+"""Leftovers of unfinished base backups are removed; those of a base backup that may still run are not."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -55,7 +55,7 @@ def test_an_upload_beside_a_finished_base_backup_is_aborted_and_no_more(store: L
 
 
 def test_the_staging_folder_is_emptied_before_and_after(tmp_path: Path) -> None:
-    """What a killed base backup left does not count as ours."""
+    """The tars of a killed base backup do not count as ours."""
     (tmp_path / "tars").mkdir()
     (tmp_path / "tars" / "base.tar").write_bytes(b"old")
     with staging(tmp_path, 0) as folder:

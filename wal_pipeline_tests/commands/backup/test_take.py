@@ -141,7 +141,7 @@ def test_a_store_that_goes_down_midway_is_left_out_and_refilled_later(
 def test_bytes_that_a_store_changed_are_found_by_reading_back(
     cluster18: PostgresCluster, s3_pair: S3Pair, s3_buckets: S3Buckets, tmp_path: Path
 ) -> None:
-    """The store answered that all is well and holds other bytes: its copy does not come to be."""
+    """A store that answers that all is well but holds other bytes gets no manifest, so it has no copy."""
     with FaultProxy(s3_pair.r2) as proxy:
         proxy.add(StoreFlipped(), method="PUT", key="base.000000")
         r2 = s3_store(s3_pair, s3_buckets, "r2", endpoint_url=proxy.endpoint_url)

@@ -51,7 +51,7 @@ def troubled(tmp_path: Path) -> TroubledStore:
 
 
 def in_pieces(data: bytes, size: int = 700_001) -> Callable[[Callable[[bytes], None]], None]:
-    """What writes ``data`` in odd pieces."""
+    """Return a function that writes ``data`` in odd pieces."""
     return lambda sink: [sink(data[start : start + size]) for start in range(0, len(data), size)] and None
 
 
@@ -97,7 +97,7 @@ def test_a_passing_failure_is_tried_again(troubled: TroubledStore) -> None:
 
 
 def test_a_failing_store_is_dropped_and_its_upload_aborted(good: LocalFolderStore, troubled: TroubledStore) -> None:
-    """The good store's copy comes to be; the other has neither object nor parts."""
+    """The good store gets its copy; the other has neither object nor parts."""
 
     def fail(number: int) -> None:
         if number == 2:
@@ -115,7 +115,7 @@ def test_a_failing_store_is_dropped_and_its_upload_aborted(good: LocalFolderStor
 
 
 def test_a_slow_store_sets_the_pace(good: LocalFolderStore, troubled: TroubledStore) -> None:
-    """While one store has not sent its parts, no more are read than the buffers hold; then all goes on."""
+    """While one store has not sent its parts, no more are read than the buffers hold; then the upload continues."""
     gate = threading.Event()
     troubled.before_part = lambda _: gate.wait(30)
     taken = 0
@@ -184,7 +184,7 @@ def test_an_object_that_is_there_with_other_bytes_is_a_failure(good: LocalFolder
 
 
 def test_bytes_that_are_not_the_expected_ones_make_no_object(good: LocalFolderStore) -> None:
-    """A refill compares before the copy comes to be."""
+    """A refill compares before the copy is made."""
     with BackupUpload([good], LIMITS) as upload, pytest.raises(BaseBackupError, match="expected 3 bytes with abc"):
         upload.store_object("a/object", {}, in_pieces(DATA), StoredBytes(3, "abc"))
     assert list(good.list("")) == []

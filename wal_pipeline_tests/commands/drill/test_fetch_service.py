@@ -63,7 +63,7 @@ def service(tmp_path: Path, source: Source) -> FetchService:
 def restore(service: FetchService, name: str, destination: Path, user: ServerUser | None = None) -> int:
     """Run the restore command as PostgreSQL does, as our user or another one, and return its exit code."""
     options = {} if user is None else user.popen_options()
-    line = service.restore_command.replace("%f", name).replace("%p", str(destination))
+    line = service.command().line.replace("%f", name).replace("%p", str(destination))
     environment = {"PATH": "/usr/bin:/bin"}
     done = subprocess.run(["/bin/sh", "-c", line], check=False, timeout=30, env=environment, **options)  # type: ignore[call-overload]
     return int(done.returncode)

@@ -36,7 +36,7 @@ def listing(*entries: str, head: str = "<IsTruncated>false</IsTruncated>", names
 
 
 def by_botocore(body: bytes, operation: str = "ListObjectsV2") -> dict[str, Any]:
-    """What botocore reads out of an answer."""
+    """Return the answer as botocore reads it."""
     answer = {"body": body, "status_code": 200, "headers": {}, "context": {}}
     parsed: dict[str, Any] = RestXMLParser().parse(answer, _MODEL.operation_model(operation).output_shape)
     return parsed
@@ -70,7 +70,7 @@ def test_keys_encoded_for_urls_are_decoded() -> None:
 
 
 def test_versions_and_markers_keep_their_order() -> None:
-    """Which of a key's versions is the newest is told by the order of the page alone."""
+    """Only the order of the page shows which of a key's versions is the newest."""
     body = (
         f"<ListVersionsResult{NAMESPACE}><Name>bucket</Name><IsTruncated>false</IsTruncated>"
         "<DeleteMarker><Key>a</Key><VersionId>2</VersionId><IsLatest>true</IsLatest>"
@@ -97,11 +97,16 @@ def test_each_entry_is_read_by_its_own_fields() -> None:
     ]
 
 
-@pytest.mark.parametrize(("read", "tag"), [(objects_of, "Version"), (versions_of, "Contents")])
-def test_an_entry_of_another_kind_is_refused(read: Callable[[dict[str, Any]], list[object]], tag: str) -> None:
+@pytest.mark.parametrize(
+    ("read", "tag", "expected"),
+    [(objects_of, "Version", "Contents"), (versions_of, "Contents", "Version or DeleteMarker")],
+)
+def test_an_entry_of_another_kind_is_refused(
+    read: Callable[[dict[str, Any]], list[object]], tag: str, expected: str
+) -> None:
     """Objects where versions were asked for, or the other way round, prove nothing."""
     page, _ = page_of(listing(ENTRY.format(key="a", size=3).replace("Contents>", f"{tag}>")))
-    with pytest.raises(ValueError, match=f"an entry 'a' without a right '{tag}'"):
+    with pytest.raises(ValueError, match=f"an entry 'a' of the kind '{tag}', expected {expected}$"):
         read(page)
 
 
@@ -110,7 +115,7 @@ def test_a_field_that_cannot_be_read_is_refused(field: str, wrong: str) -> None:
     """The message names the entry."""
     entry = re.sub(f"<{field}>[^<]*", f"<{field}>{wrong}", ENTRY.format(key="b", size=3))
     page, _ = page_of(listing(ENTRY.format(key="a", size=3), entry))
-    with pytest.raises(ValueError, match="an entry 'b' without a right .*" + wrong):
+    with pytest.raises(ValueError, match="an entry 'b' that cannot be read: .*" + wrong):
         objects_of(page)
 
 
@@ -119,7 +124,7 @@ def test_an_entry_without_a_field_is_refused(field: str) -> None:
     """A page that cannot be read in full proves nothing, so it is an error, never a shorter page."""
     entry = ENTRY.format(key="a", size=3).replace(f"<{field}>", "<Other>").replace(f"</{field}>", "</Other>")
     page, _ = page_of(listing(entry))
-    with pytest.raises(ValueError, match=f"without a right '{field}'"):
+    with pytest.raises(ValueError, match=f"without '{field}'"):
         objects_of(page)
 
 
@@ -127,7 +132,7 @@ def test_a_version_without_its_id_is_refused() -> None:
     """A delete without the id would hide the object and leave its bytes."""
     body = listing(ENTRY.format(key="a", size=3)).replace("Contents>", "Version>").replace("BucketRes", "VersionsRes")
     page, _ = page_of(body)
-    with pytest.raises(ValueError, match="without a right 'VersionId'"):
+    with pytest.raises(ValueError, match="without 'VersionId'"):
         versions_of(page)
 
 

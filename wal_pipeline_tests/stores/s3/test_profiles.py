@@ -1,4 +1,4 @@
-"""What is known of R2 and B2."""
+"""The profiles describe R2 and B2."""
 
 import pytest
 from hypothesis import given

@@ -137,7 +137,7 @@ def test_list_goes_past_a_page_in_order(s3_pair: S3Pair) -> None:
 
 
 def test_delete_removes_every_version_and_marker(stores: dict[str, S3Store], s3_pair: S3Pair) -> None:
-    """What others wrote or hid is billed until it is gone; other keys that begin alike stay."""
+    """Versions that others wrote or hid are billed until they are removed; other keys that begin alike stay."""
     store, client = stores["b2"], s3_pair.b2.client()
     bucket = s3_pair.b2.fresh_bucket("versions", versioning=True)
     store = connect(B2, s3_pair.b2, bucket)

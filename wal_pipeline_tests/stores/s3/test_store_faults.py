@@ -1,4 +1,4 @@
-"""What a store does when the other side misbehaves, and what exactly goes out over TLS."""
+"""A store copes with a server that misbehaves, and sends exactly the expected requests over TLS."""
 
 import base64
 from collections.abc import Callable, Iterator
@@ -181,7 +181,7 @@ def test_a_put_that_came_to_nothing_is_no_success(scripted: Scripted) -> None:
 
 
 def test_a_damaged_put_is_taken_back(scripted: Scripted) -> None:
-    """The store answers another checksum than was sent, and the object is of that checksum: it is ours, and goes."""
+    """The store answers another checksum than was sent, and the object has it too: it is ours, and is removed."""
     other = {"ETag": '"' + "0" * 32 + '"', **MODIFIED}
     store, server = scripted(Reply(headers=other), Reply(headers=other), Reply(headers=other), Reply(204))
     with pytest.raises(DamagedCopyError) as raised:
@@ -191,7 +191,7 @@ def test_a_damaged_put_is_taken_back(scripted: Scripted) -> None:
 
 
 def test_501_for_a_condition_is_remembered(scripted: Scripted) -> None:
-    """The store looks first from then on, and never sends the header again."""
+    """After that the store looks first, and never sends the header again."""
     absent = [Reply(404), Reply(headers=ETAG)]
     store, server = scripted(error_reply(501, "NotImplemented"), *absent, *absent, max_attempts=1)
     assert [store.put_if_absent(key, SENT, {}) for key in "ab"] == [PutOutcome.CREATED] * 2
