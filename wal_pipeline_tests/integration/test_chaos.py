@@ -58,7 +58,7 @@ def test_the_checks_see_what_is_wrong(stage: Stage) -> None:
             f"b2: '{changed}' has other content than PostgreSQL's",
         )
         assert list(misplaced(world, set())) == [
-            f"'{lost}.20261122T000000.000000Z' is in quarantine, and was PostgreSQL's own"
+            f"'{lost}.20261122T000000.000000Z' is in quarantine, and is PostgreSQL's own"
         ]
 
 
