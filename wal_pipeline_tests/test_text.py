@@ -1,4 +1,4 @@
-"""Names that are no text become text."""
+"""Tests that names which are no text become text."""
 
 import os
 
@@ -17,5 +17,5 @@ from wal_pipeline.text import shown_name
     ],
 )
 def test_shown_name(raw: bytes, shown: str) -> None:
-    """What can be printed stays as it is; every other byte is spelled out."""
+    """Printable characters stay, and every other byte is spelled out."""
     assert shown_name(os.fsdecode(raw)) == shown

@@ -1,4 +1,4 @@
-"""The restore as a Dagster job: the plan first, then the files, with the same outcome as the command."""
+"""Tests the restore as a Dagster job, which plans first and restores like the command."""
 
 import os
 import sys
@@ -31,7 +31,7 @@ def lost(postgres18: PostgresInstall, s3_pair: S3Pair) -> Iterator[History]:
 
 @pytest.fixture
 def environment(lost: History, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A code location that has the stores' settings alone."""
+    """A code location that has only the stores' settings."""
     for name, value in {**lost.environment, "PGBINDIR": str(lost.install.bin_folder)}.items():
         monkeypatch.setenv(name, value)
 
@@ -50,14 +50,14 @@ def restore(pgdata: Path, **config: object) -> dg.ExecuteInProcessResult:
 
 @pytest.mark.usefixtures("environment")
 def test_the_plan_is_the_default_and_writes_nothing(postgres_folder: Path) -> None:
-    """A job started without a word only plans."""
+    """A job with default settings only plans."""
     assert restore(postgres_folder / "pgdata").success
     assert list(postgres_folder.iterdir()) == []
 
 
 @pytest.mark.usefixtures("environment")
 def test_a_target_outside_the_window_fails_the_run(postgres_folder: Path) -> None:
-    """The refusal is the run's failure, and nothing is written."""
+    """The run fails with the refusal, and nothing is written."""
     done = restore(postgres_folder / "pgdata", to_time="2099-01-01 00:00:00+00", plan_only=False)
     assert not done.success
     [failure] = [event for event in done.all_events if event.is_step_failure]
@@ -67,7 +67,7 @@ def test_a_target_outside_the_window_fails_the_run(postgres_folder: Path) -> Non
 
 @pytest.mark.usefixtures("environment")
 def test_the_job_brings_the_files_back_or_says_why_not(postgres_folder: Path) -> None:
-    """The files are whole and told where to stop; where the server's user cannot run us, nothing is written."""
+    """The files are whole and have the target; where the server's user cannot run us, nothing is written."""
     done = restore(postgres_folder / "pgdata", plan_only=False)
     if done.success:
         assert (postgres_folder / "pgdata" / "recovery.signal").exists()
