@@ -1,5 +1,5 @@
-# Everything a person types. Each target makes .venv first and installs what it needs. Where a target prints JSON,
-# nothing else goes to stdout.
+# The commands that a person types. Each target first makes .venv and installs what it needs. A target that prints JSON
+# prints nothing else on stdout.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin

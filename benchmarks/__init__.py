@@ -1,1 +1,1 @@
-"""Measurements against what a user would pick instead, each figure a ratio of things run alternately."""
+"""Measures the program against its alternatives, in ratios of programs that run alternately."""

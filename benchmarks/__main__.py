@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: measure, and write the results as JSON and as a table."""
+"""Runs ``python -m benchmarks``: measures, and writes the results as JSON and as a table."""
 
 import importlib
 import tempfile
@@ -14,7 +14,7 @@ from benchmarks.ours import BenchError
 from benchmarks.report import write_documents, write_results
 from testbed.processes import ServerError
 
-# In this order: what compares with the peers first.
+# In this order: comparisons with the peers come first.
 MEASURES: Final = (
     "archive",
     "codecs",
@@ -35,18 +35,20 @@ _QUICK_REPEATS: Final = 2
 
 @click.command("bench", context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--only", multiple=True, type=click.Choice(MEASURES), help="Measure only this; may be repeated.")
-@click.option("--quick", is_flag=True, help="Smaller and fewer: to see that it works. Not for the record.")
+@click.option(
+    "--quick", is_flag=True, help="Fewer and smaller measurements, to see that they work. Not for the record."
+)
 @click.option("--repeats", type=click.IntRange(1, 50), help=f"Rounds of each comparison (default: {_REPEATS}).")
-@click.option("--document", is_flag=True, help="Write the results that are there into docs/performance.md, and stop.")
+@click.option("--document", is_flag=True, help="Write the results so far into docs/performance.md, and stop.")
 def main(only: tuple[str, ...], quick: bool, repeats: int | None, document: bool) -> None:
-    """Measure against what a user would pick instead; the results go to benchmarks/results."""
+    """Measure the program against its alternatives. The results are written to benchmarks/results."""
     if document:
         write_documents()
         return
     HOME.mkdir(exist_ok=True)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=HOME, prefix="run-")))
-        folder.chmod(0o711)  # PostgreSQL may run as another user, who must get through
+        folder.chmod(0o711)  # PostgreSQL may run as another user, who must reach the folders below
         bench = Bench(quick, repeats or (_QUICK_REPEATS if quick else _REPEATS), folder, stack)
         for name in only or MEASURES:
             figures = _measure(name, bench)
@@ -59,7 +61,7 @@ def main(only: tuple[str, ...], quick: bool, repeats: int | None, document: bool
 
 
 def _measure(name: str, bench: Bench) -> list[Figure]:
-    """Measure one thing. What cannot be measured is told, and the others go on."""
+    """Measure one thing. Where that fails, say so and continue with the others."""
     measure = importlib.import_module(f"benchmarks.measures.{name}")
     try:
         return list(measure.measure(bench))

@@ -1,4 +1,4 @@
-"""barman-cloud-wal-archive, in a virtual environment of the benchmark's own: one program start for each segment."""
+"""Runs barman-cloud-wal-archive from a virtual environment of its own: one program start for each segment."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ class Barman:
     program: Path
 
     def version(self) -> str:
-        """Return its version as it says it."""
+        """Return the version that the program prints."""
         return subprocess.run([self.program, "--version"], capture_output=True, text=True, check=True).stdout.strip()
 
     def push_all(self, server: SeaweedServer, bucket: str, segments: Sequence[Path], codec: str, level: int) -> None:
@@ -44,7 +44,7 @@ class Barman:
 
 
 def install(home: Path) -> Barman | str:
-    """Return the program, installed when it is not there yet; or why it cannot be had."""
+    """Return the program, which is installed where it is missing, or the reason why that fails."""
     venv = home / "barman"
     program = venv / "bin" / "barman-cloud-wal-archive"
     if not program.exists():

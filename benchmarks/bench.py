@@ -1,4 +1,4 @@
-"""What every measurement is given: sizes, a scratch folder, two S3 servers, WAL to archive."""
+"""Gives every measurement its sizes, a scratch folder, two S3 servers and WAL to archive."""
 
 import shutil
 import sys
@@ -30,16 +30,16 @@ class Bench:
 
     @cached_property
     def stores(self) -> S3Pair:
-        """Two SeaweedFS servers over TLS, started when first asked for."""
+        """Two SeaweedFS servers over TLS, started at the first use."""
         self.say("starting two S3 servers over TLS")
         return self.stack.enter_context(S3Pair.start(self.folder / "s3"))
 
     @contextmanager
     def buckets(self) -> Iterator[S3Buckets]:
-        """Two empty buckets that go with the block, so that no run meets what another one stored."""
+        """Two empty buckets, removed with the block, so that no run meets another run's objects."""
         made = self.stores.fresh_buckets("bench")
         for server, bucket in ((self.stores.r2, made.r2), (self.stores.b2, made.b2)):
-            # The server makes a bucket's volumes at its first put, which takes a quarter of a second.
+            # The server makes a bucket's volumes at the first put, which takes a quarter of a second.
             server.client().put_object(Bucket=bucket, Key="first", Body=b"x")
         try:
             yield made
@@ -48,7 +48,7 @@ class Bench:
 
     @contextmanager
     def scratch(self, purpose: str) -> Iterator[Path]:
-        """A folder that goes with the block."""
+        """A folder that is removed with the block."""
         folder = self.folder / f"{purpose}-{next(self._numbers)}"
         folder.mkdir()
         try:
@@ -57,13 +57,13 @@ class Bench:
             shutil.rmtree(folder, ignore_errors=True)
 
     def wal(self, segment_mb: int = 16) -> WalInput:
-        """Return WAL that a real PostgreSQL wrote, kept from call to call."""
+        """Return WAL of a real PostgreSQL, kept from call to call."""
         return wal_input(HOME / "wal", segment_mb, self.say)
 
     def size(self, full: int, quick: int) -> int:
-        """Return how much of something: less in a quick call."""
+        """Return the size of a measurement, which is less in a quick call."""
         return quick if self.quick else full
 
     def say(self, line: str) -> None:
-        """Tell what goes on, on stderr."""
+        """Print a line of progress on stderr."""
         print(f"[{time.monotonic() - self.begun:6.0f} s] {line}", file=sys.stderr, flush=True)

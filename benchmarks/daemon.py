@@ -1,4 +1,4 @@
-"""The real daemon over a spool, and files that arrive in it as PostgreSQL's do."""
+"""Runs the real daemon over a spool, and puts files into it as PostgreSQL does."""
 
 import os
 import shutil
@@ -15,11 +15,11 @@ from wal_pipeline.spool import Spool
 
 _LOOK_SECONDS = 0.005
 _DRAIN_SECONDS = 1800
-_SENSOR_SECONDS = 7  # the daemon's loop turns every five seconds: then the sensor waits for files again
+_SENSOR_SECONDS = 7  # the daemon's loop takes five seconds, after which the sensor waits for files again
 
 
 class Arrivals:
-    """Puts segments into a spool one by one: written under a temporary name, then renamed, as an archiver does."""
+    """Puts segments into a spool one by one: writes a temporary file, then renames it, as an archiver does."""
 
     def __init__(self, wal: WalInput, spool: Path) -> None:
         self._wal = wal
@@ -27,7 +27,7 @@ class Arrivals:
         self._next = 0
 
     def put(self) -> Path:
-        """Put the next segment there, with the present moment as its time."""
+        """Put the next segment into the spool, with the present moment as its time."""
         segments = self._wal.segments
         source = segments[self._next * 7 % len(segments)]
         timeline = 1 + self._next // len(segments)
@@ -54,7 +54,7 @@ def running_daemon(
 
 
 def wait_gone(paths: list[Path], timeout_seconds: float = 120) -> list[float]:
-    """Wait until these files have left the spool; return when each did, on the clock of ``time.time``."""
+    """Wait until these files have left the spool; return the time of each, on the clock of ``time.time``."""
     gone: dict[Path, float] = {}
     deadline = time.monotonic() + timeout_seconds
     while len(gone) < len(paths):
@@ -79,7 +79,7 @@ def wait_idle(spool: Path) -> None:
 
 
 def drain_seconds(bench: Bench, wal: WalInput, number: int, environment: Mapping[str, str], folder: Path) -> float:
-    """Return the seconds from the arrival of so many files to an empty spool, through sensor and run."""
+    """Return the seconds from the arrival of ``number`` files to an empty spool, through sensor and run."""
     spool = Path(environment["PG_WAL_ARCHIVE_DIR"])
     with running_daemon(environment, folder):
         wait_gone([Arrivals(wal, spool).put()])

@@ -1,8 +1,8 @@
-"""A TCP proxy that puts round trip time and a bandwidth between a client and a server.
+"""Puts a round trip time and a bandwidth between a client and a server, as a TCP proxy.
 
 ``python -m benchmarks.delay_proxy LISTEN TARGET ROUND_TRIP_SECONDS BYTES_PER_SECOND``. Each direction has the
-bandwidth, shared by all connections, as a line has. The three-way handshake itself is answered at once: a client
-that opens many connections is flattered by one round trip each.
+bandwidth, which all connections share, as on a line. The proxy answers the three-way handshake at once, so a client
+that opens many connections is measured one round trip too fast for each.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 _CHUNK_BYTES = 64 * 1024
-_WINDOW_CHUNKS = 64  # 4 MiB under way on each connection, as a tuned TCP window
+_WINDOW_CHUNKS = 64  # 4 MiB in flight on each connection, as in a tuned TCP window
 
 
 @dataclass(slots=True)
@@ -22,13 +22,13 @@ class _Line:
     free_at: float = 0.0
 
     def send(self, size_bytes: int, now: float) -> float:
-        """Return when a chunk that is handed over now has left."""
+        """Return the time at which a chunk handed over now has left."""
         self.free_at = max(self.free_at, now) + size_bytes / self.bytes_per_second
         return self.free_at
 
 
 class DelayProxy:
-    """Carries each connection to the target, late and no faster than the line."""
+    """Carries each connection to the target, with the delay and the bandwidth of the line."""
 
     def __init__(self, target_port: int, round_trip_seconds: float, bytes_per_second: float) -> None:
         self._target_port = target_port

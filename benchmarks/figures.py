@@ -1,4 +1,4 @@
-"""What a measurement gives: figures, each with the samples that it was made of."""
+"""Defines the figures of a measurement, each with its samples."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ Samples = dict[str, list[float]]
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One number of the result. ``value`` None: not measured, and ``note`` says why.
+    """One number of the result. Where ``value`` is None, it was not measured and ``note`` says why.
 
     ``unit``: ``x`` for a ratio (ours over theirs in throughput, more than 1 is faster, unless ``title`` says
     otherwise), ``s``, ``MiB`` or ``MB/s``. ``goal`` is text such as ``>= 1.5``; ``samples`` are kept in the JSON.
@@ -36,14 +36,14 @@ class Figure:
 
 
 def missing(key: str, title: str, reason: str, *, unit: str = "x", goal: str = "") -> Figure:
-    """Return a figure that could not be measured, and why."""
+    """Return a figure without a value, with the reason."""
     return Figure(key, title, None, unit, goal, reason)
 
 
 def alternately(contenders: Mapping[str, Callable[[], float]], repeats: int, say: Callable[[str], None]) -> Samples:
-    """Run each contender once a round and return what each gave (seconds, say), by round.
+    """Run each contender once a round, and return the results of each (such as seconds) by round.
 
-    The order turns from round to round, so that a machine that gets slower or warmer favours nobody.
+    The order changes from round to round, so that a machine that gets slower or warmer favours nobody.
     """
     found: Samples = {name: [] for name in contenders}
     names = list(contenders)
@@ -60,7 +60,7 @@ def ratio(samples: Samples, theirs: str, ours: str) -> float:
 
 
 def speed(size_bytes: int, seconds: Sequence[float]) -> str:
-    """Say a throughput, the median of some runs over so many bytes."""
+    """Return a throughput as text: the median of some runs over ``size_bytes``."""
     return f"{size_bytes / 1e6 / median(seconds):.0f} MB/s"
 
 

@@ -1,4 +1,4 @@
-"""The floor: read, hash and compress the files of a folder on some threads, and keep nothing."""
+"""Measures the floor: reads, hashes and compresses the files of a folder on some threads, and keeps nothing."""
 
 import hashlib
 import sys
@@ -11,7 +11,7 @@ from wal_pipeline.codec.encoder import Encoder
 
 
 def run(folder: Path, codec: str, level: int, threads: int) -> float:
-    """Do for each file what any archiver has to: the digest of its content, its stored bytes, their digests.
+    """Do for each file what any archiver must do: hash the content, compress it, hash the stored bytes.
 
     Returns the wall time in seconds.
     """

@@ -1,4 +1,4 @@
-"""The program under measurement, run as a user runs it: the command, with settings in its environment."""
+"""Runs the measured program as a user does: as a command, with its settings in the environment."""
 
 import json
 import subprocess
@@ -20,12 +20,12 @@ _LOOK_SECONDS = 0.05
 
 
 class BenchError(RuntimeError):
-    """Something that is measured did not do what it should: a figure of it would be worth nothing."""
+    """A measured program failed, so that its figure would be worth nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class CommandRun:
-    """How a command went: its wall time, the most memory that it held, and the JSON object that it printed."""
+    """The result of a command: wall time, peak memory, and the JSON object that it printed."""
 
     seconds: float
     peak_rss_mib: float
@@ -33,7 +33,7 @@ class CommandRun:
 
     @property
     def drain_seconds(self) -> float:
-        """The wall time of the archiving itself: without the start of Python and the import of the libraries."""
+        """The wall time of the archiving, without the start of Python and the import of the libraries."""
         return float(self.answer["seconds"])
 
 
@@ -47,7 +47,7 @@ def settings(
     level: int | None = 3,
     more: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Return the settings of one cluster whose spool and state lie in ``folder``; the spool is made."""
+    """Make a spool in ``folder``, and return the settings of a cluster whose spool and state lie there."""
     (folder / "spool").mkdir(exist_ok=True)
     found = {
         **stores.store_environment(buckets),
@@ -68,9 +68,9 @@ def settings(
 def command(
     environment: Mapping[str, str], *arguments: str, as_postgres: bool = False, check: bool = True
 ) -> CommandRun:
-    """Type ``wal-pipeline`` with these arguments, as oneself or PostgreSQL's user.
+    """Run ``wal-pipeline`` with these arguments, as the present user or as PostgreSQL's.
 
-    Raises: BenchError where it fails; without ``check`` exit code 1 is an answer too.
+    Raises: BenchError where it fails. Without ``check`` exit code 1 is no failure.
     """
     begun = time.perf_counter()
     words = [sys.executable, "-m", "wal_pipeline.cli", *arguments]
@@ -98,7 +98,7 @@ def command(
 
 
 def archive(environment: Mapping[str, str], expected: int) -> CommandRun:
-    """Drain the spool, which must hold so many files. Raises: BenchError unless all are archived."""
+    """Drain the spool of ``expected`` files. Raises: BenchError unless all are archived."""
     run = command(environment, "archive", "--json")
     if run.answer["released"] != expected:
         raise BenchError(f"{run.answer['released']} files were archived, expected {expected}")
@@ -106,7 +106,7 @@ def archive(environment: Mapping[str, str], expected: int) -> CommandRun:
 
 
 def peak_rss_mib(pid: int) -> float:
-    """Return the most memory that a process has held, in MiB; 0 where it is gone."""
+    """Return the peak memory of a process in MiB; 0 where the process is gone."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:

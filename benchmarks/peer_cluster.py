@@ -1,4 +1,4 @@
-"""A pg_control of PostgreSQL 15 for pgBackRest: Debian's release knows no later PostgreSQL."""
+"""Makes a pg_control of PostgreSQL 15 for pgBackRest, because Debian's release knows no later PostgreSQL."""
 
 import shutil
 from pathlib import Path
@@ -17,7 +17,7 @@ def require_15() -> PostgresInstall:
 
 
 def control_file_15(home: Path) -> Path:
-    """Return a control file, made once: what pgBackRest takes the cluster's version and identifier from."""
+    """Return a control file, made once. pgBackRest reads the cluster's version and identifier from it."""
     kept = home / "pg_control.15"
     if not kept.exists():
         cluster = PostgresCluster(require_15()).initdb()

@@ -1,4 +1,4 @@
-"""pgBackRest, configured as its guide has it: asynchronous, two processes, two S3 repositories over TLS."""
+"""Runs pgBackRest as its guide configures it: asynchronous, two processes, two S3 repositories over TLS."""
 
 import os
 import re
@@ -18,7 +18,7 @@ _TIMEOUT_SECONDS: Final = 1800
 
 
 def unavailable() -> str | None:
-    """Say why pgBackRest cannot be measured; None where it can. Installs it where this is Debian and we are root."""
+    """Return why pgBackRest cannot be measured; None where it can. Root on Debian installs it first."""
     if shutil.which("pgbackrest"):
         return None
     if os.getuid() == 0 and shutil.which("apt-get"):
@@ -27,24 +27,24 @@ def unavailable() -> str | None:
 
 
 def version() -> str:
-    """Return its version as it says it."""
+    """Return the version that the program prints."""
     return subprocess.run(["pgbackrest", "version"], capture_output=True, text=True, check=True).stdout.strip()
 
 
 @dataclass(frozen=True, slots=True)
 class PgBackRest:
-    """One stanza in a folder of its own. ``pgdata`` is what it takes for the cluster's data directory."""
+    """One stanza in a folder of its own. ``pgdata`` is the cluster's data directory for pgBackRest."""
 
     folder: Path
     pgdata: Path
     wrap: tuple[str, ...] = ()
 
     def words(self) -> list[str]:
-        """Return the beginning of each of its command lines."""
+        """Return the first words of every pgBackRest command."""
         return ["pgbackrest", f"--config={self.folder / 'pgbackrest.conf'}", f"--stanza={STANZA}"]
 
     def run(self, command: str, *arguments: str) -> str:
-        """Run one of its commands. Raises: BenchError."""
+        """Run one pgBackRest command. Raises: BenchError."""
         finished = subprocess.run(
             [*self.wrap, *self.words(), command, *arguments],
             capture_output=True,
@@ -59,7 +59,7 @@ class PgBackRest:
         return finished.stdout
 
     def push_all(self, segments: Sequence[str]) -> None:
-        """Do what PostgreSQL's archiver does: one ``archive-push`` after the other, each ready file renamed to done."""
+        """Run one ``archive-push`` after the other and rename ready files to done, as PostgreSQL's archiver does."""
         status = self.pgdata / "pg_wal" / "archive_status"
         for name in segments:
             self.run("archive-push", f"pg_wal/{name}")
@@ -79,7 +79,7 @@ def write_config(
     more: Sequence[str] = (),
     stanza: Sequence[str] = (),
 ) -> None:
-    """Write pgbackrest.conf. ``ports`` replace the servers' own, to go through a proxy."""
+    """Write pgbackrest.conf. ``ports`` replace the servers' ports, to go through a proxy."""
     lines = [
         "[global]",
         "archive-async=y",
@@ -102,7 +102,7 @@ def write_config(
             f"repo{number}-type=s3",
             f"repo{number}-path=/pgbackrest",
             f"repo{number}-s3-bucket={bucket}",
-            f"repo{number}-s3-endpoint=localhost",  # it compares the certificate with names alone
+            f"repo{number}-s3-endpoint=localhost",  # pgBackRest compares the certificate with names alone
             f"repo{number}-storage-port={port}",
             f"repo{number}-s3-region=auto",
             f"repo{number}-s3-uri-style=path",
@@ -121,7 +121,7 @@ def write_config(
 def archiving_stanza(
     folder: Path, segments: Sequence[Path], control_file: Path, *, system_identifier_pattern: str = r"^[0-9A-F]{24}$"
 ) -> Path:
-    """Make a data directory as the archiver sees it: pg_control, and segments that are ready to be archived."""
+    """Make a data directory as the archiver needs it: pg_control, and segments that are ready."""
     pgdata = folder / "pgdata"
     status = pgdata / "pg_wal" / "archive_status"
     status.mkdir(parents=True)

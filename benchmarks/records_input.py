@@ -1,7 +1,7 @@
-"""A long archive without its weight: records of many segments and daily base backups, and an object for each.
+"""Makes a long archive of little weight: records of many segments and daily base backups, with an object for each.
 
-The objects of WAL have one byte each and go in through the servers' own file interface, which takes a thousand a
-second: what is measured is who lists and judges them.
+The objects of WAL have one byte each and are put through the servers' own file interface, at a thousand a second: the
+measurement is about listing and judging them.
 """
 
 import http.client
@@ -48,7 +48,7 @@ class LongArchive:
     layout: Layout
 
     def record(self, catalog: Catalog) -> None:
-        """Put all of it into the catalog."""
+        """Put all records into the catalog."""
         catalog.system_identifiers.add(SYSTEM_IDENTIFIER, "benchmark", self.until_at)
         for first in range(1, self.number + 1, _BATCH):
             files = [self._file(number) for number in range(first, min(first + _BATCH, self.number + 1))]

@@ -1,4 +1,4 @@
-"""The results of all calls so far, as JSON, as a table, and in docs/performance.md."""
+"""Writes the results of all calls so far as JSON, as a table, and into docs/performance.md."""
 
 import json
 import os
@@ -30,7 +30,7 @@ _PACKAGES: Final = (
 
 
 def write_results(name: str, figures: Sequence[Figure], *, quick: bool, repeats: int) -> None:
-    """Put one measurement's figures in the place of those of an earlier call."""
+    """Replace one measurement's figures of an earlier call."""
     results = read_results()
     results["sections"][name] = {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -53,7 +53,7 @@ def write_results(name: str, figures: Sequence[Figure], *, quick: bool, repeats:
 
 
 def read_results() -> dict[str, Any]:
-    """Return what earlier calls have measured."""
+    """Return the results of earlier calls."""
     path = RESULTS / "latest.json"
     found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"sections": {}}
     return found
@@ -92,7 +92,7 @@ def _row(figure: dict[str, Any]) -> str:
 
 
 def _as_json(figure: Figure, *, quick: bool) -> dict[str, Any]:
-    """Return plain values; a quick call meets and misses no goal, for it measured less than the goal is about."""
+    """Return plain values. A quick call neither meets nor misses a goal, because it measured less."""
     samples = {name: [round(value, 4) for value in values] for name, values in figure.samples.items()}
     return {
         "key": figure.key,
@@ -107,7 +107,7 @@ def _as_json(figure: Figure, *, quick: bool) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures were measured on."""
+    """Return a description of this machine."""
     cpu = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
     memory = [int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal")]
     versions = {"Python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}

@@ -1,4 +1,4 @@
-"""A PostgreSQL 15 cluster that archives for us and for pgBackRest alike, and folders that its user owns."""
+"""Runs a PostgreSQL 15 cluster that archives both for us and for pgBackRest."""
 
 import shutil
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ from testbed.s3_pair import S3Buckets
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The cluster; ``archive`` keeps a plain copy of its WAL, ``spool`` is ours, ``peer`` has its own buckets."""
+    """The cluster. ``archive`` keeps a plain copy of its WAL, ``spool`` is ours, ``peer`` has its own buckets."""
 
     folder: Path
     cluster: PostgresCluster
@@ -27,13 +27,13 @@ class Source:
 
     @property
     def archive(self) -> Path:
-        """Every archived file, as ``cp`` left it there."""
+        """The folder of every archived file, as ``cp`` copied it."""
         return self.folder / "archive"
 
 
 @contextmanager
 def source_cluster(bench: Bench, buckets: S3Buckets, peer_buckets: S3Buckets, *, push: bool) -> Iterator[Source]:
-    """Start the cluster; ``push``: pgBackRest's archive-push runs with each segment, as its backups ask for."""
+    """Start the cluster. ``push``: run pgBackRest's archive-push for each segment, which its backups need."""
     folder = owned_folder("bench")
     for name in ("archive", "peer", "spool"):
         (folder / name).mkdir()

@@ -1,4 +1,4 @@
-"""WAL to archive, written once by a real PostgreSQL 18: a bulk load and pgbench, half of the segments each."""
+"""Writes WAL once with a real PostgreSQL 18: half of the segments by a bulk load, half by pgbench."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ _PGBENCH_TRANSACTIONS = 4000
 
 @dataclass(frozen=True, slots=True)
 class WalInput:
-    """Segments of one cluster, in the order in which a mixed load would have written them."""
+    """Segments of one cluster, in the order in which a mixed load would write them."""
 
     folder: Path
     segments: tuple[Path, ...]
@@ -29,8 +29,8 @@ class WalInput:
     def take(self, number: int, into: Path, *, first_timeline: int = 1) -> int:
         """Put ``number`` segments into a folder as hard links, evenly of both kinds; return their bytes.
 
-        The position in the name stays what it is, for a segment's header says which one it is. More than there are
-        come again on further timelines: a segment that an older timeline wrote is valid there.
+        The position in the name stays, because a segment's header holds it. For more segments than there are, the
+        same ones are used on further timelines, where a segment of an older timeline is valid.
         """
         for round_number in range(-(-number // len(self.segments))):
             left = min(number - round_number * len(self.segments), len(self.segments))
@@ -41,12 +41,12 @@ class WalInput:
 
 
 def mixed(segments: tuple[Path, ...], number: int) -> list[Path]:
-    """Choose evenly from the whole list: its first half is the bulk load, its second pgbench."""
+    """Choose evenly from the whole list, whose first half is the bulk load and whose second half is pgbench."""
     return [segments[index * len(segments) // number] for index in range(number)]
 
 
 def wal_input(folder: Path, segment_mb: int, say: Callable[[str], None]) -> WalInput:
-    """Return the segments of one size, written when they are not there yet."""
+    """Return the segments of one size, which are written where they are missing."""
     home = folder / f"{segment_mb}mb"
     facts = home / "facts.json"
     if not facts.exists():
@@ -85,7 +85,7 @@ def _write(home: Path, segment_mb: int) -> None:
 
 
 def _write_until(cluster: PostgresCluster, size_bytes: int, load: Callable[[], None]) -> None:
-    """Run a load until it has written so many bytes of WAL; checkpoints between give full page images."""
+    """Run a load until it has written ``size_bytes`` of WAL. Checkpoints in between cause full page images."""
     start = cluster.value("SELECT pg_current_wal_lsn()")
     while int(cluster.value(f"SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '{start}')::bigint")) < size_bytes * 1.05:
         cluster.psql("CHECKPOINT")

@@ -1,1 +1,1 @@
-"""Breaks things on purpose: schedules of faults around a real archive, and the proof that nothing was lost."""
+"""Plays schedules of faults around a real archive, and proves that nothing was lost."""

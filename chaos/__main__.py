@@ -1,4 +1,4 @@
-"""``make chaos``: break things on purpose, and prove that nothing was lost."""
+"""Runs ``make chaos``: breaks things on purpose, and proves that nothing was lost."""
 
 import argparse
 import json
@@ -32,7 +32,7 @@ def main() -> int:
         with start_stage(folder) as stage:
             for outcome in run_all(stage, schedules, report):
                 _tell(f"{len(report.outcomes)}/{len(schedules)} {outcome.describe()}")
-                if options.output is not None:  # after each: a run of hours may be cut off
+                if options.output is not None:  # after each schedule, because a run of hours may be cut off
                     options.output.write_text(json.dumps(report.as_json(), indent=2) + "\n")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -42,13 +42,13 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("make chaos", description=__doc__)
-    parser.add_argument("--schedules", type=int, default=20, help="how many (default: 20)")
-    parser.add_argument("--seed", type=int, default=1, help="the first one's seed; each next one's is one more")
-    parser.add_argument("--seeds", type=int, nargs="+", help="these seeds instead, such as those that failed")
-    parser.add_argument("--seconds", type=float, default=4.0, help="how long each is under load and faults")
-    parser.add_argument("--latency-scale", type=float, default=0.05, help="1: answers come up to 30 s late")
+    parser.add_argument("--schedules", type=int, default=20, help="how many schedules (default: 20)")
+    parser.add_argument("--seed", type=int, default=1, help="the first seed; each further schedule has the next number")
+    parser.add_argument("--seeds", type=int, nargs="+", help="run these seeds instead, such as those that failed")
+    parser.add_argument("--seconds", type=float, default=4.0, help="how long each schedule runs under load and faults")
+    parser.add_argument("--latency-scale", type=float, default=0.05, help="1: answers are up to 30 s late")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--output", type=Path, help="write the JSON object to this file too")
+    parser.add_argument("--output", type=Path, help="also write the JSON object to this file")
     return parser
 
 

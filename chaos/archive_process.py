@@ -1,4 +1,4 @@
-"""``wal-pipeline archive`` in a process of its own, with a clock that can be stepped from outside."""
+"""Runs ``wal-pipeline archive`` in a process of its own, with a clock that a file steps."""
 
 import sys
 from datetime import UTC, datetime, timedelta
@@ -12,13 +12,13 @@ from wal_pipeline.wiring.pipeline import Pipeline
 
 
 class SteppedClock:
-    """The present moment, wrong by the seconds that a file holds."""
+    """A clock that is wrong by the seconds that a file holds."""
 
     def __init__(self, offset_file: Path) -> None:
         self._offset_file = offset_file
 
     def __call__(self) -> datetime:
-        """Return what the wrong clock shows."""
+        """Return the moment that the wrong clock shows."""
         try:
             offset_seconds = float(self._offset_file.read_text() or 0)
         except FileNotFoundError:

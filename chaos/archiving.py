@@ -1,4 +1,4 @@
-"""What archives during a schedule: ``wal-pipeline archive`` in a loop, or the real daemon with its runs."""
+"""Archives during a schedule: by ``wal-pipeline archive`` in a loop, or by the real daemon and its runs."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ from wal_pipeline.spool import LOCK_NAME
 
 
 class Archiving(ABC):
-    """Processes that archive the spool until they are stopped; a run that was killed is followed by another."""
+    """Processes that archive the spool until they are stopped. After a run was killed, another one follows."""
 
     @abstractmethod
     def start(self) -> None:
@@ -36,7 +36,7 @@ class Archiving(ABC):
 
 
 class CommandArchiving(Archiving):
-    """``wal-pipeline archive`` as a child process, started again whenever it has ended, as the sensor would."""
+    """``wal-pipeline archive`` as a child process, which is started again whenever it ends, as by the sensor."""
 
     def __init__(
         self, folder: Path, environment: Mapping[str, str], *, linger_seconds: float, offset_file: Path
@@ -55,7 +55,7 @@ class CommandArchiving(Archiving):
         self._thread = threading.Thread(target=self._keep_running, daemon=True)
 
     def start(self) -> None:
-        """Begin, and keep a process running."""
+        """Start a process, and another one whenever it has ended."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -72,7 +72,7 @@ class CommandArchiving(Archiving):
 
     @contextlib.contextmanager
     def standing_still(self) -> Iterator[None]:
-        """Kill the process and start no other one during the block."""
+        """Kill the process, and start no other one during the block."""
         with self._lock:
             self._child.kill()
             yield
@@ -96,7 +96,7 @@ class DaemonArchiving(Archiving):
         self._spool = spool
 
     def start(self) -> None:
-        """Start code server and daemon; nobody looks at the UI."""
+        """Start code server and daemon. No web server is needed."""
         self.dagster.start_code_server()
         self.dagster.start_daemon()
 
@@ -124,7 +124,7 @@ class DaemonArchiving(Archiving):
         self.dagster.start_code_server()
 
     def lose_home(self, pause_seconds: float) -> None:
-        """Remove DAGSTER_HOME under all that runs, then end it all and begin with an empty one."""
+        """Remove DAGSTER_HOME while all processes run, then end them and start again with an empty one."""
         self.dagster.lose_home()
         self.dagster.stop()
         self.dagster.lose_home()
@@ -137,7 +137,7 @@ class DaemonArchiving(Archiving):
 
 
 def lock_holder(lock: Path) -> int | None:
-    """Return the process that holds a lock file, as the kernel says."""
+    """Return the process that holds a lock file, as the kernel lists it."""
     if not lock.exists():
         return None
     inode = lock.stat().st_ino

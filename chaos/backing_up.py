@@ -1,4 +1,4 @@
-"""Base backups that are taken among the faults: each ends well, or with an error that a person can read."""
+"""Takes base backups among the faults: each must succeed, or end with an error that a person can read."""
 
 import sys
 import time
@@ -21,7 +21,7 @@ class Backups:
         self._killed: set[str] = set()
 
     def begin(self) -> ChildProcess:
-        """Start one and return it."""
+        """Start a base backup and return its process."""
         name = f"backup-{len(self._running) + 1}"
         child = ChildProcess(
             name,
@@ -35,18 +35,18 @@ class Backups:
         return child
 
     def kill(self, child: ChildProcess) -> None:
-        """SIGKILL one that may have ended."""
+        """SIGKILL a base backup, which may have ended."""
         if child.is_running:
             self._killed.add(child.name)
             child.kill()
 
     @property
     def taken(self) -> int:
-        """How many ended well."""
+        """The number of base backups that succeeded."""
         return sum(child.returncode == 0 for child in self._running)
 
     def settle(self) -> list[str]:
-        """Wait until all have ended, and say what is wrong with the way they did."""
+        """Wait until all have ended, and return each wrong ending as a text."""
         deadline = time.monotonic() + _END_SECONDS
         while any(child.is_running for child in self._running) and time.monotonic() < deadline:
             poke(self._world)
@@ -54,7 +54,7 @@ class Backups:
         return [text for child in self._running if (text := self._fault(child)) is not None]
 
     def stop(self) -> None:
-        """End what still runs."""
+        """End the base backups that still run."""
         for child in self._running:
             child.kill()
 

@@ -1,4 +1,4 @@
-"""What must hold when a schedule is over: looked at without the program, against PostgreSQL's own files."""
+"""Checks, without the program, that after a schedule every copy equals PostgreSQL's own file."""
 
 import gzip
 import hashlib
@@ -20,14 +20,14 @@ _THREADS = 2
 
 
 class NotDrainedError(AssertionError):
-    """The spool did not drain to empty after all faults were over."""
+    """The spool was not empty a while after all faults were over."""
 
 
 @dataclass(frozen=True, slots=True)
 class Copies:
-    """What was compared: ``lost`` names copies that are missing or wrong, ``gaps`` segments that are missing.
+    """The result of a comparison. ``lost``: copies that are missing or wrong. ``gaps``: segments that are missing.
 
-    What waits in the spool still is not lost.
+    A file that still waits in the spool is not lost.
     """
 
     checked: int
@@ -36,7 +36,7 @@ class Copies:
 
 
 def wait_until_archiving(world: World) -> None:
-    """Wait until the first file has left the spool: faults before that would meet nobody. Raises: NotDrainedError."""
+    """Wait until the first file has left the spool, so that faults meet archiving. Raises: NotDrainedError."""
     deadline = time.monotonic() + _STALL_SECONDS
     while not world.archived() - set(world.spooled()):
         if time.monotonic() > deadline:
@@ -47,7 +47,7 @@ def wait_until_archiving(world: World) -> None:
 def drain(world: World) -> None:
     """Wait until PostgreSQL has archived everything and the spool is empty.
 
-    Raises: NotDrainedError where nothing goes on any more.
+    Raises: NotDrainedError where nothing moves any more.
     """
     last = world.cluster.switch_wal()
     moved_at = poke_at = time.monotonic()
@@ -102,12 +102,12 @@ def _is_forgotten(name: str) -> bool:
 
 
 def misplaced(world: World, planted: set[str]) -> Iterator[str]:
-    """Yield what lies where it should not: good files in quarantine, foreign files in the spool."""
+    """Yield the files in a wrong place: good files in quarantine, foreign files in the spool."""
     for path in sorted(world.quarantine.iterdir()):
-        name = path.name.rsplit(".", 2)[0]  # the moment has a dot too
+        name = path.name.rsplit(".", 2)[0]  # the moment in the name has a dot too
         if name not in planted and not path.name.startswith("."):
-            yield f"'{path.name}' is in quarantine, and was PostgreSQL's own"
-    yield from (f"'{path.name}' is left in the spool" for path in world.spool.glob(".chaos-*"))
+            yield f"'{path.name}' is in quarantine, and is PostgreSQL's own"
+    yield from (f"'{path.name}' remains in the spool" for path in world.spool.glob(".chaos-*"))
 
 
 def _keys(server: SeaweedServer, bucket: str, prefix: str) -> dict[str, str]:
@@ -133,7 +133,7 @@ def _wrong(world: World, server: SeaweedServer, bucket: str, keys: Mapping[str, 
 
 
 def _gaps(world: World, names: set[str]) -> Iterator[str]:
-    """Yield the segments that are missing between the first and the last that PostgreSQL archived, by its own names."""
+    """Yield the segments that are missing between the first and the last that PostgreSQL archived."""
     parsed = [found for name in names if (found := parse_file_name(name)) and found.kind is FileKind.SEGMENT]
     numbers = {found.number(_SEGMENT_BYTES) for found in parsed}
     if numbers:

@@ -1,4 +1,4 @@
-"""The write load: pgbench, and a ledger whose every acknowledged commit is remembered."""
+"""Writes with pgbench and into a ledger, and remembers each commit that the server acknowledged."""
 
 import random
 import threading
@@ -12,13 +12,13 @@ from testbed.processes import ChildProcess
 LEDGER = "CREATE TABLE ledger (n bigint PRIMARY KEY)"
 _COMMIT = "WITH filler AS (SELECT pg_logical_emit_message(true, 'chaos', %s)) INSERT INTO ledger SELECT %s FROM filler"
 _COMMIT_SECONDS = 0.02
-_FILLER_BYTES = 96 * 1024  # ten commits and pgbench's make a segment of 1 MiB
+_FILLER_BYTES = 96 * 1024  # ten of these commits and those of pgbench make a segment of 1 MiB
 _PGBENCH_RATE = 40
-_MAX_COMMITS = 400  # a slow machine shall not make a schedule longer and longer
+_MAX_COMMITS = 400  # a slow machine must not make a schedule ever longer
 
 
 class Load:
-    """Writes until it is stopped, through crashes and restarts of the server."""
+    """A load that writes until it is stopped, through crashes and restarts of the server."""
 
     def __init__(self, cluster: PostgresCluster, seed: int) -> None:
         self._cluster = cluster
@@ -34,7 +34,7 @@ class Load:
         self._thread.start()
 
     def stop(self) -> None:
-        """Write no more."""
+        """Stop writing."""
         self._ending.set()
         self._thread.join()
         if self._pgbench is not None:
@@ -54,7 +54,7 @@ class Load:
         number, self._next = self._next, self._next + 1
         filler = self._noise[number % 997 :]
         connection.execute(_COMMIT, (filler, number))
-        self.acknowledged.add(number)  # only what the server has acknowledged must come back
+        self.acknowledged.add(number)  # a restore must bring back only what the server has acknowledged
 
     def _run_pgbench(self) -> None:
         if self._next > _MAX_COMMITS:

@@ -1,4 +1,4 @@
-"""Play a schedule's events against its world, and take every fault back at the end."""
+"""Plays a schedule's events against its world, and ends every fault in the end."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ from testbed import faults
 from testbed.fault_proxy import FaultProxy
 from testbed.postgres_install import postgres_user
 
-_FILLER = ".chaos-filler"  # begins with a dot: not a file of the archive
+_FILLER = ".chaos-filler"  # a name that begins with a dot is no file of the archive
 _ON_PUT: dict[Kind, Callable[[Event], faults.Fault]] = {
     Kind.RESET_IN_PUT: lambda event: faults.ResetInBody(1 + int(event.strength * 100_000)),
     Kind.RESET_AFTER_PUT: lambda _: faults.ResetAfter(),
@@ -38,7 +38,7 @@ _ON_ANY: dict[Kind, Callable[[Event], faults.Fault]] = {
 
 
 class Player:
-    """Plays one schedule. ``planted``: names whose wrong content we put into the spool; ``played``: the events."""
+    """Plays one schedule. ``planted``: names whose wrong content it put into the spool; ``played``: the events."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -50,7 +50,7 @@ class Player:
         self.played: list[Event] = []
 
     def play(self) -> None:
-        """Do every event at its time, end what ends, and return with all faults taken back."""
+        """Do every event at its time, end it at its end, and return when no fault is left."""
         begun = time.monotonic()
         try:
             for event in self._world.schedule.events:
@@ -71,7 +71,7 @@ class Player:
             self._ends.pop(0)[1]()
 
     def _calm(self) -> None:
-        """Take back everything that is still wrong."""
+        """End every fault that is still there."""
         while self._ends:
             self._ends.pop(0)[1]()
         for proxy in self._world.stage.proxies.values():
@@ -128,7 +128,7 @@ class Player:
 
     @property
     def requests_hit(self) -> int:
-        """How many requests met a fault on their way."""
+        """The number of requests that met a fault."""
         return sum(rule.hits for rule in self._rules)
 
     # The servers
@@ -164,7 +164,7 @@ class Player:
         trouble[event.kind](event.seconds)
 
     def _back_up(self, event: Event) -> None:
-        """Take a base backup meanwhile, and kill one of three at some moment."""
+        """Start a base backup, and kill one of three at some moment."""
         taking = self.backups.begin()
         if event.strength < 1 / 3:
             self._end_in(event.seconds, lambda: self.backups.kill(taking))
@@ -193,7 +193,7 @@ class Player:
         self._end_in(event.seconds, lambda: filler.unlink(missing_ok=True))
 
     def _fill_staging(self, event: Event) -> None:
-        """Fill the disk to which a base backup with tablespaces writes: before it looks, or under its hands."""
+        """Fill the disk to which a base backup with tablespaces writes, before it looks or while it writes."""
         self.backups.begin()
         tars = self._world.staging / "tars"
         deadline = time.monotonic() + event.seconds
@@ -202,9 +202,9 @@ class Player:
         self._fill_disk(event)
 
     def _put(self, name: str, data: bytes) -> None:
-        """Put a file into the spool under its final name at once, unless PostgreSQL's own is there."""
+        """Put a whole file into the spool at once, unless PostgreSQL's own file of that name is there."""
         temporary = self._world.spool / f".chaos-{name}"
-        with contextlib.suppress(OSError):  # the disk may be full, or the name taken
+        with contextlib.suppress(OSError):  # the disk may be full, or the name in use
             temporary.write_bytes(data)
             os.link(temporary, self._world.spool / name)
         temporary.unlink(missing_ok=True)
@@ -214,7 +214,7 @@ class Player:
             self._put(name, (self._world.pg_wal / name).read_bytes())
 
     def _plant_impostor(self, _event: Event) -> None:
-        """Give an archived name other content. Only where the spool has not the right file any more."""
+        """Put other content under an archived name into the spool, which must not have the right file any more."""
         for name in self._some(self._world.archived(), 1):
             self._put_impostor(name)
 
@@ -227,20 +227,20 @@ class Player:
         self._put(name, bytes(data))
 
     def _plant_half(self, event: Event) -> None:
-        """Leave half of the current segment under its name, as a copy does that was cut off by a crash."""
+        """Put half of the current segment under its name, as a copy leaves it when a crash cuts it off."""
         name = self._world.cluster.value("SELECT pg_walfile_name(pg_current_wal_lsn())")
         data = (self._world.pg_wal / name).read_bytes()
         self.planted.add(name)
         self._put(name, data[: int(len(data) * max(0.01, event.strength * 0.9))])
 
     def _hold_back(self, event: Event) -> None:
-        """Take the oldest file that waits out of the spool, and bring it back after others went."""
+        """Move the oldest waiting file out of the spool, and back after others were archived."""
         waiting = self._world.spooled()
         if not waiting:
             return
         name = waiting[0]
         held = self._world.spool / f".chaos-held-{name}"
-        with contextlib.suppress(FileNotFoundError):  # released just now
+        with contextlib.suppress(FileNotFoundError):  # the archiver released it just now
             (self._world.spool / name).rename(held)
             self._end_in(event.seconds, lambda: self._bring_back(held, name))
 

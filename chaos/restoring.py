@@ -1,4 +1,4 @@
-"""Base backup and restore of a schedule's cluster, also with the stores cut off in the middle of the recovery."""
+"""Backs up and restores a schedule's cluster, also with stores that disappear during the recovery."""
 
 import shutil
 import subprocess
@@ -23,7 +23,7 @@ _RETRY_SECONDS = 1
 
 
 class RestoreFailedError(AssertionError):
-    """A backup or a restore did not work, or did not bring back what was committed."""
+    """A backup or a restore failed, or did not bring back what was committed."""
 
 
 def back_up(world: World) -> None:
@@ -33,9 +33,9 @@ def back_up(world: World) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """How a restore went. ``cut_off``: the server ended while the stores were away, as it must.
+    """The result of a restore. ``cut_off``: the server ended while the stores were away, as it must.
 
-    ``early_open``: it opened without some commit.
+    ``early_open``: the server opened without some commit.
     """
 
     cut_off: bool = False
@@ -43,7 +43,7 @@ class Restored:
 
 
 def restore(world: World) -> Restored:
-    """Restore to the end of the archive from the stores and look for every commit.
+    """Restore to the end of the archive from the stores, and look for every commit.
 
     Raises: RestoreFailedError.
     """
@@ -74,7 +74,7 @@ def _troubled_store(world: World) -> str:
 
 
 def _other_store(world: World, words: tuple[str, ...]) -> tuple[str, str]:
-    """Restore without a choice of stores, which must be refused with the way out, and return that way."""
+    """Restore without a choice of stores. It must be refused with a HINT; return the option that the HINT names."""
     other = next(name for name in STORES if name != _troubled_store(world))
     try:
         run(world, "wal_pipeline.cli", "restore", *words)
@@ -87,15 +87,15 @@ def _other_store(world: World, words: tuple[str, ...]) -> tuple[str, str]:
 
 @contextmanager
 def _trouble(world: World) -> Iterator[None]:
-    """Make one store useless for the whole restore, where the schedule says so: the other one must do."""
+    """Make one store useless for the whole restore, where the schedule says so. The other one must suffice."""
     store = _troubled_store(world)
     proxy = world.stage.proxies[store]
     if world.schedule.recovery is Recovery.STORE_DOWN:
         proxy.down()
     elif world.schedule.recovery is Recovery.STORE_LIES:
-        objects = f"/{getattr(world.stage.buckets, store)}/{world.prefix}/"  # a list's key is in its query
+        objects = f"/{getattr(world.stage.buckets, store)}/{world.prefix}/"  # a list request has its key in the query
         wal = f"{objects}main/{world.cluster.system_identifier}/wal/"
-        # A store that breaks off when a base backup's manifest is read counts as one that does not answer.
+        # A store that breaks off while a base backup's manifest is read counts as one that does not answer.
         lie: tuple[Fault, str] = (Flip(), objects) if world.schedule.seed % 2 else (Truncate(), wal)
         proxy.add(lie[0], method="GET", key=lie[1], times=None)
     try:
@@ -106,7 +106,7 @@ def _trouble(world: World) -> Iterator[None]:
 
 
 def _recover_cut_off(world: World, cluster: PostgresCluster) -> Restored:
-    """Start with stores that go away after some WAL was read: the server must not open before the true end."""
+    """Start with stores that disappear after some WAL was read. The server must not open before the true end."""
     after = 2 + world.schedule.seed % 7
     for proxy in world.stage.proxies.values():
         proxy.add(ResetBefore(), key="/wal/", nth=after, times=None)
@@ -131,14 +131,14 @@ def _recover_until_it_ends(world: World, cluster: PostgresCluster) -> None:
     deadline = time.monotonic() + _END_SECONDS
     while cluster.is_running and not _is_open(cluster):
         if time.monotonic() > deadline:
-            raise RestoreFailedError("a recovery without stores neither ended nor went on")
+            raise RestoreFailedError("a recovery without stores neither ended nor continued")
         time.sleep(0.1)
 
 
 def _is_open(cluster: PostgresCluster) -> bool:
     try:
         return cluster.accepts_connections() and cluster.value("SELECT pg_is_in_recovery()") == "f"
-    except ServerError:  # it ended between the two questions
+    except ServerError:  # it ended between the two looks
         return False
 
 
@@ -161,7 +161,7 @@ def _machine(world: World) -> Iterator[PostgresCluster]:
 
 
 def run(world: World, module: str, *words: str, env: dict[str, str] | None = None) -> str:
-    """Type one of our commands as PostgreSQL's user and return what it prints. Raises: RestoreFailedError."""
+    """Run one of our commands as PostgreSQL's user and return its output. Raises: RestoreFailedError."""
     settings = world.stage.store_environment(world.prefix) if env is None else env
     as_user = (lambda command: command) if env is not None else postgres_user().wrap
     finished = subprocess.run(

@@ -1,4 +1,4 @@
-"""Run schedules one after the other and say what became of each."""
+"""Runs schedules one after the other, and reports the outcome of each."""
 
 import platform
 import time
@@ -20,7 +20,7 @@ from chaos.world import World, make_world
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of one schedule. ``problems`` says each thing that is not as it must be."""
+    """The outcome of one schedule. ``problems``: a text for each rule that does not hold."""
 
     seed: int
     files_checked: int = 0
@@ -37,7 +37,7 @@ class Outcome:
     problems: list[str] = field(default_factory=list)
 
     def describe(self) -> str:
-        """Say it in one line."""
+        """Return the outcome in one line."""
         restored = f", restored while: {self.restored}" if self.restored else ""
         return (
             f"seed {self.seed}: {self.files_checked} copies of {self.files_checked // 2} files, "
@@ -55,11 +55,11 @@ class Report:
 
     @property
     def holds(self) -> bool:
-        """Whether nothing was lost and nothing failed."""
+        """Whether nothing was lost, and nothing failed."""
         return bool(self.outcomes) and not any(outcome.problems for outcome in self.outcomes)
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return the report as plain values."""
         events = sum((outcome.events for outcome in self.outcomes), Counter[str]())
         return {
             "schedules": len(self.outcomes),
@@ -87,7 +87,7 @@ class Report:
 
 
 def run_all(stage: Stage, schedules: Sequence[Schedule], report: Report) -> Iterator[Outcome]:
-    """Run each schedule and yield what became of it; a failure is written down and the next one follows."""
+    """Run each schedule and yield its outcome. After a failure, which the outcome names, the next one follows."""
     for schedule in schedules:
         outcome = run_one(stage, schedule)
         report.outcomes.append(outcome)
@@ -95,7 +95,7 @@ def run_all(stage: Stage, schedules: Sequence[Schedule], report: Report) -> Iter
 
 
 def run_one(stage: Stage, schedule: Schedule) -> Outcome:
-    """Play one schedule and look at what is left of it."""
+    """Play one schedule and check the archive after it."""
     begun = time.monotonic()
     outcome = Outcome(schedule.seed)
     try:
@@ -143,7 +143,7 @@ def _run(world: World, outcome: Outcome) -> None:
 
 @contextmanager
 def _noted(outcome: Outcome) -> Iterator[None]:
-    """Write a failure down and go on."""
+    """Add a failure to the problems, and continue."""
     try:
         yield
     except (NotDrainedError, RestoreFailedError) as error:
@@ -151,7 +151,7 @@ def _noted(outcome: Outcome) -> Iterator[None]:
 
 
 def _mend(stage: Stage) -> None:
-    """Make sure that the next schedule finds its stores."""
+    """Start the stores again where the schedule left them down."""
     for proxy in stage.proxies.values():
         proxy.clear()
         if not proxy.upstream.is_running:

@@ -1,4 +1,4 @@
-"""What one schedule does: drawn from its seed alone, so that a failure can be played again."""
+"""Draws a schedule of faults from its seed alone, so that a failure can be played again."""
 
 import random
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ DAEMON_EVERY: Final = 5
 
 
 class Kind(StrEnum):
-    """What an event does. Those of a store act through the proxy before it, but for the store's own crash."""
+    """The kinds of events. Those of a store act through the proxy before it, except the store's own crash."""
 
     KILL_RUN = "kill the archiving run"
     KILL_POSTGRES = "kill PostgreSQL"
@@ -48,7 +48,7 @@ class Kind(StrEnum):
 
 
 class Recovery(StrEnum):
-    """What happens while the archive is restored."""
+    """The troubles during a restore."""
 
     QUIET = "nothing"
     CUT_OFF = "the stores are cut off in the middle of the recovery"
@@ -85,7 +85,7 @@ LONGEST_LATENCY_SECONDS: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One fault: when after the load began, on which store, how often or for how long, and how strong (0 to 1)."""
+    """One fault. ``at_seconds`` after the load began, ``times`` or for ``seconds``, with a strength of 0 to 1."""
 
     at_seconds: float
     kind: Kind
@@ -95,7 +95,7 @@ class Event:
     strength: float
 
     def __str__(self) -> str:
-        """Say it in one line."""
+        """Return the event in one line."""
         where = f" on {self.store}" if self.store else ""
         return f"{self.at_seconds:.1f} s: {self.kind.value}{where} (times {self.times}, {self.seconds:.1f} s)"
 
@@ -104,7 +104,7 @@ class Event:
 class Schedule:
     """One schedule. ``linger_seconds``: how long an archiving process waits for new files before it ends.
 
-    ``with_library``: PostgreSQL archives with ``basic_archive``, else with our line for ``archive_command``.
+    ``with_library``: PostgreSQL archives with ``basic_archive``, else with our ``archive_command``.
     ``with_tablespace``: the ledger lies in a tablespace, so base backups go through the staging folder.
     """
 
@@ -119,14 +119,14 @@ class Schedule:
 
     @property
     def needs_small_disks(self) -> bool:
-        """Whether a disk is filled: then spool and quarantine are small file systems of their own."""
+        """Whether the schedule fills a disk. Spool and quarantine are then small file systems of their own."""
         return any(event.kind in _FULL_DISK for event in self.events)
 
 
 def draw(seed: int, *, seconds: float, max_latency_seconds: float, full_disks: bool) -> Schedule:
     """Draw the schedule of a seed. ``full_disks``: whether small file systems can be mounted here.
 
-    Answers come up to ``max_latency_seconds`` late, and in one of four such events up to 30 s all the same.
+    Answers are up to ``max_latency_seconds`` late, but in one of four such events up to 30 s.
     """
     rng = random.Random(seed)  # noqa: S311 - a schedule must be the same each time
     with_daemon = seed % DAEMON_EVERY == DAEMON_EVERY - 1

@@ -1,4 +1,4 @@
-"""What all schedules of a run share: two S3 servers, the proxies before them, and a cluster to begin from."""
+"""Starts what all schedules of a run share: two S3 servers, their proxies, and a cluster as template."""
 
 import os
 import shutil
@@ -15,11 +15,11 @@ from testbed.postgres_install import PostgresInstall, owned_folder, postgres_18
 from testbed.s3_pair import S3Buckets, S3Pair
 
 _QUICK = {
-    "WAL_PIPELINE_CODEC": "gzip",  # so that the checks need nothing but Python's own
+    "WAL_PIPELINE_CODEC": "gzip",  # the checks read gzip with Python's own module
     "WAL_PIPELINE_CODEC_LEVEL": "1",
     "WAL_PIPELINE_MAX_BACKOFF_SECONDS": "0.5",
     "WAL_PIPELINE_SETTLE_SECONDS": "1",
-    "WAL_PIPELINE_BASE_BACKUP_VOLUME_MIB": "8",  # so that a small cluster makes several
+    "WAL_PIPELINE_BASE_BACKUP_VOLUME_MIB": "8",  # a small cluster fills several volumes
     "WAL_PIPELINE_LINGER_SECONDS": "2",
     "WAL_PIPELINE_LOST_RUN_SECONDS": "4",
     "WAL_PIPELINE_SENSOR_INTERVAL_SECONDS": "1",
@@ -37,7 +37,7 @@ class Stage:
     template: Path
 
     def store_environment(self, prefix: str) -> dict[str, str]:
-        """The settings of both stores, reached through the proxies; ``prefix`` is the schedule's own place there."""
+        """The settings of both stores behind their proxies; ``prefix`` is the schedule's own place in them."""
         return {
             **self.pair.store_environment(self.buckets),
             "R2_ENDPOINT_URL": self.proxies["r2"].endpoint_url,
@@ -49,13 +49,13 @@ class Stage:
         }
 
     def copy_template(self, pgdata: Path) -> None:
-        """Make a data directory from the template."""
+        """Copy the template's data directory."""
         subprocess.run(["cp", "-a", str(self.template), str(pgdata)], check=True)
 
 
 @contextmanager
 def start_stage(folder: Path) -> Iterator[Stage]:
-    """Start everything, and stop it with the block."""
+    """Start all servers, and stop them with the block."""
     with ExitStack() as stack:
         pair = stack.enter_context(S3Pair.start(folder / "s3"))
         proxies = {server.name: stack.enter_context(FaultProxy(server)) for server in pair.servers}
@@ -80,7 +80,7 @@ def can_mount() -> bool:
 
 @contextmanager
 def small_disk(folder: Path, megabytes: int) -> Iterator[None]:
-    """Mount a file system of this size on an empty folder that is there. Raises: CalledProcessError."""
+    """Mount a file system of this size on an existing empty folder. Raises: CalledProcessError."""
     owner = folder.stat()
     options = f"size={megabytes}m,mode=0755,uid={owner.st_uid},gid={owner.st_gid}"
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""The recovery window after a schedule, as a machine sees it that has nothing but the stores."""
+"""Checks the recovery windows after a schedule, on a machine that has nothing but the stores."""
 
 from datetime import datetime
 from typing import Any
@@ -20,10 +20,10 @@ SELECT timeline_id FROM pg_control_checkpoint();
 
 
 def window_problems(world: World, base_backups: int) -> list[str]:
-    """Make a new catalog from the stores alone and say what its recovery windows lack.
+    """Make a new catalog from the stores alone, and return what its recovery windows lack.
 
     On each store, and on all together: one window on the newest timeline that reaches from the first base backup to
-    PostgreSQL's own last commit, and no gap. ``base_backups``: how many ended well.
+    PostgreSQL's own last commit, and no gap. ``base_backups``: how many succeeded.
     """
     status = _status(world)
     ledger_at, last_at, timeline = world.cluster.psql(_TIMES).splitlines()
@@ -32,12 +32,12 @@ def window_problems(world: World, base_backups: int) -> list[str]:
     problems = [text for name, view in views.items() for text in _faults(name, view, int(timeline), wanted)]
     known = {backup for window in status["windows"] for backup in window["base_backups"]}
     if len(known) < base_backups:
-        problems.append(f"{base_backups} base backups ended well, and {len(known)} can be restored: {sorted(known)}")
+        problems.append(f"{base_backups} base backups succeeded, and {len(known)} can be restored: {sorted(known)}")
     return problems
 
 
 def _status(world: World) -> dict[str, Any]:
-    """Return what ``catalog rebuild`` and ``status --no-server --json`` show on a machine that knows nothing."""
+    """Run ``catalog rebuild`` on a machine that knows nothing, and return its ``status --no-server --json``."""
     another = world.folder / "another"
     (another / "spool").mkdir(parents=True)
     environment = {

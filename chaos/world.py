@@ -1,4 +1,4 @@
-"""One schedule's cluster, spool and archiving process, on the stores that all schedules share."""
+"""Makes one schedule's cluster, spool and archiving process, on the stores that all schedules share."""
 
 import os
 import shutil
@@ -19,12 +19,12 @@ from wal_pipeline.wal.names import parse_file_name
 
 _SPOOL_MEGABYTES = 24
 _QUARANTINE_MEGABYTES = 4
-_STAGING_MEGABYTES = 420  # a base backup wants its own size and 256 MiB
+_STAGING_MEGABYTES = 420  # a base backup needs its own size and 256 MiB
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What one schedule plays with. ``prefix`` is its place in the buckets."""
+    """The cluster, folders and processes of one schedule. ``prefix`` is its place in the buckets."""
 
     schedule: Schedule
     stage: Stage
@@ -53,12 +53,12 @@ class World:
 
     @property
     def offset_file(self) -> Path:
-        """By how many seconds the archiver's clock is wrong."""
+        """The file with the seconds by which the archiver's clock is wrong."""
         return self.folder / "clock-offset"
 
     @property
     def pg_wal(self) -> Path:
-        """PostgreSQL's own WAL: with a large ``wal_keep_size`` every file that it ever archived stays there."""
+        """PostgreSQL's own WAL. ``wal_keep_size`` is so large that every archived file stays there."""
         return self.cluster.pgdata / "pg_wal"
 
     def spooled(self) -> list[str]:
@@ -66,17 +66,17 @@ class World:
         return sorted(path.name for path in self.spool.iterdir() if parse_file_name(path.name))
 
     def archived(self) -> set[str]:
-        """The files that PostgreSQL itself takes for archived."""
+        """The files that PostgreSQL marks as archived."""
         return {path.name.removesuffix(".done") for path in (self.pg_wal / "archive_status").glob("*.done")}
 
     def unarchived(self) -> set[str]:
-        """The files that PostgreSQL has still to archive."""
+        """The files that PostgreSQL must still archive."""
         return {path.name.removesuffix(".ready") for path in (self.pg_wal / "archive_status").glob("*.ready")}
 
 
 @contextmanager
 def make_world(stage: Stage, schedule: Schedule) -> Iterator[World]:
-    """Make and start everything but the load, and remove it at the end."""
+    """Make and start everything except the load, and remove it at the end."""
     with ExitStack() as stack:
         folder = owned_folder(f"chaos-{schedule.seed}")
         stack.callback(shutil.rmtree, folder, ignore_errors=True)

@@ -1,1 +1,1 @@
-"""The main job for real, on one machine: PostgreSQL, two S3 servers and Dagster, started and stopped together."""
+"""Runs PostgreSQL, two S3 servers and Dagster on one machine, and archives WAL for real."""

@@ -1,4 +1,4 @@
-"""``python -m demo``: watch PostgreSQL's WAL arrive on two stores, or prove it once and report."""
+"""Runs ``python -m demo``: shows PostgreSQL's WAL arrive on two stores, or proves it once and reports."""
 
 import json
 import signal
@@ -19,7 +19,7 @@ _INTERRUPTED = 130
 
 
 @click.command("demo", context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--once", is_flag=True, help="Do not wait for anyone: prove that it works, report and end.")
+@click.option("--once", is_flag=True, help="Without a screen: prove that it works, report and end.")
 @click.option("--json", "as_json", is_flag=True, help="With --once: print one JSON object on stdout.")
 @click.option(
     "--folder",
@@ -33,7 +33,7 @@ def main(once: bool, as_json: bool, folder: Path | None) -> None:
     """
     if as_json and not once:
         raise click.UsageError("--json needs --once")
-    for interrupting in (signal.SIGINT, signal.SIGTERM):  # SIGINT is ignored in what a script starts with '&'
+    for interrupting in (signal.SIGINT, signal.SIGTERM):  # a command that a script starts with '&' ignores SIGINT
         signal.signal(interrupting, _interrupt)
     try:
         sys.exit(_run(folder, once=once, as_json=as_json))
@@ -43,7 +43,7 @@ def main(once: bool, as_json: bool, folder: Path | None) -> None:
 
 
 def tell(line: str) -> None:
-    """Say what goes on, on stderr: stdout is for the result."""
+    """Print a line of progress on stderr, because stdout is for the result."""
     click.echo(line, err=True)
 
 

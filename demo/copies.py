@@ -1,4 +1,4 @@
-"""Look at the copies without the program: download, open with gzip, hash, compare with PostgreSQL's own file."""
+"""Proves copies without the program: downloads, gunzips, hashes and compares with PostgreSQL's own file."""
 
 from collections.abc import Collection
 
@@ -8,7 +8,7 @@ from testbed.stored_wal import StoredWal, WrongCopyError
 
 
 def verified_copies(scene: Scene, names: Collection[str]) -> dict[str, int]:
-    """Return for each store how many of these segments it holds with exactly PostgreSQL's bytes.
+    """Return how many of these segments each store holds with exactly PostgreSQL's bytes.
 
     Raises: DemoError for the first copy that is missing or is not what PostgreSQL wrote.
     """

@@ -1,4 +1,4 @@
-"""Where a demo keeps its data: a folder that no other demo uses at the same time."""
+"""Opens the folder for a demo's data, which no other demo uses at the same time."""
 
 import fcntl
 import os
@@ -11,12 +11,12 @@ from pathlib import Path
 from wal_pipeline.errors import WalPipelineError
 
 DEFAULT_PARENT = Path(__file__).parents[1] / ".demo"
-_MARK = ".wal-pipeline-demo"  # a folder without it is never emptied
-_MODE = 0o711  # PostgreSQL may run as another user, who must get through
+_MARK = ".wal-pipeline-demo"  # the demo empties no folder without this file
+_MODE = 0o711  # PostgreSQL may run as another user, who must reach the folders below
 
 
 class DemoError(WalPipelineError):
-    """The demo cannot start, or what it promises does not hold."""
+    """The demo cannot start, or a promise of it does not hold."""
 
 
 @contextmanager
@@ -29,7 +29,7 @@ def open_folder(chosen: Path | None) -> Iterator[Path]:
         folder = chosen.absolute()
         lock = _take(folder)
         if lock is None:
-            raise DemoError(f"folder '{folder}' is used by another demo", hint="Give another one with --folder.")
+            raise DemoError(f"folder '{folder}' is used by another demo", hint="Give another folder with --folder.")
     else:
         folder, lock = next(taken for number in count(1) if (taken := _try(DEFAULT_PARENT / str(number))))
     try:
@@ -45,7 +45,7 @@ def _try(folder: Path) -> tuple[Path, int] | None:
 
 
 def _take(folder: Path) -> int | None:
-    """Lock the folder for this process; the kernel ends it with the process, however that ends."""
+    """Lock the folder for this process. The kernel releases the lock however the process ends."""
     mark = folder / _MARK
     if folder.exists() and not mark.exists() and any(folder.iterdir()):
         raise DemoError(

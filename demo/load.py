@@ -1,11 +1,11 @@
-"""The write load: pgbench, at a rate that leaves the machine to those who watch."""
+"""Writes with pgbench, at a rate that leaves the machine usable for those who watch."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from testbed.postgres import PostgresCluster
 
-_SCALE = 5  # about 75 MB of tables, and as much WAL at once
+_SCALE = 5  # about 75 MB of tables, and as much WAL
 _RATE_PER_SECOND = 200
 _FOREVER_SECONDS = 10 * 365 * 86400
 

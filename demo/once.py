@@ -1,4 +1,4 @@
-"""``--once``: archive at least so many segments through the sensor, prove every copy, and report in numbers."""
+"""Carries out ``--once``: archives segments through the sensor, proves every copy, and reports numbers."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ _LOOK_SECONDS: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was proved. ``segments``: those that runs of the sensor stored on every store; lags are theirs."""
+    """The proof in numbers. ``segments``: those that the sensor's runs stored on every store; the lags are theirs."""
 
     segments: int
     copies_verified: dict[str, int]
@@ -34,19 +34,19 @@ class Report:
 
     @property
     def holds(self) -> bool:
-        """Whether every promise is kept."""
+        """Whether every promise holds."""
         complete = all(count == self.segments for count in self.copies_verified.values())
         return self.segments >= SEGMENTS and complete and self.spool_left == 0 and self.restore.table_back
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values, all on one level."""
+        """Return the report as plain values on one level."""
         values = asdict(self)
         restore = values.pop("restore")
         return {**values, **restore}
 
 
 def run_once(scene: Scene, tell: Tell) -> Report:
-    """Write until enough segments are archived, then look at every copy. Raises: DemoError, ServerError."""
+    """Write until enough segments are archived, then prove every copy. Raises: DemoError, ServerError."""
     stores = ("r2", "b2")
     tell(f"writing with pgbench until runs of the sensor have archived {SEGMENTS} segments")
     with write_load(scene.cluster):
@@ -61,11 +61,11 @@ def run_once(scene: Scene, tell: Tell) -> Report:
     _wait(
         lambda: last in archived_names(scene) and not spool_files(scene),
         _DRAIN_SECONDS,
-        lambda: f"{len(spool_files(scene))} files are left in the spool",
+        lambda: f"{len(spool_files(scene))} files remain in the spool",
     )
     archived = segments_only(archived_by_sensor(scene.dagster, stores))
     tell("downloading, opening and hashing every copy")
-    verified_copies(scene, archived_names(scene) - archived.keys())  # those that the command 'setup' stored
+    verified_copies(scene, archived_names(scene) - archived.keys())  # the command 'setup' stored these
     lags = sorted(_lag(items) for items in archived.values())
     return Report(
         segments=len(archived),
@@ -90,7 +90,7 @@ def segments_only(found: dict[str, list[Materialization]]) -> dict[str, list[Mat
 
 
 def archived_names(scene: Scene) -> set[str]:
-    """Return the segments that PostgreSQL itself takes for archived."""
+    """Return the segments that PostgreSQL marks as archived."""
     status = scene.cluster.pgdata / "pg_wal" / "archive_status"
     return {path.stem for path in status.glob("*.done") if _is_segment(path.stem)}
 
@@ -101,15 +101,15 @@ def spool_files(scene: Scene) -> list[str]:
 
 
 def percentile(values: list[float], percent: int) -> float:
-    """Return a percentile of sorted values, between the two nearest."""
+    """Return a percentile of sorted values, interpolated between the two nearest."""
     return values[0] if len(values) == 1 else quantiles(values, n=100, method="inclusive")[percent - 1]
 
 
 def _lag(items: list[Materialization]) -> float:
-    """Return the seconds until the last store had the file."""
+    """Return the seconds until the last store had a file."""
     lags = [item.lag_seconds for item in items if item.lag_seconds is not None]
     if len(lags) != len(items):
-        raise DemoError(f"a materialization of '{items[0].file}' does not say its lag")
+        raise DemoError(f"a materialization of '{items[0].file}' has no lag")
     return max(lags)
 
 

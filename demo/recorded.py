@@ -1,4 +1,4 @@
-"""What Dagster has recorded, asked of its web server as the UI does."""
+"""Reads Dagster's records from its web server, as the UI does."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ query Materializations($key: AssetKeyInput!) {
 
 @dataclass(frozen=True, slots=True)
 class Materialization:
-    """One recorded copy: the file, the run that stored it, and seconds from the spool to verified."""
+    """One recorded copy: the file, the run that stored it, and the seconds from the spool to verified."""
 
     file: str
     store: str
@@ -58,7 +58,7 @@ def materializations(dagster: DagsterInstance, store: str) -> list[Materializati
 
 
 def archived_by_sensor(dagster: DagsterInstance, stores: Sequence[str]) -> dict[str, list[Materialization]]:
-    """Return the files that runs of the sensor stored on **every** store, each with those materializations."""
+    """Return the files that the sensor's runs stored on **every** store, each with its materializations."""
     runs = sensor_runs(dagster)
     by_file: dict[str, list[Materialization]] = {}
     for store in stores:

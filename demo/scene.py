@@ -1,4 +1,4 @@
-"""Everything that the demo starts: PostgreSQL 18, two S3 servers that stand for R2 and B2, and Dagster."""
+"""Starts PostgreSQL 18, two S3 servers that stand for R2 and B2, and Dagster, with archiving set up."""
 
 import json
 import os
@@ -21,28 +21,28 @@ from wal_pipeline.wiring.pipeline import Pipeline, open_pipeline
 Tell = Callable[[str], None]
 CLUSTER: Final = "main"
 BUCKETS: Final = S3Buckets(r2="wal-archive-r2", b2="wal-archive-b2")
-_ARCHIVE_TIMEOUT_SECONDS: Final = 2  # so short only to have something to see: PostgreSQL switches segments by itself
+_ARCHIVE_TIMEOUT_SECONDS: Final = 2  # so short only for the show: PostgreSQL also switches segments by itself
 _COMMAND_SECONDS: Final = 300
 _SERVER_SETTINGS: Final = {"max_wal_size": "512MB", "log_checkpoints": "off"}
 
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """What differs between a demo that is watched and one that proves itself."""
+    """The settings in which a demo on the screen and a demo of ``--once`` differ."""
 
     wal_keep_size: str
     max_run_seconds: int
 
 
-# Nobody watches: every segment stays in pg_wal too, so that each copy can be compared with PostgreSQL's own file.
+# With --once every segment also stays in pg_wal, so that each copy can be compared with PostgreSQL's own file.
 PROVE: Final = Mode(wal_keep_size="64GB", max_run_seconds=900)
-# Somebody watches, perhaps for hours: no WAL is kept, and a new run begins often enough to see several.
+# A person may watch for hours: no WAL is kept, and runs are so short that several can be seen.
 WATCH: Final = Mode(wal_keep_size="0", max_run_seconds=120)
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What runs, and the door to it."""
+    """The running servers and the settings that reach them."""
 
     folder: Path
     cluster: PostgresCluster
@@ -52,16 +52,16 @@ class Scene:
 
     @property
     def store_settings(self) -> dict[str, str]:
-        """What a machine needs to restore: credentials, the cluster's name, and PostgreSQL's programs."""
+        """The settings that a machine needs to restore: credentials, the cluster's name, PostgreSQL's programs."""
         return store_settings(self.cluster, self.stores)
 
     @property
     def pipeline(self) -> Pipeline:
-        """The program's objects, by the demo's settings."""
+        """The program's objects for the demo's settings."""
         return open_pipeline(self.env_file)
 
     def command(self, *arguments: str, expect: tuple[int, ...] = (0,)) -> str:
-        """Type ``wal-pipeline`` with these arguments and return what it prints. Raises: DemoError."""
+        """Run ``wal-pipeline`` with these arguments and return its output. Raises: DemoError."""
         finished = subprocess.run(
             [sys.executable, "-m", "wal_pipeline.cli", "--env-file", str(self.env_file), *arguments],
             capture_output=True,
@@ -81,7 +81,7 @@ class Scene:
 
 @contextmanager
 def start_scene(folder: Path, tell: Tell, mode: Mode) -> Iterator[Scene]:
-    """Start everything with archiving set up, and stop it with the block. The data stays in ``folder``."""
+    """Start all servers with archiving set up, and stop them with the block. The data stays in ``folder``."""
     with ExitStack() as stack:
         tell("starting PostgreSQL 18 and two S3 servers over TLS")
         with ThreadPoolExecutor(2) as pool:
@@ -105,11 +105,11 @@ def start_scene(folder: Path, tell: Tell, mode: Mode) -> Iterator[Scene]:
 
 
 def set_up_archiving(scene: Scene, tell: Tell) -> None:
-    """Configure archiving as a person would: ``wal-pipeline setup --apply``, a restart where it says so, and again."""
+    """Configure archiving as a person does: ``wal-pipeline setup --apply``, a restart if it asks, and once more."""
     tell("wal-pipeline setup --apply")
     report = _setup(scene)
     if report["restart_line"] is not None:
-        tell("restarting PostgreSQL, as it says: " + str(report["restart_line"]))
+        tell("restarting PostgreSQL, as setup asks: " + str(report["restart_line"]))
         scene.cluster.restart()
         report = _setup(scene)
     proof = report["proof"]

@@ -1,4 +1,4 @@
-"""The live screen: which file is on which store, what waits, and where the UI is."""
+"""Shows on a live screen which file is on which store, how many wait, and the UI's address."""
 
 import time
 from typing import Final, NoReturn
@@ -23,7 +23,7 @@ _RUNS_EVERY: Final = 5
 
 
 def watch(scene: Scene, tell: Tell) -> NoReturn:
-    """Write, and show what is archived where, until a person presses Ctrl-C."""
+    """Write, and show which files are on which stores, until a person presses Ctrl-C."""
     console, pipeline = Console(), scene.pipeline
     tell("writing with pgbench, and starting a base backup")
     with write_load(scene.cluster), Live(console=console, auto_refresh=False) as live:

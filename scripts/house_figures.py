@@ -1,7 +1,7 @@
 """Prints the figures of the package's layout, of one checkout or of two side by side.
 
-``python scripts/house_figures.py [ROOT] [NEW_ROOT] [--json]``. It reads text only and needs nothing but Python, so it
-works on any state of the project. Without ROOT it looks at the checkout in which it lies.
+``python scripts/house_figures.py [ROOT] [NEW_ROOT] [--json]``. It reads text only and needs only Python, so it works on
+any state of the project. Without ROOT it reads the checkout in which it lies.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 _HERE: Final = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(_HERE))  # started as a script, Python looks for modules in this folder alone
+sys.path.insert(0, str(_HERE))  # Python looks for a script's modules in the script's folder alone
 
 from testbed.layout import (  # noqa: E402
     MOST_IMPORTS,

@@ -1,4 +1,4 @@
-"""A real Dagster instance on loopback: a code server, the daemon and the web server, each a process of its own."""
+"""Runs a real Dagster instance on loopback: code server, daemon and web server, each a process of its own."""
 
 import json
 import os
@@ -33,7 +33,7 @@ mutation Launch($params: ExecutionParams!) {
 
 
 class DagsterInstance:
-    """The project's dagster.yaml in a home of its own; code is loaded once, by a server that all the others ask."""
+    """The project's dagster.yaml in a home of its own. One code server loads the code; all others ask it."""
 
     def __init__(
         self,
@@ -43,9 +43,9 @@ class DagsterInstance:
         instance_file: Path = PROJECT / "dagster.yaml",
         schedules: bool = False,
     ) -> None:
-        """``environment``: the program's settings, as the code server and its runs see them.
+        """``environment``: the program's settings, for the code server and its runs.
 
-        Without ``schedules`` nothing happens only because of the hour: retention may remove WAL that is looked for.
+        Without ``schedules`` nothing runs at a fixed hour, such as retention, which may remove WAL that a test expects.
         """
         self.folder = folder
         self._instance_file = instance_file
@@ -70,11 +70,11 @@ class DagsterInstance:
 
     @property
     def url(self) -> str:
-        """Where the UI is."""
+        """The address of the UI."""
         return f"http://{LOOPBACK}:{self._web_port}"
 
     def start(self) -> Self:
-        """Start all three and return when they work."""
+        """Start all three processes and return when they work."""
         self.start_code_server()
         with ThreadPoolExecutor(2) as pool:
             for started in (pool.submit(self.start_daemon), pool.submit(self.start_web_server)):
@@ -96,13 +96,13 @@ class DagsterInstance:
         self.web_server.wait_until(self._answers, timeout_seconds=120)
 
     def lose_home(self) -> None:
-        """Remove DAGSTER_HOME with all that is recorded there, under whatever runs; its dagster.yaml is put back."""
-        while self.home.exists():  # what runs makes files meanwhile
+        """Remove DAGSTER_HOME with all its records while processes run, and put its dagster.yaml back."""
+        while self.home.exists():  # running processes create files meanwhile
             shutil.rmtree(self.home, ignore_errors=True)
         self._write_files()
 
     def stop(self) -> None:
-        """End all three, and the runs; nothing new is started in between."""
+        """End all three processes and the runs, in an order in which none starts a new run."""
         for process in (self.daemon, self.web_server, self.code_server):
             process.kill()
 
@@ -117,7 +117,7 @@ class DagsterInstance:
         self.stop()
 
     def graphql(self, query: str, **variables: object) -> dict[str, Any]:
-        """Ask the web server and return the answer's data. Raises: ServerError where the answer has errors."""
+        """Send a query to the web server and return its data. Raises: ServerError where the answer has errors."""
         body = json.dumps({"query": query, "variables": variables}).encode()
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(f"{self.url}/graphql", body, headers)  # noqa: S310  our own URL

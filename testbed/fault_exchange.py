@@ -1,4 +1,4 @@
-"""One request through the fault proxy: from the client to the store and back, with the fault that is due."""
+"""Carries one request through the fault proxy, to the store and back, with the fault that is due."""
 
 import base64
 import hashlib
@@ -19,7 +19,7 @@ _PER_CONNECTION = {"connection", "keep-alive", "expect", "proxy-connection", "tr
 
 
 class BrokenConnectionError(ConnectionError):
-    """The connection to the client is to be reset."""
+    """The proxy must reset the connection to the client."""
 
 
 class Exchange:
@@ -40,7 +40,7 @@ class Exchange:
         self._is_chunked = "chunked" in (client.headers.get("Transfer-Encoding") or "").lower()
 
     def run(self, fault: Fault | None) -> None:
-        """Carry the request to the store and the answer back, as the fault would have it."""
+        """Carry the request to the store and the answer back, changed by the fault."""
         match fault:
             case None:
                 self._answer_from_store(self._ask_store())
@@ -67,7 +67,7 @@ class Exchange:
     def _run_to_store(
         self, fault: faults.ResetInBody | faults.ResetAfter | faults.AnswerAfter | faults.Truncate | faults.Flip
     ) -> None:
-        """The faults that come after the store has seen the request."""
+        """Do the faults that come after the store has seen the request."""
         match fault:
             case faults.ResetInBody():
                 self._ask_store(stop_after_bytes=fault.after_bytes)
@@ -83,7 +83,7 @@ class Exchange:
                 self._answer_from_store(self._ask_store(), change=flipped_in_reading)
 
     def _body(self) -> Iterator[bytes]:
-        """Yield the request's body; tells a client that waits for it to go on."""
+        """Yield the request's body; answer a client that waits for 100 Continue."""
         if (self._client.headers.get("Expect") or "").lower() == "100-continue":
             self._client.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         yield from self._chunks() if self._is_chunked else self._plain()
@@ -179,7 +179,7 @@ class Exchange:
             self._client.wfile.write(body)
 
     def _pretend(self, change: Callable[[bytes], bytes] | None) -> None:
-        """Answer as if the body had been stored; store what ``change`` makes of it, or nothing."""
+        """Answer as if the body had been stored, and store the result of ``change``, or nothing."""
         body = self._drain()
         if change is not None:
             self._store_instead(change(body))
@@ -204,7 +204,7 @@ def flipped(body: bytes) -> bytes:
 
 
 def flipped_in_reading(body: bytes) -> bytes:
-    """Return the bytes with another bit changed: the same one would show what was stored flipped as good."""
+    """Return the bytes with another bit changed: the same bit would make a body that was stored flipped look good."""
     return _changed(body, 2)
 
 

@@ -1,6 +1,6 @@
-"""A proxy that ends TLS between a client and an S3 server, does faults on demand and keeps what it saw.
+"""Stands between a client and an S3 server, ends TLS, injects faults and keeps the requests it saw.
 
-The Host header goes on unchanged and the server checks the signature against it, so signed requests stay valid.
+It passes the Host header on unchanged. The server checks the signature against it, so signed requests stay valid.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class FaultProxy:
-    """Stands before one S3 server under an address of its own; without rules it changes nothing."""
+    """A proxy before one S3 server, at an address of its own. Without rules it changes nothing."""
 
     def __init__(self, upstream: SeaweedServer, *, tls: TlsFiles | None = None) -> None:
         self.upstream = upstream
@@ -48,7 +48,7 @@ class FaultProxy:
 
     @property
     def endpoint_url(self) -> str:
-        """The address for the client in place of the server's."""
+        """The address that the client uses instead of the server's."""
         return f"https://{LOOPBACK}:{self.port}"
 
     @property
@@ -63,7 +63,7 @@ class FaultProxy:
         return self
 
     def stop(self) -> None:
-        """Stop listening, end what hangs and close every connection."""
+        """Stop listening, end hanging requests and close every connection."""
         self.released.set()
         if self._server is not None:
             self._server.shutdown()
@@ -80,7 +80,7 @@ class FaultProxy:
     def add(
         self, fault: Fault, *, method: str | None = None, key: str = "", nth: int = 1, times: int | None = 1
     ) -> Rule:
-        """Add a rule after those that are there; the first that takes a request decides. Returns it, for ``hits``."""
+        """Add a rule as the last one, and return it for its ``hits``. The first rule that takes a request decides."""
         rule = Rule(fault, method=method, key=key, nth=nth, times=times)
         with self._lock:
             self._rules.append(rule)
@@ -93,15 +93,15 @@ class FaultProxy:
         self.up()
 
     def down(self) -> None:
-        """Reset every connection from now on, the open ones at their next request."""
+        """Reset every connection from now on. Open connections are reset at their next request."""
         self._outage = ResetBefore()
 
     def blackhole(self) -> None:
-        """Take connections and requests from now on and answer nothing."""
+        """Accept connections and requests from now on, and answer none."""
         self._outage = Hang()
 
     def up(self) -> None:
-        """End an outage; requests that hang are reset."""
+        """End an outage, and reset the requests that hang."""
         self._outage = None
         released, self.released = self.released, threading.Event()
         released.set()
@@ -119,7 +119,7 @@ class FaultProxy:
 
     @property
     def counts(self) -> Counter[str]:
-        """How many requests of each method were seen."""
+        """The number of requests seen, by method."""
         return Counter(request.method for request in self.requests)
 
     def client(self, *, config: Config | None = None) -> "S3Client":
@@ -127,7 +127,7 @@ class FaultProxy:
         return self.upstream.client(endpoint_url=self.endpoint_url, config=config)
 
     def note(self, method: str, path: str, headers: dict[str, str]) -> Fault | None:
-        """Keep one request and return the fault that is due for it."""
+        """Record one request and return the fault that is due for it."""
         target = unquote(path)
         with self._lock:
             fault = self._outage or next((rule.fault for rule in self._rules if rule.takes(method, target)), None)
@@ -152,7 +152,7 @@ class _Server(ThreadingHTTPServer):
     def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
         plain, address = super().get_request()
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # The handshake waits for the handler's thread: a silent client must not hold up the others.
+        # The handshake happens in the handler's thread, so that a silent client does not block the others.
         wrapped = self._tls.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
         self._open.add(wrapped)
         return wrapped, address
@@ -163,13 +163,13 @@ class _Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing: a client that goes away is what many tests are about."""
+        """Print nothing: in many tests a client closes its connection on purpose."""
 
     def end_all(self, *, wait_seconds: float = 10) -> None:
-        """Reset every connection and wait for its handler to be done with it.
+        """Reset every connection and wait for its handler to end.
 
-        Only the handler's thread closes: a socket closed under a thread that reads from it leaves that thread with a
-        file descriptor's number that soon belongs to something else, and OpenSSL with a session that was taken away.
+        Only the handler's thread closes the socket. A socket closed under a thread that reads from it leaves that
+        thread with a file descriptor's number that soon belongs to another file, and OpenSSL with a freed session.
         """
         for connection in tuple(self._open):
             with contextlib.suppress(OSError):
@@ -193,7 +193,7 @@ class _Handler(BaseHTTPRequestHandler):
         super().setup()
 
     def handle_expect_100(self) -> bool:
-        """Leave the answer to the exchange: a fault may come first."""
+        """Leave the answer to the exchange, because a fault may come first."""
         return True
 
     def do_any(self) -> None:
@@ -205,7 +205,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             Exchange(self, self.upstream, proxy.upstream, proxy.released).run(fault)
         except (OSError, ssl.SSLError) as error:
-            # A server that is down looks to the client like a proxy that is down.
+            # To the client a server that is down looks like a proxy that is down.
             self.close_connection = True
             self.upstream.close()
             self.upstream = None
@@ -225,7 +225,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def reset(connection: socket.socket) -> None:
-    """Close one's own connection with a TCP reset, without TLS's goodbye."""
+    """Close a connection with a TCP reset, without TLS's close notification."""
     with contextlib.suppress(OSError):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         connection.close()

@@ -1,11 +1,11 @@
-"""What a fault proxy can do to a request, and to which requests."""
+"""Defines the faults that a fault proxy can inject, and the rules that choose requests for them."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Answer with an S3 error at once; the store never sees the request. Status 200 gives 200 with an error body."""
+    """Answer with an S3 error at once; the store never sees the request. Status 200 has an error in its body."""
 
     status: int
     code: str = "InternalError"
@@ -15,7 +15,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class AnswerAfter:
-    """Let the store do the request, then answer with an S3 error all the same."""
+    """Let the store do the request, then answer with an S3 error."""
 
     status: int
     code: str = "InternalError"
@@ -29,7 +29,7 @@ class ResetBefore:
 
 @dataclass(frozen=True, slots=True)
 class ResetInBody:
-    """Send the store this much of the request's body, then reset both connections."""
+    """Send the store a part of the request's body, then reset both connections."""
 
     after_bytes: int = 1
 
@@ -41,7 +41,7 @@ class ResetAfter:
 
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """Wait before the request goes on to the store; ends early when the proxy stops."""
+    """Wait before the store gets the request. The wait ends early when the proxy stops."""
 
     seconds: float
 
@@ -63,7 +63,7 @@ class StoreFlipped:
 
 @dataclass(frozen=True, slots=True)
 class Truncate:
-    """Announce the whole answer, send this share of its body, then close."""
+    """Announce the whole answer, send a share of its body, then close."""
 
     share: float = 0.5
 
@@ -75,7 +75,7 @@ class Flip:
 
 @dataclass(frozen=True, slots=True)
 class Hang:
-    """Take the request and never answer, until the proxy is up again or stops."""
+    """Accept the request and never answer. The connection is reset when the proxy is up again or stops."""
 
 
 Fault = (
@@ -101,10 +101,10 @@ ERROR_IN_200 = Answer(200)
 
 @dataclass(slots=True)
 class Rule:
-    """Do ``fault`` to matching requests: the ``nth`` one (from 1) and those after it, ``times`` in all.
+    """Inject ``fault`` into matching requests: the ``nth`` (from 1) and those after it, ``times`` in all.
 
     ``key`` must occur in the path with its query, percent-decoded, as in ``/bucket/key?uploads``.
-    ``times`` ``None`` means for ever. ``hits`` counts how often the fault was done.
+    ``times`` ``None`` means always. ``hits`` counts the faults that were injected.
     """
 
     fault: Fault
@@ -136,5 +136,5 @@ class SeenRequest:
 
     @property
     def is_expecting(self) -> bool:
-        """Whether the client asked to be told to continue."""
+        """Whether the client waits for 100 Continue."""
         return self.headers.get("expect", "").lower() == "100-continue"

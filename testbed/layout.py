@@ -29,7 +29,7 @@ def leaf_folders(modules: Iterable[Module]) -> dict[str, int]:
 def rooms(checkout: Checkout, layer: str) -> Graph:
     """Return which rooms of a layer import which: a room is a sub-package, or a module that lies in no sub-package.
 
-    Imports for type checkers alone count too: a room that needs another one's types depends on it.
+    Imports for type checkers alone count too, because a room that needs another room's types depends on it.
     """
     modules = [
         module for module in checkout.below(f"{PACKAGE}/{layer}") if module.path.count("/") > 2 or module.is_plain

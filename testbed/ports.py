@@ -1,4 +1,4 @@
-"""Free loopback ports that no two test processes on one machine can be given at the same time."""
+"""Finds free loopback ports, and keeps each for one test process of the machine."""
 
 import fcntl
 import os
@@ -47,7 +47,7 @@ def _is_free(port: int) -> bool:
 
 
 def _lock(port: int) -> bool:
-    """Take the port's lock file; the kernel gives it back when this process ends, however it ends."""
+    """Lock the port's file. The kernel releases the lock however this process ends."""
     if port in _held_locks:
         return False
     folder = Path(tempfile.gettempdir()) / f"wal-pipeline-ports-{os.getuid()}"

@@ -1,4 +1,4 @@
-"""Real PostgreSQL clusters: made, started, crashed, restarted and promoted on loopback."""
+"""Makes, starts, crashes, restarts and promotes real PostgreSQL clusters on loopback."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ from testbed.processes import ChildProcess, ServerError
 SUPERUSER = "postgres"
 DATABASE = "postgres"
 
-# A test's cluster is thrown away: durability is switched off unless the test asks for it. WAL is written all the same.
+# A test's cluster is thrown away, so durability is off unless the test asks for it. WAL is written in any case.
 _FAST = {"fsync": "off", "full_page_writes": "on"}
 _SMALL = {
     "shared_buffers": "32MB",
@@ -44,10 +44,10 @@ class PostgresCluster:
         durable: bool = False,
         env: Mapping[str, str] | None = None,
     ) -> None:
-        """Describe a cluster; nothing runs yet.
+        """Describe a cluster, which does not run yet.
 
         ``folder`` (made where it is ``None``) holds the log, the socket and, unless given, the data folder.
-        ``settings`` stand on the server's command line and so win over postgresql.conf.
+        ``settings`` are put on the server's command line, and so win over postgresql.conf.
         ``env`` is added to the server's environment, and so to that of the archive and restore commands.
         """
         self.install = install
@@ -98,7 +98,7 @@ class PostgresCluster:
         )
 
     def stop(self, *, mode: str = "fast") -> None:
-        """Stop the server: ``smart``, ``fast`` or ``immediate``; no error where it has ended."""
+        """Stop the server: ``smart``, ``fast`` or ``immediate``. A server that has ended is no error."""
         signals = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
         if self._process is not None:
             self._process.stop(with_signal=signals[mode], timeout_seconds=60)
@@ -231,7 +231,7 @@ class PostgresCluster:
     def switch_wal(self) -> str:
         """Finish the current segment, so that it is archived, and return its file name.
 
-        A logged message makes sure that there is something to switch away from.
+        A logged message ensures that the segment is not empty, because PostgreSQL switches no empty one.
         """
         return self.psql(
             "SELECT pg_logical_emit_message(true, 'switch', 'switch') \\gset\n"
@@ -251,7 +251,7 @@ class PostgresCluster:
 
     @property
     def system_identifier(self) -> str:
-        """The system identifier, read with ``pg_controldata``; the server need not run."""
+        """The system identifier, which ``pg_controldata`` reads also while the server is down."""
         for line in self.run("pg_controldata", str(self.pgdata)).splitlines():
             if line.startswith("Database system identifier"):
                 return line.rpartition(":")[2].strip()
@@ -275,9 +275,9 @@ def start_restored(
     wait: bool = True,
     timeout_seconds: float = 120,
 ) -> PostgresCluster:
-    """Start the data folder that a restore has filled, on an address of its own, and return its cluster.
+    """Start the data folder that a restore has filled, at an address of its own, and return its cluster.
 
-    The folder is given to PostgreSQL's user first. The server archives nothing unless ``settings`` say so.
+    PostgreSQL's user becomes the folder's owner first. The server archives nothing unless ``settings`` say so.
     """
     give_to_postgres(pgdata)
     quiet = {"archive_mode": "off", **(settings or {})}

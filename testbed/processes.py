@@ -1,4 +1,4 @@
-"""Child processes with a log file, a wait until ready and an end by their own process ids."""
+"""Runs child processes with a log file, waits until they are ready, and ends them by their process ids."""
 
 import contextlib
 import os
@@ -17,12 +17,12 @@ _starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="process-starter
 
 
 class ServerError(RuntimeError):
-    """A server did not start, did not stop or ended by itself."""
+    """A server did not start, did not stop, or ended by itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunAs:
-    """The user that a child runs as; ``reads_everything`` adds CAP_DAC_OVERRIDE, where folders are closed to it."""
+    """The user that a child runs as. ``reads_everything`` adds CAP_DAC_OVERRIDE, for folders closed to that user."""
 
     name: str
     uid: int
@@ -101,7 +101,7 @@ class ChildProcess:
             )
 
     def wait_until(self, is_ready: Callable[[], bool], *, timeout_seconds: float = 60) -> None:
-        """Return once ``is_ready`` says so. Raises: ServerError with the log's end where it ended or took too long."""
+        """Return once ``is_ready`` is true. Raises: ServerError with the log's end, when it ended or took too long."""
         deadline = time.monotonic() + timeout_seconds
         while not is_ready():
             if not self.is_running:
@@ -116,7 +116,7 @@ class ChildProcess:
             self._process.send_signal(signal_number)
 
     def stop(self, *, with_signal: signal.Signals = signal.SIGTERM, timeout_seconds: float = 30) -> int | None:
-        """Ask the process to end, kill what is left of it after the timeout, and return its exit code."""
+        """Ask the process to end, kill its group after the timeout, and return the exit code."""
         if self._process is None:
             return None
         self.send_signal(with_signal)
@@ -150,7 +150,7 @@ class ChildProcess:
 
 
 def _setpriv() -> str:
-    """Find util-linux's setpriv, which changes user and sets the parent-death signal without code after a fork."""
+    """Find util-linux's setpriv, which changes the user and sets the parent-death signal without code after a fork."""
     program = shutil.which("setpriv")
     if program is None:
         raise ServerError("program 'setpriv' is missing; HINT: install util-linux.")

@@ -1,4 +1,4 @@
-"""The two S3 servers that stand for R2 and B2."""
+"""Runs the two S3 servers that stand for R2 and B2."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +31,7 @@ class S3Pair:
     def start(cls, folder: Path, *, tls: TlsFiles | None = None, secret_tail: str = "") -> Iterator[Self]:
         """Start both servers at the same time, with keys of their own, and end them with the block.
 
-        ``secret_tail`` is added to each secret key, for tests that want it unlike any other.
+        ``secret_tail`` is added to each secret key, for tests that search for it.
         """
         tls = tls or make_tls(folder / "tls")
         pair = cls(*(_server(folder, name, tls, secret_tail) for name in ("r2", "b2")))
@@ -41,7 +41,7 @@ class S3Pair:
             yield pair
         finally:
             with ThreadPoolExecutor(2) as pool:
-                list(pool.map(SeaweedServer.kill, pair.servers))  # a stop takes a second; the data is safe either way
+                list(pool.map(SeaweedServer.kill, pair.servers))  # as safe for the data, and a second quicker
 
     @property
     def servers(self) -> tuple[SeaweedServer, SeaweedServer]:
@@ -53,7 +53,7 @@ class S3Pair:
         return S3Buckets(self.r2.fresh_bucket(prefix), self.b2.fresh_bucket(prefix, versioning=True))
 
     def remove_buckets(self, buckets: S3Buckets) -> None:
-        """Remove both buckets with everything in them, from the servers that run."""
+        """Remove both buckets and their objects, from the servers that run."""
         for server, bucket in ((self.r2, buckets.r2), (self.b2, buckets.b2)):
             if server.is_running:
                 server.remove_bucket(bucket)

@@ -1,4 +1,4 @@
-"""A real S3 server on loopback: SeaweedFS over HTTPS, with its data kept over stops, crashes and restarts."""
+"""Runs a real S3 server on loopback: SeaweedFS over HTTPS, which keeps its data over stops and crashes."""
 
 import contextlib
 import http.client
@@ -33,9 +33,9 @@ _ADMIN = ("Admin", "Read", "Write", "List", "Tagging")
 
 
 class SeaweedServer:
-    """One SeaweedFS process that serves S3 over HTTPS; it may hold many buckets.
+    """One SeaweedFS process that serves S3 over HTTPS, for any number of buckets.
 
-    ``access_key_id`` may do everything. A key that ``add_identity`` makes may do what is listed there.
+    ``access_key_id`` may do everything. A key of ``add_identity`` may do what is listed there.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class SeaweedServer:
         return self._process.log
 
     def start(self) -> Self:
-        """Start the server, or start it again on its old data, and return when it stores objects."""
+        """Start the server, on its old data where there is some, and return when it stores objects."""
         (self.folder / "data").mkdir(parents=True, exist_ok=True)
         self._write_identities()
         self._process.start()
@@ -129,7 +129,7 @@ class SeaweedServer:
         endpoint_url: str | None = None,
         config: Config | None = None,
     ) -> "S3Client":
-        """Return a plain boto3 client, for looking at what the program under test did."""
+        """Return a plain boto3 client, which shows what the program under test did."""
         return boto3.client(
             "s3",
             endpoint_url=endpoint_url or self.endpoint_url,
@@ -153,7 +153,7 @@ class SeaweedServer:
         return self.make_bucket(f"{prefix}-{secrets.token_hex(6)}", versioning=versioning, object_lock=object_lock)
 
     def remove_bucket(self, bucket: str) -> None:
-        """Remove a bucket with everything in it, all versions, and give the disk space back."""
+        """Remove a bucket with all versions of its objects, and free their disk space."""
         self.client().delete_bucket(Bucket=bucket)
 
     def keys(self, bucket: str, prefix: str = "") -> list[str]:
@@ -191,7 +191,7 @@ class SeaweedServer:
             "-webdav=false",
             "-admin.ui=false",
             "-master.telemetry=false",  # tests speak to loopback only
-            "-volume.max=4000",  # volumes take no space until written; each bucket has its own
+            "-volume.max=4000",  # each bucket has volumes of its own, which take no space until they are written
             "-volume.preStopSeconds=0",
         ]
 
@@ -201,7 +201,7 @@ class SeaweedServer:
         config.write_text(json.dumps({"identities": self._identities}))
 
     def _is_ready(self) -> bool:
-        """Ask over TLS, then store an object: S3 listens before the volumes are there."""
+        """Connect over TLS, then store an object: S3 listens before the volumes are there."""
         return self._answers() and self._stores()
 
     def _answers(self) -> bool:

@@ -1,6 +1,6 @@
-"""Reads a checkout's Python files: modules, their imports, the graph of these and its circles.
+"""Reads a checkout's Python files: modules, their imports, the graph of imports and its circles.
 
-Only text is read. Nothing is imported from the checkout, so any state of the project can be looked at.
+It reads text only and imports nothing from the checkout, so it works on any state of the project.
 """
 
 import ast
@@ -89,7 +89,7 @@ class Import:
 
     @property
     def is_runtime(self) -> bool:
-        """Whether it is carried out when the program runs, at the start or later in a function."""
+        """Whether the program carries it out, at its start or later in a function."""
         return not self.is_typing
 
 
@@ -106,13 +106,13 @@ def imports(module: Module) -> tuple[Import, ...]:
 
 
 def import_graph(modules: Iterable[Module], counts: Callable[[Import], bool] = lambda _: True) -> Graph:
-    """Return which of these modules each one imports, by name; only imports that ``counts`` says yes to."""
+    """Return which of these modules each one imports, by name. Only imports count for which ``counts`` is true."""
     by_name = {module.name: module for module in modules}
     return {name: _imported(module, by_name, counts) for name, module in by_name.items()}
 
 
 def runtime_graph(modules: Iterable[Module]) -> Graph:
-    """Return the graph of the imports that are carried out, without those under ``TYPE_CHECKING``."""
+    """Return the graph of the imports that the program carries out, without those under ``TYPE_CHECKING``."""
     return import_graph(modules, lambda found: found.is_runtime)
 
 
@@ -158,7 +158,7 @@ def _is_below(path: str, folders: Iterable[str]) -> bool:
 
 
 def _imports_below(node: ast.AST, module: Module, *, local: bool = False, typing: bool = False) -> Iterator[Import]:
-    """Walk the tree; ``local`` and ``typing`` say where the walk is."""
+    """Walk the tree. ``local``: inside a function. ``typing``: under ``TYPE_CHECKING``."""
     for child in ast.iter_child_nodes(node):
         only_typing = typing or (_asks_for_typing(node) and child in getattr(node, "body", ()))
         if isinstance(child, ast.Import | ast.ImportFrom):

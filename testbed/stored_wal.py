@@ -1,4 +1,4 @@
-"""Look at stored WAL without the program: boto3, gzip and hashlib, against PostgreSQL's own files in pg_wal."""
+"""Compares stored WAL with PostgreSQL's files in pg_wal by boto3, gzip and hashlib, without the program."""
 
 import gzip
 import hashlib
@@ -19,7 +19,7 @@ class WrongCopyError(AssertionError):
 
 @dataclass(frozen=True, slots=True)
 class StoredWal:
-    """The objects of a WAL archive in one bucket, by the names of the files; gzip, not encrypted."""
+    """The objects of a WAL archive in one bucket, by file name. They are gzipped and not encrypted."""
 
     server: SeaweedServer
     bucket: str

@@ -1,4 +1,4 @@
-"""A certificate authority for one test session and certificates for the loopback address."""
+"""Makes a certificate authority for one test session, and a certificate for the loopback address."""
 
 import ssl
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ class TlsFiles:
     private_key: Path
 
     def server_context(self) -> ssl.SSLContext:
-        """Return what a server needs to speak TLS with this certificate."""
+        """Return the TLS context of a server with this certificate."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.certificate, self.private_key)
         return context
 
     def client_context(self) -> ssl.SSLContext:
-        """Return what a client needs to trust this authority and no other."""
+        """Return the TLS context of a client that trusts this authority and no other."""
         return ssl.create_default_context(cafile=str(self.ca_bundle))
 
 

@@ -1,4 +1,4 @@
-"""A Redis server on loopback and a warm worker that takes runs from it, each a process of its own."""
+"""Runs a Redis server on loopback and a warm worker that takes runs from it, each a process of its own."""
 
 import importlib.util
 import secrets
@@ -16,7 +16,7 @@ INSTANCE_FILE = PROJECT / "deploy" / "dagster-workers.yaml"
 
 
 def missing_part() -> str | None:
-    """Say what is not installed of that which warm workers need; None where all is."""
+    """Name the part that warm workers need and that is not installed; None where all is there."""
     if shutil.which("redis-server") is None:
         return "redis-server is not installed: apt-get install -y redis-server"
     if importlib.util.find_spec("dagster_celery") is None:
@@ -39,16 +39,16 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        """Where it is, with its password."""
+        """The server's address, with its password."""
         return f"redis://:{self.password}@{LOOPBACK}:{self.port}/0"
 
     @property
     def environment(self) -> dict[str, str]:
-        """What deploy/dagster-workers.yaml reads."""
+        """The environment variables that deploy/dagster-workers.yaml reads."""
         return {"DAGSTER_REDIS_URL": self.url}
 
     def start(self) -> None:
-        """Start it and return when it listens."""
+        """Start the server and return when it listens."""
         self.process.start()
         self.process.wait_until(lambda: "Ready to accept connections" in self.process.log_tail())
 
@@ -76,7 +76,7 @@ class WarmWorker:
         self.process = ChildProcess("worker", command, log=folder / "worker.log", env=environment, cwd=PROJECT)
 
     def start(self) -> None:
-        """Start it and return when it takes runs and has loaded what they need."""
+        """Start the worker and return when it takes runs and has loaded what they need."""
         self.process.start()
         self.process.wait_until(self._is_warm, timeout_seconds=120)
 

@@ -1,4 +1,4 @@
-"""Fixtures that every test may use: real S3 servers and real PostgreSQL clusters, started once for a session."""
+"""Gives every test real S3 servers and real PostgreSQL clusters, which start once for a session."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from testbed.postgres_install import DEBIAN_15_HINT, PostgresInstall, owned_fold
 from testbed.s3_pair import S3Buckets, S3Pair
 from testbed.tls import TlsFiles, make_tls
 
-# The same examples at each run, so that a run judges the change and not its luck; 'make fuzz' draws new ones.
+# Each run has the same examples, so that it judges the change and not its luck. 'make fuzz' draws new ones.
 settings.register_profile("same", derandomize=True)
 settings.register_profile("random", derandomize=False, print_blob=True)
 settings.load_profile("same")
@@ -20,7 +20,7 @@ settings.load_profile("same")
 
 @pytest.fixture(autouse=True)
 def own_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test keeps its catalog or audit log in the home folder of whoever runs it, or shares it with another test."""
+    """Each test keeps its catalog and audit log in a folder of its own, and not in the user's home."""
     monkeypatch.setenv("WAL_PIPELINE_STATE_FOLDER", str(tmp_path / "own-state"))
 
 
@@ -39,7 +39,7 @@ def s3_pair(tmp_path_factory: pytest.TempPathFactory, tls_files: TlsFiles) -> It
 
 @pytest.fixture
 def s3_buckets(s3_pair: S3Pair) -> Iterator[S3Buckets]:
-    """Two fresh buckets, one on each server, that go with the test."""
+    """Two fresh buckets, one on each server, which are removed after the test."""
     buckets = s3_pair.fresh_buckets()
     yield buckets
     s3_pair.remove_buckets(buckets)
@@ -79,7 +79,7 @@ def postgres_version(request: pytest.FixtureRequest) -> PostgresInstall:
 
 @pytest.fixture
 def postgres_folder() -> Iterator[Path]:
-    """A folder that PostgreSQL's user owns and can reach: for spools, restores and whatever the server writes."""
+    """A folder that PostgreSQL's user owns and can reach, for spools, restores and other files of the server."""
     folder = owned_folder("test")
     yield folder
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What the code location defines loads with the least settings, and what has to run by itself is on."""
+"""Tests that the definitions load with the fewest settings, and that schedules and sensors are on."""
 
 import os
 from pathlib import Path
@@ -42,18 +42,18 @@ def repository(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dg.Repository
 
 
 def test_every_job_is_there(repository: dg.RepositoryDefinition) -> None:
-    """What a person starts by hand in the UI, and Dagster's own job for assets."""
+    """The code location has our jobs, and Dagster's own job for assets."""
     assert {job.name for job in repository.get_all_jobs()} - {"__ASSET_JOB"} == JOBS
 
 
 def test_every_schedule_is_on(repository: dg.RepositoryDefinition) -> None:
-    """Nobody has to switch a schedule on, and all are in UTC, as their settings say."""
+    """Every schedule is on by default, and all are in UTC, as their settings say."""
     found = {one.name: (one.default_status, one.execution_timezone) for one in repository.schedule_defs}
     assert found == dict.fromkeys(SCHEDULES, (dg.DefaultScheduleStatus.RUNNING, "UTC"))
 
 
 def test_every_sensor_is_on(repository: dg.RepositoryDefinition) -> None:
-    """Nobody has to switch a sensor on."""
+    """Every sensor is on by default."""
     found = {one.name: one.default_status for one in repository.sensor_defs}
     assert found == dict.fromkeys(SENSORS, dg.DefaultSensorStatus.RUNNING)
 

@@ -1,4 +1,4 @@
-"""What lies under deploy/ and scripts/ is right as far as it can be seen without a Docker engine."""
+"""Tests the files under deploy/ and scripts/, as far as that works without a Docker engine."""
 
 import json
 import os
@@ -30,7 +30,7 @@ SPOOL = "/var/spool/wal-pipeline"
 
 @pytest.fixture(scope="module")
 def services() -> dict[str, Any]:
-    """The services of the compose file, its anchors and merges resolved."""
+    """The services of the compose file, with its anchors and merges resolved."""
     found: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())["services"]
     return found
 
@@ -42,7 +42,7 @@ def server_flags(services: dict[str, Any]) -> dict[str, str]:
 
 
 def test_docker_compose_accepts_the_file(tmp_path: Path) -> None:
-    """The client parses it, fills in its variables, and refuses it without a password."""
+    """The client parses the file, fills in its variables, and refuses it without a password."""
     if shutil.which("docker-compose") is None:
         pytest.skip("docker-compose is not installed: apt-get install -y docker-compose")
     (tmp_path / "deploy").mkdir()
@@ -68,7 +68,7 @@ _COMPOSE_LINE = re.compile(r"(?:docker[ -]compose|\$\{tool\[\*\]\}) (?P<options>
 
 
 def compose_lines() -> list[str]:
-    """The options of each line in a document, the script or the compose file that a person may type."""
+    """The options of each compose line that a person may type, from documents, the script and the compose file."""
     files = [
         *(PROJECT / "docs").rglob("*.md"),
         PROJECT / "README.md",
@@ -80,7 +80,7 @@ def compose_lines() -> list[str]:
 
 
 def test_compose_finds_the_settings_by_the_lines_as_printed(tmp_path: Path) -> None:
-    """Typed at the top of a checkout, each reads ./.env: by itself Compose reads the one beside its file."""
+    """At the top of a checkout each line reads ./.env. Compose alone would read the one beside its file."""
     if shutil.which("docker-compose") is None:
         pytest.skip("docker-compose is not installed: apt-get install -y docker-compose")
     (tmp_path / "deploy").mkdir()
@@ -102,20 +102,20 @@ def test_compose_finds_the_settings_by_the_lines_as_printed(tmp_path: Path) -> N
 
 
 def test_only_the_code_location_has_the_stores_credentials(services: dict[str, Any]) -> None:
-    """Neither the web server nor the daemon nor a database server gets .env."""
+    """The web server, the daemon and the database servers do not get .env."""
     assert [name for name, service in services.items() if "env_file" in service] == ["code"]
     for name in ("daemon", "web"):
         assert not [key for key in services[name]["environment"] if not key.startswith("DAGSTER_PG_")]
 
 
 def test_nothing_but_the_ui_is_published_and_only_on_loopback(services: dict[str, Any]) -> None:
-    """The UI has no login, and the code location's port would run anything for anyone."""
+    """Only the UI is published, on loopback: it has no login, and the code location's port runs any code."""
     ports = {name: service["ports"] for name, service in services.items() if "ports" in service}
     assert ports == {"web": ["127.0.0.1:3000:3000"]}
 
 
 def test_the_server_and_the_code_location_see_the_same_spool(services: dict[str, Any]) -> None:
-    """One volume at one path, whose folders belong to PostgreSQL's user before the server starts."""
+    """Both mount one volume at one path, whose folders belong to PostgreSQL's user before the server starts."""
     for name in ("spool-owner", "db", "code"):
         assert f"spool:{SPOOL}" in services[name]["volumes"]
     archive, quarantine = f"{SPOOL}/archive", f"{SPOOL}/quarantine"
@@ -127,7 +127,7 @@ def test_the_server_and_the_code_location_see_the_same_spool(services: dict[str,
 
 
 def test_the_servers_settings_are_those_of_the_fragment(services: dict[str, Any]) -> None:
-    """Compose and postgresql.conf.d tell one story; only the spool's folder differs."""
+    """Compose and postgresql.conf.d have the same settings, except the spool's folder."""
     fragment = (DEPLOY / "postgresql.conf.d" / "wal-archiving.conf").read_text()
     pairs = re.findall(r"^([a-z_.]+) = '?([^'\n]*)'?$", fragment, re.MULTILINE)
     flags = server_flags(services)
@@ -141,7 +141,7 @@ def test_the_servers_settings_are_those_of_the_fragment(services: dict[str, Any]
 def test_a_server_with_composes_settings_archives(
     services: dict[str, Any], postgres18: PostgresInstall, postgres_folder: Path
 ) -> None:
-    """A real server with this very command line needs nothing more, by setup's word."""
+    """A real server with this command line archives, and setup finds nothing to change."""
     flags = {
         name: value.replace(f"{SPOOL}/archive", str(postgres_folder)) for name, value in server_flags(services).items()
     }
@@ -157,7 +157,7 @@ def test_a_server_with_composes_settings_archives(
 
 
 def test_the_postgres_instance_differs_in_its_storage_alone() -> None:
-    """Nobody loses the sensors' threads or the run monitoring by moving to PostgreSQL."""
+    """The instance in PostgreSQL keeps the sensors' threads and the run monitoring."""
     plain = yaml.safe_load((PROJECT / "dagster.yaml").read_text())
     with_postgres = yaml.safe_load((DEPLOY / "dagster.postgres.yaml").read_text())
     assert set(with_postgres.pop("storage")) == {"postgres"}
@@ -165,7 +165,7 @@ def test_the_postgres_instance_differs_in_its_storage_alone() -> None:
 
 
 def test_the_instance_with_warm_workers_differs_in_its_launcher_alone() -> None:
-    """Warm workers cost nothing else, and the line of the document adds them to the PostgreSQL instance."""
+    """Warm workers change nothing else, and the document's line adds them to the PostgreSQL instance."""
     plain = yaml.safe_load((PROJECT / "dagster.yaml").read_text())
     with_workers = yaml.safe_load((DEPLOY / "dagster-workers.yaml").read_text())
     launcher = with_workers.pop("run_launcher")
@@ -180,7 +180,7 @@ def test_the_instance_with_warm_workers_differs_in_its_launcher_alone() -> None:
 def test_dagster_keeps_its_records_in_postgresql(
     shared_cluster18: PostgresCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A real instance with the file makes its tables and finds again what it wrote."""
+    """A real instance with the file makes its tables, and reads its own records again."""
     shared_cluster18.psql("CREATE DATABASE dagster")
     where = {"HOST": "127.0.0.1", "PORT": str(shared_cluster18.port), "DB": "dagster", "USERNAME": SUPERUSER}
     for name, value in {**where, "PASSWORD": "unused"}.items():
@@ -198,14 +198,14 @@ def test_dagster_keeps_its_records_in_postgresql(
 
 
 def test_the_fleets_workspace_names_the_code_location() -> None:
-    """Dagster reads the file, and the location's name is the one that the code server has in compose."""
+    """Dagster reads the file, and the location's name is that of the code server in compose."""
     origins = location_origins_from_yaml_paths([str(DEPLOY / "workspace.fleet.yaml")])
     assert [origin.location_name for origin in origins] == ["wal_pipeline"]
     assert "--location-name=wal_pipeline" in yaml.safe_load(COMPOSE.read_text())["services"]["code"]["command"]
 
 
 def test_what_the_image_copies_is_there() -> None:
-    """Every source of a COPY exists in the repository, and so does what the wheel is built from."""
+    """Every source of a COPY and of the wheel exists in the repository."""
     text = (DEPLOY / "Dockerfile").read_text()
     copied = [words for line in re.findall(r"^COPY (?!--from)(.*)$", text, re.MULTILINE) for words in line.split()[:-1]]
     assert {"pyproject.toml", "wal_pipeline", "deploy/workspace.fleet.yaml"} <= set(copied)
@@ -282,11 +282,11 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
 
 
 class TestSetupScript:
-    """scripts/setup_wal_archiving.sh, with a ``docker`` that only writes down what it was asked."""
+    """scripts/setup_wal_archiving.sh, with a ``docker`` that only records its calls."""
 
     @pytest.fixture
     def checkout(self, tmp_path: Path) -> Path:
-        """A checkout with the script, and a docker of the test's own on PATH."""
+        """A checkout with the script, and the test's own docker on PATH."""
         for name in ("deploy", "scripts", "bin"):
             (tmp_path / name).mkdir()
         shutil.copy(COMPOSE, tmp_path / "deploy")
@@ -302,7 +302,7 @@ class TestSetupScript:
         return tmp_path
 
     def run(self, checkout: Path, failing: str = "") -> "subprocess.CompletedProcess[str]":
-        """Run the script; a call of docker that holds ``failing`` fails."""
+        """Run the script. A docker call that contains ``failing`` fails."""
         return subprocess.run(
             [str(checkout / "scripts" / "setup_wal_archiving.sh")],
             capture_output=True,
@@ -313,7 +313,7 @@ class TestSetupScript:
         )
 
     def test_restarts_verifies_tests_and_triggers_in_this_order(self, checkout: Path) -> None:
-        """The four things that the setup promises, then the first base backup."""
+        """The script does the four promised steps, then the first base backup."""
         done = self.run(checkout)
         assert done.returncode == 0, done.stderr
         prefix = "compose --env-file .env --file deploy/docker-compose.yml "
@@ -324,7 +324,7 @@ class TestSetupScript:
         assert ours == ["--version", "setup", "check", "setup --apply --wait 180", "backup", "status"]
 
     def test_stops_where_archiving_does_not_work(self, checkout: Path) -> None:
-        """A failed check ends the script with an error before anything else is done."""
+        """A failed check ends the script with an error before its next step."""
         done = self.run(checkout, failing="wal-pipeline check")
         assert done.returncode == 1
         assert done.stderr == "ERROR: archiving does not work yet: see the lines above\n"

@@ -1,4 +1,4 @@
-"""The commands in the documents work: each bash block is run, in order; names of settings, commands and files exist."""
+"""Tests that the documents' commands work, block by block, and that named settings, commands and files exist."""
 
 import http.server
 import json
@@ -53,21 +53,21 @@ def blocks(document: str, *kinds: str) -> list[Block]:
 
 
 def documents() -> list[Path]:
-    """Return every document of the project that is there."""
+    """Return the project's documents."""
     return sorted([*DOCS.rglob("*.md"), *(path for path in PROJECT.glob("*.md"))])
 
 
 class _Receiver(http.server.BaseHTTPRequestHandler):
-    """Takes what Apprise sends."""
+    """Receives the requests of Apprise."""
 
     def do_POST(self) -> None:
-        """Answer that it came."""
+        """Answer with success."""
         self.rfile.read(int(self.headers["Content-Length"]))
         self.send_response(200)
         self.end_headers()
 
     def log_message(self, *_arguments: object) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def shell(
     "block", [pytest.param(b, id=f"{b.document}:{b.line}") for document in RUN for b in blocks(document, "bash")]
 )
 def test_the_commands_work(block: Block, shell: dict[str, str]) -> None:
-    """A reader who types the block gets no error; blocks build on those before them."""
+    """A reader who types a block, after those before it, gets no error."""
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", block.text],
         capture_output=True,
@@ -161,7 +161,7 @@ def test_every_command_and_option_exists(document: Path) -> None:
             name = next((word for word in words if not word.startswith("--") and "/" not in word), "")
             if name not in known and name != "archive-get":
                 assert name not in COMMANDS
-                continue  # a sentence that goes on after the program's name
+                continue  # a sentence that continues after the program's name
             options = set(re.findall(r"--[a-z][a-z-]*", call)) - {"--env-file"}
             assert options <= _options(known, words[words.index(name) :]), f"{document.name}: {line}"
 
@@ -202,7 +202,7 @@ def test_the_ten_points_of_the_checklist_are_there() -> None:
 
 
 def test_the_audit_log_holds_json_lines(tmp_path: Path) -> None:
-    """What the document calls JSON lines is that."""
+    """Each line of the audit log is JSON, as the document says."""
     environment = {"WAL_PIPELINE_STATE_DIR": str(tmp_path)}
     Pipeline(load_settings(environment)).audit.write("pause", "main", "paused")
     (line,) = (tmp_path / "audit.jsonl").read_text().splitlines()

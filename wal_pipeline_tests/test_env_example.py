@@ -1,4 +1,4 @@
-"""``.env.example`` and the settings are kept in step."""
+"""Tests that ``.env.example`` and the settings agree."""
 
 import io
 import re
@@ -11,7 +11,7 @@ from wal_pipeline.settings import load_settings, variable_names
 
 EXAMPLE = Path(__file__).parents[1] / ".env.example"
 _LINE = re.compile(r"#?([A-Z][A-Z0-9_]*)=(.*)")
-_DIFFERENT_BY_INTENT = {"PGDATA", "PG_WAL_ARCHIVE_DIR"}  # shown with a value that a person has to change
+_DIFFERENT_BY_INTENT = {"PGDATA", "PG_WAL_ARCHIVE_DIR"}  # a person must change the example's value
 
 
 def lines() -> list[str]:
@@ -21,12 +21,12 @@ def lines() -> list[str]:
 
 @pytest.fixture(autouse=True)
 def no_env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work where no .env file lies."""
+    """Work in a folder without a .env file."""
     monkeypatch.chdir(tmp_path)
 
 
 def test_every_setting_is_in_the_example_and_no_other() -> None:
-    """By the name to use, once."""
+    """The example has each setting once, under its present name."""
     named = [match[1] for line in lines() if (match := _LINE.fullmatch(line))]
     assert sorted(named) == sorted(names[0] for names in variable_names().values())
 
@@ -39,7 +39,7 @@ def test_each_setting_is_explained() -> None:
 
 
 def test_the_values_behind_a_hash_are_the_defaults() -> None:
-    """Whoever takes the hash away changes nothing."""
+    """A line without its hash sets the default."""
     shown = "\n".join(line.removeprefix("#") for line in lines() if _LINE.fullmatch(line))
     values = {name: value or "" for name, value in dotenv_values(stream=io.StringIO(shown)).items()}
     given = load_settings({name: value for name, value in values.items() if name not in _DIFFERENT_BY_INTENT})
@@ -47,6 +47,6 @@ def test_the_values_behind_a_hash_are_the_defaults() -> None:
 
 
 def test_the_example_itself_is_accepted() -> None:
-    """Copied as it is, it can be read: only the credentials are missing."""
+    """An unchanged copy can be read, and only the credentials are missing."""
     values = {name: value or "" for name, value in dotenv_values(EXAMPLE).items()}
     assert load_settings(values).require_spool_folder() == Path("/var/lib/postgresql/wal-spool")

@@ -1,4 +1,4 @@
-"""The layout's rules hold: where modules lie, what they are called, how they begin, and what they import.
+"""Tests the rules of the layout: places, names, first lines and imports of the modules.
 
 The rules themselves are in ``support/house_rules.py`` and ``support/house_prose.py``; here are the exceptions with
 their reasons. ``python scripts/house_figures.py`` prints the figures behind them.
@@ -142,7 +142,7 @@ def require_none(offenders: list[str], rule: str) -> None:
 
 
 def test_no_folder_is_crowded(checkout: Checkout) -> None:
-    """A folder is read at one look: at most fourteen modules."""
+    """A folder has at most fourteen modules, so that it can be seen at one look."""
     require_none(rules.crowded_folders(checkout, ROOMY_FOLDERS), "folders with too many modules")
 
 
@@ -188,7 +188,7 @@ def test_a_function_name_means_one_thing(checkout: Checkout) -> None:
 
 
 def test_no_test_imports_another(checkout: Checkout) -> None:
-    """What tests share lies in ``support``."""
+    """Code that tests share is in ``support``."""
     require_none(rules.tests_that_import_tests(checkout), "tests that import tests")
 
 
@@ -203,7 +203,7 @@ def test_each_module_has_a_test_of_its_own(checkout: Checkout) -> None:
 
 
 def test_imports_have_no_circle(checkout: Checkout) -> None:
-    """Also where an import waits in a function."""
+    """The imports have no circle, also where an import is inside a function."""
     require_none(rules.import_circles(checkout), "circles of imports")
 
 
@@ -219,5 +219,5 @@ def test_loggers_are_spelt_alike(checkout: Checkout) -> None:
 
 
 def test_the_package_has_no_assert(checkout: Checkout) -> None:
-    """What must hold is checked with an error of ours, or proven by a type."""
+    """An invariant is checked with an error of ours, or proven by a type."""
     require_none(rules.asserts(checkout), "assert statements")

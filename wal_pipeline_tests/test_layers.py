@@ -1,4 +1,4 @@
-"""The architecture: dependencies point inward, and quick commands import little."""
+"""Tests the architecture: dependencies point inward, and quick commands import little."""
 
 import ast
 import json
@@ -63,7 +63,7 @@ def test_only_orchestration_imports_dagster() -> None:
 
 
 def test_only_one_file_imports_boto3() -> None:
-    """The provider's client has one door."""
+    """Only one file imports the provider's client."""
     found = {
         relative(path) for path in MODULES if {name.split(".")[0] for name in imports(path)} & {"boto3", "botocore"}
     }
@@ -72,7 +72,7 @@ def test_only_one_file_imports_boto3() -> None:
 
 @pytest.mark.parametrize("folder", ["wal", "archive"])
 def test_the_core_is_pure(folder: str) -> None:
-    """What decides opens no file, starts no program and knows no time."""
+    """The code that decides opens no file, starts no program and reads no clock."""
     for path in (PACKAGE / folder).glob("*.py"):
         assert not {name.split(".")[0] for name in imports(path)} & OUTSIDE, relative(path)
         text = path.read_text()
@@ -88,7 +88,7 @@ def test_archive_get_is_quick() -> None:
 
 
 def test_an_archiving_runs_process_starts_quickly() -> None:
-    """Every run's process loads the definitions first: what restores, drills, verifies or reports waits for its run."""
+    """Every run's process loads the definitions, without the modules of restores, drills, verifications and reports."""
     loaded = modules_loaded_by(
         "import wal_pipeline.definitions\nwal_pipeline.definitions.defs().get_repository_def().get_job('archive_wal')"
     )

@@ -1,4 +1,4 @@
-"""What the README says is there is there."""
+"""Tests that the README's commands, links and pictures exist."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ README = (PROJECT / "README.md").read_text()
 
 
 def test_every_command_is_in_the_table_and_no_other() -> None:
-    """In the order of the help."""
+    """The table has every command, in the order of the help."""
     table = README.partition("## Commands")[2].partition("\n## ")[0]
     named = [
         name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`([a-z-]+)`", row)
@@ -30,5 +30,5 @@ def test_links_lead_somewhere(document: str) -> None:
 
 
 def test_pictures_are_small() -> None:
-    """A clone stays quick: no picture above 300 kB."""
+    """No picture is above 300 kB, so that a clone stays quick."""
     assert {path.name for path in (PROJECT / "docs/img").glob("*.png") if path.stat().st_size > 300_000} == set()

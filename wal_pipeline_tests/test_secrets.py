@@ -1,8 +1,8 @@
-"""No secret is written where it does not belong, in a whole pipeline's work and in all that goes wrong with it.
+"""Tests that a whole pipeline writes no secret to a wrong place, at work and in its failures.
 
 PostgreSQL, two S3 servers, the daemon, a catalog in PostgreSQL, encryption and notifications run for real, each with a
-secret of its own. What they and the commands leave behind is searched for each value, in every form that
-``secret_search`` knows; its own tests show that it finds what is planted.
+secret of its own. The files and outputs of all are searched for each value, in every form that ``secret_search`` knows.
+Its own tests show that it finds planted secrets.
 """
 
 import json
@@ -34,18 +34,18 @@ from wal_pipeline_tests.support.secret_search import ProcessWatch, SecretSearch
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
-TAIL = "/+q7=Zx"  # other characters in a URL and in JSON
+TAIL = "/+q7=Zx"  # characters that a URL and JSON escape
 R2_WRONG, POSTGRES_WRONG, CATALOG_WRONG = f"r2-wrong-key{TAIL}", f"postgres-wrong{TAIL}", f"catalog-wrong{TAIL}"
 POSTGRES, CATALOG = f"postgres-word{TAIL}", f"catalog-word{TAIL}"
 HOOK_USER, HOOK_TOKEN = "hook-user-word-91", "hook-token-word-92"
 IDENTITY = pyrage.x25519.Identity.generate()
-# What the operator wrote, and a store's own list of keys: where secrets come from.
+# The sources of secrets: the operator's files, and a store's own list of keys.
 SOURCES = {"s3.json", "restore.env", "age-identity.txt"}
 
 
 @dataclass(slots=True)
 class SecretsScene:
-    """The pipeline at work, what its commands printed, and the search for what must not be seen."""
+    """The pipeline at work, the output of its commands, and the search for secrets."""
 
     pipeline: DaemonScene
     proxy: FaultProxy
@@ -56,9 +56,9 @@ class SecretsScene:
     printed: list[str] = field(default_factory=list)
 
     def command(self, *words: str, expect: int = 0, wrong: Mapping[str, str] | None = None) -> str:
-        """Type ``wal-pipeline`` with the scene's settings, some of them ``wrong``, and keep what it prints.
+        """Run ``wal-pipeline`` with the scene's settings, some of them ``wrong``, and keep its output.
 
-        With ``--env-file`` it is PostgreSQL's user who types it, and the settings are those of the file alone.
+        With ``--env-file`` PostgreSQL's user runs it, with the settings of the file alone.
         """
         program = [sys.executable, "-m", "wal_pipeline.cli", *words]
         by_server = "--env-file" in words
@@ -78,7 +78,7 @@ class SecretsScene:
 
     @property
     def search(self) -> SecretSearch:
-        """The search for all of them."""
+        """The search for all secrets."""
         return SecretSearch(self.secrets)
 
 
@@ -94,7 +94,7 @@ def receiver() -> Iterator[Receiver]:
 def scene(
     tmp_path_factory: pytest.TempPathFactory, postgres18: PostgresInstall, tls_files: TlsFiles, receiver: Receiver
 ) -> Iterator[SecretsScene]:
-    """A whole pipeline, each of whose doors has a secret; R2 stands behind a proxy that does faults."""
+    """A whole pipeline in which each connection has a secret. R2 is behind a fault proxy."""
     folder, home = tmp_path_factory.mktemp("secrets"), owned_folder("secrets")
     identity_file = _given_to_postgres(home / "age-identity.txt")
     identity_file.write_text(str(IDENTITY))
@@ -143,7 +143,7 @@ def scene(
 
 
 def test_everything_works_with_its_secret(scene: SecretsScene) -> None:
-    """Archived, backed up, verified and restored, by runs and by commands; PostgreSQL asks for the passwords."""
+    """Runs and commands archive, back up, verify and restore; PostgreSQL asks for the passwords."""
     daemon = scene.pipeline
     names = daemon.write_segments(3)
     daemon.wait(lambda: not daemon.spooled() & set(names))
@@ -170,7 +170,7 @@ def test_everything_works_with_its_secret(scene: SecretsScene) -> None:
 
 
 def test_everything_fails_with_its_secret(scene: SecretsScene, receiver: Receiver) -> None:
-    """A store that is down, that refuses and repeats the key id, wrong words for each door, a refused notification."""
+    """A store is down or repeats the key id in its refusal, each password is wrong, a notification is refused."""
     daemon = scene.pipeline
     receiver.status = 500
     scene.proxy.down()
@@ -213,7 +213,7 @@ def test_everything_fails_with_its_secret(scene: SecretsScene, receiver: Receive
 
 
 def test_no_file_holds_a_secret(scene: SecretsScene) -> None:
-    """Dagster's events, runs, logs and records, ours, the restored cluster's and the servers': each byte of them."""
+    """No byte of Dagster's, our, the restored cluster's and the servers' files holds a secret."""
     scene.pipeline.dagster.stop()
     files = [path for folder in scene.folders for path in folder.rglob("*") if path.is_file()]
     names = {path.name for path in files}
@@ -224,14 +224,14 @@ def test_no_file_holds_a_secret(scene: SecretsScene) -> None:
 
 
 def test_files_with_secrets_are_closed_to_others(scene: SecretsScene) -> None:
-    """What the operator wrote is found by the same search, and each file that holds a secret has mode 0600."""
+    """The search finds the operator's own files, and each file that holds a secret has mode 0600."""
     found = {Path(one.place) for one in scene.search.in_files(scene.folders)}
     assert {path.name for path in found} == SOURCES
     assert [path for path in found if stat.S_IMODE(path.stat().st_mode) & 0o077] == []
 
 
 def test_no_store_holds_a_secret(scene: SecretsScene) -> None:
-    """Neither an object's bytes, nor its key, nor its metadata."""
+    """No object's bytes, key or metadata hold a secret."""
     searched = 0
     for server, bucket in (
         (scene.pipeline.pair.r2, scene.pipeline.buckets.r2),
@@ -246,22 +246,22 @@ def test_no_store_holds_a_secret(scene: SecretsScene) -> None:
 
 
 def test_no_record_of_the_catalog_holds_a_secret(scene: SecretsScene) -> None:
-    """The catalog's database, alerts and their deliveries among it, as a dump."""
+    """A dump of the catalog, with its alerts and their deliveries, holds no secret."""
     dump = scene.pipeline.cluster.run("pg_dump", "--dbname=catalog", "--inserts")
     assert "store_down" in dump or "run_failed" in dump
     assert scene.search.in_bytes(dump.encode()) == []
 
 
 def test_no_output_holds_a_secret(scene: SecretsScene) -> None:
-    """Neither what commands printed nor how they failed."""
+    """Neither the output nor the errors of the commands hold a secret."""
     assert len(scene.printed) > 15
     assert [text for text in scene.printed if scene.search.in_bytes(text.encode())] == []
 
 
 def test_no_process_was_given_a_secret(scene: SecretsScene) -> None:
-    """The arguments of every process that was seen while all of this ran."""
+    """No process that was seen meanwhile has a secret among its arguments."""
     assert scene.watch.findings == set()
-    # Of those that live for long: what ends within a fiftieth of a second is searched only where it was seen.
+    # Servers must have been seen. A process that ends within a fiftieth of a second is searched only where it was seen.
     for program in ("pg_basebackup", "dagster._daemon", "wal_pipeline.cli"):
         assert scene.watch.saw(program), f"'{program}' was never seen"
 

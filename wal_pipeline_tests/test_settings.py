@@ -1,4 +1,4 @@
-"""What the program is told: names, values, their precedence, and that no error shows a value."""
+"""Tests the settings: names, values, precedence, and that no error shows a value."""
 
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def test_defaults() -> None:
 
 
 def test_the_given_names() -> None:
-    """The names that were given are read as they are."""
+    """PGDATA, PG_WAL_ARCHIVE_DIR and the stores' names are read without our prefix."""
     settings = load_settings(STORES | {"PGDATA": "/pgdata", "PG_WAL_ARCHIVE_DIR": "/spool"})
     assert (str(settings.pgdata), str(settings.spool_folder)) == ("/pgdata", "/spool")
     assert str(settings.quarantine()) == "/spool-quarantine"
@@ -75,13 +75,13 @@ def test_a_misspelt_name_is_refused(name: str) -> None:
 
 
 def test_every_misspelt_name_is_named() -> None:
-    """Both at once, in order, from the environment and the file."""
+    """One error names all misspelt settings of the environment and the file, in order."""
     Path(".env").write_text("WAL_PIPELINE_ZONE=1\n")
     assert refused({"WAL_PIPELINE_ALPHA": "1"}).message == "unknown settings: 'WAL_PIPELINE_ALPHA', 'WAL_PIPELINE_ZONE'"
 
 
 def test_other_programs_names_are_none_of_ours() -> None:
-    """What does not begin with our prefix may be anything."""
+    """A name without our prefix is ignored."""
     assert (
         load_settings({"AWS_PROFILE": "x", "DAGSTER_HOME": "/x", "PGUSER": "me", "R2_SOMETHING": "x"}).cluster == "main"
     )
@@ -108,7 +108,7 @@ def test_a_wrong_value_is_named_by_its_setting(name: str, value: str, message: s
 
 
 def test_all_wrong_values_are_told_at_once() -> None:
-    """One line each, so that they are mended in one go."""
+    """The error has a line for each wrong value, so that all are mended in one go."""
     error = refused({"WAL_PIPELINE_CONCURRENCY": "0", "WAL_PIPELINE_CODEC": "x"})
     assert sorted(line.split(":")[0] for line in error.message.splitlines()) == [
         "WAL_PIPELINE_CODEC",
@@ -134,7 +134,7 @@ def test_a_clusters_name_is_part_of_keys(cluster: str) -> None:
 
 
 def test_lists_are_parted_by_commas_or_spaces() -> None:
-    """Both read the same."""
+    """Commas and spaces part a list in the same way."""
     for text in ("b2,local", "b2 local", " b2 , local "):
         assert load_settings({"WAL_PIPELINE_STORES": text}).stores == ("b2", "local")
 
@@ -158,14 +158,14 @@ def test_precedence(tmp_path: Path) -> None:
 
 
 def test_folders_stay_where_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A relative folder is that of the start, wherever the program goes later."""
+    """A relative folder belongs to the folder at the start, whatever the current folder is later."""
     settings = load_settings({"PG_WAL_ARCHIVE_DIR": "spool", "WAL_PIPELINE_STATE_DIR": "~/state"})
     assert settings.spool_folder == tmp_path / "spool"
     assert settings.state_folder == Path.home() / "state"
 
 
 def test_missing_credentials_are_named() -> None:
-    """Every missing setting of every store at once, and of no store that is not used."""
+    """One error names every missing setting of the stores in use."""
     pipeline = Pipeline(load_settings({"R2_BUCKET_NAME": "bucket"}))
     with pytest.raises(SettingsError) as raised:
         _ = pipeline.stores
@@ -186,7 +186,7 @@ def test_missing_credentials_are_named() -> None:
 
 
 def test_a_missing_spool_is_named() -> None:
-    """Commands that need the spool say which setting is not there."""
+    """Commands that need the spool name the missing setting."""
     with pytest.raises(SettingsError, match="PG_WAL_ARCHIVE_DIR is not set"):
         _ = Pipeline(load_settings({})).spool
 
@@ -196,7 +196,7 @@ def test_a_missing_spool_is_named() -> None:
     "url", ["http://minio.example.org:9000", "http://127.0.0.1.example.org", "minio:9000", "ftp://x"]
 )
 def test_an_endpoint_without_tls_is_refused(store: str, url: str) -> None:
-    """What is sent would be read on the way."""
+    """Without TLS others could read the data on their way."""
     assert refused({f"{store}_ENDPOINT_URL": url}).message == f"{store}_ENDPOINT_URL: must begin with https://"
 
 
@@ -204,12 +204,12 @@ def test_an_endpoint_without_tls_is_refused(store: str, url: str) -> None:
     "url", ["https://minio.example.org:9000", "HTTPS://x", "http://127.0.0.1:9000", "http://[::1]:1"]
 )
 def test_an_endpoint_with_tls_or_on_loopback_is_taken(url: str) -> None:
-    """A proxy of one's own on this machine may end the TLS."""
+    """A proxy on this machine may end the TLS."""
     assert load_settings({"R2_ENDPOINT_URL": url}).r2_endpoint_url == url
 
 
 def test_secrets_are_shown_nowhere() -> None:
-    """Neither the settings, the objects made from them, nor an error that follows shows one."""
+    """Neither the settings, nor the objects made from them, nor a later error shows a secret."""
     urls = f"https://user:{SECRET}@example.org/hook"
     environment = STORES | {
         "WAL_PIPELINE_CONNINFO": f"host=db password={SECRET}",
@@ -235,7 +235,7 @@ def test_secrets_are_shown_nowhere() -> None:
     )
 )
 def test_no_error_shows_a_secret(values: dict[str, str]) -> None:
-    """Whatever stands in the settings that hold secrets, an error about any setting does not repeat it."""
+    """No error about a setting repeats the value of a secret."""
     secrets = {name: f"{SECRET}{value}" for name, value in values.items() if "SECRET" in name or "URL" in name}
     try:
         load_settings({name: value for name, value in (values | secrets).items() if name != "WAL_PIPELINE_ENV_FILE"})
@@ -244,7 +244,7 @@ def test_no_error_shows_a_secret(values: dict[str, str]) -> None:
 
 
 def test_settings_file_that_is_no_text(tmp_path: Path) -> None:
-    """It is refused with its name and a way out, and nothing that it holds is repeated."""
+    """The error names the file and a way out, and repeats none of its content."""
     (file := tmp_path / "latin.env").write_bytes(f"R2_SECRET_ACCESS_KEY={SECRET}\n# caf\xe9\n".encode("latin-1"))
     with pytest.raises(SettingsError) as found:
         load_settings({}, file)
@@ -256,6 +256,6 @@ def test_settings_file_that_is_no_text(tmp_path: Path) -> None:
 
 
 def test_settings_file_that_is_not_there(tmp_path: Path) -> None:
-    """It is named, with a way out."""
+    """The error names the file and a way out."""
     with pytest.raises(SettingsError, match=r"settings file '.*none' does not exist\nHINT: Name a copy"):
         load_settings({}, tmp_path / "none")

@@ -1,4 +1,4 @@
-"""The spool: which files are listed as ready, read, released and quarantined, and which are never touched."""
+"""Tests which files the spool lists, reads, releases and quarantines, and which it never touches."""
 
 import os
 import socket
@@ -56,7 +56,7 @@ def found(spool: Spool, name: str) -> SpoolFile:
 
 
 def test_ready_files_are_in_archiving_order(spool: Spool) -> None:
-    """History files come first, then each timeline's files by position, and what belongs to a segment after it."""
+    """History files come first, then each timeline's files by position, each segment before its other files."""
     names = [
         "00000002.history",
         "00000003.history",
@@ -77,7 +77,7 @@ def test_ready_files_are_in_archiving_order(spool: Spool) -> None:
 
 
 def test_temporary_names_are_not_even_foreign(spool: Spool) -> None:
-    """What basic_archive, we or a shell write under a temporary name is nobody's business yet."""
+    """Temporary names of basic_archive, of ours and of a shell are not even listed as foreign."""
     for name in ("archtemp.000000010000000000000001.1.2", f".{name_of(1)}", ".nfs000", LOCK_NAME):
         (spool.folder / name).write_bytes(bytes(SEGMENT_BYTES))
     listing = spool.scan(now(hours=1))
@@ -118,7 +118,7 @@ def device(path: Path) -> None:
 
 @pytest.mark.parametrize("make", [symlink, broken_link, folder, pipe, unix_socket, device])
 def test_what_is_no_plain_file_is_foreign(spool: Spool, make: Callable[[Path], None]) -> None:
-    """Whatever its name, it is named as foreign, and neither found, opened nor followed."""
+    """Such an entry is listed as foreign, and neither found, opened nor followed."""
     make(spool.folder / name_of(1))
     listing = spool.scan(now(hours=1))
     assert (listing.ready, listing.growing, listing.foreign) == ((), (), (name_of(1),))
@@ -138,7 +138,7 @@ def test_a_file_that_became_a_link_is_not_read(spool: Spool, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("make", [pipe, folder, unix_socket, device])
 def test_what_took_a_listed_files_place_is_not_opened(spool: Spool, make: Callable[[Path], None]) -> None:
-    """It is neither waited for nor read, and it is neither removed nor moved."""
+    """The new entry is neither waited for, read, removed nor moved."""
     spool_segments(spool.folder, [1])
     file = found(spool, name_of(1))
     spool.path(file).unlink()
@@ -153,7 +153,7 @@ def test_what_took_a_listed_files_place_is_not_opened(spool: Spool, make: Callab
 
 @given(st.text(min_size=1, max_size=40))
 def test_names_that_are_not_postgresqls(name: str) -> None:
-    """No name but PostgreSQL's own is read as one."""
+    """Only PostgreSQL's own names are parsed as such."""
     parsed = parse_file_name(name)
     assert parsed is None or (parsed.name == name and name[:8].isalnum() and name.isascii())
 
@@ -173,7 +173,7 @@ def test_names_that_are_not_postgresqls(name: str) -> None:
     ],
 )
 def test_a_segments_size(spool: Spool, monotonic: TestTime, size: int, whole: bool) -> None:
-    """A segment is a power of two from 1 MiB to 1 GiB; what is not is growing, and half a file once it settled."""
+    """A segment has a power of two from 1 MiB to 1 GiB. Another size is growing, and half a file once it settled."""
     with (spool.folder / name_of(1)).open("wb") as file:
         file.truncate(size)
     listing = spool.scan(now())
@@ -184,7 +184,7 @@ def test_a_segments_size(spool: Spool, monotonic: TestTime, size: int, whole: bo
 
 
 def test_the_modification_time_does_not_settle_a_file(spool: Spool) -> None:
-    """``cp -p`` gives a growing copy an old modification time: what counts is when the inode last changed."""
+    """The change time of the inode counts, because ``cp -p`` gives a growing copy an old modification time."""
     path = spool.folder / name_of(1)
     path.write_bytes(b"half")
     os.utime(path, (1_000_000_000, 1_000_000_000))
@@ -194,7 +194,7 @@ def test_the_modification_time_does_not_settle_a_file(spool: Spool) -> None:
 
 @pytest.mark.parametrize("year", [-1200, 12_000])
 def test_a_time_that_is_none(tmp_path: Path, year: int) -> None:
-    """A modification time that no calendar has stops nothing: the file counts from when its inode changed."""
+    """For a modification time outside every calendar the change time of the inode counts."""
     memory = Path("/dev/shm")  # noqa: S108 - many file systems on disk have no such times
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path) as name:
         spool = Spool(Path(name), tmp_path / "quarantine", SETTLE_SECONDS)
@@ -211,7 +211,7 @@ def test_a_time_that_is_none(tmp_path: Path, year: int) -> None:
 
 @pytest.mark.parametrize("jump", [-86_400, -100, 100, 86_400])
 def test_a_clock_that_jumps_does_not_settle_files(spool: Spool, monotonic: TestTime, jump: int) -> None:
-    """A step of the clock makes no file old, in this process or the next; time that passes after it does."""
+    """Only passing time settles a file, not a step of the clock, in this process or the next."""
     (spool.folder / name_of(1)).write_bytes(b"half")
     assert not spool.scan(now()).growing[0].settled
     for _ in range(2):
@@ -222,7 +222,7 @@ def test_a_clock_that_jumps_does_not_settle_files(spool: Spool, monotonic: TestT
 
 
 def test_a_file_that_is_open_for_writing_is_left_alone(spool: Spool) -> None:
-    """It is neither read, released nor moved, whoever has it open; once it is closed it is."""
+    """A file that some process has open for writing is neither read, released nor moved until it is closed."""
     made = spool_segments(spool.folder, [1])
     file = found(spool, name_of(1))
     message = f"'{name_of(1)}' is still being written: a process has it open for writing"
@@ -239,7 +239,7 @@ def test_a_file_that_is_open_for_writing_is_left_alone(spool: Spool) -> None:
 
 
 def test_a_large_spool_is_listed_quickly(spool: Spool) -> None:
-    """Nothing is opened to list it: 10,000 files take less than a second of work."""
+    """The listing opens no file: 10,000 files take less than a second of work."""
     for number in range(10_000):
         with (spool.folder / name_of(number)).open("wb") as file:
             file.truncate(SEGMENT_BYTES)
@@ -278,7 +278,7 @@ def remove(path: Path) -> None:
 
 @pytest.mark.parametrize("change", [grow, shrink, rewrite, replace, remove])
 def test_a_file_that_changed_is_neither_read_released_nor_moved(spool: Spool, change: Callable[[Path], None]) -> None:
-    """Only the very file that was listed is: any other under its name is left for the next listing."""
+    """Another file under the name of a listed one stays for the next listing."""
     spool_segments(spool.folder, [1])
     file = found(spool, name_of(1))
     os.utime(spool.path(file), ns=(1, 1))  # so that a rewrite within one tick of the clock is a change
@@ -292,7 +292,7 @@ def test_a_file_that_changed_is_neither_read_released_nor_moved(spool: Spool, ch
 
 
 def test_quarantine_keeps_every_file(spool: Spool) -> None:
-    """Files of one name and moment get names of their own, in a folder for its owner alone."""
+    """Files of one name and moment get different names, in a folder that only its owner can read."""
     at = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
     paths = []
     for variant in range(3):
@@ -321,7 +321,7 @@ def test_quarantine_on_another_disk(tmp_path: Path) -> None:
 
 
 def test_a_missing_spool_is_named(tmp_path: Path) -> None:
-    """Every way in says which folder is meant and what to do; none takes it for empty."""
+    """Every method names the folder and a way out, and none takes the spool for empty."""
     spool = Spool(tmp_path / "none", tmp_path / "quarantine", SETTLE_SECONDS)
     for call in (lambda: spool.scan(now()), spool.changed_ns, spool.free_bytes):
         with pytest.raises(SpoolError) as raised:

@@ -1,4 +1,4 @@
-"""The spool's lock: one archiver at a time, whoever made the file, and never through a link."""
+"""Tests the spool's lock: one archiver at a time, whoever made the file, and never through a link."""
 
 import fcntl
 import os
@@ -24,7 +24,7 @@ def spool(tmp_path: Path) -> Spool:
 
 
 def test_a_lock_that_is_a_link_is_refused(spool: Spool, tmp_path: Path) -> None:
-    """Nothing is made or locked where it leads."""
+    """The lock makes and locks nothing at the target of a link."""
     (spool.folder / LOCK_NAME).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(SpoolError, match="cannot be written: Too many levels of symbolic links"), spool.lock():
         pass
@@ -32,7 +32,7 @@ def test_a_lock_that_is_a_link_is_refused(spool: Spool, tmp_path: Path) -> None:
 
 
 def test_one_archiver_at_a_time(spool: Spool) -> None:
-    """The lock holds against another one, ends with its block, and is no file of the archive."""
+    """The lock keeps a second archiver out, ends with its block, and is no file of the archive."""
     with spool.lock():
         assert spool.busy()
         with pytest.raises(SpoolBusyError, match="is being archived by another process"), spool.lock():
@@ -42,7 +42,7 @@ def test_one_archiver_at_a_time(spool: Spool) -> None:
 
 
 def test_who_only_looks_does_not_turn_a_run_away(spool: Spool) -> None:
-    """Looking whether the spool is busy takes the lock for an instant: a run that begins then waits for it."""
+    """A look whether the spool is busy takes the lock for an instant, and a run that begins then waits for it."""
     assert not spool.busy()
     looker = os.open(spool.folder / LOCK_NAME, os.O_RDONLY)
     fcntl.flock(looker, fcntl.LOCK_SH)
@@ -67,7 +67,7 @@ def nobodys_spool() -> Iterator[Spool]:
 
 
 def test_what_root_makes_is_the_services(nobodys_spool: Spool) -> None:
-    """A run that root typed once leaves a lock and a quarantine that the service's user can use."""
+    """A lock and a quarantine that root's command made can be used by the service's user."""
     lock(nobodys_spool)
     spool_segments(nobodys_spool.folder, [1])
     [file] = nobodys_spool.scan(datetime.now(UTC)).ready
@@ -78,7 +78,7 @@ def test_what_root_makes_is_the_services(nobodys_spool: Spool) -> None:
 
 
 def test_a_lock_that_may_not_be_opened_is_named(nobodys_spool: Spool) -> None:
-    """The error says whose it is and the line that mends it; the next command of root mends it too."""
+    """The error names the owner and the command that mends it; root's next command mends it too."""
     path = nobodys_spool.folder / LOCK_NAME
     path.touch(mode=0o600)
     told = as_nobody(lambda: lock(nobodys_spool))
@@ -91,6 +91,6 @@ def test_a_lock_that_may_not_be_opened_is_named(nobodys_spool: Spool) -> None:
 
 
 def test_the_lock_is_not_blamed_for_what_happens_inside(spool: Spool) -> None:
-    """An error of the block is that error, even where it is of the lock's own kind."""
+    """An error inside the block is raised unchanged, even if it is of the lock's own kind."""
     with pytest.raises(BlockingIOError), spool.lock():
         raise BlockingIOError

@@ -1,4 +1,4 @@
-"""Archive, backfill, expire, verify and repair in any order, with faults and crashes at any point: nothing is lost."""
+"""Tests archive, backfill, expire, verify and repair in any order, with faults and crashes at any point."""
 
 import shutil
 from datetime import timedelta
@@ -23,7 +23,7 @@ numbers = st.integers(0, 1000)
 
 
 class Archive(RuleBasedStateMachine):
-    """The invariants of the design after every step: 1, 2, 3, 4 (as far as windows go), 5 and 7."""
+    """Checks the design's invariants after every step: 1, 2, 3, 4 (for windows), 5 and 7."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Archive(RuleBasedStateMachine):
         self.world = World(self.folder)
 
     def teardown(self) -> None:
-        """With every fault over, all comes to rest: the spool empty, each file good on each store."""
+        """Without faults the spool becomes empty, and each file is good on each store."""
         try:
             self.come_to_rest()
         finally:
@@ -39,7 +39,7 @@ class Archive(RuleBasedStateMachine):
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def come_to_rest(self) -> None:
-        """Archive, and heal what was spoilt."""
+        """Archive everything, and heal the spoilt copies."""
         self.world.scene.settle()
         self.world.archive()
         if self.world.spoilt:
@@ -59,7 +59,7 @@ class Archive(RuleBasedStateMachine):
 
     @invariant()
     def windows_promise_what_is_there(self) -> None:
-        """What the stores alone say can be restored is there, and nothing more is."""
+        """The recovery windows of the stores alone end exactly where their files end."""
         self.world.check_windows(at_rest=False)
 
     @rule(count=st.integers(1, 3))
@@ -69,7 +69,7 @@ class Archive(RuleBasedStateMachine):
 
     @rule(troubles=troubles)
     def archive(self, troubles: list[Trouble]) -> None:
-        """An archiving run, which may fail or die on the way."""
+        """Run the archiver, which may fail or die."""
         self.world.scene.settle()
         with self.world.trouble(troubles):
             self.world.archive()
@@ -83,7 +83,7 @@ class Archive(RuleBasedStateMachine):
 
     @rule(down=st.sampled_from(STORES))
     def archive_with_one_store_down(self, down: str) -> None:
-        """The other store gets everything, and the spool keeps everything that the dead one lacks."""
+        """The other store gets every file, and the spool keeps the files that the dead store lacks."""
         world = self.world
         world.scene.settle()
         waiting = [name for name in world.scene.spooled() if name in world.truth]
@@ -119,7 +119,7 @@ class Archive(RuleBasedStateMachine):
     @precondition(lambda self: self.world.next_number > 1)
     @rule(number=numbers, count=st.integers(1, 3), to=st.sampled_from(STORES), troubles=troubles)
     def backfill(self, number: int, count: int, to: str, troubles: list[Trouble]) -> None:
-        """A backfill of some partitions on one store."""
+        """Backfill some partitions on one store."""
         names = {self.pick(number + step) for step in range(count)}
         with self.world.trouble(troubles):
             list(self.world.scene.refiller().refill(names, [to]))
@@ -127,18 +127,18 @@ class Archive(RuleBasedStateMachine):
     @precondition(lambda self: self.world.next_number > 1)
     @rule(number=numbers, store=st.sampled_from(STORES), how=st.sampled_from(["half", "flip", "swallow"]))
     def spoil(self, number: int, store: str, how: str) -> None:
-        """A copy rots or is deleted, on one store."""
+        """Damage or delete a copy on one store."""
         self.world.spoil(store, self.pick(number), how)
 
     @rule(troubles=troubles)
     def verify_and_repair(self, troubles: list[Trouble]) -> None:
-        """A deep verification that heals what it finds."""
+        """Verify everything, and heal the faults."""
         with self.world.trouble(troubles):
             self.world.verify()
 
     @rule(number=numbers, troubles=troubles)
     def restore_a_file(self, number: int, troubles: list[Trouble]) -> None:
-        """A recovering server asks for a file, perhaps the next one: the right bytes, an error or proven absence."""
+        """A recovering server asks for a file, perhaps the next one, and gets its bytes, an error or proven absence."""
         name = name_of(1 + number % self.world.next_number)
         with self.world.trouble(troubles):
             self.world.restore(name, calm=False)
@@ -153,7 +153,7 @@ class Archive(RuleBasedStateMachine):
 
     @rule(days=st.integers(1, 6), troubles=troubles)
     def expire(self, days: int, troubles: list[Trouble]) -> None:
-        """Days pass and retention is applied; it takes nothing that a base backup on that store needs."""
+        """Days pass and retention is applied. It removes nothing that a base backup on that store needs."""
         if self.world.strangers_wait():  # once the right file has expired, nobody can tell the wrong one from it
             return
         self.world.scene.ahead += timedelta(days=days)
@@ -164,7 +164,7 @@ class Archive(RuleBasedStateMachine):
 
     @rule(and_rebuild=st.booleans())
     def lose_catalog(self, and_rebuild: bool) -> None:
-        """The catalog is deleted in mid-work."""
+        """The catalog is deleted in the middle of the work."""
         self.world.lose_catalog(and_rebuild=and_rebuild)
 
 

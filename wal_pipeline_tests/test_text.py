@@ -31,7 +31,7 @@ AT = datetime(2026, 11, 22, 17, 45, 0, 500_000, tzinfo=UTC)
     ],
 )
 def test_shown_name(raw: bytes, shown: str) -> None:
-    """What can be printed stays as it is; every other byte is spelled out."""
+    """Printable characters stay, and every other byte is spelled out."""
     assert shown_name(os.fsdecode(raw)) == shown
 
 

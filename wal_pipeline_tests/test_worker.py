@@ -1,4 +1,4 @@
-"""The warm worker as a program; its work is tested in integration/test_warm_worker.py."""
+"""Tests the warm worker as a program; integration/test_warm_worker.py tests its work."""
 
 import shutil
 from pathlib import Path
@@ -12,7 +12,7 @@ from wal_pipeline.worker import build_worker, find_redis
 
 
 def test_an_instance_without_warm_workers_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that nobody hands runs to says so when it starts."""
+    """A worker that would get no runs says so at its start."""
     shutil.copy(PROJECT / "dagster.yaml", tmp_path / "dagster.yaml")
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     with pytest.raises(SettingsError) as caught:
@@ -24,7 +24,7 @@ def test_an_instance_without_warm_workers_is_refused(tmp_path: Path, monkeypatch
 
 
 def test_the_worker_looks_where_the_launcher_puts_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The URL stands in one place, the instance's file."""
+    """The worker reads the Redis URL from the instance's file."""
     shutil.copy(INSTANCE_FILE, tmp_path / "dagster.yaml")
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     monkeypatch.setenv("DAGSTER_REDIS_URL", "redis://:secret@127.0.0.1:6379/3")
@@ -32,7 +32,7 @@ def test_the_worker_looks_where_the_launcher_puts_runs(tmp_path: Path, monkeypat
 
 
 def test_a_worker_takes_runs_from_its_queue_and_nothing_but_runs() -> None:
-    """It listens to no queue of Dagster's or Celery's own, and reads no pickled message."""
+    """A worker listens to no queue of Dagster or Celery, and reads no pickled message."""
     app = build_worker("redis://127.0.0.1:6379/0", "archive_orders")
     assert list(app.amqp.queues) == ["archive_orders"]
     assert [name for name in app.tasks if not name.startswith("celery.")] == ["execute_job"]

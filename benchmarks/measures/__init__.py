@@ -1,1 +1,1 @@
-"""One module for each measurement; ``measure(bench)`` returns its figures."""
+"""Defines each measurement in a module of its own, whose ``measure(bench)`` returns the figures."""

@@ -1,4 +1,4 @@
-"""Archive throughput to two stores, against pgBackRest, barman-cloud and the floor."""
+"""Measures archive throughput to two stores, against pgBackRest, barman-cloud and the floor."""
 
 import subprocess
 import sys
@@ -22,8 +22,8 @@ _BARMAN_SEGMENTS: Final = (8, 3)
 def measure(bench: Bench) -> list[Figure]:
     """Return a ratio for each codec and peer.
 
-    Ours is timed from the first look at the spool to the last release: a run starts once and then lingers, so that
-    Python's start is no part of the throughput. It stands beside it as ``command_start_s``.
+    Ours is timed from the first look at the spool to the last release. A run starts once and then lingers, so Python's
+    start is no part of the throughput; the figure ``command_start_s`` shows it.
     """
     figures: list[Figure] = []
     for codec, level, goal, full, quick in _CODECS:
@@ -39,7 +39,7 @@ def _codec(bench: Bench, codec: str, level: int, goal: float, segments: int) -> 
     if codec == "gzip":
         contenders["floor"] = lambda: floor_seconds(bench, codec, level, segments)
     else:
-        unread = {"WAL_PIPELINE_READ_BACK": "false"}  # as the peers, who do not look at what they have stored
+        unread = {"WAL_PIPELINE_READ_BACK": "false"}  # like the peers, which do not read back what they stored
         contenders["ours, no read-back"] = lambda: ours_seconds(bench, codec, level, segments, **unread)
     why_not = pgbackrest.unavailable()
     if why_not is None:
@@ -72,7 +72,7 @@ def _against(key: str, title: str, samples: Samples, theirs: str, *, goal: str, 
 
 
 def ours_seconds(bench: Bench, codec: str, level: int, segments: int, **more: str) -> float:
-    """Return how long ``wal-pipeline archive`` takes over a spool of so many segments, from nothing stored."""
+    """Return the seconds of ``wal-pipeline archive`` for a spool of segments, with empty stores."""
     wal = bench.wal()
     with bench.buckets() as buckets, bench.scratch("ours") as folder:
         environment = ours.settings(bench.stores, buckets, folder, wal, codec=codec, level=level, more=more)
@@ -95,7 +95,7 @@ def pgbackrest_seconds(
 
 
 def floor_seconds(bench: Bench, codec: str, level: int, segments: int) -> float:
-    """Return how long the floor takes over the same segments: read, hashed and compressed, and nothing kept."""
+    """Return the seconds of the floor for the same segments: read, hashed, compressed and not kept."""
     with bench.scratch("floor") as folder:
         bench.wal().take(segments, folder)
         command = [sys.executable, "-m", "benchmarks.floor", str(folder), codec, str(level), str(CONCURRENCY)]
@@ -123,7 +123,7 @@ def _barman(bench: Bench) -> list[Figure]:
 
 
 def _command_start(bench: Bench) -> Figure:
-    """Measure what the command takes with nothing to do."""
+    """Measure the command with nothing to do."""
 
     def empty() -> float:
         with bench.buckets() as buckets, bench.scratch("start") as folder:

@@ -1,4 +1,4 @@
-"""Base backup and restore of a cluster against pgBackRest with two processes and zstd 3."""
+"""Measures base backup and restore of a cluster against pgBackRest with two processes and zstd 3."""
 
 import shutil
 from collections.abc import Callable

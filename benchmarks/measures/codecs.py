@@ -1,4 +1,4 @@
-"""Codecs and levels on one core: how fast they compress WAL, how small, and that against zlib's and zstd's own."""
+"""Measures codecs and levels on one core: speed and size of compressed WAL, also against zlib and zstd."""
 
 import time
 import zlib
@@ -24,7 +24,7 @@ _GZIP_WINDOW: Final = 31
 
 
 def measure(bench: Bench) -> list[Figure]:
-    """Return MB of WAL a second of CPU for each, and for gzip the size against what zlib makes at the same level."""
+    """Return MB of WAL for each second of CPU, and for gzip also the size against zlib's at the same level."""
     segments = [path.read_bytes() for path in mixed(bench.wal().segments, bench.size(12, 4))]
     total = sum(map(len, segments))
     zlib_bytes = {level: _sized(segments, _zlib(level)) for level in _ZLIB_LEVELS}
@@ -54,7 +54,7 @@ def _zlib(level: int) -> Callable[[bytes], bytes]:
 
 
 def _sized(segments: list[bytes], compress: Callable[[bytes], bytes]) -> tuple[int, float]:
-    """Return the bytes that all segments are compressed to, and the CPU seconds that it takes."""
+    """Return the compressed bytes of all segments, and the CPU seconds of compressing them."""
     begun = time.process_time()
     stored = sum(len(compress(data)) for data in segments)
     return stored, time.process_time() - begun

@@ -1,7 +1,6 @@
-"""What a segment costs in CPU: the archiver's own, and that of the two S3 servers, which share the machine here.
+"""Measures the CPU for a segment: that of the archiver, and that of the two S3 servers on the same machine.
 
-Where the processors are busy all the time, CPU is what decides throughput, and the least that any archiver could spend
-bounds what can be won.
+Where the processors are always busy, CPU decides throughput, and the least CPU that any archiver needs is the bound.
 """
 
 import os
@@ -22,8 +21,8 @@ _UNREAD: Final = {"WAL_PIPELINE_READ_BACK": "false"}
 
 
 def measure(bench: Bench) -> list[Figure]:
-    """Return milliseconds a segment of 16 MiB. All that the machine does counts: nothing else may run on it."""
-    bench.wal()  # written now where it is not there yet, and not while something is measured
+    """Return milliseconds for a segment of 16 MiB. All work of the machine counts, so nothing else may run on it."""
+    bench.wal()  # writes missing WAL now, before something is measured
     return [
         figure
         for codec, level, name, full, quick in _CODECS
@@ -66,11 +65,11 @@ def _milliseconds(bench: Bench, segments: int, archive: Callable[[], object]) ->
 
 
 def _busy_ticks() -> int:
-    """Return what all processors have worked (proc(5), /proc/stat: user, nice, system)."""
+    """Return the work of all processors in ticks (proc(5), /proc/stat: user, nice, system)."""
     return sum(map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:4]))
 
 
 def _ticks_of(pid: int) -> int:
-    """Return what a process has worked (proc(5), /proc/PID/stat: utime and stime)."""
+    """Return the work of a process in ticks (proc(5), /proc/PID/stat: utime and stime)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return int(fields[11]) + int(fields[12])

@@ -1,4 +1,4 @@
-"""A backlog through Dagster (sensor, run, materializations) against the bare command."""
+"""Measures a backlog through Dagster (sensor, run, materializations) against the bare command."""
 
 from benchmarks import ours
 from benchmarks.bench import Bench
@@ -9,7 +9,7 @@ KEYS = ("dagster_vs_command",)
 
 
 def measure(bench: Bench) -> list[Figure]:
-    """Return how much of the command's throughput is left, the start of the command and of the run included."""
+    """Return the share of the command's throughput that Dagster reaches, both with their start."""
     number, wal = bench.size(1000, 100), bench.wal()
     bench.say(f"dagster: a backlog of {number} segments")
 

@@ -1,4 +1,4 @@
-"""Real stores are far away: round trip time and bandwidth between us and them, for us and for pgBackRest."""
+"""Measures archiving to distant stores, behind a round trip time and a bandwidth, ours and pgBackRest's."""
 
 import socket
 import sys
@@ -19,7 +19,7 @@ _BYTES_PER_SECOND = 20_000_000
 
 
 def measure(bench: Bench) -> list[Figure]:
-    """Return our throughput against pgBackRest's at each distance, and against our own without any."""
+    """Return our throughput against pgBackRest's at each distance, and against ours without a distance."""
     segments = bench.size(32, 8)
     size_bytes = segments * bench.wal().segment_bytes
     figures: list[Figure] = []
@@ -58,7 +58,7 @@ def _figures(milliseconds: int, size_bytes: int, samples: Samples) -> list[Figur
 
 @contextmanager
 def far_stores(bench: Bench, round_trip_seconds: float) -> Iterator[tuple[int, int]]:
-    """Put a proxy before each store, in a process of its own, and give their ports."""
+    """Start a proxy before each store, in a process of its own, and yield their ports."""
     with ExitStack() as stack:
         r2, b2 = (_start(bench, server.port, round_trip_seconds, stack) for server in bench.stores.servers)
         yield r2, b2

@@ -1,4 +1,4 @@
-"""How throughput and memory hold as the work grows: more waiting segments, smaller and larger ones."""
+"""Measures throughput and memory as the work grows: with more, with smaller and with larger segments."""
 
 from benchmarks import ours
 from benchmarks.bench import Bench
@@ -9,7 +9,7 @@ KEYS = ("peak_rss_mib_1000", "peak_rss_mib_10000")
 
 
 def measure(bench: Bench) -> list[Figure]:
-    """Return the peak memory at each size, and the throughput of many against that of 100 in the same call."""
+    """Return the peak memory at each size, and the throughput of many segments against that of 100."""
     few = _archive(bench, 16, 100)
     many = _archive(bench, 16, bench.size(1000, 200))
     small_few = _archive(bench, 1, 100)

@@ -1,4 +1,4 @@
-"""Lag: from a file's arrival in the spool until it is verified on both stores and released."""
+"""Measures the lag: from a file's arrival in the spool until it is verified on both stores and released."""
 
 import time
 from pathlib import Path
@@ -13,7 +13,7 @@ _RATES = (2, 4, 8)
 
 
 def measure(bench: Bench) -> list[Figure]:
-    """Return the lag of an idle cluster, of a segment a second once the run is up, and of more a second."""
+    """Return the lag of an idle cluster, and of one or more segments a second during a run."""
     wal = bench.wal()
     with bench.buckets() as buckets, bench.scratch("lag") as folder:
         environment = ours.settings(bench.stores, buckets, folder, wal, more={"WAL_PIPELINE_LINGER_SECONDS": "3"})
@@ -44,14 +44,14 @@ def lag_figure(key: str, title: str, lags: list[float], percent: float, goal: st
 
 
 def idle_lag(arrivals: Arrivals, spool: Path) -> float:
-    """Return the lag in seconds of a file that comes when no run is up."""
+    """Return the lag in seconds of a file that arrives while there is no run."""
     wait_idle(spool)
     arrived = time.time()
     return wait_gone([arrivals.put()])[0] - arrived
 
 
 def _steady_lags(arrivals: Arrivals, rate: int, seconds: int) -> list[float]:
-    """Put files at a rate while a run is up; the first two are for the run's start and are left out."""
+    """Put files at a rate during a run. The first two, which wait for the run's start, do not count."""
     for _ in range(2):
         wait_gone([arrivals.put()])
     waiting: dict[Path, float] = {}

@@ -1,4 +1,4 @@
-"""Lag of an idle cluster where archiving runs go to a warm worker."""
+"""Measures the lag of an idle cluster whose archiving runs go to a warm worker."""
 
 from benchmarks import ours
 from benchmarks.bench import Bench
@@ -13,7 +13,7 @@ _GOAL = "<= 1"
 
 
 def measure(bench: Bench) -> list[Figure]:
-    """Return the lag of an idle cluster; the first files, which the worker warms up with, do not count."""
+    """Return the lag of an idle cluster. The first files, with which the worker warms up, do not count."""
     reason = missing_part()
     if reason is not None:
         return [missing(KEYS[0], _TITLE, reason, unit="s", goal=_GOAL)]

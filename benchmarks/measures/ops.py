@@ -1,4 +1,4 @@
-"""Archiving as one op against a graph with an op for each step of each file: docs/adr/0003."""
+"""Measures archiving as one op against a graph with an op for each step of each file (docs/adr/0003)."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,7 +64,7 @@ def _one_op_job(env_file: Path) -> dg.JobDefinition:
 
 
 def graph_job(pipeline: Pipeline) -> dg.JobDefinition:
-    """Return the other form: for each file the ops compress, checksum, store on r2 and b2, release."""
+    """Return the graph: for each file the ops compress, checksum, store on r2 and b2, release."""
     preparer, identifier = _StepPreparer(pipeline), pipeline.settings.system_identifier or 0
     layout = pipeline.layout(identifier)
 
@@ -112,14 +112,14 @@ def graph_job(pipeline: Pipeline) -> dg.JobDefinition:
 
 
 class _StepPreparer:
-    """Describes a file without compressing it: that is another op's work."""
+    """Describes a file without compressing it, which another op does."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         commits: CommitReader = pipeline.commits
         self._preparer = Preparer(pipeline.spool, pipeline.encoder, commits)
 
     def prepare(self, spooled: SpoolFile, identifier: int) -> Prepared:
-        """Return the file described. Raises: InvalidWalFileError."""
+        """Return the file's description. Raises: InvalidWalFileError."""
         prepared = self._preparer.prepare(spooled, [identifier], identifier, lambda _file: False)
         assert prepared is not None
         return prepared

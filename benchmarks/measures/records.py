@@ -1,4 +1,4 @@
-"""What 100,000 recorded and stored files cost the commands that look at all of them, and the sensor."""
+"""Measures the commands and the sensor that look at all files, with 100,000 files recorded and stored."""
 
 import os
 from datetime import UTC, datetime, timedelta
@@ -21,7 +21,7 @@ KEYS = ("plan_100000_s", "status_100000_s", "sensor_tick_100000_s")
 
 
 def measure(bench: Bench) -> list[Figure]:
-    """Return the seconds of the retention plan, the status and the sensor's look at the spool."""
+    """Return the seconds of the retention plan, of the status and of the sensor's look at the spool."""
     number = bench.size(100_000, 10_000)
     with bench.buckets() as buckets, bench.scratch("records") as folder:
         environment = ours.settings(
@@ -57,7 +57,7 @@ def _fill(bench: Bench, buckets: S3Buckets, folder: Path, number: int) -> None:
 
 
 def _plan(environment: dict[str, str], number: int, stores: tuple[str, ...]) -> float:
-    """Time the plan, and see that it is one: the window's files stay, the older ones go."""
+    """Time the plan, and check it: the window's files stay, and older files are removed."""
     chosen = {**environment, "WAL_PIPELINE_STORES": ",".join(stores)}
     run = ours.command(chosen, "expire", "--json", check=False)
     for store in run.answer["stores"]:
@@ -76,7 +76,7 @@ def _status(environment: dict[str, str], number: int) -> float:
 
 
 def _tick_seconds(folder: Path, number: int, repeats: int) -> list[float]:
-    """Time the look that the sensor takes, with a store at rest: then it asks the catalog for every file."""
+    """Time the sensor's look with a store at rest, when it asks the catalog for every file."""
     now = datetime.now(UTC)
     spool = Spool(folder / "spool", folder / "quarantine", 60)
     for index in range(1, number + 1):

@@ -1,4 +1,4 @@
-"""WAL fetch during recovery: replay of the same segments with our restore_command, a local cp, and pgBackRest's."""
+"""Measures the replay of the same segments with our restore_command, with a local cp and with pgBackRest's."""
 
 import re
 import shutil
@@ -21,7 +21,7 @@ _STAMP = re.compile(r"^(\S+ \S+) \S+ \[\d+\] LOG:  (starting archive recovery|re
 
 
 def measure(bench: Bench) -> list[Figure]:
-    """Return the time of a whole replay against the others'."""
+    """Return the time of a whole replay against that of the others."""
     segments = bench.size(100, 12)
     with (
         bench.buckets() as buckets,

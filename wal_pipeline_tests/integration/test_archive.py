@@ -1,4 +1,4 @@
-"""The archiving run on real S3 servers behind a proxy that breaks requests, with WAL of a real PostgreSQL."""
+"""Tests the archiving run on real S3 servers behind a fault proxy, with WAL of a real PostgreSQL."""
 
 import json
 import os
@@ -71,7 +71,7 @@ def scene(tmp_path: Path, s3_pair: S3Pair, s3_buckets: S3Buckets, proxy: FaultPr
 
 
 def s3_store(name: str, pair: S3Pair, buckets: S3Buckets, **changed: Any) -> WatchedStore:
-    """Return one store of the pair; ``changed`` takes the place of what is right."""
+    """Return one store of the pair. ``changed`` replaces correct values."""
     server = {"r2": pair.r2, "b2": pair.b2}[name]
     how: dict[str, Any] = {
         "bucket": getattr(buckets, name),
@@ -89,7 +89,7 @@ def s3_store(name: str, pair: S3Pair, buckets: S3Buckets, **changed: Any) -> Wat
 
 
 def plain(scene: ArchiveScene, pair: S3Pair, buckets: S3Buckets) -> dict[str, dict[str, bytes]]:
-    """Return what both servers hold, not through the proxy."""
+    """Return the files on both servers, not through the proxy."""
     return {name: contents(s3_store(name, pair, buckets)) for name in scene.stores}
 
 
@@ -100,7 +100,7 @@ def failures(events: list[ArchiveEvent]) -> list[CopyFailed]:
 def test_real_wal_reaches_both_stores(
     tmp_path: Path, s3_pair: S3Pair, s3_buckets: S3Buckets, wal: RealWal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Everything a server archives is stored, with the commit times that pg_waldump reads, by the command as typed."""
+    """The command stores every file that a server archives, with the commit times that pg_waldump reads."""
     (tmp_path / "spool").mkdir()
     made = wal.fill(tmp_path / "spool")
     settings = environment(tmp_path, s3_pair, s3_buckets) | {"WAL_PIPELINE_CODEC": "gzip"}
@@ -144,7 +144,7 @@ def test_r2_down_for_a_while(
     s3_pair: S3Pair,
     s3_buckets: S3Buckets,
 ) -> None:
-    """b2 gets everything, the spool keeps everything, an alert opens; r2 catches up by itself and it is resolved."""
+    """b2 gets every file, the spool keeps them, and an alert opens; when r2 has caught up, the alert is resolved."""
     alerts = ArchiveAlerts(scene.catalog, scene.clock)
     scene.stores["r2"] = s3_store(
         "r2",
@@ -160,7 +160,7 @@ def test_r2_down_for_a_while(
         for event in scene.archiver().drain():
             alerts.note(event)
         state = scene.catalog.stores.states()["r2"]
-        assert state.consecutive_failures > turn  # a turn that takes long tries again
+        assert state.consecutive_failures > turn  # a long run tries again
         assert contents(scene.stores["b2"]) == made
         assert scene.spooled() == sorted(made)
         assert scene.verified("b2") == set(made)
@@ -182,7 +182,7 @@ def test_r2_down_for_a_while(
 def test_a_lying_store_never_gets_a_file_released(
     fault: Fault, scene: ArchiveScene, proxy: FaultProxy, s3_pair: S3Pair, s3_buckets: S3Buckets
 ) -> None:
-    """An answer that promises what was not stored is seen by reading back; the next run mends the copy."""
+    """Reading back finds that a promised object was not stored, and the next run mends the copy."""
     made = spool_segments(scene.spool_folder, [1, 2])
     rule = proxy.add(fault, method="PUT", times=None)
     events = scene.run()
@@ -206,7 +206,7 @@ def test_a_lying_store_never_gets_a_file_released(
 def test_a_request_that_breaks_once(
     fault: Fault, scene: ArchiveScene, proxy: FaultProxy, s3_pair: S3Pair, s3_buckets: S3Buckets
 ) -> None:
-    """Whatever happens to one request, two runs end with one good object a file and an empty spool."""
+    """After any fault of one request, two runs leave one good object for each file and an empty spool."""
     made = spool_segments(scene.spool_folder, [1, 2])
     method = "GET" if isinstance(fault, Truncate | Flip) else "PUT"
     rule = proxy.add(fault, method=method, key=f"{name_of(1)}.zst")
@@ -221,7 +221,7 @@ def test_a_request_that_breaks_once(
 def test_a_store_with_latency_does_not_hold_back_the_other(
     scene: ArchiveScene, proxy: FaultProxy, s3_pair: S3Pair, s3_buckets: S3Buckets
 ) -> None:
-    """b2 is done with every file while r2, which takes its time for each request, has most of them before it."""
+    """b2 has every file while the slow r2 still lacks most of them."""
     made = spool_segments(scene.spool_folder, range(1, 31))
     proxy.add(Delay(0.7), method="PUT", times=None)
     order: list[str] = []
@@ -247,7 +247,7 @@ def test_a_store_with_latency_does_not_hold_back_the_other(
 def test_wrong_credentials_and_a_missing_bucket(
     wrong: dict[str, str], message: str, scene: ArchiveScene, s3_pair: S3Pair, s3_buckets: S3Buckets
 ) -> None:
-    """The error names what is wrong and shows no secret; the other store gets everything and nothing is lost."""
+    """The error names the wrong setting and shows no secret; the other store gets every file, and nothing is lost."""
     made = spool_segments(scene.spool_folder, [1, 2])
     scene.stores["r2"] = s3_store("r2", s3_pair, s3_buckets, **wrong)
     events = failures(scene.run())
@@ -294,7 +294,7 @@ print(json.dumps({"released": released, "early": peaks[len(peaks) // 5], "peak":
 
 
 def test_memory_is_bounded() -> None:
-    """Four workers with 16 MiB segments that do not compress stay under 512 MiB, and more files take no more."""
+    """Four workers with 16 MiB of incompressible segments stay under 512 MiB, however many files there are."""
     size = 16 << 20
     with tempfile.TemporaryDirectory(prefix="wal-pipeline-memory-") as folder:
         spool = Path(folder) / "spool"
@@ -317,7 +317,7 @@ def test_memory_is_bounded() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 def test_a_full_disk_while_quarantining(tmp_path: Path) -> None:
-    """A file that does not fit into the quarantine stays in the spool, and nothing half is left behind."""
+    """A file that does not fit into the quarantine stays in the spool, and no half file is left behind."""
     scene = ArchiveScene(tmp_path)
     scene.quarantine_folder.mkdir()
     mounted = subprocess.run(

@@ -1,4 +1,4 @@
-"""A base backup as a process: how much memory it takes, what a kill leaves, and the command as a person types it."""
+"""Tests a base backup as a process: its memory, the objects that a kill leaves, and the command."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from wal_pipeline.commands.inventory.manifests import read_base_backup
 from wal_pipeline_tests.support.base_backup_scene import Scene, archiving_cluster, folder_store, s3_store
 
 pytestmark = pytest.mark.integration
-MEMORY_LIMIT_MIB = 240  # of the promised 512; the tar below is larger, so that keeping it all would not pass
+MEMORY_LIMIT_MIB = 240  # of the promised 512; the tar below is larger, so a program that kept all of it would fail
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_memory_is_bounded_whatever_the_size(cluster: PostgresCluster, tmp_path:
 
 
 def test_what_a_kill_leaves_is_removed_by_the_next_base_backup(cluster: PostgresCluster, tmp_path: Path) -> None:
-    """SIGKILL between two parts: objects and parts stay, no manifest; the next one removes them and succeeds."""
+    """A SIGKILL leaves objects and parts without a manifest; the next base backup removes them and succeeds."""
     stores = [folder_store(name, tmp_path) for name in ("r2", "b2")]
     scene = Scene(cluster, stores, tmp_path / "scratch")
     process = subprocess.Popen(command(cluster, tmp_path, Codec.NONE, 16_000), stdout=subprocess.DEVNULL)
@@ -106,7 +106,7 @@ def test_the_command_takes_base_backups_that_every_store_can_restore(
 def test_the_command_says_which_store_lacks_the_base_backup_and_the_way_out(
     cluster: PostgresCluster, s3_pair: S3Pair, s3_buckets: S3Buckets, tmp_path: Path
 ) -> None:
-    """Chaos seed 3231: a store kept other bytes than it was sent. The hint's command takes the base backup there."""
+    """Chaos seed 3231: a store kept other bytes than those sent. The HINT's command copies the base backup there."""
     environment = _environment(cluster, s3_pair, s3_buckets, tmp_path)
     with FaultProxy(s3_pair.b2) as proxy:
         proxy.add(StoreFlipped(), method="PUT", key="base.000000")

@@ -1,4 +1,4 @@
-"""Base backups of a standby and of what it becomes: other timelines, 64 MB segments."""
+"""Tests base backups of a standby before and after its promotion, with 64 MB segments."""
 
 from pathlib import Path
 

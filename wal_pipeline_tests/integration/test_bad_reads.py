@@ -1,4 +1,4 @@
-"""A bit that changes on the way from a store never costs a good copy; bytes that are wrong in the store do."""
+"""Tests that a bad read never costs a good copy, and that a copy damaged in the store is replaced."""
 
 from collections.abc import Iterator
 
@@ -61,7 +61,7 @@ def stored(store: S3Store) -> bytes:
     ("fault", "method"), [(Flip(), "GET"), (Answer(404, "NoSuchKey"), "HEAD"), (Answer(404, "NoSuchKey"), "GET")]
 )
 def test_one_bad_look_costs_no_copy(store: S3Store, proxy: FaultProxy, fault: Fault, method: str) -> None:
-    """A copy that is there is looked at again, and adopted; nothing is deleted, nothing stored."""
+    """A copy is read a second time and adopted; nothing is deleted or stored."""
     assert put(store) == KEY
     proxy.forget()
     rule = proxy.add(fault, method=method, key=PATH)
@@ -73,7 +73,7 @@ def test_one_bad_look_costs_no_copy(store: S3Store, proxy: FaultProxy, fault: Fa
 
 @pytest.mark.parametrize("fault", [Flip(), Answer(404, "NoSuchKey")])
 def test_one_bad_read_back_costs_no_put(store: S3Store, proxy: FaultProxy, fault: Fault) -> None:
-    """A copy that was just stored is read again before it is replaced."""
+    """A copy that was just stored is read a second time before it is replaced."""
     rule = proxy.add(fault, method="GET", key=PATH)
     assert put(store) == KEY
     assert rule.hits == 1
@@ -81,7 +81,7 @@ def test_one_bad_read_back_costs_no_put(store: S3Store, proxy: FaultProxy, fault
 
 
 def test_bytes_that_are_wrong_in_the_store_are_replaced(store: S3Store, proxy: FaultProxy) -> None:
-    """Both reads find the damage that the store did: the copy is removed and stored again, and is good then."""
+    """Where both reads find damage, the copy is removed and stored again, and is good."""
     damaged = proxy.add(StoreFlipped(), method="PUT", key=PATH)
     assert put(store) == KEY
     assert damaged.hits == 1
@@ -90,7 +90,7 @@ def test_bytes_that_are_wrong_in_the_store_are_replaced(store: S3Store, proxy: F
 
 
 def test_a_store_that_always_damages_is_told(store: S3Store, proxy: FaultProxy) -> None:
-    """Where the second copy is damaged too, the error says so and the file is not taken for stored."""
+    """Where the second copy is damaged too, the error says so and the file does not count as stored."""
     proxy.add(StoreFlipped(), method="PUT", key=PATH, times=None)
     with pytest.raises(DamagedCopyError) as raised:
         put(store)

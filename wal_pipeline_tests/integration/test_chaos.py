@@ -1,4 +1,4 @@
-"""A short share of the chaos suite, and proof that its checks can fail. ``make chaos`` runs all of it."""
+"""Runs a short part of the chaos suite, and proves that its checks can fail. ``make chaos`` runs all of it."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,21 +21,21 @@ def schedule_of(seed: int) -> Schedule:
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """Two S3 servers behind fault proxies, and a cluster to begin from."""
+    """Two S3 servers behind fault proxies, and a template cluster."""
     with start_stage(tmp_path_factory.mktemp("chaos")) as stage:
         yield stage
 
 
 @pytest.mark.parametrize("seed", [3])
 def test_nothing_is_lost(stage: Stage, seed: int) -> None:
-    """After the schedule's faults all that PostgreSQL archived is on both stores, and the spool is empty."""
+    """After the schedule's faults every archived file is on both stores, and the spool is empty."""
     outcome = run_one(stage, schedule_of(seed))
     assert outcome.problems == []
     assert outcome.files_checked >= 10
 
 
 def test_the_checks_see_what_is_wrong(stage: Stage) -> None:
-    """A copy that is gone, one with other content and a good file in quarantine are each named."""
+    """The checks name a missing copy, a copy with other content and a good file in quarantine."""
     quiet = replace(schedule_of(12), seconds=1, events=(), linger_seconds=60)
     with make_world(stage, quiet) as world:
         world.load.start()
@@ -58,7 +58,7 @@ def test_the_checks_see_what_is_wrong(stage: Stage) -> None:
             f"b2: '{changed}' has other content than PostgreSQL's",
         )
         assert list(misplaced(world, set())) == [
-            f"'{lost}.20261122T000000.000000Z' is in quarantine, and was PostgreSQL's own"
+            f"'{lost}.20261122T000000.000000Z' is in quarantine, and is PostgreSQL's own"
         ]
 
 

@@ -1,4 +1,4 @@
-"""The real daemon archives a real PostgreSQL's WAL to two real stores, whatever is killed or stopped in between."""
+"""Tests that the real daemon archives a real PostgreSQL's WAL to two stores, whatever is killed or stopped."""
 
 import os
 import signal
@@ -34,7 +34,7 @@ def lives(scene: DaemonScene, run_id: str) -> bool:
 
 
 def test_new_segments_are_archived_by_runs_of_the_sensor(scene: DaemonScene) -> None:
-    """Nobody asks: each file is on both stores, recorded as a partition of each by a run with the sensor's tag."""
+    """Runs with the sensor's tag store each file on both stores and record it as a partition of each."""
     names = scene.write_segments(5)
     scene.wait_archived(names)
     scene.wait_recorded(names)
@@ -45,7 +45,7 @@ def test_new_segments_are_archived_by_runs_of_the_sensor(scene: DaemonScene) -> 
 
 
 def test_a_store_that_is_down_holds_back_nobody(scene: DaemonScene) -> None:
-    """With r2 down b2 gets everything and the spool keeps everything; r2 catches up when it is back."""
+    """With r2 down b2 gets every file and the spool keeps every file; r2 catches up when it is back."""
     scene.pair.r2.stop()
     names = scene.write_segments(4)
     scene.wait(lambda: set(names) <= scene.stored("b2").keys.keys())
@@ -54,17 +54,17 @@ def test_a_store_that_is_down_holds_back_nobody(scene: DaemonScene) -> None:
     assert scene.spooled() >= {*names, *later}
     scene.pair.r2.start()
     scene.wait_archived(names + later)
-    scene.wait(lambda: scene.sensor_runs()[0].status == "SUCCESS")  # all is on every store: nothing is left to tell
+    scene.wait(lambda: scene.sensor_runs()[0].status == "SUCCESS")  # every store has all files
     scene.wait_recorded(names + later)
     assert all(len(scene.materialized_by("b2")[name]) == 1 for name in names + later)
 
 
 def test_a_killed_run_is_followed_by_one_that_finishes(scene: DaemonScene) -> None:
-    """SIGKILL in the middle of a run: Dagster marks it as failed by itself, and the next run does the rest."""
+    """After a SIGKILL Dagster marks the run as failed by itself, and the next run does the rest."""
     names = scene.write_segments(15)
     pid = scene.wait_archiving()
     scene.wait(lambda: names[2] in scene.stored("b2").keys)
-    os.kill(pid, signal.SIGSTOP)  # wherever it is, so that it is not over before it is killed
+    os.kill(pid, signal.SIGSTOP)  # at any point: it must not end before the kill
     names += scene.write_segments(3)
     newest = scene.sensor_runs()[0].run_id
     assert lives(scene, newest)
@@ -79,7 +79,7 @@ def test_a_killed_run_is_followed_by_one_that_finishes(scene: DaemonScene) -> No
 
 
 def test_a_machine_crash_leaves_no_run_that_holds_up_the_others(scene: DaemonScene) -> None:
-    """Code server, its runs and the daemon are killed together: nobody is left who could mark the run as failed."""
+    """Code server, runs and daemon are killed together; the sensor still marks the run as failed."""
     names = scene.write_segments(15)
     scene.wait_archiving()
     newest = scene.sensor_runs()[0]
@@ -97,7 +97,7 @@ def test_a_machine_crash_leaves_no_run_that_holds_up_the_others(scene: DaemonSce
 
 
 def test_a_killed_daemon_takes_up_files_and_backfills_when_it_is_back(scene: DaemonScene) -> None:
-    """Files wait in the spool; a backfill of chosen partitions of b2 copies just those, to b2 alone, in one run."""
+    """It archives the waiting files, and a backfill of partitions of b2 copies only those, to b2 only, in one run."""
     *lost, not_chosen = scene.write_segments(4)
     scene.wait_archived([*lost, not_chosen])
     scene.wait_recorded([*lost, not_chosen])
@@ -125,7 +125,7 @@ def test_a_killed_daemon_takes_up_files_and_backfills_when_it_is_back(scene: Dae
 
 
 def test_archiving_runs_never_overlap(scene: DaemonScene) -> None:
-    """In all that happened in this module there was one archiving run at a time."""
+    """In all tests of this module there was one archiving run at a time."""
     runs = sorted(scene.sensor_runs(), key=lambda run: run.started or 0)
     assert len(runs) >= 3
     for earlier, later in pairwise(runs):
@@ -135,7 +135,7 @@ def test_archiving_runs_never_overlap(scene: DaemonScene) -> None:
 
 
 def test_a_catalog_that_is_lost_in_mid_work_is_begun_again(scene: DaemonScene) -> None:
-    """Its files go under the run: everything is archived all the same, and a rebuild has every file back."""
+    """Where the catalog is removed during a run, every file is still archived, and a rebuild restores the records."""
     names = scene.write_segments(10)
     scene.wait_archiving()
     for path in scene.state.glob("catalog.sqlite*"):
@@ -148,7 +148,7 @@ def test_a_catalog_that_is_lost_in_mid_work_is_begun_again(scene: DaemonScene) -
 
 
 def test_a_dagster_home_that_is_lost_in_mid_work_is_filled_again(scene: DaemonScene) -> None:
-    """All that Dagster knew goes under a run; after a restart every file is archived, and shown again as it was."""
+    """Where DAGSTER_HOME is removed during a run, a restart archives every file and shows every copy again."""
     names = scene.write_segments(10)
     scene.wait_archiving()
     scene.dagster.lose_home()

@@ -28,7 +28,7 @@ def folder() -> Iterator[Path]:
 
 
 def test_once_proves_every_copy_and_a_restore(folder: Path) -> None:
-    """One JSON object on stdout: 20 segments through the sensor, each copy good, the spool empty, the table back."""
+    """stdout has one JSON object: 20 segments through the sensor, good copies, an empty spool, the table back."""
     done = subprocess.run(
         [*COMMAND, "--once", "--json", "--folder", str(folder)],
         capture_output=True,
@@ -53,7 +53,7 @@ def test_once_proves_every_copy_and_a_restore(folder: Path) -> None:
 
 
 def test_control_c_stops_everything(folder: Path) -> None:
-    """In the middle of its start, SIGINT ends the demo well, and none of its servers outlives it."""
+    """A SIGINT during the start ends the demo well, and none of its servers outlives it."""
     demo = subprocess.Popen(
         [*COMMAND, "--folder", str(folder)],
         stdout=subprocess.DEVNULL,
@@ -76,7 +76,7 @@ def test_control_c_stops_everything(folder: Path) -> None:
 
 
 def test_a_folder_of_somebody_else_is_left_alone(folder: Path) -> None:
-    """What the demo did not make, it does not empty."""
+    """The demo does not empty a folder that it did not make."""
     folder.mkdir()
     (folder / "thesis.txt").write_text("final")
     done = subprocess.run(

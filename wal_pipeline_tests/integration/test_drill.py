@@ -1,4 +1,4 @@
-"""A recovery drill brings a real cluster back from each store alone, and says so only where it is true."""
+"""Tests that a recovery drill restores a real cluster from each store alone, and passes only then."""
 
 import json
 import os
@@ -36,7 +36,7 @@ STORES = ("r2", "b2")
 
 
 class AlwaysMiddle(Random):
-    """Draws what lies in the middle: of two base backups the older one, and a moment well after it."""
+    """Draws the item in the middle: of two base backups the older one, and a moment well after it."""
 
     def choice(self, seq: Any) -> Any:
         """Return the one in the middle, of two the first."""
@@ -44,7 +44,7 @@ class AlwaysMiddle(Random):
 
 
 class AlwaysLast(Random):
-    """Draws the last of whatever it is given: the newest base backup, and the end of the archive."""
+    """Draws the last item: the newest base backup, and the end of the archive."""
 
     def choice(self, seq: Any) -> Any:
         """Return the last."""
@@ -71,7 +71,7 @@ class DrillScene:
         )
 
     def drill(self, *stores: str, random: Random | None = None, **options: Any) -> list[DrillResult]:
-        """Run drills, as the job does: recorded, and told as alerts."""
+        """Run drills as the job does, with records and alerts."""
         return list(run_drills(lambda store: self.open_drill(store, random, **options), stores, self.pipeline.catalog))
 
     def environment(self) -> Mapping[str, str]:
@@ -121,13 +121,13 @@ def scene(postgres_version: PostgresInstall, s3_pair: S3Pair) -> Iterator[DrillS
 
 @pytest.fixture
 def only18(scene: DrillScene) -> None:
-    """Skip where the scene is another version's: what is tested does not depend on it."""
+    """Skip with another version than 18: the test does not depend on it."""
     if scene.history.install.version != 18:
         pytest.skip("once is enough")
 
 
 def test_a_drill_from_each_store_passes(scene: DrillScene) -> None:
-    """The last replayed commit is the one foretold, the checks pass, all is measured and recorded, the folder goes."""
+    """The last replayed commit is the predicted one, the checks pass, numbers are recorded, the folder is removed."""
     results = scene.drill(*STORES)
     for store, result in zip(STORES, results, strict=True):
         assert (result.store, result.ok, result.error) == (store, True, None)
@@ -158,7 +158,7 @@ def test_a_rollback_after_the_last_commit_is_no_failure(scene: DrillScene) -> No
 
 @pytest.mark.usefixtures("only18")
 def test_a_cluster_that_goes_on_archiving_is_no_failure(scene: DrillScene, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What comes into the archive while the drill restores is not replayed: the last commit is as foretold."""
+    """WAL that is archived during the drill is not replayed: the last commit is the predicted one."""
 
     def restore_slowly(*given: Any, **named: Any) -> Any:
         scene.history.mark("during the drill")
@@ -171,7 +171,7 @@ def test_a_cluster_that_goes_on_archiving_is_no_failure(scene: DrillScene, monke
 
 
 def test_the_restored_server_does_nothing_for_its_original(scene: DrillScene, tmp_path: Path) -> None:
-    """It replicates, archives and writes for nobody, whatever its configuration says."""
+    """The restored server neither replicates, archives nor writes, whatever its configuration says."""
     quiet = (
         "DO $$ BEGIN ASSERT (SELECT count(*) = 0 FROM pg_settings WHERE setting NOT IN ('', '0', 'off', '(disabled)')"
         " AND name IN ('listen_addresses', 'archive_mode', 'archive_command', 'recovery_end_command',"
@@ -202,7 +202,7 @@ def test_the_users_own_checks_decide(scene: DrillScene) -> None:
 
 @pytest.mark.usefixtures("only18")
 def test_a_folder_that_is_in_use_is_left_alone(scene: DrillScene) -> None:
-    """A drill never removes what another one, or a person, has there."""
+    """A drill never removes the files of another drill or of a person."""
     folder = scene.folder / "drill"
     folder.mkdir()
     (folder / "keep").touch()
@@ -216,7 +216,7 @@ def test_a_folder_that_is_in_use_is_left_alone(scene: DrillScene) -> None:
 
 @contextmanager
 def drill_at_work(scene: DrillScene) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
-    """Give a drill in a process of its own whose server is open and busy, and that server as a file descriptor."""
+    """Yield a drill in a process of its own with a busy server, and the server's process as a file descriptor."""
     slow = scene.folder / "slow.sql"
     slow.write_text("SELECT pg_sleep(120);\n")
     environment = {**clean_environment(), **scene.environment(), "WAL_PIPELINE_DRILL_SQL_FILE": str(slow)}
@@ -239,7 +239,7 @@ def has_ended(process: int) -> bool:
 
 @pytest.mark.usefixtures("only18")
 def test_a_killed_drill_does_not_hold_up_the_next_one(scene: DrillScene) -> None:
-    """It leaves its folder and a server that runs: the next one stops that server, clears the folder and passes."""
+    """The next drill stops the killed drill's server, clears its folder and passes."""
     with drill_at_work(scene) as (drill, server):
         drill.kill()
         drill.wait()
@@ -251,7 +251,7 @@ def test_a_killed_drill_does_not_hold_up_the_next_one(scene: DrillScene) -> None
 
 @pytest.mark.usefixtures("only18")
 def test_a_drill_that_is_told_to_end_leaves_nothing(scene: DrillScene) -> None:
-    """SIGTERM, such as from systemd: its server is stopped and its folder removed before it ends."""
+    """After a SIGTERM, such as systemd's, a drill stops its server and removes its folder before it ends."""
     with drill_at_work(scene) as (drill, server):
         drill.terminate()
         assert drill.wait(60) == 143
@@ -285,7 +285,7 @@ def test_the_job_records_numbers_and_a_check(scene: DrillScene, monkeypatch: pyt
 def test_a_damaged_store_fails_its_own_drill_alone(
     scene: DrillScene, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A drill reads one store only: what is damaged there shows, though the other store has a good copy."""
+    """A drill reads one store only, so damage there shows although the other store has a good copy."""
     history = scene.history
     keys = segment_keys(history.pair.b2, history.buckets.b2)
     client = history.pair.b2.client()
@@ -308,7 +308,7 @@ def test_a_damaged_store_fails_its_own_drill_alone(
 
 @pytest.mark.usefixtures("only18")
 def test_a_gap_on_one_store_fails_its_drill(scene: DrillScene) -> None:
-    """Where a segment is gone the drill fails and names it, although an older base backup could be restored."""
+    """Where a segment is missing, the drill fails and names it, although an older base backup could be restored."""
     history = scene.history
     needed = segment_keys(history.pair.r2, history.buckets.r2)[-2]
     history.pair.r2.client().delete_object(Bucket=history.buckets.r2, Key=needed)

@@ -1,4 +1,4 @@
-"""An archiving run that is killed at each step's boundary, and the run after it."""
+"""Tests a run that is killed at each step's boundary, and the run after it."""
 
 import signal
 import tempfile
@@ -48,7 +48,7 @@ def wal(postgres18: PostgresInstall) -> Iterator[RealWal]:
 
 @pytest.mark.parametrize("moment", MOMENTS, ids=str)
 def test_a_kill_at_any_step_loses_nothing(moment: Moment, quick_folder: Path) -> None:
-    """Each file is in the spool or on every store at that moment; the next run ends as if there had been no kill."""
+    """At the kill each file is in the spool or on every store; the next run ends as if there had been no kill."""
     place = Place(quick_folder)
     scene = place.scene(CountingScene)
     made = spool_segments(scene.spool_folder, range(1, 6))
@@ -62,11 +62,11 @@ def test_a_kill_at_any_step_loses_nothing(moment: Moment, quick_folder: Path) ->
 def test_a_kill_with_real_wal_on_real_servers(
     moment: Moment, quick_folder: Path, s3_pair: S3Pair, s3_buckets: S3Buckets, wal: RealWal
 ) -> None:
-    """The same with segments of a PostgreSQL server on two S3 servers, one of which keeps versions."""
+    """The same holds with a server's segments on two S3 servers, one of which keeps versions."""
     place = Place(quick_folder, s3_stores(s3_pair, s3_buckets), wal.system_identifier)
     scene = place.scene(CountingScene)
     check_kill(place, scene, wal.fill(scene.spool_folder), moment)
-    # b2 has no conditional put: one that was on its way when its process died may arrive after the next run has looked.
+    # b2 has no conditional put: a put in flight when its process died may arrive after the next run has looked.
     versions = list(scene.stores["b2"].versions(""))
     assert len(versions) - len({version.key for version in versions}) <= scene.options.concurrency
     assert len({(version.key, version.size_bytes) for version in versions}) == len(
@@ -76,7 +76,7 @@ def test_a_kill_with_real_wal_on_real_servers(
 
 
 def check_kill(place: Place, scene: ArchiveScene, made: dict[str, bytes], moment: Moment) -> None:
-    """Kill a run at a moment, look at what it left, and run again."""
+    """Kill a run at a moment, check the files that it left, and run again."""
     assert die_while_archiving(place, moment) == -signal.SIGKILL
     spooled = set(scene.spooled())
     held = {name: contents(store) for name, store in scene.stores.items()}
@@ -103,7 +103,7 @@ def check_kill(place: Place, scene: ArchiveScene, made: dict[str, bytes], moment
 
 
 class CountingScene(ArchiveScene):
-    """A scene that keeps what its encoder was given."""
+    """A scene that records the input of its encoder."""
 
     def encoder(self) -> Encoder:
         self.encoded: list[int] = []
@@ -122,7 +122,7 @@ class _CountingEncoder(Encoder):
 
 @pytest.fixture
 def quick_folder(tmp_path: Path) -> Iterator[Path]:
-    """A folder in memory, or else on disk: a kill leaves what was written to it either way."""
+    """A folder in memory, or else on disk. Written bytes outlive a kill in both."""
     memory = Path("/dev/shm")  # noqa: S108
     if not memory.is_dir():
         yield tmp_path
@@ -132,7 +132,7 @@ def quick_folder(tmp_path: Path) -> Iterator[Path]:
 
 
 def s3_stores(pair: S3Pair, buckets: S3Buckets) -> dict[str, dict[str, Any]]:
-    """Return how both stores are reached."""
+    """Return the settings that reach both stores."""
     return {
         server.name: {
             "bucket": bucket,

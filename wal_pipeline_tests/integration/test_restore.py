@@ -1,4 +1,4 @@
-"""A lost cluster comes back to the moment that was asked for, from each store alone, with exactly its commits."""
+"""Tests that a lost cluster is restored to the target from each store alone, with exactly its commits."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.integration
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """A history whose cluster is gone, and its moments by name."""
+    """A history whose cluster is lost, and its moments by name."""
 
     history: History
     moments: dict[str, Moment]

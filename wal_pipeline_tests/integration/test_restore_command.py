@@ -1,4 +1,4 @@
-"""What PostgreSQL itself makes of our restore_command: an outage never passes as the end of the archive."""
+"""Tests our restore_command with PostgreSQL itself: an outage never passes as the end of the archive."""
 
 import shutil
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def scene(postgres_version: PostgresInstall, pair: S3Pair) -> Iterator[Scene]:
 
 @pytest.fixture
 def newest(scene: Scene) -> None:
-    """Run with one version of PostgreSQL: what the test looks at does not differ between them."""
+    """Run with one version of PostgreSQL, because the tested behaviour is the same in all."""
     if scene.install.version != 18:
         pytest.skip("runs with PostgreSQL 18")
 
@@ -48,7 +48,7 @@ def pgdata(scene: Scene) -> Iterator[Path]:
 
 @contextmanager
 def cut_off_at(segment: str, scene: Scene, pgdata: Path, *options: str) -> Iterator[PostgresCluster]:
-    """Start a server whose stores are stopped when it asks for a segment; they run again at the end."""
+    """Start a server, stop its stores when it asks for a segment, and start them again at the end."""
     reached, go = pgdata.parent / "reached", pgdata.parent / "go"
     hold = f"case %f in {segment}) touch {reached}; while [ ! -e {go} ]; do sleep 0.05; done;; esac; "
     line = scene.restore_command(pgdata, "--retry-seconds=1", "--no-prefetch", *options)
@@ -67,7 +67,7 @@ def cut_off_at(segment: str, scene: Scene, pgdata: Path, *options: str) -> Itera
 
 
 def test_an_outage_mid_recovery_stops_the_server_and_recovery_goes_on_later(scene: Scene, pgdata: Path) -> None:
-    """With both stores down mid-recovery the server ends with an error and does not open; then it goes on."""
+    """With both stores down the server ends with an error and does not open; later it continues."""
     middle = scene.segments[len(scene.segments) // 2]
     with cut_off_at(middle, scene, pgdata) as server:
         assert server.process.wait(timeout_seconds=120) != 0
@@ -88,7 +88,7 @@ def test_an_outage_mid_recovery_stops_the_server_and_recovery_goes_on_later(scen
 
 @pytest.mark.usefixtures("newest")
 def test_a_standby_outlives_an_outage(scene: Scene, pgdata: Path) -> None:
-    """With --standby it says so, goes on serving, and replays the rest when the stores are back; no recovery does."""
+    """With --standby the server logs the outage, keeps serving, and replays the rest when the stores are back."""
     (pgdata / "recovery.signal").rename(pgdata / "standby.signal")
     middle = scene.segments[len(scene.segments) // 2]
     with cut_off_at(middle, scene, pgdata, "--standby") as server:
@@ -106,7 +106,7 @@ def test_a_standby_outlives_an_outage(scene: Scene, pgdata: Path) -> None:
 
 @pytest.mark.usefixtures("newest")
 def test_each_copy_needs_to_be_good_on_one_store_only(scene: Scene, pgdata: Path) -> None:
-    """Corrupt, truncated and deleted copies, alternately on either store: all commits are there in the end."""
+    """With corrupt, truncated and deleted copies on alternate stores, all commits are there in the end."""
     pipeline = scene.pipeline
     for number, name in enumerate(scene.segments):
         server, bucket = ((scene.pair.r2, scene.buckets.r2), (scene.pair.b2, scene.buckets.b2))[number % 2]
@@ -130,7 +130,7 @@ def test_each_copy_needs_to_be_good_on_one_store_only(scene: Scene, pgdata: Path
     ("program", "code"), [("/nowhere/python", 127), ("false", 200), ("sh -c 'exit 2'", 200), ("sh -c 'exit 103'", 200)]
 )
 def test_whatever_breaks_in_the_line_stops_the_server(scene: Scene, pgdata: Path, program: str, code: int) -> None:
-    """A missing program, Python's exit code 1 after a failed import and others are fatal to recovery."""
+    """A missing program, Python's exit code 1 after a failed import and other failures stop the recovery."""
     line = scene.restore_command(pgdata)
     begin = line.index("exit 0; ") + len("exit 0; ")
     server = scene.start(pgdata, line[:begin] + program + line[line.index(' "%f" "%p"; r=$?') :])
@@ -144,7 +144,7 @@ def test_whatever_breaks_in_the_line_stops_the_server(scene: Scene, pgdata: Path
 
 @pytest.mark.usefixtures("newest")
 def test_exit_codes(scene: Scene, pgdata: Path) -> None:
-    """0 for a file, 1 for proven absence, 200 for a silent store, a wrong cluster, a wrong call and a wrong secret."""
+    """The code is 0 for a file, 1 for proven absence, 200 for a silent store or a wrong call or setting."""
     folder = owned_folder("exit-codes")
 
     def code(*arguments: str, **changes: str) -> int:

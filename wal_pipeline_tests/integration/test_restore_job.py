@@ -1,4 +1,4 @@
-"""The restore as a Dagster job: the plan first, then the files, with the same outcome as the command."""
+"""Tests the restore as a Dagster job, which plans first and restores like the command."""
 
 import json
 import sys
@@ -70,14 +70,14 @@ def restore(pgdata: Path, **config: object) -> dg.ExecuteInProcessResult:
 
 @pytest.mark.usefixtures("environment")
 def test_the_plan_is_the_default_and_writes_nothing(postgres_folder: Path) -> None:
-    """A job started without a word only plans."""
+    """A job with default settings only plans."""
     assert restore(postgres_folder / "pgdata").success
     assert list(postgres_folder.iterdir()) == []
 
 
 @pytest.mark.usefixtures("environment")
 def test_a_target_outside_the_window_fails_the_run(postgres_folder: Path) -> None:
-    """The refusal is the run's failure, and nothing is written."""
+    """The run fails with the refusal, and nothing is written."""
     done = restore(postgres_folder / "pgdata", to_time="2099-01-01 00:00:00+00", plan_only=False)
     assert not done.success
     assert "is later than the last commit that is archived on timeline 1" in failure_of(done)

@@ -1,4 +1,4 @@
-"""What a restore refuses before it writes anything, and what it does where only one store is left."""
+"""Tests what a restore refuses before it writes, and how it plans with one store left."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture(scope="module")
 def history(postgres18: PostgresInstall, s3_pair: S3Pair) -> Iterator[History]:
-    """A lost cluster: a base backup, some segments, then one that is missing on both stores, then more."""
+    """A lost cluster: a base backup, some segments, one that both stores lack, and more segments."""
     with History.begin(postgres18, s3_pair) as made:
         made.back_up()
         made.mark("before the gap")
@@ -67,7 +67,7 @@ def test_a_moment_before_the_gap_is_planned(history: History, tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", ["in the gap", "after the gap"])
 def test_a_moment_past_the_gap_is_refused(history: History, tmp_path: Path, name: str) -> None:
-    """The nearest moment that can be reached is named."""
+    """The error names the nearest moment that can be reached."""
     with pytest.raises(TargetOutsideError) as caught:
         prepare(history, tmp_path / "new", target=to_time(history.moments[name]))
     assert "the gap that begins with '" in caught.value.message
@@ -81,7 +81,7 @@ def test_the_end_stops_at_the_gap_and_says_so(history: History, tmp_path: Path) 
 
 
 def test_a_moment_before_the_first_base_backup_is_refused(history: History, tmp_path: Path) -> None:
-    """There is nothing to begin from."""
+    """Such a moment has no base backup to begin with."""
     early = to_time(history.moments["before the gap"]).at
     assert early is not None
     with pytest.raises(TargetOutsideError) as caught:
@@ -101,14 +101,14 @@ def test_a_moment_before_the_first_base_backup_is_refused(history: History, tmp_
     ],
 )
 def test_wrong_targets_are_refused(history: History, tmp_path: Path, target: RecoveryTarget, message: str) -> None:
-    """A timeline that does not exist and an LSN past the end."""
+    """A timeline that does not exist and an LSN past the end are refused."""
     with pytest.raises(RecoveryTargetError) as caught:
         prepare(history, tmp_path / "new", target=target)
     assert caught.value.message.startswith(message)
 
 
 def test_a_wrong_system_identifier_is_refused(history: History) -> None:
-    """The known ones are named."""
+    """The error names the known system identifiers."""
     stores = tuple(Pipeline(load_settings(history.environment)).stores.values())
     with pytest.raises(RestoreError) as caught:
         find_system_identifier(stores, "", "main", 42)
@@ -116,7 +116,7 @@ def test_a_wrong_system_identifier_is_refused(history: History) -> None:
 
 
 def test_folders_that_are_not_ours_to_fill_are_refused(history: History, tmp_path: Path) -> None:
-    """Not empty; with --force not a cluster; a file; a running server even with --force."""
+    """Refused are a full folder, with --force one without a cluster, a file, and always a running server's."""
     (tmp_path / "precious").touch()
     with pytest.raises(RestoreError) as caught:
         prepare(history, tmp_path)
@@ -137,7 +137,7 @@ def test_folders_that_are_not_ours_to_fill_are_refused(history: History, tmp_pat
 
 
 def test_a_small_disk_is_refused(history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The room that is there and the room that is needed are told before the download."""
+    """Before the download the error names the free and the needed bytes."""
     real = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(restore_checks.shutil, "disk_usage", lambda _: real._replace(free=1 << 20))
     with pytest.raises(RestoreError) as caught:
@@ -150,7 +150,7 @@ def test_a_small_disk_is_refused(history: History, tmp_path: Path, monkeypatch: 
 def test_programs_of_another_version_are_refused(
     history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """PostgreSQL 18's data directory is of no use to PostgreSQL 15's programs."""
+    """PostgreSQL 15's programs cannot use a data directory of PostgreSQL 18."""
     monkeypatch.setattr("wal_pipeline.postgres.binaries._places", lambda *_: iter([Path("/usr/lib/postgresql/15/bin")]))
     with pytest.raises(PostgresError) as caught:
         prepare(history, tmp_path / "new")
@@ -183,7 +183,7 @@ def test_force_replaces_a_cluster_and_a_failure_leaves_nothing_that_starts(
 
 @pytest.mark.parametrize("force", [True, False])
 def test_what_came_after_the_plan_is_kept(history: History, tmp_path: Path, force: bool) -> None:
-    """A folder that was empty when the restore was planned is looked at again before anything is removed."""
+    """A folder that was empty at the plan is checked again before anything is removed."""
     pgdata = tmp_path / "new"
     prepared = prepare(history, pgdata, force=force)
     pgdata.mkdir()
@@ -201,7 +201,7 @@ def _spoil(pgdata: Path) -> None:
 
 
 def test_one_store_down_is_told_and_the_other_is_planned_from(history: History, tmp_path: Path) -> None:
-    """The plan goes on with the store that answers, and says so; a recovery that could not end is not begun."""
+    """The plan uses the store that answers, and says so; a recovery that could not end is refused."""
     broken = {**history.environment, "R2_ENDPOINT_URL": "https://127.0.0.1:9"}
     pipeline = Pipeline(load_settings(broken))
     stores = tuple(pipeline.stores.values())
@@ -221,7 +221,7 @@ def test_one_store_down_is_told_and_the_other_is_planned_from(history: History, 
 
 
 def test_the_command_line_is_checked(history: History) -> None:
-    """Two targets, no zone, and no data directory: said in words, with exit code 2 or 1."""
+    """Two targets, a missing zone and a missing data directory each end with a message and exit code 2 or 1."""
     two = run_restore(history, "--pgdata=/x", "--immediate", "--to-xid=700")
     assert (two.returncode, two.stderr.splitlines()[-1]) == (
         2,

@@ -1,4 +1,4 @@
-"""Clusters that are not plain: a timeline switch, tablespaces, a chain of incremental base backups, 64 MB segments."""
+"""Tests restores across a timeline switch, with tablespaces, incremental base backups and 64 MB segments."""
 
 import shutil
 from pathlib import Path
@@ -62,7 +62,7 @@ def test_tablespaces_go_where_they_are_told(postgres18: PostgresInstall, s3_pair
 
 
 def test_large_segments_pause_and_bad_copies(postgres18: PostgresInstall, s3_pair: S3Pair) -> None:
-    """With 64 MB segments, a damaged base backup on one store and `--action pause`, the moment is told and right."""
+    """With 64 MB segments, a damaged base backup and `--action pause`, the reported moment is right."""
     with History.begin(postgres18, s3_pair, wal_segment_size_mb=64) as history:
         backup_id = history.back_up()
         history.mark("first")

@@ -1,4 +1,4 @@
-"""Forty days later, on real S3 servers: what expires is gone with all its versions, and damage is healed."""
+"""Tests on real S3 servers that expired objects lose all versions, and that damage is healed."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -32,20 +32,20 @@ def scene(tmp_path: Path, s3_pair: S3Pair, s3_buckets: S3Buckets) -> Iterator[Up
 
 
 def test_forty_days_later(scene: UpkeepScene, s3_pair: S3Pair, s3_buckets: S3Buckets) -> None:
-    """Two more base backups were taken: the first two go with their WAL, and no version of it is left to be billed."""
+    """After two more base backups the first two expire with their WAL, and no billed version remains."""
     first = scene.backups("r2")
     client = s3_pair.b2.client()
     client.delete_object(Bucket=s3_buckets.b2, Key=scene.key_of("b2", name_of(2)))  # only hides it
     hidden = scene.key_of("r2", name_of(2))
     scene.now += timedelta(days=40)
     assert expirer(scene_pipeline(scene)).plan().is_complete
-    assert scene.backups("r2") == first  # nothing newer is there: however old, they stay
+    assert scene.backups("r2") == first  # without newer ones they stay, however old they are
     later = {one.backup_id for one in scene.run_for(8, backup_every=4, begin=9)}
     scene.now += timedelta(days=31)
     planned = expirer(scene_pipeline(scene)).plan()
     assert planned.stores[1].plan.hidden.size_bytes.keys() == {hidden}
     before = scene.keys("r2")
-    assert expirer(scene_pipeline(scene)).expire().doubt is not None  # nothing came for 31 days: is the clock right?
+    assert expirer(scene_pipeline(scene)).expire().doubt is not None  # no file for 31 days: the clock is in doubt
     assert scene.keys("r2") == before
     done = expirer(scene_pipeline(scene)).expire(trust_clock=True)
     assert done.is_complete
@@ -60,7 +60,7 @@ def test_forty_days_later(scene: UpkeepScene, s3_pair: S3Pair, s3_buckets: S3Buc
 
 
 def test_damage_of_each_kind_is_found_and_healed(scene: UpkeepScene) -> None:
-    """On each store alone, all at once, and a base backup with it."""
+    """Every kind of damage on each store is healed, that of a base backup too."""
     kinds = dict(zip(range(1, 6), KINDS, strict=True))
     for store in ("r2", "b2"):
         for number, kind in kinds.items():

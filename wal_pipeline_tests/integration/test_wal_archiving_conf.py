@@ -1,4 +1,4 @@
-"""The configuration fragment under deploy/ does what it says, on PostgreSQL 18 and 15."""
+"""Tests that the configuration fragment under deploy/ works, on PostgreSQL 18 and 15."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ FRAGMENT = Path(__file__).parents[2] / "deploy" / "postgresql.conf.d" / "wal-arc
 def test_a_server_with_the_fragment_archives(
     postgres_version: PostgresInstall, make_cluster: Callable[..., PostgresCluster], postgres_folder: Path
 ) -> None:
-    """A server that includes it, with the folder replaced, needs nothing more by setup's word, and archives."""
+    """A server with the fragment and its own folder archives, and setup finds nothing to change."""
     text = FRAGMENT.read_text()
     assert "= '/var/spool/wal-pipeline'" in text
     cluster = make_cluster(postgres_version, wal_segment_size_mb=1)

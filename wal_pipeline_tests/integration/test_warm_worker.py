@@ -1,4 +1,4 @@
-"""Archiving runs in a warm worker, and without it where it is gone."""
+"""Tests archiving runs in a warm worker, and without it where it is gone."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ _TASK = "dagster-celery/task_id"
 
 @dataclass(frozen=True, slots=True)
 class WarmScene:
-    """The real daemon, and the worker to which it hands its runs."""
+    """The real daemon, and the worker that takes its runs."""
 
     daemon: DaemonScene
     worker: WarmWorker
@@ -37,7 +37,7 @@ class WarmScene:
         return self.daemon.wait_archiving()
 
     def status(self, run_id: str) -> str:
-        """What Dagster says of a run."""
+        """The status of a run in Dagster."""
         return {run.run_id: run.status for run in self.daemon.sensor_runs()}[run_id]
 
 
@@ -45,7 +45,7 @@ class WarmScene:
 def scene(
     tmp_path_factory: pytest.TempPathFactory, postgres18: PostgresInstall, tls_files: TlsFiles
 ) -> Iterator[WarmScene]:
-    """A pipeline whose runs go on for longer than it takes to call a run lost."""
+    """A pipeline whose runs last longer than the limit for lost runs."""
     folder = tmp_path_factory.mktemp("warm")
     with running_redis(folder / "redis") as redis:
         settings = {**redis.environment, "WAL_PIPELINE_LINGER_SECONDS": "5", "WAL_PIPELINE_LOST_RUN_SECONDS": "4"}
@@ -59,7 +59,7 @@ def scene(
 
 
 def test_a_run_in_the_worker_is_not_taken_for_lost(scene: WarmScene) -> None:
-    """The run works in the worker's process, lives longer than the limit for lost runs, and ends well."""
+    """The run works in the worker's process, lasts longer than the limit for lost runs, and succeeds."""
     names = scene.daemon.write_segments(2)
     assert scene.runs_in_worker(scene.daemon.wait_archiving())
     newest = scene.daemon.sensor_runs()[0]
@@ -70,7 +70,7 @@ def test_a_run_in_the_worker_is_not_taken_for_lost(scene: WarmScene) -> None:
 
 
 def test_a_run_that_is_terminated_ends_and_the_worker_lives(scene: WarmScene) -> None:
-    """'Terminate' in the UI in the middle of a run: it is canceled, and a fresh process does the rest."""
+    """'Terminate' in the UI cancels the run, and a fresh process does the rest."""
     names = scene.daemon.write_segments(12)
     canceled_pid = scene.daemon.wait_archiving()
     newest = scene.daemon.sensor_runs()[0]
@@ -84,7 +84,7 @@ def test_a_run_that_is_terminated_ends_and_the_worker_lives(scene: WarmScene) ->
 
 
 def test_a_killed_run_is_followed_by_one_in_a_fresh_process(scene: WarmScene) -> None:
-    """SIGKILL in the middle of a run: it is marked as failed, and the worker's next process does the rest."""
+    """After a SIGKILL the run is marked as failed, and the worker's next process does the rest."""
     names = scene.daemon.write_segments(30)
     pid = scene.daemon.wait_archiving()
     newest = scene.daemon.sensor_runs()[0]
@@ -98,7 +98,7 @@ def test_a_killed_run_is_followed_by_one_in_a_fresh_process(scene: WarmScene) ->
 
 
 def test_without_the_worker_runs_start_as_ever(scene: WarmScene) -> None:
-    """The whole worker is killed in the middle of a run: the next one is started by the code server."""
+    """After the whole worker was killed during a run, the code server starts the next run."""
     names = scene.daemon.write_segments(12)
     scene.daemon.wait_archiving()
     newest = scene.daemon.sensor_runs()[0]

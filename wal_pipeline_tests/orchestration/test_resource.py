@@ -1,4 +1,4 @@
-"""The resource: at each run's end it counts what the run asked of the stores."""
+"""Tests that the resource records a run's requests at the run's end."""
 
 import dagster as dg
 import pytest
@@ -12,7 +12,7 @@ from wal_pipeline_tests.support.health_scene import HealthScene
 def test_requests_are_counted_at_the_end_of_a_run(
     scene: HealthScene, resource: WalPipelineResource, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the run did: the resource's end is the one place."""
+    """The requests are recorded once for each run, at the end of the resource."""
     told: list[Pipeline] = []
 
     def note(pipeline: Pipeline) -> None:

@@ -1,4 +1,4 @@
-"""The schedules: when each runs, that each can be changed and switched off, and what a wrong setting says."""
+"""Tests when each schedule runs, how it is changed and switched off, and the error of a wrong setting."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def settings(folder: Path, **given: str) -> Settings:
 
 @pytest.mark.parametrize("timing", TIMINGS, ids=lambda timing: timing.name)
 def test_each_can_be_changed_and_switched_off(tmp_path: Path, timing: Timing) -> None:
-    """By its setting, and no other one changes with it."""
+    """The schedule's own setting changes it, and no other schedule changes with it."""
     variable = variable_names()[timing.setting][0]
     before = {one.name: one.cron_schedule for one in build_schedules(settings(tmp_path))}
     changed = {one.name: one.cron_schedule for one in build_schedules(settings(tmp_path, **{variable: "1 2 3 4 5"}))}
@@ -28,7 +28,7 @@ def test_each_can_be_changed_and_switched_off(tmp_path: Path, timing: Timing) ->
 
 
 def test_how_often(tmp_path: Path) -> None:
-    """Content is verified each week, drills are each month, the cost report each quarter; all else is each day."""
+    """Content is verified each week, drills run each month, the cost report each quarter, and all else each day."""
     found = {one.name: str(one.cron_schedule).split(" ", 2)[2] for one in build_schedules(settings(tmp_path))}
     assert found == {
         "base_backup_schedule": "* * *",
@@ -42,7 +42,7 @@ def test_how_often(tmp_path: Path) -> None:
 
 
 def test_the_weekly_verification_is_deep(tmp_path: Path) -> None:
-    """And the daily one is not."""
+    """The weekly verification reads content, and the daily one does not."""
     by_name = {one.name: one for one in build_schedules(settings(tmp_path))}
     configs = {}
     for name in ("verify_archive_schedule", "deep_verify_archive_schedule"):

@@ -1,4 +1,4 @@
-"""The launcher for warm workers: whom it hands a run, and what it tells Redis."""
+"""Tests to whom the launcher for warm workers hands a run, and that Redis gets no secret."""
 
 import json
 import shutil
@@ -36,13 +36,13 @@ def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 class ColdLauncher:
-    """Stands where the default launcher needs a code server."""
+    """Replaces the default launcher, which needs a code server."""
 
     def __init__(self) -> None:
         self.launched: list[str] = []
 
     def launch_run(self, context: LaunchRunContext) -> None:
-        """Write down which run."""
+        """Record the run."""
         self.launched.append(context.dagster_run.run_id)
 
 
@@ -58,12 +58,12 @@ def start(instance: Any, tags: dict[str, str]) -> tuple[dg.DagsterRun, ColdLaunc
 
 
 def messages(instance: Any, run: dg.DagsterRun) -> list[str]:
-    """What the run's log says."""
+    """The texts of the run's log."""
     return [entry.message for entry in instance.all_logs(run.run_id)]
 
 
 def test_a_run_without_a_queue_is_started_as_ever(instance: Any) -> None:
-    """Base backups and drills are no business of a warm worker's."""
+    """Base backups and drills do not run in a warm worker."""
     run, cold = start(instance, {})
     assert (cold.launched, messages(instance, run)) == ([run.run_id], [])
 
@@ -79,13 +79,13 @@ def test_without_redis_the_run_is_started_as_ever(instance: Any) -> None:
 
 
 def test_a_redis_that_is_gone_makes_no_run_a_failed_one(instance: Any) -> None:
-    """Whether the run lives is then for the spool's lock to tell."""
+    """The spool's lock then shows whether the run is alive."""
     run = instance.create_run_for_job(some_job, tags={DAGSTER_CELERY_TASK_ID_TAG: "a task"})
     assert instance.run_launcher.check_run_worker_health(run).status is WorkerStatus.RUNNING
 
 
 def test_redis_is_told_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a run's message holds of the instance names variables, not their values."""
+    """The instance in a run's message has the names of variables, not their values."""
     postgres = (INSTANCE_FILE.parent / "dagster.postgres.yaml").read_text()
     storage = postgres[postgres.index("storage:") : postgres.index("telemetry:")]
     (tmp_path / "dagster.yaml").write_text(storage + INSTANCE_FILE.read_text())
@@ -98,6 +98,6 @@ def test_redis_is_told_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_archiving_runs_have_the_queue_of_their_cluster() -> None:
-    """A worker takes runs of its own cluster alone: the spool is beside it."""
+    """A worker takes only its own cluster's runs, because only that spool is beside it."""
     assert build_archive_job(Keys("orders")).tags[QUEUE_TAG] == warm_queue("orders") == "archive_orders"
     assert QUEUE_TAG == DAGSTER_CELERY_QUEUE_TAG

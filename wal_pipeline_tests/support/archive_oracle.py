@@ -1,6 +1,6 @@
-"""What can be recovered, found the slow way: walk from each base backup, file by file, as PostgreSQL asks for them.
+"""Finds what can be recovered the slow way: walks from each base backup, file by file, as PostgreSQL reads them.
 
-It shares no code with the windows, gaps and retention that it judges: only names and timeline histories.
+It shares no code with the windows, gaps and retention that it judges, except names and timeline histories.
 """
 
 from collections.abc import Collection, Iterator
@@ -15,7 +15,7 @@ from wal_pipeline.wal.timeline import TimelineHistory
 
 @dataclass(frozen=True)
 class Walk:
-    """The segments that recovery from one base backup to one timeline reads; ``consistent`` is how many it must."""
+    """The segments that recovery from one base backup to one timeline reads. It must read ``consistent`` of them."""
 
     backup: BaseBackup
     timeline: int
@@ -25,7 +25,7 @@ class Walk:
 
 @dataclass(frozen=True)
 class Holding:
-    """What is on the stores that are looked at: names of WAL files and ids of base backups with a manifest."""
+    """The names of WAL files and the ids of base backups with a manifest on some stores."""
 
     wal: frozenset[str]
     backups: frozenset[str]
@@ -60,7 +60,7 @@ def restorable(contents: ArchiveContents, held: Holding) -> set[str]:
 
 
 def longest(found: list[Walk]) -> set[tuple[str, tuple[str, ...]]]:
-    """Return each base backup's walks but those that are the beginning of another of its walks."""
+    """Return each base backup's walks, without those that another of its walks continues."""
     each = {(walk.backup.backup_id, walk.names) for walk in found}
     return {
         (key, names)
@@ -70,9 +70,9 @@ def longest(found: list[Walk]) -> set[tuple[str, tuple[str, ...]]]:
 
 
 def moments(contents: ArchiveContents, walk: Walk) -> Iterator[tuple[datetime, str]]:
-    """Yield the moments that can be the target, each with the segment at which recovery to it stops.
+    """Yield the possible targets, each with the segment at which recovery to it stops.
 
-    One moment for each commit that follows the base backup, its own time, and the time at which it finished.
+    The targets are the times of the commits after the base backup, and the time at which it finished.
     """
     after = walk.names[walk.consistent - 1 :]
     known = [(at, one) for one in after if (at := last_commit(contents, one)) is not None]
@@ -83,7 +83,7 @@ def moments(contents: ArchiveContents, walk: Walk) -> Iterator[tuple[datetime, s
 
 
 def last_commit(contents: ArchiveContents, file_name: str) -> datetime | None:
-    """Return the last commit that is recorded of a segment."""
+    """Return the last commit that the records have of a segment."""
     file = contents.files.get(file_name)
     return file.last_commit_at if file is not None and file.commit_times is CommitTimes.KNOWN else None
 

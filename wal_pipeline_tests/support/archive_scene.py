@@ -1,4 +1,4 @@
-"""An archiver over a spool and local folder stores, with a catalog, a clock to move and stores that misbehave."""
+"""Builds an archiver over a spool and folder stores, with a catalog, a movable clock and stores that misbehave."""
 
 import hashlib
 import os
@@ -40,7 +40,7 @@ def layout(system_identifier: int = SYSTEM_IDENTIFIER) -> Layout:
 class WatchedStore(Store):
     """A store that passes every call on, and calls ``before`` and ``after`` it with the call's name and key.
 
-    ``created`` are the keys of objects that were really made, in order.
+    ``created`` are the keys of the objects that were made, in order.
     """
 
     def __init__(self, inner: Store) -> None:
@@ -119,7 +119,7 @@ def folder_store(name: str, folder: Path) -> LocalFolderStore:
 class ArchiveScene:
     """Everything below one folder. ``ahead`` is added to the real time to make the clock.
 
-    ``passed`` is the part of it that passed; the rest is a step of the clock.
+    ``passed`` is the part that really passed; the rest is a step of the clock.
     """
 
     folder: Path
@@ -166,7 +166,7 @@ class ArchiveScene:
         self.catalog = self.open_catalog()
 
     def settle(self) -> None:
-        """Let so much time pass that every file of the spool has settled, and every store may be tried again."""
+        """Move the clock until every file of the spool has settled and every store may be tried again."""
         self.ahead += timedelta(hours=1)
         self.passed += timedelta(hours=1)
 
@@ -214,14 +214,14 @@ class ArchiveScene:
         return sorted(path.name for path in self.quarantine_folder.glob("*"))
 
     def verified(self, store: str) -> set[str]:
-        """Return the names that the catalog says a store holds."""
+        """Return the names of a store's verified copies, by the catalog."""
         return {name for _, name in self.catalog.files.names_on(store, CopyStatus.VERIFIED)}
 
 
 def contents(store: Store) -> dict[str, bytes]:
-    """Return what a store holds, opened: the content of each file by name, proved by the digests in its metadata.
+    """Return the content of each file on a store by name, opened and proved by the digests in its metadata.
 
-    An object whose bytes are not what its metadata says, and a second object of a name, are errors.
+    Bytes that differ from the metadata, and a second object of one name, are errors.
     """
     found: dict[str, bytes] = {}
     for listed in store.list(""):
@@ -239,7 +239,7 @@ def contents(store: Store) -> dict[str, bytes]:
 
 
 def fail(store: str) -> Callable[[str, str], None]:
-    """Return what makes every call of a store fail as a store that is down does."""
+    """Return a function that makes every call of a store fail, as if the store were down."""
 
     def down(call: str, key: str) -> None:
         raise StoreUnavailableError(store, f"cannot {call}: it is down")
@@ -252,7 +252,7 @@ def nothing(_call: str, _key: str) -> None:
 
 
 class StubbornSpool(Spool):
-    """A spool in which one file can neither be read nor removed, whoever asks: as on a failing disk."""
+    """A spool in which one file can be neither read nor removed, as on a failing disk."""
 
     unreadable: str = ""
     unremovable: str = ""
@@ -269,14 +269,14 @@ class StubbornSpool(Spool):
 
 
 def fill(folder: Path, count: int) -> None:
-    """Put so many files of a segment's size into a spool, which take no space."""
+    """Put ``count`` sparse files of a segment's size into a spool."""
     for number in range(1, count + 1):
         os.close(os.open(folder / name_of(number), os.O_CREAT | os.O_WRONLY))
         os.truncate(folder / name_of(number), SEGMENT_BYTES)
 
 
 def names(events: Iterable[ArchiveEvent], kind: type) -> list[str]:
-    """Return the files that events of one kind are about."""
+    """Return the file names of the events of one kind."""
     return [event.file.name if hasattr(event, "file") else event.name for event in events if isinstance(event, kind)]  # type: ignore[union-attr]
 
 
@@ -287,7 +287,7 @@ def one(events: Iterable[ArchiveEvent], kind: type) -> Any:
 
 
 def assert_archived(scene: ArchiveScene, made: dict[str, bytes]) -> None:
-    """Both stores hold exactly these files, once each, and the spool is empty."""
+    """Require that both stores hold exactly these files, once each, and that the spool is empty."""
     assert scene.spooled() == []
     for name, store in scene.stores.items():
         assert contents(store) == made

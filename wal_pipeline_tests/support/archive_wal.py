@@ -1,4 +1,4 @@
-"""Real WAL: what a PostgreSQL server archives by the plain command that the program is given to work with."""
+"""Archives real WAL of a PostgreSQL server by a plain archive_command."""
 
 import shutil
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ class RealWal:
 
 @contextmanager
 def real_wal(install: PostgresInstall) -> Iterator[RealWal]:
-    """Archive WAL of a server: a table, a base backup's history file, some thousand rows, and a promotion."""
+    """Archive a server's WAL: a table, a base backup's history file, some thousand rows, and a promotion."""
     folder = owned_folder("real-wal")
     settings = {"archive_mode": "on", "archive_command": f"test ! -f {folder}/%f && cp %p {folder}/%f"}
     cluster = PostgresCluster(install, settings=settings)

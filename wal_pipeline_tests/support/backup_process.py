@@ -1,4 +1,4 @@
-"""A process that takes one base backup onto two folders and says how much memory it needed at most.
+"""Takes one base backup onto two folders, as a process of its own, and prints its peak memory.
 
 ``python -m wal_pipeline_tests.support.backup_process CONNINFO PG_BASEBACKUP SYSTEM_IDENTIFIER FOLDER CODEC RATE``
 """
@@ -17,7 +17,7 @@ from wal_pipeline.stores.local.store import LocalFolderStore
 
 
 def main() -> None:
-    """Take the base backup; the last line of output is the peak of the resident set in MiB, and the tar's bytes."""
+    """Take the base backup. The last line of output is the peak resident set in MiB, and the tar's bytes."""
     conninfo, program, system_identifier, folder, codec, rate = sys.argv[1:]
     stores = [LocalFolderStore(name, Path(folder, name)) for name in ("r2", "b2")]
     slow = int(rate) > 0
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def peak_mib() -> int:
-    """The peak of this program's resident set. getrusage's ``ru_maxrss`` would count the parent's before exec too."""
+    """The peak of this program's resident set. getrusage's ``ru_maxrss`` also counts the parent's before exec."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.partition("VmHWM:")[2].split()[0]) // 1024
 

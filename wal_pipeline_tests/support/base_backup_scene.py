@@ -1,4 +1,4 @@
-"""What the base backup tests share: stores over real S3 servers, clusters that archive, and standard tools."""
+"""Gives the base backup tests stores over real S3 servers, clusters that archive, and standard tools."""
 
 import shutil
 import subprocess
@@ -77,7 +77,7 @@ def archiving_cluster(
 
 
 class Scene:
-    """One cluster and some stores, from which base backups are taken."""
+    """One cluster, and the stores onto which its base backups are taken."""
 
     def __init__(self, cluster: PostgresCluster, stores: Sequence[Store], scratch_folder: Path) -> None:
         self.cluster = cluster
@@ -86,7 +86,7 @@ class Scene:
         self.scratch_folder = scratch_folder
 
     def take(self, encoder: StreamEncoder | None = None, **values: Any) -> BaseBackupResult:
-        """Take a base backup; ``values`` are options, or arguments of ``take_base_backup``."""
+        """Take a base backup. ``values`` are options, or arguments of ``take_base_backup``."""
         arguments = {name: values.pop(name) for name in ("parent", "on_progress", "clock") if name in values}
         defaults = {"limits": SMALL_PARTS, "volume_size_bytes": 24 * MIB}
         conninfo = values.pop("conninfo", self.cluster.conninfo)
@@ -105,7 +105,7 @@ class Scene:
         return [item.key for item in store.list(self.layout.base_root)]
 
     def unpack(self, store: Store, manifest: BaseBackupManifest, folder: Path, tar: str = "base") -> None:
-        """Fetch a tar's objects with plain reads and open them with the standard tools alone."""
+        """Fetch a tar's objects with plain reads, and open them with standard tools only."""
         with tempfile.TemporaryDirectory() as fetched:
             for item in manifest.tar(tar).objects:
                 Path(fetched, item.name).write_bytes(read(store, self.layout.base_key(manifest.backup_id, item.name)))
@@ -121,7 +121,7 @@ def read(store: Store, key: str) -> bytes:
 
 
 def verify_backup(install: PostgresInstall, folder: Path) -> str:
-    """Run pg_verifybackup, without WAL, and return what it says."""
+    """Run pg_verifybackup without WAL, and return its output."""
     program = str(install.program("pg_verifybackup"))
     done = subprocess.run(
         [program, "--no-parse-wal", str(folder)], capture_output=True, text=True, check=False, timeout=120

@@ -1,4 +1,4 @@
-"""Records to put into a catalog."""
+"""Makes records for a catalog."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -12,7 +12,7 @@ NOON = datetime(2026, 11, 22, 12, 0, 0, 123456, tzinfo=UTC)
 
 
 def segment(number: int = 1, *, system_identifier: int = SYSTEM_IDENTIFIER, sha256: str = "a" * 64) -> WalFile:
-    """Return the record of a segment that came into the spool ``number`` seconds after noon."""
+    """Return the record of a segment that reached the spool ``number`` seconds after noon."""
     name = segment_name(1, number, SIZE)
     return WalFile(
         name=name.name,

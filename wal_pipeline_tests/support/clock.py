@@ -1,4 +1,4 @@
-"""A clock that a test sets."""
+"""Defines a clock that a test moves."""
 
 from datetime import datetime, timedelta
 

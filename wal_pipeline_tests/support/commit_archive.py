@@ -1,4 +1,4 @@
-"""Archives real segments whose commits are known from the server itself: the last one, a prepared one, a split one."""
+"""Archives real segments whose commits the server itself reports: the last, a prepared and a split one."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +18,7 @@ READER = PgWaldump()
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What the server said of a commit: its id, time and the segment that was switched away from just after it."""
+    """One commit as the server reports it: id, time, and the segment that was finished just after it."""
 
     xid: int
     at: datetime
@@ -27,7 +27,7 @@ class Truth:
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """A stopped cluster's archive folder, with what the server knew."""
+    """A stopped cluster's archive folder, with the commits that the server reported."""
 
     cluster: PostgresCluster
     folder: Path
@@ -119,5 +119,5 @@ def make_archive(install: PostgresInstall, size_mb: int) -> Archive:
                 for payload in sizes:
                     connection.execute("SELECT pg_logical_emit_message(false, '', repeat('x', %s))", (payload,))
                 connection.execute("SELECT pg_switch_wal()")
-        cluster.stop()  # the last archiving is done when it has ended
+        cluster.stop()  # the server archives the last segment before it ends
     return Archive(cluster, folder, size_mb * MIB, normal, prepared, crossing)

@@ -1,4 +1,4 @@
-"""A cluster that archives into a spool, two S3 servers, and the real daemon with its code server between them."""
+"""Runs a cluster that archives into a spool, two S3 servers, and the real daemon with its code server."""
 
 import json
 import os
@@ -52,7 +52,7 @@ mutation Backfill($params: LaunchBackfillParams!) {
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run as Dagster has recorded it; times in seconds since 1970."""
+    """A run as Dagster recorded it. Times are in seconds since 1970."""
 
     run_id: str
     status: str
@@ -63,7 +63,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class DaemonScene:
-    """What runs, and what a test asks of it."""
+    """The running servers, and the questions that a test asks them."""
 
     cluster: PostgresCluster
     pair: S3Pair
@@ -80,12 +80,12 @@ class DaemonScene:
         return {path.name for path in self.spool.iterdir() if parse_file_name(path.name)}
 
     def stored(self, store: str) -> StoredWal:
-        """What a store holds now."""
+        """The objects of a store now."""
         server, bucket = {"r2": (self.pair.r2, self.buckets.r2), "b2": (self.pair.b2, self.buckets.b2)}[store]
         return StoredWal.list(server, bucket)
 
     def objects(self, store: str) -> dict[str, Any]:
-        """When each object of a store was written, by file name."""
+        """The time at which each object of a store was written, by file name."""
         stored = self.stored(store)
         client = stored.server.client()
         return {
@@ -108,7 +108,7 @@ class DaemonScene:
             catalog.close()
 
     def command(self, *words: str) -> str:
-        """Type ``wal-pipeline`` with the scene's settings and return what it prints."""
+        """Run ``wal-pipeline`` with the scene's settings and return its output."""
         done = subprocess.run(
             [sys.executable, "-m", "wal_pipeline.cli", *words],
             capture_output=True,
@@ -128,18 +128,18 @@ class DaemonScene:
             stored.server.client().delete_object(Bucket=stored.bucket, Key=stored.keys[name])
 
     def wait_archived(self, names: list[str], *, timeout_seconds: float = 90) -> None:
-        """Wait until the spool has none of these files, then look at each copy on both stores."""
+        """Wait until the spool has none of these files, then prove each copy on both stores."""
         self.wait(lambda: not self.spooled() & set(names), timeout_seconds=timeout_seconds)
         for store in STORES:
             assert self.stored(store).verify(self.cluster.pgdata / "pg_wal", names) == len(names)
 
     def wait_recorded(self, names: list[str], stores: Sequence[str] = STORES) -> None:
-        """Wait until Dagster shows these files: a run writes its records within a second or so."""
+        """Wait until Dagster shows these files: a run writes its records about a second later."""
         for store in stores:
             self.wait(lambda store=store: self.materialized_by(store).keys() >= set(names))  # type: ignore[misc]
 
     def wait(self, is_done: Callable[[], bool], *, timeout_seconds: float = 90) -> None:
-        """Wait for something that the daemon brings about; it fails with the daemon's own words."""
+        """Wait until the daemon has done something. A failure shows the daemon's log."""
         deadline = time.monotonic() + timeout_seconds
         while not is_done():
             assert time.monotonic() < deadline, f"not done; the daemon says:\n{self.dagster.daemon.log_tail(60)}"
@@ -152,11 +152,11 @@ class DaemonScene:
         return [Run(run["runId"], run["status"], run["startTime"], run["endTime"], _tags(run["tags"])) for run in found]
 
     def sensor_runs(self) -> list[Run]:
-        """Return the archiving runs, all of which the sensor started; the newest first."""
+        """Return the archiving runs, the newest first, and require that the sensor started them."""
         return self.runs(**{"dagster/sensor_name": "spool_sensor"})
 
     def materialized_by(self, store: str) -> dict[str, list[str]]:
-        """Return for each file the runs that have recorded its copy on a store, the newest first."""
+        """Return the runs that recorded each file's copy on a store, the newest first."""
         key = {"path": ["main", "wal_segment", store]}
         found: dict[str, list[str]] = {}
         for item in self.dagster.graphql(_MATERIALIZATIONS, key=key)["assetOrError"]["assetMaterializations"]:
@@ -164,14 +164,14 @@ class DaemonScene:
         return found
 
     def backfill(self, store: str, names: list[str]) -> str:
-        """Ask for a backfill of these partitions, as the UI does, and return its id."""
+        """Launch a backfill of these partitions, as the UI does, and return its id."""
         params = {"partitionNames": names, "assetSelection": [{"path": ["main", "wal_segment", store]}]}
         answer = self.dagster.graphql(_BACKFILL, params=params)["launchPartitionBackfill"]
         assert answer["__typename"] == "LaunchBackfillSuccess", json.dumps(answer)
         return str(answer["backfillId"])
 
     def archiving_pid(self) -> int | None:
-        """Return the process that holds the spool's lock, as the kernel says."""
+        """Return the process that holds the spool's lock, as the kernel lists it."""
         lock = self.spool / LOCK_NAME
         if not lock.exists():
             return None  # no run has begun yet
@@ -200,7 +200,7 @@ def start_daemon_scene(
     instance_file: Path = PROJECT / "dagster.yaml",
     prepare: Callable[[PostgresCluster, S3Pair], Mapping[str, str]] = lambda _cluster, _pair: {},
 ) -> Iterator[DaemonScene]:
-    """Start everything; 1 MiB segments, so that there are many.
+    """Start all servers, with 1 MiB segments, so that there are many.
 
     ``prepare`` gets the running cluster and stores, and returns settings that win over the scene's own.
     """

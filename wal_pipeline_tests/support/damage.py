@@ -6,7 +6,7 @@ from wal_pipeline_tests.support.upkeep_scene import UpkeepScene
 
 
 def damage(scene: UpkeepScene, store: str, name: str, kind: str) -> None:
-    """Do what the word says to a file's object."""
+    """Damage a file's object in the way that ``kind`` names."""
     key = scene.key_of(store, name)
     data = scene.read(store, key)
     if kind == "deleted":

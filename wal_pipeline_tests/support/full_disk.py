@@ -1,4 +1,4 @@
-"""A full disk under an SQLite catalog: a limit on its pages that SQLite enforces, or a small disk in memory."""
+"""Fills the disk under an SQLite catalog: by SQLite's own limit of pages, or with a small disk in memory."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ _NO_LIMIT = 2**31 - 2
 
 
 class PageLimit:
-    """Lets no SQLite database of this process grow while ``is_full``: SQLite says the same as on a full disk."""
+    """Stops the growth of this process's SQLite databases while ``is_full``. SQLite reports it as a full disk."""
 
     def __init__(self) -> None:
         self.is_full = False
@@ -26,13 +26,13 @@ class PageLimit:
 
     def _limit(self, connection: Connection) -> None:
         if connection.dialect.name == "sqlite":
-            pages = 1 if self.is_full else _NO_LIMIT  # fewer than there are means: no more than there are
+            pages = 1 if self.is_full else _NO_LIMIT  # a limit below the present number stops growth at that number
             connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
 
 
 @contextmanager
 def small_disk(folder: Path, mebibytes: int) -> Iterator[Path | None]:
-    """Mount a disk of that size on a folder; None where this user may not."""
+    """Mount a disk of this size on a folder; None where this user may not."""
     folder.mkdir()
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", folder], check=False, capture_output=True
@@ -47,7 +47,7 @@ def small_disk(folder: Path, mebibytes: int) -> Iterator[Path | None]:
 
 
 def fill(folder: Path) -> None:
-    """Take every byte that a disk has left."""
+    """Fill every free byte of a disk."""
     descriptor = os.open(folder / "ballast", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     with suppress(OSError):
         while True:

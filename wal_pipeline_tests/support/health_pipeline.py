@@ -29,5 +29,5 @@ def breaks(wal_pipeline: WalPipelineResource) -> None:
 
 @dg.job(name="some_job", tags={"wal_pipeline/cluster": "main"})
 def some_job() -> None:
-    """One op."""
+    """Run the one op."""
     breaks()

@@ -1,4 +1,4 @@
-"""A small archive in a catalog, a spool folder and the facts of it, for the tests of health, status and metrics."""
+"""Builds a small archive, its catalog, spool and facts, for the tests of health, status and metrics."""
 
 import os
 from dataclasses import dataclass, replace
@@ -43,7 +43,7 @@ class HealthScene:
         self.catalog: Catalog = open_catalog(f"sqlite:///{self.folder}/catalog.sqlite", "main", clock=lambda: self.now)
 
     def archive(self, *numbers: int, on: tuple[str, ...] = STORES, minutes_apart: float = 10) -> None:
-        """Record segments as verified; the last one of them came a minute ago, with a commit 30 seconds before."""
+        """Record segments as verified. The last one came a minute ago, with a commit 30 seconds before."""
         self.catalog.system_identifiers.add(SYSTEM, "test", self.now)
         for index, number in enumerate(reversed(numbers)):
             at = self.now - timedelta(minutes=1 + index * minutes_apart)
@@ -81,24 +81,24 @@ class HealthScene:
         return backup_id
 
     def put_in_spool(self, number: int, *, waited: timedelta = timedelta(0)) -> None:
-        """Put a segment's file into the spool, as if it had come some time ago."""
+        """Put a segment's file into the spool, with a time ``waited`` ago."""
         path = self.spool.folder / name(number)
         path.write_bytes(b"\0" * SIZE)
         at = (self.now - waited).timestamp()
         os.utime(path, (at, at))
 
     def quarantine(self, number: int) -> None:
-        """Put a segment into quarantine, as the archiver names it there."""
+        """Put a segment into quarantine, under the name that the archiver gives it there."""
         self.spool.quarantine_folder.mkdir(exist_ok=True)
         (self.spool.quarantine_folder / f"{name(number)}.20261122T110000.000000Z").write_bytes(b"x")
 
     @property
     def sources(self) -> FactSources:
-        """Where health looks: everything but a server."""
+        """The sources of health: everything except a server."""
         return FactSources(self.catalog, STORES, lambda: self.now, spool=self.spool, disk_folders=(self.folder,))
 
     def facts(self, server: ServerFacts | None = None, **changed: Any) -> HealthFacts:
-        """Look, with a server that archives well unless another one is given."""
+        """Return the facts, with a server that archives well unless another one is given."""
         seen = look_at_everything(self.sources)
         good = server_facts(system_identifier=SYSTEM, server_at=self.now, wal_segment_size=SIZE, wal_lsn=Lsn(0))
         return replace(seen, **{"server": ServerLook(server or good), **changed})

@@ -19,13 +19,13 @@ _NOUN_CLAUSE: Final = re.compile(r"What (?![^.]*\?)")
 
 @dataclass(frozen=True, slots=True)
 class Phrase:
-    """A turn of words that is not used, and what is written instead."""
+    """A turn of words that is not used, and the words to write instead."""
 
     pattern: str
     instead: str
 
     def found_in(self, text: str) -> str | None:
-        """Return the words that are not to be used, as they stand in the text."""
+        """Return the forbidden words as they stand in the text."""
         found = re.search(self.pattern, text, re.IGNORECASE)
         return found and found.group()
 

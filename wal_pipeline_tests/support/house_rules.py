@@ -117,7 +117,7 @@ def unmirrored_modules(checkout: Checkout, excused: Reasons) -> list[str]:
 
 
 def import_circles(checkout: Checkout) -> list[str]:
-    """Find the circles of imports that are carried out when the program runs, in functions too."""
+    """Find the circles of imports that the program carries out, also those in functions."""
     return _told(runtime_graph(checkout.package))
 
 
@@ -137,7 +137,7 @@ def odd_loggers(checkout: Checkout) -> list[str]:
 
 
 def asserts(checkout: Checkout) -> list[str]:
-    """Find the assert statements: Python leaves them out under ``-O``, and their errors are none of ours."""
+    """Find the assert statements, which Python leaves out under ``-O`` and whose errors are not ours."""
     return [
         f"{module.path}:{node.lineno}"
         for module in checkout.package
@@ -147,7 +147,7 @@ def asserts(checkout: Checkout) -> list[str]:
 
 
 def _but_for(found: Reasons, accepted: Reasons) -> list[str]:
-    """Return what was found and is not accepted, and what is accepted and was not found."""
+    """Return the findings that are not accepted, and the accepted things that were not found."""
     new = [f"{thing}: {text}" for thing, text in found.items() if thing not in accepted]
     return new + [f"{thing}: the exception is not needed" for thing in accepted if thing not in found]
 
@@ -163,7 +163,7 @@ def _first_line(module: Module) -> str:
 
 
 def _fault_of_opening(line: str) -> str | None:
-    """Return what is wrong with a module's first line."""
+    """Return the fault of a module's first line."""
     if not line:
         return "no docstring"
     faults = {

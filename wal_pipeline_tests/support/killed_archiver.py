@@ -1,4 +1,4 @@
-"""An archiving run in a process of its own that kills itself, as a power cut would, before or after a given step."""
+"""Runs an archiver in a process that kills itself before or after a given step, as a power cut would."""
 
 import multiprocessing
 import os
@@ -28,7 +28,7 @@ _CONTEXT.set_forkserver_preload([__name__])
 
 @dataclass(frozen=True)
 class Moment:
-    """When to die: ``when`` is ``before`` or ``after`` the ``nth`` time that the run comes to a step."""
+    """The moment of death: ``when`` (``before`` or ``after``) the ``nth`` time that the run reaches a step."""
 
     step: str
     when: str
@@ -40,14 +40,14 @@ class Moment:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a scene lies: a folder, and for S3 stores how each is reached; else they are folders too."""
+    """The place of a scene: a folder, and the way to each S3 store. Without one, stores are folders too."""
 
     folder: Path
     s3: Mapping[str, Mapping[str, Any]] | None = None
     system_identifier: int | None = None
 
     def scene(self, kind: type[ArchiveScene] = ArchiveScene) -> ArchiveScene:
-        """Return the scene, as a new process finds it."""
+        """Return the scene that a new process finds there."""
         stores = {}
         if self.s3 is not None:
             connections = {name: Connection(store=name, **how) for name, how in self.s3.items()}
@@ -70,7 +70,7 @@ class Fuse:
                 self._seen += 1
                 if self._seen == self._moment.nth:
                     os.kill(os.getpid(), signal.SIGKILL)
-                    threading.Event().wait()  # the signal may be taken by another thread: this one goes no further
+                    threading.Event().wait()  # another thread may take the signal: this one waits for the end
 
 
 def die_while_archiving(place: Place, moment: Moment) -> int:
@@ -161,7 +161,7 @@ class _FusedFiles(Files):
 
 
 class _FusedTree(FolderTree):
-    """The folder of a local store's objects: an object is there from the moment it has its name."""
+    """The folder of a local store's objects. An object exists from the moment it has its name."""
 
     def __init__(self, root: Path, store: str, fuse: Fuse) -> None:
         super().__init__(root)

@@ -1,4 +1,4 @@
-"""Base backup manifests for tests."""
+"""Makes base backup manifests for tests."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,7 +27,7 @@ STARTED_AT = datetime(2026, 11, 22, 17, 45, tzinfo=UTC)
 
 
 def make_tar(name: str, volumes: list[int], codec: Codec, encrypted: bool) -> BackupTar:
-    """A tar of the given volume sizes."""
+    """Return a tar with volumes of these sizes."""
     objects = tuple(
         BackupObject(volume_name(name, number, codec, encrypted=encrypted), size // 3 + 1, SHA, size)
         for number, size in enumerate(volumes)
@@ -36,7 +36,7 @@ def make_tar(name: str, volumes: list[int], codec: Codec, encrypted: bool) -> Ba
 
 
 def make_manifest(**changes: Any) -> BaseBackupManifest:
-    """A full base backup of two volumes."""
+    """Return the manifest of a full base backup with two volumes."""
     codec, encrypted = changes.get("codec", Codec.ZSTD), changes.get("encrypted", False)
     values: dict[str, Any] = {
         "backup_id": make_backup_id(STARTED_AT, segment_at(1, Lsn.parse("0/2000028"), 16 * MIB)),
@@ -66,7 +66,7 @@ LAYOUT = Layout("", "main", 7575757575757575757)
 def stored_object(
     folder: Path, codec: Codec, stored: bytes, content_size: int, *, encrypted: bool
 ) -> tuple[LocalFolderStore, BaseBackupManifest, BackupObject]:
-    """A store with one volume in it."""
+    """Return a store that holds one volume."""
     folder.mkdir(exist_ok=True)
     store = LocalFolderStore("r2", folder)
     store.prepare()

@@ -1,4 +1,4 @@
-"""Files and folders of another operating-system user."""
+"""Makes files and folders of another operating-system user."""
 
 import os
 import tempfile
@@ -12,7 +12,7 @@ NOBODY = 65534
 
 
 def as_nobody(action: Callable[[], object]) -> str:
-    """Do something as another user in a process of its own, and return what it raised."""
+    """Call a function as another user, in a process of its own, and return the error that it raised."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -32,7 +32,7 @@ def as_nobody(action: Callable[[], object]) -> str:
 
 @contextmanager
 def nobodys_folder(name: str) -> Iterator[Path]:
-    """A folder of another user, in one that everyone may pass; skips where that cannot be made."""
+    """Yield a folder of another user, which everyone can reach; skip where that needs root."""
     if os.geteuid() != 0:
         pytest.skip("another user's folder needs root")
     with tempfile.TemporaryDirectory(dir="/tmp") as parent:

@@ -1,4 +1,4 @@
-"""Archives whose catalog is made again."""
+"""Makes archives whose catalog is rebuilt."""
 
 import hashlib
 
@@ -22,7 +22,7 @@ def archive(
     stored_size: int | None = None,
     prefix: str = "backups",
 ) -> Encoding:
-    """Store what stands for a file's compressed bytes, with true metadata unless another ``stored_size`` is given."""
+    """Store bytes as a file's compressed content, with true metadata unless ``stored_size`` differs."""
     encoding = Encoding(
         codec=Codec.ZSTD,
         encrypted=False,

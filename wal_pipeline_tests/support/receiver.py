@@ -1,4 +1,4 @@
-"""A server on loopback that receives notifications."""
+"""Runs a server on loopback that receives notifications."""
 
 import json
 import threading
@@ -9,7 +9,7 @@ SECRET = "s3cr3t-webhook-token"
 
 
 class Receiver:
-    """A receiver of notifications on a free port of 127.0.0.1; ``status`` is what it answers."""
+    """A receiver of notifications on a free port of 127.0.0.1, which answers ``status``."""
 
     def __init__(self) -> None:
         self.messages: list[dict[str, Any]] = []
@@ -25,7 +25,7 @@ class Receiver:
                 self.end_headers()
 
             def log_message(self, format: str, *args: object) -> None:
-                """Say nothing."""
+                """Print nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))

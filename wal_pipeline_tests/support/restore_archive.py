@@ -1,4 +1,4 @@
-"""Archives for the restore tests: segments with real page headers, put by the program's own store_copy."""
+"""Makes archives for the restore tests: segments with real page headers, stored by the program's own code."""
 
 import hashlib
 import struct
@@ -25,7 +25,7 @@ SPOOLED_AT = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
 def segment_bytes(name: str, system_identifier: int = SYSTEM_IDENTIFIER) -> bytes:
-    """Return a 1 MiB segment of PostgreSQL 18: a true long page header, then its name over and over."""
+    """Return a 1 MiB segment of PostgreSQL 18: a true long page header, then its name again and again."""
     parsed = require_file_name(name)
     start = parsed.start_lsn(SEGMENT_SIZE)
     header = struct.pack(
@@ -55,7 +55,7 @@ def describe_file(name: str, data: bytes, system_identifier: int = SYSTEM_IDENTI
 
 
 class WatchedStore(LocalFolderStore):
-    """A local folder that can be made unavailable and counts what it is asked."""
+    """A local folder as a store, which can be made unavailable and counts its calls."""
 
     def __init__(self, name: str, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ class WatchedStore(LocalFolderStore):
         return key
 
     def add_bare(self, key: str, stored: bytes, metadata: Mapping[str, str] | None = None) -> None:
-        """Store bytes under a key as another tool would: with the metadata given, or none."""
+        """Store bytes under a key as another tool would, with these metadata or none."""
         self.put_if_absent(key, Body.of(stored), metadata or {})
 
     def path_of(self, key: str) -> Path:
@@ -102,7 +102,7 @@ class WatchedStore(LocalFolderStore):
 
 
 def read_all(stream: BinaryIO) -> bytes:
-    """Return what is left of a stream."""
+    """Return the rest of a stream."""
     return stream.read()
 
 
@@ -115,7 +115,7 @@ NAME = "000000010000000000000003"
 
 
 def run_line(line: str, cwd: Path, environment: Mapping[str, str] | None = None) -> int:
-    """Replace the placeholders and run the line as ``system()`` does."""
+    """Replace the placeholders, and run the line as ``system()`` does."""
     expanded = line.replace("%%", "\0").replace("%f", NAME).replace("%p", "pg_wal/RECOVERYXLOG").replace("\0", "%")
     command = ["sh", "-c", expanded]
     return subprocess.run(command, check=False, cwd=cwd, timeout=30, capture_output=True, env=environment).returncode

@@ -1,4 +1,4 @@
-"""A pgbench cluster's life before it was lost: moments, what was committed by then, and the archive that is left."""
+"""Runs a pgbench cluster until it is lost, and notes moments, their commits and the archive that remains."""
 
 import json
 import os
@@ -28,7 +28,7 @@ _BALANCES = (
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A moment between two commits: when, and how many marks and pgbench transactions were committed by then."""
+    """A moment between two commits, with the marks and pgbench transactions that were committed by then."""
 
     at: str
     marks: int
@@ -37,7 +37,7 @@ class Moment:
 
 @dataclass(slots=True)
 class History:
-    """A cluster under load that archives; ``lose`` stops it and leaves only the stores."""
+    """A cluster under load that archives. ``lose`` stops it and leaves only the stores."""
 
     install: PostgresInstall
     pair: S3Pair
@@ -84,7 +84,7 @@ class History:
 
     @property
     def pipeline(self) -> Pipeline:
-        """The archiver's side: settings with the spool, the server and a catalog of its own."""
+        """The archiver's pipeline: settings with the spool, the server and a catalog of its own."""
         local = {
             "PG_WAL_ARCHIVE_DIR": str(self.folder / "spool"),
             "WAL_PIPELINE_CONNINFO": self.cluster.conninfo,
@@ -98,7 +98,7 @@ class History:
         return Pipeline(load_settings({**self.environment, **local}))
 
     def archive(self) -> None:
-        """Bring what is in the spool to both stores."""
+        """Archive the spool to both stores."""
         for _ in archiver(self.pipeline).drain():
             pass
 
@@ -109,21 +109,21 @@ class History:
         return outcome.result.manifest.backup_id
 
     def mark(self, name: str) -> None:
-        """Commit a mark under load, and note a moment after it and before any other commit of a mark."""
+        """Commit a mark under load, and note a moment before the next mark is committed."""
         self._marks += 1
         self.cluster.psql(f"INSERT INTO marks VALUES ({self._marks})")  # noqa: S608
         self.moments[name] = self.cluster.value("SELECT clock_timestamp()")
         self.cluster.pgbench(transactions=20, clients=2)
 
     def moment(self, name: str) -> Moment:
-        """Say what was committed by a moment, by the server's own commit timestamps; before ``lose``."""
+        """Return the commits by a moment, from the server's own commit timestamps. Call it before ``lose``."""
         at = self.moments[name]
         count = f"SELECT count(*) FROM {{}} WHERE pg_xact_commit_timestamp(xmin) <= '{at}'"  # noqa: S608
         marks, transactions = (self.cluster.value(count.format(table)) for table in ("marks", "pgbench_history"))
         return Moment(at, int(marks), int(transactions))
 
     def end(self) -> Moment:
-        """Say what is committed now, and finish the segment, so that all of it is archived."""
+        """Return the commits by now, and finish the segment, so that all of them are archived."""
         found = self.cluster.psql("SELECT (SELECT count(*) FROM marks), (SELECT count(*) FROM pgbench_history)")
         last = self.cluster.switch_wal()
         spool = self.folder / "spool"
@@ -133,7 +133,7 @@ class History:
         return Moment("", int(marks), int(transactions))
 
     def lose(self) -> None:
-        """Kill the server and remove its data directory, the spool and the catalog: only the stores are left."""
+        """Kill the server and remove its data directory, the spool and the catalog. Only the stores remain."""
         self.cluster.kill()
         for folder in (self.cluster.pgdata, self.folder / "spool", self.folder / "state"):
             shutil.rmtree(folder)
@@ -141,19 +141,19 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """A cluster that ``wal-pipeline restore --start --json`` brought back, and what the command printed."""
+    """A cluster that ``wal-pipeline restore --start --json`` brought back, and the command's output."""
 
     cluster: PostgresCluster
     answer: dict[str, Any]
 
     def moment(self) -> tuple[int, int]:
-        """Return how many marks and pgbench transactions are there."""
+        """Return the number of marks and of pgbench transactions."""
         found = self.cluster.psql("SELECT (SELECT count(*) FROM marks), (SELECT count(*) FROM pgbench_history)")
         marks, transactions = found.split("|")
         return int(marks), int(transactions)
 
     def balances_agree(self) -> bool:
-        """Say whether the sums over accounts, tellers, branches and history are one number."""
+        """Whether the sums over accounts, tellers, branches and history are equal."""
         return len(set(self.cluster.psql(_BALANCES).split("|"))) == 1
 
 
@@ -180,7 +180,7 @@ def restored(history: History, *arguments: str) -> Iterator[Restored]:
 
 
 def run_restore(history: History, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Run ``wal-pipeline restore`` as PostgreSQL's user with nothing but the stores' settings."""
+    """Run ``wal-pipeline restore`` as PostgreSQL's user, with the stores' settings only."""
     environment = {**history.environment, "PATH": os.environ["PATH"], "PGBINDIR": str(history.install.bin_folder)}
     return subprocess.run(
         postgres_user().wrap([sys.executable, "-P", "-m", "wal_pipeline.cli", "restore", *arguments]),

@@ -1,4 +1,4 @@
-"""A cluster that was lost: its archive on two S3 servers, a base backup of it, and what it had committed."""
+"""Loses a cluster, and keeps its archive on two S3 servers, a base backup, and its commits."""
 
 import os
 import shutil
@@ -34,7 +34,7 @@ class Scene:
 
     @property
     def pipeline(self) -> Pipeline:
-        """The program's own door to both stores."""
+        """The program's own pipeline to both stores."""
         return Pipeline(load_settings(dict(self.environment)))
 
     def fresh_folder(self) -> Path:
@@ -54,7 +54,7 @@ class Scene:
         return printed.stdout.strip()
 
     def start(self, pgdata: Path, restore_command: str, *, wait: bool = False, **settings: str) -> PostgresCluster:
-        """Start a server on a restored folder, with the stores' settings in its environment."""
+        """Start a server in a restored folder, with the stores' settings in its environment."""
         return start_restored(
             self.install,
             pgdata,
@@ -65,7 +65,7 @@ class Scene:
 
 
 def make_scene(install: PostgresInstall, pair: S3Pair) -> Scene:
-    """Make a cluster with 1 MiB segments, take a base backup, commit some thousand rows, archive all, lose it."""
+    """Make a cluster with 1 MiB segments, take a base backup, commit rows, archive everything, and lose it."""
     folder = owned_folder("scene")
     spool = folder / "spool"
     archive = {"archive_mode": "on", "archive_command": f"mkdir -p {spool} && cp %p {spool}/%f"}
@@ -86,7 +86,7 @@ def make_scene(install: PostgresInstall, pair: S3Pair) -> Scene:
 
 
 def archive_spool(pipeline: Pipeline, spool: Path, system_identifier: int, codec: Codec = Codec.ZSTD) -> None:
-    """Put every file of a spool on every store."""
+    """Store every file of a spool on every store."""
     encoder = Encoder(codec)
     for path in sorted(spool.iterdir()):
         if parse_file_name(path.name) is not None:
@@ -100,7 +100,7 @@ def archive_spool(pipeline: Pipeline, spool: Path, system_identifier: int, codec
 def run_archive_get(
     environment: Mapping[str, str], *arguments: str, cwd: Path = Path("/"), as_postgres: bool = True
 ) -> "subprocess.CompletedProcess[str]":
-    """Run ``archive-get`` as PostgreSQL does: as its user, in PGDATA, with the stores' settings."""
+    """Run ``archive-get`` as PostgreSQL does: as its user and in PGDATA, with the stores' settings."""
     command = [sys.executable, "-P", "-m", "wal_pipeline.cli.archive_get", *arguments]
     return subprocess.run(
         postgres_user().wrap(command) if as_postgres else command,

@@ -1,4 +1,4 @@
-"""An HTTPS server that follows a script, for what a healthy S3 server never says. It keeps each request."""
+"""Runs an HTTPS server that follows a script, for answers that a healthy S3 server never gives."""
 
 import contextlib
 import socket
@@ -15,7 +15,7 @@ from testbed.tls import TlsFiles
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request as it arrived: header names in lower case; ``connection`` counts the TLS connections from 1."""
+    """One request, with header names in lower case. ``connection`` counts the TLS connections from 1."""
 
     method: str
     target: str
@@ -26,7 +26,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One scripted answer. ``cut_after``: close the connection after so many bytes of ``body``; -1: without a word."""
+    """One scripted answer. ``cut_after``: close the connection after these bytes of ``body``; -1: before all of it."""
 
     status: int = 200
     body: bytes = b""
@@ -34,7 +34,7 @@ class Reply:
     cut_after: int | None = None
 
     def send(self, connection: ssl.SSLSocket, *, is_head: bool) -> bool:
-        """Send the answer; False where the connection is to be closed."""
+        """Send the answer; False where the connection must be closed."""
         if self.cut_after == -1:
             return False
         headers = {"Content-Length": str(len(self.body)), **self.headers}
@@ -51,7 +51,7 @@ def error_reply(status: int, code: str, message: str = "said so", **headers: str
 
 
 class ScriptedServer:
-    """Gives its replies in order, one a request, and then 418."""
+    """A server that keeps each request and sends its replies in order, one for each request, and then 418."""
 
     def __init__(self, tls: TlsFiles, replies: Iterable[Reply]) -> None:
         self.requests: list[Request] = []

@@ -1,4 +1,4 @@
-"""Look for secrets where none may be: in files, in SQLite's tables and in the command lines of running processes."""
+"""Searches files, SQLite's tables and the command lines of running processes for secrets."""
 
 import base64
 import os
@@ -17,14 +17,14 @@ _SAMPLE_SECONDS = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A secret's name, and where its value was seen; ``place`` is a file or a command line."""
+    """A secret's name, and the ``place`` of its value: a file or a command line."""
 
     secret: str
     place: str
 
 
 class SecretSearch:
-    """Knows each secret by a name that may be printed, and finds its value in whatever form it is written."""
+    """The secrets, each with a name that may be printed. A search finds the value in every form."""
 
     def __init__(self, secrets: Mapping[str, str]) -> None:
         self._forms = {name: forms(value) for name, value in secrets.items()}
@@ -34,7 +34,7 @@ class SecretSearch:
         return [name for name, found in self._forms.items() if any(form in data for form in found)]
 
     def in_files(self, folders: Iterable[Path]) -> list[Finding]:
-        """Search every file below the folders; those that go in the meantime are passed over."""
+        """Search every file below the folders, and pass over files that are removed in the meantime."""
         paths = [path for folder in folders for path in sorted(folder.rglob("*"))]
         return [finding for path in paths for finding in self._in_file(path)]
 
@@ -50,14 +50,14 @@ class SecretSearch:
 
 
 def forms(value: str) -> set[bytes]:
-    """Return the ways in which a value may be written: plain, in a URL, in JSON, in a connection string, in base64."""
+    """Return the forms of a value: plain, in a URL, in JSON, in a connection string, in base64."""
     texts = {value, quote(value), quote(value, safe=""), quote_plus(value)}
     texts |= {text.replace("/", "\\/") for text in texts} | {value.replace("\\", "\\\\").replace("'", "\\'")}
     return {text.encode() for text in texts} | _base64_forms(value.encode())
 
 
 def _base64_forms(value: bytes) -> set[bytes]:
-    """Return what base64 makes of the value at each place in a longer text, without the ends that neighbours change."""
+    """Return the value's base64 at each place in a longer text, without the ends that its neighbours change."""
     found = set()
     for before in range(3):
         text = base64.b64encode(b"\0" * before + value)
@@ -68,7 +68,7 @@ def _base64_forms(value: bytes) -> set[bytes]:
 
 
 def _dump(path: Path) -> bytes:
-    """Return a database as SQL: a long value lies in several pages of the file, with others between."""
+    """Return a database as SQL, because a long value lies in several pages of the file, with others between."""
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
         connection.text_factory = lambda data: data.decode(errors="replace")
         rows = []
@@ -79,7 +79,7 @@ def _dump(path: Path) -> bytes:
 
 
 class ProcessWatch:
-    """Reads the command line of every process of the machine, again and again, in a thread until the block ends."""
+    """Reads the command lines of all processes again and again, in a thread, until the block ends."""
 
     def __init__(self, search: SecretSearch) -> None:
         self.findings: set[Finding] = set()
@@ -97,7 +97,7 @@ class ProcessWatch:
         self._thread.join()
 
     def saw(self, text: str) -> bool:
-        """Say whether a process with this in its command line was seen."""
+        """Whether a process with this text in its command line was seen."""
         return any(text.encode() in words for words in self.seen)
 
     def _watch(self) -> None:

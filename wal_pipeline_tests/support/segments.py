@@ -1,4 +1,4 @@
-"""WAL segments that look real: a right long page header, and content that is the same on every run."""
+"""Makes WAL segments that look real: a correct long page header, and the same content on every run."""
 
 import random
 import struct
@@ -30,13 +30,13 @@ def segment_bytes(
     size: int = SEGMENT_BYTES,
     variant: int = 0,
 ) -> bytes:
-    """Return a segment's bytes: they compress to a third; ``variant`` gives other content under the same header."""
+    """Return a segment's bytes, which compress to a third. ``variant``: other content under the same header."""
     header = _HEADER.pack(_MAGIC_18, _LONG_HEADER, timeline, number * size, 0, system_identifier, size, 8192)
     return header + _filling(number % 7 + 100 * variant, size - len(header) - 8) + struct.pack("<Q", number)
 
 
 def history_bytes(parents: Sequence[int]) -> bytes:
-    """Return a timeline history file: each parent with the LSN at which it was left."""
+    """Return a timeline history file: each parent with the LSN at which the next timeline branched from it."""
     return b"".join(f"{timeline}\t0/{timeline}000000\tno recovery target specified\n".encode() for timeline in parents)
 
 
@@ -61,7 +61,7 @@ def spool_segments(spool: Path, numbers: Sequence[int], **options: int) -> dict[
 
 
 class NoCommits(CommitReader):
-    """For segments that no server wrote: their commits are not known, and no program is started to find out."""
+    """Reads no commits, because no server wrote these segments, and starts no program."""
 
     def inspect(self, *_segment: object, **_names: object) -> CommitSpan | None:
         return None

@@ -1,4 +1,4 @@
-"""Facts of a server that archives well, to be changed by a test."""
+"""Returns the facts of a server that archives well, with the changes of a test."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -51,7 +51,7 @@ ACCESS = SpoolAccess(
 
 
 def facts(**changed: Any) -> ServerFacts:
-    """Return the good server's facts with some of them changed."""
+    """Return the good server's facts, with some of them changed."""
     return replace(GOOD, **changed)
 
 

@@ -1,4 +1,4 @@
-"""A folder as a store that fails, dies or lies at drawn calls: what the stateful test archives to."""
+"""Lets a folder store fail, die or lie at drawn calls, for the stateful test."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -23,9 +23,9 @@ class KilledError(BaseException):
 
 @dataclass
 class Trouble:
-    """What the ``nth`` call of a kind on one store meets, once.
+    """The trouble of the ``nth`` call of a kind on one store. It happens once.
 
-    With ``half``, ``flip`` and ``swallow`` the store lies: a put stores that, and says that all is well.
+    With ``half``, ``flip`` and ``swallow`` the store lies: a put stores other bytes or none, and reports success.
     """
 
     store: str
@@ -35,7 +35,7 @@ class Trouble:
 
 
 class TroubledStore(WatchedStore):
-    """A folder that does what its troubles say, or answers nothing at all while it is ``down``."""
+    """A folder store with troubles, which answers nothing while it is ``down``."""
 
     def __init__(self, name: str, folder: Path) -> None:
         super().__init__(folder_store(name, folder))
@@ -45,12 +45,12 @@ class TroubledStore(WatchedStore):
         self.before = lambda call, _: self._begin(call)
 
     def expect(self, troubles: Sequence[Trouble]) -> None:
-        """Arm those of the troubles that are this store's."""
+        """Arm the troubles of this store."""
         self._troubles = [trouble for trouble in troubles if trouble.store == self.name]
         self._seen.clear()
 
     def put_if_absent(self, key: str, body: Body, metadata: Mapping[str, str]) -> PutOutcome:
-        """Store what was sent, or what the trouble makes of it."""
+        """Store the sent bytes, or those that the trouble makes of them."""
         lie = self._begin("put")
         if lie == "swallow":
             return PutOutcome.CREATED
@@ -60,7 +60,7 @@ class TroubledStore(WatchedStore):
         return outcome
 
     def open(self, key: str, *, start: int = 0) -> AbstractContextManager[BinaryIO]:
-        """Read what is stored, or what the trouble makes of it on its way."""
+        """Read the stored bytes, or those that the trouble makes of them."""
         lie = self._begin("open")
         with self.inner.open(key, start=start) as stream:
             data = stream.read()
@@ -68,13 +68,13 @@ class TroubledStore(WatchedStore):
         return BytesIO(damaged(data, lie) if lie in ("half", "flip") else data)
 
     def delete(self, key: str) -> int:
-        """Remove an object, and perhaps say otherwise."""
+        """Remove an object, and perhaps fail after that."""
         removed = super().delete(key)
         self._end("delete")
         return removed
 
     def _begin(self, call: str) -> str:
-        """Fail or die before the call, or return the lie that it is to tell."""
+        """Fail or die before the call, or return the lie for its answer."""
         if self.down:
             raise StoreUnavailableError(self.name, f"cannot {call}: it is down")
         self._seen[call] += 1

@@ -1,4 +1,4 @@
-"""A small world for the stateful test: real parts over folders, stores that misbehave on demand, and what must hold."""
+"""Builds a world for the stateful test: real parts over folders, misbehaving stores, and the invariants."""
 
 import hashlib
 import os
@@ -38,10 +38,10 @@ from wal_pipeline_tests.support.upkeep_scene import base_backup
 
 @dataclass
 class World:
-    """What lies where, and what the model knows of it.
+    """The folders, stores and catalog, and the model's knowledge of them.
 
     ``truth``: the content that PostgreSQL archived, by name. ``expired`` and ``spoilt``: copies (store, name) that
-    retention removed, and that an accident of ours took. ``strangers``: wrong content that went into the spool.
+    retention removed, or an accident of the test. ``strangers``: wrong content that was put into the spool.
     """
 
     folder: Path
@@ -55,7 +55,7 @@ class World:
     next_number: int = 1
 
     def __post_init__(self) -> None:
-        """Make the folders, and learn the cluster."""
+        """Make the folders, and record the cluster's system identifier."""
         stores: dict[str, WatchedStore] = {name: TroubledStore(name, self.folder / name) for name in STORES}
         self.scene = ArchiveScene(
             self.folder,
@@ -66,7 +66,7 @@ class World:
         self.rule = RetentionRule(timedelta(days=4), 1)
         self.audit = AuditLog(self.folder / "state", self.scene.clock)
 
-    # What happens to the world
+    # Events of the world
 
     def spool(self, name: str, data: bytes) -> None:
         """Put a file into the spool as PostgreSQL does, at the scene's time."""
@@ -77,7 +77,7 @@ class World:
         temporary.rename(self.scene.spool_folder / name)
 
     def write(self, count: int) -> None:
-        """Archive the next segments, and a history file first of all."""
+        """Archive the next segments, and before them a history file."""
         if not self.truth:
             self.truth["00000002.history"] = history_bytes([1])
             self.spool("00000002.history", self.truth["00000002.history"])
@@ -109,7 +109,7 @@ class World:
         self.scene.catalog.base_backups.record(manifest.record(), copies)
 
     def spoil(self, store: str, name: str, how: str) -> None:
-        """Damage or remove a copy behind the program's back, where another store has a good one."""
+        """Damage or remove a copy where another store has a good one, without the program's knowledge."""
         other = next(one for one in STORES if one != store)
         if not self.is_good(other, name) or not self.is_good(store, name):
             return
@@ -125,7 +125,7 @@ class World:
         self.spoilt.add((store, name))
 
     def lose_catalog(self, *, and_rebuild: bool) -> None:
-        """Remove the catalog, and perhaps make it again from the stores."""
+        """Remove the catalog, and perhaps rebuild it from the stores."""
         self.scene.lose_catalog()
         if and_rebuild:
             rebuild(list(self.scene.stores.values()), self.scene.catalog, "", CLUSTER, workers=1)
@@ -134,7 +134,7 @@ class World:
 
     @contextmanager
     def trouble(self, troubles: Sequence[Trouble]) -> Iterator[None]:
-        """Let a command meet the troubles; its death and its failures end it."""
+        """Arm the troubles for a command. Its death or a failure of it ends the block."""
         for store in self.troubled():
             store.expect(troubles)
         try:
@@ -150,7 +150,7 @@ class World:
         return [store for store in self.scene.stores.values() if isinstance(store, TroubledStore)]
 
     def archive(self, *, events: int | None = None) -> None:
-        """Run the archiver; it is gone after so many events."""
+        """Run the archiver, and stop it after ``events`` events."""
         running = self.scene.archiver().drain()
         for number, _ in enumerate(running, 1):
             if number == events:
@@ -158,7 +158,7 @@ class World:
                 return
 
     def verify(self) -> Verification:
-        """Read everything back and heal it."""
+        """Read everything back, and heal it."""
         reader = CopyReader([])
         scene, kept = self.scene, self.folder / "set-aside"
 
@@ -178,7 +178,7 @@ class World:
         ).verify(share=1.0, repair=True)
 
     def expire(self) -> None:
-        """Remove what retention lets go, also where nothing came for long: it must hold whatever a person confirms."""
+        """Expire copies, and confirm what is doubtful: the invariants must hold whatever a person confirms."""
         scene = self.scene
         Expirer(
             scene.stores,
@@ -193,14 +193,14 @@ class World:
     def _surveyor(self) -> Surveyor:
         return Surveyor(self.scene.stores, self.scene.catalog, "", CLUSTER)
 
-    # What must hold
+    # Invariants
 
     def is_good(self, store: str, name: str) -> bool:
         """Whether a store has exactly the content that PostgreSQL archived."""
         return self.held(store).get(name) == digest(self.truth[name])
 
     def held(self, store: str) -> dict[str, str]:
-        """Return the SHA-256 of each whole copy's content, by name; copies that are damaged are left out."""
+        """Return the SHA-256 of each whole copy's content by name, without damaged copies."""
         found = {}
         inner = self.scene.stores[store].inner
         for listed in inner.list(""):
@@ -219,7 +219,7 @@ class World:
         return found
 
     def check(self) -> None:
-        """Look at everything. Raises: AssertionError."""
+        """Check every invariant. Raises: AssertionError."""
         held = {store: self.held(store) for store in STORES}
         waiting = {name: digest((self.scene.spool_folder / name).read_bytes()) for name in self.scene.spooled()}
         for name, content in self.truth.items():
@@ -253,7 +253,7 @@ class World:
         return any(digest((folder / name).read_bytes()) != digest(self.truth[name]) for name in self.scene.spooled())
 
     def restore(self, name: str, *, calm: bool) -> None:
-        """Fetch a file as a recovering server does; ``calm``: where one store is good, it must come.
+        """Fetch a file as a recovering server does. ``calm``: a file that is good on one store must be fetched.
 
         Raises: AssertionError.
         """
@@ -263,7 +263,7 @@ class World:
             fetched = WalSource(layout(), stores).fetch(parsed)
         except WalPipelineError as error:
             good = calm and name in self.truth and any(self.is_good(store, name) for store in STORES)
-            assert not good, f"'{name}' is good on a store and could not be had: {error}"
+            assert not good, f"'{name}' is good on a store and could not be fetched: {error}"
             return
         if fetched is not None:
             assert fetched.data == self.truth[name], f"{fetched.store} delivered other content as '{name}'"
@@ -272,10 +272,10 @@ class World:
         assert not there, f"'{name}' is said not to exist, and is on {there}"
 
     def check_windows(self, *, at_rest: bool) -> None:
-        """Look at what can be restored, as the stores alone say. Raises: AssertionError.
+        """Check the recovery windows that the stores alone show. Raises: AssertionError.
 
-        Each window is of files that are there, and ends where the next is not. ``at_rest``: where a base backup is,
-        it reaches to the last file that was archived.
+        Each window has only existing files, and ends where the next one is missing. ``at_rest``: from a base backup
+        it reaches to the last archived file.
         """
         contents = gather([store.inner for store in self.scene.stores.values()], layout(), None).contents
         good, waiting = self.good_on(), set(self.scene.spooled())
@@ -294,12 +294,12 @@ class World:
                 assert ends == [name_of(self.next_number - 1)], f"{store}: the windows end at {ends}"
 
     def _is_spoilt(self, name: str, stores: Sequence[str]) -> bool:
-        """Whether an accident of ours took a file from the stores that retention had left it on."""
+        """Whether an accident of the test took a file from the stores on which retention had kept it."""
         keys = {(store, name) for store in stores}
         return bool(keys & self.spoilt) and keys <= self.spoilt | self.expired
 
     def check_expiry(self, before: Mapping[str, set[str]]) -> None:
-        """Look at what went from each store since ``before``: nothing that a base backup there needs. Notes it."""
+        """Check that nothing was removed since ``before`` that a base backup needs, and note the removed copies."""
         after = self.good_on()
         window_begins_at = self.scene.clock() - self.rule.window
         for store in STORES:
@@ -311,7 +311,7 @@ class World:
                 if starts:
                     number = parsed.number(SEGMENT_BYTES)
                     assert number < min(starts), f"{store}: '{name}' was removed and a base backup needs it"
-                else:  # nothing can be restored here: the file's age decides
+                else:  # without a base backup the file's age decides
                     assert self.spooled_at[name] < window_begins_at, f"{store}: '{name}' was removed and is young"
                 self.expired.add((store, name))
 
@@ -333,7 +333,7 @@ class World:
 
 @lru_cache(maxsize=200)
 def content_digest(stored: bytes, codec: Codec) -> str:
-    """Return the SHA-256 of what stored bytes open to."""
+    """Return the SHA-256 of the content of stored bytes."""
     return digest(open_stored(stored, codec, encrypted=False, max_size_bytes=SEGMENT_BYTES))
 
 
@@ -344,6 +344,6 @@ def digest(data: bytes) -> str:
 
 
 def fast_folder() -> Path:
-    """Make a folder in memory where there is one: a thousand small writes are synced."""
+    """Make a folder in memory where that is possible, because a thousand small writes are synced."""
     memory = Path("/dev/shm")  # noqa: S108 - made by mkdtemp
     return Path(tempfile.mkdtemp(prefix="wal-pipeline-stateful-", dir=memory if os.access(memory, os.W_OK) else None))

@@ -1,4 +1,4 @@
-"""The contract of ``Store`` as tests: every store's test class inherits them and says how its store is made."""
+"""Defines the contract of ``Store`` as tests, which every store's test class inherits."""
 
 import secrets
 import threading
@@ -32,7 +32,7 @@ def keys(store: Store, prefix: str, start_after: str = "") -> list[str]:
 
 
 class StoreContract:
-    """What every store must do. A subclass gives the fixtures ``store`` and ``bucketless_store``."""
+    """The duties of every store. A subclass gives the fixtures ``store`` and ``bucketless_store``."""
 
     names = ("a", "a-b", "a.gz", "b/c", "b-", "b0", "b/a/z", "Z", "é", "z")
 
@@ -42,7 +42,7 @@ class StoreContract:
         return f"{secrets.token_hex(6)}/"
 
     def test_put_creates_an_object_with_its_bytes_and_metadata(self, store: Store, root: str) -> None:
-        """What was put is there, whole, at once."""
+        """An object is there, whole, as soon as its put has ended."""
         data = secrets.token_bytes(300_000)
         assert store.put_if_absent(root + "a", body(data), {"wal-name": "x"}) is PutOutcome.CREATED
         found = store.head(root + "a")
@@ -61,12 +61,12 @@ class StoreContract:
         assert found.etag == sent.md5.hex()
 
     def test_a_memoryview_is_stored_like_bytes(self, store: Store, root: str) -> None:
-        """A slice of a larger buffer goes out without a copy."""
+        """A slice of a larger buffer is sent without a copy."""
         store.put_if_absent(root + "a", Body.of(memoryview(b"0123456789")[2:5]), {})
         assert read(store, root + "a") == b"234"
 
     def test_an_empty_object_is_an_object(self, store: Store, root: str) -> None:
-        """No bytes is not the same as no object."""
+        """An object without bytes is not an absent object."""
         store.put_if_absent(root + "a", body(b""), {"k": "v"})
         found = store.head(root + "a")
         assert found is not None
@@ -74,7 +74,7 @@ class StoreContract:
         assert read(store, root + "a") == b""
 
     def test_a_second_put_of_the_same_content_changes_nothing(self, store: Store, root: str) -> None:
-        """The same name and content is there already; its metadata stays."""
+        """Where the same name and content is there already, its metadata stay."""
         store.put_if_absent(root + "a", body(), {"put": "first"})
         assert store.put_if_absent(root + "a", body(), {"put": "second"}) is PutOutcome.EXISTS
         found = store.head(root + "a")
@@ -83,7 +83,7 @@ class StoreContract:
         assert len(list(store.versions(root))) == 1
 
     def test_a_put_of_other_content_never_overwrites(self, store: Store, root: str) -> None:
-        """The same name with other content is told to the caller, and the first content stays."""
+        """The caller learns that the name has other content, and the first content stays."""
         store.put_if_absent(root + "a", body(b"first"), {})
         assert store.put_if_absent(root + "a", body(b"other"), {}) is PutOutcome.EXISTS
         assert read(store, root + "a") == b"first"
@@ -105,7 +105,7 @@ class StoreContract:
         assert list(store.versions(root)) == []
 
     def test_metadata_of_two_kibibytes_comes_back(self, store: Store, root: str) -> None:
-        """Every printable character, and as much as fits."""
+        """Metadata keep every printable character, up to their full size."""
         printable = "".join(chr(code) for code in range(33, 127))
         metadata = {"wal-printable": printable, "wal-inner-spaces": "a b  c"}
         metadata["wal-rest"] = "x" * (2048 - sum(len(name) + len(value) for name, value in metadata.items()) - 8)
@@ -122,7 +122,7 @@ class StoreContract:
         assert store.head(root + "a") is None
 
     def test_head_of_an_absent_key_is_none(self, store: Store, root: str) -> None:
-        """Also where a longer key begins with it."""
+        """A longer key that begins with the absent one does not count."""
         store.put_if_absent(root + "abc", body(), {})
         assert store.head(root + "ab") is None
 
@@ -141,7 +141,7 @@ class StoreContract:
             assert described == store.head(root + name)
 
     def test_open_described_of_an_absent_key_is_an_error(self, store: Store, root: str) -> None:
-        """The same one that ``open`` raises."""
+        """The error is the one that ``open`` raises."""
         with pytest.raises(ObjectMissingError) as raised, store.open_described(root + "a"):
             pass
         assert raised.value.message == f"{store.name}: object '{root}a' does not exist"
@@ -158,7 +158,7 @@ class StoreContract:
         ]
 
     def test_a_stream_is_read_in_pieces(self, store: Store, root: str) -> None:
-        """Pieces of any size put together are the object, and a stream may be closed before its end."""
+        """Pieces of any size make up the object, and a stream may be closed before its end."""
         data = secrets.token_bytes(200_000)
         store.put_if_absent(root + "a", body(data), {})
         with store.open(root + "a") as stream:
@@ -169,7 +169,7 @@ class StoreContract:
 
     @pytest.mark.parametrize("key", BAD_KEYS, ids=repr)
     def test_bad_keys_are_refused_by_every_method(self, store: Store, key: str) -> None:
-        """No key leaves the store's own place."""
+        """No key leads out of the store's own place."""
         calls: list[Callable[[], object]] = [
             lambda: store.put_if_absent(key, body(), {}),
             lambda: store.head(key),
@@ -182,7 +182,7 @@ class StoreContract:
                 call()
 
     def test_list_is_in_order_of_the_keys_bytes(self, store: Store, root: str) -> None:
-        """Also where '/' (0x2f) sorts between other characters, and beyond ASCII."""
+        """Keys are sorted by bytes, with '/' (0x2f) among other characters, and beyond ASCII."""
         expected = sorted((root + name for name in self.names), key=str.encode)
         for name in self.names:
             store.put_if_absent(root + name, body(), {})
@@ -193,7 +193,7 @@ class StoreContract:
             assert keys(store, root, expected[position]) == expected[position + 1 :]
 
     def test_versions_are_in_order_and_begin_after_a_key(self, store: Store, root: str) -> None:
-        """So that ranges of a long listing can be asked for at the same time, also after a key that is not there."""
+        """Ranges of a long listing can be read at the same time, also from a key that does not exist."""
         expected = sorted((root + name for name in self.names), key=str.encode)
         for name in self.names:
             store.put_if_absent(root + name, body(), {})
@@ -208,7 +208,7 @@ class StoreContract:
         assert keys(store, root) == []
 
     def test_delete_removes_for_good(self, store: Store, root: str) -> None:
-        """Nothing is left that would be billed, and the neighbours stay."""
+        """Nothing remains that would be billed, and the neighbours stay."""
         for name in ("a", "ab"):
             store.put_if_absent(root + name, body(), {})
         assert store.delete(root + "a") == 1
@@ -220,7 +220,7 @@ class StoreContract:
         assert store.delete(root + "a") == 0
 
     def test_a_deleted_key_can_be_put_again(self, store: Store, root: str) -> None:
-        """A deletion leaves no trace that a put would stumble over."""
+        """A deletion leaves nothing behind that makes a put fail."""
         store.put_if_absent(root + "a", body(b"old"), {"k": "old"})
         store.delete(root + "a")
         assert store.put_if_absent(root + "a", body(b"new"), {}) is PutOutcome.CREATED
@@ -246,7 +246,7 @@ class StoreContract:
         assert list(store.uploads(root)) == []
 
     def test_an_upload_in_parts_never_overwrites(self, store: Store, root: str) -> None:
-        """Where the object is there already, the upload and its parts go."""
+        """Where the object exists already, the upload and its parts are removed."""
         store.put_if_absent(root + "a", body(b"first"), {})
         upload = store.begin_upload(root + "a", {})
         part = store.upload_part(upload, 1, body(b"other"))
@@ -256,14 +256,14 @@ class StoreContract:
         assert len(list(store.versions(root))) == 1
 
     def test_a_part_with_a_wrong_md5_is_refused(self, store: Store, root: str) -> None:
-        """As with a whole object."""
+        """A part is refused like a whole object."""
         upload = store.begin_upload(root + "a", {})
         with pytest.raises(DamagedCopyError):
             store.upload_part(upload, 1, replace(body(), md5=b"\0" * 16))
         store.abort_upload(upload)
 
     def test_leftover_uploads_are_listed_and_aborted(self, store: Store, root: str) -> None:
-        """All of them; aborting twice is no error."""
+        """Every leftover upload is listed, and aborting it twice is no error."""
         begun = [store.begin_upload(root + name, {}) for name in ("b", "a", "c")]
         store.upload_part(begun[0], 1, body())
         leftovers = list(store.uploads(root))
@@ -274,7 +274,7 @@ class StoreContract:
         assert list(store.uploads(root)) == []
 
     def test_check_access_returns_where_the_store_answers(self, store: Store) -> None:
-        """Nothing is left behind by the check."""
+        """The check leaves nothing behind."""
         store.check_access()
 
     def test_a_missing_bucket_is_never_taken_for_an_absent_object(self, bucketless_store: Store) -> None:

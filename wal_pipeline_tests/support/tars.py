@@ -1,4 +1,4 @@
-"""Tars for tests, honest and hostile."""
+"""Makes tars for tests, honest and hostile ones."""
 
 import hashlib
 import io
@@ -26,7 +26,7 @@ def described(name: str, data: bytes) -> BackupObject:
 
 
 def forge(tars: dict[str, bytes]) -> BaseBackupManifest:
-    """Return a manifest that is true of these tars."""
+    """Return a manifest that describes these tars."""
     return make_manifest(
         codec=Codec.NONE,
         tablespaces=tuple(BackupTablespace(int(name), "/srv/space") for name in tars if name != "base"),

@@ -1,4 +1,4 @@
-"""Prose that must be read twice is found where it stands, and plain sentences are not."""
+"""Tests that prose which must be read twice is found, and that plain sentences are not."""
 
 from pathlib import Path
 

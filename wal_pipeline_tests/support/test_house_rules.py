@@ -1,4 +1,4 @@
-"""Each rule of the layout finds what breaks it, and passes over what keeps it."""
+"""Tests that each rule of the layout finds what breaks it, and nothing else."""
 
 from pathlib import Path
 
@@ -156,7 +156,7 @@ def test_a_module_without_a_test_of_its_own_is_found(tmp_path: Path) -> None:
 
 
 def test_a_circle_of_imports_is_found(tmp_path: Path) -> None:
-    """Also where one of the imports waits in a function; the way around is told."""
+    """A circle is found with its way around, also where one of the imports is inside a function."""
     files = {
         "wal_pipeline/commands/a.py": "import wal_pipeline.commands.b",
         "wal_pipeline/commands/b.py": "def late():\n    import wal_pipeline.commands.a",

@@ -1,4 +1,4 @@
-"""A secret that is planted is found, in each form and place: else its absence would prove nothing."""
+"""Tests that a planted secret is found in each form and place; else its absence would prove nothing."""
 
 import base64
 import json
@@ -50,14 +50,14 @@ def test_a_value_that_sqlite_parts_is_found(tmp_path: Path) -> None:
 
 
 def test_nothing_is_found_where_nothing_is(tmp_path: Path) -> None:
-    """Half of the value, and links, are no finding."""
+    """Half of a value and links are no finding."""
     (tmp_path / "log").write_text(VALUE[:-2])
     (tmp_path / "link").symlink_to("/proc/self/environ")
     assert SEARCH.in_files([tmp_path]) == []
 
 
 def test_a_command_line_is_seen() -> None:
-    """A process that gets the value as an argument is caught while it runs."""
+    """A process that has the value as an argument is seen while it runs."""
     with ProcessWatch(SEARCH) as watch:
         child = subprocess.Popen([sys.executable, "-c", "input()", "--password=" + VALUE], stdin=subprocess.PIPE)
         deadline = time.monotonic() + 30

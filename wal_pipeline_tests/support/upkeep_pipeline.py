@@ -1,4 +1,4 @@
-"""Dagster over an upkeep scene: the real jobs and checks, with the scene's stores, catalog and clock."""
+"""Runs the real jobs and checks over an upkeep scene, with the scene's stores, catalog and clock."""
 
 import asyncio
 from typing import ClassVar
@@ -23,7 +23,7 @@ STORES = ("r2", "b2")
 
 
 class SceneResource(WalPipelineResource):
-    """The door, with a scene behind it; one at a time."""
+    """The resource with a scene's pipeline, one at a time."""
 
     pipeline: ClassVar[Pipeline]
 
@@ -32,7 +32,7 @@ class SceneResource(WalPipelineResource):
 
 
 def scene_resource(scene: UpkeepScene, **settings: str) -> SceneResource:
-    """Put a scene behind the door."""
+    """Return the resource for a scene."""
     SceneResource.pipeline = scene_pipeline(scene, **settings)
     return SceneResource()
 

@@ -1,4 +1,4 @@
-"""An archive of weeks for the tests of expire and verify: real objects on two stores, a catalog, a clock to move."""
+"""Builds an archive of weeks for the tests of expire and verify: objects on two stores, catalog, movable clock."""
 
 import hashlib
 from collections.abc import Sequence
@@ -42,11 +42,11 @@ DAY = timedelta(days=1)
 
 @dataclass
 class UpkeepScene:
-    """``now`` is the clock; ``stores`` are watched folders unless others are given."""
+    """``now`` is the clock. ``stores`` are watched folders unless others are given."""
 
     folder: Path
     inner: Sequence[Store] = ()
-    now: datetime = datetime(2040, 3, 1, 12, tzinfo=UTC)  # objects made today are old by then
+    now: datetime = datetime(2040, 3, 1, 12, tzinfo=UTC)  # objects that are stored today are old by then
     rule: RetentionRule = field(default_factory=lambda: RetentionRule(10 * DAY, 1))
     in_spool: frozenset[str] = frozenset()
 
@@ -60,7 +60,7 @@ class UpkeepScene:
     def clock(self) -> datetime:
         return self.now
 
-    # What archiving leaves behind
+    # Results of archiving
 
     def archive(self, number: int, at: datetime, on: Sequence[str] = (), *, recorded: bool = True) -> str:
         """Store a segment that was spooled at a moment, and record it; return its name."""
@@ -105,7 +105,7 @@ class UpkeepScene:
         return manifest
 
     def run_for(self, days: int, *, backup_every: int = 4, begin: int = 1) -> list[BaseBackupManifest]:
-        """Let days pass: a segment a day, and a base backup every some days, in that day's segment."""
+        """Let days pass, with a segment a day, and a base backup every ``backup_every`` days in that day's segment."""
         backups = []
         for number in range(begin, begin + days):
             if (number - begin) % backup_every == 0:
@@ -152,7 +152,7 @@ class UpkeepScene:
     def verify(self, *, share: float | None = None, repair: bool = False) -> Verification:
         return self.verifier().verify(share=share, repair=repair)
 
-    # What is there
+    # Contents
 
     def keys(self, store: str) -> set[str]:
         return {item.key for item in self.stores[store].inner.list("")}
@@ -176,7 +176,7 @@ class UpkeepScene:
             return stream.read()
 
     def replace_object(self, store: str, key: str, data: bytes, like: str | None = None) -> None:
-        """Put other bytes under a key, with its own metadata or that of the object ``like``, as an accident would."""
+        """Put other bytes under a key, as an accident would, with its metadata or those of the object ``like``."""
         inner = self.stores[store].inner
         found = inner.head(like or key)
         assert found is not None

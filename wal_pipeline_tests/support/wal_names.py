@@ -1,4 +1,4 @@
-"""Names of files of the WAL archive, drawn by Hypothesis."""
+"""Draws names of WAL archive files with Hypothesis."""
 
 from hypothesis import strategies as st
 

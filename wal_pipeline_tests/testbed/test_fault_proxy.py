@@ -1,4 +1,4 @@
-"""The fault proxy is invisible without rules and does each fault exactly as told."""
+"""Tests that the fault proxy is invisible without rules, and injects each fault exactly."""
 
 import ssl
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ NETWORK_ERRORS = (BotoConnectionError, HTTPClientError, IncompleteReadError, ssl
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A client that never tries twice, the proxy that it goes through, and the bucket behind."""
+    """A client that never tries twice, its proxy, and the bucket behind."""
 
     client: S3Client
     proxy: FaultProxy
@@ -39,7 +39,7 @@ class Route:
         return self.client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
 
     def stored(self, key: str = "key") -> bytes | None:
-        """What the server itself has under the key."""
+        """The bytes that the server has under the key."""
         return self.server.read(self.bucket, key) if key in self.server.keys(self.bucket) else None
 
 
@@ -124,7 +124,7 @@ def test_damaged_reads(route: Route) -> None:
 
 
 def test_a_damaged_read_does_not_undo_damage(route: Route) -> None:
-    """What was stored with a flipped bit is read with two: with the same bit twice it would look good."""
+    """A body stored with a flipped bit is read with two, because the same bit twice would look good."""
     route.proxy.add(faults.StoreFlipped(), method="PUT")
     route.proxy.add(faults.Flip(), method="GET")
     route.put()

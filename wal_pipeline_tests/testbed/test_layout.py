@@ -1,4 +1,4 @@
-"""Folders, rooms and mirrored tests are read from a checkout."""
+"""Tests that folders, rooms and mirrored tests are read from a checkout."""
 
 from pathlib import Path
 

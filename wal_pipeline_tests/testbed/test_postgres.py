@@ -1,4 +1,4 @@
-"""The PostgreSQL clusters under the other tests start, crash, come back, promote and archive."""
+"""Tests that the test bed's PostgreSQL clusters start, crash, come back, promote and archive."""
 
 import shutil
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Children end with their parent, however it ends, and ports are given out once."""
+"""Tests that children end with their parent, and that a port is given out once."""
 
 import os
 import signal
@@ -60,7 +60,7 @@ def test_kill_ends_grandchildren_in_other_sessions(tmp_path: Path) -> None:
 
 
 def test_early_end_shows_the_log(tmp_path: Path) -> None:
-    """A program that ends while it is waited for is an error with its last words."""
+    """A program that ends before it is ready is an error with the end of its log."""
     child = ChildProcess("shell", ["sh", "-c", "echo no such file; exit 3"], log=tmp_path / "log")
     child.start()
     with pytest.raises(ServerError) as caught:

@@ -1,4 +1,4 @@
-"""The S3 server under the other tests is strict, keeps its data and knows versions."""
+"""Tests that the test bed's S3 server is strict, keeps its data and knows versions."""
 
 import pytest
 from botocore.exceptions import ClientError
@@ -18,7 +18,7 @@ def test_wrong_md5_is_refused(s3_pair: S3Pair, s3_buckets: S3Buckets) -> None:
 
 
 def test_wrong_secret_and_missing_bucket_are_refused(s3_pair: S3Pair, s3_buckets: S3Buckets) -> None:
-    """Neither does a wrong key open a bucket nor does a put make one."""
+    """A wrong key opens no bucket, and a put makes none."""
     with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
         s3_pair.r2.client(secret_access_key="wrong").list_objects_v2(Bucket=s3_buckets.r2)
     with pytest.raises(ClientError, match="NoSuchBucket"):

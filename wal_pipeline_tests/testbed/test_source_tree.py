@@ -1,4 +1,4 @@
-"""A checkout's imports, circles and names are read from its text."""
+"""Tests that a checkout's imports, circles and names are read from its text."""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""An archiving run over a spool: what it stores, records and releases, and in which order."""
+"""Tests which files an archiving run stores, records and releases, and in which order."""
 
 import os
 import sqlite3
@@ -106,7 +106,7 @@ def test_a_file_is_told_before_it_is_removed(scene: ArchiveScene) -> None:
 
 
 def test_stop_takes_no_new_file(scene: ArchiveScene) -> None:
-    """A run that is told to stop finishes what it has begun and leaves the rest."""
+    """A run that is told to stop finishes its begun files and leaves the rest."""
     spool_segments(scene.spool_folder, range(1, 4))
     assert list(scene.archiver().drain(lambda: True)) == []
     assert len(scene.spooled()) == 3
@@ -125,7 +125,7 @@ def test_a_run_lingers_for_new_files(scene: ArchiveScene) -> None:
 
 @pytest.mark.parametrize("codec", [Codec.ZSTD, Codec.GZIP, Codec.NONE])
 def test_a_lost_catalog_stores_nothing_twice(scene: ArchiveScene, codec: Codec) -> None:
-    """Copies that are there, in this encoding or another, are verified and adopted."""
+    """Existing copies, in this encoding or another, are verified and adopted."""
     made = spool_segments(scene.spool_folder, [1, 2])
     scene.run()
     scene.lose_catalog()
@@ -138,7 +138,7 @@ def test_a_lost_catalog_stores_nothing_twice(scene: ArchiveScene, codec: Codec) 
 
 
 def test_a_file_that_comes_again_is_not_stored_again(scene: ArchiveScene) -> None:
-    """PostgreSQL may archive a file twice: the second one is released once both stores say that they have it."""
+    """PostgreSQL may archive a file twice. The second one is released when both stores confirm their copy."""
     made = spool_segments(scene.spool_folder, [1])
     scene.run()
     for store in scene.stores.values():
@@ -196,7 +196,7 @@ def test_a_file_that_is_being_copied_is_never_taken_half(scene: ArchiveScene) ->
 
 @pytest.mark.parametrize("variant", [0, 1])
 def test_a_file_that_is_replaced_before_its_release_stays(scene: ArchiveScene, variant: int) -> None:
-    """Only the very file that was read is removed; the new one is looked at in its turn."""
+    """Only the file that was read is removed, and the next run archives the new one."""
     made = spool_segments(scene.spool_folder, [1])
     path = scene.spool_folder / name_of(1)
     replaced: list[str] = []
@@ -220,7 +220,7 @@ def test_a_file_that_is_replaced_before_its_release_stays(scene: ArchiveScene, v
 
 @pytest.mark.parametrize("trouble", ["unreadable", "unremovable"])
 def test_one_file_that_resists_does_not_stop_the_others(scene: ArchiveScene, trouble: str) -> None:
-    """The file is left and told; every other one is archived and released."""
+    """The file stays and is reported; every other file is archived and released."""
     made = spool_segments(scene.spool_folder, range(1, 6))
     scene.spool = StubbornSpool(scene.spool_folder, scene.quarantine_folder, 60)
     setattr(scene.spool, trouble, name_of(1))
@@ -234,7 +234,7 @@ def test_one_file_that_resists_does_not_stop_the_others(scene: ArchiveScene, tro
 
 
 def test_a_missing_spool_is_an_error(scene: ArchiveScene) -> None:
-    """A spool that is not there is never taken for an empty one."""
+    """A missing spool is never taken for an empty one."""
     scene.spool_folder.rmdir()
     with pytest.raises(SpoolError) as raised:
         scene.run()
@@ -257,7 +257,7 @@ def test_a_second_archiver_is_refused(scene: ArchiveScene) -> None:
 
 
 def test_a_catalog_that_breaks_in_mid_run(scene: ArchiveScene) -> None:
-    """The run ends with the error and releases nothing it could not record; a new catalog adopts what was stored."""
+    """The run ends with the error and releases no unrecorded file; a new catalog adopts the stored copies."""
     made = spool_segments(scene.spool_folder, range(1, 6))
     once = threading.Lock()
 

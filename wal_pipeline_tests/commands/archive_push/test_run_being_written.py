@@ -1,4 +1,4 @@
-"""An archiving run and files that are still being written, whatever their size says, and whatever the clock does."""
+"""Tests that an archiving run leaves files that are still being written, whatever their size and the clock."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,7 +33,7 @@ def half_written(path: Path, data: bytes, size: int) -> Iterator[BinaryIO]:
 @pytest.mark.parametrize("size", [SEGMENT_BYTES, HALF])
 @pytest.mark.parametrize("settled", [False, True])
 def test_a_file_with_a_writer_is_left(scene: ArchiveScene, size: int, settled: bool) -> None:
-    """A copy that set its space aside, or stalled for an hour, is neither archived nor quarantined; others go on."""
+    """A copy with reserved space, or one that stalled, is neither archived nor quarantined; the others continue."""
     others = spool_segments(scene.spool_folder, [7])
     data = segment_bytes(1)
     scene.run()
@@ -51,7 +51,7 @@ def test_a_file_with_a_writer_is_left(scene: ArchiveScene, size: int, settled: b
 
 
 def test_a_file_with_a_writer_starts_no_run_for_a_while(scene: ArchiveScene) -> None:
-    """That it is closed cannot be seen from outside: it is looked at again after a minute."""
+    """The end of a writer cannot be seen from outside, so the file is checked again after a minute."""
     with half_written(scene.spool_folder / name_of(1), segment_bytes(1), SEGMENT_BYTES):
         scene.server_identifier = None  # nor does it tell whose WAL it is
         [left] = [event for event in scene.run() if isinstance(event, FileSkipped)]
@@ -65,7 +65,7 @@ def test_a_file_with_a_writer_starts_no_run_for_a_while(scene: ArchiveScene) -> 
 
 
 def test_a_writer_that_comes_before_the_release_keeps_the_file(scene: ArchiveScene) -> None:
-    """All stores have what was read; the file stays until its writer is gone, and goes if it is the same."""
+    """All stores have the read bytes. The file stays until its writer is gone, and is released if it is the same."""
     made = spool_segments(scene.spool_folder, [1])
     draining = scene.archiver().drain()
     copies = 0
@@ -86,7 +86,7 @@ def test_a_writer_that_comes_before_the_release_keeps_the_file(scene: ArchiveSce
 def test_a_step_of_the_clock_makes_no_half_file_old(
     scene: ArchiveScene, monkeypatch: pytest.MonkeyPatch, minutes: int
 ) -> None:
-    """Also where the kernel does not tell of writers a copy in flight is not taken for half a file."""
+    """Without the kernel's knowledge of writers, a copy in flight is still not taken for half a file."""
     monkeypatch.setattr(spool_module, "find_writer", lambda *_: Writer.UNKNOWN)
     made = spool_segments(scene.spool_folder, [1])
     scene.run()
@@ -102,7 +102,7 @@ def test_a_step_of_the_clock_makes_no_half_file_old(
 
 
 def test_zeros_at_the_end_wait_where_nobody_can_tell(scene: ArchiveScene, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without pg_waldump and without the kernel's word, a segment that ends in zeros waits until it has settled."""
+    """Without pg_waldump and the kernel's knowledge, a segment that ends in zeros waits until it has settled."""
     data = segment_bytes(1)[:-8192] + bytes(8192)
     (scene.spool_folder / name_of(1)).write_bytes(data)
     (scene.spool_folder / "00000002.history").write_bytes(history_bytes([1]))

@@ -1,4 +1,4 @@
-"""An archiving run tells its own cluster's files from another cluster's."""
+"""Tests that an archiving run tells its own cluster's files from those of other clusters."""
 
 from wal_pipeline.commands.archive_push.events import (
     FileQuarantined,
@@ -32,7 +32,7 @@ def test_another_clusters_file(scene: ArchiveScene) -> None:
 
 
 def test_another_clusters_file_while_the_server_is_down(scene: ArchiveScene) -> None:
-    """It may be the upgraded cluster's own: it stays and is told, and goes its way once the server answers."""
+    """The file may belong to the upgraded cluster: it stays and is reported, and archived once the server answers."""
     made = spool_segments(scene.spool_folder, [1])
     scene.run()
     scene.server_identifier = None

@@ -1,4 +1,4 @@
-"""Before a file leaves the spool on the catalog's word, the stores are asked."""
+"""Tests that the stores confirm their copies before a file is released on the catalog's word."""
 
 import threading
 from collections.abc import Callable
@@ -15,13 +15,13 @@ from wal_pipeline_tests.support.segments import name_of, segment_bytes, spool_se
 
 
 def remove(scene: ArchiveScene, store: str) -> None:
-    """The object is gone."""
+    """Remove the object."""
     for listed in list(scene.stores[store].inner.list("")):
         scene.stores[store].inner.delete(listed.key)
 
 
 def cut(scene: ArchiveScene, store: str) -> None:
-    """The object has fewer bytes than it says."""
+    """Cut the object short."""
     put_other(scene, store, lambda data: data[:-1])
 
 
@@ -37,7 +37,7 @@ def put_other(scene: ArchiveScene, store: str, change: Callable[[bytes], bytes])
 
 
 def forget_metadata(scene: ArchiveScene, store: str) -> None:
-    """The object does not say what it is."""
+    """Remove the object's metadata."""
     inner = scene.stores[store].inner
     [listed] = inner.list("")
     inner.delete(listed.key)
@@ -49,7 +49,7 @@ def forget_metadata(scene: ArchiveScene, store: str) -> None:
 def test_a_copy_that_is_gone_is_stored_again(
     scene: ArchiveScene, damage: Callable[[ArchiveScene, str], None], where: tuple[str, ...]
 ) -> None:
-    """The file stays until both stores have it again, whatever the catalog says."""
+    """The file stays in the spool until both stores have it again, whatever the catalog says."""
     made = spool_segments(scene.spool_folder, [1])
     scene.run()
     for store in where:
@@ -64,7 +64,7 @@ def test_a_copy_that_is_gone_is_stored_again(
 
 
 def test_an_object_that_is_something_else_is_a_conflict(scene: ArchiveScene) -> None:
-    """It is not written over: the file goes to quarantine."""
+    """The object is not overwritten, and the file is moved to quarantine."""
     spool_segments(scene.spool_folder, [1])
     scene.run()
     forget_metadata(scene, "r2")
@@ -76,7 +76,7 @@ def test_an_object_that_is_something_else_is_a_conflict(scene: ArchiveScene) -> 
 
 
 def test_a_store_that_does_not_answer_keeps_the_file(scene: ArchiveScene) -> None:
-    """While it cannot be asked nothing is released, and no run is started for that alone."""
+    """While a store does not answer, nothing is released, and no run is started only for that."""
     spool_segments(scene.spool_folder, [1])
     scene.run()
     spool_segments(scene.spool_folder, [1])
@@ -94,7 +94,7 @@ def test_a_store_that_does_not_answer_keeps_the_file(scene: ArchiveScene) -> Non
 
 
 def test_many_files_that_are_recorded_are_all_confirmed(scene: ArchiveScene) -> None:
-    """A spool that was put back from a backup empties with one question for each copy, and nothing is sent."""
+    """A spool restored from a backup becomes empty with one request for each copy, and nothing is sent."""
     spool_segments(scene.spool_folder, range(1, 101))
     scene.run()
     for store in scene.stores.values():
@@ -107,7 +107,7 @@ def test_many_files_that_are_recorded_are_all_confirmed(scene: ArchiveScene) -> 
 
 @pytest.mark.parametrize("lacking", [False, True])
 def test_a_store_that_is_slow_to_confirm_holds_nothing_up(scene: ArchiveScene, lacking: bool) -> None:
-    """While r2 does not say what it has, b2 gets what it lacks and the new files, in little memory."""
+    """While r2 does not confirm its copies, b2 gets its missing and new files, in little memory."""
     old = spool_segments(scene.spool_folder, range(1, 41))
     if lacking:
         scene.stores["b2"].before = fail("b2")

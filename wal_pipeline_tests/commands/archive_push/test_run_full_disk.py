@@ -1,4 +1,4 @@
-"""An archiving run whose catalog cannot be written because the disk is full: it goes on, and makes the room."""
+"""Tests that a run continues and frees space while a full disk keeps its catalog from being written."""
 
 import os
 from pathlib import Path
@@ -26,7 +26,7 @@ from wal_pipeline_tests.support.upkeep_scene import DAY, UpkeepScene
 
 
 def run(scene: ArchiveScene, limit: PageLimit, *, room_after: int) -> list[ArchiveEvent]:
-    """Archive on a full disk that has room again after so many releases."""
+    """Archive on a full disk that has room again after some releases."""
     events: list[ArchiveEvent] = []
     limit.is_full = True
     for event in scene.archiver().drain():
@@ -37,7 +37,7 @@ def run(scene: ArchiveScene, limit: PageLimit, *, room_after: int) -> list[Archi
 
 
 def test_what_is_on_every_store_is_released_and_recorded_later(scene: ArchiveScene) -> None:
-    """The catalog has no room until files were released: then everything is recorded, as if it had had room."""
+    """The catalog has no room until files were released. Then every copy is recorded."""
     made = spool_segments(scene.spool_folder, range(1, 31))
     scene.catalog.system_identifiers.add(SYSTEM_IDENTIFIER, "a test", scene.clock())
     with PageLimit() as limit:
@@ -51,7 +51,7 @@ def test_what_is_on_every_store_is_released_and_recorded_later(scene: ArchiveSce
 
 
 def test_a_disk_that_stays_full_ends_the_run_with_its_name(scene: ArchiveScene) -> None:
-    """Every file is released all the same; the error says which disk, and a rebuild adds what was not recorded."""
+    """Every file is still released; the error names the disk, and a rebuild adds the missing records."""
     made = spool_segments(scene.spool_folder, range(1, 31))
     scene.catalog.system_identifiers.add(SYSTEM_IDENTIFIER, "a test", scene.clock())
     with PageLimit() as limit:
@@ -70,7 +70,7 @@ def test_a_disk_that_stays_full_ends_the_run_with_its_name(scene: ArchiveScene) 
 
 
 def test_a_verification_misses_what_was_not_recorded(tmp_path: Path) -> None:
-    """Copies on the stores that the catalog does not know are told, and nothing of them is judged or expired."""
+    """Copies that the catalog does not know are reported, and neither judged nor expired."""
     scene = UpkeepScene(tmp_path)
     scene.run_for(4)
     name = scene.archive(5, scene.now, recorded=False)
@@ -112,7 +112,7 @@ def test_a_store_that_fails_on_a_full_disk_holds_nothing_up(
 
 
 def test_a_real_full_disk_empties_by_itself(tmp_path: Path) -> None:
-    """Spool and catalog on one disk without a free byte: one run archives and releases all of it, and records it."""
+    """With spool and catalog on a full disk, one run archives, releases and records every file."""
     with small_disk(tmp_path / "disk", 24) as disk:
         if disk is None:
             pytest.skip("a disk of its own needs the right to mount")
@@ -132,7 +132,7 @@ def test_a_real_full_disk_empties_by_itself(tmp_path: Path) -> None:
 
 
 def test_a_catalog_that_cannot_even_be_opened_names_the_disk(tmp_path: Path) -> None:
-    """Without a byte for what SQLite's processes share, the error is the same: the disk, and what to do."""
+    """Without a byte for SQLite's shared memory file, the error also names the disk and a way out."""
     with small_disk(tmp_path / "disk", 4) as disk:
         if disk is None:
             pytest.skip("a disk of its own needs the right to mount")

@@ -1,4 +1,4 @@
-"""An archiving run quarantines files that may not be archived, and keeps those that may still be written."""
+"""Tests which files an archiving run moves to quarantine, and which it leaves in the spool."""
 
 import threading
 from collections.abc import Callable
@@ -33,7 +33,7 @@ from wal_pipeline_tests.support.segments import (
 
 @pytest.mark.parametrize("catalog_lost", [False, True])
 def test_same_name_other_content_is_quarantined(scene: ArchiveScene, catalog_lost: bool) -> None:
-    """What is stored stays, the new file is kept beside the spool, whether the catalog or only the stores know."""
+    """The stored copy stays, and the new file is moved to quarantine, also where only the stores know the name."""
     made = spool_segments(scene.spool_folder, [1])
     scene.run()
     if catalog_lost:
@@ -50,7 +50,7 @@ def test_same_name_other_content_is_quarantined(scene: ArchiveScene, catalog_los
 
 
 def test_other_content_on_one_store_only(scene: ArchiveScene) -> None:
-    """A conflict on one store loses neither content: the other store gets the file, and it is quarantined too."""
+    """A conflict on one store loses neither content: the other store gets the new file, which is also quarantined."""
     old = spool_segments(scene.spool_folder, [1])
     scene.stores["b2"].before = fail("b2")
     scene.run()
@@ -70,7 +70,7 @@ def test_other_content_on_one_store_only(scene: ArchiveScene) -> None:
 
 @pytest.mark.parametrize("first", ["r2", "b2"])
 def test_a_copy_beside_a_conflict_is_not_recorded(scene: ArchiveScene, first: str) -> None:
-    """Whichever store answers first: what the other one just took does not count as the file's verified content."""
+    """In any order of answers, the copy on the other store does not count as the file's verified content."""
     old = spool_segments(scene.spool_folder, [1])
     scene.stores["b2"].before = fail("b2")
     scene.run()
@@ -96,7 +96,7 @@ def test_a_copy_beside_a_conflict_is_not_recorded(scene: ArchiveScene, first: st
 
 
 def test_tries_of_a_file_in_quarantine_are_forgotten(scene: ArchiveScene) -> None:
-    """A copy that failed again and again is no longer missed once its file may not be archived."""
+    """The failed copies of a file in quarantine are no longer missed."""
     made = spool_segments(scene.spool_folder, [1])
 
     def refuse(call: str, key: str) -> None:
@@ -121,7 +121,7 @@ def test_tries_of_a_file_in_quarantine_are_forgotten(scene: ArchiveScene) -> Non
 
 
 def test_half_a_file_is_left_while_it_may_grow(scene: ArchiveScene) -> None:
-    """Half a segment is not touched until it has settled; then it is quarantined, and was never uploaded."""
+    """Half a segment stays until it has settled. Then it is quarantined, and was never uploaded."""
     half = segment_bytes(1)[: SEGMENT_BYTES // 3]
     (scene.spool_folder / name_of(1)).write_bytes(half)
     assert scene.run() == []
@@ -172,7 +172,7 @@ def cut_backup_history() -> tuple[str, bytes]:
 def test_a_file_that_is_not_what_its_name_says(
     scene: ArchiveScene, make: Callable[[], tuple[str, bytes]], reason: QuarantineReason
 ) -> None:
-    """It is left while it may still be written, then quarantined; the files around it are archived at once."""
+    """Such a file stays while it may still be written, then is quarantined; the other files are archived at once."""
     name, content = make()
     (scene.spool_folder / name).write_bytes(content)
     made = spool_segments(scene.spool_folder, [7])
@@ -187,7 +187,7 @@ def test_a_file_that_is_not_what_its_name_says(
 
 
 def test_half_a_file_that_goes_on_growing_is_not_quarantined(scene: ArchiveScene) -> None:
-    """A copy that stalled longer than it takes to settle and then went on stays where its writer expects it."""
+    """A copy that stalled until it had settled, and then continued, stays where its writer expects it."""
     path = scene.spool_folder / name_of(1)
     path.write_bytes(segment_bytes(1)[:5000])
 
@@ -207,7 +207,7 @@ def test_half_a_file_that_goes_on_growing_is_not_quarantined(scene: ArchiveScene
 
 
 def test_a_quarantine_that_cannot_be_written(scene: ArchiveScene) -> None:
-    """The file stays in the spool, is told, and stops no other one."""
+    """The file stays in the spool and is reported, and the others are archived."""
     scene.quarantine_folder.write_text("not a folder")
     made = spool_segments(scene.spool_folder, [2])
     spool_segments(scene.spool_folder, [1], system_identifier=OTHER_SYSTEM_IDENTIFIER)

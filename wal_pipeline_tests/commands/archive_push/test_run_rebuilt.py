@@ -1,4 +1,4 @@
-"""Archiving after the catalog was made again from the stores: what nobody has read is not trusted."""
+"""Tests that archiving after a rebuild of the catalog trusts no copy that was not read."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from wal_pipeline_tests.support.segments import name_of, segment_bytes, spool_se
 
 @pytest.fixture
 def scene(tmp_path: Path) -> ArchiveScene:
-    """A segment that is on r2 and not on b2, and so still in the spool."""
+    """A segment that r2 has and b2 lacks, and that is still in the spool."""
     scene = ArchiveScene(tmp_path)
     spool_segments(scene.spool_folder, [1])
     scene.stores["b2"].before = fail("b2")
@@ -29,7 +29,7 @@ def lose_and_rebuild(scene: ArchiveScene) -> None:
 
 
 def test_a_copy_that_a_rebuild_knows_by_its_size_is_read_before_the_spool_lets_go(scene: ArchiveScene) -> None:
-    """A store kept a flipped bit and the run died before it read it back: the copy is made again from the spool."""
+    """A store flipped a bit and the run died before its read-back: the copy is stored again from the spool."""
     r2 = scene.stores["r2"].inner
     [listed] = r2.list("")
     described = r2.head(listed.key)

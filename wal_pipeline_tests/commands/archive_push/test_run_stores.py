@@ -1,4 +1,4 @@
-"""An archiving run's stores: one that is down, slow or wrong does not delay the others."""
+"""Tests that a store which is down, slow or wrong does not delay the others."""
 
 import os
 import threading
@@ -27,7 +27,7 @@ from wal_pipeline_tests.support.segments import name_of, spool_segments
 
 
 def hold(store: WatchedStore, *, until: Callable[[], bool]) -> list[str]:
-    """Let a store's puts wait until something is the case; return a list of those that waited in vain."""
+    """Let a store's puts wait until ``until`` is true; return a list of those that waited in vain."""
     given_up: list[str] = []
     never = threading.Event()
 
@@ -43,7 +43,7 @@ def hold(store: WatchedStore, *, until: Callable[[], bool]) -> list[str]:
 
 
 def test_a_store_that_is_down_holds_nothing_up(scene: ArchiveScene) -> None:
-    """With r2 down b2 gets everything and the spool keeps everything; r2 rests, then catches up by itself."""
+    """With r2 down b2 gets every file and the spool keeps them; r2 rests, then catches up by itself."""
     made = spool_segments(scene.spool_folder, range(1, 13))
     scene.stores["r2"].before = fail("r2")
     events = scene.run()
@@ -91,7 +91,7 @@ def test_a_store_that_stays_down_is_tried_ever_more_seldom(scene: ArchiveScene) 
 
 @pytest.mark.parametrize("memory_bytes", [160 << 20, 4 << 20])
 def test_a_slow_store_holds_nothing_up(scene: ArchiveScene, memory_bytes: int) -> None:
-    """While r2 takes nothing off its hands b2 gets every file, however little memory there is; then r2 gets them."""
+    """While r2 accepts nothing, b2 gets every file, even with little memory; then r2 gets them."""
     made = spool_segments(scene.spool_folder, range(1, 41))
     scene.options = ArchiveOptions(concurrency=2, memory_bytes=memory_bytes)
     slow = hold(scene.stores["r2"], until=lambda: len(scene.stores["b2"].created) == len(made))
@@ -101,7 +101,7 @@ def test_a_slow_store_holds_nothing_up(scene: ArchiveScene, memory_bytes: int) -
 
 
 def test_a_store_that_catches_up_holds_nothing_up(scene: ArchiveScene) -> None:
-    """While r2 works off what it missed, b2 gets new files at once, though they come last in archiving order."""
+    """While r2 catches up, b2 gets new files at once, although they come last in archiving order."""
     made = spool_segments(scene.spool_folder, range(1, 31))
     scene.stores["r2"].before = fail("r2")
     scene.run()
@@ -115,7 +115,7 @@ def test_a_store_that_catches_up_holds_nothing_up(scene: ArchiveScene) -> None:
 
 
 def test_a_run_goes_on_for_the_others_while_a_store_keeps_it(scene: ArchiveScene) -> None:
-    """A run whose time is over cannot end before a hanging store does: until then the other store gets new files."""
+    """A run whose time is over waits for a hanging store, and meanwhile the other store gets new files."""
     made = spool_segments(scene.spool_folder, range(1, 31))
     scene.options = ArchiveOptions(concurrency=2, max_seconds=0.2)
     slow = hold(scene.stores["r2"], until=lambda: len(scene.stores["b2"].created) == len(made))
@@ -159,7 +159,7 @@ def flip(path: Path) -> None:
 @pytest.mark.parametrize("damage", [lose, halve, flip])
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_lying_store_is_found_out(scene: ArchiveScene, damage: Callable[[Path], None], times: int) -> None:
-    """A store that says stored and is not so is seen by reading back: mended at once, or by the next run."""
+    """Reading back finds a false success of a store, which is mended at once or by the next run."""
     made = spool_segments(scene.spool_folder, [1])
     lies: list[str] = []
 
@@ -182,7 +182,7 @@ def test_a_lying_store_is_found_out(scene: ArchiveScene, damage: Callable[[Path]
 
 
 def test_a_copy_that_was_damaged_later_is_mended(scene: ArchiveScene) -> None:
-    """Where the catalog is lost and a store's copy has rotted, the file in the spool replaces it, in this encoding."""
+    """After the loss of the catalog, the spool's file replaces a damaged copy, in the present encoding."""
     made = spool_segments(scene.spool_folder, [1])
     scene.run()
     flip(scene.folder / "r2" / "objects" / scene.stores["r2"].created[0])
@@ -196,7 +196,7 @@ def test_a_copy_that_was_damaged_later_is_mended(scene: ArchiveScene) -> None:
 
 
 def test_without_reading_back_a_short_copy_is_still_found(scene: ArchiveScene) -> None:
-    """With read-back off the size is compared."""
+    """Without read-back the sizes are compared."""
     spool_segments(scene.spool_folder, [1])
     scene.options = ArchiveOptions(read_back=False)
     scene.stores["r2"].after = lambda call, key: halve(scene.folder / "r2" / "objects" / key) if call == "put" else None
@@ -206,7 +206,7 @@ def test_without_reading_back_a_short_copy_is_still_found(scene: ArchiveScene) -
 
 @pytest.mark.parametrize("hours", [-48, 48])
 def test_a_clock_that_jumps_loses_nothing(scene: ArchiveScene, hours: int) -> None:
-    """Neither a step back nor one ahead keeps files or holds a store that rests longer than it was meant to."""
+    """A step of the clock in either direction neither keeps files nor makes a store rest longer."""
     made = spool_segments(scene.spool_folder, [1, 2])
     scene.stores["r2"].before = fail("r2")
     scene.run()
@@ -218,7 +218,7 @@ def test_a_clock_that_jumps_loses_nothing(scene: ArchiveScene, hours: int) -> No
 
 
 def test_a_single_store_uses_all_of_the_memory(scene: ArchiveScene) -> None:
-    """With one store, what it is sent may fill the bound: nothing is kept free for another one."""
+    """A single store may use all of the memory: nothing is kept free for another one."""
     del scene.stores["b2"]
     scene.options = replace(scene.options, memory_bytes=8 << 20, concurrency=2)
     made = spool_segments(scene.spool_folder, range(1, 21))

@@ -1,4 +1,4 @@
-"""The asset checks on the stores: each looks at its own asset."""
+"""Tests that each asset check on the stores judges its own asset."""
 
 import dagster as dg
 
@@ -11,7 +11,7 @@ from wal_pipeline_tests.support.health_scene import STORES, SYSTEM, HealthScene,
 
 
 def test_checks(scene: HealthScene, resource: WalPipelineResource, instance: dg.DagsterInstance) -> None:
-    """Each check looks at its own asset: a file that one store lacks fails two checks of that store."""
+    """A file that one store lacks fails two checks of that store, and no check of another."""
     scene.catalog.files.remove_copy(SYSTEM, [name(5)], "b2")
     checks = build_archive_checks(KEYS, STORES)
     spec_keys = [KEYS.base_backup(store) for store in STORES]

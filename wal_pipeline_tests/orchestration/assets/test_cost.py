@@ -1,4 +1,4 @@
-"""The cost asset: its numbers are those of the records."""
+"""Tests that the cost asset's numbers are those of the records."""
 
 import dagster as dg
 

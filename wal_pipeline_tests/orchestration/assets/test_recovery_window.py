@@ -1,4 +1,4 @@
-"""The recovery window as an asset: its picture and its numbers."""
+"""Tests the picture and the numbers of the recovery window asset."""
 
 from datetime import timedelta
 
@@ -12,7 +12,7 @@ from wal_pipeline_tests.support.health_scene import STORES, HealthScene, name
 
 
 def test_window_asset(scene: HealthScene, resource: WalPipelineResource, instance: dg.DagsterInstance) -> None:
-    """It says what can be recovered, with a picture that the UI shows inline."""
+    """The asset shows the windows as numbers, and as a picture that the UI shows inline."""
     asset = build_window_asset(KEYS, STORES)
     result = dg.materialize([asset], resources={"wal_pipeline": resource}, instance=instance)
     [event] = result.asset_materializations_for_node("main__recovery_window")

@@ -1,4 +1,4 @@
-"""A backfill of chosen partitions: what it stores is a materialization, and stands in the audit log with the run."""
+"""Tests that a backfill of chosen partitions records materializations, and audit lines with its run."""
 
 import json
 from pathlib import Path
@@ -48,7 +48,7 @@ def audited(scene: UpkeepScene) -> list[dict[str, object]]:
 
 
 def test_a_segment(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
-    """A copy that is missing on one store comes from the other one."""
+    """A copy that one store lacks comes from the other store."""
     key = scene.key_of("b2", name_of(3))
     scene.stores["b2"].inner.delete(key)
     instance.add_dynamic_partitions(KEYS.wal_partitions_name, [name_of(3)])
@@ -69,7 +69,7 @@ def test_a_segment(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
 
 
 def test_the_verdict_of_the_last_verification_stays(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
-    """A backfill takes the checks of its asset along: Dagster skips them, and the backfill says what they know."""
+    """A backfill repeats the verdict of its asset's checks, which Dagster itself skips in a backfill."""
     damage(scene, "b2", name_of(2), "bit turned")
     checks = build_verification_checks(KEYS, STORES)
     verify(scene, instance)
@@ -88,7 +88,7 @@ def test_the_verdict_of_the_last_verification_stays(scene: UpkeepScene, instance
 
 
 def test_a_segment_that_no_store_has(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
-    """The failure is in the audit log too."""
+    """The backfill fails, and the audit log has the failure."""
     instance.add_dynamic_partitions(KEYS.wal_partitions_name, [name_of(9)])
     done = fill(scene, instance, build_segment_assets(KEYS, STORES), KEYS.wal_segment("b2"), name_of(9))
     assert not done.success
@@ -98,7 +98,7 @@ def test_a_segment_that_no_store_has(scene: UpkeepScene, instance: dg.DagsterIns
 
 
 def test_a_base_backup_that_cannot_be_copied(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
-    """Each try on each store has its line."""
+    """The audit log has a line for each try on each store."""
     [backup] = scene.catalog.base_backups.all()
     instance.add_dynamic_partitions(KEYS.base_backup_partitions_name, [backup.backup_id])
     for key in scene.keys("r2"):

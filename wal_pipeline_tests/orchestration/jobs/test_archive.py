@@ -1,4 +1,4 @@
-"""The archiving run in Dagster: what it records, the checks that it answers at its end, and when it fails."""
+"""Tests the archiving run in Dagster: its records, the checks that it answers at its end, and its failures."""
 
 import logging
 import time
@@ -35,7 +35,7 @@ def last(instance: dg.DagsterInstance, store: str, name: str) -> dg.AssetCheckEv
 
 
 def test_the_checks_are_answered_by_the_run(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
-    """Those from the records anew; those of a verification are not made up where none was ever run."""
+    """The run answers the checks from the records, and those of a verification only where there was one."""
     spool(scene, 5, 6)
     assert archive(scene, instance).success
     for store in STORES:
@@ -45,7 +45,7 @@ def test_the_checks_are_answered_by_the_run(scene: UpkeepScene, instance: dg.Dag
 
 
 def test_a_verification_counts_on(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
-    """Its verdict holds for what it read, and each file since was read back: the numbers add up over runs."""
+    """A verdict stays for the files that it read, and the files of later runs, each read back, are added up."""
     verify(scene, instance)
     for number in (5, 6):
         spool(scene, number)
@@ -59,7 +59,7 @@ def test_a_verification_counts_on(scene: UpkeepScene, instance: dg.DagsterInstan
 
 
 def test_a_run_hides_no_damage(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
-    """What a verification found stays found until the next one."""
+    """A fault that a verification found stays until the next verification."""
     damage(scene, "b2", name_of(3), "bit turned")
     verify(scene, instance)
     spool(scene, 5)
@@ -71,7 +71,7 @@ def test_a_run_hides_no_damage(scene: UpkeepScene, instance: dg.DagsterInstance)
 
 
 def test_what_was_not_read_back_is_not_claimed(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
-    """Without reading back, sizes are all that is known."""
+    """Without reading back the content check gets no verdict, because only sizes are known."""
     verify(scene, instance)
     spool(scene, 5)
     assert archive(scene, instance, WAL_PIPELINE_READ_BACK="no").success
@@ -81,7 +81,7 @@ def test_what_was_not_read_back_is_not_claimed(scene: UpkeepScene, instance: dg.
 def test_a_run_that_stored_nothing_answers_no_check_of_a_store(
     scene: UpkeepScene, instance: dg.DagsterInstance
 ) -> None:
-    """There is nothing new to say of it."""
+    """A store without new copies gets no verdict."""
     verify(scene, instance)
     done = archive(scene, instance)
     assert done.success
@@ -89,7 +89,7 @@ def test_a_run_that_stored_nothing_answers_no_check_of_a_store(
 
 
 def test_a_base_backup_counts_on(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
-    """What is said after a base backup is of its assets alone, and of the windows."""
+    """After a base backup only its own assets and the windows get verdicts."""
     verify(scene, instance)
     pipeline = scene_resource(scene).open()
     stored = Stored(base_backups={"b2": 1})
@@ -105,7 +105,7 @@ def test_a_base_backup_counts_on(scene: UpkeepScene, instance: dg.DagsterInstanc
 
 
 def test_a_store_that_stays_down_fails_the_run(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
-    """After all others were served, with the store's own words."""
+    """The run fails after all other stores were served, with the store's own error."""
     spool(scene, 5)
     scene.stores["b2"].before = fail("b2")
     done = archive(scene, instance)
@@ -119,14 +119,14 @@ def test_a_store_that_stays_down_fails_the_run(scene: UpkeepScene, instance: dg.
 
 
 class TickingScene(UpkeepScene):
-    """A scene whose clock goes on by itself: a store may be tried again after its wait."""
+    """A scene whose clock runs, so that a store is tried again after its wait."""
 
     def clock(self) -> datetime:
         return self.now + timedelta(seconds=time.monotonic())
 
 
 def test_a_store_that_recovers_within_the_run(tmp_path: Path, instance: dg.DagsterInstance) -> None:
-    """Every file is on every store in the end: there is nothing that a person has to see."""
+    """In the end every file is on every store, and the run succeeds."""
     scene = TickingScene(tmp_path)
     scene.run_for(4)
     spool(scene, 5, 6)

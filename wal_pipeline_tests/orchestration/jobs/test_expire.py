@@ -1,4 +1,4 @@
-"""The job expire_archive: partitions that no store holds go, and Dagster's own old runs, bounded."""
+"""Tests the job expire_archive: it removes partitions without a copy, and a bounded number of old runs."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -41,7 +41,7 @@ def run(
 
 
 def test_partitions_go_with_the_last_copy(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
-    """What a store holds, and what waits in the spool, keeps its partition."""
+    """A file on a store or in the spool keeps its partition."""
     backups = scene.run_for(24)
     instance.add_dynamic_partitions(WAL, [name_of(number) for number in range(1, 26)])
     instance.add_dynamic_partitions(BASE, [one.backup_id for one in backups])
@@ -58,7 +58,7 @@ def test_partitions_go_with_the_last_copy(scene: UpkeepScene, instance: dg.Dagst
 
 
 def test_while_a_store_is_silent_every_partition_stays(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
-    """What it holds is not known; the run fails, for a person has to know."""
+    """A silent store's files are unknown, so every partition stays and the run fails."""
     scene.run_for(24)
     instance.add_dynamic_partitions(WAL, [name_of(number) for number in range(1, 25)])
 
@@ -75,7 +75,7 @@ def test_while_a_store_is_silent_every_partition_stays(scene: UpkeepScene, insta
 
 
 def test_without_the_spool_at_hand_every_partition_stays(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
-    """A file that waits there has a partition and no copy yet."""
+    """A file in the spool has a partition and no copy yet, so without the spool every partition stays."""
     scene.run_for(24)
     instance.add_dynamic_partitions(WAL, [name_of(1)])
     assert run(scene, instance, PG_WAL_ARCHIVE_DIR="").success
@@ -84,7 +84,7 @@ def test_without_the_spool_at_hand_every_partition_stays(scene: UpkeepScene, ins
 
 @dg.op
 def record(context: dg.OpExecutionContext) -> None:
-    """Record what the run's tags say."""
+    """Materialize the partitions in the run's tags."""
     for name in context.run.tags.get("files", "").split():
         context.log_event(dg.AssetMaterialization(KEYS.wal_segment("r2"), partition=name))
     if "drill" in context.run.tags:
@@ -102,7 +102,7 @@ def past_run(instance: dg.DagsterInstance, cluster: str = "main", **tags: str) -
 
 
 def test_old_runs_go_unless_what_they_recorded_is_still_there(instance: dg.DagsterInstance) -> None:
-    """A materialization of a partition that is there keeps its run, and so does an asset's latest one."""
+    """A run stays while it has a materialization of an existing partition, or an asset's latest one."""
     instance.add_dynamic_partitions(WAL, [name_of(2)])
     gone = past_run(instance, files=name_of(1))
     needed = past_run(instance, files=f"{name_of(1)} {name_of(2)}")
@@ -117,7 +117,7 @@ def test_old_runs_go_unless_what_they_recorded_is_still_there(instance: dg.Dagst
 
 
 def test_a_purge_is_bounded_and_begins_with_the_oldest(instance: dg.DagsterInstance) -> None:
-    """A large backlog goes over some days."""
+    """A large backlog is removed over some days, the oldest runs first."""
     runs = [past_run(instance) for _ in range(5)]
     assert purge_runs(instance, KEYS, datetime.now(UTC) + timedelta(days=1), at_most=2) == 2
     assert [one.run_id for one in instance.get_runs(ascending=True)] == runs[2:]
@@ -125,7 +125,7 @@ def test_a_purge_is_bounded_and_begins_with_the_oldest(instance: dg.DagsterInsta
 
 
 def add_ticks(instance: dg.DagsterInstance, location: str, now: datetime) -> RemoteInstigatorOrigin:
-    """Let a code location have a schedule that ticked 100, 99 and one days ago."""
+    """Give a code location a schedule with ticks of 100 days, 99 days and one day ago."""
     code = InProcessCodeLocationOrigin(LoadableTargetOrigin(executable_path="python"), location_name=location)
     origin = RemoteInstigatorOrigin(RemoteRepositoryOrigin(code, "all"), "daily")
     kind, selector_id = InstigatorType.SCHEDULE, origin.get_selector().get_id()
@@ -140,7 +140,7 @@ def add_ticks(instance: dg.DagsterInstance, location: str, now: datetime) -> Rem
 
 
 def test_old_ticks_go() -> None:
-    """Those from before the moment, of every schedule and sensor of this cluster's code location and of no other."""
+    """Older ticks of this cluster's code location are removed, and those of no other location."""
     now = datetime.now(UTC)
     with dg.instance_for_test() as instance:
         mine, other = (add_ticks(instance, location, now) for location in ("main", "other"))
@@ -152,13 +152,13 @@ def test_old_ticks_go() -> None:
 
 
 def ticks(instance: dg.DagsterInstance, origin: RemoteInstigatorOrigin) -> list[int]:
-    """Return how many days ago the ticks were that are left."""
+    """Return the ages in days of the remaining ticks."""
     found = instance.get_ticks(origin.get_id(), origin.get_selector().get_id())
     return [round((datetime.now(UTC).timestamp() - tick.timestamp) / 86400) for tick in found]
 
 
 def test_old_check_results_go(instance: dg.DagsterInstance) -> None:
-    """But the newest of each check, and those of other clusters."""
+    """The newest result of each check stays, and so do those of other clusters."""
     now = datetime.now(UTC)
     for asset in (KEYS.spool, KEYS.recovery_window, dg.AssetKey(["main_other", "spool"])):
         for number in range(3):
@@ -175,7 +175,7 @@ def test_old_check_results_go(instance: dg.DagsterInstance) -> None:
 
 
 def test_a_doubtful_clock_removes_nothing(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
-    """Not from the stores, and not from Dagster's records: the run fails, and says how to go on."""
+    """Nothing is removed from the stores or from Dagster, and the failed run's HINT says how to continue."""
     scene.run_for(24)
     instance.add_dynamic_partitions(WAL, [name_of(number) for number in range(1, 30)])
     scene.now += timedelta(days=365)

@@ -1,4 +1,4 @@
-"""The job record_archive: what was archived without Dagster is shown, once, and bounded."""
+"""Tests that the job record_archive shows each copy that was archived without Dagster, once."""
 
 from pathlib import Path
 
@@ -18,14 +18,14 @@ WAL = KEYS.wal_partitions_name
 
 @pytest.fixture
 def scene(tmp_path: Path) -> UpkeepScene:
-    """Six segments and two base backups that Dagster was never told of."""
+    """Six segments and two base backups that Dagster does not know."""
     made = UpkeepScene(tmp_path)
     made.run_for(6, backup_every=3)
     return made
 
 
 def test_everything_in_the_catalog_is_shown(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
-    """Partitions in WAL order and a materialization on each store, of files and of base backups."""
+    """Files and base backups get partitions in WAL order, and a materialization on each store."""
     record(scene, instance)
     names = [name_of(number) for number in range(1, 7)]
     assert list(instance.get_dynamic_partitions(WAL)) == names
@@ -38,7 +38,7 @@ def test_everything_in_the_catalog_is_shown(scene: UpkeepScene, instance: dg.Dag
 
 
 def test_the_metadata_is_that_of_a_run(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
-    """But for the time of the checksum, which nobody wrote down."""
+    """The metadata are those of an archiving run, except the time of the checksum, which has no record."""
     done = record(scene, instance)
     events = [one for one in done.get_asset_materialization_events() if one.partition == name_of(3)]
     assert [one.asset_key for one in events] == [KEYS.wal_segment("b2"), KEYS.wal_segment("r2")]
@@ -52,7 +52,7 @@ def test_the_metadata_is_that_of_a_run(scene: UpkeepScene, instance: dg.DagsterI
 
 
 def test_what_is_shown_is_not_shown_again(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
-    """A second run finds only what is new; a store that has no copy gets no record."""
+    """A second run records only new copies, and none on a store without a copy."""
     record(scene, instance)
     scene.archive(7, scene.now, on=["b2"])
     done = record(scene, instance)
@@ -61,7 +61,7 @@ def test_what_is_shown_is_not_shown_again(scene: UpkeepScene, instance: dg.Dagst
 
 
 def test_a_partition_that_was_lost_is_shown_again(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
-    """A record without its partition is not seen in the UI."""
+    """The UI shows no record without its partition, so the partition is added again."""
     record(scene, instance)
     instance.delete_dynamic_partition(WAL, name_of(2))
     record(scene, instance)
@@ -69,7 +69,7 @@ def test_a_partition_that_was_lost_is_shown_again(scene: UpkeepScene, instance: 
 
 
 def test_a_run_is_bounded(scene: UpkeepScene, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first in WAL order go first; the next run goes on."""
+    """A run records the first files in WAL order, and the next run the rest."""
     monkeypatch.setattr(record_job, "FILES_PER_RUN", 4)
     monkeypatch.setattr(record_job, "_BATCH", 2)
     record(scene, instance)
@@ -79,7 +79,7 @@ def test_a_run_is_bounded(scene: UpkeepScene, instance: dg.DagsterInstance, monk
 
 
 def test_what_an_archiving_run_records_is_complete(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
-    """After it nothing is left to record of its files."""
+    """After an archiving run nothing is left to record of its files."""
     record(scene, instance)
     resource = scene_resource(scene)
     (scene.folder / "spool" / name_of(7)).write_bytes(segment_bytes(7))

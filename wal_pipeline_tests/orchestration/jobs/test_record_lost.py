@@ -1,4 +1,4 @@
-"""An archiving run that is killed before it has written its records: the record sensor and its job bring them back."""
+"""Tests that the record sensor and its job write the records that a killed archiving run did not write."""
 
 import multiprocessing
 import os
@@ -49,7 +49,7 @@ def archive_and_die(folder: Path, home: Path) -> None:
 
 
 def test_records_are_shown_while_the_run_lingers(tmp_path: Path) -> None:
-    """Nothing has to come after a file for its record to be written: a second later it is there."""
+    """A file's record is written a second later, also when no other file follows."""
     scene, home = UpkeepScene(tmp_path / "scene"), tmp_path / "home"
     scene.run_for(4)
     spool(scene, 5)
@@ -65,7 +65,7 @@ def test_records_are_shown_while_the_run_lingers(tmp_path: Path) -> None:
 
 
 def test_records_that_a_killed_run_did_not_write_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its files are on every store and gone from the spool: Dagster does not show them, and then it does."""
+    """Dagster does not show a killed run's archived files, until the record job has run."""
     monkeypatch.setattr(record_sensor, "_LOOK_AGAIN_SECONDS", 0)
     scene, home = UpkeepScene(tmp_path / "scene"), tmp_path / "home"
     scene.run_for(4)

@@ -1,4 +1,4 @@
-"""The job verify_archive: its verdicts are asset checks, and what it refills is a materialization."""
+"""Tests that the job verify_archive answers asset checks, and materializes the copies that it refills."""
 
 from pathlib import Path
 from typing import Any
@@ -44,20 +44,20 @@ ASSETS = ("wal_segment/r2", "base_backup/r2", "wal_segment/b2", "base_backup/b2"
 
 
 def test_the_daily_one_answers_the_checks_of_names_and_sizes(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
-    """The verdict of the last deep one stays as it was."""
+    """The daily verification leaves the verdict of the last deep one unchanged."""
     done = verify(scene, instance)
     assert verdicts(done) == {f"{asset} names_and_sizes": True for asset in ASSETS}
 
 
 def test_the_deep_one_answers_all(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
-    """Content that was read and is right passes."""
+    """A deep verification passes all checks where the content is right."""
     done = verify(scene, instance, deep=True, share=1.0)
     names = ("names_and_sizes", "content")
     assert verdicts(done) == {f"{asset} {name}": True for asset in ASSETS for name in names}
 
 
 def test_damage_fails_the_check_of_its_store_only(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
-    """With the numbers, and the first faults by name."""
+    """Only the damaged store's check fails, with numbers and the names of the first faults."""
     damage(scene, "b2", name_of(3), "bit turned")
     done = verify(scene, instance, deep=True, share=1.0, repair=False)
     assert {name for name, passed in verdicts(done).items() if not passed} == {
@@ -71,7 +71,7 @@ def test_damage_fails_the_check_of_its_store_only(scene: UpkeepScene, instance: 
 
 
 def test_what_is_healed_is_a_materialization(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
-    """By default a run repairs; its checks pass, and the partition has a new record on that store alone."""
+    """By default a run repairs: its checks pass, and the partition gets a record on the healed store only."""
     damage(scene, "b2", name_of(3), "deleted")
     done = verify(scene, instance)
     assert all(verdicts(done).values())

@@ -1,4 +1,4 @@
-"""The thread that writes many items at once: when it writes, and what the caller hears of it."""
+"""Tests when the thread writes its batches, and which errors the caller gets."""
 
 import threading
 import time
@@ -10,7 +10,7 @@ from wal_pipeline.orchestration.runs.batches import Batches
 
 
 class Written:
-    """What was written, and when; ``gate`` holds the writes up."""
+    """The written batches and their times. ``gate`` blocks the writes."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -35,7 +35,7 @@ def fail(_batch: Sequence[int]) -> None:
 
 
 def test_an_item_is_written_though_nothing_comes_after_it() -> None:
-    """The bound is the hold, whatever the caller does: a run lingers for a long time."""
+    """An item is written after the hold, also while a run lingers for a long time."""
     written = Written()
     with Batches(written, hold_seconds=0.2) as batches:
         begun = time.monotonic()
@@ -45,7 +45,7 @@ def test_an_item_is_written_though_nothing_comes_after_it() -> None:
 
 
 def test_what_comes_close_together_is_written_at_once_and_in_order() -> None:
-    """At most so many: what is more goes with the next ones, without a wait for more of them."""
+    """A batch has at most ``most`` items, and the next batch follows without another wait."""
     written = Written()
     with Batches(written, hold_seconds=60, most=10) as batches:
         for number in range(25):
@@ -55,7 +55,7 @@ def test_what_comes_close_together_is_written_at_once_and_in_order() -> None:
 
 
 def test_the_end_writes_what_is_held() -> None:
-    """At once; and an end without anything writes nothing."""
+    """The end writes the held items at once, and nothing where there are none."""
     written = Written()
     begun = time.monotonic()
     with Batches(written, hold_seconds=60) as batches:
@@ -67,7 +67,7 @@ def test_the_end_writes_what_is_held() -> None:
 
 
 def test_the_caller_waits_where_too_much_is_not_written_yet() -> None:
-    """A slow disk bounds the memory and the loss, not the run's length."""
+    """The caller waits, so that a slow disk makes neither memory nor loss unbounded."""
     written = Written()
     written.gate.clear()
     with Batches(written, hold_seconds=0.01, most=1, waiting=2) as batches:
@@ -82,7 +82,7 @@ def test_the_caller_waits_where_too_much_is_not_written_yet() -> None:
 
 
 def test_a_write_that_fails_is_heard_of_with_the_next_item() -> None:
-    """The caller stops; its own end does not hide that."""
+    """The caller gets the error with its next item and at its end."""
     with pytest.raises(OSError, match="disk full"), Batches(fail, hold_seconds=0.01) as batches:
         for number in range(1000):
             batches.add(number)
@@ -90,7 +90,7 @@ def test_a_write_that_fails_is_heard_of_with_the_next_item() -> None:
 
 
 def test_a_write_that_fails_at_the_end_is_heard_of() -> None:
-    """What was held is not lost in silence; but where the caller failed, that is what counts."""
+    """The end raises the error of the last write, unless the caller itself failed."""
     with pytest.raises(OSError, match="disk full"), Batches(fail, hold_seconds=60) as batches:
         batches.add(1)
     with pytest.raises(ValueError, match="the caller's"), Batches(fail, hold_seconds=60) as batches:

@@ -1,4 +1,4 @@
-"""Materializations that are written many at once: every storage holds what Dagster itself would have written."""
+"""Tests that every storage holds the same materializations as if Dagster had written them one by one."""
 
 import os
 import shutil
@@ -56,7 +56,7 @@ def at_once() -> None:
 def kept_in(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[dg.DagsterInstance]:
-    """An instance with each of the storages, by the files that this project hands out."""
+    """An instance with each of the storages, from the files that this project gives out."""
     if request.param == "memory":
         with dg.DagsterInstance.ephemeral() as made:
             yield made
@@ -82,7 +82,7 @@ def run(instance: dg.DagsterInstance, job: dg.JobDefinition) -> str:
 
 
 def in_the_run(instance: dg.DagsterInstance, run_id: str) -> list[Any]:
-    """What the run's page shows of its materializations, without times, ids and the job's name."""
+    """The materializations on the run's page, without times, ids and the job's name."""
     entries = instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
     return [
         (entry.level, entry.step_key, entry.user_message, plain(entry.get_dagster_event(), run_id)) for entry in entries
@@ -95,7 +95,7 @@ def plain(event: Any, run_id: str) -> Any:
 
 
 def by_asset(instance: dg.DagsterInstance, run_id: str) -> dict[str, list[Any]]:
-    """What the assets' pages show: partitions and metadata, the newest first."""
+    """The partitions and metadata on the assets' pages, the newest first."""
     found: dict[str, list[Any]] = {}
     for store, key in KEYS.items():
         records = instance.fetch_materializations(key, limit=100).records
@@ -105,7 +105,7 @@ def by_asset(instance: dg.DagsterInstance, run_id: str) -> dict[str, list[Any]]:
 
 
 def test_what_is_written_at_once_is_what_is_written_one_by_one(kept_in: dg.DagsterInstance) -> None:
-    """In the run's page and in the assets', to the last field; in the order in which it happened for each asset."""
+    """The run's page and the assets' pages are equal in every field, in order for each asset."""
     yielded, stored = run(kept_in, one_by_one), run(kept_in, at_once)
     assert sorted(map(repr, in_the_run(kept_in, stored))) == sorted(map(repr, in_the_run(kept_in, yielded)))
     assert by_asset(kept_in, stored) == by_asset(kept_in, yielded)
@@ -113,7 +113,7 @@ def test_what_is_written_at_once_is_what_is_written_one_by_one(kept_in: dg.Dagst
 
 
 def test_the_asset_knows_its_newest_materialization(kept_in: dg.DagsterInstance) -> None:
-    """Of an asset that Dagster had never heard of, and of one that it had."""
+    """An asset that is new to Dagster and a known one both show their newest materialization."""
     for _ in range(2):
         run_id = run(kept_in, at_once)
         for key in KEYS.values():
@@ -130,7 +130,7 @@ def test_the_asset_knows_its_newest_materialization(kept_in: dg.DagsterInstance)
 
 
 def test_an_entry_names_its_process() -> None:
-    """As all others of its run do."""
+    """An entry has its process id, like the other entries of its run."""
     found: list[dg.EventLogEntry] = []
 
     @dg.op

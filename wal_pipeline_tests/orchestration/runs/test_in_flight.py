@@ -1,4 +1,4 @@
-"""Which runs are under way."""
+"""Tests which runs count as in flight."""
 
 from datetime import UTC, datetime, timedelta, tzinfo
 
@@ -18,12 +18,12 @@ def nothing() -> None:
 
 @dg.job(name="some_job", tags=TAGS)
 def some_job() -> None:
-    """One op."""
+    """Run the one op."""
     nothing()
 
 
 class Later(datetime):
-    """A clock that is eleven minutes on."""
+    """A clock that is eleven minutes ahead."""
 
     @classmethod
     def now(cls, tz: tzinfo | None = UTC) -> datetime:
@@ -33,7 +33,7 @@ class Later(datetime):
 def test_a_run_that_was_never_launched_is_not_in_flight_for_ever(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its launch is due for ten minutes; a run that was made before it and goes on is in flight all the same."""
+    """A run without a launch counts for ten minutes; an older run that still runs counts on."""
     running = instance.create_run_for_job(some_job, tags=TAGS, status=dg.DagsterRunStatus.STARTED)
     waiting = instance.create_run_for_job(some_job, tags=TAGS)
     found = run_in_flight(instance, "some_job", TAGS)

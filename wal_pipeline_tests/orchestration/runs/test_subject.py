@@ -1,4 +1,4 @@
-"""Which runs are of the same, of this cluster, and started by hand."""
+"""Tests the subject of a run, its cluster, and whether a person started it."""
 
 import dagster as dg
 import pytest
@@ -30,12 +30,12 @@ def ad_hoc(*assets: str, **tags: str) -> dg.DagsterRun:
     ],
 )
 def test_subject(run: dg.DagsterRun, subject: str) -> None:
-    """A job's name, or the assets with the partitions."""
+    """The subject is the job's name, or the assets with the partitions."""
     assert subject_of(run) == subject
 
 
 def test_whose_and_how() -> None:
-    """The tag says whose a run is, else its assets do; a restore and what has no job are started by hand alone."""
+    """The tag names a run's cluster, or else its assets do; only a person starts restores and runs without a job."""
     tagged = dg.DagsterRun(job_name="x", tags={"wal_pipeline/cluster": "main"})
     assert is_of(tagged, KEYS)
     assert not is_of(tagged, Keys("other"))

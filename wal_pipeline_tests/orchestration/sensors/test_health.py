@@ -1,4 +1,4 @@
-"""The health sensor's tick: it observes, opens alerts and starts no run, also without the catalog."""
+"""Tests the health sensor's tick, which observes, opens alerts and starts no run, also without the catalog."""
 
 import json
 
@@ -13,7 +13,7 @@ from wal_pipeline_tests.support.health_scene import HealthScene
 
 
 def test_sensor_starts_no_run(scene: HealthScene, resource: WalPipelineResource, instance: dg.DagsterInstance) -> None:
-    """A tick observes the spool with numbers, and only says how it is."""
+    """A tick observes the spool with numbers, and requests no run."""
     result = tick(instance, resource, None)
     assert not result.run_requests
     assert result.skip_reason is not None
@@ -45,7 +45,7 @@ def test_sensor_observes_what_changed(
 def test_sensor_without_the_catalog(
     scene: HealthScene, resource: WalPipelineResource, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A catalog that cannot be opened is told by the tick, which keeps in its cursor that it was, and until when."""
+    """The tick reports a catalog that cannot be opened, and keeps the outage in its cursor until it is over."""
     (scene.folder / "other.env").touch()
     (scene.folder / "folder").mkdir()
     with monkeypatch.context() as broken:

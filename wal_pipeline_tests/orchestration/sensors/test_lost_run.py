@@ -1,4 +1,4 @@
-"""When a started archiving run counts as lost."""
+"""Tests when a started archiving run counts as lost."""
 
 import dagster as dg
 import pytest
@@ -15,19 +15,19 @@ def look(watch: LostRunWatch, now: float, *, run: dg.DagsterRun = RUN, locked: b
 
 
 def test_a_run_that_never_holds_the_lock_is_lost_at_the_limit() -> None:
-    """Not a second before the limit, and at it."""
+    """The run is lost at the limit, and not a second before."""
     watch = LostRunWatch(30)
     assert [look(watch, 1000 + second) for second in (0, 10, 29.9, 30)] == [False, False, False, True]
 
 
 def test_a_run_that_holds_the_lock_is_never_lost() -> None:
-    """However long it runs, and however seldom one looks."""
+    """A run with the lock is not lost, however long it runs and however rare the looks are."""
     watch = LostRunWatch(30)
     assert not any(look(watch, 1000 + second, locked=True) for second in (0, 5, 29, 61, 62, 500, 5000))
 
 
 def test_the_count_begins_when_the_lock_was_last_seen() -> None:
-    """A run that worked for long and was then killed is lost one limit after it was seen at work."""
+    """A killed run is lost one limit after it was last seen with the lock."""
     watch = LostRunWatch(30)
     assert not look(watch, 1000)
     assert not look(watch, 1100, locked=True)
@@ -36,7 +36,7 @@ def test_the_count_begins_when_the_lock_was_last_seen() -> None:
 
 
 def test_each_run_has_a_count_of_its_own() -> None:
-    """What was seen of one run is not held against the next."""
+    """The count of one run does not pass to the next."""
     watch = LostRunWatch(30)
     assert not look(watch, 1000)
     assert not look(watch, 1100, run=OTHER)
@@ -53,7 +53,7 @@ def test_only_a_run_with_a_process_can_be_lost(status: dg.DagsterRunStatus) -> N
 
 
 def test_a_run_that_was_starting_in_a_code_server_can_be_lost() -> None:
-    """The code server went with it: nobody waits for the three minutes that Dagster gives a run to start."""
+    """Where the code server ended too, nobody waits for the three minutes that Dagster gives a run to start."""
     watch = LostRunWatch(30)
     told = RUN.with_status(dg.DagsterRunStatus.STARTING).with_tags(
         {".dagster/grpc_info": '{"host": "127.0.0.1", "port": 1}'}
@@ -64,7 +64,7 @@ def test_a_run_that_was_starting_in_a_code_server_can_be_lost() -> None:
 
 
 def test_a_run_that_lives_has_longer_to_close() -> None:
-    """It gave back the lock and brings its records up to date; one that does so for ever is lost in the end."""
+    """A living run without the lock updates its records, and is lost only after ten limits."""
     alive = LostRunWatch(30, is_alive=lambda run: run is RUN)
     assert not look(alive, 1000)
     assert not look(alive, 1035)

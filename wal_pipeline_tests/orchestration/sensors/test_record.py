@@ -1,4 +1,4 @@
-"""The record sensor: it starts a run while Dagster lacks records, one at a time, and compares seldom."""
+"""Tests that the record sensor starts one run at a time while Dagster lacks records, and compares seldom."""
 
 import json
 from datetime import UTC, datetime
@@ -15,19 +15,20 @@ from wal_pipeline_tests.support.upkeep_scene import DAY, UpkeepScene
 
 @pytest.fixture(autouse=True)
 def second_look_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the sensor take its second look without a wait."""
     monkeypatch.setattr(record_sensor, "_LOOK_AGAIN_SECONDS", 0)
 
 
 @pytest.fixture
 def scene(tmp_path: Path) -> UpkeepScene:
-    """Six segments and two base backups that Dagster was never told of."""
+    """Six segments and two base backups that Dagster does not know."""
     made = UpkeepScene(tmp_path)
     made.run_for(6, backup_every=3)
     return made
 
 
 def test_the_sensor_starts_a_run_while_anything_is_missing(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
-    """And none when all is recorded; then the catalog's totals alone are compared."""
+    """The sensor starts no run when all is recorded, and then compares only the catalog's totals."""
     asked, cursor = tick(scene, instance, None)
     assert isinstance(asked, dg.RunRequest)
     record(scene, instance)
@@ -42,7 +43,7 @@ def test_the_sensor_starts_a_run_while_anything_is_missing(scene: UpkeepScene, i
 
 
 def test_the_sensor_compares_seldom_where_that_takes_long(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
-    """A clock that was set back does not hold it up."""
+    """The sensor waits between comparisons, but not because of a clock that was set back."""
     begun = scene.now.timestamp()
     cursor = json.dumps({"complete": None, "at": begun - 50, "wait_seconds": 100})
     assert tick(scene, instance, cursor)[0] == dg.SkipReason("compared a moment ago")

@@ -1,4 +1,4 @@
-"""A failed run's alert: opened in the run's own words, and resolved by a success of the same, or after a week."""
+"""Tests that a failed run opens an alert, which a success of the same job or assets resolves."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -53,11 +53,11 @@ def materialize(
 def test_failed_run_without_a_job(
     scene: HealthScene, resource: WalPipelineResource, instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
-    """It is told by its assets: no success of another asset or cluster ends it, and one of the same assets does."""
+    """Its alert names its assets, and only a success of the same assets resolves it."""
 
     @dg.asset(key=["main", "one"])
     def one() -> None:
-        """Fail while a file lies in the current folder."""
+        """Fail while the file ``broken`` lies in the current folder."""
         if Path("broken").exists():
             raise dg.Failure("the store said no", allow_retries=False)
 
@@ -86,7 +86,7 @@ def test_failed_run_without_a_job(
 def test_failed_run_that_was_started_by_hand_ends_after_days(
     scene: HealthScene, resource: WalPipelineResource, instance: dg.DagsterInstance
 ) -> None:
-    """Nobody need restore again: its alert ends after a week; that of a job with a schedule does not."""
+    """The alert of a run by hand ends after a week, and that of a scheduled job does not."""
     for subject, days in (("restore_cluster", 8), ("main/one", 8), ("main/two", 6), ("expire_archive", 60)):
         by_hand = {} if subject == "restore_cluster" else {"by_hand": subject.startswith("main/")}
         seen = Observation(subject, "run x failed", details=by_hand)
