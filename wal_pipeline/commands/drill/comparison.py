@@ -35,7 +35,7 @@ def _is_explained(
     recovery: RecoveryResult,
     folder: Path,
 ) -> bool:
-    """Say whether the WAL itself tells why the server reports another moment than the last commit's.
+    """Return whether the WAL itself tells why the server reports another moment than the last commit's.
 
     PostgreSQL counts a rollback as a completed transaction, and a commit before its redo point not at all.
     """

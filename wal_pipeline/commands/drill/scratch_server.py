@@ -63,7 +63,7 @@ def _settings(hba: Path, socket: Path, pgdata: Path) -> dict[str, str]:
 
 
 def plain_environment() -> dict[str, str]:
-    """Return what PostgreSQL's programs need of our environment: no credentials, no connection settings."""
+    """Return the part of our environment that PostgreSQL's programs need: no credentials, no connection settings."""
     return {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
 
 
@@ -83,15 +83,15 @@ class ClusterChecks:
         }
 
     def answers(self) -> DrillCheck:
-        """Whether the cluster answers a query."""
+        """Check that the cluster answers a query."""
         return self._run("query", ["psql", "--no-psqlrc", "-Atc", "SELECT count(*) FROM pg_class"])
 
     def amcheck(self) -> DrillCheck:
-        """Whether every table and index of every database is sound (pg_amcheck)."""
+        """Check that every table and index of every database is sound (pg_amcheck)."""
         return self._run("pg_amcheck", ["pg_amcheck", "--all", "--install-missing", "--jobs=2"])
 
     def sql(self, path: Path) -> DrillCheck:
-        """Whether a file of the user's own SQL runs without an error: raise one where something is wrong."""
+        """Run a file of the user's own SQL, which raises an error where something is wrong."""
         return self._run(f"sql {path.name}", ["psql", "--no-psqlrc", "-q", "-v", "ON_ERROR_STOP=1", "-f", "-"], path)
 
     def _run(self, name: str, command: list[str], stdin: Path | None = None) -> DrillCheck:
@@ -113,5 +113,5 @@ class ClusterChecks:
 
 
 def failed_checks(checks: tuple[DrillCheck, ...]) -> Mapping[str, str]:
-    """Return what the failed checks said, by name."""
+    """Return the output of the failed checks, by name."""
     return {check.name: check.output for check in checks if not check.ok}

@@ -24,7 +24,7 @@ from wal_pipeline.wal.names import WalFileName, require_file_name
 
 
 def require_action(asked: RecoveryTarget, target: RecoveryTarget, action: TargetAction) -> None:
-    """Return where the action can be done; ``asked`` is what the plan was made for, ``target`` what is written.
+    """Refuse an action that PostgreSQL cannot do at the target. ``asked`` is a person's target, ``target`` the plan's.
 
     Raises: RestoreError for a pause or a shutdown at the end of the archive: without a target PostgreSQL ignores
     recovery_target_action and opens.
@@ -53,7 +53,9 @@ def check_identities(
     layout: Layout,
     identities: Sequence[Any],
 ) -> bool:
-    """Say whether anything is encrypted; if so, open each base backup's smallest object, the first and the last WAL.
+    """Return whether anything is encrypted, after a proof that it can be opened.
+
+    The proof opens a small object of each encrypted base backup, and the first and the last WAL file.
 
     Raises: RestoreError where something is encrypted that cannot be opened.
     """
@@ -95,7 +97,7 @@ def _open_manifest(
 
 
 def _is_encrypted(name: WalFileName, stores: Sequence[Store], layout: Layout) -> bool:
-    """Say whether all copies of a file are encrypted; a store that does not answer says nothing."""
+    """Return whether all copies of a file are encrypted, as far as the stores answer."""
     found: list[bool] = []
     for store in stores:
         try:
@@ -119,7 +121,7 @@ class TablespaceMove:
 
 
 def map_tablespaces(manifest: BaseBackupManifest, given: Mapping[str, Path]) -> tuple[TablespaceMove, ...]:
-    """Return where each tablespace goes: ``given`` maps its oid or its old folder to a new one.
+    """Return the new folder of each tablespace: ``given`` maps its oid or its old folder to it.
 
     Raises: RestoreError for a name that no tablespace has, and for two tablespaces in one folder.
     """
@@ -178,7 +180,7 @@ class DiskNeed:
 def disk_needs(
     chain: tuple[BaseBackupManifest, ...], pgdata: Path, moves: tuple[TablespaceMove, ...]
 ) -> tuple[DiskNeed, ...]:
-    """Return what each file system needs. What --force would remove counts as free.
+    """Return the room that each file system needs. The content that --force would remove counts as free.
 
     A chain of incremental base backups is opened beside the data directory and combined into it: it needs both.
     """
@@ -194,7 +196,7 @@ def disk_needs(
 
 
 def _merged(wanted: dict[Path, int]) -> list[DiskNeed]:
-    """Add up what lies on one file system."""
+    """Add up the needs on one file system."""
     found: dict[int, DiskNeed] = {}
     for folder, needed in wanted.items():
         existing = next(path for path in (folder, *folder.parents) if path.exists())

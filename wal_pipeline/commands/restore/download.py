@@ -94,7 +94,7 @@ class BaseBackupSource:
                 )
 
     def _cuts_of(self, tar: BackupTar) -> Cuts | None:
-        """Return where the tar's volumes begin; None where they must be taken in order. It is speed, never needed."""
+        """Return where the tar's volumes begin; None where they must be extracted in order, which always works."""
         item = self._manifest.tar_cuts
         if self._hash_tars or item is None or item.content_size_bytes > _cuts_limit(self._manifest):
             return None
@@ -159,7 +159,7 @@ class BaseBackupSource:
 
     @contextmanager
     def _staged(self, item: BackupObject) -> Iterator[Path]:
-        """Download one object, verified, into a file that goes with the block."""
+        """Download one object, verified, into a file that is removed after the block."""
         path = self._download(item)
         try:
             yield path
@@ -171,7 +171,7 @@ class BaseBackupSource:
             open_file(stream, self._manifest, item, identities=self._identities, sink=sink)
 
     def _downloaded(self, items: Sequence[BackupObject]) -> Iterator[tuple[BackupObject, Path]]:
-        """Yield the objects in order, each as a verified file that goes when the next is asked for."""
+        """Yield the objects in order, each as a verified file that is removed before the next one."""
         with self._pool() as pool:
             waiting: list[tuple[BackupObject, Future[Path]]] = []
             left = iter(items)

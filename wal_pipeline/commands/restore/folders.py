@@ -18,7 +18,7 @@ _OF_A_TABLESPACE: Final = re.compile(r"PG_[0-9]+_[0-9]+\Z|lost\+found\Z")
 
 
 def check_folders(pgdata: Path, moves: Sequence[TablespaceMove], *, force: bool) -> tuple[Path, ...]:
-    """Return the folders that have to be emptied; only ``force`` allows any.
+    """Return the folders to empty; only ``force`` allows any.
 
     Raises: RestoreError for a folder that is in use, is another's, or is not empty without ``force``.
     """
@@ -29,7 +29,7 @@ def check_folders(pgdata: Path, moves: Sequence[TablespaceMove], *, force: bool)
 
 
 def check_data_directory(folder: Path, *, force: bool) -> bool:
-    """Say whether a data directory has to be emptied. Raises: RestoreError where it must not be."""
+    """Return whether a data directory must be emptied. Raises: RestoreError where it must not."""
     if not _holds_something(folder, "data directory"):
         return False
     if not force:
@@ -46,7 +46,7 @@ def check_data_directory(folder: Path, *, force: bool) -> bool:
 
 
 def _check_tablespace(move: TablespaceMove, ours: frozenset[Path], *, force: bool) -> bool:
-    """Say whether a tablespace's folder has to be emptied. Its name came out of the store, or from a person.
+    """Return whether a tablespace's folder must be emptied. Its name comes from the store, or from a person.
 
     No postmaster.pid lies in a tablespace: only the links in the replaced data directory, whose server does not run,
     tell that no running server uses it. And one holds nothing but folders such as ``PG_18_202506291`` (relpath.h:
@@ -79,7 +79,7 @@ def _linked_folders(pgdata: Path) -> frozenset[Path]:
 
 
 def _holds_something(folder: Path, what: str) -> bool:
-    """Say whether there is anything in a folder; a file system's own lost+found does not count.
+    """Return whether anything is in a folder; a file system's own lost+found does not count.
 
     Raises: RestoreError for what is no folder, or is one of a running server.
     """

@@ -55,9 +55,9 @@ class RestoreRequest:
 class PreparedRestore:
     """A restore that was planned and checked; nothing was written yet.
 
-    ``chain`` is the full base backup first; the old content of the folders ``emptied`` is going to be removed.
-    ``encrypted``: something is, and the identities at hand open it. ``stores`` are those that answered, ``silent`` the
-    names of those that did not.
+    ``chain`` begins with the full base backup. The old content of the folders ``emptied`` will be removed.
+    ``encrypted``: a base backup or WAL is encrypted, and the identities at hand open it. ``stores`` are those that
+    answered, ``silent`` the names of those that did not.
     """
 
     request: RestoreRequest
@@ -85,7 +85,7 @@ class PreparedRestore:
 def prepare_restore(
     request: RestoreRequest, stores: Sequence[Store], layout: Layout, identities: Sequence[Any] = ()
 ) -> PreparedRestore:
-    """Plan a restore from what the stores hold now, and check everything that can be checked before it.
+    """Plan a restore from the stores' present content, and check everything that can be checked before it.
 
     Raises: RecoveryTargetError, RestoreError, PostgresError, StoreError.
     """
@@ -132,7 +132,7 @@ def _check_apart(pgdata: Path, moves: Sequence[TablespaceMove]) -> None:
 
 
 def require_answers(prepared: PreparedRestore) -> None:
-    """Refuse a restore whose recovery could not end: at its end PostgreSQL asks for what must be proven absent.
+    """Refuse a restore whose recovery could not end: PostgreSQL ends it at a file that is proven absent.
 
     Raises: RestoreError.
     """

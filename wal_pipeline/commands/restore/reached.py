@@ -63,7 +63,7 @@ def _place(fetch: Callable[[WalFileName], FetchedWal | None], wanted: list[WalFi
 
 
 def require_reached(prepared: PreparedRestore, recovery: RecoveryResult) -> None:
-    """Return where the recovery ended within the plan's bounds, or the server does not tell where it ended.
+    """Refuse a recovery that ended elsewhere than planned. One whose server does not say where it ended passes.
 
     Raises: RestoreError where it ended before or after them.
     """
@@ -89,7 +89,7 @@ class _Comparison:
         self._wal = tuple(require_file_name(file.name) for file in prepared.plan.wal)
 
     def wrong(self) -> str | None:
-        """Return what differs from the plan; None where nothing does."""
+        """Return the difference from the plan; None where there is none."""
         plan = self._plan
         if self._lsn >= self._wal[-1].end_lsn(self._segment_size):
             if plan.bound is not None:
@@ -131,12 +131,12 @@ class _Comparison:
         return None if explained else text
 
     def _is_before_redo(self, at_least: datetime | None) -> bool:
-        """Whether the plan's last commit is before the point where replay begins: the server does not count it."""
+        """Return whether the plan's last commit is before the redo point: the server does not count it."""
         redo = self._plan.backup.start_lsn
         return self._last_transaction(Lsn(0), redo).commit_at == at_least
 
     def _is_rollback(self, at_most: datetime | None) -> bool:
-        """Whether the server reports a rollback after the last commit: it counts both."""
+        """Return whether the server reports a rollback after the last commit: it counts both."""
         found = self._last_transaction(self._plan.backup.start_lsn, Lsn(self._lsn + 1))
         no_later = found.commit_at is None or (at_most is not None and found.commit_at <= at_most)
         return found.completed_at == self._reached_at and no_later

@@ -78,7 +78,7 @@ class _Blocks:
         return sum(len(piece) for piece in self.content(size))
 
     def drain(self) -> None:
-        """Take the padding after the tar's end, so that whoever hashes it sees all."""
+        """Take the padding after the tar's end, so that its hash covers all bytes."""
         while self._next():
             self._view = memoryview(b"")
 
