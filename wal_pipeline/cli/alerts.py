@@ -45,11 +45,11 @@ def list_alerts(context: Context, show_all: bool = False, as_json: bool = False)
 @pass_context
 def acknowledge(context: Context, alert_id: int, reason: str, by: str | None) -> int:
     """Acknowledge an open alert by its number. It stays open until its cause goes."""
-    from wal_pipeline.commands.audit import user_name
+    from wal_pipeline.commands.audit import running_user
     from wal_pipeline.text import shown_name
 
     pipeline, reason = context.pipeline, shown_name(reason)
-    alert = pipeline.catalog.alerts.acknowledge(alert_id, by or user_name(), reason, pipeline.clock())
+    alert = pipeline.catalog.alerts.acknowledge(alert_id, by or running_user(), reason, pipeline.clock())
     return _note(context, alert, ("acknowledge", "acknowledged"), reason=reason, by=by)
 
 

@@ -44,7 +44,7 @@ def list_gaps(context: Context, as_json: bool = False) -> int:
 def acknowledge(context: Context, first_missing: str, reason: str, by: str | None) -> int:
     """Accept the gap that begins with this segment, on every store. Its moments cannot be restored."""
     from wal_pipeline.catalog.gaps import GapAcknowledgement
-    from wal_pipeline.commands.audit import user_name
+    from wal_pipeline.commands.audit import running_user
     from wal_pipeline.errors import RecoveryTargetError
     from wal_pipeline.text import shown_name
 
@@ -54,7 +54,7 @@ def acknowledge(context: Context, first_missing: str, reason: str, by: str | Non
         raise RecoveryTargetError(
             f"no gap begins with segment '{first_missing}'", hint="'wal-pipeline gaps' lists them with their segments."
         )
-    pipeline, who = context.pipeline, by or user_name()
+    pipeline, who = context.pipeline, by or running_user()
     for gap in gaps.values():
         accepted = GapAcknowledgement(
             system_identifier=gap.system_identifier,

@@ -31,12 +31,12 @@ class Length(click.ParamType[timedelta]):
 @pass_context
 def pause_command(context: Context, length: timedelta, reason: str) -> None:
     """Stop archiving for a while. The spool keeps everything; the pause ends by itself."""
-    from wal_pipeline.commands.audit import user_name
+    from wal_pipeline.commands.audit import running_user
     from wal_pipeline.commands.pause import pause
     from wal_pipeline.text import shown_name
 
     pipeline, reason = context.pipeline, shown_name(reason)
-    made = pause(pipeline.catalog, pipeline.clock(), length=length, reason=reason, by=user_name())
+    made = pause(pipeline.catalog, pipeline.clock(), length=length, reason=reason, by=running_user())
     pipeline.audit.write("pause", pipeline.settings.cluster, "paused", until=made.until_at, reason=reason)
     click.echo(made.describe())
 
