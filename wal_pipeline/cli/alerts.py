@@ -1,4 +1,4 @@
-"""``wal-pipeline alerts``: what a person should know, and that a person knows it."""
+"""``wal-pipeline alerts`` lists, acknowledges, closes and delivers alerts."""
 
 import json
 from dataclasses import asdict
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wal_pipeline.cli.group import Context, pass_context
+from wal_pipeline.text import moment_json, moment_utc, shown_name
 
 if TYPE_CHECKING:
     from wal_pipeline.archive.alerts import Alert
@@ -46,7 +47,6 @@ def list_alerts(context: Context, show_all: bool = False, as_json: bool = False)
 def acknowledge(context: Context, alert_id: int, reason: str, by: str | None) -> int:
     """Acknowledge an open alert by its number. It stays open until its cause goes."""
     from wal_pipeline.commands.audit import running_user
-    from wal_pipeline.text import shown_name
 
     pipeline, reason = context.pipeline, shown_name(reason)
     alert = pipeline.catalog.alerts.acknowledge(alert_id, by or running_user(), reason, pipeline.clock())
@@ -61,7 +61,6 @@ def acknowledge(context: Context, alert_id: int, reason: str, by: str | None) ->
 def close(context: Context, alert_id: int, reason: str, by: str | None) -> int:
     """Close the alert of a failed run, such as a restore that was started by hand. Others end with their cause."""
     from wal_pipeline.commands.alerts.deliver import close_alert
-    from wal_pipeline.text import shown_name
 
     alert = close_alert(context.pipeline.catalog, alert_id, context.pipeline.clock())
     return _note(context, alert, ("close alert", "closed"), reason=shown_name(reason), by=by)
@@ -110,7 +109,7 @@ def send_test(context: Context) -> int:
 
 
 def _note(context: Context, alert: "Alert", done: tuple[str, str], *, reason: str, by: str | None) -> int:
-    """Write down what a person did with an alert (the audit log's action and result), and show the alert."""
+    """Write a person's act on an alert into the audit log (its action and result), and print the alert."""
     action, result = done
     subject = f"{alert.kind.value} {alert.subject}".strip()
     context.pipeline.audit.write(action, subject, result, by=by, alert=alert.id, reason=reason)
@@ -129,10 +128,10 @@ def _destinations(context: Context) -> "list[Destination]":
 
 
 def _tell(alert: "Alert") -> None:
-    until = f", until {alert.resolved_at:%Y-%m-%d %H:%M:%S}Z" if alert.resolved_at else ""
+    until = f", until {moment_utc(alert.resolved_at)}" if alert.resolved_at else ""
     click.echo(
         f"{alert.id:>5}  {alert.severity.value:<8}  {alert.kind.value} {alert.subject}: {alert.message}\n"
-        f"       since {alert.opened_at:%Y-%m-%d %H:%M:%S}Z{until}, times seen {alert.times_seen}"
+        f"       since {moment_utc(alert.opened_at)}{until}, times seen {alert.times_seen}"
     )
     if alert.acknowledged_at is not None:
         click.echo(f"       acknowledged by {alert.acknowledged_by}: {alert.acknowledged_reason}")
@@ -140,4 +139,4 @@ def _tell(alert: "Alert") -> None:
 
 def _as_json(alert: "Alert") -> dict[str, Any]:
     values = asdict(alert)
-    return {name: value.isoformat() if name.endswith("_at") and value else value for name, value in values.items()}
+    return {name: moment_json(value) if name.endswith("_at") else value for name, value in values.items()}

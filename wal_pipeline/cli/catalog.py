@@ -1,4 +1,4 @@
-"""``wal-pipeline catalog``: the backup records themselves."""
+"""``wal-pipeline catalog`` makes the backup records again from the stores."""
 
 import json
 from dataclasses import asdict
