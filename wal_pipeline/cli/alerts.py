@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.group("alerts", invoke_without_command=True)
 @click.pass_context
 def alerts_command(ctx: click.Context) -> int:
-    """Show the open alerts, acknowledge or close one, send what is new, or try the notifications."""
+    """Show the open alerts, acknowledge or close one, send the new ones, or try the notifications."""
     return ctx.invoke(list_alerts) if ctx.invoked_subcommand is None else 0
 
 
@@ -45,7 +45,7 @@ def list_alerts(context: Context, show_all: bool = False, as_json: bool = False)
 @click.option("--by", help="Who knows of it; by default your user name.")
 @pass_context
 def acknowledge(context: Context, alert_id: int, reason: str, by: str | None) -> int:
-    """Acknowledge an open alert by its number. It stays open until its cause goes."""
+    """Acknowledge an open alert by its number. It stays open until its cause is gone."""
     from wal_pipeline.commands.audit import running_user
 
     pipeline, reason = context.pipeline, shown_name(reason)
@@ -69,7 +69,7 @@ def close(context: Context, alert_id: int, reason: str, by: str | None) -> int:
 @alerts_command.command("deliver")
 @pass_context
 def deliver(context: Context) -> int:
-    """Look at everything once and send what is new, as Dagster's health sensor does: for cron, beside Dagster.
+    """Look at everything once and send the new alerts, as Dagster's health sensor does: for cron, beside Dagster.
 
     Exit code 1 where a notification was not taken, or the catalog could not be used.
     """

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def cost_command(
     context: Context, wal_per_day: str | None, reduction: float, retention_days: int | None, as_json: bool
 ) -> int:
-    """Show storage, requests and one full restore in US dollars per store, from what is stored and what was done.
+    """Show storage, requests and one full restore in US dollars per store, from the stored bytes and the requests.
 
     With --wal-per-day it is a forecast of a WAL archive that is full, without base backups: its storage, and the
     requests of a server that writes all day, by WAL_PIPELINE_ARCHIVE_TIMEOUT_SECONDS and segments of 16 MiB.

@@ -35,7 +35,7 @@ _COLOURS = {
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 @pass_context
 def list_command(context: Context, status: str | None, store: str | None, since: str | None, as_json: bool) -> int:
-    """List the files of the WAL archive and what is recorded of their copies."""
+    """List the files of the WAL archive with the records of their copies."""
     from rich.console import Console
 
     from wal_pipeline.catalog.files import CopyFilter

@@ -27,7 +27,7 @@ _COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_context
 def setup_command(context: Context, apply_it: bool, replace: bool, wait: float, as_json: bool) -> int:
-    """Look at the PostgreSQL server and the spool, and print what is wrong with the lines that mend it.
+    """Look at the PostgreSQL server and the spool, and print each fault with the lines that mend it.
 
     Exit code 0 where archiving is set up (and, with --apply, was proved to work), 1 where something is left to do.
     """

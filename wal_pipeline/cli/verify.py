@@ -21,7 +21,7 @@ _SHOWN = 50
 @click.option(
     "--share",
     type=click.FloatRange(0, 1, min_open=True),
-    help="With --deep: read only this share of the bytes, what was read longest ago first.  [default: all]",
+    help="With --deep: read only this share of the bytes, those that were read longest ago first.  [default: all]",
 )
 @click.option("--repair", is_flag=True, help="Refill what is missing or damaged from a good copy on another store.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -29,7 +29,7 @@ _SHOWN = 50
 def verify_command(context: Context, deep: bool, share: float | None, repair: bool, as_json: bool) -> int:
     """Compare what the stores hold with each other and with the catalog; with --deep read it back too.
 
-    What is bad on every store is never touched. Exit code 0 only where every store answered and all is right.
+    A copy that is bad on every store is never touched. Exit code 0 only where every store answered and all is right.
     """
     from wal_pipeline.wiring.verify import verifier
 
