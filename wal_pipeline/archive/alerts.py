@@ -39,7 +39,7 @@ class Severity(StrEnum):
 
     INFO = "info"  # a person may want to know
     WARNING = "warning"  # look today
-    CRITICAL = "critical"  # what is written now may not be recoverable: look now
+    CRITICAL = "critical"  # present changes may not be recoverable: look now
 
     @property
     def rank(self) -> int:
@@ -80,7 +80,7 @@ class Observation:
 class Alert:
     """One alert, from its opening to its end. ``resolved_at`` is None while the cause is there.
 
-    ``opened_sent_at`` and ``resolved_sent_at``: when a notification said so.
+    ``opened_sent_at`` and ``resolved_sent_at`` are the moments of the notifications.
     """
 
     id: int

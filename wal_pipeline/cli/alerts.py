@@ -1,4 +1,4 @@
-"""``wal-pipeline alerts``: what a person should know, and that a person knows it."""
+"""``wal-pipeline alerts`` lists, acknowledges, closes and delivers alerts."""
 
 import json
 from dataclasses import asdict
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wal_pipeline.cli.group import Context, pass_context
+from wal_pipeline.text import moment_json, moment_utc, shown_name
 
 if TYPE_CHECKING:
     from wal_pipeline.archive.alerts import Alert
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 @click.group("alerts", invoke_without_command=True)
 @click.pass_context
 def alerts_command(ctx: click.Context) -> int:
-    """Show the open alerts, acknowledge or close one, send what is new, or try the notifications."""
+    """Show the open alerts, acknowledge or close one, send the new ones, or try the notifications."""
     return ctx.invoke(list_alerts) if ctx.invoked_subcommand is None else 0
 
 
@@ -44,12 +45,11 @@ def list_alerts(context: Context, show_all: bool = False, as_json: bool = False)
 @click.option("--by", help="Who knows of it; by default your user name.")
 @pass_context
 def acknowledge(context: Context, alert_id: int, reason: str, by: str | None) -> int:
-    """Acknowledge an open alert by its number. It stays open until its cause goes."""
-    from wal_pipeline.commands.audit import user_name
-    from wal_pipeline.text import shown_name
+    """Acknowledge an open alert by its number. It stays open until its cause is gone."""
+    from wal_pipeline.commands.audit import running_user
 
     pipeline, reason = context.pipeline, shown_name(reason)
-    alert = pipeline.catalog.alerts.acknowledge(alert_id, by or user_name(), reason, pipeline.clock())
+    alert = pipeline.catalog.alerts.acknowledge(alert_id, by or running_user(), reason, pipeline.clock())
     return _note(context, alert, ("acknowledge", "acknowledged"), reason=reason, by=by)
 
 
@@ -61,7 +61,6 @@ def acknowledge(context: Context, alert_id: int, reason: str, by: str | None) ->
 def close(context: Context, alert_id: int, reason: str, by: str | None) -> int:
     """Close the alert of a failed run, such as a restore that was started by hand. Others end with their cause."""
     from wal_pipeline.commands.alerts.deliver import close_alert
-    from wal_pipeline.text import shown_name
 
     alert = close_alert(context.pipeline.catalog, alert_id, context.pipeline.clock())
     return _note(context, alert, ("close alert", "closed"), reason=shown_name(reason), by=by)
@@ -70,7 +69,7 @@ def close(context: Context, alert_id: int, reason: str, by: str | None) -> int:
 @alerts_command.command("deliver")
 @pass_context
 def deliver(context: Context) -> int:
-    """Look at everything once and send what is new, as Dagster's health sensor does: for cron, beside Dagster.
+    """Look at everything once and send the new alerts, as Dagster's health sensor does: for cron, beside Dagster.
 
     Exit code 1 where a notification was not taken, or the catalog could not be used.
     """
@@ -110,7 +109,7 @@ def send_test(context: Context) -> int:
 
 
 def _note(context: Context, alert: "Alert", done: tuple[str, str], *, reason: str, by: str | None) -> int:
-    """Write down what a person did with an alert (the audit log's action and result), and show the alert."""
+    """Write a person's act on an alert into the audit log (its action and result), and print the alert."""
     action, result = done
     subject = f"{alert.kind.value} {alert.subject}".strip()
     context.pipeline.audit.write(action, subject, result, by=by, alert=alert.id, reason=reason)
@@ -129,10 +128,10 @@ def _destinations(context: Context) -> "list[Destination]":
 
 
 def _tell(alert: "Alert") -> None:
-    until = f", until {alert.resolved_at:%Y-%m-%d %H:%M:%S}Z" if alert.resolved_at else ""
+    until = f", until {moment_utc(alert.resolved_at)}" if alert.resolved_at else ""
     click.echo(
         f"{alert.id:>5}  {alert.severity.value:<8}  {alert.kind.value} {alert.subject}: {alert.message}\n"
-        f"       since {alert.opened_at:%Y-%m-%d %H:%M:%S}Z{until}, times seen {alert.times_seen}"
+        f"       since {moment_utc(alert.opened_at)}{until}, times seen {alert.times_seen}"
     )
     if alert.acknowledged_at is not None:
         click.echo(f"       acknowledged by {alert.acknowledged_by}: {alert.acknowledged_reason}")
@@ -140,4 +139,4 @@ def _tell(alert: "Alert") -> None:
 
 def _as_json(alert: "Alert") -> dict[str, Any]:
     values = asdict(alert)
-    return {name: value.isoformat() if name.endswith("_at") and value else value for name, value in values.items()}
+    return {name: moment_json(value) if name.endswith("_at") else value for name, value in values.items()}

@@ -1,4 +1,4 @@
-"""``wal-pipeline archive``: drain the spool now, without Dagster."""
+"""``wal-pipeline archive`` drains the spool now, without Dagster."""
 
 import json
 import time
@@ -10,6 +10,8 @@ import click
 from wal_pipeline.cli.group import Context, pass_context
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from wal_pipeline.commands.archive_push.events import ArchiveEvent
 
 
@@ -55,12 +57,9 @@ def archive_command(context: Context, linger: float, as_json: bool) -> int:
     return 1 if left or counts["FileQuarantined"] else 0
 
 
-def _tell(event: "ArchiveEvent", progress: object) -> None:
-    from rich.progress import Progress
-
+def _tell(event: "ArchiveEvent", progress: "Progress") -> None:
     from wal_pipeline.commands.archive_push.events import CopyFailed, FileQuarantined, FileSkipped
 
-    assert isinstance(progress, Progress)  # noqa: S101
     if isinstance(event, CopyFailed):
         text, style = f"{event.name}: {event.message}", "red"
     elif isinstance(event, FileQuarantined):
@@ -69,5 +68,5 @@ def _tell(event: "ArchiveEvent", progress: object) -> None:
         text, style = f"{event.name} left in the spool: {event.message}", "red" if event.needs_help else "yellow"
     else:
         return
-    # As it is: no markup in what a store said, and no line broken in a log.
+    # Printed as it is: a store's message holds no markup of ours, and a line of a log must not be broken.
     progress.console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)

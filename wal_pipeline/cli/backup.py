@@ -1,4 +1,4 @@
-"""``wal-pipeline backup``: take a base backup now, onto every store."""
+"""``wal-pipeline backup`` takes a base backup now, onto every store."""
 
 import json
 from typing import TYPE_CHECKING, Any
@@ -47,14 +47,14 @@ def backup_command(context: Context, incremental: bool, parent_id: str | None, a
         outcome = taker.take(incremental=incremental, parent_id=parent_id, on_progress=_shown(progress))
         told.update(told_of_backup(outcome))
     summary = _summary(outcome)
-    click.echo(json.dumps(summary) if as_json else _text(summary))
-    for error in _errors(summary):
+    click.echo(json.dumps(summary) if as_json else _text(outcome))
+    for error in _errors(outcome):
         click.echo(f"ERROR: {error}", err=True)
     return 0 if outcome.complete else 1
 
 
 def _archiving(pipeline: "Pipeline") -> "Callable[[], None] | None":
-    """Drain the spool while we wait for WAL, unless another process archives: then that one does it."""
+    """Return the function that drains the spool while we wait for WAL, unless another process does so already."""
     if pipeline.settings.spool_folder is None:
         return None
 
@@ -67,7 +67,7 @@ def _archiving(pipeline: "Pipeline") -> "Callable[[], None] | None":
                 pass
         except SpoolBusyError:
             return
-        except SpoolError as error:  # the base backup is stored: whether its WAL comes is seen by waiting
+        except SpoolError as error:  # the base backup is stored: waiting shows whether its WAL comes
             click.echo(f"WARNING: {error}", err=True)
 
     return archive
@@ -104,26 +104,28 @@ def _summary(outcome: "BackupOutcome") -> dict[str, Any]:
     }
 
 
-def _errors(summary: dict[str, Any]) -> "Iterator[BaseBackupError]":
-    """Yield what is said of each store from which the base backup cannot be restored."""
+def _errors(outcome: "BackupOutcome") -> "Iterator[BaseBackupError]":
+    """Yield an error for each store from which the base backup cannot be restored."""
     from wal_pipeline.errors import BaseBackupError
 
-    for store, found in summary["stores"].items():
-        reason = f": {found['error']}" if found["error"] else ""
-        name = f"base backup '{summary['backup_id']}'"
-        if not found["stored"]:
-            hint = f"Once {store} is well, 'wal-pipeline verify --repair' copies it there from another store."
-            yield BaseBackupError(f"{name} is not on {store}{reason}", hint=hint)
-        elif not found["restorable"]:
+    name = f"base backup '{outcome.result.manifest.backup_id}'"
+    for found in outcome.stores:
+        reason = f": {found.error}" if found.error else ""
+        if not found.stored:
+            hint = f"Once {found.store} is well, 'wal-pipeline verify --repair' copies it there from another store."
+            yield BaseBackupError(f"{name} is not on {found.store}{reason}", hint=hint)
+        elif not found.restorable:
             hint = "'wal-pipeline archive' takes there what waits in the spool; 'wal-pipeline status' says what lacks."
-            yield BaseBackupError(f"{name} is on {store} and cannot be restored from there yet{reason}", hint=hint)
+            yield BaseBackupError(
+                f"{name} is on {found.store} and cannot be restored from there yet{reason}", hint=hint
+            )
 
 
-def _text(summary: dict[str, Any]) -> str:
-    lines = [
-        "{kind} base backup {backup_id}: {size_bytes} bytes, {stored_size_bytes} stored, {seconds} s".format(**summary)
-    ]
-    for store, found in summary["stores"].items():
-        state = "restorable" if found["restorable"] else "stored, not restorable yet" if found["stored"] else "missing"
-        lines.append(f"  {store}: {state}" + (f" ({found['error']})" if found["error"] else ""))
+def _text(outcome: "BackupOutcome") -> str:
+    manifest, seconds = outcome.result.manifest, round(outcome.result.seconds, 3)
+    head = f"{manifest.kind.value} base backup {manifest.backup_id}: {manifest.size_bytes} bytes"
+    lines = [f"{head}, {manifest.stored_size_bytes} stored, {seconds} s"]
+    for found in outcome.stores:
+        state = "restorable" if found.restorable else "stored, not restorable yet" if found.stored else "missing"
+        lines.append(f"  {found.store}: {state}" + (f" ({found.error})" if found.error else ""))
     return "\n".join(lines)

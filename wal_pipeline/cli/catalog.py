@@ -1,4 +1,4 @@
-"""``wal-pipeline catalog``: the backup records themselves."""
+"""``wal-pipeline catalog`` makes the backup records again from the stores."""
 
 import json
 from dataclasses import asdict
@@ -66,7 +66,7 @@ def rebuild_command(context: Context, workers: int, as_json: bool) -> int:
 def _tell(store: "RebuiltStore") -> None:
     click.echo(f"{store.store}: copies {store.copies}, base backups {store.base_backups}")
     if store.error is not None:
-        click.echo(f"ERROR: {store.error}; its records were left as they were where it was not read")
+        click.echo(f"ERROR: {store.error}; the records of the unread part stay as they were")
     for title, lines in (
         ("not as it should be", store.damaged),
         ("could not be read", store.faults),

@@ -1,4 +1,4 @@
-"""``wal-pipeline check``: is archiving working now?"""
+"""``wal-pipeline check`` says whether archiving works now."""
 
 import json
 from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""``wal-pipeline cost``: what the archive costs in a month, or would cost."""
+"""``wal-pipeline cost`` shows the cost of a month, or a forecast of it."""
 
 import json
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from wal_pipeline.cli.group import Context, pass_context
+from wal_pipeline.text import billed_size
 
 if TYPE_CHECKING:
     from wal_pipeline.archive.cost import Cost, Usage
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 def cost_command(
     context: Context, wal_per_day: str | None, reduction: float, retention_days: int | None, as_json: bool
 ) -> int:
-    """Show storage, requests and one full restore in US dollars per store, from what is stored and what was done.
+    """Show storage, requests and one full restore in US dollars per store, from the stored bytes and the requests.
 
     With --wal-per-day it is a forecast of a WAL archive that is full, without base backups: its storage, and the
     requests of a server that writes all day, by WAL_PIPELINE_ARCHIVE_TIMEOUT_SECONDS and segments of 16 MiB.
@@ -71,13 +72,13 @@ def _print(cost: "Cost", usage: "Mapping[str, Usage] | None") -> None:
         table.add_column(title, justify="left" if title == "store" else "right", no_wrap=True)
     for store, one in cost.stores.items():
         money = (f"${cents(value)}" for value in (one.storage_usd, one.requests_usd, one.month_usd, one.restore_usd))
-        table.add_row(store, f"{one.stored_bytes / 10**9:.2f} GB", *money)
+        table.add_row(store, billed_size(one.stored_bytes), *money)
     console = Console(highlight=False)
     console.print(table)
     console.print(f"together ${cents(cost.month_usd)} a month, of which ${cents(cost.storage_usd)} is storage")
     for store, done in (usage or {}).items():
         console.print(
             f"{store}: {done.class_a_requests} class A and {done.class_b_requests} class B requests in 30 days; "
-            f"a restore downloads {done.restore_bytes / 10**9:.2f} GB",
+            f"a restore downloads {billed_size(done.restore_bytes)}",
             style="dim",
         )

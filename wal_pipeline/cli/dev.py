@@ -1,4 +1,4 @@
-"""``wal-pipeline dev``: Dagster's daemon and web server in this terminal, with these settings."""
+"""``wal-pipeline dev`` runs Dagster's daemon and web server in this terminal, with these settings."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ def dev_command(context: Context, host: str, port: int) -> None:
     Records are kept in DAGSTER_HOME, by default a folder beside the state; it is made where it does not exist.
     For a server that stays up, run the daemon and the web server as services: see deploy/.
     """
-    settings = context.pipeline.settings  # what is wrong with them shows here, not in a sensor's first tick
+    settings = context.pipeline.settings  # a faulty setting shows here, not in a sensor's first tick
     home = Path(os.environ.get("DAGSTER_HOME") or settings.state_folder / "dagster").absolute()
     prepare_home(home)
     click.echo(f"Dagster's records are in {home}; the UI will be at http://{host}:{port}", err=True)
@@ -32,7 +32,7 @@ def dev_command(context: Context, host: str, port: int) -> None:
 
 
 def prepare_home(home: Path) -> None:
-    """Make Dagster's home with our dagster.yaml; one that is there stays as it is."""
+    """Make Dagster's home with our dagster.yaml; a dagster.yaml that is there stays as it is."""
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not (home / "dagster.yaml").exists():
         shutil.copyfile(_PACKAGE / "dagster.yaml", home / "dagster.yaml")
@@ -45,6 +45,6 @@ def dagster_command(host: str, port: int) -> list[str]:
 
 
 def _env_file_variable() -> dict[str, str]:
-    """Hand ``--env-file`` on to the processes that Dagster starts."""
+    """Return the variable that passes ``--env-file`` on to the processes that Dagster starts."""
     env_file = click.get_current_context().find_root().params.get("env_file")
     return {} if env_file is None else {"WAL_PIPELINE_ENV_FILE": str(Path(env_file).absolute())}

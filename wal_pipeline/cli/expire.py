@@ -1,4 +1,4 @@
-"""``wal-pipeline expire``: what the recovery window no longer needs, store by store."""
+"""``wal-pipeline expire`` shows what each store keeps and loses by the retention rule, and removes what may go."""
 
 import json
 from collections import Counter
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wal_pipeline.cli.group import Context, pass_context
+from wal_pipeline.text import moment_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -48,9 +49,9 @@ def expire_command(context: Context, confirm: bool, trust_clock: bool, as_json: 
 
 
 def expiry_as_json(done: "Expiry") -> dict[str, Any]:
-    """Return an expiry as JSON's types: every file and base backup with its reason."""
+    """Return an expiry as JSON values: every file and base backup with its reason."""
     return {
-        "planned_at": done.planned_at.isoformat(),
+        "planned_at": moment_json(done.planned_at),
         "confirmed": done.confirmed,
         "complete": done.is_complete,
         "retention_days": done.rule.window.days,
@@ -74,7 +75,7 @@ def _store_as_json(store: "StoreExpiry") -> dict[str, Any]:
     }
     if plan is not None:
         found |= {
-            "window_starts_at": plan.window_starts_at.isoformat(),
+            "window_starts_at": moment_json(plan.window_starts_at),
             "kept_bytes": plan.kept_bytes,
             "freed_bytes": plan.freed_bytes,
             "warnings": list(plan.warnings),

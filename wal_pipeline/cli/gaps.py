@@ -1,4 +1,4 @@
-"""``wal-pipeline gaps``: the ledger of what is missing, and that a person has accepted it."""
+"""``wal-pipeline gaps`` lists the gaps of each store's archive, and accepts one."""
 
 import json
 from typing import TYPE_CHECKING, Any
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wal_pipeline.cli.group import Context, pass_context
+from wal_pipeline.text import moment_json, shown_name
 
 if TYPE_CHECKING:
     from wal_pipeline.archive.recovery.gaps import LedgerEntry
@@ -44,9 +45,8 @@ def list_gaps(context: Context, as_json: bool = False) -> int:
 def acknowledge(context: Context, first_missing: str, reason: str, by: str | None) -> int:
     """Accept the gap that begins with this segment, on every store. Its moments cannot be restored."""
     from wal_pipeline.catalog.gaps import GapAcknowledgement
-    from wal_pipeline.commands.audit import user_name
+    from wal_pipeline.commands.audit import running_user
     from wal_pipeline.errors import RecoveryTargetError
-    from wal_pipeline.text import shown_name
 
     reason = shown_name(reason)
     gaps = {entry.gap.last_missing: entry.gap for entry in _ledger(context) if entry.gap.first_missing == first_missing}
@@ -54,7 +54,7 @@ def acknowledge(context: Context, first_missing: str, reason: str, by: str | Non
         raise RecoveryTargetError(
             f"no gap begins with segment '{first_missing}'", hint="'wal-pipeline gaps' lists them with their segments."
         )
-    pipeline, who = context.pipeline, by or user_name()
+    pipeline, who = context.pipeline, by or running_user()
     for gap in gaps.values():
         accepted = GapAcknowledgement(
             system_identifier=gap.system_identifier,
@@ -83,7 +83,6 @@ def _ledger(context: Context) -> "list[LedgerEntry]":
 
 def _values(entry: "LedgerEntry") -> dict[str, Any]:
     gap = entry.gap
-    before, after = gap.last_commit_before_at, gap.first_commit_after_at
     return {
         "store": gap.store or "all",
         "state": entry.state.value,
@@ -92,8 +91,8 @@ def _values(entry: "LedgerEntry") -> dict[str, Any]:
         "last_missing": gap.last_missing,
         "segments": gap.segments,
         "held_elsewhere": gap.held_elsewhere,
-        "last_commit_before_at": before.isoformat() if before else None,
-        "first_commit_after_at": after.isoformat() if after else None,
+        "last_commit_before_at": moment_json(gap.last_commit_before_at),
+        "first_commit_after_at": moment_json(gap.first_commit_after_at),
         "closed_by": entry.closed_by,
     }
 

@@ -1,14 +1,13 @@
-"""The click group over all commands, and how errors leave it."""
+"""Runs a command line: loads the command that was typed, and turns errors into messages and exit codes."""
 
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 
 import click
 
 from wal_pipeline import __version__
-from wal_pipeline.cli.registry import COMMANDS, attribute
+from wal_pipeline.cli.registry import COMMANDS, load_command
 from wal_pipeline.errors import WalPipelineError
 from wal_pipeline.wiring.pipeline import Pipeline, open_pipeline
 
@@ -24,26 +23,22 @@ class LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """Import a command."""
-        if cmd_name not in COMMANDS:
-            return None
-        command = getattr(import_module(COMMANDS[cmd_name]), attribute(cmd_name))
-        assert isinstance(command, click.Command)  # noqa: S101
-        return command
+        """Import a command; return None where there is none of that name."""
+        return load_command(cmd_name) if cmd_name in COMMANDS else None
 
 
 class Context:
-    """What a command gets from the group: the settings are read when it asks for the pipeline, not before."""
+    """The group's gift to a command. The settings are read when the command asks for the pipeline, not before."""
 
     def __init__(self, env_file: Path | None, *, strict: bool = False) -> None:
-        """``strict``: refuse also settings that only Dagster's schedules and runs need."""
+        """``strict``: refuse also faulty settings that only Dagster's schedules and runs use."""
         self._env_file = env_file
         self._strict = strict
         self._pipeline: Pipeline | None = None
 
     @property
     def pipeline(self) -> Pipeline:
-        """Everything that the settings describe. Raises: SettingsError."""
+        """The objects that the settings describe. Raises: SettingsError."""
         if self._pipeline is None:
             opened = open_pipeline(self._env_file)
             if self._strict:
@@ -54,7 +49,7 @@ class Context:
         return self._pipeline
 
     def close(self) -> None:
-        """Count what the command asked of the stores."""
+        """Add the command's requests to the stores to the catalog's counts."""
         if self._pipeline is not None:
             self._pipeline.record_requests()
 

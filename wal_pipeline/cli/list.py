@@ -1,13 +1,14 @@
-"""``wal-pipeline list``: the files of the WAL archive and their copies."""
+"""``wal-pipeline list`` lists the files of the WAL archive and their copies."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from wal_pipeline.archive.records import CopyStatus
 from wal_pipeline.cli.group import Context, pass_context
+from wal_pipeline.text import moment_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -34,7 +35,7 @@ _COLOURS = {
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 @pass_context
 def list_command(context: Context, status: str | None, store: str | None, since: str | None, as_json: bool) -> int:
-    """List the files of the WAL archive and what is recorded of their copies."""
+    """List the files of the WAL archive with the records of their copies."""
     from rich.console import Console
 
     from wal_pipeline.catalog.files import CopyFilter
@@ -70,9 +71,8 @@ def _table(found: "Sequence[ListedFile]", stores: Sequence[str]) -> "Table":
         table.add_column(title, no_wrap=True)
     for item in found:
         file = item.file
-        last_commit = f"{file.last_commit_at:%Y-%m-%d %H:%M:%S}" if file.last_commit_at else "-"
         states = (_state(item, store) for store in stores)
-        table.add_row(file.name, f"{file.spooled_at:%Y-%m-%d %H:%M:%S}", last_commit, *states)
+        table.add_row(file.name, moment_text(file.spooled_at), moment_text(file.last_commit_at), *states)
     return table
 
 
@@ -84,10 +84,9 @@ def _state(item: "ListedFile", store: str) -> str:
     return f"[{_COLOURS[copy.status]}]{copy.status.value}[/]{size}"
 
 
-def _print_errors(tell: object, found: "Sequence[ListedFile]") -> None:
+def _print_errors(tell: Callable[[str], None], found: "Sequence[ListedFile]") -> None:
     from rich.markup import escape
 
-    assert callable(tell)  # noqa: S101
     for item in found:
         for copy in item.copies.values():
             if copy.last_error is not None:

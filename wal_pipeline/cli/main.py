@@ -1,11 +1,8 @@
-"""The command line: one file per command, loaded when it is typed."""
+"""Starts the command line ``wal-pipeline``; ``archive-get`` starts without click, which takes longer to import."""
 
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING, Final, NoReturn
-
-if TYPE_CHECKING:
-    pass
+from typing import Final, NoReturn
 
 _NOT_CLICK: Final = {"archive-get": "wal_pipeline.cli.archive_get"}
 

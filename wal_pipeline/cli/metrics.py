@@ -1,4 +1,4 @@
-"""``wal-pipeline metrics``: for Prometheus, printed, as a text file, or served."""
+"""``wal-pipeline metrics`` prints the metrics for Prometheus, writes them to a file, or serves them."""
 
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -52,7 +52,7 @@ def _serve(context: Context, listen: str) -> None:
 
 
 def make_server(context: Context, host: str, port: int) -> ThreadingHTTPServer:
-    """Return a server that looks again at each request; where that fails, it answers 503 with the reason."""
+    """Return a server that looks again at each request. Where that fails, it answers 503 with the reason."""
     from wal_pipeline.errors import WalPipelineError
 
     class Handler(BaseHTTPRequestHandler):
@@ -66,7 +66,7 @@ def make_server(context: Context, host: str, port: int) -> ThreadingHTTPServer:
                 self._answer(503, f"{error}\n")
 
         def log_message(self, format: str, *args: object) -> None:
-            """Say nothing of each scrape."""
+            """Log nothing: Prometheus asks every few seconds."""
 
         def _answer(self, status: int, text: str) -> None:
             body = text.encode()

@@ -1,4 +1,4 @@
-"""``wal-pipeline pause`` and ``wal-pipeline resume``."""
+"""``wal-pipeline pause`` stops archiving for a while, ``wal-pipeline resume`` ends the pause."""
 
 import re
 from datetime import timedelta
@@ -6,6 +6,7 @@ from datetime import timedelta
 import click
 
 from wal_pipeline.cli.group import Context, pass_context
+from wal_pipeline.text import shown_name
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -31,12 +32,11 @@ class Length(click.ParamType[timedelta]):
 @pass_context
 def pause_command(context: Context, length: timedelta, reason: str) -> None:
     """Stop archiving for a while. The spool keeps everything; the pause ends by itself."""
-    from wal_pipeline.commands.audit import user_name
+    from wal_pipeline.commands.audit import running_user
     from wal_pipeline.commands.pause import pause
-    from wal_pipeline.text import shown_name
 
     pipeline, reason = context.pipeline, shown_name(reason)
-    made = pause(pipeline.catalog, pipeline.clock(), length=length, reason=reason, by=user_name())
+    made = pause(pipeline.catalog, pipeline.clock(), length=length, reason=reason, by=running_user())
     pipeline.audit.write("pause", pipeline.settings.cluster, "paused", until=made.until_at, reason=reason)
     click.echo(made.describe())
 
@@ -51,6 +51,3 @@ def resume_command(context: Context) -> None:
     ended = resume(pipeline.catalog, pipeline.clock())
     pipeline.audit.write("resume", pipeline.settings.cluster, "resumed" if ended is not None else "was not paused")
     click.echo("archiving goes on" if ended is not None else "archiving was not paused")
-
-
-__all__ = ["resume_command"]

@@ -1,4 +1,4 @@
-"""The commands by name: the module of each is loaded when the command is typed."""
+"""Names the module of each command, which is loaded when the command is typed."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     import click
 
-# Each command's module holds a click command of the same name. The order is the help's.
+# A command's module holds a function of the same name, with '_command' after it. The order is that of the help.
 COMMANDS: Final = {
     "setup": "wal_pipeline.cli.setup",
     "check": "wal_pipeline.cli.check",
@@ -32,9 +32,10 @@ COMMANDS: Final = {
 
 def commands() -> dict[str, "click.Command"]:
     """Load every click command, by name."""
-    return {name: getattr(import_module(module), attribute(name)) for name, module in COMMANDS.items()}
+    return {name: load_command(name) for name in COMMANDS}
 
 
-def attribute(name: str) -> str:
-    """Return what a command's function is called in its module: ``list`` is Python's own word."""
-    return name.replace("-", "_") + "_command"
+def load_command(name: str) -> "click.Command":
+    """Load one click command: its module's function ``list_command``, since ``list`` is Python's own word."""
+    command: click.Command = getattr(import_module(COMMANDS[name]), f"{name}_command")
+    return command

@@ -1,4 +1,4 @@
-"""``wal-pipeline report``: one HTML page about the archive."""
+"""``wal-pipeline report`` writes one HTML page about the archive."""
 
 from pathlib import Path
 

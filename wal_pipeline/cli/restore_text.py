@@ -9,7 +9,7 @@ from wal_pipeline.commands.restore.perform import RestoreResult
 from wal_pipeline.commands.restore.prepare import PreparedRestore
 from wal_pipeline.commands.restore.start import RecoveryResult
 from wal_pipeline.postgres.recovery_server import RecoveryState
-from wal_pipeline.text import size
+from wal_pipeline.text import moment_json, size
 
 
 def plan_text(prepared: PreparedRestore, cluster: str) -> str:
@@ -86,8 +86,8 @@ def plan_values(prepared: PreparedRestore) -> dict[str, Any]:
             "first": plan.wal[0].name if plan.wal else None,
             "last": plan.wal[-1].name if plan.wal else None,
         },
-        "commit_at_least": _iso(plan.commit_at_least),
-        "commit_at_most": _iso(plan.commit_at_most),
+        "commit_at_least": moment_json(plan.commit_at_least),
+        "commit_at_most": moment_json(plan.commit_at_most),
         "download_bytes": prepared.download_bytes,
         "notes": list(prepared.notes),
     }
@@ -133,7 +133,7 @@ def result_values(result: RestoreResult, recovery: RecoveryResult | None) -> dic
     if recovery is not None:
         values["recovery"] = {
             "state": recovery.state.value,
-            "last_commit_at": _iso(recovery.last_commit_at),
+            "last_commit_at": moment_json(recovery.last_commit_at),
             "replayed_lsn": None if recovery.replayed_lsn is None else str(recovery.replayed_lsn),
             "timeline": recovery.timeline,
             "stopped": recovery.stopped,
@@ -143,7 +143,3 @@ def result_values(result: RestoreResult, recovery: RecoveryResult | None) -> dic
             "pid": recovery.pid,
         }
     return values
-
-
-def _iso(at: datetime | None) -> str | None:
-    return None if at is None else at.isoformat()

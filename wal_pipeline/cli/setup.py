@@ -1,4 +1,4 @@
-"""``wal-pipeline setup``: what is wrong with the server's archiving, and how to mend it."""
+"""``wal-pipeline setup`` finds the faults of the server's archiving, and mends them."""
 
 import json
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ _COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_context
 def setup_command(context: Context, apply_it: bool, replace: bool, wait: float, as_json: bool) -> int:
-    """Look at the PostgreSQL server and the spool, and print what is wrong with the lines that mend it.
+    """Look at the PostgreSQL server and the spool, and print each fault with the lines that mend it.
 
     Exit code 0 where archiving is set up (and, with --apply, was proved to work), 1 where something is left to do.
     """
@@ -51,7 +51,7 @@ def setup_command(context: Context, apply_it: bool, replace: bool, wait: float, 
 
 
 def report_as_json(report: "SetupReport") -> dict[str, Any]:
-    """Return the report as plain values."""
+    """Return the report as JSON values."""
     return {
         "ok": report.ok,
         "findings": [_finding_as_json(finding) for finding in report.after.findings],
@@ -63,7 +63,7 @@ def report_as_json(report: "SetupReport") -> dict[str, Any]:
 
 
 def _prover(pipeline: "Pipeline", wait_seconds: float, progress: "Progress") -> "ArchivingProver":
-    """Open the stores before the server is changed: settings that are missing shall show first."""
+    """Return the prover. Opens the stores before the server is changed: missing settings shall show first."""
     from wal_pipeline.commands.copies.find import which_stores_have
     from wal_pipeline.commands.setup.proof import ArchivingProver
     from wal_pipeline.errors import SpoolBusyError
@@ -123,7 +123,7 @@ def _print(report: "SetupReport", *, applied: bool) -> None:
 
 
 def _next_lines(report: "SetupReport", *, applied: bool) -> list[str]:
-    """Return what was done and what is left to do, lines to type indented and whole, so that they can be copied."""
+    """Return the changes and the lines that are left to type, indented and whole, so that they can be copied."""
     lines: list[str] = []
     if report.applied:
         lines += ["", "Changed:", *(f"  {change.line}" for change in report.applied)]

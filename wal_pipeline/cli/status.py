@@ -1,4 +1,4 @@
-"""``wal-pipeline status``: one screen, one line for Nagios, or JSON."""
+"""``wal-pipeline status`` shows how the archive stands: as a screen, a line for Nagios, or JSON."""
 
 import json
 from typing import TYPE_CHECKING
@@ -42,7 +42,7 @@ def _status(context: Context, *, ask_server: bool) -> "ArchiveStatus":
 
 
 def _check(context: Context, *, ask_server: bool, as_json: bool) -> int:
-    """A plugin that cannot tell must say so: any error of ours is UNKNOWN, not WARNING."""
+    """Print the line of a Nagios plugin, which must not guess: any error of ours is UNKNOWN, not WARNING."""
     from wal_pipeline.commands.status.as_json import check_line, status_as_json
     from wal_pipeline.commands.status.status import Rating
     from wal_pipeline.errors import WalPipelineError

@@ -1,4 +1,4 @@
-"""The status screen."""
+"""Prints the status on one screen."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -12,7 +12,7 @@ from wal_pipeline.archive.recovery.window import RecoveryWindow
 from wal_pipeline.commands.health.facts import HealthFacts, StoreFacts
 from wal_pipeline.commands.status.status import ArchiveStatus, Problem, Rating
 from wal_pipeline.commands.status.window_line import Cell, axis_of, draw
-from wal_pipeline.text import length, size
+from wal_pipeline.text import counted, length, moment_text, size
 
 _COLOURS = {Rating.OK: "green", Rating.WARNING: "yellow", Rating.CRITICAL: "red", Rating.UNKNOWN: "dim"}
 _SEVERITIES = {Severity.CRITICAL: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
@@ -49,7 +49,7 @@ def _head(status: ArchiveStatus) -> Text:
     head.append(f"{facts.cluster}", style="bold")
     head.append("  ")
     head.append(f" {status.verdict.value.upper()} ", style=f"reverse bold {_COLOURS[status.verdict]}")
-    head.append(f"  {facts.at:%Y-%m-%d %H:%M:%S} UTC", style="dim")
+    head.append(f"  {moment_text(facts.at)} UTC", style="dim")
     head.append(f"  system identifier {identifier or 'not known yet'}", style="dim")
     return head
 
@@ -80,7 +80,7 @@ def _windows(status: ArchiveStatus, width: int) -> Iterator[Text]:
         line.append_text(_end(facts.windows.main(store)))
         gaps = facts.windows.open_gaps(store)
         if gaps:
-            line.append(f"  {len(gaps)} gap{'s' if len(gaps) > 1 else ''}", style="bold red")
+            line.append(f"  {counted(len(gaps), 'gap')}", style="bold red")
         yield line
     yield _legend()
 
@@ -89,7 +89,7 @@ def _end(window: RecoveryWindow | None) -> Text:
     if window is None:
         return Text("no recovery from here", style="red")
     at = window.latest_commit_at_least
-    moment = "no commit yet" if at is None else f"{at:%Y-%m-%d %H:%M:%S}"
+    moment = "no commit yet" if at is None else moment_text(at)
     more = "" if window.commit_times_known else " or later"
     return Text(f"{moment}{more}, {window.latest_lsn}, timeline {window.timeline}")
 

@@ -1,4 +1,4 @@
-"""``wal-pipeline verify``: prove what the stores hold, and heal it."""
+"""``wal-pipeline verify`` compares the stores' copies with each other and with the catalog, and repairs bad ones."""
 
 import json
 from typing import TYPE_CHECKING, Any
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wal_pipeline.cli.group import Context, pass_context
+from wal_pipeline.text import moment_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +21,7 @@ _SHOWN = 50
 @click.option(
     "--share",
     type=click.FloatRange(0, 1, min_open=True),
-    help="With --deep: read only this share of the bytes, what was read longest ago first.  [default: all]",
+    help="With --deep: read only this share of the bytes, those that were read longest ago first.  [default: all]",
 )
 @click.option("--repair", is_flag=True, help="Refill what is missing or damaged from a good copy on another store.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -28,7 +29,7 @@ _SHOWN = 50
 def verify_command(context: Context, deep: bool, share: float | None, repair: bool, as_json: bool) -> int:
     """Compare what the stores hold with each other and with the catalog; with --deep read it back too.
 
-    What is bad on every store is never touched. Exit code 0 only where every store answered and all is right.
+    A copy that is bad on every store is never touched. Exit code 0 only where every store answered and all is right.
     """
     from wal_pipeline.wiring.verify import verifier
 
@@ -44,7 +45,7 @@ def verify_command(context: Context, deep: bool, share: float | None, repair: bo
 
 
 def verification_as_json(done: "Verification") -> dict[str, Any]:
-    """Return a verification as JSON's types."""
+    """Return a verification as JSON values."""
     repairs = {(one.fault.store, one.fault.item): one for one in done.repairs}
     faults = []
     for fault in done.faults:
@@ -63,7 +64,7 @@ def verification_as_json(done: "Verification") -> dict[str, Any]:
             }
         )
     return {
-        "begun_at": done.begun_at.isoformat(),
+        "begun_at": moment_json(done.begun_at),
         "deep": done.is_deep,
         "right": done.is_right,
         "silent": dict(done.silent),

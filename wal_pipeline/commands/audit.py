@@ -1,4 +1,4 @@
-"""The audit log: what was stored, deleted, restored, acknowledged and paused, by whom, as JSON lines in a file."""
+"""Writes the audit log: each JSON line names an action, its subject, its result and who did it."""
 
 import fcntl
 import getpass
@@ -20,24 +20,24 @@ _log = logging.getLogger(__name__)
 
 
 class AuditLog:
-    """One file that is only ever added to; old ones are kept beside it as ``audit.jsonl.1`` and so on.
+    """One file that only grows; old ones are kept beside it as ``audit.jsonl.1`` and so on.
 
     Each line is one write in append mode, so that several processes can share it. It is not fsynced: the log must cost
-    the archiving nothing, and what it tells is in the catalog and the stores too. It never breaks the work: where it
-    cannot be written, a warning says so.
+    the archiving nothing, and the catalog and the stores hold the same facts. It never breaks the work: where it cannot
+    be written, a warning says so.
     """
 
     def __init__(
         self, folder: Path, clock: Callable[[], datetime], *, max_bytes: int = 10 * 2**20, files: int = 10
     ) -> None:
-        """``max_bytes``: a file that is larger is set aside. ``files``: how many old ones are kept."""
+        """A file larger than ``max_bytes`` is set aside; ``files`` old ones are kept."""
         self.path = folder / FILE_NAME
         self._clock = clock
         self._max_bytes = max_bytes
         self._files = files
 
     def write(self, action: str, subject: str, result: str, *, by: str | None = None, **details: object) -> None:
-        """Add one line. ``by``: who or what did it, by default the user. ``details`` must be JSON's types or text."""
+        """Add one line. ``by`` names who did it, by default the user. ``details`` must be JSON's types or text."""
         line = {
             "at": self._clock().isoformat(timespec="milliseconds"),
             "action": action,
@@ -54,7 +54,7 @@ class AuditLog:
 
     @cached_property
     def _user(self) -> str:
-        return user_name()
+        return running_user()
 
     @contextmanager
     def work(
@@ -62,7 +62,7 @@ class AuditLog:
     ) -> Iterator[dict[str, object]]:
         """Add one line when the work ends: its result is ``failed``, with the reason, where it raises.
 
-        Else it is what the work puts under ``result`` into the given values; all of them stand in the line.
+        Else the result is the one that the work puts into the yielded values, which all stand in the line.
         """
         told: dict[str, object] = {}
         try:
@@ -104,8 +104,8 @@ class AuditLog:
         return self.path.with_name(f"{self.path.name}.{number}")
 
 
-def user_name() -> str:
-    """Return who runs this process."""
+def running_user() -> str:
+    """Return the name of the user who runs this process."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container may run under a number that has no name

@@ -1,4 +1,4 @@
-"""Which PostgreSQL cluster's WAL is accepted: its system identifiers, and the one that is current."""
+"""Decides which system identifiers' WAL is accepted, and which of them is the current one."""
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -14,8 +14,8 @@ class ClusterIdentity:
     """The system identifiers under one cluster's name.
 
     The live server is asked first: after pg_upgrade it has a new system identifier, and WAL of both is accepted.
-    Without a server the data directory and those that were seen before count, and where none was, the first whole
-    segment decides. Only the server (or the setting) is sure: PGDATA may name the folder of before an upgrade.
+    Without a server, the data directory and the known identifiers count; where none is known, the first whole segment
+    decides. Only the server and the setting are sure: PGDATA may still name the folder before an upgrade.
     """
 
     def __init__(
@@ -27,9 +27,9 @@ class ClusterIdentity:
         fixed: int | None,
         read_folder: Callable[[], int | None] = lambda: None,
     ) -> None:
-        """``ask_server`` gives None where the server does not answer; ``fixed`` (the setting) is the only one, if any.
+        """``ask_server`` returns None where the server does not answer. ``fixed``, the setting, is then the only one.
 
-        ``read_folder`` gives the data directory's, where it can be read.
+        ``read_folder`` returns that of the data directory, where it can be read.
         """
         self._read_folder = read_folder
         self._is_sure = False
@@ -47,12 +47,12 @@ class ClusterIdentity:
 
     @property
     def current(self) -> int | None:
-        """The one to which files without a page header (``.history``, ``.backup``) belong."""
+        """The system identifier of files without a page header (``.history``, ``.backup``)."""
         return self._current
 
     @property
     def is_sure(self) -> bool:
-        """Whether the setting or the live server said at the last look which cluster is meant."""
+        """Whether the setting or the live server named the cluster at the last look."""
         return self._is_sure
 
     def refresh(self) -> None:
@@ -70,7 +70,7 @@ class ClusterIdentity:
             self._current = self._known[-1]
 
     def adopt(self, system_identifier: int, how: str) -> None:
-        """Accept a system identifier, remember it, and make it the current one."""
+        """Accept a system identifier, remember it, and make it the current one. Raises: CatalogError."""
         if system_identifier not in self._known:
             self._known.append(system_identifier)
         self._catalog.system_identifiers.add(system_identifier, how, self._clock())
@@ -78,7 +78,7 @@ class ClusterIdentity:
 
 
 def adopt_first_segment(spool: Spool, files: Iterable[SpoolFile], identity: ClusterIdentity) -> bool:
-    """Make the cluster of the first of these files that is a whole segment the current one; False where none is.
+    """Adopt the cluster of the first file that is a whole segment; return False where none is.
 
     Raises: SpoolError, CatalogError.
     """

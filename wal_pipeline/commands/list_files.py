@@ -1,4 +1,4 @@
-"""What is archived where, as a person asks for it."""
+"""Lists the files of the WAL archive with their copies, as a person asks for them."""
 
 import re
 from collections.abc import Mapping
@@ -10,6 +10,7 @@ from wal_pipeline.archive.records import Copy, WalFile
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.catalog.files import CopyFilter
 from wal_pipeline.errors import SettingsError
+from wal_pipeline.text import moment_json
 
 _AGO: Final = re.compile(r"([0-9]{1,6})\s*([smhdw])\Z")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -24,7 +25,7 @@ class ListedFile:
 
 
 def list_files(catalog: Catalog, only: CopyFilter) -> list[ListedFile]:
-    """Return the files that ``only`` means, in the order of names, each with **all** its copies.
+    """Return the files that ``only`` selects, in the order of names, each with **all** its copies.
 
     Raises: CatalogError.
     """
@@ -62,9 +63,9 @@ def listed_file_as_json(listed: ListedFile) -> dict[str, Any]:
         "sha256": file.sha256,
         "start_lsn": file.start_lsn and str(file.start_lsn),
         "end_lsn": file.end_lsn and str(file.end_lsn),
-        "spooled_at": file.spooled_at.isoformat(),
-        "first_commit_at": file.first_commit_at and file.first_commit_at.isoformat(),
-        "last_commit_at": file.last_commit_at and file.last_commit_at.isoformat(),
+        "spooled_at": moment_json(file.spooled_at),
+        "first_commit_at": moment_json(file.first_commit_at),
+        "last_commit_at": moment_json(file.last_commit_at),
         "copies": {store: _copy_as_json(copy) for store, copy in sorted(listed.copies.items())},
     }
 
@@ -80,6 +81,6 @@ def _copy_as_json(copy: Copy) -> dict[str, Any]:
         "stored_sha256": encoding and encoding.sha256,
         "tries": copy.tries,
         "last_error": copy.last_error,
-        "verified_at": copy.verified_at and copy.verified_at.isoformat(),
+        "verified_at": moment_json(copy.verified_at),
         "lag_seconds": copy.lag_seconds,
     }

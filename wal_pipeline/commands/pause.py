@@ -1,14 +1,15 @@
-"""Pause archiving and resume it: the spool keeps everything meanwhile, and the pause ends by itself."""
+"""Pauses archiving and resumes it: the spool keeps everything meanwhile, and the pause ends by itself."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final, Self
 
 from wal_pipeline.archive.alerts import AlertKind, Observation
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.errors import PausedError, SettingsError
+from wal_pipeline.text import moment_json, moment_text
 
 DEFAULT_PAUSE: Final = timedelta(hours=1)
 LONGEST_PAUSE: Final = timedelta(days=7)
@@ -18,7 +19,7 @@ _ASK_SECONDS: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Archiving stands still from ``since_at`` to ``until_at``."""
+    """A pause of archiving from ``since_at`` to ``until_at``."""
 
     since_at: datetime
     until_at: datetime
@@ -26,13 +27,31 @@ class Pause:
     by: str
 
     def describe(self) -> str:
-        """Say it in one line."""
+        """Return the pause in one line of text."""
         reason = f" ({self.reason})" if self.reason else ""
-        return f"archiving is paused until {self.until_at:%Y-%m-%d %H:%M:%S} UTC by {self.by}{reason}"
+        return f"archiving is paused until {moment_text(self.until_at)} UTC by {self.by}{reason}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the pause as the catalog keeps it."""
+        since_at, until_at = moment_json(self.since_at), moment_json(self.until_at)
+        return {"since_at": since_at, "until_at": until_at, "reason": self.reason, "by": self.by}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Read a pause from the catalog's value."""
+        since_at, until_at = (datetime.fromisoformat(values[name]) for name in ("since_at", "until_at"))
+        return cls(since_at, until_at, values["reason"], values["by"])
+
+    def holds(self, now: datetime) -> bool:
+        """Return whether archiving is paused at ``now``.
+
+        A clock that was set back a little does not end the pause; one that was set back far at most doubles it.
+        """
+        return self.since_at - (self.until_at - self.since_at) <= now < self.until_at
 
 
 def pause(catalog: Catalog, now: datetime, *, length: timedelta, reason: str, by: str) -> Pause:
-    """Pause archiving: no new file is taken, those on their way are finished. Replaces an earlier pause.
+    """Pause archiving: runs take no new file and finish those on their way. Replaces an earlier pause.
 
     Raises: SettingsError for a length that is not above zero or above ``LONGEST_PAUSE``: WAL fills the disk meanwhile.
     """
@@ -42,14 +61,13 @@ def pause(catalog: Catalog, now: datetime, *, length: timedelta, reason: str, by
             hint="WAL stays in the spool during a pause: mind the disk. Pause again when the time is up.",
         )
     made = Pause(now, now + length, reason, by)
-    value = {"since_at": made.since_at.isoformat(), "until_at": made.until_at.isoformat(), "reason": reason, "by": by}
-    catalog.values.put(_KEY, value)
+    catalog.values.put(_KEY, made.as_json())
     catalog.alerts.observe(AlertKind.PAUSED, Observation("archiving", made.describe()), now)
     return made
 
 
 def resume(catalog: Catalog, now: datetime) -> Pause | None:
-    """End the pause; return what was ended, None where there was none."""
+    """End the pause and return it; return None where there was none."""
     ended = current_pause(catalog, now)
     catalog.values.remove(_KEY)
     catalog.alerts.resolve(AlertKind.PAUSED, "archiving", now)
@@ -57,16 +75,10 @@ def resume(catalog: Catalog, now: datetime) -> Pause | None:
 
 
 def current_pause(catalog: Catalog, now: datetime) -> Pause | None:
-    """Return the pause that holds at ``now``.
-
-    A clock that was set back a little does not end it, and one that was set back far makes it at most twice as long.
-    """
+    """Return the pause that holds at ``now``; None where archiving is not paused. Raises: CatalogError."""
     value = catalog.values.get(_KEY)
-    if value is None:
-        return None
-    since_at, until_at = (datetime.fromisoformat(value[name]) for name in ("since_at", "until_at"))
-    found = Pause(since_at, until_at, value["reason"], value["by"])
-    return found if since_at - (until_at - since_at) <= now < until_at else None
+    found = None if value is None else Pause.from_json(value)
+    return found if found is not None and found.holds(now) else None
 
 
 def refuse_if_paused(catalog: Catalog, now: datetime) -> None:
@@ -77,7 +89,7 @@ def refuse_if_paused(catalog: Catalog, now: datetime) -> None:
 
 
 class PauseWatch:
-    """Tells a long run whether to stop taking files, asking the catalog at most once a second."""
+    """Says to a long run whether to stop taking files. It asks the catalog at most once a second."""
 
     def __init__(self, catalog: Catalog, clock: Callable[[], datetime]) -> None:
         self._catalog = catalog
@@ -86,7 +98,7 @@ class PauseWatch:
         self._paused = False
 
     def __call__(self) -> bool:
-        """Whether archiving is paused now. Raises: CatalogError."""
+        """Return whether archiving is paused now. Raises: CatalogError."""
         if time.monotonic() - self._asked >= _ASK_SECONDS:
             self._paused = current_pause(self._catalog, self._clock()) is not None
             self._asked = time.monotonic()

@@ -1,4 +1,4 @@
-"""Telling people while the catalog cannot be written, as on a full disk: once, once an hour, and when it is over."""
+"""Notifies people while the catalog cannot be written, as on a full disk: at once, each hour, and at the end."""
 
 import json
 import logging
@@ -11,6 +11,7 @@ from typing import Final, Self
 
 from wal_pipeline.archive.alerts import Alert, AlertKind, Observation, default_severity, notification
 from wal_pipeline.commands.alerts.destinations import Destination
+from wal_pipeline.text import moment_json
 
 _log = logging.getLogger(__name__)
 TELL_EVERY: Final = timedelta(hours=1)
@@ -18,18 +19,18 @@ TELL_EVERY: Final = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class CatalogOutage:
-    """What must be remembered outside the catalog. ``told_at`` is None while nobody was told."""
+    """An outage, remembered outside the catalog. ``told_at`` is the last notification, None while there was none."""
 
     since_at: datetime
     told_at: datetime | None = None
 
     def as_json(self) -> str:
-        """Return it as text."""
-        return json.dumps({"since_at": self.since_at.isoformat(), "told_at": self.told_at and self.told_at.isoformat()})
+        """Return the outage as text."""
+        return json.dumps({"since_at": moment_json(self.since_at), "told_at": moment_json(self.told_at)})
 
     @classmethod
     def from_json(cls, text: str | None) -> Self | None:
-        """Read the text; None where it is no outage."""
+        """Read the text; return None where it is no outage."""
         try:
             values = json.loads(text or "{}")
             told_at = values["told_at"]
@@ -45,7 +46,7 @@ class OutageFile:
     path: Path
 
     def read(self) -> CatalogOutage | None:
-        """Return what was kept; None where nothing was."""
+        """Return the outage that was kept; None where there is none."""
         try:
             status = self.path.stat()
         except OSError:
@@ -53,7 +54,7 @@ class OutageFile:
         return CatalogOutage(*(datetime.fromtimestamp(seconds, UTC) for seconds in (status.st_atime, status.st_mtime)))
 
     def write(self, outage: CatalogOutage | None) -> None:
-        """Keep it once people were told. Where even this fails they are told again the next time."""
+        """Keep an outage once people were notified. Where even this fails, the next look notifies them again."""
         try:
             if outage is None or outage.told_at is None:
                 self.path.unlink(missing_ok=True)
@@ -66,7 +67,7 @@ class OutageFile:
 
 @dataclass(frozen=True, slots=True)
 class OutageDelivery:
-    """What one call did: whom it told of how much, and what to remember. ``failures`` by destination."""
+    """The result of one call: the outage to remember, and how many alerts were sent. ``failures`` by destination."""
 
     outage: CatalogOutage | None
     told: int
@@ -80,7 +81,7 @@ def tell_outage(
     outage: CatalogOutage | None,
     now: datetime,
 ) -> OutageDelivery:
-    """Tell everything that was observed in one message, at most once in ``TELL_EVERY``; what failed is told again."""
+    """Send all observations in one message, at most once in ``TELL_EVERY``; a message that failed is sent again."""
     known = outage or CatalogOutage(now)
     if known.told_at is not None and abs(now - known.told_at) < TELL_EVERY:
         return OutageDelivery(known, 0, {})
@@ -96,7 +97,7 @@ def tell_outage(
 def tell_end(
     cluster: str, destinations: Sequence[Destination], outage: CatalogOutage | None, now: datetime
 ) -> OutageDelivery:
-    """Tell those who were told of an outage that it is over; whoever was told nothing need not know."""
+    """Send the end of an outage to people who know of it; do nothing where nobody was notified."""
     if outage is None or outage.told_at is None:
         return OutageDelivery(None, 0, {})
     kind, message = AlertKind.CATALOG_DOWN, "the catalog can be read and written again"

@@ -1,4 +1,4 @@
-"""Telling people of alerts: each opening and each end once, in few messages, again where a message was lost."""
+"""Delivers alerts: each opening and each end once, in few messages, and again where a message was lost."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,6 +9,7 @@ from wal_pipeline.archive.alerts import Alert, AlertKind, notification
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.alerts.destinations import Destination
 from wal_pipeline.errors import CatalogError
+from wal_pipeline.text import moment_json
 
 MIN_INTERVAL_SECONDS: Final = 60.0
 SETTLE_SECONDS: Final = 120.0
@@ -23,7 +24,7 @@ _MOST_OWED: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What one call did: how many alerts were told to anyone, what failed where, and how many wait to be told."""
+    """The result of one call: the alerts that somebody received, those that wait, and the failures by destination."""
 
     told: int = 0
     waiting: int = 0
@@ -32,7 +33,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class _Debt:
-    """What a destination missed while another one was told, and when it is tried again."""
+    """The alerts that a destination missed while another received them. It is tried again at ``retry_at``."""
 
     owed: tuple[int, ...] = ()
     failures: int = 0
@@ -44,11 +45,10 @@ class _Debt:
         return _Debt(tuple(alert.id for alert in missed)[-_MOST_OWED:], self.failures + 1, now + wait, reason)
 
     def as_json(self) -> dict[str, Any]:
-        retry_at = self.retry_at and self.retry_at.isoformat()
         return {
             "owed": list(self.owed),
             "failures": self.failures,
-            "retry_at": retry_at,
+            "retry_at": moment_json(self.retry_at),
             "last_error": self.last_error,
         }
 
@@ -58,10 +58,31 @@ class _Debt:
         return cls(tuple(values["owed"]), values["failures"], retry_at, values["last_error"])
 
 
-def close_alert(catalog: Catalog, alert_id: int, now: datetime) -> Alert:
-    """Close the alert of a failed run, which nothing else may ever do: nobody need start the same again.
+@dataclass(frozen=True, slots=True)
+class _DeliveryState:
+    """The last message's moment, and the debts by destination, from one call to the next."""
 
-    Raises: CatalogError where no such alert is open, or its cause is looked at again and again.
+    last_at: datetime | None = None
+    debts: Mapping[str, _Debt] = field(default_factory=dict)
+
+    def is_too_soon(self, now: datetime, interval: timedelta) -> bool:
+        # A clock that was set back must not silence alerts: a moment in the future is no reason to wait.
+        return self.last_at is not None and timedelta(0) <= now - self.last_at < interval
+
+    def as_json(self) -> dict[str, Any]:
+        owing = {name: debt.as_json() for name, debt in self.debts.items() if debt != _Debt()}
+        return {"last_at": moment_json(self.last_at), "debts": owing}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "_DeliveryState":
+        last_at = values["last_at"] and datetime.fromisoformat(values["last_at"])
+        return cls(last_at, {name: _Debt.from_json(debt) for name, debt in values["debts"].items()})
+
+
+def close_alert(catalog: Catalog, alert_id: int, now: datetime) -> Alert:
+    """Close the alert of a failed run. Nothing else may ever close it, since nobody need start the same run again.
+
+    Raises: CatalogError where no such alert is open, or where it ends by itself with its cause.
     """
     found = next((alert for alert in catalog.alerts.active() if alert.id == alert_id), None)
     if found is None:
@@ -83,13 +104,13 @@ def deliver_alerts(
     min_interval_seconds: float = MIN_INTERVAL_SECONDS,
     settle_seconds: float = SETTLE_SECONDS,
 ) -> Delivery:
-    """Tell every destination of what is new in one message each; call it as often as you like.
+    """Send the new alerts to every destination, in one message each. Call it as often as you like.
 
-    Messages lie at least ``min_interval_seconds`` apart. An end is told once it held for ``settle_seconds``, so that
-    a cause that comes and goes makes no storm. Where no destination takes the message, it is made again later;
-    where only some do, the others are owed it, and are tried again after a wait that doubles up to an hour.
-    A message is lost in no case; a kill between sending and recording can repeat one. Only one process delivers
-    at a time.
+    Messages lie at least ``min_interval_seconds`` apart. The end of an alert is sent once it held for
+    ``settle_seconds``, so that a cause that comes and goes makes no storm. Where no destination takes the message, it
+    is made again later. Where only some take it, the others are owed it, and are tried again after a wait that doubles
+    up to an hour. No message is lost; a kill between sending and recording can repeat one. Only one process delivers at
+    a time.
 
     Raises: CatalogError.
     """
@@ -104,14 +125,12 @@ def deliver_alerts(
 def _deliver(
     catalog: Catalog, destinations: Sequence[Destination], now: datetime, interval: timedelta, settle_seconds: float
 ) -> Delivery:
-    state = catalog.values.get(_STATE) or {"last_at": None, "debts": {}}
+    kept = catalog.values.get(_STATE)
+    state = _DeliveryState.from_json(kept) if kept else _DeliveryState()
     new = [alert for alert in catalog.alerts.unsent(now - _NEWS_LASTS) if _is_ripe(alert, now, settle_seconds)]
-    debts = {
-        item.name: _Debt.from_json(state["debts"][item.name]) if item.name in state["debts"] else _Debt()
-        for item in destinations
-    }
+    debts = {item.name: state.debts.get(item.name, _Debt()) for item in destinations}
     due = [item for item in destinations if _is_due(debts[item.name], new, now)]
-    if not due or _is_too_soon(state["last_at"], now, interval):
+    if not due or state.is_too_soon(now, interval):
         return Delivery(waiting=len(new), failures=_errors(debts))
     tried = _send(catalog, due, debts, new, now)
     told = any(debt.failures == 0 for debt in tried.values())
@@ -120,8 +139,7 @@ def _deliver(
         skipped = {item.name for item in destinations} - set(tried)
         after |= {name: _owing(debts[name], new) for name in skipped}
         catalog.alerts.mark_sent(new, now)
-    kept = {name: debt.as_json() for name, debt in after.items() if debt != _Debt()}
-    catalog.values.put(_STATE, {"last_at": now.isoformat(), "debts": kept})
+    catalog.values.put(_STATE, _DeliveryState(now, after).as_json())
     return Delivery(len(new) if told else 0, 0 if told else len(new), _errors(after))
 
 
@@ -148,18 +166,13 @@ def _is_due(debt: _Debt, new: Sequence[Alert], now: datetime) -> bool:
     return bool(new or debt.owed) and not waits
 
 
-def _is_too_soon(last_at: str | None, now: datetime, interval: timedelta) -> bool:
-    # A clock that was set back must not silence alerts: what lies in the future is no reason to wait.
-    return last_at is not None and timedelta(0) <= now - datetime.fromisoformat(last_at) < interval
-
-
 def _owing(debt: _Debt, new: Sequence[Alert]) -> _Debt:
     missed = sorted({*debt.owed, *(alert.id for alert in new)})
     return replace(debt, owed=tuple(missed)[-_MOST_OWED:])
 
 
 def _still_new(debt: _Debt, new: Sequence[Alert]) -> _Debt:
-    """Owe only what others were told: what nobody was told stays new, for all."""
+    """Owe only the alerts that others received: one that nobody received stays new for all."""
     ids = {alert.id for alert in new}
     return replace(debt, owed=tuple(key for key in debt.owed if key not in ids))
 

@@ -1,4 +1,4 @@
-"""Where notifications go: any service that Apprise knows, by URL. A URL holds secrets and is never shown."""
+"""Sends notifications to any service that Apprise knows, by URL. A URL holds secrets and is never shown."""
 
 import logging
 import re
@@ -12,18 +12,18 @@ from wal_pipeline.errors import SettingsError
 
 _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]{0,30}(?=://)", re.IGNORECASE)
 _STATUS: Final = re.compile(r"error=([0-9]{3})\b")
-# What these write can hold a URL or a path, which is the secret of a webhook.
+# Their messages can hold a URL or a path, which is the secret of a webhook.
 _TALKATIVE_LOGGERS: Final = ("apprise", "urllib3.connectionpool", "requests_oauthlib", "paho")
 
 
 class Destination(ABC):
-    """One place that notifications are sent to. ``name`` may be shown."""
+    """One receiver of notifications. ``name`` may be shown."""
 
     name: str
 
     @abstractmethod
     def send(self, notification: Notification) -> str | None:
-        """Send one message; return None where it was taken, else why not, without any secret."""
+        """Send one message. Return None where it was taken, else the reason without any secret."""
 
 
 class AppriseDestination(Destination):
@@ -49,7 +49,7 @@ class AppriseDestination(Destination):
 
 
 def apprise_destinations(urls: Sequence[str]) -> list[Destination]:
-    """Make the destinations of Apprise URLs, named by position and scheme, such as ``1 (slack)``.
+    """Return the destinations of Apprise URLs, named by position and scheme, such as ``1 (slack)``.
 
     Raises: SettingsError, which names the position and never the URL, where one cannot be read.
     """
@@ -74,7 +74,7 @@ def apprise_destinations(urls: Sequence[str]) -> list[Destination]:
 
 
 class _Collector(logging.Handler):
-    """Keeps what a logger said, to find the reason of a failure in it."""
+    """Keeps a logger's messages, to find the reason of a failure in them."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -86,7 +86,7 @@ class _Collector(logging.Handler):
 
 @contextmanager
 def _quiet() -> Iterator[list[str]]:
-    """Keep what Apprise and what it uses log from every log, and give Apprise's warnings to the caller."""
+    """Keep the messages of Apprise and its libraries out of every log, and yield Apprise's warnings."""
     loggers = [logging.getLogger(name) for name in _TALKATIVE_LOGGERS]
     before = [(logger.level, logger.propagate) for logger in loggers]
     collector = _Collector()
@@ -104,7 +104,7 @@ def _quiet() -> Iterator[list[str]]:
 
 
 def _reason(said: Sequence[str]) -> str:
-    """Tell why a message was not taken, from what is safe to repeat: a status, or that nothing answered."""
+    """Return the reason of a failure in words that hold no secret: a status, or that nothing answered."""
     text = " ".join(said)
     status = _STATUS.search(text)
     if status is not None:

@@ -1,4 +1,4 @@
-"""Alerts of a command that looked at some stores and could not look at others."""
+"""Settles the alerts of a command that looked at some stores and could not look at others."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -10,7 +10,7 @@ from wal_pipeline.catalog.catalog import Catalog
 def settle_seen(
     catalog: Catalog, kind: AlertKind, observed: Sequence[Observation], now: datetime, *, silent: Collection[str]
 ) -> None:
-    """Open, refresh and resolve the alerts of a kind; what concerns a silent store stays as it is.
+    """Open, refresh and resolve the alerts of a kind; those of a silent store stay as they are.
 
     A subject begins with its store's name; one that does not concerns all stores. Raises: CatalogError.
     """

@@ -1,4 +1,4 @@
-"""Check whether archiving works now: the server, the spool and every store, each item by itself."""
+"""Checks whether archiving works now: the server, the spool and every store, each item by itself."""
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -33,9 +33,9 @@ def check(
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     open_catalog: Callable[[], Catalog] | None = None,
 ) -> CheckReport:
-    """Run every item, also after one failed. ``cluster_prefix`` is where the cluster's objects lie; ends in ``/``.
+    """Run every item, also after one failed. The small objects that it writes are removed.
 
-    Leaves nothing behind: the small objects that it writes are removed.
+    ``cluster_prefix`` begins the keys of the cluster's objects and ends in ``/``.
     """
     with ThreadPoolExecutor(max_workers=max(1, len(stores))) as pool:
         checks = [pool.submit(StoreCheck(store, cluster_prefix, now).run) for store in stores.values()]
@@ -75,7 +75,7 @@ def _server_and_spool(
 def _findings(
     server: PostgresServer, facts: ServerFacts | None, spool: Spool, wanted: WantedArchiving
 ) -> tuple[Finding, ...]:
-    """Judge with what is there: without the server, the folder can still be looked at."""
+    """Judge the server and the folder; without the server's facts the folder alone."""
     if facts is None:
         return judge_spool(look_at_spool_access(spool.folder, None, None))
     access = look_at_spool_access(spool.folder, server, facts)

@@ -1,4 +1,4 @@
-"""One item of a check: what was tried, whether it went well, and how long it took."""
+"""Describes one item of a check: its name, its result, and its duration."""
 
 import time
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from wal_pipeline.errors import WalPipelineError
 
 @dataclass(frozen=True, slots=True)
 class CheckItem:
-    """The result of one item. ``hint`` is what the person can do, empty where there is nothing to do."""
+    """The result of one item. ``hint`` says how a person mends it; it is empty where nothing is to mend."""
 
     name: str
     ok: bool
@@ -31,7 +31,7 @@ class CheckReport:
 
 
 def try_item(name: str, action: Callable[[], str]) -> CheckItem:
-    """Run one item: ``action`` returns what it saw, or raises one of our errors, which fails this item alone."""
+    """Run one item. ``action`` returns its finding as text, or raises an error of ours, which fails this item alone."""
     begun = time.monotonic()
     try:
         message, hint, ok = action(), "", True

@@ -1,4 +1,4 @@
-"""What of a check looks at our own files: the lock, the catalog, the quarantine, and what lies in the spool besides."""
+"""Checks our own files: the lock, the catalog, the quarantine, and the spool's files with other names."""
 
 import os
 import shlex
@@ -20,17 +20,17 @@ _MOST_NAMED: Final = 5
 
 
 def check_lock(spool: Spool) -> CheckItem:
-    """See whether the lock can be taken, without holding up a run."""
+    """Check whether the lock can be taken, without delaying a run."""
     return try_item("spool: lock", lambda: "an archiving run holds it" if spool.busy() else "it can be taken")
 
 
 def check_other_names(listing: Callable[[], SpoolListing]) -> CheckItem:
-    """See what lies in the spool that is never archived."""
+    """Check the names in the spool that are never archived."""
     return try_item("spool: other names", lambda: _other_names(listing().foreign))
 
 
 def check_catalog(open_catalog: Callable[[], Catalog], spool: Spool) -> tuple[CheckItem, ...]:
-    """See whether the catalog can be written, and what of the quarantine can be archived after all."""
+    """Check whether the catalog can be written, and whether files in quarantine can be archived after all."""
     opened: list[Catalog] = []
 
     def write() -> str:
@@ -47,7 +47,7 @@ def check_catalog(open_catalog: Callable[[], Catalog], spool: Spool) -> tuple[Ch
 
 
 def whole_in_quarantine(catalog: Catalog) -> list[Path]:
-    """Return the files that were moved to quarantine as halves and are whole now. Raises: CatalogError."""
+    """Return the files that were moved to quarantine half written and are whole now. Raises: CatalogError."""
     alerts = [alert for alert in catalog.alerts.active() if alert.kind is AlertKind.QUARANTINE]
     halves = [alert.details for alert in alerts if alert.details.get("reason") == QuarantineReason.NOT_WHOLE.value]
     return [path for details in halves if _is_whole(path := Path(str(details.get("path", ""))))]

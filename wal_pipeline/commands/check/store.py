@@ -1,4 +1,4 @@
-"""Check one store with a small object of its own: write it, read it back, remove it."""
+"""Checks one store with a small object of its own: writes it, reads it back, removes it."""
 
 import hashlib
 import secrets
@@ -16,10 +16,10 @@ _METADATA: Final = {"wal-pipeline-check": "1"}
 
 
 class StoreCheck:
-    """The items of one store. An item that needs an earlier one says so where that failed."""
+    """The items of one store. An item says so where it needs an earlier one that failed."""
 
     def __init__(self, store: Store, cluster_prefix: str, now: Callable[[], datetime]) -> None:
-        """``cluster_prefix`` ends in ``/``; the object lies below ``check/`` there, under a name that nobody has."""
+        """``cluster_prefix`` ends in ``/``. The object lies below ``check/`` there, under a random name."""
         self._store = store
         self._key = f"{cluster_prefix}{CHECK_FOLDER}{secrets.token_hex(16)}"
         data = secrets.token_bytes(1024)
@@ -75,7 +75,7 @@ class StoreCheck:
         return "this host's clock agrees with the store's"
 
     def _delete(self) -> str:
-        """Try even after a failed write: it may have been stored though its answer was lost."""
+        """Delete the object even after a failed write: the store may hold it though its answer was lost."""
         removed = self._store.delete(self._key)
         self._require_written()
         if removed == 0:

@@ -1,4 +1,4 @@
-"""What the archive costs, from what is stored and what was done; and a forecast for a rate of WAL."""
+"""Works out the archive's cost from the stored bytes and the requests, and reads sizes such as ``1GB``."""
 
 import re
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ _POWERS: Final = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 @dataclass(frozen=True, slots=True)
 class CostReport:
-    """The cost of a month, and what it was made from. ``usage`` by store; requests are those of the last 30 days."""
+    """The cost of a month, and the usage behind it by store. Requests are those of the last 30 days."""
 
     at: datetime
     usage: Mapping[str, Usage]
@@ -28,7 +28,7 @@ class CostReport:
 
 
 def current_cost(catalog: Catalog, prices: Mapping[str, Prices], now: datetime) -> CostReport:
-    """Work out what the stores cost in a month as they are now. Raises: CatalogError."""
+    """Work out the cost of a month with the stores as they are now. Raises: CatalogError."""
     usage = {store: _usage(catalog, store, now) for store in prices}
     return CostReport(now, usage, measured_cost(usage, prices))
 
@@ -45,7 +45,7 @@ def _usage(catalog: Catalog, store: str, now: datetime) -> Usage:
 
 
 def _restore_bytes(catalog: Catalog, store: str) -> int:
-    """Return what a restore to the newest moment downloads: the newest base backup's chain, and the WAL since."""
+    """Return the bytes of a restore to the newest moment: the newest base backup's chain, and the WAL since."""
     backups = {one.backup_id: one for one in catalog.base_backups.all()}
     held = {
         copy.backup_id: copy.stored_size_bytes
@@ -85,7 +85,7 @@ def _requests(usage: Usage) -> dict[str, Any]:
 
 
 def _numbers(values: Mapping[str, Decimal]) -> dict[str, float]:
-    """A millionth of a dollar is finer than any bill."""
+    """Round to a millionth of a dollar, which is finer than any bill."""
     return {name: float(round(value, 6)) for name, value in values.items()}
 
 

@@ -1,4 +1,4 @@
-"""What the stores were asked by this process, added to the catalog's counts: the ground of the cost report."""
+"""Adds this process's requests to the stores to the catalog's counts, from which the cost is worked out."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -32,17 +32,18 @@ FREE: Final = frozenset({"delete_object", "delete_objects", "abort_multipart_upl
 
 
 class RequestLedger:
-    """Knows what of the stores' meters is in the catalog already."""
+    """Remembers which of the stores' requests the catalog has counted already."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._recorded: dict[int, RequestCounts] = {}
 
     def record(self, opened: Sequence[Store], catalog: Catalog, now: datetime) -> None:
-        """Add what the opened stores were asked since the last call; ``opened`` may only grow.
+        """Add the requests to the opened stores since the last call; ``opened`` may only grow.
 
-        A store without a meter (a local folder) costs nothing per request. Raises: CatalogError; the next call then
-        adds it all.
+        A store without a meter (a local folder) costs nothing per request.
+
+        Raises: CatalogError; the next call then adds everything.
         """
         with self._lock:
             for index, store in enumerate(opened):
@@ -57,7 +58,7 @@ class RequestLedger:
 
 
 def counts_of(store: str, totals: RequestTotals, now: datetime) -> RequestCounts:
-    """Return totals by price class."""
+    """Return a store's totals by price class."""
     return RequestCounts(
         store=store,
         day_at=now,

@@ -272,7 +272,7 @@ def _with_stuck(spool: SpoolFacts | None, catalog: Catalog) -> SpoolFacts | None
     """Add the reasons that the last run gave for leaving files that are still there."""
     if spool is None or not spool.names:
         return spool
-    return replace(spool, stuck={name: said for name, said in stuck_files(catalog).items() if name in spool.names})
+    return replace(spool, stuck={name: reason for name, reason in stuck_files(catalog).items() if name in spool.names})
 
 
 def _both(before: SpoolFacts | None, after: SpoolFacts | None) -> SpoolFacts | None:

@@ -20,7 +20,7 @@ from wal_pipeline.wal.names import FileKind, parse_file_name, segment_name
 _MOST_GAPS: Final = 20
 _MOST_FILES: Final = 20
 _QUARANTINED: Final = re.compile(r"(.+)\.\d{8}T\d{6}\.\d+Z(?:\.\d+)?\Z")
-_IDLE_WAL_BYTES: Final = 64 * 1024  # what a server writes without being used: checkpoints, snapshots of transactions
+_IDLE_WAL_BYTES: Final = 64 * 1024  # an idle server writes so much: checkpoints, snapshots of transactions
 _SENSOR_SILENT: Final = timedelta(minutes=15)
 _RESTORABLE_WITHIN: Final = timedelta(hours=1)
 

@@ -167,7 +167,7 @@ def _parsed(wanted: Sequence[WalFileName], kept: Mapping[str, str], notes: list[
     found = {}
     for name in wanted:
         if name.name not in kept:
-            notes.append(f"'{name.name}' is not read yet: what comes before its timeline is not counted as its past")
+            notes.append(f"'{name.name}' is not read yet: WAL of the timelines before is not counted as its past")
             continue
         try:
             found[name.timeline] = TimelineHistory.parse(name.timeline, bytes.fromhex(kept[name.name]))

@@ -1,4 +1,4 @@
-"""Which archive library or command the server has, whether it may stay, and which one it should have. Pure."""
+"""Judges the server's archive library or command, and chooses the one that it should have. Pure."""
 
 import re
 from collections.abc import Mapping
@@ -16,15 +16,15 @@ _NAME: Final = "archiver"
 
 
 class ArchiverKind(StrEnum):
-    """What the server archives with now."""
+    """The kinds of archiver that a server may have now."""
 
     NONE = "none"
     DISCARDS = "discards"
     BOTH = "both"
     BASIC_ARCHIVE = "basic_archive"
     DURABLE_COMMAND = "durable command"
-    OTHER_COMMAND = "other command"  # into our spool, by a line that we did not make
-    FOREIGN = "foreign"  # to somewhere else, for someone else
+    OTHER_COMMAND = "other command"  # into our spool, by a line that we did not write
+    FOREIGN = "foreign"  # to another place, for someone else
 
 
 class Method(StrEnum):
@@ -36,7 +36,10 @@ class Method(StrEnum):
 
 
 def current_archiver(facts: ServerFacts, spool: Path) -> ArchiverKind:
-    """Return what archives now. Up to PostgreSQL 15 a library wins over a command; later both together are an error."""
+    """Return the server's kind of archiver.
+
+    Up to PostgreSQL 15 a library wins over a command; from 16 on, both together are an error.
+    """
     if facts.archive_library and facts.archive_command and facts.major_version >= 16:
         return ArchiverKind.BOTH
     if facts.archive_library:
@@ -71,7 +74,7 @@ def changes_to(method: Method, spool: Path) -> tuple[SettingChange, ...]:
 
 
 def judge_archiver(facts: ServerFacts, spool: Path, method: Method, *, replace: bool) -> Finding:
-    """Judge what archives now. A foreign archiver is replaced only where ``replace`` says so: someone relies on it."""
+    """Judge the server's archiver. A foreign one is replaced only where ``replace`` says so: someone relies on it."""
     current = current_archiver(facts, spool)
     changes = changes_to(method, spool)
     if current is ArchiverKind.BASIC_ARCHIVE and method is not Method.GROUP_COMMAND:

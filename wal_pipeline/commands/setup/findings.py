@@ -1,4 +1,4 @@
-"""What a look at the server finds: one verdict on one thing, and what mends it."""
+"""Describes one finding about the server or the spool: a verdict, and the lines that mend it."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,7 +7,7 @@ from wal_pipeline.postgres.server import SettingChange
 
 
 class Level(StrEnum):
-    """How good a thing is. A warning works now, but not in every case."""
+    """The verdict on a thing. With a warning it works now, but not in every case."""
 
     OK = "ok"
     WARNING = "warning"
@@ -16,7 +16,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One verdict. ``changes`` are the server settings that mend it, ``lines`` what a person types instead."""
+    """One verdict. ``changes`` to the server's settings mend the fault, or ``lines`` that a person types."""
 
     name: str
     status: Level
@@ -26,5 +26,5 @@ class Finding:
 
     @property
     def mending(self) -> tuple[str, ...]:
-        """All lines that mend it, SQL first."""
+        """All lines that mend the fault, SQL first."""
         return (*(change.line for change in self.changes), *self.lines)

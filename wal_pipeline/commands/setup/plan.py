@@ -1,4 +1,4 @@
-"""Decide what is wrong with a server's archiving and what mends it. Pure: it looks at nothing itself."""
+"""Decides which faults a server's archiving has and which changes mend them. Pure: it looks at nothing itself."""
 
 import shlex
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ _GOOD_VALUES: Final = ("on", "always", "replica", "logical")
 
 @dataclass(frozen=True, slots=True)
 class WantedArchiving:
-    """How archiving shall be. ``replace_foreign`` allows to replace an archiver that writes to somewhere else."""
+    """The archiving that we want. ``replace_foreign`` allows to replace an archiver that writes to another place."""
 
     spool: Path
     archive_timeout_seconds: int = 300
@@ -27,7 +27,7 @@ class WantedArchiving:
 
 @dataclass(frozen=True, slots=True)
 class SetupPlan:
-    """What was found, and what would mend it."""
+    """The findings, and the restart that the server needs. ``restart_line`` is the shell line for it."""
 
     findings: tuple[Finding, ...]
     restart_line: str | None = None
@@ -39,7 +39,7 @@ class SetupPlan:
 
     @property
     def problems(self) -> tuple[Finding, ...]:
-        """What keeps archiving from working."""
+        """The findings that keep archiving from working."""
         return tuple(finding for finding in self.findings if finding.status is Level.PROBLEM)
 
 
@@ -65,7 +65,7 @@ def plan_setup(
 
 
 def choose_method(access: SpoolAccess, *, has_basic_archive: bool | None) -> Method:
-    """Prefer ``basic_archive``: durable and without a process per segment. It cannot share files with a group."""
+    """Choose ``basic_archive`` where possible: it starts no process per segment, but shares no files with a group."""
     if access.files_readable is FilesReadable.WITH_GROUP_BIT:
         return Method.GROUP_COMMAND
     return Method.COMMAND if has_basic_archive is False else Method.BASIC_ARCHIVE
@@ -120,7 +120,7 @@ def _archive_timeout(facts: ServerFacts, wanted_seconds: int) -> Finding:
 
 
 def _unless_overridden(finding: Finding, facts: ServerFacts) -> Finding:
-    """ALTER SYSTEM cannot win over the server's command line: tell the person instead of writing what has no effect."""
+    """Replace changes without effect by a line for the person: the server's command line wins over ALTER SYSTEM."""
     stuck = [
         change.setting
         for change in finding.changes
@@ -144,7 +144,7 @@ def _restart(facts: ServerFacts) -> tuple[Finding, ...]:
 def _waits(facts: ServerFacts, setting: AlterableSetting) -> bool:
     """Return whether a good value is written already and only waits for a restart.
 
-    pg_settings.pending_restart alone does not tell: it stays true after the value was taken back.
+    pg_settings.pending_restart alone does not say so: it stays true after the value was taken back.
     """
     return (
         setting in facts.pending_restart

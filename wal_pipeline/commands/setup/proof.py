@@ -1,4 +1,4 @@
-"""Prove that archiving works: finish a segment, and follow it into the spool and on to every store."""
+"""Proves that archiving works: finishes a segment, and follows it into the spool and on to every store."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ _POLL_SECONDS: Final = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """How far one segment came. Seconds count from the switch; a store without a copy is missing from ``copies``."""
+    """The way of one segment. Seconds count from the switch; ``missing`` are the stores without a copy."""
 
     segment: str
     archived_seconds: float | None
@@ -32,10 +32,10 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class ArchivingProver:
-    """The collaborators of a proof.
+    """Proves archiving on one server and one spool.
 
-    ``find_copies`` tells for a file's name which stores have a verified copy. ``archive_now`` drains the spool
-    where nobody else does; it may find that somebody else already drains it.
+    ``find_copies`` says for a file's name which stores have a verified copy. ``archive_now`` drains the spool where
+    nobody else does; it may find that another process drains it already.
     """
 
     server: PostgresServer
@@ -48,7 +48,7 @@ class ArchivingProver:
     sleep: Callable[[float], None] = time.sleep
 
     def prove(self) -> Proof:
-        """Switch to a new WAL file and wait for the finished one, ``wait_seconds`` for each half of its way.
+        """Switch to a new WAL file and follow the finished one, at most ``wait_seconds`` for each half of its way.
 
         Raises: PostgresError where the server does not let us switch, or cannot be reached.
         """
@@ -84,7 +84,7 @@ class ArchivingProver:
         return Proof(name, archived_seconds, found, tuple(missing), message)
 
     def _is_archived(self, name: str) -> bool:
-        """A busy pipeline may have taken the file from the spool before we look, so ask PostgreSQL too.
+        """Return whether the file is in the spool or, by PostgreSQL, was there: a busy pipeline may take it first.
 
         Names on one timeline sort as their segments do.
         """

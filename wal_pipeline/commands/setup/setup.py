@@ -1,4 +1,4 @@
-"""Set up archiving: look at the server, say what is wrong, change it where asked, and prove that it works."""
+"""Sets up archiving: looks at the server, finds faults, mends them where asked, and proves that archiving works."""
 
 import time
 from collections.abc import Callable
@@ -18,7 +18,7 @@ _POLL_SECONDS: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class SetupReport:
-    """What was found, what was changed, how it is now and, where it was tried, the proof.
+    """The findings before and after the changes, the changes, and the proof where one was tried.
 
     ``after`` is ``before`` where nothing was changed.
     """
@@ -31,12 +31,12 @@ class SetupReport:
 
     @property
     def ok(self) -> bool:
-        """True where no problem is left and a proof that was tried succeeded."""
+        """True where no problem is left, and the proof succeeded where one was tried."""
         return not self.after.problems and (self.proof is None or self.proof.ok)
 
 
 def look_at_archiving(server: PostgresServer, wanted: WantedArchiving) -> SetupPlan:
-    """Look at the server and the spool, and plan. Changes nothing (the server writes a small file, which is removed).
+    """Look at the server and the spool, and plan. Changes nothing; the server writes a small file, which we remove.
 
     Raises: PostgresError where the server cannot be reached.
     """
@@ -48,9 +48,9 @@ def look_at_archiving(server: PostgresServer, wanted: WantedArchiving) -> SetupP
 def apply_setup(
     server: PostgresServer, wanted: WantedArchiving, prove: Callable[[], Proof] | None = None
 ) -> SetupReport:
-    """Mend what can be mended, then prove it. A second call changes nothing and proves again.
+    """Mend the faults that settings can mend, then prove archiving. A second call changes nothing and proves again.
 
-    The proof needs a primary without problems; what needs a restart first is in ``after.restart_line``.
+    The proof needs a primary without problems. Where a restart is needed first, ``after.restart_line`` names it.
 
     Raises: PostgresError where the server refuses, SpoolError where the spool cannot be made.
     """
@@ -68,7 +68,7 @@ def apply_setup(
 def wait_until_in_force(
     server: PostgresServer, changes: tuple[SettingChange, ...], timeout_seconds: float = _RELOAD_SECONDS
 ) -> None:
-    """Wait for a reload: the server answers it before its processes have read the files.
+    """Wait until a reload is done: the server answers before its processes have read the files.
 
     Raises: PostgresError where the values do not come into force.
     """
@@ -85,7 +85,7 @@ def wait_until_in_force(
 def not_in_force(facts: ServerFacts, changes: tuple[SettingChange, ...]) -> tuple[str, ...]:
     """Return the changed settings whose values the server does not have yet.
 
-    Left out are those that need a restart, and archive_command while archive_mode is off: PostgreSQL hides it then.
+    Settings that need a restart are left out, and so is archive_command while archive_mode is off: PostgreSQL hides it.
     """
     values = {
         AlterableSetting.ARCHIVE_LIBRARY: facts.archive_library,

@@ -1,4 +1,4 @@
-"""Who may do what in the spool: PostgreSQL must write there, we must read and remove there."""
+"""Judges the rights in the spool: PostgreSQL must write there, we must read and remove there."""
 
 import os
 import pwd
@@ -13,14 +13,15 @@ from typing import Final
 
 from wal_pipeline.commands.setup.findings import Finding, Level
 from wal_pipeline.errors import PostgresError, SpoolError
+from wal_pipeline.host.file_owner import name_of_user
 from wal_pipeline.postgres.server import PostgresServer
 from wal_pipeline.postgres.server_facts import ServerFacts
 
-PROBE_PREFIX: Final = ".wal-pipeline-probe."  # begins with a dot: never taken for a WAL file
+PROBE_PREFIX: Final = ".wal-pipeline-probe."  # the dot keeps it from being taken for a WAL file
 
 
 class ServerWrites(StrEnum):
-    """Whether the server can write into the spool that we see."""
+    """The outcome of the server's try to write into the spool that we see."""
 
     YES = "yes"
     REFUSED = "refused"
@@ -29,7 +30,7 @@ class ServerWrites(StrEnum):
 
 
 class FilesReadable(StrEnum):
-    """Whether we can read what the server archives: its files are for its own user, perhaps for its group."""
+    """Our right to read the files that the server archives: they are for its own user, perhaps for its group."""
 
     YES = "yes"
     WITH_GROUP_BIT = "with group bit"  # we share the group, but the server gives it no right to read
@@ -39,9 +40,9 @@ class FilesReadable(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SpoolAccess:
-    """What the spool folder allows. ``writes_message`` is the server's own text where it refused.
+    """The rights in the spool folder. ``writes_message`` is the server's own text where it refused.
 
-    ``server_uid`` is the operating system user that the server runs as, where it could be learnt.
+    ``server_uid`` is the operating system user that runs the server, where it is known.
     """
 
     folder: Path
@@ -59,7 +60,7 @@ class SpoolAccess:
 
 
 def look_at_spool_access(folder: Path, server: PostgresServer | None, facts: ServerFacts | None) -> SpoolAccess:
-    """Find out what the spool allows. Where the role may, the server writes one small file there, which we remove."""
+    """Find out the rights in the spool. Where the role may, the server writes one small file there, which we remove."""
     server_uid = _owner_uid(facts.data_directory if facts else None)
     try:
         status = folder.stat()
@@ -81,16 +82,6 @@ def look_at_spool_access(folder: Path, server: PostgresServer | None, facts: Ser
     return _with_server(access, server, facts)
 
 
-def user_name(uid: int | None) -> str:
-    """Return a user's name for a person to read; PostgreSQL's usual one where it is not known."""
-    if uid is None:
-        return "postgres"
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
 def make_spool(folder: Path, server_uid: int | None) -> None:
     """Make the spool for the server's user, with rights for that user alone.
 
@@ -99,7 +90,7 @@ def make_spool(folder: Path, server_uid: int | None) -> None:
     ours = os.geteuid()
     if server_uid is None or ours not in (0, server_uid):
         raise SpoolError(
-            f"spool '{folder}' does not exist and cannot be made by user '{user_name(ours)}'",
+            f"spool '{folder}' does not exist and cannot be made by user '{name_of_user(ours)}'",
             hint=f"Type: {install_line(folder, server_uid)}",
         )
     try:
@@ -114,13 +105,18 @@ def make_spool(folder: Path, server_uid: int | None) -> None:
 
 def install_line(folder: Path, server_uid: int | None) -> str:
     """Return the shell line that makes the spool with the right owner."""
-    owner = user_name(server_uid)
+    owner = _server_user(server_uid)
     return f"sudo install -d -o {owner} -m 0700 {shell_word(folder)}"
 
 
 def shell_word(path: Path) -> str:
     """Return a path as one word of a shell line."""
     return shlex.quote(str(path))
+
+
+def _server_user(uid: int | None) -> str:
+    """Return the name of the server's user; PostgreSQL's usual one where it is not known."""
+    return "postgres" if uid is None else name_of_user(uid)
 
 
 def _with_server(access: SpoolAccess, server: PostgresServer, facts: ServerFacts) -> SpoolAccess:
@@ -146,7 +142,7 @@ def _with_server(access: SpoolAccess, server: PostgresServer, facts: ServerFacts
 
 
 def _readable(server_uid: int | None, group: int | None, facts: ServerFacts) -> FilesReadable:
-    """Judge by what the server's files will look like: mode 0600, or 0640 after ``initdb --allow-group-access``."""
+    """Judge by the mode of the server's files: 0600, or 0640 after ``initdb --allow-group-access``."""
     ours = os.geteuid()
     if ours in (0, server_uid):
         return FilesReadable.YES
@@ -158,7 +154,7 @@ def _readable(server_uid: int | None, group: int | None, facts: ServerFacts) -> 
 
 
 def _owner_uid(data_directory: str | None) -> int | None:
-    """PostgreSQL refuses to start where its data directory is not its own user's."""
+    """Return the data directory's owner, who runs the server: PostgreSQL refuses to start as another user."""
     if data_directory is None:
         return None
     try:
@@ -180,7 +176,7 @@ _READS_NAME: Final = "spool: we read"
 
 
 def judge_spool(access: SpoolAccess) -> tuple[Finding, ...]:
-    """Judge the folder, then PostgreSQL's right to write there, then ours to read and remove."""
+    """Judge the folder, then PostgreSQL's right to write there, then our right to read and remove."""
     if not access.exists:
         line = install_line(access.folder, access.server_uid)
         return (Finding(_NAME, Level.PROBLEM, f"'{access.folder}' does not exist", lines=(line,)),)
@@ -190,7 +186,7 @@ def judge_spool(access: SpoolAccess) -> tuple[Finding, ...]:
 
 
 def _folder(access: SpoolAccess) -> Finding:
-    ours = user_name(access.our_uid)
+    ours = name_of_user(access.our_uid)
     if not access.we_can_read or not access.we_can_remove:
         missing = "read" if not access.we_can_read else "remove files from"
         message = f"user '{ours}' cannot {missing} '{access.folder}'"
@@ -202,7 +198,7 @@ def _folder(access: SpoolAccess) -> Finding:
 
 
 def _server_writes(access: SpoolAccess) -> Finding:
-    server = user_name(access.server_uid)
+    server = _server_user(access.server_uid)
     if access.server_writes is ServerWrites.YES:
         return Finding(_WRITES_NAME, Level.OK, f"PostgreSQL writes there as user '{server}'")
     if access.server_writes is ServerWrites.REFUSED:
@@ -221,7 +217,7 @@ def _server_writes(access: SpoolAccess) -> Finding:
 
 
 def _we_read(access: SpoolAccess) -> Finding:
-    ours, server = user_name(access.our_uid), user_name(access.server_uid)
+    ours, server = name_of_user(access.our_uid), _server_user(access.server_uid)
     if access.files_readable is FilesReadable.YES:
         return Finding(_READS_NAME, Level.OK, f"user '{ours}' can read and remove what PostgreSQL archives")
     if access.files_readable is FilesReadable.WITH_GROUP_BIT:
@@ -235,8 +231,9 @@ def _we_read(access: SpoolAccess) -> Finding:
 
 
 def _same_user_lines(access: SpoolAccess) -> tuple[str, ...]:
-    """Say the simple way first. A shared group needs the set-group-id bit, so that new files get the folder's group."""
-    server, ours, folder = user_name(access.server_uid), user_name(access.our_uid), shell_word(access.folder)
+    """Return both ways, the simple one first. With a shared group, the set-group-id bit gives new files that group."""
+    server, ours = _server_user(access.server_uid), name_of_user(access.our_uid)
+    folder = shell_word(access.folder)
     return (
         f"run wal-pipeline as user '{server}', or:",
         f"sudo usermod -aG $(id -gn {server}) {ours} && sudo chgrp $(id -gn {server}) {folder} "

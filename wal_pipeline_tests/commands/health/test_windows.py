@@ -105,7 +105,7 @@ def test_dead_store_is_not_asked_each_time(tmp_path: Path) -> None:
         raise StoreUnavailableError("r2", "no answer")
 
     notes = [current_windows(catalog, ("r2",), fetch=fetch).notes for _ in range(2)]
-    unread = "'00000002.history' is not read yet: what comes before its timeline is not counted as its past"
+    unread = "'00000002.history' is not read yet: WAL of the timelines before is not counted as its past"
     assert notes == [("r2: no answer", unread), (unread,)]
     assert asked == ["00000002.history"]
 
