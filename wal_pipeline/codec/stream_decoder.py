@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import lz4.frame
 import pyrage
@@ -12,6 +12,9 @@ from zlib_ng import zlib_ng
 from wal_pipeline.archive.format.backup_manifest import BackupObject
 from wal_pipeline.archive.records import Codec
 from wal_pipeline.errors import CodecError
+
+if TYPE_CHECKING:
+    from wal_pipeline.codec.stream_encoder import Source
 
 READ_BYTES: Final = 1 << 18
 _PIECE_BYTES: Final = 1 << 18  # what is opened comes in pieces no larger, whatever a small object opens to
@@ -24,7 +27,7 @@ Sink = Callable[[bytes], object]
 class StoredStream:
     """The stored bytes. What reading raised is kept: age hides it."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: "Source") -> None:
         self.error: Exception | None = None
         self._stream = stream
 
