@@ -19,7 +19,7 @@ from wal_pipeline.archive.records import Copy, CopyStatus, WalFile
 from wal_pipeline.catalog.backups import BaseBackupCopy
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.catalog.files import FileKey
-from wal_pipeline.commands.copies.prove import wrong_size
+from wal_pipeline.commands.copies.stored_bytes import wrong_size
 from wal_pipeline.commands.inventory.listing import StoreListing
 from wal_pipeline.commands.inventory.scan import ScannedWal, StoreScan
 from wal_pipeline.commands.inventory.wholeness import BackupFault, BackupFaultKind

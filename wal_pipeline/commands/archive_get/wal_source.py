@@ -11,7 +11,7 @@ from wal_pipeline.archive.format.object_metadata import from_metadata
 from wal_pipeline.archive.records import Codec
 from wal_pipeline.codec.decoder import open_stored
 from wal_pipeline.commands.copies.find import find_copies
-from wal_pipeline.commands.copies.prove import (
+from wal_pipeline.commands.copies.stored_bytes import (
     StoredBytes,
     require_bytes,
     require_content,

@@ -6,7 +6,7 @@ from typing import Any, BinaryIO
 from wal_pipeline.archive.format.backup_manifest import BackupObject, BaseBackupManifest
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.codec.stream_decoder import Sink, StoredStream, StreamOpener, open_stream
-from wal_pipeline.commands.copies.prove import HashedStream, require_bytes
+from wal_pipeline.commands.copies.stored_bytes import HashedStream, require_bytes
 from wal_pipeline.errors import CodecError
 from wal_pipeline.stores.base import Store
 

@@ -8,7 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from wal_pipeline.commands.copies.prove import StoredBytes, prove
+from wal_pipeline.commands.copies.prove import prove
+from wal_pipeline.commands.copies.stored_bytes import StoredBytes
 from wal_pipeline.errors import DamagedCopyError, StoreError, StoreUnavailableError
 from wal_pipeline.stores.base import Body, MultipartUpload, PutOutcome, Store, UploadedPart
 

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from wal_pipeline.commands.backup.part_uploader import LaneUpload, PartUploader, SharedPart, UploadLimits
-from wal_pipeline.commands.copies.prove import StoredBytes, difference
+from wal_pipeline.commands.copies.stored_bytes import StoredBytes, difference
 from wal_pipeline.errors import BaseBackupError
 from wal_pipeline.stores.base import Body, Store
 

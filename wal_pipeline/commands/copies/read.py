@@ -7,7 +7,8 @@ from wal_pipeline.archive.format.object_metadata import from_metadata
 from wal_pipeline.archive.records import WalFile
 from wal_pipeline.codec.encoder import Encoded
 from wal_pipeline.commands.copies.find import find_copy
-from wal_pipeline.commands.copies.prove import read_proved, require_wal_size
+from wal_pipeline.commands.copies.prove import read_proved
+from wal_pipeline.commands.copies.stored_bytes import require_wal_size
 from wal_pipeline.errors import DamagedCopyError
 from wal_pipeline.stores.base import Body, Store
 from wal_pipeline.wal.names import WalFileName

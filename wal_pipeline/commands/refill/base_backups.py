@@ -13,7 +13,8 @@ from wal_pipeline.commands.backup.part_uploader import UploadLimits
 from wal_pipeline.commands.backup.restorable import BaseBackupRecorder, StoreOutcome
 from wal_pipeline.commands.backup.session import object_metadata
 from wal_pipeline.commands.backup.upload import BackupUpload
-from wal_pipeline.commands.copies.prove import StoredBytes, prove
+from wal_pipeline.commands.copies.prove import prove
+from wal_pipeline.commands.copies.stored_bytes import StoredBytes
 from wal_pipeline.commands.inventory.manifests import read_manifest_bytes
 from wal_pipeline.errors import BaseBackupError, DamagedCopyError, StoreError
 from wal_pipeline.stores.base import Store

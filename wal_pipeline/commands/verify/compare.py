@@ -10,7 +10,7 @@ from wal_pipeline.archive.records import CopyStatus, KnownCopy
 from wal_pipeline.archive.recovery.coverage import ArchiveContents, HeldBackup
 from wal_pipeline.archive.retention.plan import ObjectKind, plan_retention
 from wal_pipeline.archive.retention.rules import RetentionRule
-from wal_pipeline.commands.copies.prove import wrong_size
+from wal_pipeline.commands.copies.stored_bytes import wrong_size
 from wal_pipeline.commands.inventory.listing import StoreListing
 from wal_pipeline.commands.inventory.survey import ClusterSurvey
 from wal_pipeline.commands.inventory.wholeness import BackupFaultKind

@@ -11,11 +11,9 @@ from wal_pipeline.archive.format.object_metadata import from_metadata
 from wal_pipeline.archive.records import Encoding, WalFile
 from wal_pipeline.codec.decoder import open_stored
 from wal_pipeline.commands.archive_get.wal_source import MAX_TEXT_BYTES
-from wal_pipeline.commands.copies.prove import (
+from wal_pipeline.commands.copies.prove import head_proved, prove, read_proved
+from wal_pipeline.commands.copies.stored_bytes import (
     WrongSizeError,
-    head_proved,
-    prove,
-    read_proved,
     require_content,
     require_size,
     require_wal_size,

@@ -10,7 +10,7 @@ from wal_pipeline.archive.format.object_metadata import to_metadata
 from wal_pipeline.archive.records import Codec
 from wal_pipeline.codec.encoder import Encoder, describe
 from wal_pipeline.commands.archive_get.wal_source import StoreHealth, WalSource, WalUnreachableError, fetch_patiently
-from wal_pipeline.commands.copies.prove import StoredBytes
+from wal_pipeline.commands.copies.stored_bytes import StoredBytes
 from wal_pipeline.errors import SettingsError, StoreUnavailableError
 from wal_pipeline_tests.support.restore_archive import LAYOUT, WatchedStore, describe_file, name_of, segment_bytes
 

@@ -8,7 +8,7 @@ import pytest
 
 from wal_pipeline.commands.backup.part_uploader import UploadLimits
 from wal_pipeline.commands.backup.upload import BackupUpload
-from wal_pipeline.commands.copies.prove import StoredBytes
+from wal_pipeline.commands.copies.stored_bytes import StoredBytes
 from wal_pipeline.errors import BaseBackupError, StoreUnavailableError
 from wal_pipeline.stores.base import Body, MultipartUpload, UploadedPart
 from wal_pipeline.stores.local.store import LocalFolderStore
