@@ -72,7 +72,6 @@ _TESTED_IN: Final = {
     "commands/backup/test_leftovers.py": "commands/backup/staging",
     "commands/backup/test_restorable.py": "commands/refill/base_backups",
     "commands/check/test_check.py": "commands/check/{item,store}",
-    "commands/copies/test_put.py": "commands/copies/prove",
     "commands/refill/test_wal_files.py": "commands/copies/read",
     "commands/cost/test_cost.py": "commands/cost/request_counts stores/request_meter",
     "commands/drill/test_fetch_service.py": "commands/drill/scratch_server",

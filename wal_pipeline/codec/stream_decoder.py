@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import lz4.frame
 import zstandard
@@ -14,6 +14,9 @@ from wal_pipeline.codec.age import decrypt_stream
 from wal_pipeline.codec.decoder import DAMAGE, GZIP_WINDOW
 from wal_pipeline.errors import CodecError
 
+if TYPE_CHECKING:
+    from wal_pipeline.codec.stream_encoder import Source
+
 READ_BYTES: Final = 1 << 18
 _PIECE_BYTES: Final = 1 << 18  # the most that is opened at once, however much a small object opens to
 _MAX_WINDOW_BYTES: Final = 1 << 27  # 'zstd -d' allows no more, and no level asks for more
@@ -23,7 +26,7 @@ Sink = Callable[[bytes], object]
 class StoredStream:
     """The stored bytes. An exception of reading is kept in ``error``: age hides it."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: "Source") -> None:
         self.error: Exception | None = None
         self._stream = stream
 

@@ -19,6 +19,7 @@ from wal_pipeline.archive.records import Copy, CopyStatus, WalFile
 from wal_pipeline.catalog.backups import BaseBackupCopy
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.catalog.files import FileKey
+from wal_pipeline.commands.copies.stored_bytes import wrong_size
 from wal_pipeline.commands.inventory.listing import StoreListing
 from wal_pipeline.commands.inventory.scan import ScannedWal, StoreScan
 from wal_pipeline.commands.inventory.wholeness import BackupFault, BackupFaultKind
@@ -158,9 +159,7 @@ class _StoreRebuild:
     def _fault(self, item: ScannedWal) -> str | None:
         expected = self._contents.get((item.file.system_identifier, item.file.name), item.file.sha256)
         if item.size_bytes != item.encoding.size_bytes:
-            return (
-                f"{self._store}: object '{item.key}' has {item.size_bytes} bytes, expected {item.encoding.size_bytes}"
-            )
+            return f"{self._store}: {wrong_size(item.key, item.size_bytes, item.encoding.size_bytes)}"
         if item.file.sha256 != expected:
             return (
                 f"{self._store}: object '{item.key}' holds content {item.file.sha256}, "

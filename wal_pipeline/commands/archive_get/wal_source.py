@@ -1,6 +1,5 @@
-"""Deliver one file of the WAL archive from whichever store has a good copy: what a ``restore_command`` does."""
+"""Delivers one file of the WAL archive from whichever store has a good copy, for a ``restore_command``."""
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,8 +9,15 @@ from typing import Any, BinaryIO, Final
 from wal_pipeline.archive.format.keys import Layout, StoredName
 from wal_pipeline.archive.format.object_metadata import from_metadata
 from wal_pipeline.archive.records import Codec
-from wal_pipeline.codec.decoder import MAX_STORED_BYTES, open_stored
+from wal_pipeline.codec.decoder import open_stored
 from wal_pipeline.commands.copies.find import find_copies
+from wal_pipeline.commands.copies.stored_bytes import (
+    StoredBytes,
+    require_bytes,
+    require_content,
+    require_size,
+    require_wal_size,
+)
 from wal_pipeline.errors import (
     DamagedCopyError,
     InvalidWalFileError,
@@ -206,11 +212,9 @@ class _Copy:
 
     def read(self, stream: BinaryIO) -> bytes:
         """Return the stored bytes. Raises: DamagedCopyError where they are not as many as described."""
-        if self.described.size_bytes > MAX_STORED_BYTES:
-            raise self._damaged(f"it has {self.described.size_bytes} bytes, more than any WAL file")
+        require_wal_size(self.store, self.described.key, self.described.size_bytes)
         body = stream.read()
-        if len(body) != self.described.size_bytes:
-            raise self._damaged(f"{len(body)} bytes came, expected {self.described.size_bytes}")
+        require_size(self.store, self.described.key, len(body), self.described.size_bytes)
         return body
 
     def open(self, body: bytes) -> tuple[bytes, tuple[str, ...]]:
@@ -235,9 +239,9 @@ class _Copy:
             )
         try:
             data = self._opened(body, min(file.size_bytes, self._largest_bytes))
-            self._check_digest("content", data, file.size_bytes, file.sha256)
+            require_content(self.store, self.described.key, data, file)
         except WalPipelineError:  # the content's SHA-256 proves all; that of the stored bytes tells what is damaged
-            self._check_digest("stored bytes", body, encoding.size_bytes, encoding.sha256)
+            require_bytes(self.store, self.described.key, StoredBytes.of(body), encoding)
             raise
         return data
 
@@ -273,13 +277,6 @@ class _Copy:
             check_segment(self.stored.file, data[:LONG_HEADER_BYTES], len(data), {self.layout.system_identifier})
         elif not 0 < len(data) <= MAX_TEXT_BYTES or b"\0" in data:
             raise self._damaged(f"it is not a text of 1 to {MAX_TEXT_BYTES} bytes")
-
-    def _check_digest(self, what: str, data: bytes, size_bytes: int, sha256: str) -> None:
-        if len(data) != size_bytes:
-            raise self._damaged(f"{what} of {len(data)} bytes, expected {size_bytes}")
-        found = hashlib.sha256(data).hexdigest()
-        if found != sha256:
-            raise self._damaged(f"{what} with SHA-256 {found}, expected {sha256}")
 
     def _damaged(self, reason: str) -> DamagedCopyError:
         return DamagedCopyError(self.store.name, f"object '{self.described.key}' cannot be used: {reason}")

@@ -8,7 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from wal_pipeline.commands.copies.prove import StoredBytes, verify_object
+from wal_pipeline.commands.copies.prove import prove
+from wal_pipeline.commands.copies.stored_bytes import StoredBytes
 from wal_pipeline.errors import DamagedCopyError, StoreError, StoreUnavailableError
 from wal_pipeline.stores.base import Body, MultipartUpload, PutOutcome, Store, UploadedPart
 
@@ -184,8 +185,8 @@ class PartUploader:
     def _verify(self, key: str, outcome: PutOutcome, stored: StoredBytes) -> None:
         """Verify an object; one that was there already is always read back: an answer was lost, or it is another's."""
         self._note_progress()
-        thorough = self._read_back or outcome is PutOutcome.EXISTS
-        self._retried(lambda: verify_object(self.store, key, stored, thorough=thorough, on_bytes=self._on_bytes))
+        read_back = self._read_back or outcome is PutOutcome.EXISTS
+        self._retried(lambda: prove(self.store, key, stored, read_back=read_back, on_bytes=self._on_bytes))
         self._note_progress()
 
     def _guarded(self, step: Callable[[], None]) -> None:

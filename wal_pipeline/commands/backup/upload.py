@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from wal_pipeline.commands.backup.part_uploader import ObjectUpload, PartUploader, SharedPart, UploadLimits
-from wal_pipeline.commands.copies.prove import StoredBytes
+from wal_pipeline.commands.copies.stored_bytes import StoredBytes, difference
 from wal_pipeline.errors import BaseBackupError
 from wal_pipeline.stores.base import Body, Store
 
@@ -130,11 +130,9 @@ class _PartCutter:
     def finish(self, expected: StoredBytes | None) -> StoredBytes:
         """Send the last part, and let each store finish the object."""
         stored = StoredBytes(self._size_bytes, self._sha256.hexdigest())
-        if expected is not None and stored != expected:
-            raise BaseBackupError(
-                f"object '{self._key}' has {stored.size_bytes} bytes with SHA-256 {stored.sha256}, "
-                f"expected {expected.size_bytes} bytes with {expected.sha256}"
-            )
+        fault = None if expected is None else difference(self._key, stored, expected)
+        if fault is not None:
+            raise BaseBackupError(fault)
         if self._number == 1:
             part = self._part()
             self._each(lambda uploader, upload: uploader.put(upload, part, stored), part)

@@ -1,4 +1,4 @@
-"""Put one file on one store and prove that the stored bytes are right. The one way by which copies come to be."""
+"""Stores one copy of a file on one store and proves its bytes. Every copy of a WAL file is made here."""
 
 import logging
 from contextlib import AbstractContextManager, nullcontext
@@ -7,7 +7,7 @@ from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.format.object_metadata import from_metadata, to_metadata
 from wal_pipeline.archive.records import Copy, Encoding, WalFile
 from wal_pipeline.codec.encoder import Encoded
-from wal_pipeline.commands.copies.prove import verify_stored
+from wal_pipeline.commands.copies.prove import head_proved, prove
 from wal_pipeline.errors import CopyConflictError, DamagedCopyError, InvalidWalFileError, ObjectMissingError
 from wal_pipeline.stores.base import PutOutcome, Store
 from wal_pipeline.wal.names import require_file_name
@@ -48,11 +48,11 @@ def store_copy(
             outcome = store.put_if_absent(key, encoded.body, metadata)
         if outcome is PutOutcome.EXISTS:
             return key, adopt_copy(store, key, file, read_back=read_back)
-        verify_stored(store, key, encoded.encoding, read_back=read_back)
+        prove(store, key, encoded.encoding, read_back=read_back)
     except (DamagedCopyError, ObjectMissingError):
         store.delete(key)
         store.put_if_absent(key, encoded.body, metadata)
-        verify_stored(store, key, encoded.encoding, read_back=read_back)
+        prove(store, key, encoded.encoding, read_back=read_back)
     return key, encoded.encoding
 
 
@@ -81,9 +81,7 @@ def adopt_copy(store: Store, key: str, file: WalFile, *, read_back: bool) -> Enc
 
     Raises: CopyConflictError, DamagedCopyError, ObjectMissingError, StoreError.
     """
-    found = store.head(key) or store.head(key)  # looked at twice, as in verify_stored
-    if found is None:
-        raise ObjectMissingError(store.name, f"object '{key}' is not there any more")
+    found = head_proved(store, key)
     try:
         stored_file, encoding = from_metadata(key, found.metadata)
     except InvalidWalFileError as error:
@@ -95,5 +93,5 @@ def adopt_copy(store: Store, key: str, file: WalFile, *, read_back: bool) -> Enc
             hint="A copy is never overwritten. Two clusters archive under one name, or a server was set back "
             "without a new timeline: find out which before you go on.",
         )
-    verify_stored(store, key, encoding, read_back=read_back)
+    prove(store, key, encoding, read_back=read_back)
     return encoding

@@ -1,17 +1,15 @@
-"""Reads one copy of a file from a store and checks it."""
+"""Reads one copy of a file from a store and proves it."""
 
-import hashlib
 from dataclasses import dataclass
 
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.format.object_metadata import from_metadata
 from wal_pipeline.archive.records import WalFile
-from wal_pipeline.codec.decoder import MAX_STORED_BYTES
 from wal_pipeline.codec.encoder import Encoded
 from wal_pipeline.commands.copies.find import find_copy
-from wal_pipeline.errors import (
-    DamagedCopyError,
-)
+from wal_pipeline.commands.copies.prove import read_proved
+from wal_pipeline.commands.copies.stored_bytes import require_wal_size
+from wal_pipeline.errors import DamagedCopyError
 from wal_pipeline.stores.base import Body, Store
 from wal_pipeline.wal.names import WalFileName
 
@@ -26,7 +24,7 @@ class StoredSource:
 
 
 def read_source(store: Store, layout: Layout, name: WalFileName) -> StoredSource | None:
-    """Read a file's copy from a store and check its stored bytes; None where the store has none.
+    """Read a file's copy from a store and prove its stored bytes; None where the store has none.
 
     Raises: DamagedCopyError, InvalidWalFileError where its metadata cannot be read, StoreError.
     """
@@ -35,11 +33,8 @@ def read_source(store: Store, layout: Layout, name: WalFileName) -> StoredSource
     if key is None or found is None:
         return None
     file, encoding = from_metadata(key, found.metadata)
-    if found.size_bytes > MAX_STORED_BYTES:
-        raise DamagedCopyError(store.name, f"object '{key}' has {found.size_bytes} bytes, more than any WAL file")
-    with store.open(key) as stream:
-        data = stream.read()
-    sha256 = hashlib.sha256(data).hexdigest()
-    if sha256 != encoding.sha256 or file.name != name.name:
-        raise DamagedCopyError(store.name, f"object '{key}' has SHA-256 {sha256}, expected {encoding.sha256}")
-    return StoredSource(file, Encoded(Body(data, bytes.fromhex(encoding.md5), sha256), encoding), store.name)
+    if file.name != name.name:
+        raise DamagedCopyError(store.name, f"object '{key}' says that it is '{file.name}', expected '{name.name}'")
+    require_wal_size(store, key, found.size_bytes)
+    data = read_proved(store, key, encoding)
+    return StoredSource(file, Encoded(Body(data, bytes.fromhex(encoding.md5), encoding.sha256), encoding), store.name)

@@ -1,4 +1,4 @@
-"""Copy a base backup from a store that has it to one that lacks it: the same bytes, verified on both sides."""
+"""Copies a base backup from a store that has it to one that lacks it: the same bytes, proved on both sides."""
 
 import logging
 import time
@@ -13,7 +13,8 @@ from wal_pipeline.commands.backup.part_uploader import UploadLimits
 from wal_pipeline.commands.backup.restorable import BaseBackupRecorder, StoreOutcome
 from wal_pipeline.commands.backup.session import object_metadata
 from wal_pipeline.commands.backup.upload import BackupUpload
-from wal_pipeline.commands.copies.prove import StoredBytes, verify_object
+from wal_pipeline.commands.copies.prove import prove
+from wal_pipeline.commands.copies.stored_bytes import StoredBytes
 from wal_pipeline.commands.inventory.manifests import read_manifest_bytes
 from wal_pipeline.errors import BaseBackupError, DamagedCopyError, StoreError
 from wal_pipeline.stores.base import Store
@@ -47,7 +48,7 @@ def refill_base_backup(
     """Make ``destination``'s copy of a base backup complete from ``source``'s, the manifest last.
 
     Objects that are on the destination already are read back and kept; damaged ones are replaced. Each object's
-    SHA-256 is compared as it is read from the source, before the copy comes to be. ``on_bytes`` counts bytes copied.
+    SHA-256 is compared as it is read from the source, before its copy is stored. ``on_bytes`` counts bytes copied.
 
     Raises: BaseBackupError where the manifest cannot be used or the destination has another one under that id;
     DamagedCopyError where the source's bytes are wrong; StoreError.
@@ -88,19 +89,17 @@ def _check_manifest(destination: Store, layout: Layout, backup_id: str, expected
 
 
 def _is_good(destination: Store, layout: Layout, backup_id: str, item: BackupObject) -> bool:
-    """Whether the destination has the object with the right bytes. One that two reads find damaged is removed."""
+    """Whether the destination has the object with the right bytes. One that is damaged is removed."""
     key = layout.base_key(backup_id, item.name)
     if destination.head(key) is None:
         return False
-    for _ in range(2):  # a bit that changed on the way must not cost a good object
-        try:
-            verify_object(destination, key, StoredBytes(item.size_bytes, item.sha256), thorough=True)
-        except DamagedCopyError as error:
-            _log.warning("%s", error.message)
-        else:
-            return True
-    destination.delete(key)
-    return False
+    try:
+        prove(destination, key, item)
+    except DamagedCopyError as error:
+        _log.warning("%s; it is removed and stored again", error.message)
+        destination.delete(key)
+        return False
+    return True
 
 
 def _copy(

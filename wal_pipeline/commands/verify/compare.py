@@ -10,6 +10,7 @@ from wal_pipeline.archive.records import CopyStatus, KnownCopy
 from wal_pipeline.archive.recovery.coverage import ArchiveContents, HeldBackup
 from wal_pipeline.archive.retention.plan import ObjectKind, plan_retention
 from wal_pipeline.archive.retention.rules import RetentionRule
+from wal_pipeline.commands.copies.stored_bytes import wrong_size
 from wal_pipeline.commands.inventory.listing import StoreListing
 from wal_pipeline.commands.inventory.survey import ClusterSurvey
 from wal_pipeline.commands.inventory.wholeness import BackupFaultKind
@@ -161,8 +162,7 @@ def _suspicion(objects: tuple[StoredObject, ...], recorded: KnownCopy) -> tuple[
     """Return what a copy looks like by its size and its record; None where it looks right."""
     first, sizes = objects[0], {item.size_bytes for item in objects}
     if recorded.size_bytes is not None and recorded.size_bytes not in sizes:
-        expected = recorded.size_bytes
-        return FaultKind.TRUNCATED, f"object '{first.key}' has {first.size_bytes} bytes, expected {expected}"
+        return FaultKind.TRUNCATED, wrong_size(first.key, first.size_bytes, recorded.size_bytes)
     if recorded.status in (CopyStatus.DAMAGED, CopyStatus.MISSING):
         return FaultKind.CORRUPT, f"object '{first.key}' is recorded as {recorded.status.value}"
     return None

@@ -1,6 +1,5 @@
-"""Read one copy back from a store and prove that it is what its name promises, down to the file's own bytes."""
+"""Reads one copy back from a store and proves that it is what its name promises, down to the file's own bytes."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,9 +9,16 @@ from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.format.object_metadata import from_metadata
 from wal_pipeline.archive.records import Encoding, WalFile
-from wal_pipeline.codec.decoder import MAX_STORED_BYTES, open_stored
+from wal_pipeline.codec.decoder import open_stored
 from wal_pipeline.commands.archive_get.wal_source import MAX_TEXT_BYTES
-from wal_pipeline.commands.copies.prove import StoredBytes, verify_object
+from wal_pipeline.commands.copies.prove import head_proved, prove, read_proved
+from wal_pipeline.commands.copies.stored_bytes import (
+    WrongSizeError,
+    require_content,
+    require_size,
+    require_wal_size,
+    wrong_content,
+)
 from wal_pipeline.commands.verify.results import Fault, FaultKind, Item, ItemKind
 from wal_pipeline.errors import (
     CodecError,
@@ -60,37 +66,29 @@ class CopyReader:
         item = Item(layout.system_identifier, ItemKind.WAL_FILE, name)
         try:
             read_bytes, content_sha256 = self._read(store, layout, name, key, recorded)
-        except (_FaultError, ObjectMissingError) as found:
-            kind = found.kind if isinstance(found, _FaultError) else FaultKind.MISSING
-            message = found.message if isinstance(found, ObjectMissingError) else f"{store.name}: {found.message}"
-            return ReadCopy(item, store.name, Fault(item, store.name, kind, message), 0)
+        except _FaultError as found:
+            return ReadCopy(item, store.name, Fault(item, store.name, found.kind, f"{store.name}: {found.message}"), 0)
+        except (DamagedCopyError, ObjectMissingError) as error:
+            return ReadCopy(item, store.name, Fault(item, store.name, _kind_of(error), error.message), 0)
         return ReadCopy(item, store.name, None, read_bytes, content_sha256)
 
     def _read(self, store: Store, layout: Layout, name: str, key: str, recorded: WalFile | None) -> tuple[int, str]:
-        found = store.head(key)
-        if found is None:
-            raise ObjectMissingError(store.name, f"object '{key}' does not exist")
+        found = head_proved(store, key)
         try:
             file, encoding = from_metadata(key, found.metadata)
         except InvalidWalFileError as error:
             raise _FaultError(FaultKind.UNREADABLE, error.message) from None
         _check_says(key, file, layout, name)
-        _compare(key, "bytes", found.size_bytes, encoding.size_bytes, FaultKind.TRUNCATED)
-        if found.size_bytes > MAX_STORED_BYTES:
-            raise _FaultError(
-                FaultKind.REPLACED, f"object '{key}' has {found.size_bytes} bytes, more than any WAL file"
-            )
-        with store.open(key) as stream:
-            data = stream.read()
-        _compare(key, "bytes", len(data), encoding.size_bytes, FaultKind.TRUNCATED)
-        _compare(key, "SHA-256", hashlib.sha256(data).hexdigest(), encoding.sha256, FaultKind.CORRUPT)
+        require_size(store, key, found.size_bytes, encoding.size_bytes)
+        require_wal_size(store, key, found.size_bytes)
+        data = read_proved(store, key, encoding)
         if not encoding.encrypted or self.identities:
-            self._check_content(key, data, file, encoding)
-        if recorded is not None:
-            _compare(key, "content with SHA-256", file.sha256, recorded.sha256, FaultKind.OTHER_CONTENT)
+            self._check_content(store, key, data, file, encoding)
+        if recorded is not None and file.sha256 != recorded.sha256:
+            raise _FaultError(FaultKind.OTHER_CONTENT, wrong_content(key, file.sha256, recorded.sha256))
         return len(data), file.sha256
 
-    def _check_content(self, key: str, data: bytes, file: WalFile, encoding: Encoding) -> None:
+    def _check_content(self, store: Store, key: str, data: bytes, file: WalFile, encoding: Encoding) -> None:
         name = require_file_name(file.name)
         has_pages = file.kind in (FileKind.SEGMENT, FileKind.PARTIAL)
         try:
@@ -102,8 +100,7 @@ class CopyReader:
                 max_size_bytes=min(file.size_bytes, MAX_WAL_SEGMENT_SIZE if has_pages else MAX_TEXT_BYTES),
                 size_of_start=partial(segment_size_of, name) if has_pages else None,
             )
-            sha256 = hashlib.sha256(content).hexdigest()
-            _compare(key, "content with SHA-256", sha256, file.sha256, FaultKind.CORRUPT)
+            require_content(store, key, content, file)
             if has_pages:
                 check_segment(name, content[:LONG_HEADER_BYTES], len(content), {file.system_identifier})
         except CodecError as error:
@@ -120,10 +117,10 @@ def _check_says(key: str, file: WalFile, layout: Layout, name: str) -> None:
         )
 
 
-def _compare(key: str, what: str, found: object, expected: object, kind: FaultKind) -> None:
-    if found != expected:
-        text = f"{found} {what}" if what == "bytes" else f"{what} {found}"
-        raise _FaultError(kind, f"object '{key}' has {text}, expected {expected}")
+def _kind_of(error: DamagedCopyError | ObjectMissingError) -> FaultKind:
+    if isinstance(error, ObjectMissingError):
+        return FaultKind.MISSING
+    return FaultKind.TRUNCATED if isinstance(error, WrongSizeError) else FaultKind.CORRUPT
 
 
 def read_backup(store: Store, layout: Layout, manifest: BaseBackupManifest) -> ReadCopy:
@@ -133,11 +130,9 @@ def read_backup(store: Store, layout: Layout, manifest: BaseBackupManifest) -> R
     """
     item = Item(layout.system_identifier, ItemKind.BASE_BACKUP, manifest.backup_id)
     for part in manifest.objects:
-        expected = StoredBytes(part.size_bytes, part.sha256)
         key = layout.base_key(manifest.backup_id, part.name)
         try:
-            verify_object(store, key, expected, thorough=True)
+            prove(store, key, part)
         except (DamagedCopyError, ObjectMissingError) as error:
-            kind = FaultKind.MISSING if isinstance(error, ObjectMissingError) else FaultKind.CORRUPT
-            return ReadCopy(item, store.name, Fault(item, store.name, kind, error.message), 0)
+            return ReadCopy(item, store.name, Fault(item, store.name, _kind_of(error), error.message), 0)
     return ReadCopy(item, store.name, None, manifest.stored_size_bytes)

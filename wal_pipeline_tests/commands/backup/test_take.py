@@ -194,7 +194,9 @@ def test_a_refill_does_not_spread_a_damaged_copy(local: Scene, tmp_path: Path) -
     data[-1] ^= 1
     source.delete(key)
     source.put_if_absent(key, Body.of(bytes(data)), {})
-    with pytest.raises(DamagedCopyError, match=f"r2: object '{key}' has {len(data)} bytes with SHA-256"):
+    with pytest.raises(
+        DamagedCopyError, match=f"r2: object '{key}' has SHA-256 {Body.of(bytes(data)).sha256}, expected"
+    ):
         refill_base_backup(result.manifest.backup_id, source, destination, local.layout, limits=SMALL_PARTS)
     assert local.keys(destination) == []
     assert list(destination.uploads("")) == []

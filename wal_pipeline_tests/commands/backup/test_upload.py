@@ -8,7 +8,7 @@ import pytest
 
 from wal_pipeline.commands.backup.part_uploader import UploadLimits
 from wal_pipeline.commands.backup.upload import BackupUpload
-from wal_pipeline.commands.copies.prove import StoredBytes
+from wal_pipeline.commands.copies.stored_bytes import StoredBytes
 from wal_pipeline.errors import BaseBackupError, StoreUnavailableError
 from wal_pipeline.stores.base import Body, MultipartUpload, UploadedPart
 from wal_pipeline.stores.local.store import LocalFolderStore
@@ -184,8 +184,14 @@ def test_an_object_that_is_there_with_other_bytes_is_a_failure(good: LocalFolder
 
 
 def test_bytes_that_are_not_the_expected_ones_make_no_object(good: LocalFolderStore) -> None:
-    """A refill compares before the copy is made."""
-    with BackupUpload([good], LIMITS) as upload, pytest.raises(BaseBackupError, match="expected 3 bytes with abc"):
-        upload.store_object("a/object", {}, in_pieces(DATA), StoredBytes(3, "abc"))
+    """A refill compares the size and the SHA-256 before a copy is made."""
+    size, sha256 = len(DATA), StoredBytes.of(DATA).sha256
+    for expected, message in (
+        (StoredBytes(3, sha256), f"object 'a/object' has {size} bytes, expected 3"),
+        (StoredBytes(size, "abc"), f"object 'a/object' has SHA-256 {sha256}, expected abc"),
+    ):
+        with BackupUpload([good], LIMITS) as upload, pytest.raises(BaseBackupError) as raised:
+            upload.store_object("a/object", {}, in_pieces(DATA), expected)
+        assert raised.value.message == message
     assert list(good.list("")) == []
     assert list(good.uploads("")) == []
