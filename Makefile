@@ -11,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help:
 	@echo "make demo   run the main job for real: PostgreSQL, two S3 servers, Dagster (ARGS=\"--once --json\")"
-	@echo "make test   run the tests               make check  ruff, mypy, layers"
+	@echo "make test   run the tests               make check  ruff, mypy, the rules of the house"
 	@echo "make bench  measure                     make chaos  break things on purpose"
 	@echo "make fuzz   the property tests with new random examples"
 	@echo "make dev    Dagster with your settings  make clean  remove .venv"
@@ -37,6 +37,7 @@ check: $(BIN)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q -p no:cacheprovider wal_pipeline_tests/test_house.py wal_pipeline_tests/test_architecture_document.py
 
 bench: $(BIN)/.installed
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -1,4 +1,4 @@
-"""What of an archiving run a person is told: events into alerts, opened once and resolved when the cause is gone."""
+"""Turns an archiving run's events into alerts, opened once and resolved when the cause is gone."""
 
 import logging
 from collections.abc import Callable
@@ -26,8 +26,8 @@ class ArchiveAlerts:
     """Opens and resolves alerts for the events of one archiving run.
 
     A store that failed ``failures_until_alert`` times without taking a file is down. A copy that failed as often while
-    its store takes others is one of its own. A file in quarantine, or one that cannot be read, moved or removed, is
-    told at once. Alerts of earlier runs are resolved too: by a copy that was stored, by a file that was released.
+    its store takes others has an alert of its own. A file in quarantine, or one that cannot be read, moved or removed,
+    opens one at once. Alerts of earlier runs are resolved too: by a copy that was stored, by a file that was released.
     """
 
     def __init__(

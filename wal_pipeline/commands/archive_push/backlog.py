@@ -1,4 +1,4 @@
-"""What the spool holds that some store does not: listed in archiving order, with what the catalog knows of it."""
+"""Lists the spool's files that some store lacks, in archiving order, with the catalog's records of each."""
 
 import time
 from collections import deque
@@ -18,7 +18,7 @@ _RESCAN_SHARE = 20  # list a large spool again only after twenty times as long a
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What the catalog knows of one name: for each system identifier the file and its copies by store."""
+    """The catalog's records of one name: for each system identifier the file and its copies by store."""
 
     files: Mapping[int, WalFile] = field(default_factory=dict)
     copies: Mapping[int, Mapping[str, Copy]] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What an archiving run tells as it goes: one value for each thing that happened to a file."""
+"""Defines the events of an archiving run: one value for each thing that happened to a file."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Whether the spool holds work for an archiving run now; cheap enough to ask many times a minute."""
+"""Finds out whether the spool holds work for an archiving run now, cheaply enough for many looks a minute."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from wal_pipeline.spool import Spool, SpoolFile
 
 @dataclass(frozen=True, slots=True)
 class PendingWork:
-    """What waits in the spool.
+    """The files that wait in the spool.
 
     ``is_due``: a run can do something now. ``left``: files that the last run had to leave, and that are as they were.
     ``foreign``: names that are not PostgreSQL's or not plain files. ``resting``: stores that failed, with the moment of

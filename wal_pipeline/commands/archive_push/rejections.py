@@ -1,4 +1,4 @@
-"""What an archiving run does with a file of the spool that it does not archive: leave it, or move it to quarantine."""
+"""Leaves a file that cannot be archived in the spool, or moves it to quarantine."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -18,24 +18,24 @@ _log = logging.getLogger(__name__)
 
 
 class Rejections:
-    """Decides what becomes of the files of one run that are not archived. Nothing is ever removed here."""
+    """Decides about the files of one run that are not archived. It removes none."""
 
     def __init__(
         self,
         spool: Spool,
         identity: ClusterIdentity,
         backlog: Backlog,
-        left: SkippedFiles,
+        skipped: SkippedFiles,
         clock: Callable[[], datetime],
         *,
         forget_tries: Callable[[str], None],
     ) -> None:
-        """``forget_tries`` is called with the name of each file that went to quarantine: no copy of it is missing."""
+        """``forget_tries`` is called with the name of each file that is moved to quarantine: no copy of it is missing."""
         self._forget_tries = forget_tries
         self._spool = spool
         self._identity = identity
         self._backlog = backlog
-        self._skipped = left
+        self._skipped = skipped
         self._clock = clock
 
     def refuse(self, spooled: SpoolFile, error: InvalidWalFileError) -> Iterator[ArchiveEvent]:

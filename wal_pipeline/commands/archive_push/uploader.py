@@ -158,7 +158,7 @@ def is_resting(state: StoreState, now: datetime) -> bool:
 
 
 class _Holdings:
-    """What a store held when the run first looked: a file stored before in another encoding is found again."""
+    """The objects that a store held when the run first looked, to find a file that was stored in another encoding."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

@@ -1,4 +1,4 @@
-"""What becomes of a base backup on each store: waited for until it can be restored from there, and recorded."""
+"""Waits until a base backup can be restored from each store, and records it."""
 
 import logging
 import time

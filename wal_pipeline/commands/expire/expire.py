@@ -38,7 +38,7 @@ class StoreExpiry:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What a person has to look at."""
+        """The problems that a person must look at."""
         found = [self.plan.refusal]
         if self.removed is not None:
             found += [self.removed.error, *self.removed.locked]
@@ -62,7 +62,7 @@ class Expiry:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every store answered and let go all that its plan lets go."""
+        """Whether every store answered and removed all that its plan expires."""
         return not self.silent and not any(store.problems for store in self.stores)
 
 
@@ -139,7 +139,7 @@ class Expirer:
         try:
             return remove_unfinished(self._stores[store], cluster.layout, now=now, older_than=UNFINISHED_AFTER)
         except StoreError:
-            return None  # the next run removes it; a store that is down is told of elsewhere
+            return None  # the next run removes it; a store that is down has an alert of its own
 
 
 def _refused(doubt: str, cluster: ClusterSurvey, store: str, _now: datetime) -> StoreExpiry:

@@ -1,4 +1,4 @@
-"""What one store keeps and loses, planned from a survey, with hidden versions and leftovers."""
+"""Plans from a survey which objects of one store stay and which expire, with hidden versions and leftovers."""
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping
@@ -39,7 +39,7 @@ def plan_store(
     *,
     locked: Collection[str] = (),
 ) -> StorePlan:
-    """Plan one store of a survey; ``locked`` are the base backups whose manifests it would not let go."""
+    """Plan one store of a survey; ``locked`` are the base backups whose manifests it refused to remove."""
     keys, sizes = _keys(survey, store), _sizes(survey, store)
     plan: RetentionPlan | None = None
     refusal: str | None = None

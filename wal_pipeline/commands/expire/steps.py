@@ -1,4 +1,4 @@
-"""Removing from one store what its plan lets go, in the plan's order, and then the records of it."""
+"""Removes from one store what its plan expires, in the plan's order, and then the records of it."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,9 +23,9 @@ Replan = Callable[[frozenset[str]], StorePlan]
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """What went from one store. ``versions`` counts all versions of all objects.
+    """The objects that were removed from one store. ``versions`` counts all versions of all objects.
 
-    ``locked`` are the keys that the store did not let go. ``error``: why it ended before the plan did.
+    ``locked`` are the keys that the store refused to remove. ``error``: why it ended before the plan did.
     """
 
     files: tuple[str, ...] = ()

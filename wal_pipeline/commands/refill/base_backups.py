@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RefillResult:
-    """What a refill did: ``copied`` of the manifest's objects were missing, with ``copied_bytes``."""
+    """The outcome of a refill: ``copied`` of the manifest's objects were missing, with ``copied_bytes``."""
 
     manifest: BaseBackupManifest
     source: str

@@ -40,7 +40,7 @@ class Suspect:
 
 @dataclass(frozen=True, slots=True)
 class WantedCopies:
-    """What every store should hold: names of files and ids of base backups."""
+    """The names of files and the ids of base backups that every store should hold."""
 
     files: frozenset[str]
     backups: frozenset[str]
@@ -48,7 +48,7 @@ class WantedCopies:
 
 @dataclass(slots=True)
 class Comparison:
-    """What the names and sizes say of one system identifier. ``suspects`` are settled by reading them.
+    """The comparison of one system identifier by names and sizes. ``suspects`` are settled by reading them.
 
     What is not ``wanted`` waits for its expiry and is not judged.
     """

@@ -1,4 +1,4 @@
-"""What the catalog and the alerts learn from a verification."""
+"""Writes the outcome of a verification into the catalog and the alerts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

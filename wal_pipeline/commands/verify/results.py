@@ -1,4 +1,4 @@
-"""What a verification can find wrong, as plain values."""
+"""Defines the results of a verification as plain values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from wal_pipeline.commands.archive_push.events import CopyVerified
 
 
 class FaultKind(StrEnum):
-    """What is wrong with one copy."""
+    """The kinds of damage to one copy."""
 
     MISSING = "missing"  # it should be there and is not
     TRUNCATED = "truncated"  # it has another size than was stored
@@ -20,7 +20,7 @@ class FaultKind(StrEnum):
 
 
 class ItemKind(StrEnum):
-    """What a copy is of."""
+    """The kinds of things that are copied: files of the WAL archive, and base backups."""
 
     WAL_FILE = "wal_file"
     BASE_BACKUP = "base_backup"
@@ -47,7 +47,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """What became of one fault: ``error`` says why it stays."""
+    """The outcome of repairing one fault: ``error`` says why it stays."""
 
     fault: Fault
     source: str | None
@@ -56,7 +56,7 @@ class Repair:
 
 @dataclass(slots=True)
 class Tally:
-    """What was looked at on one store. ``read``: items whose content was read, with ``read_bytes``.
+    """The counts of one store. ``read``: items whose content was read, with ``read_bytes``.
 
     ``pending`` copies are on their way by what the catalog says. ``unrecorded`` are not in the catalog.
     """
@@ -71,7 +71,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What one verification found. ``tallies`` by store; ``silent``: why a store was left out, or left in the middle.
+    """The outcome of one verification. ``tallies`` by store; ``silent``: why a store was left out, or left in the middle.
 
     ``repairs`` are for ``faults`` that were tried to heal; ``refilled`` the copies that came of it. ``lost`` are the
     items of which no store that answered has a good copy.
