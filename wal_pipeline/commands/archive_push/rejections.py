@@ -30,7 +30,7 @@ class Rejections:
         *,
         forget_tries: Callable[[str], None],
     ) -> None:
-        """``forget_tries`` is called with the name of each file that is moved to quarantine: no copy of it is missing."""
+        """``forget_tries`` is called with the name of each file in quarantine: no copy of it is missing."""
         self._forget_tries = forget_tries
         self._spool = spool
         self._identity = identity

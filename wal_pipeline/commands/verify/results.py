@@ -71,7 +71,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """The outcome of one verification. ``tallies`` by store; ``silent``: why a store was left out, or left in the middle.
+    """The outcome of one verification. ``tallies`` by store; ``silent``: why a store was left out, or not finished.
 
     ``repairs`` are for ``faults`` that were tried to heal; ``refilled`` the copies that came of it. ``lost`` are the
     items of which no store that answered has a good copy.
