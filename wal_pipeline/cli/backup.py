@@ -31,7 +31,7 @@ def backup_command(context: Context, incremental: bool, parent_id: str | None, a
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TransferSpeedColumn
 
-    from wal_pipeline.commands.backup.take import told_of_backup
+    from wal_pipeline.commands.backup.take import audit_entry
     from wal_pipeline.wiring.backup import base_backup_taker
 
     taker = base_backup_taker(context.pipeline, archive=_archiving(context.pipeline))
@@ -45,7 +45,7 @@ def backup_command(context: Context, incremental: bool, parent_id: str | None, a
     audited = context.pipeline.audit.work("base backup", context.pipeline.settings.cluster)
     with audited as told, Progress(*columns, console=Console(stderr=True), transient=as_json) as progress:
         outcome = taker.take(incremental=incremental, parent_id=parent_id, on_progress=_shown(progress))
-        told.update(told_of_backup(outcome))
+        told.update(audit_entry(outcome))
     summary = _summary(outcome)
     click.echo(json.dumps(summary) if as_json else _text(outcome))
     for error in _errors(outcome):

@@ -19,13 +19,13 @@ from wal_pipeline.codec.stream_encoder import StreamEncoder
 from wal_pipeline.commands.backup.leftovers import remove_unfinished, try_remove
 from wal_pipeline.commands.backup.parent import ParentBackup, choose_parent, fetch_parent
 from wal_pipeline.commands.backup.part_uploader import UploadLimits
+from wal_pipeline.commands.backup.preconditions import require_outside, require_ready
 from wal_pipeline.commands.backup.restorable import BaseBackupRecorder, StoreOutcome
 from wal_pipeline.commands.backup.session import BackupPlan, BackupSession, ProgressCallback, object_metadata
 from wal_pipeline.commands.backup.upload import MAX_PARTS, BackupUpload
-from wal_pipeline.errors import BaseBackupError, SettingsError, StoreError
-from wal_pipeline.postgres.backup_server import BackupServer, ServerTablespace
+from wal_pipeline.errors import SettingsError, StoreError
+from wal_pipeline.postgres.backup_server import BackupServer
 from wal_pipeline.postgres.pg_basebackup import BaseBackupCommand
-from wal_pipeline.postgres.server_facts import ServerFacts
 from wal_pipeline.stores.base import Store
 
 _log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ def take_base_backup(
     _check_options(options)
     begun = time.monotonic()
     facts = server.facts()
-    _check_server(facts, layout, parent)
+    require_ready(facts, layout, parent)
     for store in stores:
         _clean(store, layout, clock(), options.unfinished_after)
     options.scratch_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ def take_base_backup(
         parent_manifest=parent.backup_manifest if parent else None,
     )
     tablespaces = server.tablespaces()
-    _check_tablespaces(tablespaces)
+    require_outside(tablespaces)
     plan = BackupPlan(
         facts, tablespaces, layout, encoder, command, parent.chain if parent else (), options.volume_size_bytes
     )
@@ -140,48 +140,6 @@ def _check_options(options: BackupOptions) -> None:
         raise SettingsError(
             f"volumes of {options.volume_size_bytes} bytes do not fit into {MAX_PARTS} parts of "
             f"{options.limits.part_size_bytes} bytes"
-        )
-
-
-def _check_server(facts: ServerFacts, layout: Layout, parent: ParentBackup | None) -> None:
-    if facts.system_identifier != layout.system_identifier:
-        raise BaseBackupError(
-            f"the server has system identifier {facts.system_identifier}, expected {layout.system_identifier}",
-            hint="The connection leads to another cluster than the one whose WAL is archived here.",
-        )
-    if facts.archive_mode == "off" and not facts.in_recovery:
-        raise BaseBackupError(
-            "the server does not archive its WAL: 'archive_mode' is 'off', expected 'on'",
-            hint="A base backup without WAL cannot be restored. Set up archiving first: wal-pipeline setup.",
-        )
-    if parent is not None:
-        _check_incremental(facts, parent)
-
-
-def _check_tablespaces(tablespaces: Sequence[ServerTablespace]) -> None:
-    inside = [space.location for space in tablespaces if not space.location.startswith("/")]
-    if inside:
-        raise BaseBackupError(
-            f"tablespace '{inside[0]}' lies inside the data directory, expected an absolute path",
-            hint="Tablespaces made with allow_in_place_tablespaces are for PostgreSQL's own tests: drop it.",
-        )
-
-
-def _check_incremental(facts: ServerFacts, parent: ParentBackup) -> None:
-    if facts.summarize_wal is None:
-        raise BaseBackupError(
-            f"PostgreSQL {facts.major_version} has no incremental base backups, expected 17 or newer",
-            hint="Take a full base backup.",
-        )
-    if not facts.summarize_wal:
-        raise BaseBackupError(
-            "the server keeps no WAL summaries: 'summarize_wal' is 'off', expected 'on'",
-            hint="ALTER SYSTEM SET summarize_wal = on, reload, then take a full base backup and build on that.",
-        )
-    if parent.manifest.server_version // 10000 != facts.major_version:
-        raise BaseBackupError(
-            f"the parent is of PostgreSQL {parent.manifest.server_version // 10000}, the server {facts.major_version}",
-            hint="Take a full base backup.",
         )
 
 
@@ -293,7 +251,7 @@ def _remove_old_parents(folder: Path, before: datetime) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def told_of_backup(outcome: "BackupOutcome") -> dict[str, object]:
+def audit_entry(outcome: "BackupOutcome") -> dict[str, object]:
     """Return the audit log's entry for a base backup."""
     manifest = outcome.result.manifest
     states = {

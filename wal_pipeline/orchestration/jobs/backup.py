@@ -28,7 +28,7 @@ def build_backup_job(keys: Keys) -> dg.JobDefinition:
         "read them back, and wait until each store has the WAL that the base backup needs.",
     )
     def stream_base_backup(context: dg.OpExecutionContext, config: BackupConfig, wal_pipeline: WalPipelineResource):  # type: ignore[no-untyped-def]
-        from wal_pipeline.commands.backup.take import told_of_backup
+        from wal_pipeline.commands.backup.take import audit_entry
         from wal_pipeline.orchestration.assets.closing_events import Stored, closing_events
         from wal_pipeline.wiring.backup import base_backup_taker
 
@@ -36,7 +36,7 @@ def build_backup_job(keys: Keys) -> dg.JobDefinition:
         taker = base_backup_taker(pipeline)
         with pipeline.audit.work("base backup", keys.cluster, by=f"run {context.run_id}") as told:
             outcome = taker.take(incremental=config.incremental, parent_id=config.parent_id)
-            told.update(told_of_backup(outcome))
+            told.update(audit_entry(outcome))
         context.instance.add_dynamic_partitions(keys.base_backup_partitions_name, [outcome.result.manifest.backup_id])
         for store in outcome.stores:
             if store.stored:

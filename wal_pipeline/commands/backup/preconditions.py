@@ -1,0 +1,56 @@
+"""Refuses a base backup that the server cannot give, before anything is read."""
+
+from collections.abc import Sequence
+
+from wal_pipeline.archive.format.keys import Layout
+from wal_pipeline.commands.backup.parent import ParentBackup
+from wal_pipeline.errors import BaseBackupError
+from wal_pipeline.postgres.backup_server import ServerTablespace
+from wal_pipeline.postgres.server_facts import ServerFacts
+
+
+def require_ready(facts: ServerFacts, layout: Layout, parent: ParentBackup | None) -> None:
+    """Refuse a server of another cluster, one that does not archive, and one that cannot build on ``parent``.
+
+    Raises: BaseBackupError.
+    """
+    if facts.system_identifier != layout.system_identifier:
+        raise BaseBackupError(
+            f"the server has system identifier {facts.system_identifier}, expected {layout.system_identifier}",
+            hint="The connection leads to another cluster than the one whose WAL is archived here.",
+        )
+    if facts.archive_mode == "off" and not facts.in_recovery:
+        raise BaseBackupError(
+            "the server does not archive its WAL: 'archive_mode' is 'off', expected 'on'",
+            hint="A base backup without WAL cannot be restored. Set up archiving first: wal-pipeline setup.",
+        )
+    if parent is not None:
+        _check_incremental(facts, parent)
+
+
+def require_outside(tablespaces: Sequence[ServerTablespace]) -> None:
+    """Refuse a tablespace inside the data directory. Raises: BaseBackupError."""
+    inside = [space.location for space in tablespaces if not space.location.startswith("/")]
+    if inside:
+        raise BaseBackupError(
+            f"tablespace '{inside[0]}' lies inside the data directory, expected an absolute path",
+            hint="Tablespaces made with allow_in_place_tablespaces are for PostgreSQL's own tests: drop it.",
+        )
+
+
+def _check_incremental(facts: ServerFacts, parent: ParentBackup) -> None:
+    if facts.summarize_wal is None:
+        raise BaseBackupError(
+            f"PostgreSQL {facts.major_version} has no incremental base backups, expected 17 or newer",
+            hint="Take a full base backup.",
+        )
+    if not facts.summarize_wal:
+        raise BaseBackupError(
+            "the server keeps no WAL summaries: 'summarize_wal' is 'off', expected 'on'",
+            hint="ALTER SYSTEM SET summarize_wal = on, reload, then take a full base backup and build on that.",
+        )
+    if parent.manifest.server_version // 10000 != facts.major_version:
+        raise BaseBackupError(
+            f"the parent is of PostgreSQL {parent.manifest.server_version // 10000}, the server {facts.major_version}",
+            hint="Take a full base backup.",
+        )
