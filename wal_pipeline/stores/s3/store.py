@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import UTC, datetime
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Final, cast
 
 from wal_pipeline.errors import DamagedCopyError, ObjectMissingError, StoreAccessError, StoreUnavailableError
 from wal_pipeline.stores.base import (
@@ -35,9 +35,9 @@ from wal_pipeline.stores.s3.profiles import StoreProfile
 from wal_pipeline.stores.s3.stream import S3Stream
 
 # Longer than a put's last listing and deletion take; only a put that met another one waits.
-_SETTLE_SECONDS = 2.0
-_CONTENT_TYPE = "application/octet-stream"
-_DESCRIPTION = ("ContentLength", "LastModified")
+_SETTLE_SECONDS: Final = 2.0
+_CONTENT_TYPE: Final = "application/octet-stream"
+_DESCRIPTION: Final = ("ContentLength", "LastModified")
 
 
 def open_s3_store(profile: StoreProfile, connection: Connection) -> "S3Store":
