@@ -1,14 +1,13 @@
 """Makes a restore from the settings and a person's options."""
 
 from pathlib import Path
-from typing import get_args
 
 from wal_pipeline.commands.archive_get.restore_command import prefetch_folder, program
 from wal_pipeline.commands.restore.contents import find_system_identifier
 from wal_pipeline.commands.restore.options import RestoreOptions
 from wal_pipeline.commands.restore.perform import RestoreCommand
 from wal_pipeline.commands.restore.run import Restore
-from wal_pipeline.settings import StoreName, settings_file
+from wal_pipeline.settings import STORE_NAMES, settings_file
 from wal_pipeline.wiring.pipeline import Pipeline
 
 
@@ -24,7 +23,7 @@ def restore_of(
     """
     settings = pipeline.settings
     request = options.request(default_pgdata=settings.pgdata, bindir=settings.pgbindir)
-    stores = tuple(pipeline.open_stores(options.store_names(settings.stores, get_args(StoreName))).values())
+    stores = tuple(pipeline.open_stores(options.store_names(settings.stores, STORE_NAMES)).values())
     layout = pipeline.layout(
         find_system_identifier(
             stores, settings.prefix, settings.cluster, options.system_identifier or settings.system_identifier

@@ -17,6 +17,7 @@ from wal_pipeline.commands.archive_get.wal_source import WalSource
 from wal_pipeline.commands.backup.objects import open_object
 from wal_pipeline.commands.copies.find import find_copies
 from wal_pipeline.errors import CodecError, RestoreError, StoreError, WalPipelineError
+from wal_pipeline.host.file_owner import name_of_user
 from wal_pipeline.postgres.recovery import TargetAction
 from wal_pipeline.postgres.recovery_server import ServerUser
 from wal_pipeline.stores.base import Store
@@ -230,7 +231,7 @@ def check_runnable(program: Sequence[str], user: ServerUser) -> None:
 
     Raises: RestoreError.
     """
-    name = _user_name(user.uid)
+    name = name_of_user(user.uid)
     hint = f"Install wal-pipeline, and keep its settings file, where the user '{name}' can read them."
     try:
         done = subprocess.run(
@@ -248,10 +249,3 @@ def check_runnable(program: Sequence[str], user: ServerUser) -> None:
     if done.returncode != 0:
         words = done.stderr.strip() or f"it ended with {done.returncode}"
         raise RestoreError(f"the user '{name}' cannot run the restore command: {words}", hint=hint)
-
-
-def _user_name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
