@@ -16,6 +16,7 @@ from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.postgres.waldump import CommitReader
 from wal_pipeline.spool import SpoolFile
+from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.wiring.pipeline import Pipeline, open_pipeline
 
 KEYS = ("one_op_vs_graph",)
@@ -87,7 +88,7 @@ def graph_job(pipeline: Pipeline) -> dg.JobDefinition:
         @dg.op(name=f"store_on_{name}")
         def store(context: dg.OpExecutionContext, ready: tuple[Prepared, Encoded]) -> SpoolFile:
             prepared, encoded = ready
-            store_copy(pipeline.stores[name], layout, prepared.file, encoded, read_back=True)
+            store_copy(ClusterStore(pipeline.stores[name], layout), prepared.file, encoded, read_back=True)
             context.log_event(dg.AssetMaterialization(_KEYS.wal_segment(name), partition=prepared.file.name))
             return prepared.spooled
 

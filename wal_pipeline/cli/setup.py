@@ -67,10 +67,10 @@ def _prover(pipeline: "Pipeline", wait_seconds: float, progress: "Progress") -> 
     from wal_pipeline.commands.copies.find import which_stores_have
     from wal_pipeline.commands.setup.proof import ArchivingProver
     from wal_pipeline.errors import SpoolBusyError
+    from wal_pipeline.stores.cluster_store import cluster_stores
     from wal_pipeline.wiring.archive_push import archive_now
 
-    layout = pipeline.layout(pipeline.server.facts().system_identifier)
-    stores = pipeline.stores
+    places = cluster_stores(pipeline.stores, pipeline.layout(pipeline.server.facts().system_identifier))
 
     def drain_spool() -> None:
         try:
@@ -82,7 +82,7 @@ def _prover(pipeline: "Pipeline", wait_seconds: float, progress: "Progress") -> 
     return ArchivingProver(
         server=pipeline.server,
         spool=pipeline.spool.folder,
-        find_copies=lambda name: which_stores_have(stores, layout, name),
+        find_copies=lambda name: which_stores_have(places, name),
         archive_now=drain_spool,
         wait_seconds=wait_seconds,
         progress=progress,

@@ -14,6 +14,7 @@ from wal_pipeline.codec.encoder import Encoder
 from wal_pipeline.codec.stream_encoder import StreamEncoder
 from wal_pipeline.commands.archive_get.wal_source import WalSource, WalUnreachableError
 from wal_pipeline.commands.copies.put import store_copy
+from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline_tests.support.base_backup_scene import TOOLS
 from wal_pipeline_tests.support.restore_archive import LAYOUT, WatchedStore, describe_file, name_of, segment_bytes
 
@@ -62,7 +63,7 @@ def store(tmp_path: Path) -> WatchedStore:
 def archive(store: WatchedStore, name: str, codec: Codec, recipients: list[str], found: str | None = None) -> str:
     data = segment_bytes(name)
     encoded = Encoder(codec, recipients=recipients).encode(data)
-    return store_copy(store, LAYOUT, describe_file(name, data), encoded, read_back=True, found=found)[0]
+    return store_copy(ClusterStore(store, LAYOUT), describe_file(name, data), encoded, read_back=True, found=found)[0]
 
 
 @pytest.mark.parametrize("codec", Codec)

@@ -26,6 +26,7 @@ from wal_pipeline.commands.restore.download import BaseBackupSource
 from wal_pipeline.commands.verify.read_copy import CopyReader
 from wal_pipeline.commands.verify.results import FaultKind
 from wal_pipeline.errors import CodecError, DamagedCopyError, RestoreError
+from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.wal.names import require_file_name
 from wal_pipeline_tests.support.manifests import LAYOUT as BACKUP_LAYOUT
 from wal_pipeline_tests.support.manifests import stored_object
@@ -151,7 +152,7 @@ def test_verification_does_not_open_it(store: WatchedStore, codec: Codec, name: 
     """A deep verification tells the fault."""
     key = put(store, codec, zeros(codec), a_gibibyte(name))
     with little_memory():
-        found = CopyReader(()).read_wal(store, LAYOUT, name, key, None)
+        found = CopyReader(()).read_wal(ClusterStore(store, LAYOUT), name, key, None)
     assert found.fault is not None
     expected = (FaultKind.REPLACED, "holds something else") if name == NAME else (FaultKind.CORRUPT, "cannot be opened")
     assert found.fault.kind is expected[0]
@@ -168,11 +169,11 @@ def test_an_object_larger_than_any_segment_is_not_read(store: WatchedStore) -> N
     said = f"object '{key}' has {MAX_STORED_BYTES + 1} bytes"
     assert refused(store, NAME) == f"r2: {said}, more than any WAL file"
     with little_memory():
-        found = CopyReader(()).read_wal(store, LAYOUT, NAME, key, None)
+        found = CopyReader(()).read_wal(ClusterStore(store, LAYOUT), NAME, key, None)
         assert found.fault is not None
         assert said in found.fault.message
         with pytest.raises(DamagedCopyError, match=f"{said}, more than any WAL file"):
-            read_source(store, LAYOUT, name_of(NAME))
+            read_source(ClusterStore(store, LAYOUT), name_of(NAME))
 
 
 @pytest.mark.parametrize("encrypted", [False, True])
@@ -189,7 +190,7 @@ def test_a_base_backups_object_is_opened_up_to_its_size(tmp_path: Path, codec: C
         taken += len(data)
 
     with little_memory(), pytest.raises(CodecError) as raised:
-        open_object(store, BACKUP_LAYOUT, manifest, item, identities=[identity], sink=sink)
+        open_object(ClusterStore(store, BACKUP_LAYOUT), manifest, item, identities=[identity], sink=sink)
     assert raised.value.message.endswith(f"/{item.name}': it opens to more than {1 << 20} bytes")
     assert taken <= 1 << 20
 

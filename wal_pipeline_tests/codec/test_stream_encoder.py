@@ -13,6 +13,7 @@ from wal_pipeline.codec.stream_encoder import StreamEncoder
 from wal_pipeline.commands.backup.objects import open_object
 from wal_pipeline.errors import CodecError, DamagedCopyError, SettingsError
 from wal_pipeline.stores.base import Body
+from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline_tests.support.manifests import LAYOUT, stored_object
 
 TOOLS = {Codec.GZIP: ["gunzip", "-c"], Codec.ZSTD: ["zstd", "-dc"], Codec.LZ4: ["lz4", "-dc"], Codec.NONE: ["cat"]}
@@ -86,7 +87,9 @@ def test_an_object_opens_to_what_was_encoded(tmp_path: Path, codec: Codec, encry
     stored = encoded(StreamEncoder(codec, recipients=recipients), content)
     store, manifest, item = stored_object(tmp_path, codec, stored, len(content), encrypted=encrypted)
     opened = bytearray()
-    open_object(store, LAYOUT, manifest, item, identities=[identity] if encrypted else [], sink=opened.extend)
+    open_object(
+        ClusterStore(store, LAYOUT), manifest, item, identities=[identity] if encrypted else [], sink=opened.extend
+    )
     assert bytes(opened) == content
 
 
@@ -101,7 +104,7 @@ def test_a_damaged_object_is_said_to_be_damaged(tmp_path: Path, codec: Codec, co
     store.put_if_absent(key, Body.of(bytes(stored)), {})
     found = Body.of(bytes(stored)).sha256
     with pytest.raises(DamagedCopyError) as raised:
-        open_object(store, LAYOUT, manifest, item, identities=[], sink=lambda _: None)
+        open_object(ClusterStore(store, LAYOUT), manifest, item, identities=[], sink=lambda _: None)
     assert raised.value.message == f"r2: object '{key}' has SHA-256 {found}, expected {item.sha256}"
 
 
@@ -111,6 +114,6 @@ def test_an_encrypted_object_needs_an_identity(tmp_path: Path) -> None:
     stored = encoded(StreamEncoder(Codec.ZSTD, recipients=[recipient]), b"x")
     store, manifest, item = stored_object(tmp_path, Codec.ZSTD, stored, 1, encrypted=True)
     with pytest.raises(CodecError) as caught:
-        open_object(store, LAYOUT, manifest, item, identities=[], sink=lambda _: None)
+        open_object(ClusterStore(store, LAYOUT), manifest, item, identities=[], sink=lambda _: None)
     assert caught.value.message.endswith("it is encrypted and there is no identity to open it with")
     assert "WAL_PIPELINE_AGE_IDENTITY_FILE" in (caught.value.hint or "")

@@ -99,7 +99,7 @@ def test_the_command_takes_base_backups_that_every_store_can_restore(
     assert told[1:] == ["  r2: restorable", "  b2: restorable"]
     scene = Scene(cluster, [s3_store(s3_pair, s3_buckets, name) for name in ("r2", "b2")], tmp_path)
     b2 = scene.stores[1]
-    first, second = (read_base_backup(b2, scene.layout, backup_id) for backup_id in list_backup_ids(b2, scene.layout))
+    first, second = (read_base_backup(scene.place(b2), backup_id) for backup_id in list_backup_ids(scene.place(b2)))
     assert (first.backup_id, second.chain) == (full["backup_id"], (full["backup_id"],))
 
 
@@ -119,7 +119,7 @@ def test_the_command_says_which_store_lacks_the_base_backup_and_the_way_out(
     assert said[1:] == ["HINT: Once b2 is well, 'wal-pipeline verify --repair' copies it there from another store."]
     assert _run(environment, "verify", "--repair").returncode == 0
     scene = Scene(cluster, [s3_store(s3_pair, s3_buckets, "b2")], tmp_path)
-    assert list_backup_ids(scene.stores[0], scene.layout) == [summary["backup_id"]]
+    assert list_backup_ids(scene.place(scene.stores[0])) == [summary["backup_id"]]
 
 
 def _environment(cluster: PostgresCluster, s3_pair: S3Pair, buckets: S3Buckets, folder: Path) -> dict[str, str]:

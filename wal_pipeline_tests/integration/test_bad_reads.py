@@ -12,6 +12,7 @@ from wal_pipeline.archive.records import Codec
 from wal_pipeline.codec.encoder import Encoder
 from wal_pipeline.commands.copies.put import store_copy
 from wal_pipeline.errors import DamagedCopyError
+from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.stores.s3.store import S3Store
 from wal_pipeline_tests.support.base_backup_scene import s3_store
 from wal_pipeline_tests.support.restore_archive import LAYOUT, describe_file, name_of, segment_bytes
@@ -49,7 +50,7 @@ def store(proxy: FaultProxy, s3_pair: S3Pair, s3_buckets: S3Buckets) -> S3Store:
 
 
 def put(store: S3Store, *, found: str | None = None) -> str:
-    return store_copy(store, LAYOUT, FILE, ENCODED, read_back=True, found=found)[0]
+    return store_copy(ClusterStore(store, LAYOUT), FILE, ENCODED, read_back=True, found=found)[0]
 
 
 def stored(store: S3Store) -> bytes:

@@ -20,6 +20,7 @@ from wal_pipeline.commands.backup.part_uploader import UploadLimits
 from wal_pipeline.commands.backup.take import BackupOptions, BaseBackupResult, take_base_backup
 from wal_pipeline.postgres.backup_server import BackupServer
 from wal_pipeline.stores.base import Store
+from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.stores.local.store import LocalFolderStore
 from wal_pipeline.stores.s3.client import Connection
 from wal_pipeline.stores.s3.profiles import PROFILES
@@ -84,6 +85,15 @@ class Scene:
         self.stores = stores
         self.layout = Layout("", "main", int(cluster.system_identifier))
         self.scratch_folder = scratch_folder
+
+    @property
+    def places(self) -> list[ClusterStore]:
+        """The cluster's part of each store."""
+        return [self.place(store) for store in self.stores]
+
+    def place(self, store: Store) -> ClusterStore:
+        """Return the cluster's part of a store."""
+        return ClusterStore(store, self.layout)
 
     def take(self, encoder: StreamEncoder | None = None, **values: Any) -> BaseBackupResult:
         """Take a base backup. ``values`` are options, or arguments of ``take_base_backup``."""

@@ -14,6 +14,7 @@ from wal_pipeline.codec.encoder import Encoder
 from wal_pipeline.commands.copies.put import store_copy
 from wal_pipeline.errors import StoreUnavailableError
 from wal_pipeline.stores.base import Body, StoredObject
+from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.stores.local.store import LocalFolderStore
 from wal_pipeline.wal.names import FileKind, WalFileName, require_file_name
 from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, parse_long_page_header
@@ -83,7 +84,9 @@ class WatchedStore(LocalFolderStore):
     def add(self, name: str, data: bytes | None = None, codec: Codec = Codec.ZSTD) -> str:
         """Archive one file and return its key."""
         content = segment_bytes(name) if data is None else data
-        key, _ = store_copy(self, LAYOUT, describe_file(name, content), Encoder(codec).encode(content), read_back=False)
+        key, _ = store_copy(
+            ClusterStore(self, LAYOUT), describe_file(name, content), Encoder(codec).encode(content), read_back=False
+        )
         return key
 
     def add_bare(self, key: str, stored: bytes, metadata: Mapping[str, str] | None = None) -> None:

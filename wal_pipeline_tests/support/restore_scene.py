@@ -15,6 +15,7 @@ from wal_pipeline.archive.records import Codec
 from wal_pipeline.codec.encoder import Encoder
 from wal_pipeline.commands.copies.put import store_copy
 from wal_pipeline.settings import load_settings
+from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.wal.names import parse_file_name
 from wal_pipeline.wiring.pipeline import Pipeline
 from wal_pipeline_tests.support.restore_archive import describe_file
@@ -94,7 +95,7 @@ def archive_spool(pipeline: Pipeline, spool: Path, system_identifier: int, codec
             encoded = encoder.encode(data)
             for store in pipeline.stores.values():
                 file = describe_file(path.name, data, system_identifier)
-                store_copy(store, pipeline.layout(system_identifier), file, encoded, read_back=False)
+                store_copy(ClusterStore(store, pipeline.layout(system_identifier)), file, encoded, read_back=False)
 
 
 def run_archive_get(

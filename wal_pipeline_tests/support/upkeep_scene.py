@@ -27,6 +27,7 @@ from wal_pipeline.commands.inventory.survey import Surveyor
 from wal_pipeline.commands.verify.results import Verification
 from wal_pipeline.commands.verify.verify import Verifier
 from wal_pipeline.stores.base import Body, Store
+from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import FileKind, require_file_name
 from wal_pipeline_tests.support.archive_scene import WatchedStore, folder_store
@@ -70,7 +71,7 @@ class UpkeepScene:
         encoded = Encoder(Codec.ZSTD).encode(data)
         copies = []
         for store in on or self.stores:
-            key, encoding = store_copy(self.stores[store].inner, LAYOUT, file, encoded, read_back=False)
+            key, encoding = store_copy(ClusterStore(self.stores[store].inner, LAYOUT), file, encoded, read_back=False)
             copies.append(
                 Copy(name, SYSTEM_IDENTIFIER, store, CopyStatus.VERIFIED, key, encoding, tries=1, verified_at=at)
             )

@@ -29,6 +29,7 @@ from wal_pipeline.errors import (
     WalPipelineError,
 )
 from wal_pipeline.stores.base import Store, StoredObject
+from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.wal.names import MAX_WAL_SEGMENT_SIZE, FileKind, WalFileName
 from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, check_segment, segment_size_of
 
@@ -163,7 +164,7 @@ class WalSource:
 
     def _fetch_listed(self, store: Store, name: WalFileName) -> FetchedWal | None:
         faults: list[WalPipelineError] = []
-        for key, stored in find_copies(store, self.layout, name):
+        for key, stored in find_copies(ClusterStore(store, self.layout), name):
             try:
                 fetched = self._fetch_copy(store, key, stored)
             except ObjectMissingError:

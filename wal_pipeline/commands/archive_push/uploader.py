@@ -17,6 +17,7 @@ from wal_pipeline.codec.encoder import Encoded
 from wal_pipeline.commands.copies.put import is_held, store_copy
 from wal_pipeline.errors import StoreError
 from wal_pipeline.stores.base import Store
+from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.wal.names import FileKind, require_file_name
 
 FIRST_BACKOFF_SECONDS = 5.0
@@ -129,8 +130,7 @@ class StoreUploader:
     def _store(self, layout: Layout, file: WalFile, encoded: Encoded, failures: int) -> StoredCopy:
         begun = time.monotonic()
         key, encoding = store_copy(
-            self.store,
-            layout,
+            ClusterStore(self.store, layout),
             file,
             encoded,
             read_back=self._read_back,

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.errors import ObjectLockedError, StoreError
 from wal_pipeline.stores.base import MultipartUpload, Store, StoredObject
+from wal_pipeline.stores.cluster_store import ClusterStore
 
 _log = logging.getLogger(__name__)
 
@@ -34,15 +34,16 @@ class _Leftover:
         return max([item.modified_at for item in self.objects] + [item.begun_at for item in self.uploads])
 
 
-def remove_unfinished(store: Store, layout: Layout, *, now: datetime, older_than: timedelta) -> RemovedUnfinished:
-    """Remove the objects of base backups that have no manifest on ``store``, and abort uploads below their prefix.
+def remove_unfinished(place: ClusterStore, *, now: datetime, older_than: timedelta) -> RemovedUnfinished:
+    """Remove the objects of base backups that have no manifest on the store, and abort uploads below their prefix.
 
     A base backup is left alone until nothing was added to it for ``older_than``: another machine may be taking it now,
     or refilling it. Locked objects are left for a later call. Raises: StoreError.
     """
+    store, layout = place.store, place.layout
     removed: list[str] = []
     objects = uploads = 0
-    for backup_id, leftover in sorted(_leftovers(store, layout).items()):
+    for backup_id, leftover in sorted(_leftovers(place).items()):
         if now - leftover.touched_at < older_than:
             continue
         for upload in leftover.uploads:
@@ -56,11 +57,12 @@ def remove_unfinished(store: Store, layout: Layout, *, now: datetime, older_than
     return RemovedUnfinished(store.name, tuple(removed), objects, uploads)
 
 
-def remove_failed(store: Store, layout: Layout, backup_id: str) -> int:
+def remove_failed(place: ClusterStore, backup_id: str) -> int:
     """Remove the objects of our own base backup that failed, unless its manifest is there; return how many.
 
     Raises: StoreError.
     """
+    store, layout = place.store, place.layout
     if store.head(layout.manifest_key(backup_id)) is not None:
         return 0
     prefix = layout.base_key(backup_id, "x").removesuffix("x")
@@ -69,9 +71,10 @@ def remove_failed(store: Store, layout: Layout, backup_id: str) -> int:
     return _delete(store, [item.key for item in store.list(prefix)])
 
 
-def _leftovers(store: Store, layout: Layout) -> dict[str, _Leftover]:
+def _leftovers(place: ClusterStore) -> dict[str, _Leftover]:
     """Group the objects and uploads by base backup, without the objects of base backups that have a manifest."""
     found: dict[str, _Leftover] = defaultdict(lambda: _Leftover([], []))
+    store, layout = place.store, place.layout
     finished = set()
     for item in store.list(layout.base_root):
         backup_id = layout.backup_id_of(item.key)
@@ -99,9 +102,9 @@ def _delete(store: Store, keys: Iterable[str]) -> int:
     return count
 
 
-def try_remove(store: Store, layout: Layout, backup_id: str) -> None:
+def try_remove(place: ClusterStore, backup_id: str) -> None:
     """Remove a failed base backup's objects if the store allows it; ``remove_unfinished`` removes the rest later."""
     try:
-        remove_failed(store, layout, backup_id)
+        remove_failed(place, backup_id)
     except StoreError as error:
         _log.warning("objects of the failed base backup '%s' stay for now: %s", backup_id, error.message)

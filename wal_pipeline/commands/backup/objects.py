@@ -4,16 +4,14 @@ from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 from wal_pipeline.archive.format.backup_manifest import BackupObject, BaseBackupManifest
-from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.codec.stream_decoder import Sink, StoredStream, StreamOpener, open_stream
 from wal_pipeline.commands.copies.stored_bytes import HashedStream, require_bytes
 from wal_pipeline.errors import CodecError
-from wal_pipeline.stores.base import Store
+from wal_pipeline.stores.cluster_store import ClusterStore
 
 
 def open_object(
-    store: Store,
-    layout: Layout,
+    place: ClusterStore,
     manifest: BaseBackupManifest,
     item: BackupObject,
     *,
@@ -26,16 +24,16 @@ def open_object(
 
     Raises: DamagedCopyError where the stored bytes are not those of the manifest; CodecError; StoreError.
     """
-    key = layout.base_key(manifest.backup_id, item.name)
+    key = place.layout.base_key(manifest.backup_id, item.name)
     opener = StreamOpener(manifest.codec, item, sink)
-    with store.open(key) as stream:
+    with place.store.open(key) as stream:
         source = HashedStream(stream)
         try:
             open_stream(StoredStream(source), opener, manifest.encrypted, identities)
         except CodecError as error:
-            require_bytes(store, key, source.stored(), item)  # damage in the store is said as such
+            require_bytes(place.store, key, source.stored(), item)  # damage in the store is said as such
             raise CodecError(f"object '{key}': {error.message}", hint=error.hint) from error
-        require_bytes(store, key, source.stored(), item)
+        require_bytes(place.store, key, source.stored(), item)
 
 
 def open_file(

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest
-from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.commands.backup.objects import open_object
 from wal_pipeline.commands.inventory.listing import list_backup_ids
 from wal_pipeline.commands.inventory.manifests import read_base_backup
 from wal_pipeline.errors import BaseBackupError, CodecError, StoreError
-from wal_pipeline.stores.base import Store
+from wal_pipeline.stores.cluster_store import ClusterStore
 
 _log = logging.getLogger(__name__)
 
@@ -30,16 +29,16 @@ class ParentBackup:
         return (*self.manifest.chain, self.manifest.backup_id)
 
 
-def choose_parent(stores: Sequence[Store], layout: Layout, parent_id: str | None = None) -> str:
+def choose_parent(places: Sequence[ClusterStore], parent_id: str | None = None) -> str:
     """Return ``parent_id``, or the newest base backup, where all stores that answer have it with its whole chain.
 
     Raises: BaseBackupError.
     """
-    held = [ids for store in stores if (ids := _answer(store, layout)) is not None]
+    held = [ids for place in places if (ids := _answer(place)) is not None]
     common = set.intersection(*held) if held else set()
     candidates = [parent_id] if parent_id is not None else sorted(common, reverse=True)
     for candidate in candidates:
-        if candidate in common and common.issuperset(_chain(stores, layout, candidate)):
+        if candidate in common and common.issuperset(_chain(places, candidate)):
             return candidate
     wanted = f"base backup '{parent_id}' is" if parent_id else "no base backup is"
     raise BaseBackupError(
@@ -49,21 +48,21 @@ def choose_parent(stores: Sequence[Store], layout: Layout, parent_id: str | None
 
 
 def fetch_parent(
-    stores: Sequence[Store], layout: Layout, backup_id: str, *, identities: Sequence[Any], folder: Path
+    places: Sequence[ClusterStore], backup_id: str, *, identities: Sequence[Any], folder: Path
 ) -> ParentBackup:
     """Bring the parent's ``backup_manifest`` into ``folder``, from the first store that has it whole.
 
     Raises: BaseBackupError where no store has it, or it is encrypted and no identity opens it.
     """
     reasons = []
-    for store in stores:
+    for place in places:
         try:
-            manifest = read_base_backup(store, layout, backup_id)
+            manifest = read_base_backup(place, backup_id)
             target = folder / "backup_manifest"
             with target.open("wb") as file:
-                open_object(store, layout, manifest, manifest.backup_manifest, identities=identities, sink=file.write)
+                open_object(place, manifest, manifest.backup_manifest, identities=identities, sink=file.write)
         except (StoreError, BaseBackupError, CodecError) as error:
-            reasons.append(f"{store.name}: {error.message.removeprefix(store.name + ': ')}")
+            reasons.append(f"{place.name}: {error.message.removeprefix(place.name + ': ')}")
         else:
             return ParentBackup(manifest, target)
     raise BaseBackupError(
@@ -72,18 +71,18 @@ def fetch_parent(
     )
 
 
-def _answer(store: Store, layout: Layout) -> set[str] | None:
+def _answer(place: ClusterStore) -> set[str] | None:
     try:
-        return set(list_backup_ids(store, layout))
+        return set(list_backup_ids(place))
     except StoreError as error:
         _log.warning("the parent is chosen without asking %s", error.message)
         return None
 
 
-def _chain(stores: Sequence[Store], layout: Layout, backup_id: str) -> tuple[str, ...]:
-    for store in stores:
+def _chain(places: Sequence[ClusterStore], backup_id: str) -> tuple[str, ...]:
+    for place in places:
         try:
-            return read_base_backup(store, layout, backup_id).chain
+            return read_base_backup(place, backup_id).chain
         except (StoreError, BaseBackupError) as error:
             _log.warning("%s", error.message)
     raise BaseBackupError(f"no store has a manifest of base backup '{backup_id}' that can be read")

@@ -23,6 +23,7 @@ from wal_pipeline.errors import (
     StoreUnavailableError,
 )
 from wal_pipeline.stores.base import Store
+from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.wal.names import WalFileName
 
 _SHOWN: Final = 3
@@ -66,21 +67,21 @@ def await_wal(
         time.sleep(poll_seconds)
 
 
-def stored_names(store: Store, layout: Layout) -> VerifiedNames:
+def stored_names(place: ClusterStore) -> VerifiedNames:
     """Read the store's own copies: one whose bytes have the SHA-256 of its metadata is verified, recorded or not.
 
     It is how WAL is found that the catalog does not know, because it was lost meanwhile.
     """
 
     def found(names: Sequence[WalFileName]) -> set[str]:
-        return {name.name for name in names if _is_good(store, layout, name)}
+        return {name.name for name in names if _is_good(place, name)}
 
     return found
 
 
-def _is_good(store: Store, layout: Layout, name: WalFileName) -> bool:
+def _is_good(place: ClusterStore, name: WalFileName) -> bool:
     try:
-        return read_source(store, layout, name) is not None
+        return read_source(place, name) is not None
     except (DamagedCopyError, ObjectMissingError, InvalidWalFileError) as error:
         _log.warning("%s", error.message)
         return False
@@ -145,10 +146,10 @@ class BaseBackupRecorder:
     def _settled(self, manifest: BaseBackupManifest, layout: Layout, outcome: StoreOutcome) -> StoreOutcome:
         if not outcome.stored:
             return outcome
-        store = self._stores[outcome.store]
-        names = verified_names(self._catalog, store, layout)
+        place = ClusterStore(self._stores[outcome.store], layout)
+        names = verified_names(self._catalog, place)
         try:
-            _require_chain(store, layout, manifest)
+            _require_chain(place, manifest)
             await_wal(
                 manifest,
                 outcome.store,
@@ -181,21 +182,22 @@ class BaseBackupRecorder:
         )
 
 
-def verified_names(catalog: Catalog, store: Store, layout: Layout) -> VerifiedNames:
-    """Ask the catalog which segments have a verified copy on ``store``, and now and then the store itself.
+def verified_names(catalog: Catalog, place: ClusterStore) -> VerifiedNames:
+    """Ask the catalog which segments have a verified copy on the store, and now and then the store itself.
 
     A catalog that was lost meanwhile does not know what was archived before, and never will by itself.
     """
-    in_store = stored_names(store, layout)
+    in_store = stored_names(place)
     ask_at = time.monotonic() + ASK_STORE_SECONDS
 
     def found(names: Sequence[WalFileName]) -> set[str]:
         nonlocal ask_at
         recorded = catalog.files.copies_of([name.name for name in names])
-        known = {
-            name: copies for (identifier, name), copies in recorded.items() if identifier == layout.system_identifier
+        ours = {
+            name: copies[place.name]
+            for (identifier, name), copies in recorded.items()
+            if identifier == place.layout.system_identifier and place.name in copies
         }
-        ours = {name: copies[store.name] for name, copies in known.items() if store.name in copies}
         verified = {name for name, copy in ours.items() if copy.status is CopyStatus.VERIFIED}
         unknown = [name for name in names if name.name not in ours]
         if unknown and time.monotonic() >= ask_at:
@@ -206,11 +208,11 @@ def verified_names(catalog: Catalog, store: Store, layout: Layout) -> VerifiedNa
     return found
 
 
-def _require_chain(store: Store, layout: Layout, manifest: BaseBackupManifest) -> None:
+def _require_chain(place: ClusterStore, manifest: BaseBackupManifest) -> None:
     """An incremental base backup without its chain on the same store cannot be restored from there."""
     for backup_id in manifest.chain:
-        if store.head(layout.manifest_key(backup_id)) is None:
+        if place.store.head(place.layout.manifest_key(backup_id)) is None:
             raise BaseBackupError(
-                f"{store.name}: base backup '{manifest.backup_id}' needs '{backup_id}', which is not there",
+                f"{place.name}: base backup '{manifest.backup_id}' needs '{backup_id}', which is not there",
                 hint="Refill it from the other store.",
             )

@@ -27,6 +27,7 @@ from wal_pipeline.errors import SettingsError, StoreError
 from wal_pipeline.postgres.backup_server import BackupServer
 from wal_pipeline.postgres.pg_basebackup import BaseBackupCommand
 from wal_pipeline.stores.base import Store
+from wal_pipeline.stores.cluster_store import ClusterStore
 
 _log = logging.getLogger(__name__)
 
@@ -89,8 +90,9 @@ def take_base_backup(
     begun = time.monotonic()
     facts = server.facts()
     require_ready(facts, layout, parent)
-    for store in stores:
-        _clean(store, layout, clock(), options.unfinished_after)
+    places = [ClusterStore(store, layout) for store in stores]
+    for place in places:
+        _clean(place, clock(), options.unfinished_after)
     options.scratch_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     command = BaseBackupCommand(
         program=pg_basebackup,
@@ -115,7 +117,7 @@ def take_base_backup(
             _store_manifest(upload, layout, manifest)
             stored_on, failures = tuple(store.name for store in upload.live_stores), upload.failures
     except BaseException:
-        _remove_all(stores, layout, session.backup_id)
+        _remove_all(places, session.backup_id)
         raise
     reasons = {name: str(getattr(error, "message", error)) for name, error in failures.items()}
     return BaseBackupResult(manifest, stored_on, reasons, time.monotonic() - begun)
@@ -143,18 +145,18 @@ def _check_options(options: BackupOptions) -> None:
         )
 
 
-def _clean(store: Store, layout: Layout, now: datetime, older_than: timedelta) -> None:
+def _clean(place: ClusterStore, now: datetime, older_than: timedelta) -> None:
     """Remove what killed base backups left. A store that does not answer fails again when it is written to."""
     try:
-        remove_unfinished(store, layout, now=now, older_than=older_than)
+        remove_unfinished(place, now=now, older_than=older_than)
     except StoreError as error:
         _log.warning("leftovers of earlier base backups stay: %s", error.message)
 
 
-def _remove_all(stores: Sequence[Store], layout: Layout, backup_id: str | None) -> None:
+def _remove_all(places: Sequence[ClusterStore], backup_id: str | None) -> None:
     if backup_id is not None:
-        for store in stores:
-            try_remove(store, layout, backup_id)
+        for place in places:
+            try_remove(place, backup_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,8 +227,9 @@ class BaseBackupTaker:
         with tempfile.TemporaryDirectory(prefix="parent-", dir=self._options.scratch_folder) as folder:
             parent = None
             if incremental:
-                chosen = choose_parent(stores, layout, parent_id)
-                parent = fetch_parent(stores, layout, chosen, identities=self._identities, folder=Path(folder))
+                places = [ClusterStore(store, layout) for store in stores]
+                chosen = choose_parent(places, parent_id)
+                parent = fetch_parent(places, chosen, identities=self._identities, folder=Path(folder))
             return take_base_backup(
                 self._server,
                 self._find_program(facts.major_version),

@@ -3,21 +3,20 @@
 import logging
 from contextlib import AbstractContextManager, nullcontext
 
-from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.format.object_metadata import from_metadata, to_metadata
 from wal_pipeline.archive.records import Copy, Encoding, WalFile
 from wal_pipeline.codec.encoder import Encoded
 from wal_pipeline.commands.copies.prove import head_proved, prove
 from wal_pipeline.errors import CopyConflictError, DamagedCopyError, InvalidWalFileError, ObjectMissingError
 from wal_pipeline.stores.base import PutOutcome, Store
+from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.wal.names import require_file_name
 
 _log = logging.getLogger(__name__)
 
 
 def store_copy(
-    store: Store,
-    layout: Layout,
+    place: ClusterStore,
     file: WalFile,
     encoded: Encoded,
     *,
@@ -25,7 +24,7 @@ def store_copy(
     found: str | None = None,
     uploads: AbstractContextManager[object] | None = None,
 ) -> tuple[str, Encoding]:
-    """Make sure that ``store`` has a verified copy of ``file``; return its key and how it is encoded there.
+    """Make sure that the store has a verified copy of ``file``; return its key and how it is encoded there.
 
     ``found`` is the key of the copy that the store was seen to have, in whatever encoding. ``uploads`` is held while
     bytes are sent, and not while they are read back. Where a copy of the same
@@ -34,6 +33,7 @@ def store_copy(
 
     Raises: CopyConflictError where the store has other content under that name; StoreError.
     """
+    store = place.store
     if found is not None:
         try:
             return found, adopt_copy(store, found, file, read_back=read_back)
@@ -41,19 +41,20 @@ def store_copy(
             _log.info("%s: object '%s' went since it was seen", store.name, found)
         except DamagedCopyError:
             store.delete(found)
-    key = layout.wal_key(require_file_name(file.name), encoded.encoding.codec, encrypted=encoded.encoding.encrypted)
-    metadata = to_metadata(file, encoded.encoding)
+    name, encoding = require_file_name(file.name), encoded.encoding
+    key = place.layout.wal_key(name, encoding.codec, encrypted=encoding.encrypted)
+    metadata = to_metadata(file, encoding)
     try:
         with uploads or nullcontext():
             outcome = store.put_if_absent(key, encoded.body, metadata)
         if outcome is PutOutcome.EXISTS:
             return key, adopt_copy(store, key, file, read_back=read_back)
-        prove(store, key, encoded.encoding, read_back=read_back)
+        prove(store, key, encoding, read_back=read_back)
     except (DamagedCopyError, ObjectMissingError):
         store.delete(key)
         store.put_if_absent(key, encoded.body, metadata)
-        prove(store, key, encoded.encoding, read_back=read_back)
-    return key, encoded.encoding
+        prove(store, key, encoding, read_back=read_back)
+    return key, encoding
 
 
 def is_held(store: Store, copy: Copy, file: WalFile) -> bool:

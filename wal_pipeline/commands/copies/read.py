@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.format.object_metadata import from_metadata
 from wal_pipeline.archive.records import WalFile
 from wal_pipeline.codec.encoder import Encoded
@@ -10,7 +9,8 @@ from wal_pipeline.commands.copies.find import find_copy
 from wal_pipeline.commands.copies.prove import read_proved
 from wal_pipeline.commands.copies.stored_bytes import require_wal_size
 from wal_pipeline.errors import DamagedCopyError
-from wal_pipeline.stores.base import Body, Store
+from wal_pipeline.stores.base import Body
+from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.wal.names import WalFileName
 
 
@@ -23,12 +23,12 @@ class StoredSource:
     origin: str
 
 
-def read_source(store: Store, layout: Layout, name: WalFileName) -> StoredSource | None:
+def read_source(place: ClusterStore, name: WalFileName) -> StoredSource | None:
     """Read a file's copy from a store and prove its stored bytes; None where the store has none.
 
     Raises: DamagedCopyError, InvalidWalFileError where its metadata cannot be read, StoreError.
     """
-    key = find_copy(store, layout, name)
+    store, key = place.store, find_copy(place, name)
     found = store.head(key) if key is not None else None
     if key is None or found is None:
         return None

@@ -7,7 +7,6 @@ from random import Random
 from typing import Any
 
 from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest
-from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.format.object_metadata import from_metadata
 from wal_pipeline.archive.records import CommitTimes, WalFile
 from wal_pipeline.archive.recovery.drill_choice import DrillChoice, choose_drill
@@ -18,6 +17,7 @@ from wal_pipeline.commands.copies.find import find_copy
 from wal_pipeline.commands.restore.contents import RestoreInventory, gather
 from wal_pipeline.errors import InvalidWalFileError, RecoveryTargetError, RestoreError
 from wal_pipeline.stores.base import Store
+from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import WalFileName, require_file_name
 
@@ -32,13 +32,13 @@ class DrillTarget:
     choice: DrillChoice
 
 
-def choose_target(store: Store, layout: Layout, identities: Sequence[Any], random: Random) -> DrillTarget:
+def choose_target(place: ClusterStore, identities: Sequence[Any], random: Random) -> DrillTarget:
     """Draw a base backup from all that the store can restore, and a moment between it and the next one.
 
     Raises: RestoreError, RecoveryTargetError, StoreError.
     """
-    found = gather([store], layout, None, identities)
-    _require_no_gap(store, plan_restore(found.contents, RecoveryTarget()).window)
+    found = gather([place.store], place.layout, None, identities)
+    _require_no_gap(place.store, plan_restore(found.contents, RecoveryTarget()).window)
     plans = _plans(found)
     plan = random.choice(plans)
     backup, size = plan.backup, plan.backup.wal_segment_size
@@ -46,7 +46,7 @@ def choose_target(store: Store, layout: Layout, identities: Sequence[Any], rando
     wal = [file.name for file in plan.wal if not ends or _starts_before(file.name, min(ends), size)]
     choice = choose_drill(wal, backup.stop_lsn, size, random)
     if choice is None:
-        raise RestoreError(f"{store.name}: base backup '{backup.backup_id}' has no WAL to replay")
+        raise RestoreError(f"{place.name}: base backup '{backup.backup_id}' has no WAL to replay")
     if ends and choice.next_file is None:
         choice = choose_drill([file.name for file in plan.wal], backup.stop_lsn, size, random) or choice
     return DrillTarget(found.manifests[backup.backup_id], choice)
@@ -78,7 +78,7 @@ def _starts_before(name: str, lsn: Lsn, wal_segment_size: int) -> bool:
     return require_file_name(name).start_lsn(wal_segment_size) < lsn
 
 
-def predict_commit(store: Store, layout: Layout, choice: DrillChoice) -> tuple[datetime, ...]:
+def predict_commit(place: ClusterStore, choice: DrillChoice) -> tuple[datetime, ...]:
     """Return the times that the last replayed commit may have, the likeliest first; empty where they are not known.
 
     A commit whose record begins in the last segment and ends in the next one is counted with the next one.
@@ -86,19 +86,19 @@ def predict_commit(store: Store, layout: Layout, choice: DrillChoice) -> tuple[d
     Raises: StoreError.
     """
     for name in reversed(choice.replayed[-_LOOK_BACK_SEGMENTS:]):
-        file = _describe(store, layout, name)
+        file = _describe(place, name)
         if file is None or file.commit_times is not CommitTimes.KNOWN:
             return ()
         if file.last_commit_at is not None:
-            after = _describe(store, layout, choice.next_file) if choice.next_file is not None else None
+            after = _describe(place, choice.next_file) if choice.next_file is not None else None
             crossing = after.first_commit_at if after is not None else None
             return (file.last_commit_at,) if crossing is None else (file.last_commit_at, crossing)
     return ()
 
 
-def _describe(store: Store, layout: Layout, name: WalFileName) -> WalFile | None:
-    key = find_copy(store, layout, name)
-    found = store.head(key) if key is not None else None
+def _describe(place: ClusterStore, name: WalFileName) -> WalFile | None:
+    key = find_copy(place, name)
+    found = place.store.head(key) if key is not None else None
     if key is None or found is None:
         return None
     try:

@@ -20,6 +20,7 @@ from wal_pipeline.commands.restore.prepare import PreparedRestore, RestoreReques
 from wal_pipeline.commands.restore.start import RecoveryResult, running_server
 from wal_pipeline.errors import PostgresError, RestoreError, WalPipelineError
 from wal_pipeline.stores.base import Store
+from wal_pipeline.stores.cluster_store import ClusterStore
 
 
 class Drill:
@@ -67,9 +68,10 @@ class Drill:
 
     def _restore_and_check(self) -> str | None:
         begun = time.monotonic()
-        target = choose_target(self._store, self._layout, self._identities, self._random)
+        place = ClusterStore(self._store, self._layout)
+        target = choose_target(place, self._identities, self._random)
         self._result = replace(self._result, base_backup=target.manifest.backup_id, target=str(target.choice.target))
-        predicted = predict_commit(self._store, self._layout, target.choice)
+        predicted = predict_commit(place, target.choice)
         self._result = replace(self._result, predicted_commit_at=predicted[0] if predicted else None)
         self._note_seconds(choose=time.monotonic() - begun)
         begun = time.monotonic()

@@ -24,6 +24,7 @@ from wal_pipeline.commands.inventory.survey import ClusterSurvey, Survey, Survey
 from wal_pipeline.errors import StoreError
 from wal_pipeline.host.gc_pause import many_objects
 from wal_pipeline.stores.base import Store
+from wal_pipeline.stores.cluster_store import ClusterStore
 
 UNFINISHED_AFTER: Final = timedelta(days=2)
 
@@ -137,7 +138,9 @@ class Expirer:
 
     def _remove_unfinished(self, cluster: ClusterSurvey, store: str, now: datetime) -> RemovedUnfinished | None:
         try:
-            return remove_unfinished(self._stores[store], cluster.layout, now=now, older_than=UNFINISHED_AFTER)
+            return remove_unfinished(
+                ClusterStore(self._stores[store], cluster.layout), now=now, older_than=UNFINISHED_AFTER
+            )
         except StoreError:
             return None  # the next run removes it; a store that is down has an alert of its own
 

@@ -12,6 +12,7 @@ from wal_pipeline.commands.inventory.manifests import read_base_backup
 from wal_pipeline.commands.inventory.wholeness import BackupFault, find_fault, unfinished, unreadable
 from wal_pipeline.errors import StoreAccessError, StoreError, WalPipelineError
 from wal_pipeline.stores.base import Store, StoredObject, StoredVersion
+from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.wal.names import require_file_name
 
 _LISTED_AT_ONCE: Final = 4
@@ -101,11 +102,11 @@ class ObjectSorter:
 
     def listing(self, store: Store, hidden: HiddenVersions) -> StoreListing:
         """Read the base backups' manifests and return the listing of all objects taken. Raises: StoreError."""
-        manifests, faults = _read_manifests(store, self.layout, self._base)
+        manifests, faults = _read_manifests(ClusterStore(store, self.layout), self._base)
         return StoreListing(store.name, self._wal, self._base, manifests, faults, tuple(self.others), hidden)
 
 
-def list_store(store: Store, layout: Layout, cuts: Sequence[str] = (), *, with_hidden: bool = False) -> StoreListing:
+def list_store(place: ClusterStore, cuts: Sequence[str] = (), *, with_hidden: bool = False) -> StoreListing:
     """List one store below one system identifier, and read the manifests.
 
     ``cuts`` are ascending keys between which it is listed at the same time; see ``cuts_of``. They change nothing in
@@ -113,17 +114,17 @@ def list_store(store: Store, layout: Layout, cuts: Sequence[str] = (), *, with_h
 
     Raises: StoreError.
     """
-    sorter = ObjectSorter(layout)
-    objects, hidden = _objects(store, layout.root, cuts, with_hidden=with_hidden)
+    sorter = ObjectSorter(place.layout)
+    objects, hidden = _objects(place.store, place.layout.root, cuts, with_hidden=with_hidden)
     for item in objects:
         sorter.add(item)
-    return sorter.listing(store, hidden)
+    return sorter.listing(place.store, hidden)
 
 
-def list_backup_ids(store: Store, layout: Layout) -> list[str]:
+def list_backup_ids(place: ClusterStore) -> list[str]:
     """Return the base backups that have a manifest, oldest first; no manifest is read. Raises: StoreError."""
-    sorter = ObjectSorter(layout)
-    for item in store.list(layout.base_root):
+    sorter = ObjectSorter(place.layout)
+    for item in place.store.list(place.layout.base_root):
         sorter.add(item)
     return sorter.finished
 
@@ -200,7 +201,7 @@ def _in_ranges(ask: Callable[[str], Iterator[_Listed]], cuts: Sequence[str]) -> 
 
 
 def _read_manifests(
-    store: Store, layout: Layout, base: Mapping[str, Mapping[str, StoredObject]]
+    place: ClusterStore, base: Mapping[str, Mapping[str, StoredObject]]
 ) -> tuple[dict[str, BaseBackupManifest], dict[str, BackupFault]]:
     """Read base backups' manifests, several at a time; return them, and why base backups are not whole, by id.
 
@@ -211,7 +212,7 @@ def _read_manifests(
         if MANIFEST_NAME not in base[backup_id]:
             return unfinished(backup_id)
         try:
-            return read_base_backup(store, layout, backup_id)
+            return read_base_backup(place, backup_id)
         except StoreError:
             raise
         except WalPipelineError as error:

@@ -20,6 +20,7 @@ from wal_pipeline.commands.inventory.wholeness import BackupFaultKind
 from wal_pipeline.errors import StoreError, WalPipelineError
 from wal_pipeline.host.gc_pause import many_objects
 from wal_pipeline.stores.base import Store, StoredObject
+from wal_pipeline.stores.cluster_store import ClusterStore
 
 _ASKED_AT_ONCE: Final = 16
 _UNSOUND: Final = (CopyStatus.DAMAGED, CopyStatus.MISSING)
@@ -104,7 +105,10 @@ class Surveyor:
         cuts = cuts_of(layout, self.catalog.files.count_by_log(layout.system_identifier))
         found = {}
         with ThreadPoolExecutor(max(1, len(asked)), thread_name_prefix="survey") as pool:
-            answers = [(store.name, pool.submit(list_store, store, layout, cuts, with_hidden=True)) for store in asked]
+            answers = [
+                (store.name, pool.submit(list_store, ClusterStore(store, layout), cuts, with_hidden=True))
+                for store in asked
+            ]
         for name, answer in answers:
             try:
                 found[name] = answer.result()

@@ -18,6 +18,7 @@ from wal_pipeline.commands.copies.stored_bytes import StoredBytes
 from wal_pipeline.commands.inventory.manifests import read_manifest_bytes
 from wal_pipeline.errors import BaseBackupError, DamagedCopyError, StoreError
 from wal_pipeline.stores.base import Store
+from wal_pipeline.stores.cluster_store import ClusterStore
 
 _READ_BYTES: Final = 1 << 20
 _log = logging.getLogger(__name__)
@@ -37,9 +38,8 @@ class RefillResult:
 
 def refill_base_backup(
     backup_id: str,
-    source: Store,
-    destination: Store,
-    layout: Layout,
+    source: ClusterStore,
+    destination: ClusterStore,
     *,
     limits: UploadLimits | None = None,
     read_back: bool = True,
@@ -54,16 +54,17 @@ def refill_base_backup(
     DamagedCopyError where the source's bytes are wrong; StoreError.
     """
     begun = time.monotonic()
-    data = read_manifest_bytes(source, layout, backup_id)
-    where = f"{source.name}: {layout.manifest_key(backup_id)}"
+    data = read_manifest_bytes(source, backup_id)
+    manifest_key = source.layout.manifest_key(backup_id)
+    where = f"{source.name}: {manifest_key}"
     manifest = parse_manifest(data, backup_id=backup_id, where=where)
-    _check_manifest(destination, layout, backup_id, data)
-    absent = [item for item in manifest.objects if not _is_good(destination, layout, backup_id, item)]
-    with BackupUpload([destination], limits or UploadLimits(), read_back=read_back) as upload:
+    _check_manifest(destination, backup_id, data)
+    absent = [item for item in manifest.objects if not _is_good(destination, backup_id, item)]
+    with BackupUpload([destination.store], limits or UploadLimits(), read_back=read_back) as upload:
         for item in absent:
-            _copy(upload, source, layout, backup_id, item, on_bytes=on_bytes)
+            _copy(upload, source, backup_id, item, on_bytes=on_bytes)
         _wait(upload)
-        upload.store_object(layout.manifest_key(backup_id), object_metadata(backup_id), lambda sink: sink(data))
+        upload.store_object(manifest_key, object_metadata(backup_id), lambda sink: sink(data))
         _wait(upload)
     copied_bytes = sum(item.size_bytes for item in absent)
     return RefillResult(manifest, source.name, destination.name, len(absent), copied_bytes, time.monotonic() - begun)
@@ -77,44 +78,44 @@ def _wait(upload: BackupUpload) -> None:
         raise next(iter(upload.failures.values())) from None
 
 
-def _check_manifest(destination: Store, layout: Layout, backup_id: str, expected: bytes) -> None:
+def _check_manifest(destination: ClusterStore, backup_id: str, expected: bytes) -> None:
     """A manifest that is there already must be the same: an object is never overwritten."""
-    if destination.head(layout.manifest_key(backup_id)) is None:
+    key = destination.layout.manifest_key(backup_id)
+    if destination.store.head(key) is None:
         return
-    if read_manifest_bytes(destination, layout, backup_id) != expected:
+    if read_manifest_bytes(destination, backup_id) != expected:
         raise BaseBackupError(
-            f"{destination.name}: object '{layout.manifest_key(backup_id)}' differs from the source's",
+            f"{destination.name}: object '{key}' differs from the source's",
             hint="Find out which of the two is damaged; delete that base backup from its store and refill again.",
         )
 
 
-def _is_good(destination: Store, layout: Layout, backup_id: str, item: BackupObject) -> bool:
+def _is_good(destination: ClusterStore, backup_id: str, item: BackupObject) -> bool:
     """Whether the destination has the object with the right bytes. One that is damaged is removed."""
-    key = layout.base_key(backup_id, item.name)
-    if destination.head(key) is None:
+    store, key = destination.store, destination.layout.base_key(backup_id, item.name)
+    if store.head(key) is None:
         return False
     try:
-        prove(destination, key, item)
+        prove(store, key, item)
     except DamagedCopyError as error:
         _log.warning("%s; it is removed and stored again", error.message)
-        destination.delete(key)
+        store.delete(key)
         return False
     return True
 
 
 def _copy(
     upload: BackupUpload,
-    source: Store,
-    layout: Layout,
+    source: ClusterStore,
     backup_id: str,
     item: BackupObject,
     *,
     on_bytes: Callable[[int], object],
 ) -> None:
-    key = layout.base_key(backup_id, item.name)
+    key = source.layout.base_key(backup_id, item.name)
 
     def write(sink: Callable[[bytes], None]) -> None:
-        with source.open(key) as stream:
+        with source.store.open(key) as stream:
             while data := stream.read(_READ_BYTES):
                 sink(data)
                 on_bytes(len(data))
@@ -159,9 +160,8 @@ def refill_store(
         try:
             result = refill_base_backup(
                 backup_id,
-                source,
-                stores[destination],
-                layout,
+                ClusterStore(source, layout),
+                ClusterStore(stores[destination], layout),
                 limits=limits,
                 read_back=read_back,
                 on_bytes=on_bytes,

@@ -24,6 +24,7 @@ from wal_pipeline.errors import (
 )
 from wal_pipeline.spool import Spool
 from wal_pipeline.stores.base import Store
+from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.wal.names import WalFileName, require_file_name
 
 
@@ -79,10 +80,10 @@ class Refiller:
     def _copy_to(self, name: WalFileName, target: str) -> CopyVerified:
         begun = time.monotonic()
         source = self._source(name, target) or self._own_copy(name, target)
-        store, layout = self._stores[target], self._layout(source.file.system_identifier)
-        found = find_copy(store, layout, name)
+        place = ClusterStore(self._stores[target], self._layout(source.file.system_identifier))
+        found = find_copy(place, name)
         key, encoding = store_copy(
-            store, layout, source.file, source.encoded, read_back=self._read_back or found is not None, found=found
+            place, source.file, source.encoded, read_back=self._read_back or found is not None, found=found
         )
         seconds = time.monotonic() - begun
         copy = Copy(
@@ -101,7 +102,7 @@ class Refiller:
     def _own_copy(self, name: WalFileName, target: str) -> StoredSource:
         """Return what the target itself holds: good already, where nothing else has the file to compare with."""
         for system_identifier in self._candidates(name):
-            source = read_source(self._stores[target], self._layout(system_identifier), name)
+            source = read_source(ClusterStore(self._stores[target], self._layout(system_identifier)), name)
             if source is not None:
                 return source
         raise ObjectMissingError(
@@ -124,7 +125,7 @@ class Refiller:
                 if store.name == target:
                     continue
                 try:
-                    source = read_source(store, self._layout(system_identifier), name)
+                    source = read_source(ClusterStore(store, self._layout(system_identifier)), name)
                 except (StoreError, InvalidWalFileError) as error:
                     troubles.append(error.message)
                 else:

@@ -21,6 +21,7 @@ from wal_pipeline.host.file_owner import name_of_user
 from wal_pipeline.postgres.recovery import TargetAction
 from wal_pipeline.postgres.recovery_server import ServerUser
 from wal_pipeline.stores.base import Store
+from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.wal.names import WalFileName, require_file_name
 
 
@@ -60,12 +61,13 @@ def check_identities(
 
     Raises: RestoreError where something is encrypted that cannot be opened.
     """
+    places = [ClusterStore(store, layout) for store in stores]
     encrypted = [manifest for manifest in chain if manifest.encrypted]
     for manifest in encrypted:
         _require_identities(identities, f"base backup '{manifest.backup_id}'")
-        _open_manifest(manifest, stores, layout, identities)
+        _open_manifest(manifest, places, identities)
     names = sorted({file.name for file in (*plan.wal[:1], *plan.wal[-1:])})
-    found = [name for name in map(require_file_name, names) if _is_encrypted(name, stores, layout)]
+    found = [name for name in map(require_file_name, names) if _is_encrypted(name, places)]
     for name in found:
         _require_identities(identities, f"WAL file '{name.name}'")
         try:
@@ -80,16 +82,14 @@ def _require_identities(identities: Sequence[Any], what: str) -> None:
         raise RestoreError(f"{what} is encrypted and there is no identity to open it with", hint=_HINT)
 
 
-def _open_manifest(
-    manifest: BaseBackupManifest, stores: Sequence[Store], layout: Layout, identities: Sequence[Any]
-) -> None:
+def _open_manifest(manifest: BaseBackupManifest, places: Sequence[ClusterStore], identities: Sequence[Any]) -> None:
     """Open PostgreSQL's own manifest, a small object of each base backup, from the first store that has it whole."""
     reasons: list[str] = []
-    for store in stores:
+    for place in places:
         try:
-            open_object(store, layout, manifest, manifest.backup_manifest, identities=identities, sink=lambda _: None)
+            open_object(place, manifest, manifest.backup_manifest, identities=identities, sink=lambda _: None)
         except (StoreError, CodecError) as error:
-            reasons.append(f"{store.name}: {error.message.removeprefix(store.name + ': ')}")
+            reasons.append(f"{place.name}: {error.message.removeprefix(place.name + ': ')}")
         else:
             return
     raise RestoreError(
@@ -97,12 +97,12 @@ def _open_manifest(
     )
 
 
-def _is_encrypted(name: WalFileName, stores: Sequence[Store], layout: Layout) -> bool:
+def _is_encrypted(name: WalFileName, places: Sequence[ClusterStore]) -> bool:
     """Return whether all copies of a file are encrypted, as far as the stores answer."""
     found: list[bool] = []
-    for store in stores:
+    for place in places:
         try:
-            found += [stored.encrypted for _, stored in find_copies(store, layout, name)]
+            found += [stored.encrypted for _, stored in find_copies(place, name)]
         except StoreError:
             continue
     return bool(found) and all(found)

@@ -20,6 +20,7 @@ from wal_pipeline.commands.inventory.system_identifiers import choose_system_ide
 from wal_pipeline.commands.inventory.wholeness import BackupFaultKind
 from wal_pipeline.errors import RestoreError, StoreError, WalPipelineError
 from wal_pipeline.stores.base import Store
+from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.wal.names import FileKind, WalFileName, parse_file_name, segment_name
 
 _HEADS_AT_ONCE: Final = 8
@@ -67,7 +68,7 @@ def _list(stores: Sequence[Store], layout: Layout) -> tuple[dict[str, StoreListi
     found: dict[str, StoreListing] = {}
     notes: list[str] = []
     with ThreadPoolExecutor(max(1, len(stores)), thread_name_prefix="inventory") as pool:
-        listings = [(store, pool.submit(list_store, store, layout)) for store in stores]
+        listings = [(store, pool.submit(list_store, ClusterStore(store, layout))) for store in stores]
     for store, listing in listings:
         try:
             found[store.name] = listing.result()

@@ -28,6 +28,7 @@ from wal_pipeline.errors import (
     ObjectMissingError,
 )
 from wal_pipeline.stores.base import Store
+from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.wal.names import MAX_WAL_SEGMENT_SIZE, FileKind, require_file_name
 from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, check_segment, segment_size_of
 
@@ -58,27 +59,28 @@ class CopyReader:
 
     identities: Sequence[Any]
 
-    def read_wal(self, store: Store, layout: Layout, name: str, key: str, recorded: WalFile | None) -> ReadCopy:
+    def read_wal(self, place: ClusterStore, name: str, key: str, recorded: WalFile | None) -> ReadCopy:
         """Read one copy of a file; ``recorded`` is what the catalog knows of the file.
 
         Raises: StoreError where the store does not answer.
         """
-        item = Item(layout.system_identifier, ItemKind.WAL_FILE, name)
+        item = Item(place.layout.system_identifier, ItemKind.WAL_FILE, name)
         try:
-            read_bytes, content_sha256 = self._read(store, layout, name, key, recorded)
+            read_bytes, content_sha256 = self._read(place, name, key, recorded)
         except _FaultError as found:
-            return ReadCopy(item, store.name, Fault(item, store.name, found.kind, f"{store.name}: {found.message}"), 0)
+            return _faulty(place, item, found.kind, f"{place.name}: {found.message}")
         except (DamagedCopyError, ObjectMissingError) as error:
-            return ReadCopy(item, store.name, Fault(item, store.name, _kind_of(error), error.message), 0)
-        return ReadCopy(item, store.name, None, read_bytes, content_sha256)
+            return _faulty(place, item, _kind_of(error), error.message)
+        return ReadCopy(item, place.name, None, read_bytes, content_sha256)
 
-    def _read(self, store: Store, layout: Layout, name: str, key: str, recorded: WalFile | None) -> tuple[int, str]:
+    def _read(self, place: ClusterStore, name: str, key: str, recorded: WalFile | None) -> tuple[int, str]:
+        store = place.store
         found = head_proved(store, key)
         try:
             file, encoding = from_metadata(key, found.metadata)
         except InvalidWalFileError as error:
             raise _FaultError(FaultKind.UNREADABLE, error.message) from None
-        _check_says(key, file, layout, name)
+        _check_says(key, file, place.layout, name)
         require_size(store, key, found.size_bytes, encoding.size_bytes)
         require_wal_size(store, key, found.size_bytes)
         data = read_proved(store, key, encoding)
@@ -117,22 +119,25 @@ def _check_says(key: str, file: WalFile, layout: Layout, name: str) -> None:
         )
 
 
+def _faulty(place: ClusterStore, item: Item, kind: FaultKind, message: str) -> ReadCopy:
+    return ReadCopy(item, place.name, Fault(item, place.name, kind, message), 0)
+
+
 def _kind_of(error: DamagedCopyError | ObjectMissingError) -> FaultKind:
     if isinstance(error, ObjectMissingError):
         return FaultKind.MISSING
     return FaultKind.TRUNCATED if isinstance(error, WrongSizeError) else FaultKind.CORRUPT
 
 
-def read_backup(store: Store, layout: Layout, manifest: BaseBackupManifest) -> ReadCopy:
+def read_backup(place: ClusterStore, manifest: BaseBackupManifest) -> ReadCopy:
     """Read all objects of a base backup back and compare them with its manifest; the first fault ends it.
 
     Raises: StoreError where the store does not answer.
     """
-    item = Item(layout.system_identifier, ItemKind.BASE_BACKUP, manifest.backup_id)
+    item = Item(place.layout.system_identifier, ItemKind.BASE_BACKUP, manifest.backup_id)
     for part in manifest.objects:
-        key = layout.base_key(manifest.backup_id, part.name)
         try:
-            prove(store, key, part)
+            prove(place.store, place.layout.base_key(manifest.backup_id, part.name), part)
         except (DamagedCopyError, ObjectMissingError) as error:
-            return ReadCopy(item, store.name, Fault(item, store.name, _kind_of(error), error.message), 0)
-    return ReadCopy(item, store.name, None, manifest.stored_size_bytes)
+            return _faulty(place, item, _kind_of(error), error.message)
+    return ReadCopy(item, place.name, None, manifest.stored_size_bytes)

@@ -1,4 +1,7 @@
-"""Heal one copy from a good one on another store. A copy is removed only when a good one was just read elsewhere."""
+"""Heals one copy from a good one on another store.
+
+A copy is removed only when a good one was just read elsewhere.
+"""
 
 import os
 from collections.abc import Callable, Collection, Mapping
@@ -22,6 +25,7 @@ from wal_pipeline.commands.verify.read_copy import CopyReader, read_backup
 from wal_pipeline.commands.verify.results import Fault, FaultKind, ItemKind, Repair
 from wal_pipeline.errors import CopyConflictError, DamagedCopyError, ObjectMissingError, StoreError, WalPipelineError
 from wal_pipeline.stores.base import Store
+from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.wal.names import require_file_name
 
 _FOR_A_PERSON: Final = "whole copies with different content are never replaced: a person has to say which is right"
@@ -57,10 +61,11 @@ class Repairer:
         reasons = [_FOR_A_PERSON] if fault.kind is FaultKind.OTHER_CONTENT else []
         for name in [] if reasons else sources:
             try:
+                source = ClusterStore(self._stores[name], layout)
                 if fault.item.kind is ItemKind.WAL_FILE:
-                    self._repair_wal(fault, layout, records, self._stores[name])
+                    self._repair_wal(fault, records, source)
                 else:
-                    self._repair_backup(fault, layout, self._stores[name])
+                    self._repair_backup(fault, source)
             except WalPipelineError as error:
                 reasons.append(error.message)
                 continue
@@ -70,20 +75,20 @@ class Repairer:
         self._audit.write("repair", fault.item.name, "failed", store=fault.store, message=reason)
         return Repair(fault, None, reason)
 
-    def _repair_wal(self, fault: Fault, layout: Layout, records: Records, source: Store) -> None:
+    def _repair_wal(self, fault: Fault, records: Records, source: ClusterStore) -> None:
         name = require_file_name(fault.item.name)
-        good = self._good_source(source, layout, fault, records)
-        target = self._stores[fault.store]
-        for key, _ in find_copies(target, layout, name):
-            found = self._reader.read_wal(target, layout, name.name, key, records.files.get(name.name) or good.file)
+        good = self._good_source(source, fault, records)
+        target = ClusterStore(self._stores[fault.store], source.layout)
+        for key, _ in find_copies(target, name):
+            found = self._reader.read_wal(target, name.name, key, records.files.get(name.name) or good.file)
             if found.fault is not None:
                 if found.fault.kind is FaultKind.OTHER_CONTENT:
                     raise CopyConflictError(target.name, f"object '{key}': {_FOR_A_PERSON}")
-                self._remove(target, key, found.fault)
-        key, encoding = store_copy(target, layout, good.file, good.encoded, read_back=True)
+                self._remove(target.store, key, found.fault)
+        key, encoding = store_copy(target, good.file, good.encoded, read_back=True)
         copy = Copy(
             name=name.name,
-            system_identifier=layout.system_identifier,
+            system_identifier=target.layout.system_identifier,
             store=target.name,
             status=CopyStatus.VERIFIED,
             object_key=key,
@@ -94,14 +99,14 @@ class Repairer:
         self._catalog.files.record_verified(good.file, [copy])
         self.refilled.append(CopyVerified(good.file, copy, is_new=True, seconds={}))
 
-    def _good_source(self, source: Store, layout: Layout, fault: Fault, records: Records) -> StoredSource:
+    def _good_source(self, source: ClusterStore, fault: Fault, records: Records) -> StoredSource:
         """Read the source's copy and prove it, down to the file's own bytes. Raises: DamagedCopyError, StoreError."""
         name = require_file_name(fault.item.name)
-        for key, _ in find_copies(source, layout, name):
-            found = self._reader.read_wal(source, layout, name.name, key, records.files.get(name.name))
+        for key, _ in find_copies(source, name):
+            found = self._reader.read_wal(source, name.name, key, records.files.get(name.name))
             if found.fault is not None:
                 raise DamagedCopyError(source.name, found.fault.message.removeprefix(f"{source.name}: "))
-        read = read_source(source, layout, name)
+        read = read_source(source, name)
         if read is None:
             raise ObjectMissingError(source.name, f"'{name.name}' is not there either")
         return read
@@ -122,17 +127,17 @@ class Repairer:
             file.flush()
             os.fsync(file.fileno())
 
-    def _repair_backup(self, fault: Fault, layout: Layout, source: Store) -> None:
-        target, backup_id = self._stores[fault.store], fault.item.name
+    def _repair_backup(self, fault: Fault, source: ClusterStore) -> None:
+        target, backup_id = ClusterStore(self._stores[fault.store], source.layout), fault.item.name
         if fault.kind is FaultKind.UNREADABLE:
-            self._remove_manifest(fault, layout, source)
-        result = refill_base_backup(backup_id, source, target, layout, read_back=True)
+            self._remove_manifest(fault, target, source)
+        result = refill_base_backup(backup_id, source, target, read_back=True)
         recorder = BaseBackupRecorder(self._stores, self._catalog, self._clock, wal_timeout_seconds=0, archive=None)
-        recorder.settle(result.manifest, layout, [StoreOutcome(target.name, stored=True)])
+        recorder.settle(result.manifest, target.layout, [StoreOutcome(target.name, stored=True)])
 
-    def _remove_manifest(self, fault: Fault, layout: Layout, source: Store) -> None:
+    def _remove_manifest(self, fault: Fault, target: ClusterStore, source: ClusterStore) -> None:
         """Make way for a good manifest, once the source's base backup was read to its end."""
-        found = read_backup(source, layout, read_base_backup(source, layout, fault.item.name))
+        found = read_backup(source, read_base_backup(source, fault.item.name))
         if found.fault is not None:
             raise StoreError(source.name, found.fault.message.removeprefix(f"{source.name}: "))
-        self._remove(self._stores[fault.store], layout.manifest_key(fault.item.name), fault)
+        self._remove(target.store, target.layout.manifest_key(fault.item.name), fault)

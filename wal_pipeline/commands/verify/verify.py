@@ -23,6 +23,7 @@ from wal_pipeline.commands.verify.results import Fault, FaultKind, Item, ItemKin
 from wal_pipeline.errors import StoreError
 from wal_pipeline.host.gc_pause import many_objects
 from wal_pipeline.stores.base import Store
+from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.wal.names import require_file_name
 
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
@@ -166,7 +167,7 @@ class Verifier:
             return True
         try:
             name = require_file_name(fault.item.name)
-            return not find_copies(self._stores[fault.store], survey.layout, name)
+            return not find_copies(self._place(survey, fault.store), name)
         except StoreError as error:
             state.silent[fault.store] = error.message
             return False
@@ -227,7 +228,7 @@ class Verifier:
             return None
         try:
             if item.kind is ItemKind.BASE_BACKUP:
-                return read_backup(self._stores[store], survey.layout, survey.listings[store].manifests[item.name])
+                return read_backup(self._place(survey, store), survey.listings[store].manifests[item.name])
             return self._read_wal(survey, store, item)
         except StoreError as error:
             state.silent[store] = error.message
@@ -238,9 +239,12 @@ class Verifier:
         recorded = survey.records.files.get(item.name)
         read = ReadCopy(item, store, None, 0)
         for found in survey.listings[store].wal[item.name]:
-            one = self._reader.read_wal(self._stores[store], survey.layout, item.name, found.key, recorded)
+            one = self._reader.read_wal(self._place(survey, store), item.name, found.key, recorded)
             read = replace(one, fault=read.fault or one.fault, read_bytes=read.read_bytes + one.read_bytes)
         return read
+
+    def _place(self, survey: ClusterSurvey, store: str) -> ClusterStore:
+        return ClusterStore(self._stores[store], survey.layout)
 
     def _sources(self, survey: ClusterSurvey, fault: Fault, state: _Round) -> list[str]:
         """Return the stores whose copy of an item is not known to be faulty."""

@@ -10,6 +10,7 @@ from wal_pipeline.commands.backup.leftovers import RemovedUnfinished, remove_unf
 from wal_pipeline.commands.backup.staging import staging
 from wal_pipeline.errors import BaseBackupError
 from wal_pipeline.stores.base import Body
+from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.stores.local.store import LocalFolderStore
 from wal_pipeline_tests.support.base_backup_scene import folder_store, now
 
@@ -30,7 +31,9 @@ def store(tmp_path: Path) -> LocalFolderStore:
 
 def test_only_what_has_no_manifest_is_removed(store: LocalFolderStore) -> None:
     """The finished base backup stays; the other's objects and upload go."""
-    removed = remove_unfinished(store, LAYOUT, now=now() + timedelta(hours=25), older_than=timedelta(hours=24))
+    removed = remove_unfinished(
+        ClusterStore(store, LAYOUT), now=now() + timedelta(hours=25), older_than=timedelta(hours=24)
+    )
     assert removed == RemovedUnfinished("r2", (CUT,), objects=1, uploads=1)
     assert [item.key for item in store.list("")] == [
         LAYOUT.base_key(FINISHED, "base.000000.tar.zst"),
@@ -41,7 +44,7 @@ def test_only_what_has_no_manifest_is_removed(store: LocalFolderStore) -> None:
 
 def test_what_is_young_may_still_be_running(store: LocalFolderStore) -> None:
     """Another machine may be taking that base backup now."""
-    removed = remove_unfinished(store, LAYOUT, now=now(), older_than=timedelta(hours=24))
+    removed = remove_unfinished(ClusterStore(store, LAYOUT), now=now(), older_than=timedelta(hours=24))
     assert removed == RemovedUnfinished("r2", (), objects=0, uploads=0)
     assert len(list(store.uploads(""))) == 1
 
@@ -49,7 +52,7 @@ def test_what_is_young_may_still_be_running(store: LocalFolderStore) -> None:
 def test_an_upload_beside_a_finished_base_backup_is_aborted_and_no_more(store: LocalFolderStore) -> None:
     """A cut refill of a finished base backup leaves parts that are billed; its objects stay."""
     store.begin_upload(LAYOUT.base_key(FINISHED, "base.000000.tar.zst"), {})
-    removed = remove_unfinished(store, LAYOUT, now=now() + timedelta(hours=1), older_than=timedelta(0))
+    removed = remove_unfinished(ClusterStore(store, LAYOUT), now=now() + timedelta(hours=1), older_than=timedelta(0))
     assert removed == RemovedUnfinished("r2", (CUT,), objects=1, uploads=2)
     assert store.head(LAYOUT.manifest_key(FINISHED)) is not None
 

@@ -9,6 +9,7 @@ from wal_pipeline.archive.format.backup_manifest import WalRange
 from wal_pipeline.archive.records import Codec
 from wal_pipeline.commands.backup.restorable import await_wal, stored_names
 from wal_pipeline.errors import BaseBackupError, StoreUnavailableError
+from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import WalFileName
 from wal_pipeline_tests.support.manifests import make_manifest
@@ -76,4 +77,4 @@ def test_the_store_itself_is_asked_for_copies_that_are_whole(tmp_path: Path) -> 
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     store.add_bare(LAYOUT.wal_key(bare, Codec.GZIP, encrypted=True), b"x")
     store.add(partial.name + ".partial", segment_bytes(partial.name))
-    assert stored_names(store, LAYOUT)([whole, damaged, bare, partial]) == {whole.name}
+    assert stored_names(ClusterStore(store, LAYOUT))([whole, damaged, bare, partial]) == {whole.name}

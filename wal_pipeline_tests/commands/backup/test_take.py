@@ -106,7 +106,7 @@ def test_an_encrypted_base_backup_opens_with_the_identity_alone(local: Scene, tm
     assert b"backup_label" not in read(local.stores[0], key)
     opened = bytearray()
     for item in objects:
-        open_object(local.stores[0], local.layout, manifest, item, identities=[identity], sink=opened.extend)
+        open_object(local.place(local.stores[0]), manifest, item, identities=[identity], sink=opened.extend)
     assert opened.startswith(b"backup_label")
     assert len(opened) == manifest.tar("base").size_bytes
 
@@ -131,10 +131,10 @@ def test_a_store_that_goes_down_midway_is_left_out_and_refilled_later(
         assert result.failures["b2"].startswith("b2: ")
         proxy.up()
         assert b2.head(scene.layout.manifest_key(backup_id)) is None
-        refilled = refill_base_backup(backup_id, r2, b2, scene.layout, limits=SMALL_PARTS)
+        refilled = refill_base_backup(backup_id, scene.place(r2), scene.place(b2), limits=SMALL_PARTS)
         assert refilled.copied > 0
         assert [read(r2, key) for key in scene.keys(r2)] == [read(b2, key) for key in scene.keys(b2)]
-        again = refill_base_backup(backup_id, r2, b2, scene.layout, limits=SMALL_PARTS)
+        again = refill_base_backup(backup_id, scene.place(r2), scene.place(b2), limits=SMALL_PARTS)
         assert (again.copied, again.copied_bytes) == (0, 0)
 
 
@@ -197,7 +197,7 @@ def test_a_refill_does_not_spread_a_damaged_copy(local: Scene, tmp_path: Path) -
     with pytest.raises(
         DamagedCopyError, match=f"r2: object '{key}' has SHA-256 {Body.of(bytes(data)).sha256}, expected"
     ):
-        refill_base_backup(result.manifest.backup_id, source, destination, local.layout, limits=SMALL_PARTS)
+        refill_base_backup(result.manifest.backup_id, local.place(source), local.place(destination), limits=SMALL_PARTS)
     assert local.keys(destination) == []
     assert list(destination.uploads("")) == []
 
@@ -208,10 +208,10 @@ def test_a_refill_reads_twice_before_it_replaces(local: Scene, tmp_path: Path) -
     source, destination = local.stores[0], BadReader(folder_store("new", tmp_path))
     backup_id = result.manifest.backup_id
     key = local.layout.base_key(backup_id, result.manifest.objects[0].name)
-    refill_base_backup(backup_id, source, destination, local.layout, limits=SMALL_PARTS)
+    refill_base_backup(backup_id, local.place(source), local.place(destination), limits=SMALL_PARTS)
     for bad_reads, copied in ((1, 0), (2, 1)):
         destination.bad_reads[key] = bad_reads
-        refilled = refill_base_backup(backup_id, source, destination, local.layout, limits=SMALL_PARTS)
+        refilled = refill_base_backup(backup_id, local.place(source), local.place(destination), limits=SMALL_PARTS)
         assert (refilled.copied, destination.bad_reads[key]) == (copied, 0)
 
 
@@ -251,7 +251,11 @@ def test_tablespaces_are_staged_and_each_has_its_tar(postgres_version: PostgresI
         link.symlink_to(extra)
         with (base / "backup_manifest").open("wb") as file:
             open_object(
-                scene.stores[0], scene.layout, manifest, manifest.backup_manifest, identities=[], sink=file.write
+                scene.place(scene.stores[0]),
+                manifest,
+                manifest.backup_manifest,
+                identities=[],
+                sink=file.write,
             )
         assert verify_backup(cluster.install, base) == "backup successfully verified"
 
@@ -264,8 +268,8 @@ def test_an_incremental_base_backup_combines_with_its_chain(local: Scene, tmp_pa
         local.cluster.psql(f"CREATE TABLE step_{number} AS SELECT generate_series(1, 5000) AS i")
         folder = tmp_path / f"parent-{number}"
         folder.mkdir()
-        parent_id = choose_parent(local.stores, local.layout)
-        parent = fetch_parent(local.stores, local.layout, parent_id, identities=[], folder=folder)
+        parent_id = choose_parent(local.places)
+        parent = fetch_parent(local.places, parent_id, identities=[], folder=folder)
         chain.append(local.take(parent=parent))
     last = chain[-1].manifest
     assert (last.kind, last.chain) == (BackupKind.INCREMENTAL, tuple(item.manifest.backup_id for item in chain[:-1]))
@@ -285,7 +289,7 @@ def test_an_incremental_base_backup_needs_a_parent_on_all_stores(local: Scene, t
     result = local.take()
     local.stores[1].delete(local.layout.manifest_key(result.manifest.backup_id))
     with pytest.raises(BaseBackupError) as caught:
-        choose_parent(local.stores, local.layout)
+        choose_parent(local.places)
     assert caught.value.message == (
         "no base backup is on all stores with its whole chain, so none can be the parent of an incremental one"
     )
@@ -297,8 +301,8 @@ def test_without_wal_summaries_no_incremental_base_backup_begins(cluster: Postgr
     scene.take()
     folder = tmp_path / "parent"
     folder.mkdir()
-    backup_id = choose_parent(scene.stores, scene.layout)
-    parent = fetch_parent(scene.stores, scene.layout, backup_id, identities=[], folder=folder)
+    backup_id = choose_parent(scene.places)
+    parent = fetch_parent(scene.places, backup_id, identities=[], folder=folder)
     expected = {
         18: "the server keeps no WAL summaries: 'summarize_wal' is 'off', expected 'on'",
         15: "PostgreSQL 15 has no incremental base backups, expected 17 or newer",

@@ -19,6 +19,7 @@ from wal_pipeline.commands.copies.stored_bytes import (
 from wal_pipeline.commands.verify.read_copy import CopyReader
 from wal_pipeline.errors import DamagedCopyError, ObjectMissingError, StoreError, StoreUnavailableError
 from wal_pipeline.stores.base import Body, Store, StoredObject
+from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.wal.names import require_file_name
 from wal_pipeline_tests.support.archive_scene import WatchedStore, folder_store
 from wal_pipeline_tests.support.restore_archive import LAYOUT
@@ -166,8 +167,8 @@ def test_callers_say_the_same_of_the_same_damage(tmp_path: Path) -> None:
     found = StoredBytes.of(path.read_bytes())
     message = f"r2: object '{key}' has SHA-256 {found.sha256}, expected {StoredBytes.of(good).sha256}"
     with pytest.raises(DamagedCopyError) as raised:
-        read_source(store, LAYOUT, require_file_name(NAME))
-    fault = CopyReader([]).read_wal(store, LAYOUT, NAME, key, None).fault
+        read_source(ClusterStore(store, LAYOUT), require_file_name(NAME))
+    fault = CopyReader([]).read_wal(ClusterStore(store, LAYOUT), NAME, key, None).fault
     assert raised.value.message == message
     assert fault is not None
     assert fault.message == message

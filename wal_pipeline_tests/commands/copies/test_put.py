@@ -9,6 +9,7 @@ from wal_pipeline.codec.encoder import Encoder
 from wal_pipeline.commands.copies.put import adopt_copy, store_copy
 from wal_pipeline.errors import CopyConflictError, ObjectMissingError
 from wal_pipeline.stores.base import Body
+from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline_tests.support.archive_scene import WatchedStore, contents, folder_store, layout
 from wal_pipeline_tests.support.restore_archive import describe_file
 from wal_pipeline_tests.support.segments import SYSTEM_IDENTIFIER, name_of, segment_bytes
@@ -27,7 +28,7 @@ def store(quick_folder: Path) -> WatchedStore:
 
 def put(store: WatchedStore, codec: Codec = Codec.ZSTD, found: str | None = None, *, other: bool = False) -> str:
     file, data = (OTHER_FILE, OTHER) if other else (FILE, DATA)
-    key, _ = store_copy(store, layout(), file, Encoder(codec).encode(data), read_back=True, found=found)
+    key, _ = store_copy(ClusterStore(store, layout()), file, Encoder(codec).encode(data), read_back=True, found=found)
     return key
 
 

@@ -14,6 +14,7 @@ from wal_pipeline.commands.inventory.listing import list_store
 from wal_pipeline.commands.inventory.wholeness import BackupFaultKind
 from wal_pipeline.errors import ObjectLockedError, StoreUnavailableError
 from wal_pipeline.stores.base import Body
+from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline_tests.support.segments import SYSTEM_IDENTIFIER, history_bytes, name_of
 from wal_pipeline_tests.support.upkeep_scene import DAY, LAYOUT, UpkeepScene
 
@@ -119,7 +120,7 @@ def crash_at_deletion(scene: UpkeepScene, number: int) -> None:
 def assert_no_lie(scene: UpkeepScene) -> None:
     """Every base backup with a manifest is whole, and can be restored from its store alone."""
     for name, store in scene.stores.items():
-        listing = list_store(store.inner, LAYOUT)
+        listing = list_store(ClusterStore(store.inner, LAYOUT))
         assert {fault.kind for fault in listing.faults.values()} <= {BackupFaultKind.UNFINISHED}
         [cluster] = scene.surveyor().survey().clusters
         found = restorable_ids(Coverage.of(cluster.contents, [name]))

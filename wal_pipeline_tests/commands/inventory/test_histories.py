@@ -7,6 +7,7 @@ import pytest
 from wal_pipeline.commands.archive_get.wal_source import WalSource
 from wal_pipeline.commands.inventory.histories import read_histories
 from wal_pipeline.commands.inventory.listing import list_store
+from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.wal.timeline import TimelineHistory
 from wal_pipeline_tests.support.restore_archive import LAYOUT, WatchedStore
 
@@ -28,7 +29,9 @@ def stores(tmp_path: Path) -> list[WatchedStore]:
 
 
 def read(stores: list[WatchedStore]) -> tuple[dict[int, TimelineHistory], tuple[str, ...]]:
-    return read_histories([list_store(store, LAYOUT) for store in stores], WalSource(LAYOUT, tuple(stores)))
+    return read_histories(
+        [list_store(ClusterStore(store, LAYOUT)) for store in stores], WalSource(LAYOUT, tuple(stores))
+    )
 
 
 def test_each_history_file_is_read_from_the_store_that_has_it(stores: list[WatchedStore]) -> None:

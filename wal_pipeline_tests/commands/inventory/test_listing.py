@@ -13,6 +13,7 @@ from wal_pipeline.commands.inventory import listing as store_listing
 from wal_pipeline.commands.inventory.listing import HiddenVersions, cuts_of, list_backup_ids, list_store
 from wal_pipeline.errors import StoreUnavailableError
 from wal_pipeline.stores.base import Body
+from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.stores.s3.profiles import B2
 from wal_pipeline.wal.names import segment_name
 from wal_pipeline_tests.support.s3_connection import connect
@@ -29,13 +30,14 @@ def test_wherever_it_is_cut_the_listing_is_the_same(scene: UpkeepScene) -> None:
     """Before, at, between and after the objects; also by keys that are not below the prefix."""
     scene.run_for(9)
     store = scene.stores["r2"]
-    whole = list_store(store, LAYOUT)
+    place = ClusterStore(store, LAYOUT)
+    whole = list_store(place)
     assert sorted(whole.wal) == [name_of(number) for number in range(1, 10)]
     keys = sorted(scene.keys("r2"))
     stems = [LAYOUT.wal_root, *keys, "zzz"]
     for cut in stems:
-        assert list_store(store, LAYOUT, [cut]) == whole
-    assert list_store(store, LAYOUT, stems) == whole
+        assert list_store(place, [cut]) == whole
+    assert list_store(place, stems) == whole
 
 
 @pytest.mark.integration
@@ -43,17 +45,18 @@ def test_hidden_versions_are_found_wherever_it_is_cut(s3_pair: S3Pair) -> None:
     """On a store that keeps versions: those that another put covered and those that a delete by key alone hid."""
     buckets = s3_pair.fresh_buckets("ranges")
     store, client = connect(B2, s3_pair.b2, buckets.b2), s3_pair.b2.client()
+    place = ClusterStore(store, LAYOUT)
     keys = [LAYOUT.wal_key(segment_name(1, number, 1 << 24), Codec.GZIP, encrypted=False) for number in range(1, 6)]
     for key in (*keys, keys[1], keys[3], keys[3]):
         client.put_object(Bucket=buckets.b2, Key=key, Body=b"stored")
     client.delete_object(Bucket=buckets.b2, Key=keys[4])
-    whole = list_store(store, LAYOUT, with_hidden=True)
+    whole = list_store(place, with_hidden=True)
     assert sorted(whole.wal) == [segment_name(1, number, 1 << 24).name for number in range(1, 5)]
     assert whole.hidden.size_bytes == {keys[1]: 6, keys[3]: 12, keys[4]: 6}
     for cut in keys:
-        assert list_store(store, LAYOUT, [cut], with_hidden=True) == whole
-    assert list_store(store, LAYOUT, keys, with_hidden=True) == whole
-    shown = list_store(store, LAYOUT, keys)
+        assert list_store(place, [cut], with_hidden=True) == whole
+    assert list_store(place, keys, with_hidden=True) == whole
+    shown = list_store(place, keys)
     assert (shown.wal.keys(), shown.hidden) == (whole.wal.keys(), HiddenVersions())
     s3_pair.remove_buckets(buckets)
 
@@ -69,14 +72,15 @@ def test_a_store_that_fails_in_one_range_has_no_listing(scene: UpkeepScene) -> N
 
     store.before = fail_third
     with pytest.raises(StoreUnavailableError, match="gone"):
-        list_store(store, LAYOUT, sorted(scene.keys("r2")))
+        list_store(ClusterStore(store, LAYOUT), sorted(scene.keys("r2")))
 
 
 def test_foreign_objects_do_no_harm(scene: UpkeepScene) -> None:
     """What is not ours is no file and no base backup, also beside the cuts; it stays visible by itself."""
     scene.run_for(3)
     store = scene.stores["r2"]
-    whole = list_store(store, LAYOUT)
+    place = ClusterStore(store, LAYOUT)
+    whole = list_store(place)
     assert whole.others == ()
     names = [
         f"base/{max(scene.backups('r2'))}/more/manifest.json",
@@ -88,10 +92,10 @@ def test_foreign_objects_do_no_harm(scene: UpkeepScene) -> None:
     ]
     for name in names:
         store.inner.put_if_absent(LAYOUT.root + name, Body.of(b"x"), {})
-    found = list_store(store, LAYOUT, [LAYOUT.wal_root, f"{LAYOUT.wal_root}00000001/"])
+    found = list_store(place, [LAYOUT.wal_root, f"{LAYOUT.wal_root}00000001/"])
     assert [item.key for item in found.others] == [LAYOUT.root + name for name in names]
     assert replace(found, others=()) == whole
-    assert list_backup_ids(store, LAYOUT) == whole.finished != []
+    assert list_backup_ids(place) == whole.finished != []
 
 
 @given(st.lists(st.integers(0, 3 * store_listing._FILES_OF_A_RANGE), max_size=30))

@@ -10,6 +10,7 @@ from wal_pipeline.commands.inventory.manifests import read_manifest_bytes
 from wal_pipeline.commands.inventory.wholeness import BackupFault, BackupFaultKind
 from wal_pipeline.errors import BaseBackupError
 from wal_pipeline.stores.base import Body
+from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline_tests.support.manifests import make_manifest
 from wal_pipeline_tests.support.restore_archive import LAYOUT, WatchedStore
 
@@ -23,8 +24,8 @@ def test_a_manifest_without_end_is_not_read(tmp_path: Path, monkeypatch: pytest.
     store.put_if_absent(key, Body.of(b" " * 1001), {})
     reason = f"manifest 'r2:{key}' has more than 1000 bytes"
     with pytest.raises(BaseBackupError) as raised:
-        read_manifest_bytes(store, LAYOUT, backup_id)
+        read_manifest_bytes(ClusterStore(store, LAYOUT), backup_id)
     assert raised.value.message == reason
-    listing = list_store(store, LAYOUT)
+    listing = list_store(ClusterStore(store, LAYOUT))
     assert listing.manifests == {}
     assert listing.faults == {backup_id: BackupFault(BackupFaultKind.UNREADABLE, reason)}

@@ -13,6 +13,7 @@ from wal_pipeline.commands.rebuild_catalog import RebuildResult, rebuild
 from wal_pipeline.commands.restore.contents import gather
 from wal_pipeline.commands.verify.results import FaultKind
 from wal_pipeline.stores.base import StoredObject
+from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline_tests.support.catalog_records import NOON
 from wal_pipeline_tests.support.manifests import make_manifest, make_tar
 from wal_pipeline_tests.support.upkeep_scene import CLUSTER, DAY, LAYOUT, UpkeepScene
@@ -115,7 +116,7 @@ def test_the_listing_keeps_what_is_not_whole_with_its_reason(scene: UpkeepScene,
     """The base backup stays in the listing, by its id, beside the one that is whole."""
     whole = min(scene.backups("r2"))
     backup_id = break_newest(scene, broken)
-    listing = list_store(scene.stores["r2"], LAYOUT)
+    listing = list_store(ClusterStore(scene.stores["r2"], LAYOUT))
     assert listing.base.keys() == {whole, backup_id}
     assert (listing.is_whole(whole), listing.is_whole(backup_id), listing.is_whole("never there")) == (
         True,
@@ -133,7 +134,7 @@ def test_every_caller_follows_the_rule(scene: UpkeepScene, broken: Broken) -> No
     """A restore, retention, a verification and a rebuild take the same base backups for whole, for the same reason."""
     whole = min(scene.backups("r2"))
     backup_id = break_newest(scene, broken)
-    listing = list_store(scene.stores["r2"], LAYOUT)
+    listing = list_store(ClusterStore(scene.stores["r2"], LAYOUT))
     reason = f"r2: {listing.faults[backup_id].reason}"
 
     plan = gather([store.inner for store in scene.stores.values()], LAYOUT, None)
@@ -192,4 +193,4 @@ def test_many_faults_are_named_in_order_and_cut_short() -> None:
 def test_a_listing_without_base_backups_has_no_faults(tmp_path: Path) -> None:
     """An empty store is listed as empty."""
     store = UpkeepScene(tmp_path).stores["r2"]
-    assert list_store(store, LAYOUT) == StoreListing("r2", {}, {}, {}, {})
+    assert list_store(ClusterStore(store, LAYOUT)) == StoreListing("r2", {}, {}, {}, {})

@@ -16,6 +16,7 @@ from wal_pipeline.codec.encoder import Encoder
 from wal_pipeline.commands.copies.put import store_copy
 from wal_pipeline.commands.restore.checks import check_identities
 from wal_pipeline.errors import RestoreError
+from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline_tests.support.manifests import make_manifest
 from wal_pipeline_tests.support.restore_archive import LAYOUT, WatchedStore, describe_file, segment_bytes
 
@@ -47,7 +48,9 @@ def make(folder: Path, base: Sequence[str] = (), wal: Sequence[str] = ()) -> Arc
     encoder = Encoder(Codec.ZSTD, recipients=tuple(wal))
     for segment in NAMES:
         content = segment_bytes(segment)
-        store_copy(store, LAYOUT, describe_file(segment, content), encoder.encode(content), read_back=False)
+        store_copy(
+            ClusterStore(store, LAYOUT), describe_file(segment, content), encoder.encode(content), read_back=False
+        )
     return Archive(store, manifest)
 
 

@@ -12,6 +12,7 @@ from wal_pipeline.codec.encoder import describe
 from wal_pipeline.commands.inventory.listing import list_store
 from wal_pipeline.commands.restore.contents import _Records, find_system_identifier
 from wal_pipeline.errors import RestoreError, SettingsError
+from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.wal.names import segment_name
 from wal_pipeline_tests.support.restore_archive import (
     LAYOUT,
@@ -64,7 +65,7 @@ def _file(shape: WalFile, number: int) -> WalFile:
 def test_the_first_segment_past_a_moment_is_found_with_few_heads(store: WatchedStore, minute: int) -> None:
     """The segment at which recovery would stop, the last commit before it and the last of all are read."""
     store.calls.clear()
-    listing = list_store(store, LAYOUT)
+    listing = list_store(ClusterStore(store, LAYOUT))
     at = BEGIN + timedelta(minutes=minute, seconds=30)
     files = {file.name: file for file in _Records({"r2": listing}, (store,), SEGMENT_SIZE).needed(at)}
     times = {number: commit_time(number) for number in range(1, SEGMENTS + 1)}

@@ -246,7 +246,13 @@ def test_a_name_that_is_cut_is_encrypted_like_the_data(scene: Scene) -> None:
     manifest = scene.take(encoder, volume_size_bytes=MIB).manifest
     assert manifest.tar_cuts is not None
     content = bytearray()
-    open_object(scene.stores[0], scene.layout, manifest, manifest.tar_cuts, identities=[identity], sink=content.extend)
+    open_object(
+        scene.place(scene.stores[0]),
+        manifest,
+        manifest.tar_cuts,
+        identities=[identity],
+        sink=content.extend,
+    )
     cuts = parse_cuts(bytes(content), manifest)["base"]
     names = {cut.name for cut in cuts if cut is not None}
     assert any(name.startswith("base/") for name in names)
