@@ -94,19 +94,11 @@ def take_base_backup(
     for place in places:
         _clean(place, clock(), options.unfinished_after)
     options.scratch_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    command = BaseBackupCommand(
-        program=pg_basebackup,
-        conninfo=server.program_conninfo(),
-        label=options.label,
-        fast_checkpoint=options.fast_checkpoint,
-        max_rate_kib=options.max_rate_kib,
-        parent_manifest=parent.backup_manifest if parent else None,
-    )
     tablespaces = server.tablespaces()
     require_outside(tablespaces)
-    plan = BackupPlan(
-        facts, tablespaces, layout, encoder, command, parent.chain if parent else (), options.volume_size_bytes
-    )
+    command = _command(server, pg_basebackup, options, parent)
+    chain = parent.chain if parent else ()
+    plan = BackupPlan(facts, tablespaces, layout, encoder, command, chain, options.volume_size_bytes)
     session = BackupSession(server, plan, on_progress)
     try:
         with (
@@ -121,6 +113,19 @@ def take_base_backup(
         raise
     reasons = {name: str(getattr(error, "message", error)) for name, error in failures.items()}
     return BaseBackupResult(manifest, stored_on, reasons, time.monotonic() - begun)
+
+
+def _command(
+    server: BackupServer, pg_basebackup: Path, options: BackupOptions, parent: ParentBackup | None
+) -> BaseBackupCommand:
+    return BaseBackupCommand(
+        program=pg_basebackup,
+        conninfo=server.program_conninfo(),
+        label=options.label,
+        fast_checkpoint=options.fast_checkpoint,
+        max_rate_kib=options.max_rate_kib,
+        parent_manifest=parent.backup_manifest if parent else None,
+    )
 
 
 def _store_manifest(upload: BackupUpload, layout: Layout, manifest: BaseBackupManifest) -> None:
