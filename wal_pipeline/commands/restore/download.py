@@ -15,9 +15,10 @@ from wal_pipeline.archive.format.backup_manifest import BackupObject, BackupTar,
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.format.tar_cuts import MAX_BYTES_A_VOLUME, Cuts, TarCut, parse_cuts
 from wal_pipeline.commands.backup.objects import open_file
+from wal_pipeline.commands.copies.stored_bytes import StoredBytes, require_bytes
 from wal_pipeline.commands.restore.byte_pipe import Sink, through
 from wal_pipeline.commands.restore.untar import untar, untar_volume
-from wal_pipeline.errors import DamagedCopyError, RestoreError, WalPipelineError
+from wal_pipeline.errors import RestoreError, WalPipelineError
 from wal_pipeline.stores.base import Store
 
 _READ_BYTES: Final = 1 << 20
@@ -234,7 +235,7 @@ class BaseBackupSource:
                     size_bytes += len(data)
                     file.write(data)
                     self._on_bytes(len(data))
-            _compare(store, key, item, size_bytes, digest.hexdigest())
+            require_bytes(store, key, StoredBytes(size_bytes, digest.hexdigest()), item)
         except BaseException as error:
             self._on_bytes(-size_bytes)
             with suppress(OSError):
@@ -250,12 +251,3 @@ def _cuts_limit(manifest: BaseBackupManifest) -> int:
 
 def _place(cut: TarCut | None) -> str:
     return "a whole member" if cut is None else f"{cut.offset_bytes} of {cut.size_bytes} bytes of '{cut.name}'"
-
-
-def _compare(store: Store, key: str, item: BackupObject, size_bytes: int, sha256: str) -> None:
-    if (size_bytes, sha256) != (item.size_bytes, item.sha256):
-        raise DamagedCopyError(
-            store.name,
-            f"object '{key}' has {size_bytes} bytes with SHA-256 {sha256}, "
-            f"expected {item.size_bytes} bytes with {item.sha256}",
-        )
