@@ -37,6 +37,7 @@ from wal_pipeline.stores.base import (
     check_metadata,
 )
 from wal_pipeline.stores.local.folder_tree import FolderTree
+from wal_pipeline.stores.local.stream import LocalStream
 
 _SIDECAR_SUFFIX: Final = ".json"
 _FOLDERS: Final = ("metadata", "uploads", "temporary", "objects")
@@ -83,7 +84,7 @@ class LocalFolderStore(Store):
             raise ObjectMissingError(self.name, f"object '{key}' does not exist")
         with os.fdopen(descriptor, "rb") as file:
             file.seek(start)
-            yield file
+            yield cast(BinaryIO, LocalStream(file, lambda error: self._error_of(f"read object '{key}'", error)))
 
     def head(self, key: str) -> StoredObject | None:
         """See ``Store``."""
@@ -289,6 +290,15 @@ def _write_durably(path: Path, data: bytes | memoryview) -> None:
         file.write(data)
         _sync(file)
     temporary.replace(path)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _sync(file: BinaryIO) -> None:
