@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from testbed.dagster_instance import PROJECT, DagsterInstance, clean_environment
-from testbed.processes import ChildProcess
+from testbed.processes import ChildProcess, lock_holder
 from wal_pipeline.spool import LOCK_NAME
 
 
@@ -134,15 +134,3 @@ class DaemonArchiving(Archiving):
     def log_tail(self) -> str:
         """The last words of daemon and code server."""
         return self.dagster.daemon.log_tail(30) + "\n" + self.dagster.code_server.log_tail(30)
-
-
-def lock_holder(lock: Path) -> int | None:
-    """Return the process that holds a lock file, as the kernel lists it."""
-    if not lock.exists():
-        return None
-    inode = lock.stat().st_ino
-    for line in Path("/proc/locks").read_text().splitlines():
-        fields = line.split()
-        if fields[1] == "FLOCK" and fields[5].endswith(f":{inode}"):
-            return int(fields[4])
-    return None

@@ -149,6 +149,18 @@ class ChildProcess:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:]) if self.log.exists() else ""
 
 
+def lock_holder(lock: Path) -> int | None:
+    """Return the process that holds the flock on a file, as the kernel lists it; None where none does."""
+    if not lock.exists():
+        return None
+    inode = lock.stat().st_ino
+    for line in Path("/proc/locks").read_text().splitlines():
+        fields = line.split()
+        if fields[1] == "FLOCK" and fields[5].endswith(f":{inode}"):
+            return int(fields[4])
+    return None
+
+
 def _setpriv() -> str:
     """Find util-linux's setpriv, which changes the user and sets the parent-death signal without code after a fork."""
     program = shutil.which("setpriv")

@@ -14,6 +14,7 @@ from typing import Any
 from testbed.dagster_instance import PROJECT, DagsterInstance
 from testbed.postgres import PostgresCluster
 from testbed.postgres_install import PostgresInstall, owned_folder
+from testbed.processes import lock_holder
 from testbed.s3_pair import S3Buckets, S3Pair
 from testbed.stored_wal import StoredWal
 from testbed.tls import TlsFiles
@@ -171,16 +172,8 @@ class DaemonScene:
         return str(answer["backfillId"])
 
     def archiving_pid(self) -> int | None:
-        """Return the process that holds the spool's lock, as the kernel lists it."""
-        lock = self.spool / LOCK_NAME
-        if not lock.exists():
-            return None  # no run has begun yet
-        inode = lock.stat().st_ino
-        for line in Path("/proc/locks").read_text().splitlines():
-            fields = line.split()
-            if fields[1] == "FLOCK" and fields[5].endswith(f":{inode}"):
-                return int(fields[4])
-        return None
+        """Return the process that holds the spool's lock; None where no run is at work."""
+        return lock_holder(self.spool / LOCK_NAME)
 
     def wait_archiving(self) -> int:
         """Wait until a run is at work and return its process id."""

@@ -19,20 +19,16 @@ from wal_pipeline.codec.decoder import open_stored
 from wal_pipeline.commands.archive_get.wal_source import WalSource
 from wal_pipeline.commands.archive_push.run import ArchiveOptions
 from wal_pipeline.commands.audit import AuditLog
-from wal_pipeline.commands.expire.expire import Expirer
-from wal_pipeline.commands.inventory.survey import Surveyor
 from wal_pipeline.commands.rebuild_catalog import rebuild
 from wal_pipeline.commands.restore.contents import gather
-from wal_pipeline.commands.verify.read_copy import CopyReader
-from wal_pipeline.commands.verify.repair import Repairer
 from wal_pipeline.commands.verify.results import Verification
-from wal_pipeline.commands.verify.verify import Verifier
 from wal_pipeline.errors import InvalidWalFileError, WalPipelineError
 from wal_pipeline.stores.base import Body
 from wal_pipeline.wal.names import FileKind, require_file_name
 from wal_pipeline_tests.support.archive_scene import CLUSTER, ArchiveScene, WatchedStore, layout
 from wal_pipeline_tests.support.segments import SEGMENT_BYTES, SYSTEM_IDENTIFIER, history_bytes, name_of, segment_bytes
 from wal_pipeline_tests.support.stateful_store import STORES, KilledError, Trouble, TroubledStore, damaged
+from wal_pipeline_tests.support.upkeep_commands import UpkeepCommands
 from wal_pipeline_tests.support.upkeep_scene import base_backup
 
 
@@ -159,39 +155,16 @@ class World:
 
     def verify(self) -> Verification:
         """Read everything back, and heal it."""
-        reader = CopyReader([])
-        scene, kept = self.scene, self.folder / "set-aside"
-
-        def repairer() -> Repairer:
-            return Repairer(scene.stores, scene.catalog, reader, self.audit, clock=scene.clock, kept_folder=kept)
-
-        return Verifier(
-            scene.stores,
-            scene.catalog,
-            self._surveyor(),
-            reader,
-            repairer,
-            rule=self.rule,
-            clock=scene.clock,
-            concurrency=1,
-            in_spool=lambda name: name in scene.spooled(),
-        ).verify(share=1.0, repair=True)
+        in_spool = self.scene.spooled
+        return self._commands().verifier(lambda name: name in in_spool()).verify(share=1.0, repair=True)
 
     def expire(self) -> None:
         """Expire copies, and confirm what is doubtful: the invariants must hold whatever a person confirms."""
-        scene = self.scene
-        Expirer(
-            scene.stores,
-            scene.catalog,
-            self._surveyor(),
-            self.audit,
-            rule=self.rule,
-            clock=scene.clock,
-            concurrency=1,
-        ).expire(trust_clock=True)
+        self._commands().expirer().expire(trust_clock=True)
 
-    def _surveyor(self) -> Surveyor:
-        return Surveyor(self.scene.stores, self.scene.catalog, "", CLUSTER)
+    def _commands(self) -> UpkeepCommands:
+        scene = self.scene
+        return UpkeepCommands(scene.stores, scene.catalog, CLUSTER, self.audit, self.rule, scene.clock, self.folder)
 
     # Invariants
 

@@ -1,7 +1,7 @@
 """Runs the real jobs and checks over an upkeep scene, with the scene's stores, catalog and clock."""
 
 import asyncio
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import dagster as dg
 from dagster._core.loader import LoadingContextForTest
@@ -71,7 +71,8 @@ def archive(
     )
 
 
-def verify(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
+def verify(scene: UpkeepScene, instance: dg.DagsterInstance, **config: Any) -> dg.ExecuteInProcessResult:
+    """Run the job verify_archive with these fields of its form."""
     checks = build_verification_checks(KEYS, STORES)
     definitions = dg.Definitions(
         assets=[build_spool_asset(KEYS), build_segment_assets(KEYS, STORES)],
@@ -79,8 +80,13 @@ def verify(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
         jobs=[build_verification_job(KEYS, checks)],
         resources={"wal_pipeline": scene_resource(scene)},
     )
-    config = {"ops": {"verification": {"config": {"deep": True, "share": 1.0, "repair": False}}}}
-    definitions.resolve_job_def(VERIFY_JOB).execute_in_process(instance=instance, run_config=config)
+    job = definitions.resolve_job_def(VERIFY_JOB)
+    return job.execute_in_process(instance=instance, run_config={"ops": {"verification": {"config": config}}})
+
+
+def verify_deep(scene: UpkeepScene, instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
+    """Read every copy, and repair none."""
+    return verify(scene, instance, deep=True, share=1.0, repair=False)
 
 
 def evaluated(instance: dg.DagsterInstance, asset: dg.AssetKey, *names: str) -> list[bool]:

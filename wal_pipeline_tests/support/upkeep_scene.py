@@ -24,8 +24,6 @@ from wal_pipeline.commands.audit import AuditLog
 from wal_pipeline.commands.copies.put import store_copy
 from wal_pipeline.commands.expire.expire import Expirer
 from wal_pipeline.commands.inventory.survey import Surveyor
-from wal_pipeline.commands.verify.read_copy import CopyReader
-from wal_pipeline.commands.verify.repair import Repairer
 from wal_pipeline.commands.verify.results import Verification
 from wal_pipeline.commands.verify.verify import Verifier
 from wal_pipeline.stores.base import Body, Store
@@ -34,6 +32,7 @@ from wal_pipeline.wal.names import FileKind, require_file_name
 from wal_pipeline_tests.support.archive_scene import WatchedStore, folder_store
 from wal_pipeline_tests.support.manifests import make_manifest
 from wal_pipeline_tests.support.segments import SEGMENT_BYTES, SYSTEM_IDENTIFIER, name_of, segment_bytes
+from wal_pipeline_tests.support.upkeep_commands import UpkeepCommands
 
 CLUSTER = "main"
 LAYOUT = Layout("", CLUSTER, SYSTEM_IDENTIFIER)
@@ -116,38 +115,17 @@ class UpkeepScene:
 
     # The commands
 
+    def commands(self) -> UpkeepCommands:
+        return UpkeepCommands(self.stores, self.catalog, CLUSTER, self.audit, self.rule, self.clock, self.folder)
+
     def surveyor(self) -> Surveyor:
-        return Surveyor(self.stores, self.catalog, "", CLUSTER)
+        return self.commands().surveyor()
 
     def expirer(self, concurrency: int = 1) -> Expirer:
-        return Expirer(
-            self.stores,
-            self.catalog,
-            self.surveyor(),
-            self.audit,
-            rule=self.rule,
-            clock=self.clock,
-            concurrency=concurrency,
-        )
+        return self.commands().expirer(concurrency)
 
     def verifier(self) -> Verifier:
-        reader = CopyReader([])
-
-        def repairer() -> Repairer:
-            kept = self.folder / "set-aside"
-            return Repairer(self.stores, self.catalog, reader, self.audit, clock=self.clock, kept_folder=kept)
-
-        return Verifier(
-            self.stores,
-            self.catalog,
-            self.surveyor(),
-            reader,
-            repairer,
-            rule=self.rule,
-            clock=self.clock,
-            concurrency=2,
-            in_spool=lambda name: name in self.in_spool,
-        )
+        return self.commands().verifier(lambda name: name in self.in_spool, concurrency=2)
 
     def verify(self, *, share: float | None = None, repair: bool = False) -> Verification:
         return self.verifier().verify(share=share, repair=repair)

@@ -1,5 +1,6 @@
 """Tests that children end with their parent, and that a port is given out once."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from testbed.ports import _lock, free_ports
-from testbed.processes import ChildProcess, ServerError
+from testbed.processes import ChildProcess, ServerError, lock_holder
 
 _REPOSITORY = Path(__file__).parents[2]
 
@@ -74,3 +75,14 @@ def test_no_port_is_given_out_twice() -> None:
     program = f"from testbed import ports; print(ports._lock({port}))"
     other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=_REPOSITORY)
     assert (_lock(port), other.stdout.strip()) == (False, "False")
+
+
+def test_the_holder_of_a_lock_is_found(tmp_path: Path) -> None:
+    """The process with the flock is named while it holds it, and nobody before and after."""
+    path = tmp_path / "lock"
+    assert lock_holder(path) is None
+    with path.open("w") as file:
+        assert lock_holder(path) is None
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert lock_holder(path) == os.getpid()
+    assert lock_holder(path) is None

@@ -11,7 +11,7 @@ from wal_pipeline.orchestration.assets.segments import build_segment_assets, bui
 from wal_pipeline.orchestration.jobs.verify import build_verification_checks
 from wal_pipeline_tests.support.damage import damage
 from wal_pipeline_tests.support.segments import name_of
-from wal_pipeline_tests.support.upkeep_pipeline import KEYS, STORES, evaluated, scene_resource, verify
+from wal_pipeline_tests.support.upkeep_pipeline import KEYS, STORES, evaluated, scene_resource, verify_deep
 from wal_pipeline_tests.support.upkeep_scene import UpkeepScene
 
 
@@ -72,7 +72,7 @@ def test_the_verdict_of_the_last_verification_stays(scene: UpkeepScene, instance
     """A backfill repeats the verdict of its asset's checks, which Dagster itself skips in a backfill."""
     damage(scene, "b2", name_of(2), "bit turned")
     checks = build_verification_checks(KEYS, STORES)
-    verify(scene, instance)
+    verify_deep(scene, instance)
     scene.stores["b2"].inner.delete(scene.key_of("b2", name_of(3)))
     instance.add_dynamic_partitions(KEYS.wal_partitions_name, [name_of(3)])
     done = fill(scene, instance, build_segment_assets(KEYS, STORES), KEYS.wal_segment("b2"), name_of(3), checks)

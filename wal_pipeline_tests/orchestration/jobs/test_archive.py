@@ -13,7 +13,15 @@ from wal_pipeline.orchestration.keys import CONTENT_CHECK, NAMES_CHECK
 from wal_pipeline_tests.support.archive_scene import fail, nothing
 from wal_pipeline_tests.support.damage import damage
 from wal_pipeline_tests.support.segments import name_of
-from wal_pipeline_tests.support.upkeep_pipeline import KEYS, STORES, archive, evaluated, scene_resource, spool, verify
+from wal_pipeline_tests.support.upkeep_pipeline import (
+    KEYS,
+    STORES,
+    archive,
+    evaluated,
+    scene_resource,
+    spool,
+    verify_deep,
+)
 from wal_pipeline_tests.support.upkeep_scene import UpkeepScene
 
 FACTS = ("no_gap", "every_file", "newest_fresh")
@@ -46,7 +54,7 @@ def test_the_checks_are_answered_by_the_run(scene: UpkeepScene, instance: dg.Dag
 
 def test_a_verification_counts_on(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
     """A verdict stays for the files that it read, and the files of later runs, each read back, are added up."""
-    verify(scene, instance)
+    verify_deep(scene, instance)
     for number in (5, 6):
         spool(scene, number)
         assert archive(scene, instance).success
@@ -61,7 +69,7 @@ def test_a_verification_counts_on(scene: UpkeepScene, instance: dg.DagsterInstan
 def test_a_run_hides_no_damage(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
     """A fault that a verification found stays until the next verification."""
     damage(scene, "b2", name_of(3), "bit turned")
-    verify(scene, instance)
+    verify_deep(scene, instance)
     spool(scene, 5)
     assert archive(scene, instance).success
     assert {store: last(instance, store, CONTENT_CHECK).passed for store in STORES} == {"r2": True, "b2": False}
@@ -72,7 +80,7 @@ def test_a_run_hides_no_damage(scene: UpkeepScene, instance: dg.DagsterInstance)
 
 def test_what_was_not_read_back_is_not_claimed(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
     """Without reading back the content check gets no verdict, because only sizes are known."""
-    verify(scene, instance)
+    verify_deep(scene, instance)
     spool(scene, 5)
     assert archive(scene, instance, WAL_PIPELINE_READ_BACK="no").success
     assert evaluated(instance, KEYS.wal_segment("r2"), *VERIFICATION) == [True, False]
@@ -82,7 +90,7 @@ def test_a_run_that_stored_nothing_answers_no_check_of_a_store(
     scene: UpkeepScene, instance: dg.DagsterInstance
 ) -> None:
     """A store without new copies gets no verdict."""
-    verify(scene, instance)
+    verify_deep(scene, instance)
     done = archive(scene, instance)
     assert done.success
     assert {one.asset_key for one in done.get_asset_check_evaluations()} == {KEYS.recovery_window}
@@ -90,7 +98,7 @@ def test_a_run_that_stored_nothing_answers_no_check_of_a_store(
 
 def test_a_base_backup_counts_on(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
     """After a base backup only its own assets and the windows get verdicts."""
-    verify(scene, instance)
+    verify_deep(scene, instance)
     pipeline = scene_resource(scene).open()
     stored = Stored(base_backups={"b2": 1})
     events = list(closing_events(KEYS, pipeline, instance, stored, logging.getLogger("test")))  # type: ignore[arg-type]

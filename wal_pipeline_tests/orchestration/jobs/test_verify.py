@@ -1,38 +1,22 @@
 """Tests that the job verify_archive answers asset checks, and materializes the copies that it refills."""
 
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
 
-from wal_pipeline.orchestration.assets.segments import build_segment_assets, build_spool_asset
-from wal_pipeline.orchestration.jobs.verify import build_verification_checks, build_verification_job
-from wal_pipeline.orchestration.keys import VERIFY_JOB
 from wal_pipeline_tests.support.damage import damage
 from wal_pipeline_tests.support.segments import name_of
-from wal_pipeline_tests.support.upkeep_pipeline import KEYS, STORES, scene_resource
+from wal_pipeline_tests.support.upkeep_pipeline import KEYS, verify, verify_deep
 from wal_pipeline_tests.support.upkeep_scene import UpkeepScene
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> UpkeepScene:
+def scene(tmp_path: Path, instance: dg.DagsterInstance) -> UpkeepScene:
     made = UpkeepScene(tmp_path)
     made.run_for(6, backup_every=3)
-    return made
-
-
-def verify(scene: UpkeepScene, instance: dg.DagsterInstance, **config: Any) -> dg.ExecuteInProcessResult:
-    checks = build_verification_checks(KEYS, STORES)
-    definitions = dg.Definitions(
-        assets=[build_spool_asset(KEYS), build_segment_assets(KEYS, STORES)],
-        asset_checks=[checks],
-        jobs=[build_verification_job(KEYS, checks)],
-        resources={"wal_pipeline": scene_resource(scene)},
-    )
     instance.add_dynamic_partitions(KEYS.wal_partitions_name, [name_of(number) for number in range(1, 7)])
-    job = definitions.resolve_job_def(VERIFY_JOB)
-    return job.execute_in_process(instance=instance, run_config={"ops": {"verification": {"config": config}}})
+    return made
 
 
 def verdicts(done: dg.ExecuteInProcessResult) -> dict[str, bool]:
@@ -59,7 +43,7 @@ def test_the_deep_one_answers_all(scene: UpkeepScene, instance: dg.DagsterInstan
 def test_damage_fails_the_check_of_its_store_only(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
     """Only the damaged store's check fails, with numbers and the names of the first faults."""
     damage(scene, "b2", name_of(3), "bit turned")
-    done = verify(scene, instance, deep=True, share=1.0, repair=False)
+    done = verify_deep(scene, instance)
     assert {name for name, passed in verdicts(done).items() if not passed} == {
         "wal_segment/b2 names_and_sizes",
         "wal_segment/b2 content",
