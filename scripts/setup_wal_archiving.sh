@@ -29,7 +29,7 @@ pipeline() { compose exec -T code wal-pipeline "$@"; }
 for name in POSTGRES_PASSWORD RECORDS_PASSWORD; do
     grep -Eq "^$name=.+" "$env_file" || fail "'$env_file' does not set $name"
 done
-compose config --quiet || fail "'deploy/docker-compose.yml' and '$env_file' do not go together"
+compose config --quiet || fail "'deploy/docker-compose.yml' and '$env_file' do not fit together"
 
 say "Restart PostgreSQL with WAL archiving"
 compose build

@@ -76,7 +76,7 @@ class WarmWorker:
         self.process = ChildProcess("worker", command, log=folder / "worker.log", env=environment, cwd=PROJECT)
 
     def start(self) -> None:
-        """Start the worker and return when it takes runs and has loaded what they need."""
+        """Start the worker and return when it takes runs and has loaded all that they need."""
         self.process.start()
         self.process.wait_until(self._is_warm, timeout_seconds=120)
 

@@ -32,7 +32,7 @@ class Holding:
 
 
 def holding(contents: ArchiveContents, stores: Collection[str]) -> Holding:
-    """Read what the stores hold together."""
+    """Return the names and ids that the stores hold together."""
     wal = {one for store in stores for one in contents.copies.get(store, ())}
     held = {key for key, one in contents.backups.items() if one.stores & set(stores)}
     return Holding(frozenset(wal), frozenset(held))

@@ -203,7 +203,7 @@ class ArchiveScene:
         )
 
     def run(self) -> list[ArchiveEvent]:
-        """Archive what lies in the spool and return what happened."""
+        """Archive the spool and return the events."""
         return list(self.archiver().drain())
 
     def spooled(self) -> list[str]:

@@ -110,7 +110,7 @@ def contents(
     missing: Mapping[str, Collection[str]] | None = None,
     stores: Collection[str] = ("r2",),
 ) -> ArchiveContents:
-    """Return an archive of which each store has all files except its ``missing`` names."""
+    """Return an archive. Each store has all files except its ``missing`` names."""
     named = {one.timeline: one for one in histories}
     held = backups.items() if isinstance(backups, Mapping) else [(one, stores) for one in backups]
     records = [*files, *(other_file(history_name(timeline).name, START) for timeline in named)]

@@ -41,7 +41,7 @@ def test_a_file_with_a_writer_is_left(scene: ArchiveScene, size: int, settled: b
         if settled:
             scene.settle()
         events = scene.run()
-        seen = settled or size == SEGMENT_BYTES  # what is too short and young is not even looked at
+        seen = settled or size == SEGMENT_BYTES  # a file that is too short and too young is not even listed
         assert [event.needs_help for event in events if isinstance(event, FileSkipped)] == [False] * seen
         assert not any(isinstance(event, FileQuarantined | CopyVerified | FileReleased) for event in events)
         assert scene.spooled() == [name_of(1)]
