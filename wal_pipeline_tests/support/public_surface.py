@@ -1,6 +1,6 @@
-"""Everything that a user relies on, as plain values: ``python -m wal_pipeline_tests.support.public_surface`` prints it.
+"""Collects all that a user relies on: ``python -m wal_pipeline_tests.support.public_surface`` prints it as values.
 
-``wal_pipeline_tests/public_surface.json`` keeps what it was. After a change that is meant for users, write it anew:
+``wal_pipeline_tests/public_surface.json`` keeps the last state. After a change that is meant for users, write it anew:
 
     python -m wal_pipeline_tests.support.public_surface --write
 

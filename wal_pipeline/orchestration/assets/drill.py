@@ -64,7 +64,7 @@ def build_drill_job(keys: Keys) -> UnresolvedAssetJobDefinition:
         DRILL_JOB,
         selection=dg.AssetSelection.assets(keys.recovery_drill),
         executor_def=dg.in_process_executor,
-        tags={"wal_pipeline/cluster": keys.cluster},
+        tags=keys.tags,
         description="A recovery drill from every store, now.",
     )
 

@@ -19,7 +19,7 @@ def build_restore_job(keys: Keys) -> dg.JobDefinition:
     @dg.job(
         name=RESTORE_JOB,
         executor_def=dg.in_process_executor,
-        tags={"wal_pipeline/cluster": keys.cluster},
+        tags=keys.tags,
         description="Bring the cluster back to a chosen moment, from the stores alone.",
     )
     def restore_cluster() -> None:

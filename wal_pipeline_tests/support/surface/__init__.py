@@ -1,1 +1,1 @@
-"""Collectors of what a user relies on. Each looks at the code from outside, so that modules may move and be renamed."""
+"""Collects all that a user relies on from outside the code, so that modules may move and be renamed."""

@@ -1,4 +1,4 @@
-"""A command line as plain values: click's commands and argparse's parser, whatever file they are in."""
+"""Reads a command line as plain values: click's commands and argparse's parser, whatever file they are in."""
 
 import argparse
 from collections.abc import Iterable

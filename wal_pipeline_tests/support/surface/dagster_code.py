@@ -1,4 +1,4 @@
-"""A code location of Dagster as plain values: all that the UI shows of it, and that people and data refer to."""
+"""Reads a code location of Dagster as plain values: the names that the UI shows and that people and data use."""
 
 from typing import Any
 

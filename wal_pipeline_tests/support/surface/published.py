@@ -1,4 +1,4 @@
-"""Paths of our modules and files that other people wrote down, in their files and in their servers' settings."""
+"""Lists the paths of our modules and files that stand in other people's files and servers' settings."""
 
 import re
 import socket

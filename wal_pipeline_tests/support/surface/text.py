@@ -1,4 +1,4 @@
-"""Plain values as JSON that a person can compare: what fits on a line stands on one."""
+"""Writes plain values as JSON that a person can compare: a value that fits on a line is on one."""
 
 import json
 from typing import Any
