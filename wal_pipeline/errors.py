@@ -111,5 +111,9 @@ class BaseBackupError(WalPipelineError):
     """A base backup failed or is not restorable."""
 
 
+class LaterFormatError(BaseBackupError):
+    """A base backup's manifest was written by a newer version of this program."""
+
+
 class RetentionError(WalPipelineError):
     """Expiry would leave a store with fewer restorable base backups than the rules keep."""

@@ -41,7 +41,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from wal_pipeline.archive.format.keys import ENCRYPTED_SUFFIX
+from wal_pipeline.archive.format.keys import ENCRYPTED_SUFFIX, MANIFEST_NAME
 from wal_pipeline.archive.records import BackupKind, BaseBackup, Codec
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import WalFileName, segment_name
@@ -49,6 +49,10 @@ from wal_pipeline.wal.names import WalFileName, segment_name
 FORMAT: Final = "wal-pipeline base backup"
 VERSION: Final = 1
 BASE_TAR: Final = "base"
+_ENDING: Final = f"(?:{'|'.join(re.escape(codec.suffix) for codec in Codec)})(?:{re.escape(ENCRYPTED_SUFFIX)})?"
+_OBJECT: Final = re.compile(
+    rf"(?:{re.escape(MANIFEST_NAME)}|(?:backup_manifest|tar_cuts|(?:base|[1-9][0-9]{{0,9}})\.[0-9]{{6,}}\.tar){_ENDING})\Z"
+)
 _BACKUP_ID: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9A-F]{24}\Z")
 
 
@@ -75,6 +79,11 @@ def backup_manifest_name(codec: Codec, *, encrypted: bool) -> str:
 def tar_cuts_name(codec: Codec, *, encrypted: bool) -> str:
     """Return the name of the object that holds the tars' cuts."""
     return f"tar_cuts{codec.suffix}{ENCRYPTED_SUFFIX if encrypted else ''}"
+
+
+def is_backup_object(name: str) -> bool:
+    """Say whether a base backup of this version can have an object of that name: no other one is ours to remove."""
+    return _OBJECT.match(name) is not None
 
 
 @dataclass(frozen=True, slots=True)

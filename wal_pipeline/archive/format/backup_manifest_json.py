@@ -23,10 +23,14 @@ from wal_pipeline.archive.format.backup_manifest import (
 from wal_pipeline.archive.format.backup_manifest_checks import check_manifest
 from wal_pipeline.archive.format.keys import MANIFEST_NAME
 from wal_pipeline.archive.records import BackupKind, Codec
-from wal_pipeline.errors import BaseBackupError, WalPipelineError
+from wal_pipeline.errors import BaseBackupError, LaterFormatError, WalPipelineError
 from wal_pipeline.wal.lsn import Lsn
 
 _OWN_SHA256: Final = "manifest_sha256"
+
+
+class _LaterVersionError(ValueError):
+    """It is undamaged, and of a version that is not known here."""
 
 
 def to_json(manifest: BaseBackupManifest) -> bytes:
@@ -83,11 +87,18 @@ def parse_manifest(data: bytes, *, backup_id: str, where: str = MANIFEST_NAME) -
     """Read ``manifest.json`` of the base backup ``backup_id``; ``where`` names the object in errors.
 
     Refuses another format or version, unknown and missing keys, names that are not ours (so no path can leave
-    the folder), and values that contradict each other. Raises: BaseBackupError.
+    the folder), and values that contradict each other.
+
+    Raises: LaterFormatError where a newer version of this program wrote it, BaseBackupError otherwise.
     """
     try:
         manifest = _manifest(_undamaged(json.loads(data)))
         check_manifest(manifest, backup_id)
+    except _LaterVersionError as error:
+        raise LaterFormatError(
+            f"manifest '{where}' cannot be used: {error}",
+            hint="A newer version of wal-pipeline wrote it: update the program on this host.",
+        ) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, WalPipelineError) as error:
         reason = error.message if isinstance(error, WalPipelineError) else str(error)
         raise BaseBackupError(
@@ -118,10 +129,18 @@ def _fields(value: object, what: str, **types: type) -> dict[str, Any]:
     return value
 
 
+def _is_later(value: object) -> bool:
+    if not isinstance(value, Mapping) or value.get("format") != FORMAT:
+        return False
+    version = value.get("version")
+    return type(version) is int and version > VERSION
+
+
 def _manifest(value: object) -> BaseBackupManifest:
     if not isinstance(value, Mapping) or value.get("format") != FORMAT or value.get("version") != VERSION:
         found = (value.get("format"), value.get("version")) if isinstance(value, Mapping) else type(value).__name__
-        raise ValueError(f"expected the format {(FORMAT, VERSION)}, found {found}")
+        kind = _LaterVersionError if _is_later(value) else ValueError
+        raise kind(f"expected the format {(FORMAT, VERSION)}, found {found}")
     cuts = {"tar_cuts": dict} if "tar_cuts" in value else {}
     got = _fields(
         value,

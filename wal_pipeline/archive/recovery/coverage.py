@@ -51,7 +51,8 @@ class ArchiveContents:
 
     ``copies`` are the names of the verified files, by store. ``segments`` are the files of kind SEGMENT by timeline and
     segment number. ``main`` is the path to the newest timeline with a segment or a base backup; None for an empty
-    archive. Records of another segment size than the newest record's are left out.
+    archive. Files and base backups of another segment size than the newest record's are left out, copies too: their
+    names are positions of another kind.
     """
 
     system_identifier: int
@@ -82,17 +83,19 @@ class ArchiveContents:
         mine = [file for file in files if file.system_identifier == system_identifier]
         held = [one for one in backups if one.backup.system_identifier == system_identifier]
         size = _segment_size(mine, held)
+        others = {file.name for file in mine if file.wal_segment_size not in (size, None)}
         mine = [file for file in mine if file.wal_segment_size in (size, None)]
         held = [one for one in held if one.backup.wal_segment_size == size]
         segments = _segments(mine, size)
-        named = {name[:8] for names in copies.values() for name in names if _is_segment(name)}
+        comparable = {store: frozenset(names) - others for store, names in copies.items()}
+        named = {name[:8] for names in comparable.values() for name in names if _is_segment(name)}
         owning = {int(digits, 16) for digits in named} | set(segments) | {one.backup.timeline for one in held}
         paths = all_paths(owning, histories or {}, size)
         return cls(
             system_identifier=system_identifier,
             wal_segment_size=size,
             files={file.name: file for file in mine},
-            copies={store: frozenset(names) for store, names in copies.items()},
+            copies=comparable,
             backups={one.backup.backup_id: one for one in sorted(held, key=lambda one: one.backup.backup_id)},
             histories=dict(histories or {}),
             segments=segments,

@@ -2,10 +2,11 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from wal_pipeline.archive.format.backup_manifest import is_backup_id, is_backup_object
 from wal_pipeline.errors import ObjectLockedError, StoreError
 from wal_pipeline.stores.base import MultipartUpload, Store, StoredObject
 from wal_pipeline.stores.cluster_store import ClusterStore
@@ -29,22 +30,32 @@ class _Leftover:
     uploads: list[MultipartUpload]
 
     @property
+    def was_complete(self) -> bool:
+        """Whether all was there but our manifest, which is written last."""
+        return any(item.key.rsplit("/", 1)[-1].startswith("backup_manifest") for item in self.objects)
+
+    @property
     def touched_at(self) -> datetime:
         """When the last object or upload was added: a base backup that still runs adds more."""
         return max([item.modified_at for item in self.objects] + [item.begun_at for item in self.uploads])
 
 
-def remove_unfinished(place: ClusterStore, *, now: datetime, older_than: timedelta) -> RemovedUnfinished:
+def remove_unfinished(
+    place: ClusterStore, *, now: datetime, older_than: timedelta, keep: Collection[str] = ()
+) -> RemovedUnfinished:
     """Remove the objects of base backups that have no manifest on the store, and abort uploads below their prefix.
 
     A base backup is left alone until nothing was added to it for ``older_than``: another machine may be taking it now,
-    or refilling it. Locked objects are left for a later call. Raises: StoreError.
+    or refilling it. One that has PostgreSQL's own manifest was complete but for ours, and may have lost it: it stays, as
+    do the ids to ``keep`` and all objects that are not ours. Locked objects are left for a later call.
+
+    Raises: StoreError.
     """
     store, layout = place.store, place.layout
     removed: list[str] = []
     objects = uploads = 0
     for backup_id, leftover in sorted(_leftovers(place).items()):
-        if now - leftover.touched_at < older_than:
+        if now - leftover.touched_at < older_than or backup_id in keep or leftover.was_complete:
             continue
         for upload in leftover.uploads:
             store.abort_upload(upload)
@@ -78,16 +89,17 @@ def _leftovers(place: ClusterStore) -> dict[str, _Leftover]:
     finished = set()
     for item in store.list(layout.base_root):
         backup_id = layout.backup_id_of(item.key)
-        if backup_id is None:
+        if backup_id is None or not is_backup_id(backup_id):
             continue
         if item.key == layout.manifest_key(backup_id):
             finished.add(backup_id)
-        found[backup_id].objects.append(item)
+        if is_backup_object(item.key.rsplit("/", 1)[-1]):
+            found[backup_id].objects.append(item)
     for backup_id in finished:
-        del found[backup_id]
+        found.pop(backup_id, None)
     for upload in store.uploads(layout.base_root):
         backup_id = layout.backup_id_of(upload.key)
-        if backup_id is not None:
+        if backup_id is not None and is_backup_id(backup_id):
             found[backup_id].uploads.append(upload)
     return found
 

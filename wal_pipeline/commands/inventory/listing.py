@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import pairwise, takewhile
 from typing import Final, TypeVar
 
@@ -10,7 +11,7 @@ from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest, is_b
 from wal_pipeline.archive.format.keys import MANIFEST_NAME, Layout, WalKeyReader
 from wal_pipeline.commands.inventory.manifests import read_base_backup
 from wal_pipeline.commands.inventory.wholeness import BackupFault, find_fault, unfinished, unreadable
-from wal_pipeline.errors import StoreAccessError, StoreError, WalPipelineError
+from wal_pipeline.errors import LaterFormatError, StoreAccessError, StoreError, WalPipelineError
 from wal_pipeline.stores.base import Store, StoredObject, StoredVersion
 from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.wal.names import require_file_name
@@ -23,10 +24,14 @@ _Listed = TypeVar("_Listed", StoredObject, StoredVersion)
 
 @dataclass(frozen=True, slots=True)
 class HiddenVersions:
-    """Versions that no listing shows and the store bills: their bytes by key. ``error``: they could not be listed."""
+    """Versions that no listing shows and the store bills: their bytes by key, and when the newest of a key was put.
+
+    ``error``: they could not be listed.
+    """
 
     size_bytes: Mapping[str, int] = field(default_factory=dict)
     error: str | None = None
+    newest_at: Mapping[str, datetime] = field(default_factory=dict)
 
     @property
     def total_bytes(self) -> int:
@@ -164,6 +169,7 @@ def _objects(
         return _in_ranges(objects, cuts), HiddenVersions()
     shown: list[StoredObject] = []
     hidden: dict[str, int] = {}
+    newest_at: dict[str, datetime] = {}
     try:
         for version in _in_ranges(versions, cuts):
             if version.is_delete_marker:
@@ -172,9 +178,10 @@ def _objects(
                 shown.append(StoredObject(version.key, version.size_bytes, version.modified_at))
             else:
                 hidden[version.key] = hidden.get(version.key, 0) + version.size_bytes
+                newest_at[version.key] = max(version.modified_at, newest_at.get(version.key, version.modified_at))
     except StoreAccessError as error:  # a key that may list objects and not their versions
         return _in_ranges(objects, cuts), HiddenVersions(error=error.message)
-    return shown, HiddenVersions(hidden)
+    return shown, HiddenVersions(hidden, newest_at=newest_at)
 
 
 def _in_ranges(ask: Callable[[str], Iterator[_Listed]], cuts: Sequence[str]) -> list[_Listed]:
@@ -216,7 +223,7 @@ def _read_manifests(
         except StoreError:
             raise
         except WalPipelineError as error:
-            return unreadable(error.message)
+            return unreadable(error.message, is_later=isinstance(error, LaterFormatError))
 
     names = sorted(base)
     with ThreadPoolExecutor(_READ_AT_ONCE, thread_name_prefix="list-manifest") as pool:

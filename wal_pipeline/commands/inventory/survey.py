@@ -47,12 +47,13 @@ class Records:
 class ClusterSurvey:
     """One system identifier on all stores that answered. ``contents`` counts only what is sound as far as is known.
 
-    ``notes`` say what could not be read.
+    ``files`` are all that are recorded or that describe themselves, by name. ``notes`` say what could not be read.
     """
 
     layout: Layout
     listings: Mapping[str, StoreListing]
     records: Records
+    files: Mapping[str, WalFile]
     contents: ArchiveContents
     notes: tuple[str, ...]
 
@@ -134,7 +135,7 @@ class Surveyor:
             backups=_held(listings, records),
             histories=histories,
         )
-        return ClusterSurvey(layout, listings, records, contents, (*faults, *notes))
+        return ClusterSurvey(layout, listings, records, files, contents, (*faults, *notes))
 
     def _unrecorded(self, layout: Layout, listings: Mapping[str, StoreListing], records: Records) -> dict[str, WalFile]:
         """Read what the catalog does not know from the objects themselves: their age decides where nothing else does.

@@ -22,11 +22,15 @@ class BackupFaultKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BackupFault:
-    """Why a base backup is not whole: ``reason`` names it, ``objects`` are the names of what is wrong below it."""
+    """Why a base backup is not whole: ``reason`` names it, ``objects`` are the names of what is wrong below it.
+
+    ``is_later``: its manifest was written by a newer version of this program.
+    """
 
     kind: BackupFaultKind
     reason: str
     objects: tuple[str, ...] = ()
+    is_later: bool = False
 
 
 def unfinished(backup_id: str) -> BackupFault:
@@ -34,9 +38,9 @@ def unfinished(backup_id: str) -> BackupFault:
     return BackupFault(BackupFaultKind.UNFINISHED, f"base backup '{backup_id}' has no manifest")
 
 
-def unreadable(reason: str) -> BackupFault:
+def unreadable(reason: str, *, is_later: bool = False) -> BackupFault:
     """Return the fault of a base backup whose manifest cannot be used; ``reason`` names the manifest."""
-    return BackupFault(BackupFaultKind.UNREADABLE, reason)
+    return BackupFault(BackupFaultKind.UNREADABLE, reason, is_later=is_later)
 
 
 def find_fault(manifest: BaseBackupManifest, found: Mapping[str, StoredObject]) -> BackupFault | None:
