@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Final
 
 from wal_pipeline.archive.recovery.coverage import ArchiveContents, Coverage, chain_of
+from wal_pipeline.archive.retention.remains import BrokenBackup, Remains
 from wal_pipeline.archive.retention.rules import RetentionRule, Selection, restorable_ids
 from wal_pipeline.archive.retention.wal import NOT_OURS, WalKeeper
 from wal_pipeline.errors import RetentionError
@@ -87,33 +88,39 @@ def plan_retention(
     *,
     stored_bytes: Mapping[str, int] | None = None,
     locked: Collection[str] = (),
+    remains: Remains | None = None,
 ) -> RetentionPlan:
     """Plan which objects ``store`` keeps at ``now`` and which expire.
 
     ``stored_bytes`` is the size of each object of the WAL archive on this store by file name, including copies that are
     not verified; by default the verified ones, with the files' own sizes. ``locked`` are ids of base backups that
-    the store refused to remove.
+    the store refused to remove. ``remains`` is what the store has that ``contents`` leaves out.
 
     Raises: RetentionError where the store would be left without a restorable base backup, or already is.
     """
-    rule = rule or RetentionRule()
+    rule, remains = rule or RetentionRule(), remains or Remains()
     sizes = _sizes(contents, store) if stored_bytes is None else stored_bytes
     held = sorted(key for key, one in contents.backups.items() if store in one.stores)
     alone = Coverage.of(contents, [store])
-    if held and not restorable_ids(alone):
+    there = len(held) + sum(not one.is_unfinished for one in remains.broken)
+    if there and not restorable_ids(alone):
         raise RetentionError(
-            f"{store}: none of {len(held)} base backups is restorable, so nothing expires",
+            f"{store}: none of {there} base backups is restorable, so nothing expires",
             hint="Refill the WAL that they need ('wal-pipeline verify --repair'), or take a new base backup.",
         )
-    selection = Selection.of(alone, store, rule, now, locked=locked)
-    keeper = WalKeeper.of(alone, store, selection, rule.starts_at(now))
+    selection = Selection.of(alone, store, rule, now, names=sizes.keys(), locked=locked, remains=remains)
+    keeper = WalKeeper.of(alone, store, selection, rule.starts_at(now), remains)
     kept_wal, expired_wal = _sort_wal(sizes, keeper)
     plan = RetentionPlan(
         store=store,
         planned_at=now,
         window_starts_at=rule.starts_at(now),
-        keep=(*_kept_backups(contents, held, selection), *kept_wal),
-        expire=(*_expired_backups(contents, held, selection, rule.starts_at(now)), *expired_wal),
+        keep=(*_kept_backups(contents, held, selection), *_kept_remains(selection, remains), *kept_wal),
+        expire=(
+            *_expired_broken(selection.obsolete),
+            *_expired_backups(contents, held, selection, rule.starts_at(now)),
+            *expired_wal,
+        ),
         warnings=tuple(_warnings(contents, store, keeper, rule, now)),
     )
     _check(alone, plan, selection)
@@ -146,6 +153,23 @@ def _expired_backups(
         steps.append(Expired(backup.backup_id, Step.BACKUP_MANIFEST, 0, reason))
         steps.append(Expired(backup.backup_id, Step.BACKUP_OBJECTS, backup.stored_size_bytes, reason))
     return steps
+
+
+def _kept_remains(selection: Selection, remains: Remains) -> list[Kept]:
+    """Return the base backups that stay because they are not whole, are not understood or cannot be compared."""
+    word = "not whole, and what it could need stays"
+    found = [(one.backup_id, one.stored_bytes, f"{word}: {one.fault}") for one in selection.broken]
+    found += [(key, one.stored_bytes, one.reason) for key, one in remains.backups.items()]
+    return [Kept(key, ObjectKind.BASE_BACKUP, size_bytes, reason) for key, size_bytes, reason in found]
+
+
+def _expired_broken(obsolete: tuple[BrokenBackup, ...]) -> list[Expired]:
+    reason = "not whole on this store, and even if it were, no moment in the window would need it"
+    return [
+        Expired(one.backup_id, step, size_bytes, reason)
+        for one in sorted(obsolete, key=lambda one: (-len(one.chain or ()), one.backup_id))
+        for step, size_bytes in ((Step.BACKUP_MANIFEST, 0), (Step.BACKUP_OBJECTS, one.stored_bytes))
+    ]
 
 
 def _sort_wal(sizes: Mapping[str, int], keeper: WalKeeper) -> tuple[list[Kept], list[Expired]]:

@@ -2,13 +2,16 @@
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, Self
 
 from wal_pipeline.archive.records import BaseBackup, WalFile
-from wal_pipeline.archive.recovery.coverage import ArchiveContents, Coverage, chain_of, needed_run
-from wal_pipeline.archive.recovery.timeline_path import LAST_NUMBER, Run, TimelinePath
+from wal_pipeline.archive.recovery.coverage import ArchiveContents, Coverage, HeldBackup, chain_of, needed_run
+from wal_pipeline.archive.recovery.timeline_path import LAST_NUMBER, Run, TimelinePath, all_paths
+from wal_pipeline.archive.retention.obsolete import Successors, staying
+from wal_pipeline.archive.retention.remains import BrokenBackup, Remains
+from wal_pipeline.wal.names import FileKind, history_name, parse_file_name
 
 EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 
@@ -37,8 +40,9 @@ class RetentionRule:
 class Ages:
     """The latest moment that each segment can be from: its last commit or its arrival in the spool.
 
-    Both clocks may be wrong, and the later time keeps more. ``commits`` are the last commit times; an unknown time, or
-    one in the future from a wrong clock, counts as the earliest possible one.
+    Both clocks may be wrong, and the later time keeps more. A segment that no record describes may be from now.
+    ``commits`` are the last commit times; an unknown time, or one in the future from a wrong clock, counts as the
+    earliest possible one.
     """
 
     numbers: Mapping[int, list[int]]
@@ -48,10 +52,15 @@ class Ages:
     @classmethod
     def of(cls, contents: ArchiveContents, now: datetime) -> Self:
         """Read the ages of all segments of the archive, on any store."""
-        ordered = {timeline: sorted(files.items()) for timeline, files in contents.segments.items()}
+        described: dict[int, dict[int, WalFile | None]] = {
+            timeline: dict(files) for timeline, files in contents.segments.items()
+        }
+        for timeline, number in _undescribed_segments(contents):
+            described.setdefault(timeline, {}).setdefault(number, None)
+        ordered = {timeline: sorted(files.items(), key=_by_number) for timeline, files in described.items()}
         return cls(
             {timeline: [number for number, _ in files] for timeline, files in ordered.items()},
-            {timeline: [age_of(file) for _, file in files] for timeline, files in ordered.items()},
+            {timeline: [age_of(file) if file else now for _, file in files] for timeline, files in ordered.items()},
             {timeline: [_committed_at(file, now) for _, file in files] for timeline, files in ordered.items()},
         )
 
@@ -81,8 +90,20 @@ def age_of(file: WalFile) -> datetime:
     return max(file.spooled_at, file.last_commit_at or file.spooled_at)
 
 
-def _committed_at(file: WalFile, now: datetime) -> datetime:
-    at = file.last_commit_at
+def _undescribed_segments(contents: ArchiveContents) -> Iterable[tuple[int, int]]:
+    """Yield timeline and number of the segments that a store holds and no record describes."""
+    for name in contents.names_on(contents.stores) - contents.files.keys():
+        file = parse_file_name(name)
+        if file is not None and file.kind is FileKind.SEGMENT:
+            yield file.timeline, contents.number(name)
+
+
+def _by_number(item: tuple[int, WalFile | None]) -> int:
+    return item[0]
+
+
+def _committed_at(file: WalFile | None, now: datetime) -> datetime:
+    at = file.last_commit_at if file is not None else None
     return at if at is not None and at <= now else EARLIEST
 
 
@@ -108,10 +129,16 @@ def live_paths(contents: ArchiveContents, ages: Ages, cutoff_at: datetime) -> li
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Selection:
-    """The base backups that one store keeps, each with the reason. Make it with ``of``."""
+    """The base backups that one store keeps, each with the reason. Make it with ``of``.
+
+    ``reasons`` are of those that are whole, by id. ``broken`` are those that are not whole and stay, ``obsolete`` those
+    that are not whole and that nothing can need.
+    """
 
     reasons: Mapping[str, str]
     live: tuple[TimelinePath, ...]
+    broken: tuple[BrokenBackup, ...] = ()
+    obsolete: tuple[BrokenBackup, ...] = ()
 
     @classmethod
     def of(
@@ -121,29 +148,80 @@ class Selection:
         rule: RetentionRule,
         now: datetime,
         *,
+        names: Collection[str] = (),
         locked: Collection[str] = (),
+        remains: Remains | None = None,
     ) -> Self:
         """Choose the base backups that ``store`` keeps at ``now``; ``alone`` is its coverage.
 
-        ``locked`` are the ids of those that it refuses to delete.
+        ``names`` are all files of which the store has something, or is recorded to have had. ``locked`` are the ids of
+        base backups that it refuses to delete. ``remains`` is what it has and nobody can judge.
         """
+        remains = remains or Remains()
         contents = alone.contents
         span = _Span(Ages.of(contents, now), rule.starts_at(now), now)
         held = {one.backup.backup_id: one.backup for one in contents.backups.values() if store in one.stores}
-        together = Coverage.of(contents, contents.stores)
-        live = _with_ancestors(live_paths(contents, span.ages, span.begins_at), alone)
+        known = held | remains.known
+        healed = _healed(contents, store, remains, names)
+        paths = live_paths(contents, span.ages, span.begins_at)
+        paths += [path for path in live_paths(healed, span.ages, span.begins_at) if path not in paths]
+        live = _with_ancestors(paths, alone)
         reasons: dict[str, str] = {}
-        for path in live:
-            # WAL that only another store holds may be refilled tomorrow: keep the base backups that it then needs
-            for coverage in (alone, together):
-                _add(reasons, _covering(coverage, path, held, span))
-        _add(
-            reasons, ((key, "younger than the window") for key, one in held.items() if one.finished_at > span.begins_at)
-        )
-        _add(reasons, _newest(alone, rule.minimum_backups))
+        for coverage, candidates in _coverages(contents, healed, store, held, known):
+            for path in live:
+                _add(reasons, _covering(coverage, path, candidates, span))
+            _add(reasons, _newest(coverage, candidates, rule.minimum_backups))
+        _add(reasons, _younger(known.values(), span))
         _add(reasons, ((key, "locked by the store") for key in sorted(held) if key in locked))
-        _add(reasons, _parents(contents, [held[key] for key in reasons], held))
-        return cls(reasons, tuple(_with_own_paths(live, alone, [held[key] for key in reasons])))
+        _add(reasons, _before_unread_histories(alone, live, held, remains, span))
+        _add(reasons, _parents(contents, [known[key] for key in reasons], held, remains.chains))
+        successors = _successors(alone, live, reasons, span, rule.minimum_backups)
+        broken = staying(remains.broken, reasons.keys(), remains.chains, successors)
+        _add(reasons, _possible_parents(broken, held))
+        whole = {key: reason for key, reason in reasons.items() if key in held}
+        own = _with_own_paths(live, alone, [held[key] for key in whole])
+        return cls(whole, tuple(own), tuple(broken), tuple(one for one in remains.broken if one not in broken))
+
+
+def _healed(contents: ArchiveContents, store: str, remains: Remains, names: Collection[str]) -> ArchiveContents:
+    """Return the archive as it would be if the store had whole all that it has something of, or once had.
+
+    A repair, or a person who puts back what was moved away, may make it so tomorrow.
+    """
+    known = remains.known
+    had = contents.copies.get(store, frozenset()) | (frozenset(names) - remains.files.keys())
+    had |= {history_name(timeline).name for timeline in contents.histories}
+    backups = dict(contents.backups)
+    for key, backup in known.items():
+        on = backups[key].stores if key in backups else frozenset[str]()
+        backups[key] = HeldBackup(backup, on | {store})
+    timelines = {one.timeline for one in known.values()}
+    paths = {**all_paths(timelines, contents.histories, contents.wal_segment_size), **contents.paths}
+    newest = max([*timelines, *([contents.main.timeline] if contents.main is not None else [])], default=None)
+    copies = {**contents.copies, store: frozenset(had)}
+    main = None if newest is None else paths[newest]
+    return replace(contents, copies=copies, backups=backups, paths=paths, main=main)
+
+
+def _coverages(
+    contents: ArchiveContents,
+    healed: ArchiveContents,
+    store: str,
+    held: Mapping[str, BaseBackup],
+    known: Mapping[str, BaseBackup],
+) -> Iterable[tuple[Coverage, Mapping[str, BaseBackup]]]:
+    """Yield the archives that this store may have tomorrow, each with the base backups that count there.
+
+    What is here, and what other stores can refill. Then the same if all were whole that something is left of, and if
+    no segment were missing.
+    """
+    yield Coverage.of(contents, [store]), held
+    yield Coverage.of(contents, contents.stores), held
+    yield Coverage.of(healed, [store]), known
+    together = Coverage.of(healed, healed.stores)
+    yield together, known
+    whole = {timeline: [(runs[0][0], runs[-1][1])] for timeline, runs in together.runs.items()}
+    yield replace(together, runs=whole), known
 
 
 def restorable_ids(coverage: Coverage) -> set[str]:
@@ -236,20 +314,62 @@ def _finished_at(in_wal_order: list[BaseBackup], path: TimelinePath, span: _Span
     return finished
 
 
-def _newest(alone: Coverage, minimum: int) -> list[tuple[str, str]]:
-    held = alone.contents.backups
-    restorable = [held[key].backup for key in restorable_ids(alone)]
+def _newest(coverage: Coverage, candidates: Mapping[str, BaseBackup], minimum: int) -> list[tuple[str, str]]:
+    restorable = [candidates[key] for key in restorable_ids(coverage) if key in candidates]
     newest = sorted(restorable, key=lambda one: (one.timeline, one.stop_lsn, one.backup_id))[-minimum:]
     return [(one.backup_id, f"one of the newest {minimum} base backups") for one in newest]
 
 
+def _younger(backups: Iterable[BaseBackup], span: _Span) -> list[tuple[str, str]]:
+    return [(one.backup_id, "younger than the window") for one in backups if one.finished_at > span.begins_at]
+
+
 def _parents(
-    contents: ArchiveContents, kept: list[BaseBackup], held: Mapping[str, BaseBackup]
+    contents: ArchiveContents,
+    kept: list[BaseBackup],
+    held: Mapping[str, BaseBackup],
+    chains: Mapping[str, tuple[str, ...]],
 ) -> list[tuple[str, str]]:
-    chains = ((one, chain_of(contents, one) or ()) for one in kept)
-    return [
-        (parent.backup_id, f"parent of incremental {one.backup_id}")
-        for one, chain in chains
-        for parent in chain[:-1]
-        if parent.backup_id in held
-    ]
+    known = ((one, [link.backup_id for link in chain_of(contents, one) or ()][:-1]) for one in kept)
+    links = ((one.backup_id, parent) for one, chain in known for parent in (*chain, *chains.get(one.backup_id, ())))
+    return [(parent, f"parent of incremental {child}") for child, parent in links if parent in held]
+
+
+def _possible_parents(broken: Iterable[BrokenBackup], held: Mapping[str, BaseBackup]) -> Iterable[tuple[str, str]]:
+    for one in broken:
+        word = "may be a parent" if one.chain is None else "parent"
+        for key, backup in held.items():
+            if one.may_be_built_on(key, backup.started_at):
+                yield key, f"{word} of base backup {one.backup_id}, which is not whole"
+
+
+def _before_unread_histories(
+    alone: Coverage, live: list[TimelinePath], held: Mapping[str, BaseBackup], remains: Remains, span: _Span
+) -> Iterable[tuple[str, str]]:
+    """Yield the base backups of older timelines while nothing on a live timeline stands for them.
+
+    Nobody can say which of them lead there: its history file is there, and cannot be read.
+    """
+    for path in live:
+        if path.timeline in remains.unread_histories and not _before_window(alone, path, span):
+            reason = f"may lead to timeline {path.timeline}, whose history file cannot be read"
+            yield from ((key, reason) for key, one in held.items() if one.timeline < path.timeline)
+
+
+def _before_window(alone: Coverage, path: TimelinePath, span: _Span) -> list[BaseBackup]:
+    """Return the base backups that can be restored along a path and finished before the window began."""
+    finished = _finished_at(alone.held(path), path, span)
+    return [one for one, _ in alone.restorable(path) if finished[one.backup_id] <= span.begins_at]
+
+
+def _successors(
+    alone: Coverage, live: list[TimelinePath], kept: Collection[str], span: _Span, minimum: int
+) -> Successors:
+    contents = alone.contents
+    return Successors(
+        tuple((way, tuple(one for one in _before_window(alone, way, span) if one.backup_id in kept)) for way in live),
+        tuple(contents.backups[key].backup for key in sorted(restorable_ids(alone)) if key in kept),
+        span.begins_at,
+        minimum,
+        contents.wal_segment_size,
+    )

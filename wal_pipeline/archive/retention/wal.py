@@ -9,6 +9,7 @@ from typing import Final, Self
 from wal_pipeline.archive.records import BaseBackup
 from wal_pipeline.archive.recovery.coverage import ArchiveContents, Coverage
 from wal_pipeline.archive.recovery.timeline_path import LAST_NUMBER, TimelinePath
+from wal_pipeline.archive.retention.remains import Floors, Remains
 from wal_pipeline.archive.retention.rules import Selection, age_of
 from wal_pipeline.errors import InvalidWalNameError
 from wal_pipeline.wal.names import FileKind, WalFileName
@@ -51,7 +52,8 @@ class WalKeeper:
     """Judges each file of one store. Make it with ``of``.
 
     ``by_age``: the store has no base backup, so files expire by their age. ``undescribed`` are timelines whose history
-    is not known, so that any base backup may lead to their WAL.
+    is not known, so that any base backup may lead to their WAL. ``floors`` are the starts of the base backups that are
+    not whole. ``unjudged`` says of files why nobody can judge them.
     """
 
     contents: ArchiveContents
@@ -59,14 +61,18 @@ class WalKeeper:
     lines: Mapping[int, tuple[_Line, ...]]
     by_age: bool
     undescribed: frozenset[int]
+    floors: Floors
+    unjudged: Mapping[str, str]
 
     @classmethod
-    def of(cls, alone: Coverage, store: str, selection: Selection, begins_at: datetime) -> Self:
+    def of(
+        cls, alone: Coverage, store: str, selection: Selection, begins_at: datetime, remains: Remains | None = None
+    ) -> Self:
         """Prepare the verdicts from the base backups that ``selection`` keeps; ``alone`` is the store's coverage.
 
         A store without base backups keeps the WAL that those on other stores need: they may be refilled here.
         """
-        contents = alone.contents
+        contents, remains = alone.contents, remains or Remains()
         held = {key: one.backup for key, one in contents.backups.items() if store in one.stores}
         kept = [held[key] for key in selection.reasons]
         paths: Iterable[TimelinePath] = selection.live
@@ -76,7 +82,9 @@ class WalKeeper:
         else:
             kept = [one.backup for one in contents.backups.values()]
             paths = contents.paths.values()
-        return cls(contents, begins_at, _lines(paths, kept), not held, undescribed)
+        undescribed |= remains.unread_histories
+        floors = Floors.of(selection.broken)
+        return cls(contents, begins_at, _lines(paths, kept), not held, undescribed, floors, remains.files)
 
     def number(self, file: WalFileName) -> int:
         """Return a file's segment number."""
@@ -84,21 +92,33 @@ class WalKeeper:
 
     def judge(self, file: WalFileName) -> Keep:
         """Decide about one file by its kind, its position and, where no base backup leads to it, its age."""
-        if file.kind is FileKind.HISTORY:
-            return _HISTORY
-        try:
-            number = self.number(file)
-        except InvalidWalNameError:
-            return NOT_OURS
-        if file.timeline in self.undescribed:
-            return Keep(kept=True, reason=f"the history of timeline {file.timeline} is not known")
+        stays = self._without_position(file)
+        if stays is not None:
+            return stays
+        number = self.number(file)
         lines = [line for line in self.lines.get(file.timeline, ()) if _is_on(line, file, number)]
         for line in lines:
             if (needed := _needed(line, number)) is not None:
                 return needed
+        if (broken := self.floors.needed_by(file)) is not None:
+            return Keep(kept=True, reason=f"could be needed by base backup {broken}, which is not whole")
         if self.by_age or any(not line.starts for line in lines):
             return self._judge_age(file)
         return _head(lines) if lines else self._tail(file)
+
+    def _without_position(self, file: WalFileName) -> Keep | None:
+        """Return the verdict for a file whose position says nothing; None where it does."""
+        if file.kind is FileKind.HISTORY:
+            return _HISTORY
+        if file.name in self.unjudged:
+            return Keep(kept=True, reason=self.unjudged[file.name])
+        try:
+            self.number(file)
+        except InvalidWalNameError:
+            return NOT_OURS
+        if file.timeline in self.undescribed:
+            return Keep(kept=True, reason=f"the history of timeline {file.timeline} is not known")
+        return None
 
     def _judge_age(self, file: WalFileName) -> Keep:
         record = self.contents.files.get(file.name)
