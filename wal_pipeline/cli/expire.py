@@ -26,8 +26,9 @@ def expire_command(context: Context, confirm: bool, trust_clock: bool, as_json: 
     """Show what each store keeps and loses, and why; with --confirm remove what may go.
 
     The rule is WAL_PIPELINE_RETENTION_DAYS and WAL_PIPELINE_MIN_BASE_BACKUPS. Exit code 1 where a store did not
-    answer, refused something, or would be left without a base backup that can be restored; also where everything in
-    the archive is older than the window, which may only mean that this host's clock is wrong.
+    answer, refused something, or would be left without a base backup that can be restored; where a store has damage
+    that no verification has settled ('wal-pipeline verify --repair'), as nothing expires from it until then; also where
+    everything in the archive is older than the window, which may only mean that this host's clock is wrong.
     """
     from rich.console import Console
 
@@ -70,6 +71,8 @@ def _store_as_json(store: "StoreExpiry") -> dict[str, Any]:
         "refusal": store.plan.refusal,
         "hidden_bytes": store.plan.hidden.total_bytes,
         "problems": list(store.problems),
+        "damage": list(store.plan.damage),
+        "notes": list(store.plan.notes),
         "keep": [],
         "expire": [],
     }
@@ -150,6 +153,7 @@ def _store_lines(store: "StoreExpiry") -> Iterator[str]:
     if plan is not None:
         yield f"{name}: {plan.kept_bytes:,} bytes stay, {plan.freed_bytes:,} bytes may go"
         yield from (f"warning: {warning}" for warning in plan.warnings)
+    yield from (f"note: {note}" for note in store.plan.notes)
     hidden = store.plan.hidden
     if hidden.total_bytes:
         objects = len(hidden.size_bytes)

@@ -1,11 +1,9 @@
 """Settings into what verifies the archive and repairs it."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from wal_pipeline.errors import SpoolError
-from wal_pipeline.wiring.expire import retention_rule, surveyor
 from wal_pipeline.wiring.pipeline import Pipeline
+from wal_pipeline.wiring.survey import retention_rule, surveyor, waiting_files
 
 if TYPE_CHECKING:  # imported when it is asked for, as in wiring.py
     from wal_pipeline.commands.verify.verify import Verifier
@@ -38,18 +36,3 @@ def verifier(pipeline: Pipeline) -> "Verifier":
         concurrency=max(1, min(settings.concurrency, settings.memory_bytes // _COPY_BYTES)),
         in_spool=waiting_files(pipeline),
     )
-
-
-def waiting_files(pipeline: Pipeline) -> Callable[[str], bool | None]:
-    """Return what says whether a file waits in the spool; it says None where the spool is not on this machine."""
-    from wal_pipeline.wal.names import require_file_name
-
-    def waits(name: str) -> bool | None:
-        if not pipeline.spool.folder.is_dir():
-            return None
-        try:
-            return pipeline.spool.find(require_file_name(name), pipeline.clock()) is not None
-        except SpoolError:
-            return None
-
-    return waits if pipeline.settings.spool_folder is not None else lambda _name: None

@@ -7,10 +7,11 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import strategies as st
 from hypothesis.vendor.pretty import RepresentationPrinter
 
+from wal_pipeline.archive.format.backup_manifest import make_backup_id
 from wal_pipeline.archive.records import BackupKind, BaseBackup, CommitTimes, WalFile
 from wal_pipeline.archive.recovery.coverage import ArchiveContents, HeldBackup
 from wal_pipeline.wal.lsn import Lsn
-from wal_pipeline.wal.names import FileKind, history_name, require_file_name, segment_name
+from wal_pipeline.wal.names import FileKind, history_name, require_file_name, segment_at, segment_name
 from wal_pipeline.wal.timeline import TimelineHistory
 
 SIZE = 1 << 20
@@ -225,7 +226,9 @@ def _backups(
         ]
         parent = draw(st.sampled_from([None, None, *(one.backup_id for one in ancestors)]))
         finished_at = day(stop + ages[timeline])
-        made.append(backup(f"backup-{count}", timeline, start, stop, parent=parent, at=finished_at))
+        started_at = finished_at - timedelta(hours=1) + timedelta(seconds=count)
+        backup_id = make_backup_id(started_at, segment_at(timeline, lsn(start), SIZE))
+        made.append(backup(backup_id, timeline, start, stop, parent=parent, at=finished_at))
     return made
 
 

@@ -160,7 +160,8 @@ class World:
 
     def expire(self) -> None:
         """Expire copies, and confirm what is doubtful: the invariants must hold whatever a person confirms."""
-        self._commands().expirer().expire(trust_clock=True)
+        waiting = frozenset(self.scene.spooled())
+        self._commands().expirer(in_spool=waiting.__contains__).expire(trust_clock=True)
 
     def _commands(self) -> UpkeepCommands:
         scene = self.scene

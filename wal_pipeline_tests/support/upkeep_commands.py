@@ -8,10 +8,13 @@ from pathlib import Path
 from wal_pipeline.archive.retention.rules import RetentionRule
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.audit import AuditLog
+from wal_pipeline.commands.expire.damage import Unsettled
 from wal_pipeline.commands.expire.expire import Expirer
-from wal_pipeline.commands.inventory.survey import Surveyor
+from wal_pipeline.commands.inventory.survey import ClusterSurvey, Surveyor
 from wal_pipeline.commands.verify.read_copy import CopyReader
 from wal_pipeline.commands.verify.repair import Repairer
+from wal_pipeline.commands.verify.unsettled import find_unsettled
+from wal_pipeline.commands.verify.verdict import read_verdict
 from wal_pipeline.commands.verify.verify import Verifier
 from wal_pipeline.stores.base import Store
 
@@ -31,7 +34,10 @@ class UpkeepCommands:
     def surveyor(self) -> Surveyor:
         return Surveyor(self.stores, self.catalog, "", self.cluster)
 
-    def expirer(self, concurrency: int = 1) -> Expirer:
+    def expirer(self, concurrency: int = 1, in_spool: Callable[[str], bool] = lambda _name: False) -> Expirer:
+        def find_damage(survey: ClusterSurvey, now: datetime) -> Unsettled:
+            return find_unsettled(survey, self.rule, now, in_spool, read_verdict(self.catalog))
+
         return Expirer(
             self.stores,
             self.catalog,
@@ -40,6 +46,7 @@ class UpkeepCommands:
             rule=self.rule,
             clock=self.clock,
             concurrency=concurrency,
+            find_damage=find_damage,
         )
 
     def verifier(self, in_spool: Callable[[str], bool], concurrency: int = 1) -> Verifier:

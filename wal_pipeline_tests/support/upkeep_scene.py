@@ -66,8 +66,17 @@ class UpkeepScene:
         """Store a segment that was spooled at a moment, and record it; return its name."""
         return self.store_file(name_of(number), segment_bytes(number), at, on, recorded=recorded)
 
-    def store_file(self, name: str, data: bytes, at: datetime, on: Sequence[str] = (), *, recorded: bool = True) -> str:
-        file = describe(name, data, at)
+    def store_file(
+        self,
+        name: str,
+        data: bytes,
+        at: datetime,
+        on: Sequence[str] = (),
+        *,
+        recorded: bool = True,
+        size: int = SEGMENT_BYTES,
+    ) -> str:
+        file = describe(name, data, at, size)
         encoded = Encoder(Codec.ZSTD).encode(data)
         copies = []
         for store in on or self.stores:
@@ -81,10 +90,16 @@ class UpkeepScene:
         return name
 
     def back_up(
-        self, number: int, at: datetime, on: Sequence[str] = (), *, parent: BaseBackupManifest | None = None
+        self,
+        number: int,
+        at: datetime,
+        on: Sequence[str] = (),
+        *,
+        parent: BaseBackupManifest | None = None,
+        size: int = SEGMENT_BYTES,
     ) -> BaseBackupManifest:
         """Store a base backup that begins and ends in a segment, and record it."""
-        manifest, parts = base_backup(number, at, parent)
+        manifest, parts = base_backup(number, at, parent, size)
         for store in on or self.stores:
             for name, data in parts.items():
                 self.stores[store].inner.put_if_absent(LAYOUT.base_key(manifest.backup_id, name), Body.of(data), {})
@@ -123,7 +138,7 @@ class UpkeepScene:
         return self.commands().surveyor()
 
     def expirer(self, concurrency: int = 1) -> Expirer:
-        return self.commands().expirer(concurrency)
+        return self.commands().expirer(concurrency, in_spool=self.in_spool.__contains__)
 
     def verifier(self) -> Verifier:
         return self.commands().verifier(lambda name: name in self.in_spool, concurrency=2)
@@ -166,24 +181,23 @@ class UpkeepScene:
         return {copy.name: copy.status for copy in self.catalog.files.copies() if copy.store == store}
 
 
-def describe(name: str, data: bytes, at: datetime) -> WalFile:
+def describe(name: str, data: bytes, at: datetime, size: int = SEGMENT_BYTES) -> WalFile:
     """Describe a file as the archiver does, without its commits."""
     parsed = require_file_name(name)
     common = (name, parsed.kind, SYSTEM_IDENTIFIER, parsed.timeline, len(data), hashlib.sha256(data).hexdigest(), at)
     if parsed.kind is not FileKind.SEGMENT:
         return WalFile(*common)
-    start, end = parsed.start_lsn(SEGMENT_BYTES), parsed.end_lsn(SEGMENT_BYTES)
-    return WalFile(*common, SEGMENT_BYTES, 18, start, end, CommitTimes.UNKNOWN)
+    return WalFile(*common, size, 18, parsed.start_lsn(size), parsed.end_lsn(size), CommitTimes.UNKNOWN)
 
 
 def base_backup(
-    number: int, at: datetime, parent: BaseBackupManifest | None = None
+    number: int, at: datetime, parent: BaseBackupManifest | None = None, size: int = SEGMENT_BYTES
 ) -> tuple[BaseBackupManifest, dict[str, bytes]]:
     """Make a base backup's manifest and its objects."""
-    backup_id = make_backup_id(at, require_file_name(name_of(number)))
+    backup_id = make_backup_id(at, require_file_name(name_of(number, size=size)))
     tar, listed = f"the tar of {backup_id}".encode(), b"a list"
     digest = hashlib.sha256(tar).hexdigest()
-    start = number * SEGMENT_BYTES
+    start = number * size
     manifest = make_manifest(
         backup_id=backup_id,
         kind=BackupKind.INCREMENTAL if parent else BackupKind.FULL,
@@ -192,7 +206,7 @@ def base_backup(
         wal_ranges=(WalRange(1, Lsn(start + 0x28), Lsn(start + 0x120)),),
         started_at=at,
         finished_at=at + timedelta(minutes=3),
-        wal_segment_size=SEGMENT_BYTES,
+        wal_segment_size=size,
         codec=Codec.NONE,
         volume_size_bytes=1000,
         tars=(BackupTar("base", len(tar), digest, (BackupObject("base.000000.tar", len(tar), digest, len(tar)),)),),

@@ -1,23 +1,26 @@
 """Expire what the recovery window no longer needs: planned from the stores themselves, each store for itself.
 
-What goes is decided in archive/retention.py. A base backup's manifest goes first, so that a crash never leaves a base
-backup that looks restorable and is not. What a crash leaves behind is removed by the next run: objects without a
-manifest by ``remove_unfinished``, records of what is gone by the plan, which judges recorded files too.
+What goes is decided in archive/retention. A store with damage that no verification has settled expires nothing. A base
+backup's manifest goes first, so that a crash never leaves a base backup that looks restorable and is not. What a crash
+leaves behind is removed by the next run: objects without a manifest by the plan, and those of a base backup that never
+was whole by ``remove_unfinished``; records of what is gone by the plan, which judges recorded files too.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
 
 from wal_pipeline.archive.alerts import AlertKind, Observation
+from wal_pipeline.archive.format.keys import MANIFEST_NAME
 from wal_pipeline.archive.retention.plan import ObjectKind
 from wal_pipeline.archive.retention.rules import RetentionRule
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.alerts.settle import settle_seen
 from wal_pipeline.commands.audit import AuditLog
 from wal_pipeline.commands.backup.leftovers import RemovedUnfinished, remove_unfinished
+from wal_pipeline.commands.expire.damage import FindDamage, Unsettled, told_verification
 from wal_pipeline.commands.expire.plan import StorePlan, plan_store
 from wal_pipeline.commands.expire.steps import Removed, StepRunner
 from wal_pipeline.commands.inventory.survey import ClusterSurvey, Survey, Surveyor
@@ -27,6 +30,7 @@ from wal_pipeline.stores.base import Store
 from wal_pipeline.stores.cluster_store import ClusterStore
 
 UNFINISHED_AFTER: Final = timedelta(days=2)
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,7 @@ class StoreExpiry:
     @property
     def problems(self) -> tuple[str, ...]:
         """The problems that a person must look at."""
-        found = [self.plan.refusal]
+        found = [self.plan.refusal, *self.plan.damage]
         if self.removed is not None:
             found += [self.removed.error, *self.removed.locked]
         return tuple(text for text in found if text is not None)
@@ -80,6 +84,7 @@ class Expirer:
         rule: RetentionRule,
         clock: Callable[[], datetime],
         concurrency: int,
+        find_damage: FindDamage,
     ) -> None:
         """``concurrency`` is how many files of a store are removed at once."""
         self._stores = stores
@@ -89,6 +94,7 @@ class Expirer:
         self._rule = rule
         self._clock = clock
         self._concurrency = concurrency
+        self._find_damage = find_damage
 
     def plan(self) -> Expiry:
         """Say what every store would keep and lose now; nothing is changed. Raises: CatalogError."""
@@ -109,7 +115,7 @@ class Expirer:
 
     def _each(
         self,
-        deal: Callable[[ClusterSurvey, str, datetime], StoreExpiry],
+        deal: Callable[["_Judged", str, datetime], StoreExpiry],
         *,
         confirmed: bool,
         trust_clock: bool = True,
@@ -118,36 +124,64 @@ class Expirer:
         survey: Survey = self._surveyor.survey()
         doubt = None if trust_clock else clock_doubt(survey, self._rule, now)
         deal = deal if doubt is None else partial(_refused, doubt)
-        stores = tuple(deal(cluster, name, now) for cluster in survey.clusters for name in cluster.listings)
-        notes = tuple(note for cluster in survey.clusters for note in cluster.notes)
-        return Expiry(now, self._rule, stores, survey.silent, notes, confirmed, doubt)
-
-    def _planned(self, cluster: ClusterSurvey, store: str, now: datetime) -> StoreExpiry:
         with many_objects():
-            return StoreExpiry(plan_store(cluster, store, self._rule, now))
+            clusters = [_Judged(cluster, self._find_damage(cluster, now)) for cluster in survey.clusters]
+        stores = tuple(deal(cluster, name, now) for cluster in clusters for name in cluster.survey.listings)
+        notes = [note for cluster in survey.clusters for note in cluster.notes]
+        verified_at = min((one.unsettled.verified_at or _NEVER for one in clusters), default=now)
+        late = told_verification(None if verified_at == _NEVER else verified_at, now)
+        notes += [] if late is None else [late]
+        return Expiry(now, self._rule, stores, survey.silent, tuple(notes), confirmed, doubt)
 
-    def _expired(self, cluster: ClusterSurvey, store: str, now: datetime) -> StoreExpiry:
+    def _planned(self, cluster: "_Judged", store: str, now: datetime) -> StoreExpiry:
+        with many_objects():
+            return StoreExpiry(self._replanned(cluster, store, now, frozenset()))
+
+    def _expired(self, cluster: "_Judged", store: str, now: datetime) -> StoreExpiry:
         planned = self._planned(cluster, store, now)
+        if planned.plan.refusal is not None:
+            return StoreExpiry(planned.plan, Removed())
         replan = partial(self._replanned, cluster, store, now)
         runner = StepRunner(self._stores[store], self._catalog, self._audit, self._concurrency)
         plan, removed = runner.run(planned.plan, replan)
-        return StoreExpiry(plan, removed, self._remove_unfinished(cluster, store, now))
+        return StoreExpiry(plan, removed, self._remove_unfinished(cluster.survey, store, now))
 
-    def _replanned(self, cluster: ClusterSurvey, store: str, now: datetime, locked: frozenset[str]) -> StorePlan:
-        return plan_store(cluster, store, self._rule, now, locked=locked)
+    def _replanned(self, cluster: "_Judged", store: str, now: datetime, locked: frozenset[str]) -> StorePlan:
+        damage = cluster.unsettled.damage
+        return plan_store(cluster.survey, store, self._rule, now, locked=locked, damage=damage)
 
     def _remove_unfinished(self, cluster: ClusterSurvey, store: str, now: datetime) -> RemovedUnfinished | None:
+        known = _known_backups(cluster)
+        target = ClusterStore(self._stores[store], cluster.layout)
         try:
-            return remove_unfinished(
-                ClusterStore(self._stores[store], cluster.layout), now=now, older_than=UNFINISHED_AFTER
-            )
+            return remove_unfinished(target, now=now, older_than=UNFINISHED_AFTER, keep=known)
         except StoreError:
             return None  # the next run removes it; a store that is down has an alert of its own
 
 
-def _refused(doubt: str, cluster: ClusterSurvey, store: str, _now: datetime) -> StoreExpiry:
-    hidden = cluster.listings[store].hidden
-    return StoreExpiry(StorePlan(store, cluster.layout, plan=None, refusal=doubt, keys={}, forget=(), hidden=hidden))
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A survey of one system identifier, and the damage that holds its stores back."""
+
+    survey: ClusterSurvey
+    unsettled: Unsettled
+
+
+def _known_backups(cluster: ClusterSurvey) -> frozenset[str]:
+    """Return the base backups that were whole once as far as anything says: no leftovers, whatever lacks now."""
+    layout, listings = cluster.layout, cluster.listings.values()
+    hidden = (layout.backup_id_of(key) for one in listings for key in one.hidden.size_bytes if _is_manifest(key))
+    finished = (key for one in listings for key in one.finished)
+    return frozenset(cluster.records.base_backups).union(finished, (key for key in hidden if key is not None))
+
+
+def _is_manifest(key: str) -> bool:
+    return key.endswith(f"/{MANIFEST_NAME}")
+
+
+def _refused(doubt: str, cluster: _Judged, store: str, _now: datetime) -> StoreExpiry:
+    layout, hidden = cluster.survey.layout, cluster.survey.listings[store].hidden
+    return StoreExpiry(StorePlan(store, layout, plan=None, refusal=doubt, keys={}, forget=(), hidden=hidden))
 
 
 def _observations(done: Expiry) -> list[Observation]:
@@ -171,8 +205,9 @@ def clock_doubt(survey: Survey, rule: RetentionRule, now: datetime) -> str | Non
 
     Times later than ``now`` prove nothing: a clock was wrong then, or is now.
     """
-    files = (file.spooled_at for cluster in survey.clusters for file in cluster.contents.files.values())
-    backups = (held.backup.finished_at for cluster in survey.clusters for held in cluster.contents.backups.values())
+    clusters, listings = survey.clusters, [one for cluster in survey.clusters for one in cluster.listings.values()]
+    files = (file.spooled_at for cluster in clusters for file in cluster.files.values())
+    backups = (manifest.finished_at for one in listings for manifest in one.manifests.values())
     newest_at = max((at for times in (files, backups) for at in times if at <= now), default=None)
     if newest_at is None or newest_at >= rule.starts_at(now):
         return None

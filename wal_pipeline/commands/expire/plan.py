@@ -1,13 +1,21 @@
-"""Plans from a survey which objects of one store stay and which expire, with hidden versions and leftovers."""
+"""Plans from a survey which objects of one store stay and which expire, with hidden versions, remains and damage.
+
+A plan counts only where nothing speaks against it: the proof goes over the store's own listing, and damage that a
+verification has not settled yet holds everything back.
+"""
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from wal_pipeline.archive.format.keys import Layout
-from wal_pipeline.archive.retention.plan import Expired, ObjectKind, RetentionPlan, Step, plan_retention
+from wal_pipeline.archive.format.backup_manifest import is_backup_object
+from wal_pipeline.archive.format.keys import MANIFEST_NAME, Layout
+from wal_pipeline.archive.retention.plan import Kept, ObjectKind, RetentionPlan, Step, plan_retention
+from wal_pipeline.archive.retention.proof import Listed, prove
 from wal_pipeline.archive.retention.rules import RetentionRule
+from wal_pipeline.commands.expire.damage import Damage, told_damage
+from wal_pipeline.commands.expire.evidence import backup_ids, part_of, read_remains, segment_sizes, told_remains
 from wal_pipeline.commands.inventory.listing import HiddenVersions
 from wal_pipeline.commands.inventory.survey import ClusterSurvey
 from wal_pipeline.errors import RetentionError
@@ -17,9 +25,10 @@ from wal_pipeline.errors import RetentionError
 class StorePlan:
     """The plan of one store and system identifier, and the keys that each step removes.
 
-    ``plan`` is None where nothing may expire; ``refusal`` says why. ``keys`` are by the step's name: a base backup's
-    without its manifest. A file that is recorded and not stored any more has no keys: only its record goes. ``forget``
-    are base backups of which only the record is left.
+    ``refusal`` says why nothing may expire: ``plan`` is None then, or keeps everything because of ``damage``. ``keys``
+    are by the step's name: a base backup's without its manifest. A file that is recorded and not stored any more has no
+    keys: only its record goes. ``forget`` are base backups of which only the record is left. ``notes`` name what stays
+    because nobody can judge it.
     """
 
     store: str
@@ -29,6 +38,8 @@ class StorePlan:
     keys: Mapping[str, tuple[str, ...]]
     forget: tuple[str, ...]
     hidden: HiddenVersions
+    damage: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def plan_store(
@@ -38,20 +49,75 @@ def plan_store(
     now: datetime,
     *,
     locked: Collection[str] = (),
+    damage: Sequence[Damage] = (),
 ) -> StorePlan:
-    """Plan one store of a survey; ``locked`` are the base backups whose manifests it refused to remove."""
+    """Plan one store of a survey.
+
+    ``locked`` are the base backups whose manifests it refused to remove. ``damage`` is what a verification must settle
+    before anything goes.
+    """
     keys, sizes = _keys(survey, store), _sizes(survey, store)
+    remains = read_remains(survey, store, rule.starts_at(now))
     plan: RetentionPlan | None = None
     refusal: str | None = None
+    hint: str | None = None
     forget: tuple[str, ...] = ()
     try:
-        plan = plan_retention(survey.contents, store, now, rule, stored_bytes=sizes, locked=locked)
+        plan = plan_retention(survey.contents, store, now, rule, stored_bytes=sizes, locked=locked, remains=remains)
+        prove(plan, _listed(survey, store, rule.starts_at(now)))
     except RetentionError as error:
-        refusal = error.message
-    else:
-        plan = _without_absent(_with_broken_backups(plan, survey, store), keys)
-        forget = _gone_backups(plan, survey, store)
-    return StorePlan(store, survey.layout, plan, refusal, keys, forget, survey.listings[store].hidden)
+        plan, refusal, hint = None, error.message, error.hint
+    needed = _needed_damage(plan, damage, store)
+    if plan is not None:
+        refusal = told_damage(store, needed)
+        plan = _without_absent(plan if refusal is None else _holding(plan), keys)
+        forget = _gone_backups(plan, survey, store) if refusal is None else ()
+    hidden = survey.listings[store].hidden
+    notes = (*told_remains(survey, store, remains), *(() if hint is None else (f"{store}: {hint}",)))
+    texts = tuple(one.reason for one in needed)
+    return StorePlan(store, survey.layout, plan, refusal, keys, forget, hidden, texts, notes)
+
+
+def _needed_damage(plan: RetentionPlan | None, damage: Sequence[Damage], store: str) -> list[Damage]:
+    """Return a store's damage, without that of things that expire: nobody needs them whole."""
+    going = {step.name for step in plan.expire} if plan is not None else set()
+    return [one for one in damage if one.store == store and one.name not in going]
+
+
+def _holding(plan: RetentionPlan) -> RetentionPlan:
+    """Return a plan that keeps what it would let go."""
+    held = tuple(
+        Kept(
+            step.name,
+            ObjectKind.WAL_FILE if step.step is Step.WAL_FILE else ObjectKind.BASE_BACKUP,
+            step.stored_bytes,
+            f"held back by damage on this store; otherwise it could go: {step.reason}",
+        )
+        for step in plan.expire
+        if step.step is not Step.BACKUP_MANIFEST
+    )
+    return replace(plan, keep=(*plan.keep, *held), expire=())
+
+
+def _listed(survey: ClusterSurvey, store: str, begins_at: datetime) -> Listed:
+    """Return what a store lists, name by name, for the proof."""
+    held, listing = survey.contents.backups, survey.listings[store]
+    whole = (
+        manifest.record()
+        for key, manifest in listing.manifests.items()
+        if listing.is_whole(key) and (key not in held or store in held[key].stores)
+    )
+    mine = (one for one in whole if one.system_identifier == survey.layout.system_identifier)
+    return Listed(
+        backup_ids=frozenset(backup_ids(survey, store, begins_at)),
+        whole={one.backup_id: one for one in mine},
+        chains={key: one.chain for key, one in listing.manifests.items()},
+        names=frozenset(listing.wal),
+        files=survey.files,
+        wal_segment_size=survey.contents.wal_segment_size,
+        segment_sizes=frozenset(segment_sizes(survey)),
+        histories=survey.contents.histories,
+    )
 
 
 def _keys(survey: ClusterSurvey, store: str) -> dict[str, tuple[str, ...]]:
@@ -60,14 +126,21 @@ def _keys(survey: ClusterSurvey, store: str) -> dict[str, tuple[str, ...]]:
     keys = {name: tuple([item.key for item in objects]) for name, objects in listing.wal.items()}
     more = defaultdict[str, set[str]](set)
     for backup_id, objects in listing.base.items():
-        more[backup_id].update(item.key for item in objects.values())
+        named = {item.name for item in listing.manifests[backup_id].objects} if backup_id in listing.manifests else ()
+        ours = (name for name in objects if name in named or is_backup_object(name))
+        more[backup_id].update(objects[name].key for name in ours if name != MANIFEST_NAME)
     for key in listing.hidden.size_bytes:
         parsed = layout.parse_wal_key(key)
-        name = parsed.file.name if parsed is not None else layout.backup_id_of(key)
+        name = parsed.file.name if parsed is not None else _backup_of(layout, key)
         if name is not None:
             more[name].add(key)
-    manifests = {layout.manifest_key(backup_id) for backup_id in listing.manifests}
-    return keys | {name: tuple(sorted(found.union(keys.get(name, ())) - manifests)) for name, found in more.items()}
+    return keys | {name: tuple(sorted(found.union(keys.get(name, ())))) for name, found in more.items()}
+
+
+def _backup_of(layout: Layout, key: str) -> str | None:
+    """Return the base backup of which a key is an object that we make, other than its manifest."""
+    part = part_of(key)
+    return layout.backup_id_of(key) if is_backup_object(part) and part != MANIFEST_NAME else None
 
 
 def _sizes(survey: ClusterSurvey, store: str) -> dict[str, int]:
@@ -91,35 +164,14 @@ def _without_absent(plan: RetentionPlan, keys: Mapping[str, Collection[str]]) ->
     return replace(plan, keep=kept)
 
 
-def _with_broken_backups(plan: RetentionPlan, survey: ClusterSurvey, store: str) -> RetentionPlan:
-    """Add the base backups that are not whole here and finished before every one that is kept: nobody heals them."""
-    manifests = survey.listings[store].manifests
-    kept = _kept_backups(plan)
-    if not kept:
-        return plan
-    settled = {one.name for one in plan.expire}.union(kept, *(manifests[key].chain for key in kept))
-    before_at = min(plan.window_starts_at, *(manifests[key].started_at for key in kept))
-    broken = [one for key, one in manifests.items() if key not in settled and one.finished_at < before_at]
-    reason = "not whole on this store, and older than every base backup that is kept"
-    steps = [
-        Expired(one.backup_id, step, size_bytes, reason)
-        for one in sorted(broken, key=lambda one: (-len(one.chain), one.backup_id))
-        for step, size_bytes in ((Step.BACKUP_MANIFEST, 0), (Step.BACKUP_OBJECTS, one.stored_size_bytes))
-    ]
-    return replace(plan, expire=(*steps, *plan.expire))
-
-
 def _gone_backups(plan: RetentionPlan, survey: ClusterSurvey, store: str) -> tuple[str, ...]:
-    """Return the base backups that are recorded, have no manifest here and are older than all that is kept.
+    """Return the base backups that are recorded, have no object here and are older than all that is kept.
 
     A crash between a manifest's removal and its record's leaves such a record.
     """
-    oldest = min(_kept_backups(plan), default="")  # an id begins with the time of its start
-    there = survey.listings[store].manifests
+    kept = (one.name for one in plan.keep if one.kind is ObjectKind.BASE_BACKUP)
+    oldest = min(kept, default="")  # an id begins with the time of its start
+    there = survey.listings[store].base
     return tuple(
         sorted(key for held, key in survey.records.backups if held == store and key not in there and key < oldest)
     )
-
-
-def _kept_backups(plan: RetentionPlan) -> set[str]:
-    return {one.name for one in plan.keep if one.kind is ObjectKind.BASE_BACKUP}

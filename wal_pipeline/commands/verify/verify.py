@@ -20,6 +20,7 @@ from wal_pipeline.commands.verify.read_copy import CopyReader, ReadCopy, read_ba
 from wal_pipeline.commands.verify.records import record_faults, record_found_again, record_read, settle_alerts
 from wal_pipeline.commands.verify.repair import Repairer
 from wal_pipeline.commands.verify.results import Fault, FaultKind, Item, ItemKind, Repair, Tally, Verification
+from wal_pipeline.commands.verify.verdict import record_verdict
 from wal_pipeline.errors import StoreError
 from wal_pipeline.host.gc_pause import many_objects
 from wal_pipeline.stores.base import Store
@@ -134,6 +135,7 @@ class Verifier:
             notes=tuple(note for cluster in survey.clusters for note in cluster.notes),
         )
         settle_alerts(self._catalog, done, self._clock())
+        record_verdict(self._catalog, done)
         return done
 
     def _verify(self, survey: ClusterSurvey, state: _Round, repairer: Repairer | None) -> None:
@@ -141,8 +143,10 @@ class Verifier:
             compared = Comparer(survey, self._rule, state.now, self._in_spool).compare()
         _add_tallies(state.tallies, compared.tallies)
         before = set(state.faults)
-        state.faults |= {_key(one): one for one in compared.faults if self._stands(survey, one, state)}
-        suspects = [(one.fault.store, one.fault.item) for one in compared.suspects]
+        again = [one for one in compared.faults if state.share is not None and _may_be_put_back(survey, one)]
+        settled = [one for one in compared.faults if one not in again]
+        state.faults |= {_key(one): one for one in settled if self._stands(survey, one, state)}
+        suspects = [_key(one) for one in (*(suspect.fault for suspect in compared.suspects), *again)]
         self._read(survey, suspects, state)
         if state.share is not None:
             self._read(survey, self._chosen(survey, compared.wanted, state), state)
@@ -260,6 +264,12 @@ class Verifier:
 def _holds(survey: ClusterSurvey, store: str, item: Item) -> bool:
     listing = survey.listings[store]
     return item.name in (listing.wal if item.kind is ItemKind.WAL_FILE else listing.manifests)
+
+
+def _may_be_put_back(survey: ClusterSurvey, fault: Fault) -> bool:
+    """Say whether only a record speaks against a base backup: a person may have put back what was wrong."""
+    is_backup = fault.item.kind is ItemKind.BASE_BACKUP and fault.kind is FaultKind.CORRUPT
+    return is_backup and survey.listings[fault.store].is_whole(fault.item.name)
 
 
 def _key(fault: Fault) -> tuple[str, Item]:

@@ -108,6 +108,7 @@ def _metadata(done: "Expiry", purged: Purged) -> dict[str, dg.MetadataValue]:
         name = store.plan.store
         numbers = {"kept_bytes": store.plan.plan.kept_bytes if store.plan.plan else 0}
         numbers["hidden_bytes"] = store.plan.hidden.total_bytes
+        numbers["damaged_copies"] = len(store.plan.damage)
         if store.removed is not None:
             numbers |= {"files_removed": len(store.removed.files), "freed_bytes": store.removed.freed_bytes}
             numbers["base_backups_removed"] = len(store.removed.base_backups)
@@ -121,8 +122,10 @@ def _raise_problems(context: dg.OpExecutionContext, done: "Expiry") -> None:
     from wal_pipeline.commands.expire.expire import CLOCK_HINT
 
     for store in done.stores:
-        for warning in store.plan.plan.warnings if store.plan.plan is not None else ():
+        for warning in (*(store.plan.plan.warnings if store.plan.plan is not None else ()), *store.plan.notes):
             context.log.warning(warning)
+    for note in done.notes:
+        context.log.warning(note)
     problems = [f"{name} is left out: {message}" for name, message in done.silent.items()]
     problems += [problem for store in done.stores for problem in store.problems]
     hint = "" if done.doubt is None else f"\nHINT: {CLOCK_HINT}"

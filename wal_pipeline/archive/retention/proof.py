@@ -1,0 +1,221 @@
+"""Proves a retention plan against what a store lists: names and ids, before anything is removed.
+
+It knows nothing of the rules that made the plan: no paths, no coverage, no selection. What it cannot explain by a name,
+an id, a record or a timeline history is an objection, and then nothing expires.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from wal_pipeline.archive.records import BaseBackup, WalFile
+from wal_pipeline.archive.retention.plan import RetentionPlan, Step
+from wal_pipeline.archive.retention.rules import age_of
+from wal_pipeline.errors import InvalidWalNameError, RetentionError
+from wal_pipeline.wal.names import (
+    FileKind,
+    WalFileName,
+    history_name,
+    parse_file_name,
+    require_file_name,
+    segment_name,
+)
+from wal_pipeline.wal.timeline import TimelineHistory
+
+_HINT: Final = "This is an error in the program: report it with the output of 'wal-pipeline expire --json'."
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What a store lists below one system identifier, name by name.
+
+    ``backup_ids`` are all ids of which it has an object, ``whole`` the base backups among them that are whole,
+    ``chains`` what their manifests say they are built on. ``names`` are the files that it has, ``files`` what is known
+    of any file. ``segment_sizes`` are all that anything in the archive says it has; the plan judges those of
+    ``wal_segment_size``. ``histories`` are those that could be read.
+    """
+
+    backup_ids: frozenset[str]
+    whole: Mapping[str, BaseBackup]
+    chains: Mapping[str, tuple[str, ...]]
+    names: frozenset[str]
+    files: Mapping[str, WalFile]
+    wal_segment_size: int
+    segment_sizes: frozenset[int]
+    histories: Mapping[int, TimelineHistory]
+
+
+def prove(plan: RetentionPlan, listed: Listed) -> None:
+    """Object to a plan that takes what something on the store could need.
+
+    Raises: RetentionError.
+    """
+    going = frozenset(step.name for step in plan.expire if step.step is not Step.WAL_FILE)
+    files = [step.name for step in plan.expire if step.step is Step.WAL_FILE]
+    if going or files:
+        for objection in (*_against_backups(plan, listed, going), *_against_files(plan, listed, going, files)):
+            raise RetentionError(f"{plan.store}: the plan would remove {objection}; nothing expires", hint=_HINT)
+
+
+def _against_backups(plan: RetentionPlan, listed: Listed, going: frozenset[str]) -> Iterator[str]:
+    """Yield the base backups that may not go, with the reason."""
+    staying = listed.backup_ids - going
+    newest = _newest_restorable(listed)
+    if newest in going:
+        yield f"base backup '{newest}', the newest that can be restored"
+    for key in sorted(going):
+        for other in staying:
+            chain = listed.chains.get(other)
+            if key in (chain or ()) or (chain is None and key < other):
+                yield f"base backup '{key}', on which base backup '{other}' may be built"
+        backup = listed.whole.get(key)
+        if backup is None and not _has_successor(plan, listed, staying, key):
+            yield f"base backup '{key}', which is not whole, and no newer one stands for it"
+        if backup is not None and backup.wal_segment_size != listed.wal_segment_size:
+            yield f"base backup '{key}', whose WAL has another segment size"
+
+
+def _newest_restorable(listed: Listed) -> str | None:
+    """Return the newest base backup that is whole and whose segments are there, on its timeline or a newer one."""
+    newest_at: dict[str, str] = {}
+    for name in listed.names:
+        newest_at[name[8:24]] = max(name[:8], newest_at.get(name[8:24], ""))
+
+    def has_wal(backup: BaseBackup) -> bool:
+        names = (_name(backup, number) for number in range(_first(backup), _last(backup) + 1))
+        return all(newest_at.get(name[8:24], "") >= name[:8] for name in names)
+
+    found = [one for one in listed.whole.values() if one.wal_segment_size == listed.wal_segment_size and has_wal(one)]
+    newest = max(found, key=lambda one: (one.timeline, one.stop_lsn, one.backup_id), default=None)
+    return None if newest is None else newest.backup_id
+
+
+def _has_successor(plan: RetentionPlan, listed: Listed, staying: frozenset[str], key: str) -> bool:
+    """Say whether a base backup that stays is whole, newer and finished before the window began.
+
+    Newer is one that began later, or that is on a newer timeline.
+    """
+    timeline = int(key[-24:-16], 16)
+    whole = (listed.whole[other] for other in staying if other in listed.whole)
+    newer = (one for one in whole if one.backup_id > key or one.timeline > timeline)
+    return any(one.finished_at <= plan.window_starts_at for one in newer)
+
+
+def _against_files(plan: RetentionPlan, listed: Listed, going: frozenset[str], names: list[str]) -> Iterator[str]:
+    """Yield the files that may not go, with the reason."""
+    needs = _Needs(plan, listed, listed.backup_ids - going)
+    for name in names:
+        file = require_file_name(name)
+        reason = _stays_anyway(listed, file) or needs.reason(file)
+        if reason is not None:
+            yield f"'{name}', {reason}"
+
+
+def _stays_anyway(listed: Listed, file: WalFileName) -> str | None:
+    record = listed.files.get(file.name)
+    if file.kind is FileKind.HISTORY:
+        return "a timeline history file"
+    if record is None and file.name in listed.names:
+        return "of which nothing is known"
+    size = record.wal_segment_size if record is not None else None
+    if size != listed.wal_segment_size and (size is not None or len(listed.segment_sizes) > 1):
+        return f"whose segment size is {size or 'not known'}, expected {listed.wal_segment_size}"
+    return None
+
+
+class _Needs:
+    """From which position on the base backups that stay could need the WAL of each timeline."""
+
+    def __init__(self, plan: RetentionPlan, listed: Listed, staying: frozenset[str]) -> None:
+        self._plan = plan
+        self._listed = listed
+        self._size = listed.wal_segment_size
+        self._unread = [(int(key[-24:-16], 16), key[-16:], key) for key in staying if key not in listed.whole]
+        self._live = self._live_timelines()
+        whole = [one for key, one in listed.whole.items() if key in staying and one.wal_segment_size == self._size]
+        self._able = {timeline: [one for one in whole if self._can_reach(one, timeline)] for timeline in self._live}
+        self._oldest: dict[tuple[int, int], BaseBackup | None] = {}
+        self._at_least = {
+            (one.timeline, number): one.backup_id for one in whole for number in range(_first(one), _last(one) + 1)
+        }
+
+    def reason(self, file: WalFileName) -> str | None:
+        """Say which base backup could need a file; None where none can."""
+        for timeline, position, key in self._unread:  # nothing but its id is sure: no newer timeline is excluded
+            if timeline <= file.timeline and position <= file.name[8:24]:
+                return f"which base backup '{key}' could need, which is not whole"
+        try:
+            number = file.number(self._size)
+        except InvalidWalNameError:
+            return "whose name is no position"
+        if file.kind is FileKind.SEGMENT and (file.timeline, number) in self._at_least:
+            key = self._at_least[file.timeline, number]
+            return f"without which base backup '{key}' is not consistent"
+        for timeline in self._live:
+            oldest = self._oldest_for(timeline, file.timeline)
+            if oldest is not None and number >= _first(oldest) and self._is_on_way(timeline, file.timeline, number):
+                return f"which base backup '{oldest.backup_id}' needs on its way to timeline {timeline}"
+        return None
+
+    def _oldest_for(self, timeline: int, of: int) -> BaseBackup | None:
+        """Return the base backup with the lowest start that leads to ``timeline`` and may read WAL of another one."""
+        if (timeline, of) not in self._oldest:
+            able = [one for one in self._able[timeline] if one.timeline <= of]
+            self._oldest[timeline, of] = min(able, key=_first, default=None)
+        return self._oldest[timeline, of]
+
+    def _can_reach(self, backup: BaseBackup, timeline: int) -> bool:
+        """Say whether a recovery from a base backup can lead to a timeline."""
+        history = self._listed.histories.get(timeline)
+        if history is not None or timeline == backup.timeline:
+            return (history or TimelineHistory(timeline)).holds(backup.timeline, backup.stop_lsn)
+        return backup.timeline < timeline and history_name(timeline).name in self._listed.names
+
+    def _is_on_way(self, timeline: int, of: int, number: int) -> bool:
+        """Say whether a recovery to a timeline can read the segment ``number`` of another one, or of its own."""
+        if timeline == of:
+            return True
+        history = self._listed.histories.get(timeline)
+        if history is None:
+            return of < timeline and history_name(timeline).name in self._listed.names
+        return any(switch.parent == of and number < switch.lsn // self._size for switch in history.switches)
+
+    def _live_timelines(self) -> list[int]:
+        """Return the newest timeline, the one with the youngest file, and those with a file of the window off it."""
+        ages = self._ages()
+        timelines = {timeline for timeline, _ in ages} | {one.timeline for one in self._listed.whole.values()}
+        main = max(timelines, default=1)
+        youngest = max(ages, key=lambda place: (ages[place], place), default=(main, 0))[0]
+        young = {
+            timeline
+            for (timeline, number), at in ages.items()
+            if at >= self._plan.window_starts_at and not self._is_on_way(main, timeline, number)
+        }
+        return sorted({main, youngest} | young)
+
+    def _ages(self) -> dict[tuple[int, int], datetime]:
+        """Return the latest moment that each segment can be from, by timeline and number."""
+        found = {}
+        for name in self._listed.names | self._listed.files.keys():
+            file, record = parse_file_name(name), self._listed.files.get(name)
+            if file is not None and file.kind is FileKind.SEGMENT and _is_of_size(record, self._size):
+                at = age_of(record) if record is not None else self._plan.planned_at
+                found[file.timeline, file.log * ((1 << 32) // self._size) + file.segment] = at
+        return found
+
+
+def _is_of_size(record: WalFile | None, size: int) -> bool:
+    return record is None or record.wal_segment_size in (size, None)
+
+
+def _name(backup: BaseBackup, number: int) -> str:
+    return segment_name(backup.timeline, number, backup.wal_segment_size).name
+
+
+def _first(backup: BaseBackup) -> int:
+    return backup.start_lsn // backup.wal_segment_size
+
+
+def _last(backup: BaseBackup) -> int:
+    return max(_first(backup), (backup.stop_lsn - 1) // backup.wal_segment_size)
