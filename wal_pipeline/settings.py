@@ -106,8 +106,8 @@ class Settings(BaseSettings):
     drill_sql_file: Path | None = None
     retention_days: int = Field(30, ge=1)
     min_base_backups: int = Field(2, ge=1)
-    retention_cron: str = "30 4 * * *"
-    verify_cron: str = "10 5 * * *"
+    retention_cron: str = "10 5 * * *"
+    verify_cron: str = "30 4 * * *"
     deep_verify_cron: str = "20 6 * * 0"
     deep_verify_share: float = Field(0.25, gt=0, le=1)
     verify_repair: bool = True

@@ -137,11 +137,11 @@ def _kind(entry: "Kept | Expired") -> str:
 def _lines(done: "Expiry") -> Iterator[str]:
     from wal_pipeline.commands.expire.expire import CLOCK_HINT
 
+    yield from (f"note: {note}" for note in done.notes)
     for store in done.stores:
         yield from _store_lines(store)
     for name, message in done.silent.items():
         yield f"{name} is left out: {message}"
-    yield from (f"note: {note}" for note in done.notes)
     if done.doubt is not None:
         yield f"HINT: {CLOCK_HINT}"
     if not done.confirmed:

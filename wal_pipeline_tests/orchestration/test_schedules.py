@@ -41,6 +41,13 @@ def test_how_often(tmp_path: Path) -> None:
     }
 
 
+def test_expiry_never_runs_before_verification(tmp_path: Path) -> None:
+    """By default: what is damaged is healed, or known to be lost, before anything goes."""
+    crons = {one.name: str(one.cron_schedule).split() for one in build_schedules(settings(tmp_path))}
+    at = {name: (int(fields[1]), int(fields[0])) for name, fields in crons.items()}
+    assert at["verify_archive_schedule"] < at["expire_archive_schedule"]
+
+
 def test_the_weekly_verification_is_deep(tmp_path: Path) -> None:
     """The weekly verification reads content, and the daily one does not."""
     by_name = {one.name: one for one in build_schedules(settings(tmp_path))}

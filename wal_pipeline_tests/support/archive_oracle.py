@@ -88,6 +88,14 @@ def last_commit(contents: ArchiveContents, file_name: str) -> datetime | None:
     return file.last_commit_at if file is not None and file.commit_times is CommitTimes.KNOWN else None
 
 
+def reaches(archive: ArchiveContents, walk: Walk, at: datetime, stop: str | None) -> bool:
+    """Say whether a recovery to a time can begin here and comes to its end, and that in the segment ``stop``."""
+    after_it = walk.names[walk.consistent - 1 :]
+    commits = (last_commit(archive, one) for one in after_it)
+    ends = any(commit_at is not None and commit_at >= at for commit_at in commits)
+    return walk.backup.finished_at <= at and ends and (stop is None or stop in after_it)
+
+
 def _walk(contents: ArchiveContents, backup: BaseBackup, way: TimelineHistory, held: Holding) -> Walk | None:
     if not way.holds(backup.timeline, backup.stop_lsn) or not _has_parents(contents, backup, held):
         return None

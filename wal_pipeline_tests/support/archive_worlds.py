@@ -10,6 +10,7 @@ from hypothesis.vendor.pretty import RepresentationPrinter
 from wal_pipeline.archive.format.backup_manifest import make_backup_id
 from wal_pipeline.archive.records import BackupKind, BaseBackup, CommitTimes, WalFile
 from wal_pipeline.archive.recovery.coverage import ArchiveContents, HeldBackup
+from wal_pipeline.archive.retention.plan import Expired, Step
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import FileKind, history_name, require_file_name, segment_at, segment_name
 from wal_pipeline.wal.timeline import TimelineHistory
@@ -186,6 +187,18 @@ def worlds(draw: st.DrawFn, *, skew: bool = False, holes: bool = True) -> World:
     }
     made = contents(files, held, histories=switched, missing=missing, stores=("a", "b"))
     return World(made, day(draw(st.integers(5, 60))), skew, not holes)
+
+
+def after(world: World, store: str, steps: tuple[Expired, ...]) -> ArchiveContents:
+    """Return the archive once the steps were done on one store."""
+    manifests = {step.name for step in steps if step.step is Step.BACKUP_MANIFEST}
+    files = {step.name for step in steps if step.step is Step.WAL_FILE}
+    backups = {
+        key: HeldBackup(one.backup, one.stores - {store} if key in manifests else one.stores)
+        for key, one in world.contents.backups.items()
+    }
+    copies = {**world.contents.copies, store: world.contents.copies[store] - files}
+    return replace(world.contents, backups=backups, copies=copies)
 
 
 _SKEW = st.sampled_from([0, 0, 0, -40, -7, 3, 30]).map(lambda days: days * DAY)

@@ -4,7 +4,7 @@ It knows nothing of the rules that made the plan: no paths, no coverage, no sele
 an id, a record or a timeline history is an objection, and then nothing expires.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -23,12 +23,13 @@ from wal_pipeline.wal.names import (
 )
 from wal_pipeline.wal.timeline import TimelineHistory
 
+_SEGMENT_NAME_LENGTH: Final = 24
 _HINT: Final = "This is an error in the program: report it with the output of 'wal-pipeline expire --json'."
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """What a store lists below one system identifier, name by name.
+    """One store's listing below one system identifier, name by name.
 
     ``backup_ids`` are all ids of which it has an object, ``whole`` the base backups among them that are whole,
     ``chains`` what their manifests say they are built on. ``names`` are the files that it has, ``files`` what is known
@@ -46,7 +47,7 @@ class Listed:
     histories: Mapping[int, TimelineHistory]
 
 
-def prove(plan: RetentionPlan, listed: Listed) -> None:
+def prove_plan(plan: RetentionPlan, listed: Listed) -> None:
     """Object to a plan that takes what something on the store could need.
 
     Raises: RetentionError.
@@ -62,8 +63,8 @@ def _against_backups(plan: RetentionPlan, listed: Listed, going: frozenset[str])
     """Yield the base backups that may not go, with the reason."""
     staying = listed.backup_ids - going
     newest = _newest_restorable(listed)
-    if newest in going:
-        yield f"base backup '{newest}', the newest that can be restored"
+    if newest is not None and newest.backup_id in going and not _has_newer(listed, staying, newest):
+        yield f"base backup '{newest.backup_id}', the newest that can be restored"
     for key in sorted(going):
         for other in staying:
             chain = listed.chains.get(other)
@@ -76,19 +77,40 @@ def _against_backups(plan: RetentionPlan, listed: Listed, going: frozenset[str])
             yield f"base backup '{key}', whose WAL has another segment size"
 
 
-def _newest_restorable(listed: Listed) -> str | None:
-    """Return the newest base backup that is whole and whose segments are there, on its timeline or a newer one."""
-    newest_at: dict[str, str] = {}
-    for name in listed.names:
-        newest_at[name[8:24]] = max(name[:8], newest_at.get(name[8:24], ""))
+def _newest_restorable(listed: Listed) -> BaseBackup | None:
+    """Return the newest base backup that is whole with its chain and has the segments of its timeline that it needs."""
+    found = (one for one in listed.whole.values() if one.wal_segment_size == listed.wal_segment_size)
+    able = (one for one in found if _needed_names(one) <= listed.names and _has_chain(listed, one))
+    return max(able, key=_age, default=None)
 
-    def has_wal(backup: BaseBackup) -> bool:
-        names = (_name(backup, number) for number in range(_first(backup), _last(backup) + 1))
-        return all(newest_at.get(name[8:24], "") >= name[:8] for name in names)
 
-    found = [one for one in listed.whole.values() if one.wal_segment_size == listed.wal_segment_size and has_wal(one)]
-    newest = max(found, key=lambda one: (one.timeline, one.stop_lsn, one.backup_id), default=None)
-    return None if newest is None else newest.backup_id
+def _has_newer(listed: Listed, staying: frozenset[str], newest: BaseBackup) -> bool:
+    """Say whether a newer base backup stays, whose segments lie in part on newer timelines."""
+    newest_at = _newest_timelines(listed.names)
+    newer = [one for key, one in listed.whole.items() if key in staying and _age(one) > _age(newest)]
+    return any(all(newest_at.get(name[8:], "") >= name[:8] for name in _needed_names(one)) for one in newer)
+
+
+def _newest_timelines(names: Iterable[str]) -> dict[str, str]:
+    """Return the newest timeline of which there is a segment at each position."""
+    found: dict[str, str] = {}
+    for name in names:
+        if len(name) == _SEGMENT_NAME_LENGTH and name[:8] > found.get(name[8:], ""):
+            found[name[8:]] = name[:8]
+    return found
+
+
+def _has_chain(listed: Listed, backup: BaseBackup) -> bool:
+    return all(key in listed.whole for key in listed.chains.get(backup.backup_id, ()))
+
+
+def _needed_names(backup: BaseBackup) -> set[str]:
+    numbers = range(_first(backup), _last(backup) + 1)
+    return {segment_name(backup.timeline, number, backup.wal_segment_size).name for number in numbers}
+
+
+def _age(backup: BaseBackup) -> tuple[int, int, str]:
+    return backup.timeline, backup.stop_lsn, backup.backup_id
 
 
 def _has_successor(plan: RetentionPlan, listed: Listed, staying: frozenset[str], key: str) -> bool:
@@ -104,7 +126,7 @@ def _has_successor(plan: RetentionPlan, listed: Listed, staying: frozenset[str],
 
 def _against_files(plan: RetentionPlan, listed: Listed, going: frozenset[str], names: list[str]) -> Iterator[str]:
     """Yield the files that may not go, with the reason."""
-    needs = _Needs(plan, listed, listed.backup_ids - going)
+    needs = _Needs(plan, listed, listed.backup_ids - going, listed.names - set(names))
     for name in names:
         file = require_file_name(name)
         reason = _stays_anyway(listed, file) or needs.reason(file)
@@ -127,14 +149,16 @@ def _stays_anyway(listed: Listed, file: WalFileName) -> str | None:
 class _Needs:
     """From which position on the base backups that stay could need the WAL of each timeline."""
 
-    def __init__(self, plan: RetentionPlan, listed: Listed, staying: frozenset[str]) -> None:
+    def __init__(self, plan: RetentionPlan, listed: Listed, staying: frozenset[str], names: frozenset[str]) -> None:
         self._plan = plan
         self._listed = listed
         self._size = listed.wal_segment_size
         self._unread = [(int(key[-24:-16], 16), key[-16:], key) for key in staying if key not in listed.whole]
         self._live = self._live_timelines()
         whole = [one for key, one in listed.whole.items() if key in staying and one.wal_segment_size == self._size]
+        self._standing = {one.timeline for one in whole if one.finished_at <= plan.window_starts_at}
         self._able = {timeline: [one for one in whole if self._can_reach(one, timeline)] for timeline in self._live}
+        self._newest_at = _newest_timelines(names)
         self._oldest: dict[tuple[int, int], BaseBackup | None] = {}
         self._at_least = {
             (one.timeline, number): one.backup_id for one in whole for number in range(_first(one), _last(one) + 1)
@@ -149,9 +173,10 @@ class _Needs:
             number = file.number(self._size)
         except InvalidWalNameError:
             return "whose name is no position"
-        if file.kind is FileKind.SEGMENT and (file.timeline, number) in self._at_least:
-            key = self._at_least[file.timeline, number]
-            return f"without which base backup '{key}' is not consistent"
+        start = self._at_least.get((file.timeline, number))
+        is_last = self._newest_at.get(file.name[8:], "") < file.name[:8]
+        if start is not None and file.kind is FileKind.SEGMENT and is_last:
+            return f"without which base backup '{start}' is not consistent"
         for timeline in self._live:
             oldest = self._oldest_for(timeline, file.timeline)
             if oldest is not None and number >= _first(oldest) and self._is_on_way(timeline, file.timeline, number):
@@ -166,11 +191,15 @@ class _Needs:
         return self._oldest[timeline, of]
 
     def _can_reach(self, backup: BaseBackup, timeline: int) -> bool:
-        """Say whether a recovery from a base backup can lead to a timeline."""
+        """Say whether a recovery from a base backup can lead to a timeline, and nothing there stands for it.
+
+        Where the timeline's history cannot be read, each base backup of an older timeline may lead there.
+        """
         history = self._listed.histories.get(timeline)
         if history is not None or timeline == backup.timeline:
             return (history or TimelineHistory(timeline)).holds(backup.timeline, backup.stop_lsn)
-        return backup.timeline < timeline and history_name(timeline).name in self._listed.names
+        may_lead = backup.timeline < timeline and history_name(timeline).name in self._listed.names
+        return may_lead and timeline not in self._standing
 
     def _is_on_way(self, timeline: int, of: int, number: int) -> bool:
         """Say whether a recovery to a timeline can read the segment ``number`` of another one, or of its own."""
@@ -207,10 +236,6 @@ class _Needs:
 
 def _is_of_size(record: WalFile | None, size: int) -> bool:
     return record is None or record.wal_segment_size in (size, None)
-
-
-def _name(backup: BaseBackup, number: int) -> str:
-    return segment_name(backup.timeline, number, backup.wal_segment_size).name
 
 
 def _first(backup: BaseBackup) -> int:

@@ -1,4 +1,4 @@
-"""What lies on a store and cannot be judged: base backups that are not whole, files of another segment size.
+"""Describes the remains that retention cannot judge: base backups that are not whole, files of another segment size.
 
 What cannot be read counts as needed. The id of a base backup says when it began and where its replay begins, so that
 its WAL can be kept where nothing else of it can be read.
@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Self
 
 from wal_pipeline.archive.records import BaseBackup
-from wal_pipeline.wal.names import WalFileName, require_file_name
+from wal_pipeline.wal.names import WalFileName, require_file_name, segment_at
 
 _ID_TIME: Final = "%Y%m%dT%H%M%SZ"
 _ID_TIME_LENGTH: Final = 16
@@ -62,7 +62,7 @@ class Unjudged:
 
 @dataclass(frozen=True, slots=True)
 class Remains:
-    """What one store has that cannot be judged.
+    """The things on one store that retention cannot judge.
 
     ``chains`` are the base backups that each one is built on, as its manifest says. ``files`` and ``backups`` stay
     whatever the rest says, by name and id. ``unread_histories`` are timelines whose history file is on a store, and
@@ -83,7 +83,7 @@ class Remains:
 
 @dataclass(frozen=True, slots=True)
 class Floors:
-    """From which position on broken base backups could need the WAL of each timeline. Make it with ``of``.
+    """From which position on base backups could need the WAL of each timeline, whatever led there. Make it with ``of``.
 
     Positions are the last sixteen digits of segment names: they compare without a segment size.
     """
@@ -92,9 +92,13 @@ class Floors:
     _found: dict[int, tuple[str, str] | None] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, broken: Iterable[BrokenBackup]) -> Self:
-        """Read the starts from the base backups' ids."""
-        return cls([(one.first.timeline, one.first.name[8:], one.backup_id) for one in broken])
+    def of(cls, broken: Iterable[BrokenBackup], whole: Iterable[BaseBackup] = ()) -> Self:
+        """Read the starts from the ids of broken base backups, and from the records of whole ones."""
+        starts = [(one.first.timeline, one.first.name[8:], one.backup_id) for one in broken]
+        for one in whole:
+            first = segment_at(one.timeline, one.start_lsn, one.wal_segment_size)
+            starts.append((one.timeline, first.name[8:], one.backup_id))
+        return cls(starts)
 
     def needed_by(self, file: WalFileName) -> str | None:
         """Return the id of a base backup that could need a file: on its own timeline or a newer one, from its start."""

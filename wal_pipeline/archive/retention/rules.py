@@ -132,13 +132,14 @@ class Selection:
     """The base backups that one store keeps, each with the reason. Make it with ``of``.
 
     ``reasons`` are of those that are whole, by id. ``broken`` are those that are not whole and stay, ``obsolete`` those
-    that are not whole and that nothing can need.
+    that are not whole and that nothing can need. ``unled`` are whole, and nobody can say to which timelines they lead.
     """
 
     reasons: Mapping[str, str]
     live: tuple[TimelinePath, ...]
     broken: tuple[BrokenBackup, ...] = ()
     obsolete: tuple[BrokenBackup, ...] = ()
+    unled: tuple[BaseBackup, ...] = ()
 
     @classmethod
     def of(
@@ -173,14 +174,16 @@ class Selection:
             _add(reasons, _newest(coverage, candidates, rule.minimum_backups))
         _add(reasons, _younger(known.values(), span))
         _add(reasons, ((key, "locked by the store") for key in sorted(held) if key in locked))
-        _add(reasons, _before_unread_histories(alone, live, held, remains, span))
+        unled = dict(_before_unread_histories(alone, live, held, remains, span))
+        _add(reasons, unled.items())
         _add(reasons, _parents(contents, [known[key] for key in reasons], held, remains.chains))
         successors = _successors(alone, live, reasons, span, rule.minimum_backups)
         broken = staying(remains.broken, reasons.keys(), remains.chains, successors)
         _add(reasons, _possible_parents(broken, held))
         whole = {key: reason for key, reason in reasons.items() if key in held}
         own = _with_own_paths(live, alone, [held[key] for key in whole])
-        return cls(whole, tuple(own), tuple(broken), tuple(one for one in remains.broken if one not in broken))
+        obsolete = tuple(one for one in remains.broken if one not in broken)
+        return cls(whole, tuple(own), tuple(broken), obsolete, tuple(held[key] for key in unled))
 
 
 def _healed(contents: ArchiveContents, store: str, remains: Remains, names: Collection[str]) -> ArchiveContents:

@@ -53,7 +53,7 @@ class WalKeeper:
 
     ``by_age``: the store has no base backup, so files expire by their age. ``undescribed`` are timelines whose history
     is not known, so that any base backup may lead to their WAL. ``floors`` are the starts of the base backups that are
-    not whole. ``unjudged`` says of files why nobody can judge them.
+    not whole, or of which nobody can say where they lead. ``unjudged`` says of files why nobody can judge them.
     """
 
     contents: ArchiveContents
@@ -83,7 +83,7 @@ class WalKeeper:
             kept = [one.backup for one in contents.backups.values()]
             paths = contents.paths.values()
         undescribed |= remains.unread_histories
-        floors = Floors.of(selection.broken)
+        floors = Floors.of(selection.broken, selection.unled)
         return cls(contents, begins_at, _lines(paths, kept), not held, undescribed, floors, remains.files)
 
     def number(self, file: WalFileName) -> int:
@@ -100,8 +100,8 @@ class WalKeeper:
         for line in lines:
             if (needed := _needed(line, number)) is not None:
                 return needed
-        if (broken := self.floors.needed_by(file)) is not None:
-            return Keep(kept=True, reason=f"could be needed by base backup {broken}, which is not whole")
+        if (start := self.floors.needed_by(file)) is not None:
+            return Keep(kept=True, reason=f"could be needed by base backup {start}")
         if self.by_age or any(not line.starts for line in lines):
             return self._judge_age(file)
         return _head(lines) if lines else self._tail(file)

@@ -46,8 +46,8 @@ def remove_unfinished(
     """Remove the objects of base backups that have no manifest on the store, and abort uploads below their prefix.
 
     A base backup is left alone until nothing was added to it for ``older_than``: another machine may be taking it now,
-    or refilling it. One that has PostgreSQL's own manifest was complete but for ours, and may have lost it: it stays, as
-    do the ids to ``keep`` and all objects that are not ours. Locked objects are left for a later call.
+    or refilling it. One that has PostgreSQL's own manifest was complete but for ours, and may have lost it: it stays,
+    as do the ids to ``keep`` and all objects that are not ours. Locked objects are left for a later call.
 
     Raises: StoreError.
     """

@@ -11,7 +11,7 @@ from wal_pipeline.text import counted
 VERIFIED_WITHIN: Final = timedelta(days=2)
 WAY_OUT: Final = (
     "Run 'wal-pipeline verify --repair': it heals what another store has whole. What no store has whole is then known "
-    "to be lost, holds up nothing else, and keeps all that it could need"
+    "to be lost, blocks nothing else, and keeps all that it could need"
 )
 
 
@@ -29,7 +29,7 @@ class Damage:
 
 @dataclass(frozen=True, slots=True)
 class Unsettled:
-    """What names and sizes say is damaged now, without what a verification found to be lost on every store.
+    """The damage that names and sizes show now, without what a verification found to be lost on every store.
 
     ``verified_at`` is when the last verification of all stores began; None where there was none.
     """

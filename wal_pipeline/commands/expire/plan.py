@@ -12,7 +12,7 @@ from datetime import datetime
 from wal_pipeline.archive.format.backup_manifest import is_backup_object
 from wal_pipeline.archive.format.keys import MANIFEST_NAME, Layout
 from wal_pipeline.archive.retention.plan import Kept, ObjectKind, RetentionPlan, Step, plan_retention
-from wal_pipeline.archive.retention.proof import Listed, prove
+from wal_pipeline.archive.retention.proof import Listed, prove_plan
 from wal_pipeline.archive.retention.rules import RetentionRule
 from wal_pipeline.commands.expire.damage import Damage, told_damage
 from wal_pipeline.commands.expire.evidence import backup_ids, part_of, read_remains, segment_sizes, told_remains
@@ -64,7 +64,7 @@ def plan_store(
     forget: tuple[str, ...] = ()
     try:
         plan = plan_retention(survey.contents, store, now, rule, stored_bytes=sizes, locked=locked, remains=remains)
-        prove(plan, _listed(survey, store, rule.starts_at(now)))
+        prove_plan(plan, _listed(survey, store, rule.starts_at(now)))
     except RetentionError as error:
         plan, refusal, hint = None, error.message, error.hint
     needed = _needed_damage(plan, damage, store)
@@ -85,7 +85,7 @@ def _needed_damage(plan: RetentionPlan | None, damage: Sequence[Damage], store: 
 
 
 def _holding(plan: RetentionPlan) -> RetentionPlan:
-    """Return a plan that keeps what it would let go."""
+    """Return a plan that keeps what it would remove."""
     held = tuple(
         Kept(
             step.name,

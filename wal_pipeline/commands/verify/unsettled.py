@@ -1,4 +1,4 @@
-"""Finds the damage that holds up expiry: what a verification by names and sizes would call a fault, and could heal.
+"""Finds the damage that blocks expiry: what a verification by names and sizes would call a fault, and could heal.
 
 It is the verification's own comparison, so that expiry waits for nothing that a verification does not look at.
 """

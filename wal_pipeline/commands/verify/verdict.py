@@ -9,7 +9,7 @@ from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.verify.results import Item, ItemKind, Verification
 
 _KEY: Final = "last_verification"
-_MOST: Final = 20_000  # items; of more that are lost, the rest holds up expiry until a person has looked
+_MOST: Final = 20_000  # items; of more that are lost, the rest blocks expiry until a person has looked
 
 
 @dataclass(frozen=True, slots=True)

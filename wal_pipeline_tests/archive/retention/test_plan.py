@@ -1,12 +1,9 @@
 """Retention decides which objects stay and why, which expire, and in which order."""
 
-from dataclasses import replace
-from datetime import datetime
-
 import pytest
 from hypothesis import assume, given, settings
 
-from wal_pipeline.archive.recovery.coverage import ArchiveContents, HeldBackup
+from wal_pipeline.archive.recovery.coverage import ArchiveContents
 from wal_pipeline.archive.retention.plan import Expired, ObjectKind, RetentionPlan, Step, plan_retention
 from wal_pipeline.archive.retention.rules import RetentionRule
 from wal_pipeline.errors import RetentionError
@@ -15,6 +12,7 @@ from wal_pipeline_tests.support import archive_oracle as oracle
 from wal_pipeline_tests.support.archive_worlds import (
     DAY,
     World,
+    after,
     backup,
     contents,
     day,
@@ -243,18 +241,6 @@ def test_a_silent_archive_is_warned_of() -> None:
     )
 
 
-def after(world: World, store: str, steps: tuple[Expired, ...]) -> ArchiveContents:
-    """Return the archive once the steps were done on one store."""
-    manifests = {step.name for step in steps if step.step is Step.BACKUP_MANIFEST}
-    files = {step.name for step in steps if step.step is Step.WAL_FILE}
-    backups = {
-        key: HeldBackup(one.backup, one.stores - {store} if key in manifests else one.stores)
-        for key, one in world.contents.backups.items()
-    }
-    copies = {**world.contents.copies, store: world.contents.copies[store] - files}
-    return replace(world.contents, backups=backups, copies=copies)
-
-
 def planned(world: World, store: str, rule: RetentionRule = RULE) -> RetentionPlan:
     """Plan; a store that retention leaves alone is of no interest."""
     held = oracle.holding(world.contents, [store])
@@ -278,15 +264,7 @@ def check_moments(world: World, *, same_stop: bool) -> None:
             for at, stop in oracle.moments(world.contents, walk):
                 # a commit from the future comes from a wrong clock, and no time in the window is promised by it
                 if plan.window_starts_at <= at <= world.now and oracle.last_commit(world.contents, stop) <= world.now:
-                    assert any(_reaches(left, one, at, stop if same_stop else None) for one in walks)
-
-
-def _reaches(archive: ArchiveContents, walk: oracle.Walk, at: datetime, stop: str | None) -> bool:
-    """Say whether a recovery to a time can begin here and comes to its end, and that in the segment ``stop``."""
-    after_it = walk.names[walk.consistent - 1 :]
-    commits = (oracle.last_commit(archive, one) for one in after_it)
-    ends = any(commit_at is not None and commit_at >= at for commit_at in commits)
-    return walk.backup.finished_at <= at and ends and (stop is None or stop in after_it)
+                    assert any(oracle.reaches(left, one, at, stop if same_stop else None) for one in walks)
 
 
 @LEAN

@@ -7,16 +7,16 @@ from hypothesis import assume, given, settings
 
 from wal_pipeline.archive.recovery.coverage import ArchiveContents, HeldBackup
 from wal_pipeline.archive.retention.plan import RetentionPlan, Step, plan_retention
-from wal_pipeline.archive.retention.proof import prove
+from wal_pipeline.archive.retention.proof import prove_plan
 from wal_pipeline.archive.retention.remains import BrokenBackup, Floors, Remains
 from wal_pipeline.archive.retention.rules import RetentionRule
 from wal_pipeline.errors import RetentionError
 from wal_pipeline.wal.names import history_name, require_file_name
-from wal_pipeline_tests.archive.retention.test_plan import RULE, _reaches, after
 from wal_pipeline_tests.support import archive_oracle as oracle
-from wal_pipeline_tests.support.archive_worlds import SYSTEM, backup, day, name, segment
+from wal_pipeline_tests.support.archive_worlds import DAY, SYSTEM, after, backup, day, name, segment
 from wal_pipeline_tests.support.damaged_worlds import DamagedWorld, damaged_worlds
 
+RULE = RetentionRule(window=10 * DAY, minimum_backups=1)
 MANY = settings(max_examples=150, deadline=None)
 
 
@@ -40,7 +40,7 @@ def check_truth(world: DamagedWorld, plan: RetentionPlan, *, same_stop: bool) ->
         for at, stop in oracle.moments(archive, walk):
             in_window = plan.window_starts_at <= at <= world.truth.now
             if in_window and oracle.last_commit(archive, stop) <= world.truth.now:
-                assert any(_reaches(left, one, at, stop if same_stop else None) for one in walks)
+                assert any(oracle.reaches(left, one, at, stop if same_stop else None) for one in walks)
 
 
 @MANY
@@ -50,7 +50,7 @@ def test_nothing_goes_that_the_undamaged_archive_needs(world: DamagedWorld) -> N
     plan = planned(world)
     if plan is not None:
         check_truth(world, plan, same_stop=True)
-        prove(plan, world.listed())
+        prove_plan(plan, world.listed())
 
 
 @MANY
@@ -60,7 +60,7 @@ def test_nothing_goes_that_the_undamaged_archive_needs_under_wrong_clocks(world:
     plan = planned(world)
     if plan is not None:
         check_truth(world, plan, same_stop=False)
-        prove(plan, world.listed())
+        prove_plan(plan, world.listed())
 
 
 @MANY

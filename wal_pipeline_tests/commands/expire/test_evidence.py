@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 
 from wal_pipeline.archive.alerts import AlertKind
-from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest
 from wal_pipeline.archive.format.object_metadata import to_metadata
 from wal_pipeline.archive.records import Codec, Encoding
 from wal_pipeline.commands.expire.expire import Expiry
 from wal_pipeline.stores.base import Body
 from wal_pipeline.wal.names import require_file_name
-from wal_pipeline_tests.commands.inventory.test_wholeness import BROKEN, LATER, Broken
+from wal_pipeline_tests.support.broken_backups import BROKEN, LATER, Broken, break_backup, put_back
 from wal_pipeline_tests.support.segments import SEGMENT_BYTES, history_bytes, name_of
 from wal_pipeline_tests.support.upkeep_scene import DAY, LAYOUT, UpkeepScene, base_backup, describe
 
@@ -31,28 +30,6 @@ def broken(request: pytest.FixtureRequest) -> Broken:
     """Each way to break a base backup in turn."""
     found: Broken = BROKEN[request.param]
     return found
-
-
-def break_backup(
-    scene: UpkeepScene, backup: BaseBackupManifest, how: Broken, stores: Sequence[str]
-) -> dict[str, bytes]:
-    """Break a base backup on some stores, and return what was there."""
-    key = LAYOUT.base_key(backup.backup_id, how.part)
-    there = {store: scene.read(store, key) for store in stores}
-    for store in stores:
-        if how.data is None:
-            scene.stores[store].inner.delete(key)
-        else:
-            scene.replace_object(store, key, how.data(there[store]))
-    return there
-
-
-def put_back(scene: UpkeepScene, backup: BaseBackupManifest, part: str, there: dict[str, bytes]) -> None:
-    """Put a base backup's object back as it was."""
-    key = LAYOUT.base_key(backup.backup_id, part)
-    for store, data in there.items():
-        scene.stores[store].inner.delete(key)
-        scene.stores[store].inner.put_if_absent(key, Body.of(data), {})
 
 
 def all_keys(scene: UpkeepScene) -> dict[str, set[str]]:
@@ -77,7 +54,7 @@ def test_a_base_backup_that_cannot_be_read_loses_no_wal(
     once it was put back.
     """
     older, newer = scene.run_for(4, backup_every=2)
-    there = break_backup(scene, older, broken, stores)
+    there = break_backup(scene, older.backup_id, broken, stores)
     before = all_keys(scene)
     done = scene.expirer().expire()
     assert all_keys(scene) == before
@@ -93,7 +70,7 @@ def test_a_base_backup_that_cannot_be_read_loses_no_wal(
     assert done.is_complete, problems(done)
     assert all(before[store] <= scene.keys(store) for store in stores)
     if stores == BOTH_STORES:
-        put_back(scene, older, broken.part, there)
+        put_back(scene, older.backup_id, broken.part, there)
     assert scene.verify(share=1.0).open_faults == ()
     [cluster] = scene.surveyor().survey().clusters
     assert cluster.contents.backups[older.backup_id].stores == set(BOTH_STORES)
@@ -108,7 +85,7 @@ def test_what_is_lost_holds_its_wal_until_a_newer_base_backup_stands_for_it(
     """It is no victim of the first expiry, and holds nothing for ever."""
     backups = scene.run_for(12)
     scene.expirer().expire()
-    break_backup(scene, backups[0], broken, BOTH_STORES)
+    break_backup(scene, backups[0].backup_id, broken, BOTH_STORES)
     scene.verify(repair=True)
     if broken.part == "manifest.json" and broken.data is not None and broken.data(b"") == LATER:
         return  # that one never goes
@@ -127,7 +104,7 @@ def test_what_is_lost_holds_its_wal_until_a_newer_base_backup_stands_for_it(
 def test_a_manifest_of_a_later_format_is_never_removed(scene: UpkeepScene) -> None:
     """A newer version of the program wrote it: what it could need stays until this one is updated."""
     backups = scene.run_for(4)
-    break_backup(scene, backups[0], BROKEN["manifest of a later format"], BOTH_STORES)
+    break_backup(scene, backups[0].backup_id, BROKEN["manifest of a later format"], BOTH_STORES)
     scene.verify(repair=True)
     scene.run_for(24, begin=5)
     scene.verify(repair=True)
@@ -144,7 +121,7 @@ def test_the_parents_of_an_incremental_that_cannot_be_read_stay(scene: UpkeepSce
     scene.run_for(1)
     others = scene.run_for(4, backup_every=2, begin=2)
     child = scene.back_up(5, scene.now - DAY / 2, parent=full)
-    break_backup(scene, child, BROKEN["damaged manifest"], BOTH_STORES)
+    break_backup(scene, child.backup_id, BROKEN["damaged manifest"], BOTH_STORES)
     for one in scene.catalog.base_backups.all():
         if one.backup_id == child.backup_id:
             scene.catalog.base_backups.remove_copy(one.system_identifier, one.backup_id, "r2")

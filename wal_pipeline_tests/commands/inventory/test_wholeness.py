@@ -1,7 +1,5 @@
 """One rule says whether a base backup is whole, and everybody who lists a store follows it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -11,75 +9,12 @@ from wal_pipeline.commands.inventory.listing import StoreListing, list_store
 from wal_pipeline.commands.inventory.wholeness import BackupFault, BackupFaultKind, find_fault
 from wal_pipeline.commands.rebuild_catalog import RebuildResult, rebuild
 from wal_pipeline.commands.restore.contents import gather
-from wal_pipeline.commands.verify.results import FaultKind
 from wal_pipeline.stores.base import StoredObject
 from wal_pipeline.stores.cluster_store import ClusterStore
+from wal_pipeline_tests.support.broken_backups import BROKEN, Broken, break_backup
 from wal_pipeline_tests.support.catalog_records import NOON
 from wal_pipeline_tests.support.manifests import make_manifest, make_tar
 from wal_pipeline_tests.support.upkeep_scene import CLUSTER, DAY, LAYOUT, UpkeepScene
-
-VOLUME = "base.000000.tar"
-LATER = b'{"format": "wal-pipeline base backup", "version": 2}'
-
-
-@dataclass(frozen=True)
-class Broken:
-    """A way to break the base backup ``{id}`` on r2, and how each caller names it."""
-
-    part: str
-    data: Callable[[bytes], bytes] | None
-    kind: BackupFaultKind
-    reason: str
-    verified: FaultKind
-    recorded: CopyStatus | None
-    objects: tuple[str, ...] = ()
-
-
-BROKEN = {
-    "no manifest": Broken(
-        "manifest.json",
-        None,
-        BackupFaultKind.UNFINISHED,
-        "base backup '{id}' has no manifest",
-        FaultKind.MISSING,
-        None,
-    ),
-    "damaged manifest": Broken(
-        "manifest.json",
-        lambda good: good.replace(b'"nightly"', b'"nightlY"'),
-        BackupFaultKind.UNREADABLE,
-        "manifest 'r2: {root}base/{id}/manifest.json' cannot be used: it is damaged: it has SHA-256 ",
-        FaultKind.UNREADABLE,
-        None,
-    ),
-    "manifest of a later format": Broken(
-        "manifest.json",
-        lambda _good: LATER,
-        BackupFaultKind.UNREADABLE,
-        "manifest 'r2: {root}base/{id}/manifest.json' cannot be used: "
-        "expected the format ('wal-pipeline base backup', 1), found ('wal-pipeline base backup', 2)",
-        FaultKind.UNREADABLE,
-        None,
-    ),
-    "missing volume": Broken(
-        VOLUME,
-        None,
-        BackupFaultKind.INCOMPLETE,
-        "base backup '{id}': object 'base.000000.tar' is not there",
-        FaultKind.MISSING,
-        CopyStatus.MISSING,
-        (VOLUME,),
-    ),
-    "volume of another size": Broken(
-        VOLUME,
-        lambda good: good[:-1],
-        BackupFaultKind.WRONG_SIZE,
-        "base backup '{id}': object 'base.000000.tar' has 51 bytes, expected 52",
-        FaultKind.TRUNCATED,
-        CopyStatus.DAMAGED,
-        (VOLUME,),
-    ),
-}
 
 
 @pytest.fixture
@@ -100,11 +35,7 @@ def broken(request: pytest.FixtureRequest) -> Broken:
 def break_newest(scene: UpkeepScene, broken: Broken) -> str:
     """Break the newest base backup on r2, and return its id."""
     backup_id = max(scene.backups("r2"))
-    key = LAYOUT.base_key(backup_id, broken.part)
-    if broken.data is None:
-        scene.stores["r2"].inner.delete(key)
-    else:
-        scene.replace_object("r2", key, broken.data(scene.read("r2", key)))
+    break_backup(scene, backup_id, broken, ["r2"])
     return backup_id
 
 
