@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from wal_pipeline_tests.support.segments import name_of
+from wal_pipeline_tests.support.stateful_backups import ACCIDENTS
 from wal_pipeline_tests.support.stateful_store import CALLS, STORES, TROUBLES, Trouble
 from wal_pipeline_tests.support.stateful_world import World, fast_folder
 
@@ -130,6 +131,11 @@ class Archive(RuleBasedStateMachine):
         """Damage or delete a copy on one store."""
         self.world.spoil(store, self.pick(number), how)
 
+    @rule(number=numbers, store=st.sampled_from(STORES), how=st.sampled_from(ACCIDENTS))
+    def spoil_a_base_backup(self, number: int, store: str, how: str) -> None:
+        """Damage or delete a manifest or a volume, perhaps on both stores in the end."""
+        self.world.backups.spoil(store, number, how)
+
     @rule(troubles=troubles)
     def verify_and_repair(self, troubles: list[Trouble]) -> None:
         """Verify everything, and heal the faults."""
@@ -158,9 +164,10 @@ class Archive(RuleBasedStateMachine):
             return
         self.world.scene.ahead += timedelta(days=days)
         before = self.world.good_on()
+        backups = {store: self.world.backups.ids_on(store) for store in STORES}
         with self.world.trouble(troubles):
             self.world.expire()
-        self.world.check_expiry(before)
+        self.world.check_expiry(before, backups)
 
     @rule(and_rebuild=st.booleans())
     def lose_catalog(self, and_rebuild: bool) -> None:

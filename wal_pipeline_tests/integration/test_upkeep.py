@@ -38,6 +38,8 @@ def test_forty_days_later(scene: UpkeepScene, s3_pair: S3Pair, s3_buckets: S3Buc
     client.delete_object(Bucket=s3_buckets.b2, Key=scene.key_of("b2", name_of(2)))  # only hides it
     hidden = scene.key_of("r2", name_of(2))
     scene.now += timedelta(days=40)
+    assert not expirer(scene_pipeline(scene)).plan().is_complete  # what is hidden on b2 is missing there
+    assert verifier(scene_pipeline(scene)).verify(repair=True).is_right
     assert expirer(scene_pipeline(scene)).plan().is_complete
     assert scene.backups("r2") == first  # without newer ones they stay, however old they are
     later = {one.backup_id for one in scene.run_for(8, backup_every=4, begin=9)}

@@ -27,6 +27,7 @@ from wal_pipeline.stores.base import Body
 from wal_pipeline.wal.names import FileKind, require_file_name
 from wal_pipeline_tests.support.archive_scene import CLUSTER, ArchiveScene, WatchedStore, layout
 from wal_pipeline_tests.support.segments import SEGMENT_BYTES, SYSTEM_IDENTIFIER, history_bytes, name_of, segment_bytes
+from wal_pipeline_tests.support.stateful_backups import MadeBackups
 from wal_pipeline_tests.support.stateful_store import STORES, KilledError, Trouble, TroubledStore, damaged
 from wal_pipeline_tests.support.upkeep_commands import UpkeepCommands
 from wal_pipeline_tests.support.upkeep_scene import base_backup
@@ -61,6 +62,7 @@ class World:
         )
         self.rule = RetentionRule(timedelta(days=4), 1)
         self.audit = AuditLog(self.folder / "state", self.scene.clock)
+        self.backups = MadeBackups(stores)
 
     # Events of the world
 
@@ -85,9 +87,7 @@ class World:
     def back_up(self) -> None:
         """Put a base backup that begins in the newest segment on both stores."""
         manifest, parts = base_backup(self.next_number - 1, self.scene.clock())
-        for store in self.scene.stores.values():
-            for name, data in parts.items():
-                store.inner.put_if_absent(layout().base_key(manifest.backup_id, name), Body.of(data), {})
+        self.backups.put(manifest, parts)
         at = manifest.finished_at
         copies = [
             BaseBackupCopy(
@@ -272,13 +272,17 @@ class World:
         keys = {(store, name) for store in stores}
         return bool(keys & self.spoilt) and keys <= self.spoilt | self.expired
 
-    def check_expiry(self, before: Mapping[str, set[str]]) -> None:
-        """Check that nothing was removed since ``before`` that a base backup needs, and note the removed copies."""
+    def check_expiry(self, before: Mapping[str, set[str]], backups: Mapping[str, set[str]]) -> None:
+        """Check that nothing was removed since ``before`` that a base backup needs, and note the removed copies.
+
+        A base backup counts while anything of it is on the store, whole or not; ``backups`` were there before.
+        """
         after = self.good_on()
         window_begins_at = self.scene.clock() - self.rule.window
         for store in STORES:
             gone = before[store] - after[store]
-            starts = self._backup_starts(store)
+            self.backups.check_gone(store, backups[store], window_begins_at)
+            starts = [self.backups.start_of(one) for one in self.backups.ids_on(store)]
             for name in gone:
                 parsed = require_file_name(name)
                 assert parsed.kind is FileKind.SEGMENT, f"{store}: '{name}' was removed"
@@ -298,11 +302,8 @@ class World:
         }
 
     def _backup_starts(self, store: str) -> list[int]:
-        """Return the numbers of the segments in which the base backups of a store begin."""
-        keys = {listed.key for listed in self.scene.stores[store].inner.list("")}
-        ids = {layout().backup_id_of(key) for key in keys}
-        there = [one for one in ids if one is not None and layout().manifest_key(one) in keys]
-        return [require_file_name(one.rpartition("-")[2]).number(SEGMENT_BYTES) for one in there]
+        """Return the numbers of the segments in which the whole base backups of a store begin."""
+        return [self.backups.start_of(one) for one in self.backups.whole_on(store)]
 
 
 @lru_cache(maxsize=200)
