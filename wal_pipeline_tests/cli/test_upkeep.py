@@ -41,6 +41,25 @@ def test_expire_prints_the_plan_and_does_it_only_when_confirmed(
     assert len(scene.files("r2")) == 12
 
 
+def test_expire_beside_damage_removes_nothing_and_exits_1(
+    scene: UpkeepScene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It names what is damaged and the way out, as a plan and confirmed; once it is healed, it goes on."""
+    damage(scene, "b2", name_of(20), "deleted")
+    before = scene.keys("b2")
+    for arguments in (["expire"], ["expire", "--confirm"]):
+        assert run(arguments) == 1
+        told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("PROBLEM")]
+        assert told[0].startswith("PROBLEM: b2: nothing expires while 1 copy on it may be needed and cannot be used. ")
+        assert "'wal-pipeline verify --repair'" in told[0]
+        assert told[1:] == [f"PROBLEM: b2: '{name_of(20)}' is not there"]
+    assert scene.keys("b2") == before
+    assert len(scene.files("r2")) == 12
+    assert run(["verify", "--repair"]) == 0
+    assert run(["expire", "--confirm"]) == 0
+    assert len(scene.files("b2")) == 12
+
+
 def test_expire_as_json_has_every_file_with_its_reason(scene: UpkeepScene, capsys: pytest.CaptureFixture[str]) -> None:
     """One object, for programs."""
     assert run(["expire", "--json"]) == 0

@@ -16,6 +16,11 @@ from wal_pipeline_tests.support.restore_history import History, restored, run_re
 pytestmark = pytest.mark.integration
 
 
+MANY_SEGMENTS = """DO $$ BEGIN FOR i IN 1..40 LOOP
+    PERFORM pg_logical_emit_message(false, 'a', 'b'), pg_switch_wal();
+END LOOP; END $$"""  # so that the new segments' names come after those of the base backup before
+
+
 def keys_since(history: History, backup_id: str) -> dict[str, set[str]]:
     """Return the keys of the base backups of each store, and of the WAL from the start of one of them."""
     pair, buckets = history.pair, history.buckets
@@ -34,15 +39,16 @@ def test_a_changed_segment_size_takes_nothing_from_the_old_base_backup(
     postgres18: PostgresInstall, s3_pair: S3Pair
 ) -> None:
     """pg_resetwal --wal-segsize, a base backup after it, expiry: the minutes before can still be restored."""
-    with History.begin(postgres18, s3_pair, settings={"min_wal_size": "16MB"}) as history:
+    with History.begin(postgres18, s3_pair) as history:
         history.environment["WAL_PIPELINE_BASE_BACKUP_WAL_TIMEOUT_SECONDS"] = "5"
         backup_id = history.back_up()
         history.mark("first")
         first = history.moment("first")
+        history.cluster.psql(MANY_SEGMENTS)
         history.end()
         old = keys_since(history, backup_id)
         history.cluster.stop()
-        history.cluster.run("pg_resetwal", "--wal-segsize=4", "--pgdata", str(history.cluster.pgdata))
+        history.cluster.run("pg_resetwal", "--wal-segsize=2", "--pgdata", str(history.cluster.pgdata))
         history.cluster.start()
         with contextlib.suppress(WalPipelineError, AssertionError):  # it may be refused, or wait for its WAL in vain
             history.back_up()

@@ -17,7 +17,6 @@ from wal_pipeline.wal.names import (
     FileKind,
     WalFileName,
     history_name,
-    parse_file_name,
     require_file_name,
     segment_name,
 )
@@ -226,11 +225,12 @@ class _Needs:
     def _ages(self) -> dict[tuple[int, int], datetime]:
         """Return the latest moment that each segment can be from, by timeline and number."""
         found = {}
-        for name in self._listed.names | self._listed.files.keys():
-            file, record = parse_file_name(name), self._listed.files.get(name)
-            if file is not None and file.kind is FileKind.SEGMENT and _is_of_size(record, self._size):
+        per_log, files = (1 << 32) // self._size, self._listed.files
+        for name in self._listed.names | files.keys():
+            record = files.get(name)
+            if len(name) == _SEGMENT_NAME_LENGTH and "." not in name and _is_of_size(record, self._size):
                 at = age_of(record) if record is not None else self._plan.planned_at
-                found[file.timeline, file.log * ((1 << 32) // self._size) + file.segment] = at
+                found[int(name[:8], 16), int(name[8:16], 16) * per_log + int(name[16:], 16)] = at
         return found
 
 

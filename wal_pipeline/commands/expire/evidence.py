@@ -1,6 +1,6 @@
 """Reads from a survey what a store has that retention cannot judge: all of it stays, and is named."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import chain
 from typing import Final, TypeVar
@@ -224,10 +224,29 @@ def _unread_histories(survey: ClusterSurvey) -> frozenset[int]:
     return frozenset(there - survey.contents.histories.keys() - {1})
 
 
-def told_remains(survey: ClusterSurvey, store: str, remains: Remains) -> tuple[str, ...]:
-    """Say what stays because nobody can judge it, each kind with the way out."""
-    told = (_told_sizes(survey, store, remains), _told_files(survey, store, remains), _told_others(survey, store))
+def told_remains(survey: ClusterSurvey, store: str, remains: Remains, going: Collection[str]) -> tuple[str, ...]:
+    """Say what stays because nobody can judge it, each kind with the way out; what is ``going`` does not stay."""
+    told = (
+        _told_backups(store, [one for one in remains.broken if one.backup_id not in going]),
+        _told_sizes(survey, store, remains),
+        _told_files(survey, store, remains),
+        _told_others(survey, store),
+    )
     return tuple(chain(*told))
+
+
+def _told_backups(store: str, broken: Iterable[BrokenBackup]) -> Iterator[str]:
+    for one in broken:
+        if not one.is_understood:
+            yield (
+                f"{store}: base backup '{one.backup_id}' and all that it could need stay, because {one.fault}. "
+                "If a newer version of wal-pipeline wrote it, update this one"
+            )
+        elif one.is_unfinished:
+            yield (
+                f"{store}: base backup '{one.backup_id}' has no manifest and is known to nobody: it may be in the "
+                "making, and all that it could need stays. If it is not, remove its objects"
+            )
 
 
 def _told_sizes(survey: ClusterSurvey, store: str, remains: Remains) -> Iterator[str]:

@@ -67,21 +67,16 @@ def plan_store(
         prove_plan(plan, _listed(survey, store, rule.starts_at(now)))
     except RetentionError as error:
         plan, refusal, hint = None, error.message, error.hint
-    needed = _needed_damage(plan, damage, store)
+    going = frozenset(step.name for step in plan.expire) if plan is not None else frozenset()
+    needed = [one for one in damage if one.store == store and one.name not in going]  # nobody needs those whole
     if plan is not None:
         refusal = told_damage(store, needed)
         plan = _without_absent(plan if refusal is None else _holding(plan), keys)
         forget = _gone_backups(plan, survey, store) if refusal is None else ()
     hidden = survey.listings[store].hidden
-    notes = (*told_remains(survey, store, remains), *(() if hint is None else (f"{store}: {hint}",)))
+    notes = (*told_remains(survey, store, remains, going), *(() if hint is None else (f"{store}: {hint}",)))
     texts = tuple(one.reason for one in needed)
     return StorePlan(store, survey.layout, plan, refusal, keys, forget, hidden, texts, notes)
-
-
-def _needed_damage(plan: RetentionPlan | None, damage: Sequence[Damage], store: str) -> list[Damage]:
-    """Return a store's damage, without that of things that expire: nobody needs them whole."""
-    going = {step.name for step in plan.expire} if plan is not None else set()
-    return [one for one in damage if one.store == store and one.name not in going]
 
 
 def _holding(plan: RetentionPlan) -> RetentionPlan:

@@ -113,6 +113,8 @@ def test_a_manifest_of_a_later_format_is_never_removed(scene: UpkeepScene) -> No
     key = LAYOUT.manifest_key(backups[0].backup_id)
     assert scene.read("r2", key) == LATER
     assert {name_of(number) for number in range(1, 29)} <= scene.files("r2")
+    assert f"r2: base backup '{backups[0].backup_id}' and all that it could need stay, because manifest" in notes(done)
+    assert "If a newer version of wal-pipeline wrote it, update this one" in notes(done)
 
 
 def test_the_parents_of_an_incremental_that_cannot_be_read_stay(scene: UpkeepScene) -> None:
@@ -145,6 +147,7 @@ def test_a_base_backup_in_the_making_is_protected_and_no_problem(scene: UpkeepSc
     done = scene.expirer().expire()
     assert done.is_complete, problems(done)
     assert {one for one in before["r2"] if "/wal/" in one} <= scene.keys("r2")
+    assert f"r2: base backup '{manifest.backup_id}' has no manifest and is known to nobody" in notes(done)
     assert key in scene.keys("r2")
     assert backups[0].backup_id in scene.backups("r2")
 

@@ -185,3 +185,19 @@ def test_a_doubtful_clock_removes_nothing(scene: UpkeepScene, instance: dg.Dagst
     assert "HINT: Set this host's clock right;" in str(failure.step_failure_data.user_failure_data.description)
     assert scene.keys("r2") == before
     assert len(instance.get_dynamic_partitions(WAL)) == 29
+
+
+def test_damage_removes_nothing_and_fails_the_run(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
+    """The failure names the damaged copy and the way out; the partitions of what is there stay."""
+    scene.run_for(24)
+    instance.add_dynamic_partitions(WAL, [name_of(number) for number in range(1, 25)])
+    for store in ("r2", "b2"):
+        scene.stores[store].inner.delete(scene.key_of(store, name_of(20)))
+    before = scene.keys("r2")
+    done = run(scene, instance, raises=False)
+    [failure] = done.get_step_failure_events()
+    told = str(failure.step_failure_data.user_failure_data.description)
+    assert "r2: nothing expires while 1 copy on it may be needed and cannot be used" in told
+    assert "'wal-pipeline verify --repair'" in told
+    assert scene.keys("r2") == before
+    assert len(instance.get_dynamic_partitions(WAL)) == 24
