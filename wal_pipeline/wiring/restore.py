@@ -6,6 +6,7 @@ from typing import get_args
 from wal_pipeline.commands.archive_get.restore_command import prefetch_folder, program
 from wal_pipeline.commands.restore.contents import find_system_identifier
 from wal_pipeline.commands.restore.options import RestoreOptions
+from wal_pipeline.commands.restore.original import OriginalServer
 from wal_pipeline.commands.restore.perform import RestoreCommand
 from wal_pipeline.commands.restore.run import Restore
 from wal_pipeline.settings import StoreName, settings_file
@@ -38,4 +39,6 @@ def restore_of(
     )
     folder = prefetch_folder(request.pgdata, layout.system_identifier, options.prefetch_dir)
     command = RestoreCommand(tuple(words), folder)
-    return Restore(options, request, stores, layout, pipeline.identities, command, pipeline.audit, by)
+    server = pipeline.server
+    original = OriginalServer(settings.pgdata, server.address, server.answers, lambda: server.facts().system_identifier)
+    return Restore(options, request, stores, layout, pipeline.identities, command, pipeline.audit, original, by)

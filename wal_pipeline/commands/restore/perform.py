@@ -30,8 +30,9 @@ from wal_pipeline.commands.restore.prepare import PreparedRestore, require_answe
 from wal_pipeline.commands.restore.start import RecoveryResult
 from wal_pipeline.commands.restore.untar import release_pg_control
 from wal_pipeline.errors import RestoreError
-from wal_pipeline.postgres.recovery import RecoverySettings, bounded_command, write_recovery_settings
-from wal_pipeline.postgres.recovery_server import RecoveryProgress
+from wal_pipeline.postgres.isolation import copy_settings, own_access_files, told_apart, worker_settings
+from wal_pipeline.postgres.recovery import RecoverySettings, TargetAction, bounded_command, write_recovery_settings
+from wal_pipeline.postgres.replay_progress import RecoveryProgress
 from wal_pipeline.wal.lsn import Lsn
 
 
@@ -262,8 +263,25 @@ def recovery_settings(prepared: PreparedRestore, restore_command: str) -> Recove
         inclusive=target.inclusive,
         timeline=str(target.timeline),
         action=prepared.request.action,
-        extra=() if prepared.request.archiving else (("archive_mode", "off"),),
+        extra=tuple(_copy_lines(prepared).items()) if prepared.request.is_copy else (),
     )
+
+
+def _copy_lines(prepared: PreparedRestore) -> dict[str, str]:
+    """Return what holds for a copy that a person starts: data_directory cannot stand in postgresql.auto.conf.
+
+    With hot standby no preloaded library stays: its own configuration may lie elsewhere.
+    """
+    return {
+        **copy_settings(prepared.binaries.major),
+        **worker_settings(None, hot_standby=prepared.request.action is TargetAction.PAUSE),
+        **own_access_files(prepared.request.pgdata.absolute()),
+    }
+
+
+def apart_in_a_copy(prepared: PreparedRestore) -> tuple[str, ...]:
+    """Return what will be set apart in a copy, in a person's words; its own access files only where it brings some."""
+    return told_apart({"data_directory": "", **_copy_lines(prepared)})
 
 
 def _target_setting(target: RecoveryTarget) -> tuple[str, str] | None:
