@@ -136,6 +136,7 @@ def result_text(prepared: PreparedRestore, result: RestoreResult, recovery: Reco
     """Return what was done and, where the server was started, the moment reached."""
     phases = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in result.seconds.items())
     lines = [f"Restored into {result.pgdata}: {size(result.downloaded_bytes)} downloaded; {phases}"]
+    lines += [f"Changed in its configuration: {words}" for words in result.mended]
     if recovery is None:
         return "\n".join([*lines, *_to_be_started(prepared)])
     words = {
@@ -188,6 +189,7 @@ def result_values(prepared: PreparedRestore, result: RestoreResult, recovery: Re
         "downloaded_bytes": result.downloaded_bytes,
         "seconds": {name: round(seconds, 3) for name, seconds in result.seconds.items()},
         "faults": [{"store": one.store, "key": one.key, "message": one.message} for one in result.faults],
+        "configuration_changed": list(result.mended),
         "recovery": None,
     }
     if recovery is not None:

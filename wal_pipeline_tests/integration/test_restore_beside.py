@@ -66,7 +66,7 @@ def test_a_copy_touches_nothing_of_its_original(tied: Beside) -> None:
             copy.value("INSERT INTO t VALUES ('copy')")
             copy.value("DELETE FROM t WHERE n = 'copy'")
             copy.value("SELECT pg_switch_wal()")
-            copy.restart(data_directory=str(copy.pgdata))
+            copy.restart()
     assert pid_file.read_text() == before
     assert tied.cluster.psql("SELECT string_agg(n, ',') FROM t") == "archived"
     assert sorted((tied.folder / "spool").iterdir()) == spool
