@@ -1,5 +1,6 @@
 """Restores a cluster from one store into a scratch folder, starts it, checks it, measures all and removes it."""
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,7 +20,15 @@ from wal_pipeline.commands.restore.perform import perform_restore
 from wal_pipeline.commands.restore.prepare import PreparedRestore, RestoreRequest, prepare_restore
 from wal_pipeline.commands.restore.start import RecoveryResult, running_server
 from wal_pipeline.errors import PostgresError, RestoreError, WalPipelineError
+from wal_pipeline.postgres.replay_progress import RecoveryProgress
 from wal_pipeline.stores.base import Store
+
+_log = logging.getLogger(__name__)
+
+
+def _note_wait(progress: RecoveryProgress) -> None:
+    if progress.waits_for is not None:
+        _log.warning("recovery waits for %s, for %.0f s now", progress.waits_for, progress.quiet_seconds)
 
 
 class Drill:
@@ -110,7 +119,11 @@ class Drill:
         self._result = replace(self._result, not_proven=not_proven(prepared))
         isolation = scratch_isolation(options.folder, prepared, options.folder / FETCH_FOLDER)
         with running_server(
-            prepared, isolation, log=options.folder / "recovery.log", timeout_seconds=options.timeout_seconds
+            prepared,
+            isolation,
+            log=options.folder / "recovery.log",
+            timeout_seconds=options.timeout_seconds,
+            on_progress=_note_wait,
         ) as recovery:
             self._note_recovery(recovery, time.monotonic() - begun)
             difference = difference_from_prediction(prepared, target, predicted, recovery, options.folder / "look")

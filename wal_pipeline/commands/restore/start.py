@@ -154,13 +154,18 @@ def start_and_watch(
 
 @contextmanager
 def running_server(
-    prepared: PreparedRestore, isolation: ServerIsolation, *, log: Path, timeout_seconds: float
+    prepared: PreparedRestore,
+    isolation: ServerIsolation,
+    *,
+    log: Path,
+    timeout_seconds: float,
+    on_progress: Callable[[RecoveryProgress], object] = lambda _: None,
 ) -> Iterator[RecoveryResult]:
     """Start the server, give the end of its recovery to the block, and stop the server after it, in any case.
 
     Raises: as ``start_and_watch``, also where recovery takes longer than ``timeout_seconds``.
     """
-    recovery = _Recovery(prepared, isolation, log, RecoveryLimits(timeout_seconds), lambda _: None)
+    recovery = _Recovery(prepared, isolation, log, RecoveryLimits(timeout_seconds), on_progress)
     try:
         yield recovery.run()
     finally:
