@@ -186,6 +186,14 @@ def raise_settings(scene: Beside, **values: str) -> str:
     return moment
 
 
+def drill_to_the_end(scene: Beside) -> None:
+    """Run drills, each of which must pass, until one has drawn the end of the archive."""
+    for seed in range(12):
+        if "restored the end of the archive" in scene.must("drill", "--seed", str(seed)):
+            return
+    pytest.fail("no drill has drawn the end of the archive")
+
+
 def test_a_raised_max_connections_keeps_no_restore_waiting(scene: Beside) -> None:
     """Recovery goes through to its target, a pause has the original's value, and the drill passes."""
     moment = raise_settings(scene, max_connections="77", max_locks_per_transaction="99")
@@ -200,7 +208,7 @@ def test_a_raised_max_connections_keeps_no_restore_waiting(scene: Beside) -> Non
         assert "max_connections: the original had 77, the configuration here has less" in found.done.stdout
         assert found.value("SELECT n FROM t") == "1"
         assert (found.show("max_connections"), found.show("max_locks_per_transaction")) == ("77", "99")
-    assert "as foretold" in scene.must("drill")
+    drill_to_the_end(scene)
 
 
 def test_a_raised_max_prepared_transactions_ends_no_restore(scene: Beside) -> None:
@@ -215,7 +223,7 @@ def test_a_raised_max_prepared_transactions_ends_no_restore(scene: Beside) -> No
         assert found.done.returncode == 0, found.done.stdout + found.done.stderr
         assert found.value("SELECT count(*) FROM pg_prepared_xacts") == "1"
         assert re.search(r"max_prepared_transactions: the original had 5", found.done.stdout)
-    assert "as foretold" in scene.must("drill")
+    drill_to_the_end(scene)
 
 
 def test_settings_of_the_originals_command_line_are_told(postgres_version: PostgresInstall) -> None:
