@@ -71,7 +71,8 @@ def _text(result: "DrillResult") -> str:
         return f"{result.store}: FAILED at {result.target or 'the choice of a moment'}: {result.error}"
     reached = result.reached_commit_at.isoformat(" ") if result.reached_commit_at else "none"
     foretold = ", as foretold" if result.predicted_commit_at else ""
-    return (
+    line = (
         f"{result.store}: restored {result.target} from base backup {result.base_backup} "
         f"in {result.rto_seconds:.1f} s; last commit {reached}{foretold}"
     )
+    return "\n".join([line, *(f"  not proven: {text}" for text in result.not_proven)])

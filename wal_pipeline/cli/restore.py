@@ -68,11 +68,10 @@ def _unless(_context: click.Context, _option: click.Parameter, given: bool) -> b
 @click.option("--force", is_flag=True, help="Remove the old cluster that lies in the data directory.")
 @click.option("--owner", metavar="USER", help="As root: give the files to this user (default: the folder's owner).")
 @click.option(
-    "--no-archiving",
-    "archiving",
-    is_flag=True,
-    callback=_unless,
-    help="The restored server shall not archive: it is a copy.",
+    "--archiving/--no-archiving",
+    default=None,
+    help="The restored server takes its original's place and archives, or it is a copy beside it, set apart from it. "
+    "Asked for where the original may still live.",
 )
 @click.option(
     "--no-verify", "verify", is_flag=True, callback=_unless, help="Do not run pg_verifybackup before the end."

@@ -24,7 +24,7 @@ from wal_pipeline.commands.restore.perform import RestoreEvents, RestoreResult
 from wal_pipeline.commands.restore.prepare import PreparedRestore
 from wal_pipeline.commands.restore.run import Restore
 from wal_pipeline.commands.restore.start import RecoveryResult
-from wal_pipeline.postgres.recovery_server import RecoveryProgress
+from wal_pipeline.postgres.replay_progress import RecoveryProgress
 
 
 class RestoreScreen(RestoreEvents):
@@ -79,7 +79,9 @@ class RestoreScreen(RestoreEvents):
         self._show(_Bar("recovery", len(prepared.plan.wal), MofNCompleteColumn(), TimeElapsedColumn()))
 
     def recovering(self, progress: RecoveryProgress) -> None:
-        """Show how many files recovery has restored."""
+        """Show how many files recovery has restored; where nothing happens, print what it waits for."""
+        if progress.waits_for is not None and self._bar is not None:
+            self._bar.say(f"recovery waits for {progress.waits_for}, for {progress.quiet_seconds:.0f} s now")
         if self._bar is not None:
             total = max(self._segments, progress.segments)
             self._bar.update(progress.state.value, completed=progress.segments, total=total)
@@ -87,8 +89,8 @@ class RestoreScreen(RestoreEvents):
     def ended(self, prepared: PreparedRestore, result: RestoreResult, recovery: RecoveryResult | None) -> None:
         """Print the result."""
         self._show(None)
-        values = {**plan_values(prepared), **result_values(result, recovery)}
-        click.echo(json.dumps(values) if self._as_json else result_text(result, recovery))
+        values = {**plan_values(prepared), **result_values(prepared, result, recovery)}
+        click.echo(json.dumps(values) if self._as_json else result_text(prepared, result, recovery))
 
     def _show(self, bar: "_Bar | None") -> None:
         if self._bar is not None:

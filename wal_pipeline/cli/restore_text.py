@@ -1,14 +1,17 @@
 """Turns a restore's plan and result into text for a person and into values for JSON."""
 
+import shlex
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from wal_pipeline.archive.recovery.restore_plan import PlannedBackup
-from wal_pipeline.commands.restore.perform import RestoreResult
+from wal_pipeline.commands.restore.perform import RestoreResult, apart_in_a_copy
 from wal_pipeline.commands.restore.prepare import PreparedRestore
 from wal_pipeline.commands.restore.start import RecoveryResult
-from wal_pipeline.postgres.recovery_server import RecoveryState
+from wal_pipeline.postgres.isolation import told_apart
+from wal_pipeline.postgres.recovery import AUTO_CONF, TargetAction
+from wal_pipeline.postgres.replay_progress import RecoveryState
 from wal_pipeline.text import moment_json, size
 
 
@@ -32,10 +35,43 @@ def plan_text(prepared: PreparedRestore, cluster: str) -> str:
             ("disk", f"{need.folder}: {size(need.needed_bytes)} of {size(need.free_bytes)} free")
             for need in prepared.disk
         ),
-        *(("note", note) for note in prepared.notes),
+        ("archiving", _role(prepared)),
+        *([("set apart", ", ".join(apart_in_a_copy(prepared)))] if request.is_copy else []),
+        *(("note", note) for note in (*prepared.notes, *_role_notes(prepared))),
     ]
     head = f"Restore of cluster '{cluster}' (system identifier {plan.system_identifier})"
     return "\n".join([head, *(f"  {name:<15} {text}" for name, text in rows)])
+
+
+def _role(prepared: PreparedRestore) -> str:
+    archiving = prepared.request.archiving
+    if archiving is None:
+        return "not decided: --archiving for the server that takes its original's place, --no-archiving for a copy"
+    return (
+        "as its configuration says: it takes its original's place" if archiving else "off: a copy beside its original"
+    )
+
+
+def _role_notes(prepared: PreparedRestore) -> list[str]:
+    """Say what a person has to know who starts the server, before anything is downloaded."""
+    request = prepared.request
+    notes = [f"{sign}." for sign in request.signs_of_original if not request.is_copy]
+    if request.archiving and any("answers" in sign for sign in request.signs_of_original):
+        notes.append("Stop the original before this server opens: both would archive into one archive.")
+    if request.is_copy:
+        notes.append("It listens where its configuration says; --set port=5433 gives it a port of its own at --start.")
+    notes.append(
+        f"Without --start, start it with: {start_line(prepared)} (a data_directory in a configuration file "
+        "would open another folder, and cannot be overruled in postgresql.auto.conf)."
+    )
+    return notes
+
+
+def start_line(prepared: PreparedRestore) -> str:
+    """Return the line that starts the restored server so that no configuration file makes it serve another folder."""
+    folder = shlex.quote(str(prepared.request.pgdata))
+    program = prepared.binaries.bindir / "pg_ctl"
+    return f"{program} start -D {folder} -o {shlex.quote('-c data_directory=' + folder)}"
 
 
 def _removed(prepared: PreparedRestore, folder: Path) -> str:
@@ -90,18 +126,19 @@ def plan_values(prepared: PreparedRestore) -> dict[str, Any]:
         "commit_at_most": moment_json(plan.commit_at_most),
         "download_bytes": prepared.download_bytes,
         "notes": list(prepared.notes),
+        "archiving": prepared.request.archiving,
+        "signs_of_original": list(prepared.request.signs_of_original),
+        "set_apart": list(apart_in_a_copy(prepared)) if prepared.request.is_copy else [],
     }
 
 
-def result_text(result: RestoreResult, recovery: RecoveryResult | None) -> str:
+def result_text(prepared: PreparedRestore, result: RestoreResult, recovery: RecoveryResult | None) -> str:
     """Return what was done and, where the server was started, the moment reached."""
     phases = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in result.seconds.items())
     lines = [f"Restored into {result.pgdata}: {size(result.downloaded_bytes)} downloaded; {phases}"]
+    lines += [f"Changed in its configuration: {words}" for words in result.mended]
     if recovery is None:
-        lines.append(
-            "Start the server now, with the stores' settings in its environment or settings file: it recovers."
-        )
-        return "\n".join(lines)
+        return "\n".join([*lines, *_to_be_started(prepared)])
     words = {
         RecoveryState.OPEN: f"Recovery has ended; the server is open on timeline {recovery.timeline}",
         RecoveryState.PAUSED: "Recovery is paused at the target; look, then: SELECT pg_wal_replay_resume()",
@@ -119,15 +156,40 @@ def result_text(result: RestoreResult, recovery: RecoveryResult | None) -> str:
         "  seconds               " + ", ".join(f"{name} {value:.1f}" for name, value in recovery.seconds.items())
     )
     lines.append(f"  log                   {recovery.log} (until the server's next restart)")
+    if prepared.request.is_copy:
+        apart = ", ".join(told_apart({"data_directory": "", **recovery.settings}))
+        lines.append(
+            f"  set apart             {apart}; also after a restart, by {AUTO_CONF}, but for the data directory"
+        )
+    lines += [f"  lower than before     {words}" for words in recovery.lower_words]
     return "\n".join(lines)
 
 
-def result_values(result: RestoreResult, recovery: RecoveryResult | None) -> dict[str, Any]:
+def _to_be_started(prepared: PreparedRestore) -> list[str]:
+    """Say that nothing is recovered yet, how the server is started, and how a person sees where it ended."""
+    plan = prepared.plan
+    lines = [
+        "Nothing is recovered yet. Start the server, with the stores' settings in its environment or settings file:",
+        f"  {start_line(prepared)}",
+        f"The plan is {plan.asked}, last commit {_commit(plan.commit_at_least, plan.commit_at_most)}. Nothing compares "
+        "it with what is reached: look, before anyone uses the server:",
+        "  SELECT pg_is_in_recovery(), pg_last_wal_replay_lsn(), pg_last_xact_replay_timestamp()",
+    ]
+    if prepared.request.action is not TargetAction.PAUSE:
+        lines.append(
+            f"hot_standby = off stands in {AUTO_CONF}, so that recovery does not pause where a setting is lower than "
+            "on the original. Before you make a standby of this server: ALTER SYSTEM RESET hot_standby"
+        )
+    return lines
+
+
+def result_values(prepared: PreparedRestore, result: RestoreResult, recovery: RecoveryResult | None) -> dict[str, Any]:
     """Return the result for JSON."""
     values: dict[str, Any] = {
         "downloaded_bytes": result.downloaded_bytes,
         "seconds": {name: round(seconds, 3) for name, seconds in result.seconds.items()},
         "faults": [{"store": one.store, "key": one.key, "message": one.message} for one in result.faults],
+        "configuration_changed": list(result.mended),
         "recovery": None,
     }
     if recovery is not None:
@@ -141,5 +203,7 @@ def result_values(result: RestoreResult, recovery: RecoveryResult | None) -> dic
             "seconds": {name: round(seconds, 3) for name, seconds in recovery.seconds.items()},
             "log": str(recovery.log),
             "pid": recovery.pid,
+            "set_apart": list(told_apart(recovery.settings)) if prepared.request.is_copy else [],
+            "lower_than_before": list(recovery.lower_words),
         }
     return values

@@ -1,9 +1,10 @@
-"""Reads the system identifier, the version and the segment size of a data directory from its files."""
+"""Reads the system identifier, the version, the state and the segment size of a data directory from its files."""
 
 import re
 import struct
 import subprocess
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 from typing import Final
 
@@ -11,8 +12,8 @@ from wal_pipeline.errors import PostgresError
 from wal_pipeline.postgres.binaries import Binaries
 
 # pg_control.h: ControlFileData begins with system_identifier (uint64), pg_control_version and
-# catalog_version_no (uint32 each), in the server's byte order.
-_START: Final = struct.Struct("<QII")
+# catalog_version_no (uint32 each) and state (an enum), in the server's byte order.
+_START: Final = struct.Struct("<QIII")
 _FILE_BYTES: Final = 8192  # PG_CONTROL_FILE_SIZE, and never less
 _CONTROL_VERSIONS: Final = range(1300, 10_000)  # 1300: PostgreSQL 13 to 16; then the major version times 100
 _SEGMENT_SIZE: Final = re.compile(r"^Bytes per WAL segment: +(\d+)$", re.MULTILINE)
@@ -20,13 +21,26 @@ _TIMEOUT_SECONDS: Final = 30
 _HINT: Final = "Set PGDATA to the cluster's data directory, and run as a user who may read it."
 
 
+class ClusterState(IntEnum):
+    """The state of a data directory's server, or its state when it ended (pg_control.h: DBState)."""
+
+    STARTUP = 0
+    SHUT_DOWN = 1
+    SHUT_DOWN_IN_RECOVERY = 2
+    SHUTTING_DOWN = 3
+    IN_CRASH_RECOVERY = 4
+    IN_ARCHIVE_RECOVERY = 5
+    IN_PRODUCTION = 6
+
+
 @dataclass(frozen=True, slots=True)
 class ControlFile:
-    """The start of ``global/pg_control``: fields that never change in a cluster's life."""
+    """The start of ``global/pg_control``: fields that never change in a cluster's life, and its ``ClusterState``."""
 
     system_identifier: int
     control_version: int
     catalog_version: int
+    state: int
 
 
 def read_control_file(pgdata: Path) -> ControlFile:

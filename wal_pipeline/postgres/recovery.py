@@ -1,5 +1,6 @@
 """Writes the recovery settings of a restored data directory: how PostgreSQL gets its WAL, and where it stops."""
 
+import os
 import re
 from dataclasses import dataclass
 from enum import StrEnum
@@ -31,6 +32,8 @@ _OURS: Final = frozenset(
         "recovery_target_action",
         "primary_conninfo",  # from a standby, or written by -R: the restored server follows no primary
         "primary_slot_name",
+        "hot_standby",
+        "recovery_min_apply_delay",  # from a delayed standby: the restored server would wait without a word
     }
 )
 
@@ -41,6 +44,16 @@ class TargetAction(StrEnum):
     PAUSE = "pause"
     PROMOTE = "promote"
     SHUTDOWN = "shutdown"
+
+    @property
+    def recovery_line(self) -> dict[str, str]:
+        """The settings with which a recovery to this action goes through to its target, and waits nowhere before it.
+
+        With hot standby, PostgreSQL 14 and newer pauses for ever where a setting such as ``max_connections`` is lower
+        than it was on the original; without it, it needs none of them. A pause needs hot standby: without it, it is a
+        shutdown.
+        """
+        return {"hot_standby": "on" if self is TargetAction.PAUSE else "off", "recovery_min_apply_delay": "0"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +80,7 @@ class RecoverySettings:
         values = [
             ("restore_command", self.restore_command),
             *((name, "") for name in (*_COMMANDS, *_TARGETS) if name != chosen),
+            *self.action.recovery_line.items(),
             ("recovery_target_timeline", self.timeline),
             ("recovery_target_action", self.action.value),
             ("recovery_target_inclusive", "on" if self.inclusive else "off"),
@@ -105,6 +119,30 @@ def write_recovery_settings(pgdata: Path, settings: RecoverySettings) -> None:
         temporary.replace(path)
         (pgdata / STANDBY_SIGNAL).unlink(missing_ok=True)
         (pgdata / RECOVERY_SIGNAL).touch(mode=0o600)
+    except OSError as error:
+        raise PostgresError(f"'{path}' cannot be written: {error.strerror}") from error
+
+
+def drop_setting(pgdata: Path, name: str) -> None:
+    """Take a setting of ours out of the postgresql.auto.conf of a data directory whose server may run already.
+
+    As root we write into a folder of the server's user: a file that is there already, or a link, is not written into.
+
+    Raises: PostgresError.
+    """
+    path = pgdata / AUTO_CONF
+    temporary = path.with_name(f"{AUTO_CONF}.wal-pipeline")
+    try:
+        owner = path.lstat()
+        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines(keepends=True)
+        kept = "".join(line for line in lines if not _sets(line, {name}))
+        with open(  # noqa: PTH123 - its own flags
+            os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb"
+        ) as file:
+            file.write(kept.encode("utf-8", "surrogateescape"))
+            os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
+            os.fsync(file.fileno())
+        temporary.replace(path)
     except OSError as error:
         raise PostgresError(f"'{path}' cannot be written: {error.strerror}") from error
 

@@ -1,130 +1,40 @@
-"""Starts a restored server and watches its recovery by the messages in its log."""
+"""Starts a restored server, and watches its recovery by the messages in its log and by its files and processes."""
 
 import errno
 import os
-import re
 import signal
 import stat
 import subprocess
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
-from enum import StrEnum
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from wal_pipeline.errors import PostgresError
 from wal_pipeline.postgres.binaries import Binaries
-from wal_pipeline.wal.lsn import Lsn
+from wal_pipeline.postgres.replay_progress import FINAL_STATES, READABLE_LOG, RecoveryProgress, RecoveryState
+from wal_pipeline.postgres.startup_watch import StartupSigns, is_open, read_signs
 
 _POLL_SECONDS: Final = 0.05
+_LOOK_SECONDS: Final = 1.0
 _TAIL_LINES: Final = 20
-# Recovery is watched by the log, so it is on stderr, in English, in one known form. A restart ends these settings.
-_WATCHABLE: Final = {
-    "logging_collector": "off",
-    "log_destination": "stderr",
-    "lc_messages": "C",
-    "log_min_messages": "info",
-    "log_line_prefix": "%m [%p] ",
-}
-_LSN: Final = r"([0-9A-F]+/[0-9A-F]+)"
-_TIME: Final = r"([0-9]{4}-[0-9-]+ [0-9:.]+[+-][0-9:]+)"
+_SAYS_HOW_IT_GOES: Final = 15  # the major version that brought log_startup_progress_interval
+_LOG_GRACE_SECONDS: Final = 5.0  # a server that is open has a log that says so, a moment later at most
 
 
-class RecoveryState(StrEnum):
-    """The state of a recovery."""
+@dataclass(frozen=True, slots=True)
+class RecoveryLimits:
+    """How long a recovery may take. ``quiet_seconds`` is the longest time in which nothing that can be seen happens.
 
-    STARTING = "starting"
-    REPLAYING = "replaying"
-    CONSISTENT = "consistent"  # read-only connections are possible, replay continues
-    PAUSED = "paused"  # at the target, by recovery_target_action
-    SHUT_DOWN = "shut_down"  # at the target, by recovery_target_action
-    OPEN = "open"  # recovery has ended, on a new timeline
-    FAILED = "failed"
-
-
-_FINAL: Final = frozenset({RecoveryState.PAUSED, RecoveryState.SHUT_DOWN, RecoveryState.OPEN, RecoveryState.FAILED})
-
-
-@dataclass(slots=True)
-class RecoveryProgress:
-    """The progress of a recovery by the server's log. Seconds count from the start of the server.
-
-    ``stopped_before_at``/``stopped_after_at`` is the commit at the target. ``last_commit_at`` is the last one replayed,
-    known when recovery ends. ``segments`` counts the files that were restored.
+    A recovery that goes on may take days; without ``total_seconds`` only one that stands still has an end. After
+    ``told_seconds`` of silence, and again after each further such time, ``watch`` calls on_progress with what it waits
+    for.
     """
 
-    state: RecoveryState = RecoveryState.STARTING
-    redo_lsn: Lsn | None = None
-    consistent_lsn: Lsn | None = None
-    replayed_lsn: Lsn | None = None
-    last_commit_at: datetime | None = None
-    stopped: str | None = None
-    timeline: int | None = None
-    segments: int = 0
-    last_file: str | None = None
-    errors: list[str] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def read(self, line: str, seconds: float) -> None:
-        """Read one line of the log."""
-        for pattern, note in _NOTES:
-            match = pattern.search(line)
-            if match is not None:
-                note(self, match)
-                self.seconds.setdefault(self.state.value, seconds)
-                return
-
-    def _redo(self, match: "re.Match[str]") -> None:
-        self.state, self.redo_lsn = RecoveryState.REPLAYING, Lsn.parse(match[1])
-
-    def _consistent(self, match: "re.Match[str]") -> None:
-        self.state, self.consistent_lsn = RecoveryState.CONSISTENT, Lsn.parse(match[1])
-
-    def _file(self, match: "re.Match[str]") -> None:
-        self.segments, self.last_file = self.segments + 1, match[1]
-
-    def _stopping(self, match: "re.Match[str]") -> None:
-        self.stopped = match[1]
-
-    def _paused(self, _match: "re.Match[str]") -> None:
-        self.state = RecoveryState.PAUSED
-
-    def _shut_down(self, _match: "re.Match[str]") -> None:
-        self.state = RecoveryState.SHUT_DOWN
-
-    def _done(self, match: "re.Match[str]") -> None:
-        self.replayed_lsn = Lsn.parse(match[1])
-
-    def _commit(self, match: "re.Match[str]") -> None:
-        self.last_commit_at = datetime.fromisoformat(match[1])
-
-    def _timeline(self, match: "re.Match[str]") -> None:
-        self.timeline = int(match[1])
-
-    def _open(self, _match: "re.Match[str]") -> None:
-        if self.state is not RecoveryState.PAUSED:
-            self.state = RecoveryState.OPEN
-
-    def _failed(self, match: "re.Match[str]") -> None:
-        self.errors.append(match[1])
-
-
-# xlogrecovery.c and xlog.c of PostgreSQL 13 to 18.
-_NOTES: Final[tuple[tuple["re.Pattern[str]", Callable[[RecoveryProgress, "re.Match[str]"], None]], ...]] = (
-    (re.compile(rf"LOG:  redo starts at {_LSN}"), RecoveryProgress._redo),
-    (re.compile(rf"LOG:  consistent recovery state reached at {_LSN}"), RecoveryProgress._consistent),
-    (re.compile(r'LOG:  restored log file "([^"]+)" from archive'), RecoveryProgress._file),
-    (re.compile(r"LOG:  (recovery stopping .*)"), RecoveryProgress._stopping),
-    (re.compile(r"LOG:  pausing at the end of recovery"), RecoveryProgress._paused),
-    (re.compile(r"LOG:  shutdown at recovery target"), RecoveryProgress._shut_down),
-    (re.compile(rf"LOG:  redo done at {_LSN}"), RecoveryProgress._done),
-    (re.compile(rf"LOG:  last completed transaction was at log time {_TIME}"), RecoveryProgress._commit),
-    (re.compile(r"LOG:  selected new timeline ID: (\d+)"), RecoveryProgress._timeline),
-    (re.compile(r"LOG:  database system is ready to accept connections"), RecoveryProgress._open),
-    (re.compile(r"((?:FATAL|PANIC):  .*)"), RecoveryProgress._failed),
-)
+    total_seconds: float | None = None
+    quiet_seconds: float = 1800.0
+    told_seconds: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,34 +64,51 @@ class RecoveryServer:
         settings: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
         inherited: Mapping[str, str] | None = None,
+        wal_folders: tuple[Path, ...] = (),
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         """``settings`` stand on the server's command line until its next restart.
 
-        ``environment`` is added to ours, or to ``inherited`` where the server must not get all of ours.
+        ``data_directory`` stands there too: one in a configuration file would win over ``-D``, and another folder
+        would be served. ``environment`` is added to ours, or to ``inherited`` where the server must not get all of
+        ours. ``wal_folders`` are where its WAL files come in.
         """
         self.progress = RecoveryProgress()
         self._binaries = binaries
         self._pgdata = pgdata
         self._user = user
         self._log = log
-        self._settings = {**_WATCHABLE, **(settings or {})}
+        self._settings = {
+            **(settings or {}),
+            **READABLE_LOG,
+            **({"log_startup_progress_interval": "10s"} if binaries.major >= _SAYS_HOW_IT_GOES else {}),
+            "data_directory": str(pgdata),
+        }
         self._environment = {**(os.environ if inherited is None else inherited), **(environment or {})}
+        self._wal_folders = wal_folders
         self._now = now
         self._begun = 0.0
         self._process: subprocess.Popen[bytes] | None = None
         self._read_bytes = 0
+        self._signs: StartupSigns | None = None
+        self._looked_at = self._changed_at = self._told_at = 0.0
+        self._open_since: float | None = None
 
     @property
     def pid(self) -> int | None:
         """The postmaster's process id."""
         return None if self._process is None else self._process.pid
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the postmaster runs."""
+        return self._process is not None and self._process.poll() is None
+
     def start(self) -> None:
         """Start the server, which runs on when this program ends. Raises: PostgresError."""
         options = [word for name, value in self._settings.items() for word in ("-c", f"{name}={value}")]
         command = [str(self._binaries.program("postgres")), "-D", str(self._pgdata), *options]
-        self._begun = self._now()
+        self._begun = self._looked_at = self._changed_at = self._told_at = self._now()
         try:
             with self._open_log() as log:
                 self._read_bytes = log.tell()
@@ -229,26 +156,75 @@ class RecoveryServer:
         )
 
     def watch(
-        self, timeout_seconds: float | None = None, on_progress: Callable[[RecoveryProgress], object] = lambda _: None
+        self,
+        limits: RecoveryLimits | None = None,
+        on_progress: Callable[[RecoveryProgress], object] = lambda _: None,
     ) -> RecoveryProgress:
-        """Return when recovery paused, shut the server down or ended.
+        """Return when recovery paused, is blocked by a setting, shut the server down or ended.
 
-        Raises: PostgresError, with the log's last lines, where the server ended otherwise or took too long.
+        ``on_progress`` is called for new lines of the log, and with ``waits_for`` where nothing happens.
+
+        Raises: PostgresError, with the log's last lines, where the server ended otherwise, took too long, or went on
+        no more. It still runs in the last two cases.
         """
-        while self.progress.state not in _FINAL:
+        limits = limits or RecoveryLimits()
+        while self.progress.state not in FINAL_STATES:
             ended = self._process is None or self._process.poll() is not None
             if self._read_log():
+                self._note_change()
                 on_progress(self.progress)
-            if ended and self.progress.state not in _FINAL:
+            if self.progress.state in FINAL_STATES:
+                break
+            if ended:
                 self.progress.state = RecoveryState.FAILED
-            elif timeout_seconds is not None and self._now() - self._begun > timeout_seconds:
-                raise self._error(f"did not end its recovery within {timeout_seconds:g} s")
+            else:
+                self._look(limits, on_progress)
             time.sleep(_POLL_SECONDS)
         if self.progress.state is RecoveryState.FAILED:
             raise self._error("ended before its recovery did")
         if self.progress.state is RecoveryState.SHUT_DOWN and self._process is not None:
             self._wait(self._process)
         return self.progress
+
+    def _look(self, limits: RecoveryLimits, on_progress: Callable[[RecoveryProgress], object]) -> None:
+        """Look beside the log, now and then: is the server open, does anything happen, is a limit reached?"""
+        now = self._now()
+        if limits.total_seconds is not None and now - self._begun > limits.total_seconds:
+            what = f"did not end its recovery within {limits.total_seconds:g} s"
+            raise self._error(f"{what}: it waits for {self._wait_for()}")
+        if now - self._looked_at < _LOOK_SECONDS or self._process is None:
+            return
+        self._looked_at = now
+        if self._seems_open(now):
+            self.progress.state = RecoveryState.OPEN
+            self.progress.seconds.setdefault(RecoveryState.OPEN.value, now - self._begun)
+            return
+        signs = read_signs(self._process.pid, self._pgdata, self._wal_folders)
+        if signs != self._signs:
+            self._signs = signs
+            self._note_change()
+        quiet = now - self._changed_at
+        if quiet > limits.quiet_seconds:
+            raise self._error(f"has not gone on for {limits.quiet_seconds:g} s: it waits for {self._wait_for()}")
+        if quiet >= limits.told_seconds and now - self._told_at >= limits.told_seconds:
+            self._told_at = now
+            self.progress.waits_for, self.progress.quiet_seconds = self._wait_for(), quiet
+            on_progress(self.progress)
+
+    def _seems_open(self, now: float) -> bool:
+        """Return whether the server's files have said for a while that it is open, and its log says nothing."""
+        if not is_open(self._pgdata):
+            self._open_since = None
+            return False
+        self._open_since = self._open_since or now
+        return now - self._open_since > _LOG_GRACE_SECONDS
+
+    def _note_change(self) -> None:
+        self._changed_at = self._now()
+        self.progress.waits_for, self.progress.quiet_seconds = None, 0.0
+
+    def _wait_for(self) -> str:
+        return waited_for(self.progress, self._signs or StartupSigns("", None, ()))
 
     def stop(self, *, timeout_seconds: float = 120) -> None:
         """Stop the server (fast shutdown); no error where it has ended. Raises: PostgresError where it does not end."""
@@ -279,8 +255,33 @@ class RecoveryServer:
             tail = log.read().splitlines()[-_TAIL_LINES:]
         return PostgresError(
             f"the restored server in '{self._pgdata}' {what}; its log '{self._log}' ends with:\n" + "\n".join(tail),
-            hint="The data directory stays as it is: when the reason is gone, start the server to go on recovering.",
+            hint=self._way_on(),
         )
+
+    def _way_on(self) -> str:
+        if self.is_running:
+            return (
+                f"The server still runs, with process id {self.pid}: it goes on by itself when the reason is "
+                f"gone, or stop it: pg_ctl stop -D {self._pgdata}"
+            )
+        return "The data directory stays as it is: when the reason is gone, start the server to go on recovering."
+
+
+def waited_for(progress: RecoveryProgress, signs: StartupSigns) -> str:
+    """Return what a recovery waits for, by the server's log and its processes."""
+    if signs.asked_for is not None:
+        return (
+            f"its restore_command, which was asked for WAL file {signs.asked_for or signs.doing.split(' ')[-1]}".strip()
+        )
+    if progress.held:
+        return "a session that paused it: SELECT pg_wal_replay_resume() goes on"
+    if progress.replayed_lsn is not None:
+        return "the checkpoint at the end of the recovery"
+    if signs.doing.startswith("recovering "):
+        return f"the replay of WAL file {signs.doing.removeprefix('recovering ')}"
+    if progress.state is RecoveryState.STARTING:
+        return "the begin of its recovery"
+    return "the next WAL file"
 
 
 def _open_no_link(path: str, flags: int) -> int:

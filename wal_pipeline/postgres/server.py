@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from wal_pipeline.errors import PostgresError, SettingsError
 from wal_pipeline.postgres.server_facts import ServerFacts, read_facts
@@ -18,6 +18,7 @@ from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import WalFileName, segment_at
 
 BASIC_ARCHIVE: Final = "basic_archive"
+_PING_TIMEOUT_SECONDS: Final = 5
 _CONNECT_HINT: Final = (
     "Set WAL_PIPELINE_CONNINFO or PGHOST, PGPORT, PGUSER and PGPASSWORD (or a ~/.pgpass file) "
     "to those of a running server."
@@ -81,6 +82,22 @@ class PostgresServer:
         self._parameters = _connection_parameters(conninfo)
         self._connect_timeout_seconds = connect_timeout_seconds
         self._statement_timeout_seconds = statement_timeout_seconds
+
+    @property
+    def address(self) -> str:
+        """Where the server is, for a person: host or socket folder, and port; also from the PG* variables."""
+        defaults = {option.keyword: option.val for option in psycopg.pq.Conninfo.get_defaults()}
+        host, port = (
+            self._parameters.get(name) or (defaults.get(name.encode()) or b"").decode(errors="replace")
+            for name in ("host", "port")
+        )
+        return f"{host or 'the default socket'}, port {port}"
+
+    def answers(self) -> bool:
+        """Return whether any server answers there, also one that starts up or does not let us in (PQping)."""
+        parameters = {"connect_timeout": _PING_TIMEOUT_SECONDS, **self._parameters}
+        found = psycopg.pq.PGconn.ping(make_conninfo("", **parameters).encode())
+        return found in (psycopg.pq.Ping.OK, psycopg.pq.Ping.REJECT)
 
     def facts(self) -> ServerFacts:
         """Read the server's facts. Raises: PostgresError."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from wal_pipeline.commands.archive_get.restore_command import prefetch_folder, program
 from wal_pipeline.commands.restore.contents import find_system_identifier
 from wal_pipeline.commands.restore.options import RestoreOptions
+from wal_pipeline.commands.restore.original import OriginalServer
 from wal_pipeline.commands.restore.perform import RestoreCommand
 from wal_pipeline.commands.restore.run import Restore
 from wal_pipeline.settings import STORE_NAMES, settings_file
@@ -37,4 +38,6 @@ def restore_of(
     )
     folder = prefetch_folder(request.pgdata, layout.system_identifier, options.prefetch_dir)
     command = RestoreCommand(tuple(words), folder)
-    return Restore(options, request, stores, layout, pipeline.identities, command, pipeline.audit, by)
+    server = pipeline.server
+    original = OriginalServer(settings.pgdata, server.address, server.answers, lambda: server.facts().system_identifier)
+    return Restore(options, request, stores, layout, pipeline.identities, command, pipeline.audit, original, by)

@@ -175,8 +175,9 @@ def test_the_restored_server_does_nothing_for_its_original(scene: DrillScene, tm
     quiet = (
         "DO $$ BEGIN ASSERT (SELECT count(*) = 0 FROM pg_settings WHERE setting NOT IN ('', '0', 'off', '(disabled)')"
         " AND name IN ('listen_addresses', 'archive_mode', 'archive_command', 'recovery_end_command',"
-        " 'archive_cleanup_command', 'max_logical_replication_workers', 'external_pid_file', 'primary_conninfo',"
-        " 'session_preload_libraries', 'shared_preload_libraries')); END $$;"
+        " 'archive_cleanup_command', 'max_logical_replication_workers', 'max_worker_processes', 'primary_conninfo',"
+        " 'session_preload_libraries', 'shared_preload_libraries'));"
+        " ASSERT current_setting('external_pid_file') = 'postmaster.external.pid'; END $$;"
     )
     (tmp_path / "quiet.sql").write_text(quiet)
     [result] = scene.drill("r2", amcheck=False, sql_file=tmp_path / "quiet.sql")

@@ -85,6 +85,20 @@ def test_a_target_outside_the_window_fails_the_run(postgres_folder: Path) -> Non
 
 
 @pytest.mark.usefixtures("environment")
+def test_what_may_be_a_copy_fails_the_run_before_it_writes(
+    postgres_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run's configuration that does not set archiving is asked for it; the plan is made all the same."""
+    monkeypatch.setenv("PGDATA", str(postgres_folder / "main"))
+    _open.cache_clear()
+    assert restore(postgres_folder / "copy").success
+    failure = failure_of(restore(postgres_folder / "copy", plan_only=False))
+    assert "the restored server may be a copy beside its original" in failure
+    assert "In a run's configuration: archiving: false or true." in failure
+    assert list(postgres_folder.iterdir()) == []
+
+
+@pytest.mark.usefixtures("environment")
 def test_a_value_that_no_option_has_fails_the_run(postgres_folder: Path) -> None:
     """The launchpad's fields are free text: the failure names what is expected."""
     assert "'s3' is not a store, expected one of any, r2, b2, local." in failure_of(

@@ -1,30 +1,15 @@
-"""Recovery settings in postgresql.auto.conf, and a recovery's progress read from the server's log."""
+"""Recovery settings in postgresql.auto.conf."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from wal_pipeline.errors import PostgresError
-from wal_pipeline.postgres.recovery import RecoverySettings, TargetAction, quoted, write_recovery_settings
-from wal_pipeline.postgres.recovery_server import RecoveryProgress, RecoveryState
-from wal_pipeline.wal.lsn import Lsn
+from wal_pipeline.postgres.recovery import RecoverySettings, TargetAction, drop_setting, quoted, write_recovery_settings
 
 TO_TIME = RecoverySettings(
     "mv '/a b/%f' \"%p\"", ("recovery_target_time", "2026-11-22 17:45:00+00:00"), False, "3", TargetAction.PAUSE
 )
-LOG = """\
-2026-11-22 18:35:33.336 UTC [15139] LOG:  database system was interrupted; last known up at 2026-11-22 18:35:24 UTC
-2026-11-22 18:35:34.170 UTC [15139] LOG:  restored log file "000000010000000000000015" from archive
-2026-11-22 18:35:35.072 UTC [15139] LOG:  redo starts at 0/1500028
-2026-11-22 18:35:36.413 UTC [15139] LOG:  consistent recovery state reached at 0/1500120
-2026-11-22 18:35:36.413 UTC [15131] LOG:  database system is ready to accept read-only connections
-2026-11-22 18:35:36.413 UTC [15139] LOG:  recovery stopping before commit of transaction 6, time 2026-11-22 18:35:27+00
-2026-11-22 18:35:36.413 UTC [15139] LOG:  redo done at 0/161F340 system usage: CPU: user: 0.00 s
-2026-11-22 18:35:36.413 UTC [15139] LOG:  last completed transaction was at log time 2026-11-22 19:35:27.57309+01
-2026-11-22 18:35:37.925 UTC [15139] LOG:  selected new timeline ID: 2
-2026-11-22 18:35:39.732 UTC [15131] LOG:  database system is ready to accept connections
-"""
 
 
 def test_settings_replace_those_that_the_base_backup_brought(tmp_path: Path) -> None:
@@ -47,6 +32,8 @@ def test_settings_replace_those_that_the_base_backup_brought(tmp_path: Path) -> 
         "recovery_target_lsn = ''",
         "recovery_target_xid = ''",
         "recovery_target_name = ''",
+        "hot_standby = 'on'",
+        "recovery_min_apply_delay = '0'",
         "recovery_target_timeline = '3'",
         "recovery_target_action = 'pause'",
         "recovery_target_inclusive = 'off'",
@@ -68,6 +55,8 @@ def test_every_target_is_written_and_only_the_last_has_a_value() -> None:
         "restore_command = 'x'",
         *commands,
         *unset,
+        "hot_standby = 'off'",
+        "recovery_min_apply_delay = '0'",
         "recovery_target_timeline = 'latest'",
         "recovery_target_action = 'promote'",
         "recovery_target_inclusive = 'on'",
@@ -88,29 +77,21 @@ def test_values_are_quoted_for_postgresql_conf() -> None:
     )
 
 
-def test_progress_is_read_from_the_log() -> None:
-    """Each state and what was reached, in whatever zone the server writes times."""
-    progress = RecoveryProgress()
-    states = []
-    for seconds, line in enumerate(LOG.splitlines()):
-        progress.read(line, seconds)
-        states.append(progress.state)
-    assert states == [
-        RecoveryState.STARTING,
-        RecoveryState.STARTING,
-        RecoveryState.REPLAYING,
-        *[RecoveryState.CONSISTENT] * 6,
-        RecoveryState.OPEN,
-    ]
-    assert (progress.redo_lsn, progress.consistent_lsn) == (Lsn.parse("0/1500028"), Lsn.parse("0/1500120"))
-    assert (progress.replayed_lsn, progress.timeline, progress.segments) == (Lsn.parse("0/161F340"), 2, 1)
-    assert progress.last_commit_at == datetime(2026, 11, 22, 18, 35, 27, 573090, tzinfo=UTC)
-    assert progress.stopped == "recovery stopping before commit of transaction 6, time 2026-11-22 18:35:27+00"
-    assert progress.seconds == {"starting": 1, "replaying": 2, "consistent": 3, "open": 9}
+def test_a_setting_is_taken_out_and_nothing_else(tmp_path: Path) -> None:
+    """The other lines, the mode and the owner stay."""
+    auto = tmp_path / "postgresql.auto.conf"
+    auto.write_text("# kept\nhot_standby = 'off'\nwork_mem = '64MB'\n")
+    drop_setting(tmp_path, "hot_standby")
+    assert auto.read_text() == "# kept\nwork_mem = '64MB'\n"
+    assert auto.stat().st_mode & 0o777 == 0o600
 
 
-def test_errors_are_kept() -> None:
-    """A fatal line is kept in the server's words."""
-    progress = RecoveryProgress()
-    progress.read("x FATAL:  recovery ended before configured recovery target was reached", 1)
-    assert progress.errors == ["FATAL:  recovery ended before configured recovery target was reached"]
+def test_no_link_of_the_servers_user_is_written_through(tmp_path: Path) -> None:
+    """Root takes a setting out of a file in a folder of another user."""
+    precious = tmp_path / "precious"
+    precious.write_text("root's\n")
+    (tmp_path / "postgresql.auto.conf").write_text("hot_standby = 'off'\n")
+    (tmp_path / "postgresql.auto.conf.wal-pipeline").symlink_to(precious)
+    with pytest.raises(PostgresError, match="cannot be written: File exists"):
+        drop_setting(tmp_path, "hot_standby")
+    assert precious.read_text() == "root's\n"

@@ -228,3 +228,22 @@ def test_line_is_a_statement() -> None:
     assert SettingChange(AlterableSetting.ARCHIVE_COMMAND, "it's").line == "ALTER SYSTEM SET archive_command = 'it''s';"
     backslash = SettingChange(AlterableSetting.BASIC_ARCHIVE_DIRECTORY, "/a\\b")
     assert backslash.line == r"ALTER SYSTEM SET basic_archive.archive_directory = E'/a\\b';"
+
+
+@pytest.mark.integration
+def test_a_server_that_does_not_let_us_in_answers_all_the_same(shared_cluster18: PostgresCluster) -> None:
+    """Nothing but silence means that no server is there; and no password is shown where it is."""
+    port = shared_cluster18.port
+    nobody = PostgresServer(f"host=127.0.0.1 port={port} user=nobody dbname=none password=secret")
+    assert nobody.answers()
+    assert nobody.address == f"127.0.0.1, port {port}"
+    assert not PostgresServer(f"host=127.0.0.1 port={free_port()}").answers()
+
+
+def test_where_a_server_is_comes_from_libpqs_variables_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As its connections do."""
+    monkeypatch.setenv("PGHOST", "db.example")
+    monkeypatch.setenv("PGPORT", "5433")
+    assert PostgresServer("").address == "db.example, port 5433"
+    monkeypatch.delenv("PGHOST")
+    assert PostgresServer("").address == "the default socket, port 5433"

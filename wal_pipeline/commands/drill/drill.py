@@ -1,5 +1,6 @@
 """Restores a cluster from one store into a scratch folder, starts it, checks it, measures all and removes it."""
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,14 +14,22 @@ from wal_pipeline.commands.drill.choice import DrillTarget, choose_target, predi
 from wal_pipeline.commands.drill.comparison import difference_from_prediction
 from wal_pipeline.commands.drill.fetch_service import FetchService
 from wal_pipeline.commands.drill.result import DrillCheck, DrillOptions, DrillResult
-from wal_pipeline.commands.drill.scratch_folder import PGDATA, scratch_folder
-from wal_pipeline.commands.drill.scratch_server import ClusterChecks, failed_checks, scratch_isolation
+from wal_pipeline.commands.drill.scratch_folder import FETCH_FOLDER, PGDATA, scratch_folder
+from wal_pipeline.commands.drill.scratch_server import ClusterChecks, failed_checks, not_proven, scratch_isolation
 from wal_pipeline.commands.restore.perform import perform_restore
 from wal_pipeline.commands.restore.prepare import PreparedRestore, RestoreRequest, prepare_restore
 from wal_pipeline.commands.restore.start import RecoveryResult, running_server
 from wal_pipeline.errors import PostgresError, RestoreError, WalPipelineError
+from wal_pipeline.postgres.replay_progress import RecoveryProgress
 from wal_pipeline.stores.base import Store
 from wal_pipeline.stores.cluster_store import ClusterStore
+
+_log = logging.getLogger(__name__)
+
+
+def _note_wait(progress: RecoveryProgress) -> None:
+    if progress.waits_for is not None:
+        _log.warning("recovery waits for %s, for %.0f s now", progress.waits_for, progress.quiet_seconds)
 
 
 class Drill:
@@ -77,7 +86,7 @@ class Drill:
         begun = time.monotonic()
         prepared = prepare_restore(self._request(target), [self._store], self._layout, self._identities)
         source = WalSource(self._layout, (self._store,), self._identities)
-        with FetchService(self._options.folder / "fetch", source, prepared.user) as fetching:
+        with FetchService(self._options.folder / FETCH_FOLDER, source, prepared.user) as fetching:
             self._perform(prepared, target, fetching)
             try:
                 return self._recover_and_check(prepared, target, predicted, begun)
@@ -109,9 +118,14 @@ class Drill:
         self, prepared: PreparedRestore, target: DrillTarget, predicted: tuple[datetime, ...], begun: float
     ) -> str | None:
         options = self._options
-        isolation = scratch_isolation(options.folder, prepared.request.pgdata, prepared.user)
+        self._result = replace(self._result, not_proven=not_proven(prepared))
+        isolation = scratch_isolation(options.folder, prepared, options.folder / FETCH_FOLDER)
         with running_server(
-            prepared, isolation, log=options.folder / "recovery.log", timeout_seconds=options.timeout_seconds
+            prepared,
+            isolation,
+            log=options.folder / "recovery.log",
+            timeout_seconds=options.timeout_seconds,
+            on_progress=_note_wait,
         ) as recovery:
             self._note_recovery(recovery, time.monotonic() - begun)
             difference = difference_from_prediction(prepared, target, predicted, recovery, options.folder / "look")
@@ -129,6 +143,7 @@ class Drill:
             segments=recovery.segments,
             reached_commit_at=recovery.last_commit_at,
             reached_lsn=str(recovery.replayed_lsn) if recovery.replayed_lsn is not None else None,
+            not_proven=(*self._result.not_proven, *recovery.lower_words),
         )
         self._note_seconds(recovery=recovery.seconds.get(recovery.state.value, 0.0))
 
@@ -138,7 +153,12 @@ class Drill:
     def _check(self, prepared: PreparedRestore) -> tuple[DrillCheck, ...]:
         options = self._options
         checks = ClusterChecks(
-            prepared.binaries, options.folder, prepared.user, role=options.role, database=options.database
+            prepared.binaries,
+            options.folder,
+            prepared.user,
+            role=options.role,
+            database=options.database,
+            timeout_seconds=options.timeout_seconds,
         )
         found = [checks.answers()]
         if options.amcheck:

@@ -50,6 +50,7 @@ def drill_values(result: DrillResult) -> dict[str, Any]:
         "segments": result.segments,
         "downloaded_bytes": result.downloaded_bytes,
         "rto_seconds": result.rto_seconds,
+        "not_proven": list(result.not_proven),
         "checks": {check.name: check.ok for check in result.checks},
         "error": result.error,
     }

@@ -11,7 +11,8 @@ class DrillOptions:
     """How a drill goes about it.
 
     ``folder`` is made and removed. ``owner``: as root, the user who runs the server. ``role`` and ``database`` are what
-    the checks connect as and to. ``sql_file``: the user's own checks.
+    the checks connect as and to. ``sql_file``: the user's own checks. ``timeout_seconds`` is the limit of the recovery,
+    and of each check.
     """
 
     folder: Path
@@ -39,7 +40,8 @@ class DrillResult:
 
     ``target`` is empty until a moment is chosen. ``predicted_commit_at`` is the last commit by the archive's records,
     None where they do not know it; ``reached_commit_at`` is what the server reported. ``rto_seconds`` is from the plan
-    to a server that takes writes. ``error`` says why the drill failed.
+    to a server that takes writes. ``error`` says why the drill failed. ``not_proven`` names what a restore's server has
+    and the drill's had not, and the settings that the configuration has lower than the original had them.
     """
 
     store: str
@@ -55,6 +57,7 @@ class DrillResult:
     rto_seconds: float | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     checks: tuple[DrillCheck, ...] = ()
+    not_proven: tuple[str, ...] = ()
     error: str | None = None
 
     @property

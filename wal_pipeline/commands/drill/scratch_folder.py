@@ -16,6 +16,7 @@ from wal_pipeline.errors import RestoreError
 
 MARK: Final = ".wal-pipeline-drill"
 PGDATA: Final = "pgdata"
+FETCH_FOLDER: Final = "fetch"
 _STOP_SECONDS: Final = 60.0
 _HINT: Final = (
     "Make sure that no drill and no server runs there, and remove it; WAL_PIPELINE_DRILL_FOLDER names another."

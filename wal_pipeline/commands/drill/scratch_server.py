@@ -7,22 +7,27 @@ from pathlib import Path
 from typing import Final
 
 from wal_pipeline.commands.drill.result import DrillCheck
+from wal_pipeline.commands.restore.prepare import PreparedRestore
 from wal_pipeline.commands.restore.start import ServerIsolation
 from wal_pipeline.errors import PostgresError
 from wal_pipeline.postgres.binaries import Binaries
+from wal_pipeline.postgres.isolation import copy_settings, worker_settings
 from wal_pipeline.postgres.recovery_server import ServerUser
+from wal_pipeline.postgres.required_settings import configured_values
 
 _OUTPUT_CHARACTERS: Final = 2000
 _KEPT_VARIABLES: Final = ("PATH", "LD_LIBRARY_PATH", "HOME", "LANG", "TZ", "TMPDIR")
 _CONFIG: Final = "postgresql.conf"
+_LIBRARIES: Final = ("shared_preload_libraries", "session_preload_libraries", "local_preload_libraries")
 
 
-def scratch_isolation(folder: Path, pgdata: Path, user: ServerUser) -> ServerIsolation:
+def scratch_isolation(folder: Path, prepared: PreparedRestore, wal_folder: Path) -> ServerIsolation:
     """Write the files that let only this drill in, and return the settings that point to them.
 
-    The server listens on a socket in ``folder`` alone, archives nothing, and does nothing that the restored
-    configuration has its original do to the world outside: the original still does it.
+    The server is a copy, as one that ``restore --no-archiving`` starts, and recovers in the same way. Besides, it
+    listens on a socket in ``folder`` alone, and preloads nothing.
     """
+    pgdata, user = prepared.request.pgdata, prepared.user
     hba, socket, config = folder / "pg_hba.conf", folder / "socket", pgdata / _CONFIG
     hba.write_text("local all all trust\n", encoding="utf-8")
     socket.mkdir(mode=0o700)
@@ -33,33 +38,52 @@ def scratch_isolation(folder: Path, pgdata: Path, user: ServerUser) -> ServerIso
     if os.geteuid() == 0:
         for path in made:
             os.chown(path, user.uid, user.gid)
-    return ServerIsolation(_settings(hba, socket, pgdata), plain_environment())
+    settings = {
+        **prepared.request.action.recovery_line,
+        **copy_settings(prepared.binaries.major),
+        **worker_settings(None, hot_standby=False),
+        **_settings(hba, socket),
+    }
+    return ServerIsolation(settings, plain_environment(), (wal_folder,))
 
 
-def _settings(hba: Path, socket: Path, pgdata: Path) -> dict[str, str]:
+def _settings(hba: Path, socket: Path) -> dict[str, str]:
     return {
         "listen_addresses": "",
         "unix_socket_directories": str(socket),
         "port": "5432",
         "hba_file": str(hba),
         "ssl": "off",
-        "data_directory": str(pgdata),
-        "external_pid_file": "",
-        "archive_mode": "off",
-        "archive_command": "",
-        "recovery_end_command": "",
-        "archive_cleanup_command": "",
-        "primary_conninfo": "",
-        "primary_slot_name": "",
-        "synchronous_standby_names": "",
-        "max_logical_replication_workers": "0",  # a subscription would move its slot on the publisher
-        "bonjour": "off",
-        "session_preload_libraries": "",
-        "local_preload_libraries": "",
-        "shared_preload_libraries": "",
+        **dict.fromkeys(_LIBRARIES, ""),
         "max_wal_senders": "0",
-        "hot_standby": "off",
     }
+
+
+def not_proven(prepared: PreparedRestore) -> tuple[str, ...]:
+    """Return what a restore's server has and the drill's has not, so that a drill that passes does not prove it.
+
+    Called before ``scratch_isolation`` writes what the base backup lacks.
+
+    Raises: PostgresError where the configuration cannot be read: a restored server would not start either.
+    """
+    pgdata = prepared.request.pgdata
+    found = ["addresses, port, SSL and access rules: the drill's server let in the drill alone"]
+    if not (pgdata / "pg_hba.conf").exists():
+        found.append("pg_hba.conf: the base backup has none, and a restored server needs one")
+    if not (pgdata / _CONFIG).exists():
+        found.append("postgresql.conf: the base backup has none, so PostgreSQL's defaults held, also for memory")
+        return tuple(found)
+    settings = {"data_directory": str(pgdata)}
+    values = configured_values(
+        _LIBRARIES,
+        pgdata,
+        prepared.binaries,
+        user=prepared.user,
+        settings=settings,
+        environment=plain_environment(),
+    )
+    found += [f"{name}: '{value}' was not loaded" for name, value in values.items() if value]
+    return tuple(found)
 
 
 def plain_environment() -> dict[str, str]:
@@ -70,7 +94,18 @@ def plain_environment() -> dict[str, str]:
 class ClusterChecks:
     """Runs PostgreSQL's client programs against the restored cluster."""
 
-    def __init__(self, binaries: Binaries, folder: Path, user: ServerUser, *, role: str, database: str) -> None:
+    def __init__(
+        self,
+        binaries: Binaries,
+        folder: Path,
+        user: ServerUser,
+        *,
+        role: str,
+        database: str,
+        timeout_seconds: float,
+    ) -> None:
+        """``timeout_seconds`` is the limit of each check."""
+        self._timeout_seconds = timeout_seconds
         self._binaries = binaries
         self._user = user
         self._environment = {
@@ -102,12 +137,15 @@ class ClusterChecks:
                     stdin=given,
                     capture_output=True,
                     check=False,
+                    timeout=self._timeout_seconds,
                     cwd="/",
                     env=self._environment,
                     **self._user.popen_options(),  # type: ignore[call-overload]
                 )
         except (OSError, PostgresError) as error:
             return DrillCheck(name, ok=False, output=str(error))
+        except subprocess.TimeoutExpired:
+            return DrillCheck(name, ok=False, output=f"it has not ended within {self._timeout_seconds:g} s")
         text = (done.stdout + done.stderr).decode("utf-8", errors="replace").strip()
         return DrillCheck(name, done.returncode == 0, "" if done.returncode == 0 else text[-_OUTPUT_CHARACTERS:])
 

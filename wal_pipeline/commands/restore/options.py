@@ -42,7 +42,7 @@ class RestoreOptions:
     tablespaces: Mapping[str, Path] = field(default_factory=dict)
     force: bool = False
     owner: str | None = None
-    archiving: bool = True
+    archiving: bool | None = None
     verify: bool = True
     prefetch_dir: Path | None = None
     start: bool = False
@@ -57,6 +57,7 @@ class RestoreOptions:
         pgdata = self.pgdata or default_pgdata
         if pgdata is None:
             raise RestoreOptionError("Missing option '--pgdata': the data directory to restore into.")
+        self._require_no_contradiction()
         return RestoreRequest(
             pgdata=pgdata.absolute(),
             target=self._target(),
@@ -69,6 +70,11 @@ class RestoreOptions:
             archiving=self.archiving,
             bindir=bindir,
         )
+
+    def _require_no_contradiction(self) -> None:
+        mode = self.server_settings.get("archive_mode", "off")
+        if self.archiving is False and mode.lower() not in ("off", "of", "false", "no", "0"):
+            raise RestoreOptionError(f"'archive_mode={mode}' contradicts '--no-archiving': a copy does not archive.")
 
     def store_names(self, configured: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
         """Return the stores to read, by default all that are ``configured``.

@@ -30,14 +30,19 @@ from wal_pipeline.commands.restore.prepare import PreparedRestore, require_answe
 from wal_pipeline.commands.restore.start import RecoveryResult
 from wal_pipeline.commands.restore.untar import release_pg_control
 from wal_pipeline.errors import RestoreError
-from wal_pipeline.postgres.recovery import RecoverySettings, bounded_command, write_recovery_settings
-from wal_pipeline.postgres.recovery_server import RecoveryProgress
+from wal_pipeline.postgres.isolation import copy_settings, own_access_files, told_apart, worker_settings
+from wal_pipeline.postgres.own_folder import keep_own_folder
+from wal_pipeline.postgres.recovery import RecoverySettings, TargetAction, bounded_command, write_recovery_settings
+from wal_pipeline.postgres.replay_progress import RecoveryProgress
 from wal_pipeline.wal.lsn import Lsn
 
 
 @dataclass(frozen=True, slots=True)
 class RestoreResult:
-    """The files of a restore are in place. ``seconds`` by phase: plan, download, combine, verify, finish."""
+    """The files of a restore are in place. ``seconds`` by phase: plan, download, combine, verify, finish.
+
+    ``mended`` says what had to be changed in the restored configuration, for a person.
+    """
 
     pgdata: Path
     backup_ids: tuple[str, ...]
@@ -45,6 +50,7 @@ class RestoreResult:
     downloaded_bytes: int
     seconds: Mapping[str, float]
     faults: tuple[DownloadFault, ...]
+    mended: tuple[str, ...] = ()
 
 
 class RestoreEvents:
@@ -121,6 +127,7 @@ class _Placement:
         self._staging = self._pgdata.with_name(f".{self._pgdata.name}.wal-pipeline-restore")
         self._seconds = {"plan": prepared.plan_seconds}
         self._faults: list[DownloadFault] = []
+        self._mended: tuple[str, ...] = ()
         self._bytes = 0
 
     def run(self) -> RestoreResult:
@@ -148,6 +155,7 @@ class _Placement:
             self._bytes,
             self._seconds,
             tuple(self._faults),
+            self._mended,
         )
 
     def _make_folders(self) -> None:
@@ -210,6 +218,7 @@ class _Placement:
             write_tablespace_map(self._pgdata, prepared.moves)
             write_recovery_settings(self._pgdata, recovery_settings(prepared, self._restore_command))
             own(self._folders(), prepared.user)
+            self._mended = keep_own_folder(self._pgdata, prepared.binaries, prepared.user)
             os.sync()  # the server itself syncs only what it writes from now on
 
     def _source(self, manifest: BaseBackupManifest) -> BaseBackupSource:
@@ -262,8 +271,25 @@ def recovery_settings(prepared: PreparedRestore, restore_command: str) -> Recove
         inclusive=target.inclusive,
         timeline=str(target.timeline),
         action=prepared.request.action,
-        extra=() if prepared.request.archiving else (("archive_mode", "off"),),
+        extra=tuple(_copy_lines(prepared).items()) if prepared.request.is_copy else (),
     )
+
+
+def _copy_lines(prepared: PreparedRestore) -> dict[str, str]:
+    """Return what holds for a copy that a person starts: data_directory cannot stand in postgresql.auto.conf.
+
+    With hot standby no preloaded library stays: its own configuration may lie elsewhere.
+    """
+    return {
+        **copy_settings(prepared.binaries.major),
+        **worker_settings(None, hot_standby=prepared.request.action is TargetAction.PAUSE),
+        **own_access_files(prepared.request.pgdata.absolute()),
+    }
+
+
+def apart_in_a_copy(prepared: PreparedRestore) -> tuple[str, ...]:
+    """Return what will be set apart in a copy, in a person's words; its own access files only where it brings some."""
+    return told_apart({"data_directory": "", **_copy_lines(prepared)})
 
 
 def _target_setting(target: RecoveryTarget) -> tuple[str, str] | None:

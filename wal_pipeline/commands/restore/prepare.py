@@ -35,8 +35,9 @@ _PROGRAMS: Final = ("postgres", "pg_verifybackup")
 class RestoreRequest:
     """The restore that a person asks for. ``tablespaces`` maps an oid or an old folder to a new folder.
 
-    ``verify``: compare all files with PostgreSQL's manifest before the end. ``archiving`` False switches the
-    restored server's archiving off, for a copy that lives beside its original.
+    ``verify``: compare all files with PostgreSQL's manifest before the end. ``archiving`` True: the server takes its
+    original's place; False: it is a copy beside it, which does not archive; None: nobody has said.
+    ``signs_of_original`` say that there may be one that lives.
     """
 
     pgdata: Path
@@ -47,8 +48,14 @@ class RestoreRequest:
     owner: str | None = None
     tablespaces: Mapping[str, Path] = field(default_factory=dict)
     verify: bool = True
-    archiving: bool = True
+    archiving: bool | None = None
     bindir: Path | None = None
+    signs_of_original: tuple[str, ...] = ()
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether the server is a copy beside its original, to be set apart from it."""
+        return self.archiving is False
 
 
 @dataclass(frozen=True, slots=True)

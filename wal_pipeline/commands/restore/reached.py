@@ -12,7 +12,7 @@ from wal_pipeline.commands.restore.prepare import PreparedRestore
 from wal_pipeline.commands.restore.start import RecoveryResult
 from wal_pipeline.errors import RestoreError, WalPipelineError
 from wal_pipeline.postgres.last_transaction import LastTransaction, read_last_transaction
-from wal_pipeline.postgres.recovery_server import RecoveryState
+from wal_pipeline.postgres.replay_progress import RecoveryState
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import WalFileName, require_file_name
 
@@ -69,6 +69,13 @@ def require_reached(prepared: PreparedRestore, recovery: RecoveryResult) -> None
     """
     if recovery.replayed_lsn is None and recovery.state is not RecoveryState.OPEN:
         return  # it stopped at the target by its own account, and says no more
+    if recovery.redo_lsn is None and recovery.replayed_lsn is None:
+        raise RestoreError(
+            f"the server in '{prepared.request.pgdata}' is open, and its log '{recovery.log}' does not tell where its "
+            "recovery ended",
+            hint="Do not let anyone use this server before you have looked: SELECT pg_last_wal_replay_lsn(), "
+            "pg_last_xact_replay_timestamp()",
+        )
     wrong = _Comparison(prepared, recovery).wrong()
     if wrong is not None:
         raise RestoreError(
@@ -84,6 +91,7 @@ class _Comparison:
         self._plan = prepared.plan
         self._reached_at = recovery.last_commit_at
         self._lsn = recovery.replayed_lsn or Lsn(0)
+        self._redo = max(recovery.redo_lsn or Lsn(0), prepared.plan.backup.start_lsn)  # later where it began again
         self._paused = recovery.state is RecoveryState.PAUSED
         self._segment_size = prepared.plan.backup.wal_segment_size
         self._wal = tuple(require_file_name(file.name) for file in prepared.plan.wal)
@@ -132,8 +140,7 @@ class _Comparison:
 
     def _is_before_redo(self, at_least: datetime | None) -> bool:
         """Return whether the plan's last commit is before the redo point: the server does not count it."""
-        redo = self._plan.backup.start_lsn
-        return self._last_transaction(Lsn(0), redo).commit_at == at_least
+        return self._last_transaction(Lsn(0), self._redo).commit_at == at_least
 
     def _is_rollback(self, at_most: datetime | None) -> bool:
         """Return whether the server reports a rollback after the last commit: it counts both."""

@@ -9,11 +9,13 @@ from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.commands.audit import AuditLog
 from wal_pipeline.commands.restore.checks import check_runnable
 from wal_pipeline.commands.restore.options import RestoreOptions
+from wal_pipeline.commands.restore.original import OriginalServer, decide_role, require_role
 from wal_pipeline.commands.restore.perform import RestoreCommand, RestoreEvents, RestoreResult, perform_restore
 from wal_pipeline.commands.restore.prepare import PreparedRestore, RestoreRequest, prepare_restore, require_answers
 from wal_pipeline.commands.restore.reached import require_reached
-from wal_pipeline.commands.restore.start import RecoveryResult, configured_server, start_and_watch
-from wal_pipeline.postgres.recovery_server import RecoveryState
+from wal_pipeline.commands.restore.start import RecoveryResult, restored_server, start_and_watch
+from wal_pipeline.postgres.recovery import drop_setting
+from wal_pipeline.postgres.replay_progress import RecoveryState
 from wal_pipeline.stores.base import Store
 
 
@@ -22,7 +24,8 @@ class Restore:
     """One restore. ``request`` is made from ``options``, which also say how far it goes and from which stores.
 
     ``stores`` and ``layout`` are where the cluster's objects lie, ``identities`` open those that are encrypted.
-    ``by``: who or what asked for it, as the audit log shall say; by default the user.
+    ``original`` is the server that may still live. ``by``: who or what asked for it, as the audit log shall say; by
+    default the user.
     """
 
     options: RestoreOptions
@@ -32,6 +35,7 @@ class Restore:
     identities: Sequence[Any]
     command: RestoreCommand
     audit: AuditLog
+    original: OriginalServer
     by: str | None = None
 
     def run(self, events: RestoreEvents) -> None:
@@ -42,10 +46,13 @@ class Restore:
         Raises: RecoveryTargetError, RestoreError, PostgresError, StoreError, CodecError; RestoreError too where the
         recovery did not end where it was planned to.
         """
-        prepared = prepare_restore(self.request, self.stores, self.layout, self.identities)
+        signs = self.original.signs_of_life(self.request.pgdata, self.layout.system_identifier)
+        request = decide_role(self.request, signs)
+        prepared = prepare_restore(request, self.stores, self.layout, self.identities)
         events.planned(prepared)
         if self.options.plan_only:
             return
+        require_role(request)
         require_answers(prepared)
         check_runnable(self.command.program, prepared.user)
         result = self._perform(prepared, events)
@@ -63,11 +70,14 @@ class Restore:
 
     def _start(self, prepared: PreparedRestore, events: RestoreEvents) -> RecoveryResult:
         """Start the server, wait until its recovery ends, and remove the files that were fetched ahead of it."""
-        isolation = configured_server(prepared, self.options.server_settings, self.options.config_file)
+        folders = () if self.command.prefetched is None else (self.command.prefetched.path,)
+        isolation = restored_server(prepared, self.options.server_settings, self.options.config_file, folders)
         events.starting(prepared)
         recovery = start_and_watch(
             prepared, isolation, log=recovery_log(self.request.pgdata), on_progress=events.recovering
         )
+        if recovery.state is RecoveryState.OPEN:
+            drop_setting(self.request.pgdata, "hot_standby")  # a standby that is made of it shall be a hot one
         if recovery.state is not RecoveryState.PAUSED and self.command.prefetched is not None:
             self.command.prefetched.destroy()
         return recovery

@@ -83,6 +83,8 @@ def _metadata(results: "list[DrillResult]") -> dict[str, dg.MetadataValue]:
         for name, at in (("predicted", result.predicted_commit_at), ("reached", result.reached_commit_at)):
             if at is not None:
                 found[f"{prefix}{name}_commit_at"] = dg.MetadataValue.timestamp(at)
+        if result.not_proven:
+            found[prefix + "not_proven"] = dg.MetadataValue.text("\n".join(result.not_proven))
         if result.error is not None:
             found[prefix + "error"] = dg.MetadataValue.text(result.error)
     return found

@@ -7,6 +7,8 @@ class RestoreConfig(dg.Config):
     """Where to restore to and which moment; ``wal-pipeline restore --help`` explains each.
 
     ``plan_only`` (the default) writes nothing: read the plan in the run's log, then start the job again without it.
+    ``archiving``: true for the server that takes its original's place, false for a copy beside it; it must be set where
+    the original may still live.
     """
 
     pgdata: str
@@ -25,7 +27,7 @@ class RestoreConfig(dg.Config):
     tablespaces: dict[str, str] = {}  # noqa: RUF012 - a pydantic default is copied
     force: bool = False
     owner: str | None = None
-    archiving: bool = True
+    archiving: bool | None = None
     verify: bool = True
     start: bool = False
     server_settings: dict[str, str] = {}  # noqa: RUF012

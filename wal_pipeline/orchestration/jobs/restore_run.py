@@ -9,11 +9,12 @@ import dagster as dg
 
 from wal_pipeline.commands.restore.download import DownloadFault
 from wal_pipeline.commands.restore.options import RestoreOptions
-from wal_pipeline.commands.restore.perform import RestoreEvents, RestoreResult
+from wal_pipeline.commands.restore.perform import RestoreEvents, RestoreResult, apart_in_a_copy
 from wal_pipeline.commands.restore.prepare import PreparedRestore
 from wal_pipeline.commands.restore.start import RecoveryResult
 from wal_pipeline.orchestration.jobs.restore_config import RestoreConfig
 from wal_pipeline.orchestration.resource import WalPipelineResource
+from wal_pipeline.postgres.replay_progress import RecoveryProgress
 from wal_pipeline.wiring.restore import restore_of
 
 
@@ -51,6 +52,13 @@ class _RunLog(RestoreEvents):
         """Log what is wrong with the copy."""
         self._context.log.warning(f"{fault.message}; another store is tried")
 
+    def recovering(self, progress: RecoveryProgress) -> None:
+        """Log what a recovery waits for that does not go on."""
+        if progress.waits_for is not None:
+            self._context.log.warning(
+                f"recovery waits for {progress.waits_for}, for {progress.quiet_seconds:.0f} s now"
+            )
+
     def ended(self, prepared: PreparedRestore, result: RestoreResult, recovery: RecoveryResult | None) -> None:  # noqa: ARG002
         """Add what was restored and reached to the metadata."""
         self._context.add_output_metadata(_metadata(result, recovery))
@@ -65,8 +73,16 @@ def _plan_text(prepared: PreparedRestore) -> str:
         *(["it is encrypted, and an identity at hand opens it"] if prepared.encrypted else []),
         *(f"the old content of {folder} is removed" for folder in prepared.emptied),
         f"last commit {plan.commit_at_least} to {plan.commit_at_most}",
+        *_role_lines(prepared),
     ]
     return "\n".join([*lines, *prepared.notes])
+
+
+def _role_lines(prepared: PreparedRestore) -> list[str]:
+    request = prepared.request
+    words = {True: "it takes its original's place", False: "a copy, set apart from its original: ", None: "not decided"}
+    apart = ", ".join(apart_in_a_copy(prepared)) if request.is_copy else ""
+    return [f"archiving: {words[request.archiving]}{apart}", *request.signs_of_original]
 
 
 def _metadata(result: RestoreResult, recovery: RecoveryResult | None) -> dict[str, dg.MetadataValue]:
@@ -76,7 +92,10 @@ def _metadata(result: RestoreResult, recovery: RecoveryResult | None) -> dict[st
         "timeline": dg.MetadataValue.int(result.timeline),
         **{f"{phase}_seconds": dg.MetadataValue.float(value) for phase, value in result.seconds.items()},
     }
-    if recovery is not None:
+    if recovery is None:
+        found["recovery"] = dg.MetadataValue.text("not started: no moment is reached yet")
+    else:
+        found["recovery"] = dg.MetadataValue.text(recovery.state.value)
         found["recovery_seconds"] = dg.MetadataValue.float(recovery.seconds["total"])
         if recovery.last_commit_at is not None:
             found["last_commit_at"] = dg.MetadataValue.timestamp(recovery.last_commit_at)

@@ -176,9 +176,18 @@ def test_postgresqls_programs_get_no_credentials(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("R2_SECRET_ACCESS_KEY", "very secret")
     monkeypatch.setenv("PGPASSWORD", "secret too")
     assert not {"R2_SECRET_ACCESS_KEY", "PGPASSWORD"} & set(plain_environment())
-    (tmp_path / "psql").write_text("#!/bin/sh\nenv >&2\nexit 1\n")
-    (tmp_path / "psql").chmod(0o755)
-    checks = ClusterChecks(
-        Binaries(tmp_path, 18), tmp_path, ServerUser(os.getuid(), os.getgid()), role="postgres", database="postgres"
-    )
-    assert "secret" not in checks.answers().output
+    assert "secret" not in checks_with(tmp_path, "env >&2; exit 1").answers().output
+
+
+def checks_with(folder: Path, psql: str, timeout_seconds: float = 60) -> ClusterChecks:
+    """Return checks whose psql is this line of sh."""
+    (folder / "psql").write_text(f"#!/bin/sh\n{psql}\n")
+    (folder / "psql").chmod(0o755)
+    user, names = ServerUser(os.getuid(), os.getgid()), {"role": "postgres", "database": "postgres"}
+    return ClusterChecks(Binaries(folder, 18), folder, user, **names, timeout_seconds=timeout_seconds)
+
+
+def test_a_check_that_hangs_holds_up_no_drill(tmp_path: Path) -> None:
+    """The user's own SQL may wait for ever."""
+    check = checks_with(tmp_path, "exec sleep 60", timeout_seconds=0.2).answers()
+    assert (check.ok, check.output) == (False, "it has not ended within 0.2 s")

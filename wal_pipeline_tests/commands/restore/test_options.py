@@ -91,6 +91,21 @@ def test_options_become_a_request() -> None:
     assert RestoreOptions(Path("/other")).request(default_pgdata=PGDATA, bindir=None).pgdata == Path("/other")
 
 
+def test_an_undecided_restore_stays_undecided() -> None:
+    """Neither the command line nor a run's configuration decides by leaving it out."""
+    assert RestoreOptions().request(default_pgdata=PGDATA, bindir=None).archiving is None
+    with restore_command.make_context("restore", ["--archiving"]) as context:
+        assert context.params["archiving"] is True
+
+
+def test_a_copy_that_shall_archive_is_refused() -> None:
+    """The two options contradict each other."""
+    options = RestoreOptions(archiving=False, server_settings={"archive_mode": "always"})
+    with pytest.raises(RestoreOptionError) as caught:
+        options.request(default_pgdata=PGDATA, bindir=None)
+    assert str(caught.value) == "'archive_mode=always' contradicts '--no-archiving': a copy does not archive."
+
+
 def test_a_restore_without_a_data_directory_is_refused() -> None:
     """Neither the option nor the setting is there."""
     with pytest.raises(RestoreOptionError) as caught:

@@ -16,7 +16,8 @@ from wal_pipeline.commands.restore.reached import require_reached
 from wal_pipeline.commands.restore.start import RecoveryResult
 from wal_pipeline.errors import RestoreError
 from wal_pipeline.postgres.binaries import Binaries
-from wal_pipeline.postgres.recovery_server import RecoveryState, ServerUser
+from wal_pipeline.postgres.recovery_server import ServerUser
+from wal_pipeline.postgres.replay_progress import RecoveryState
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import FileKind, segment_name
 from wal_pipeline_tests.support.restore_archive import LAYOUT, WatchedStore
