@@ -69,7 +69,7 @@ def _prover(pipeline: "Pipeline", wait_seconds: float, progress: "Progress") -> 
     from wal_pipeline.errors import SpoolBusyError
     from wal_pipeline.wiring.archive_push import archive_now
 
-    layout = pipeline.layout(pipeline.server.facts().system_identifier)
+    layout = pipeline.layout(pipeline.server.system_identifier())
     stores = pipeline.stores
 
     def drain_spool() -> None:

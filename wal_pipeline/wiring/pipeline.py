@@ -157,7 +157,7 @@ class Pipeline:
 
     def _ask_server(self) -> int | None:
         try:
-            return self.server.facts().system_identifier
+            return self.server.system_identifier()
         except PostgresError:
             return None
 

@@ -331,6 +331,8 @@ def _ask(server: PostgresServer | None, seconds: float) -> Callable[[], ServerLo
             answers.append(ServerLook(server.facts()))
         except PostgresError as error:
             answers.append(ServerLook(error=error.message))
+        except Exception as error:  # noqa: BLE001 - a thread's exception would be lost, and another reason told
+            answers.append(ServerLook(error=f"the server cannot be asked: {type(error).__name__}: {error}"))
 
     thread = threading.Thread(target=ask, name="ask-server", daemon=True)
     thread.start()
