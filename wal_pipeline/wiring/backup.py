@@ -32,6 +32,7 @@ def base_backup_taker(pipeline: Pipeline, *, archive: Callable[[], object] | Non
             max_rate_kib=settings.base_backup_max_rate_kib,
             read_back=settings.read_back,
             volume_size_bytes=settings.base_backup_volume_mib << 20,
+            system_identifier=settings.system_identifier,
         ),
         catalog=pipeline.catalog,
         clock=pipeline.clock,

@@ -7,6 +7,7 @@ import pytest
 
 from wal_pipeline.catalog.catalog import open_catalog
 from wal_pipeline.cli.group import run
+from wal_pipeline.postgres.server import PostgresServer
 from wal_pipeline.spool import Spool
 from wal_pipeline_tests.support.archive_scene import contents, folder_store
 from wal_pipeline_tests.support.segments import (
@@ -54,8 +55,11 @@ def test_an_empty_spool(spool: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert summary == {"released": 0, "copies_failed": 0, "quarantined": 0, "spool_left": 0}
 
 
-def test_a_file_in_quarantine(spool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_in_quarantine(
+    spool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Exit code 1, the file and its place are named, and an alert is open."""
+    monkeypatch.setattr(PostgresServer, "system_identifier", lambda _server: SYSTEM_IDENTIFIER)
     spool_segments(spool, [1], system_identifier=OTHER_SYSTEM_IDENTIFIER)
     spool_segments(spool, [2])
     assert run(["archive", "--json"]) == 1

@@ -106,3 +106,27 @@ def test_no_catalog_of_another_encoding_or_style_ends_archiving(
     [alert] = catalog.alerts.active()
     assert (alert.subject, alert.message) == ("größe", r"ends at \u25cf" if encoding == "LATIN1" else "ends at ●")
     catalog.close()
+
+
+def test_a_stale_identifier_stops_nothing_silently(
+    host: OneHost, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As after pg_upgrade: set-up, check and base backup refuse with the way out, and the WAL stays in the spool."""
+    monkeypatch.setenv("WAL_PIPELINE_SYSTEM_IDENTIFIER", "7")
+    actual = int(host.cluster.system_identifier)
+    name = host.new_segment()
+    assert run(["archive"]) == 1
+    assert (host.spool / name).exists()
+    assert not host.spool.with_name("spool-quarantine").exists()
+    for command in (["setup"], ["check"]):
+        assert run(command) == 1
+        assert f"{actual}, expected 7 by" in " ".join(capsys.readouterr().out.split())
+    assert run(["backup"]) == 1
+    assert capsys.readouterr().err.endswith(
+        f"ERROR: the server has system identifier {actual}, expected 7 by WAL_PIPELINE_SYSTEM_IDENTIFIER\n"
+        "HINT: After pg_upgrade remove WAL_PIPELINE_SYSTEM_IDENTIFIER or set it to the server's; "
+        "else mend the connection.\n"
+    )
+    monkeypatch.delenv("WAL_PIPELINE_SYSTEM_IDENTIFIER")
+    assert run(["archive"]) == 0
+    assert not (host.spool / name).exists()

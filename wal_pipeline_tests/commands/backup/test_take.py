@@ -262,7 +262,9 @@ def test_a_size_that_takes_too_long_ends_no_base_backup(
     postgres_version: PostgresInstall, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The sizes of the tablespaces are an estimate: after 30 s there was no base backup, and "cannot connect"."""
-    monkeypatch.setattr(BackupServer.__init__, "__kwdefaults__", {"statement_timeout_seconds": 1})
+    monkeypatch.setattr(
+        BackupServer.__init__, "__kwdefaults__", {"connect_timeout_seconds": 10, "statement_timeout_seconds": 1}
+    )
     with archiving_cluster(postgres_version) as cluster:
         cluster.make_tablespace("fast_disk")
         scene = Scene(cluster, [folder_store("r2", tmp_path)], tmp_path / "scratch")

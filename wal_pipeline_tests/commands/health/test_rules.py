@@ -47,6 +47,16 @@ def test_healthy(scene: HealthScene) -> None:
     assert seen(scene.facts()) == {}
 
 
+def test_a_setting_that_names_another_cluster_is_told(scene: HealthScene) -> None:
+    """Where the live server has another system identifier than the settings, an alert tells both."""
+    assert only(replace(scene.facts(), fixed_identifier=7), AlertKind.WRONG_CLUSTER) == [
+        f"server: WAL_PIPELINE_SYSTEM_IDENTIFIER is 7, the server has {SYSTEM}: its WAL stays in the spool"
+    ]
+    assert seen(replace(scene.facts(), fixed_identifier=SYSTEM)) == {}
+    silent = replace(scene.facts(), fixed_identifier=7, server=ServerLook(error="silent"))
+    assert AlertKind.WRONG_CLUSTER not in observe(silent, LIMITS)
+
+
 def test_archiver_failing(scene: HealthScene) -> None:
     """pg_stat_archiver's last word is a failure."""
     good = server_facts(server_at=NOW, wal_lsn=Lsn(0), wal_segment_size=SIZE, system_identifier=SYSTEM)
