@@ -1,6 +1,7 @@
 """Talks to the PostgreSQL server through psycopg: reads its facts, and changes the few things that we need."""
 
 import re
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,8 +13,9 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from wal_pipeline.errors import PostgresError, SettingsError
+from wal_pipeline.host.libpq_variables import absolute_files
 from wal_pipeline.postgres.server_facts import ServerFacts, read_facts, read_system_identifier, read_wal_place
-from wal_pipeline.postgres.session import error_text, open_session
+from wal_pipeline.postgres.session import STATEMENT_SECONDS, error_text, open_session
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import WalFileName, segment_at
 
@@ -69,12 +71,22 @@ class SwitchedSegment:
 class PostgresServer:
     """One server. Each call opens a connection of its own, so that a restart between two calls does no harm."""
 
-    def __init__(self, conninfo: str = "", *, connect_timeout_seconds: int = 10, statement_timeout_seconds: int = 30):
-        """Take libpq's connection string; parameters that it lacks come from ``PG*`` variables and libpq's files.
+    def __init__(
+        self,
+        conninfo: str = "",
+        *,
+        variables: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+        connect_timeout_seconds: int = 10,
+        statement_timeout_seconds: int = STATEMENT_SECONDS,
+    ) -> None:
+        """Take libpq's connection string. Parameters that it lacks come from ``variables``, which are libpq's ``PG*``,
+        then from the environment and libpq's files. Relative paths in the string begin at ``folder``.
 
         Raises: SettingsError where the string cannot be read, without showing it: it may hold a password.
         """
-        self._parameters = _connection_parameters(conninfo)
+        given = absolute_files(_connection_parameters(conninfo), folder or Path.cwd())
+        self._parameters: dict[str, Any] = {**_by_keyword(variables or {}), **given}
         self._connect_timeout_seconds = connect_timeout_seconds
         self._statement_timeout_seconds = statement_timeout_seconds
 
@@ -150,6 +162,13 @@ class PostgresServer:
             limit_seconds=self._statement_timeout_seconds,
             connect_timeout_seconds=self._connect_timeout_seconds,
         )
+
+
+def _by_keyword(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the values of libpq's variables by the keywords of a connection string."""
+    options = psycopg.pq.Conninfo.get_defaults()
+    keywords = {option.envvar.decode(): option.keyword.decode() for option in options if option.envvar}
+    return {keywords[name]: value for name, value in variables.items() if name in keywords}
 
 
 def _connection_parameters(conninfo: str) -> dict[str, Any]:

@@ -130,3 +130,30 @@ def test_a_stale_identifier_stops_nothing_silently(
     monkeypatch.delenv("WAL_PIPELINE_SYSTEM_IDENTIFIER")
     assert run(["archive"]) == 0
     assert not (host.spool / name).exists()
+
+
+def test_libpqs_variables_work_in_the_settings_file(
+    host: OneHost, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """PGHOST and its family did nothing there, in silence; pg_basebackup needs them too."""
+    host.cluster.psql("DROP ROLE IF EXISTS backup; CREATE ROLE backup SUPERUSER LOGIN PASSWORD 'a${b} c'")
+    hba = host.cluster.pgdata / "pg_hba.conf"
+    before = hba.read_text()
+    hba.write_text(f"host all,replication backup 127.0.0.1/32 scram-sha-256\n{before}")
+    host.cluster.psql("SELECT pg_reload_conf()")
+    for name in host.settings:
+        monkeypatch.delenv(name)
+    given = {name: value for name, value in host.settings.items() if name != "WAL_PIPELINE_CONNINFO"}
+    given |= {"PGHOST": "127.0.0.1", "PGPORT": str(host.cluster.port), "PGUSER": "backup", "PGPASSWORD": "a${b} c"}
+    given |= {"PGDATABASE": "postgres", "PGDATESTYLE": "German", "PGCLIENTENCODING": "LATIN1"}
+    (host.folder / ".env").write_text("".join(f"{name}='{value}'\n" for name, value in given.items()))
+    try:
+        assert_all_commands_work(host, capsys)
+        assert run(["backup"]) == 0
+        monkeypatch.setenv("PGPASSWORD", "wrong")
+        assert run(["check"]) == 1
+        assert "password authentication failed" in " ".join(capsys.readouterr().out.split())
+    finally:
+        (host.folder / ".env").unlink()
+        hba.write_text(before)
+        host.cluster.psql("SELECT pg_reload_conf()")
