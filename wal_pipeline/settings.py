@@ -315,10 +315,7 @@ def load_settings(environment: Mapping[str, str] | None = None, env_file: Path |
 
 
 def pin_paths(environment: MutableMapping[str, str]) -> None:
-    """Make the relative paths in the environment absolute: a ``restore_command`` reads them in another folder.
-
-    Raises: SettingsError.
-    """
+    """Make relative paths absolute, which a ``restore_command`` reads in another folder. Raises: SettingsError."""
     fields = variable_names()
     paths = {name for field in (*_PATHS, "catalog_url") for name in fields[field]} & environment.keys()
     environment.update(_placed(_cleaned({name: environment[name] for name in paths}), Path.cwd()))

@@ -13,7 +13,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from wal_pipeline.errors import PostgresError, SettingsError
-from wal_pipeline.host.libpq_variables import absolute_files
+from wal_pipeline.host.libpq_variables import absolute_files, file_values
 from wal_pipeline.postgres.server_facts import ServerFacts, read_facts, read_system_identifier, read_wal_place
 from wal_pipeline.postgres.session import STATEMENT_SECONDS, error_text, open_session
 from wal_pipeline.wal.lsn import Lsn
@@ -90,6 +90,11 @@ class PostgresServer:
         self._connect_timeout_seconds = connect_timeout_seconds
         self._statement_timeout_seconds = statement_timeout_seconds
 
+    @property
+    def connection_files(self) -> dict[str, Path]:
+        """The files that the connection needs, by libpq's keywords."""
+        return file_values({name: str(value) for name, value in self._parameters.items()})
+
     def facts(self) -> ServerFacts:
         """Read the server's facts. Raises: PostgresError."""
         with self._session("reading the server's state") as connection:
@@ -99,6 +104,14 @@ class PostgresServer:
         """Ask for the system identifier alone, which needs no right and no other fact. Raises: PostgresError."""
         with self._session("reading the system identifier") as connection:
             return read_system_identifier(connection)
+
+    def missing_names(self, *, role: str, database: str) -> tuple[str, ...]:
+        """Return which of a role and a database the server lacks, for a message. Raises: PostgresError."""
+        with self._session("looking for a role and a database") as connection:
+            roles = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchall()
+            databases = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,)).fetchall()
+        named = ((roles, f"role '{role}'"), (databases, f"database '{database}'"))
+        return tuple(name for found, name in named if not found)
 
     def has_library(self, name: str) -> bool | None:
         """Return whether an archive library can be loaded; None where the role may not try (not a superuser)."""
