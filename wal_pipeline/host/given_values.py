@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
 
+_FLEETING: Final = ("/run/credentials", "/dev", "/proc")  # where systemd and shells put a settings file for one process
 _VARIABLE: Final = re.compile(r"(?:\A|/)\$|\$\{")
 _KEY: Final = re.compile(r"[!-~]+")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
@@ -43,6 +44,8 @@ def absolute_path(given: str, folder: Path) -> Path:
         expanded = Path(given).expanduser()
     except RuntimeError:
         raise ValueError("begins with '~', and that home folder is not known: write the path in full") from None
+    if not expanded.is_absolute() and str(folder).startswith(_FLEETING):
+        raise ValueError(f"is a relative path, and no file stays in '{folder}': write the path in full")
     return folder.absolute() / expanded
 
 

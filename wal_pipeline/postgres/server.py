@@ -20,6 +20,7 @@ from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import WalFileName, segment_at
 
 BASIC_ARCHIVE: Final = "basic_archive"
+_IDENTIFIER_SECONDS: Final = 5
 _CONNINFO_HINT: Final = (
     "Write it as host=… port=… user=…, with quotes around a value that has spaces, or as postgresql://…, "
     "with %40 for an '@' in a password, %2F for a '/' and %3A for a ':'."
@@ -101,8 +102,8 @@ class PostgresServer:
             return read_facts(connection)
 
     def system_identifier(self) -> int:
-        """Ask for the system identifier alone, which needs no right and no other fact. Raises: PostgresError."""
-        with self._session("reading the system identifier") as connection:
+        """Ask for the system identifier alone, within seconds: an archiving run waits for it. Raises: PostgresError."""
+        with self._session("reading the system identifier", _IDENTIFIER_SECONDS) as connection:
             return read_system_identifier(connection)
 
     def missing_names(self, *, role: str, database: str) -> tuple[str, ...]:
@@ -167,12 +168,14 @@ class PostgresServer:
         with self._session(f"writing '{path}' by the server") as connection:
             connection.execute(statement)
 
-    def _session(self, purpose: str) -> AbstractContextManager[psycopg.Connection[Any]]:
-        """Open a session for one purpose. Its errors are PostgresError."""
+    def _session(
+        self, purpose: str, most_seconds: int | None = None
+    ) -> AbstractContextManager[psycopg.Connection[Any]]:
+        """Open a session for one purpose, with ``most_seconds`` for it at most. Its errors are PostgresError."""
         return open_session(
             self._parameters,
             purpose,
-            limit_seconds=self._statement_timeout_seconds,
+            limit_seconds=min(self._statement_timeout_seconds, most_seconds or self._statement_timeout_seconds),
             connect_timeout_seconds=self._connect_timeout_seconds,
         )
 

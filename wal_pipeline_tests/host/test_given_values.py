@@ -50,6 +50,14 @@ def test_no_path_is_guessed(given: str, message: str) -> None:
         absolute_path(given, FOLDER)
 
 
+@pytest.mark.parametrize("folder", ["/run/credentials/wal-pipeline.service", "/dev/fd", "/proc/7/fd"])
+def test_no_path_begins_where_no_file_stays(folder: str) -> None:
+    """systemd's credentials and a shell's <(…) are settings files whose folder is gone after the process."""
+    assert absolute_path("/srv/x", Path(folder)) == Path("/srv/x")
+    with pytest.raises(ValueError, match="is a relative path, and no file stays in"):
+        absolute_path("x", Path(folder))
+
+
 @pytest.mark.parametrize(
     ("url", "absolute"),
     [
