@@ -218,6 +218,11 @@ class Database:
             return f"{trouble}."
         if self.is_sqlite and not isinstance(cause, sqlite3.OperationalError):
             return "If the file is damaged, 'wal-pipeline catalog rebuild' makes it again from the stores."
+        state = getattr(cause, "sqlstate", None)
+        if state == "57014":
+            return f"A statement of the catalog may take {STATEMENT_TIMEOUT_SECONDS} s: see what its database waits for."
+        if state == "55P03":
+            return f"Another session holds a lock on the catalog for longer than {BUSY_TIMEOUT_SECONDS} s."
         return "Check WAL_PIPELINE_CATALOG_URL, and that the database answers and can be written."
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote, unquote
 
 _FLEETING: Final = ("/run/credentials", "/dev", "/proc")  # where systemd and shells put a settings file for one process
 _VARIABLE: Final = re.compile(r"(?:\A|/)\$|\$\{")
@@ -11,6 +12,7 @@ _KEY: Final = re.compile(r"[!-~]+")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _RECIPIENT_ENDS: Final = re.compile(r"[,\r\n]+|\s+(?=age1|ssh-(?:rsa|ed25519)\s)")
 _URL_ENDS: Final = re.compile(r",?\s+|,(?=[a-z][a-z0-9+.-]*://)", re.IGNORECASE)
+_URL_FILE: Final = re.compile(r"([?&](?:sslrootcert|sslcert|sslkey|sslcrl|passfile)=)(?!system(?:&|\Z))([^&]+)")
 _SQLITE_FILE: Final = re.compile(r"(sqlite(?:\+\w+)?:///)([^?]+)(.*)", re.DOTALL)
 
 
@@ -50,7 +52,12 @@ def absolute_path(given: str, folder: Path) -> Path:
 
 
 def absolute_url(url: str, folder: Path) -> str:
-    """Let the file of an SQLite URL begin at ``folder``; other URLs stay as they are. Raises: ValueError."""
+    """Let the file of an SQLite URL, and the files that a PostgreSQL URL names, begin at ``folder``.
+
+    Raises: ValueError.
+    """
+    if url.startswith("postgres"):
+        return _URL_FILE.sub(lambda match: match[1] + quote(str(absolute_path(unquote(match[2]), folder))), url)
     match = _SQLITE_FILE.fullmatch(url)
     if match is None or match[2].startswith(("/", ":memory:", "file:")):
         return url

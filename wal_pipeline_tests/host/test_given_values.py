@@ -68,6 +68,11 @@ def test_no_path_begins_where_no_file_stays(folder: str) -> None:
         ("sqlite:///:memory:", "sqlite:///:memory:"),
         ("sqlite://", "sqlite://"),
         ("postgresql://u:p@h/cat", "postgresql://u:p@h/cat"),
+        (
+            "postgresql+psycopg://h/cat?sslmode=verify-full&sslrootcert=my%20ca.pem&passfile=/x",
+            "postgresql+psycopg://h/cat?sslmode=verify-full&sslrootcert=/etc/wal-pipeline/my%20ca.pem&passfile=/x",
+        ),
+        ("postgresql://h/cat?sslrootcert=system", "postgresql://h/cat?sslrootcert=system"),
     ],
 )
 def test_one_catalog_from_every_folder(url: str, absolute: str) -> None:
