@@ -2,25 +2,47 @@
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self, get_args
 
-from dotenv import dotenv_values
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AliasChoices, Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from wal_pipeline.archive.cost import B2_PRICES, R2_PRICES, Prices
 from wal_pipeline.archive.format.keys import check_key_part, cluster_prefix
 from wal_pipeline.archive.records import Codec
 from wal_pipeline.errors import SettingsError
+from wal_pipeline.host.env_file import find_env_file, read_env_file
+from wal_pipeline.host.given_values import (
+    absolute_path,
+    absolute_url,
+    clean_values,
+    require_key_text,
+    split_recipients,
+    split_urls,
+)
+from wal_pipeline.host.libpq_variables import CONNECTION_VARIABLES, absolute_files, check_variables
 
 PREFIX: Final = "WAL_PIPELINE_"
 ENV_FILE_VARIABLE: Final = "WAL_PIPELINE_ENV_FILE"
 _ENDPOINT: Final = re.compile(r"https://|http://(?:127\.0\.0\.1|localhost|\[::1\])(?::|/|\Z)", re.IGNORECASE)
-_FILE_HINT: Final = (
-    "Name a copy of .env.example with --env-file or WAL_PIPELINE_ENV_FILE; without either, ./.env is read."
+# Where a list may be written over several lines, and where libpq takes any white space.
+_MANY_LINES: Final = ("WAL_PIPELINE_AGE_RECIPIENTS", "WAL_PIPELINE_NOTIFICATION_URLS", "WAL_PIPELINE_CONNINFO")
+_HINT: Final = "Every setting is explained in .env.example."
+_PATHS: Final = (
+    "state_folder",
+    "spool_folder",
+    "quarantine_folder",
+    "local_store_folder",
+    "ca_bundle",
+    "pgdata",
+    "pgbindir",
+    "age_identity_file",
+    "base_backup_staging_folder",
+    "drill_folder",
+    "drill_sql_file",
 )
 DEFAULT_STATE_FOLDER: Final = Path("~/.local/state/wal-pipeline")
 
@@ -156,27 +178,42 @@ class Settings(BaseSettings):
         """Take values from ``load_settings`` alone, which refuses unknown names in the environment and the file."""
         return (init_settings,)
 
-    @field_validator("stores", "age_recipients", "notification_urls", mode="before")
+    # libpq's variables of the settings file, and the folder at which relative paths in the connection string begin.
+    _server_variables: Mapping[str, SecretStr] = PrivateAttr(default_factory=dict)
+    _conninfo_folder: Path = PrivateAttr(default_factory=Path.cwd)
+
+    @field_validator("stores", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        """Read a list as words separated by commas or white space."""
         return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
-    @field_validator(
-        "state_folder",
-        "spool_folder",
-        "quarantine_folder",
-        "local_store_folder",
-        "ca_bundle",
-        "pgdata",
-        "base_backup_staging_folder",
-        "drill_folder",
-        "drill_sql_file",
-    )
+    @field_validator("age_recipients", mode="before")
+    @classmethod
+    def _split_recipients(cls, value: object) -> object:
+        return split_recipients(value) if isinstance(value, str) else value
+
+    @field_validator("notification_urls", mode="before")
+    @classmethod
+    def _split_urls(cls, value: object) -> object:
+        return split_urls(value) if isinstance(value, str) else value
+
+    @field_validator(*_PATHS)
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         """Make a path absolute, so that it stays the same wherever the program is started."""
-        return None if value is None else value.expanduser().absolute()
+        return None if value is None else absolute_path(str(value), Path.cwd())
+
+    @field_validator("r2_access_key_id", "r2_secret_access_key", "b2_access_key_id", "b2_secret_access_key")
+    @classmethod
+    def _is_key(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            require_key_text(value.get_secret_value())
+        return value
+
+    @field_validator("catalog_url")
+    @classmethod
+    def _absolute_catalog(cls, value: SecretStr | None) -> SecretStr | None:
+        return None if value is None else SecretStr(absolute_url(value.get_secret_value(), Path.cwd()))
 
     @field_validator("r2_endpoint_url", "b2_endpoint_url")
     @classmethod
@@ -233,37 +270,60 @@ class Settings(BaseSettings):
 
     def secret_values(self) -> tuple[str, ...]:
         """Return every secret's value, for tests and for code that must never show one."""
-        fields = [getattr(self, name) for name in type(self).model_fields]
+        fields = [getattr(self, name) for name in type(self).model_fields] + [self._server_variables.get("PGPASSWORD")]
         flat = [item for field in fields for item in (field if isinstance(field, tuple) else (field,))]
-        return tuple(
-            item.get_secret_value() for item in flat if isinstance(item, SecretStr) and item.get_secret_value()
-        )
+        secrets = [item for item in flat if isinstance(item, SecretStr)]
+        return tuple(item.get_secret_value() for item in secrets if item.get_secret_value())
+
+    @property
+    def server_variables(self) -> dict[str, str]:
+        """libpq's variables of the settings file that the environment does not set. They may hold a password."""
+        return {name: value.get_secret_value() for name, value in self._server_variables.items()}
+
+    @property
+    def conninfo_folder(self) -> Path:
+        """The folder at which relative paths in the connection string begin."""
+        return self._conninfo_folder
 
 
 def load_settings(environment: Mapping[str, str] | None = None, env_file: Path | None = None) -> Settings:
     """Read the settings from the environment and the ``.env`` file.
 
-    The file is ``env_file``, else the one that ``WAL_PIPELINE_ENV_FILE`` names, else ``.env`` in the current folder.
+    The file is ``env_file``, else the one that ``WAL_PIPELINE_ENV_FILE`` names, else ``.env`` in the current folder. A
+    relative path in it begins at its folder, one in the environment at the current folder.
 
     Raises: SettingsError, which names each wrong setting and never shows a value.
     """
     environment = os.environ if environment is None else environment
-    merged = {**_file_values(environment, env_file), **environment}
-    _refuse_unknown(merged)
-    known = {name.upper(): value for name, value in merged.items() if value != ""}
+    file = find_env_file(env_file or environment.get(ENV_FILE_VARIABLE))
+    in_file = {} if file is None else read_env_file(file, _is_ours)
+    folder = Path.cwd() if file is None else file.parent
+    _refuse_unknown({**in_file, **environment})
+    check_variables(in_file)
+    given = {name.upper(): value for name, value in environment.items()}
+    from_file = {name.upper(): value for name, value in in_file.items() if name.upper() not in given}
+    values = {**_placed(_cleaned(from_file), folder), **_cleaned(given)}
     try:
-        return Settings.model_validate(_by_alias(known))
+        settings = Settings.model_validate(_by_alias(values))
     except ValidationError as error:
-        raise SettingsError(
-            "\n".join(_describe(error)), hint="Every setting is explained in .env.example."
-        ) from None  # pydantic's own text repeats the values
+        raise SettingsError("\n".join(_describe(error)), hint=_HINT) from None  # pydantic's text repeats the values
+    variables = {name: value for name, value in from_file.items() if name in CONNECTION_VARIABLES and value}
+    settings._server_variables = {name: SecretStr(value) for name, value in absolute_files(variables, folder).items()}
+    if "WAL_PIPELINE_CONNINFO" in from_file:
+        settings._conninfo_folder = folder
+    return settings
+
+
+def pin_paths(environment: MutableMapping[str, str]) -> None:
+    """Make relative paths absolute, which a ``restore_command`` reads in another folder. Raises: SettingsError."""
+    fields = variable_names()
+    paths = {name for field in (*_PATHS, "catalog_url") for name in fields[field]} & environment.keys()
+    environment.update(_placed(_cleaned({name: environment[name] for name in paths}), Path.cwd()))
 
 
 def settings_file(given: Path | None = None) -> Path | None:
-    """Return the settings file that is read, absolute; None where there is none."""
-    named = given or os.environ.get(ENV_FILE_VARIABLE)
-    path = Path(named or ".env").absolute()
-    return path if named or path.is_file() else None
+    """Return the settings file that is read, absolute; None where there is none. Raises: SettingsError."""
+    return find_env_file(given or os.environ.get(ENV_FILE_VARIABLE))
 
 
 def variable_names() -> dict[str, tuple[str, ...]]:
@@ -288,21 +348,33 @@ def _by_alias(values: Mapping[str, str]) -> dict[str, str]:
     return chosen
 
 
-def _file_values(environment: Mapping[str, str], env_file: Path | None) -> dict[str, str]:
-    named = env_file or (Path(environment[ENV_FILE_VARIABLE]) if environment.get(ENV_FILE_VARIABLE) else None)
-    path = named or Path(".env")
-    if not path.is_file():
-        if named is None:
-            return {}
-        raise SettingsError(f"settings file '{path}' does not exist", hint=_FILE_HINT)
-    try:
-        return {name: value for name, value in dotenv_values(path).items() if value is not None}
-    except UnicodeDecodeError as error:
-        raise SettingsError(
-            f"settings file '{path}' is no UTF-8 text: byte {error.start + 1} cannot be read", hint=_FILE_HINT
-        ) from None  # the error's own text repeats the values
-    except OSError as error:
-        raise SettingsError(f"settings file '{path}' cannot be read: {error.strerror}", hint=_FILE_HINT) from error
+def _is_ours(name: str) -> bool:
+    """Whether a name in a file is one that this program reads, or would read but for a spelling mistake."""
+    return name.upper().startswith((PREFIX, "R2_", "B2_", "PG"))
+
+
+def _cleaned(values: Mapping[str, str]) -> dict[str, str]:
+    """Return our values, cleaned. Raises: SettingsError."""
+    names = {alias for aliases in variable_names().values() for alias in aliases}
+    cleaned, faults = clean_values({name: value for name, value in values.items() if name in names}, _MANY_LINES)
+    if faults:
+        raise SettingsError("\n".join(faults), hint=_HINT)
+    return cleaned
+
+
+def _placed(values: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """Let the relative paths of a settings file begin at its folder. Raises: SettingsError."""
+    names = {alias: field for field, aliases in variable_names().items() for alias in aliases}
+    placed = dict(values)
+    for name, value in values.items():
+        try:
+            if names[name] in _PATHS:
+                placed[name] = str(absolute_path(value, folder))
+            elif names[name] == "catalog_url":
+                placed[name] = absolute_url(value, folder)
+        except ValueError as error:
+            raise SettingsError(f"{name}: {error}", hint=_HINT) from None
+    return placed
 
 
 def _refuse_unknown(names: Iterable[str]) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from wal_pipeline.archive.records import Codec
 from wal_pipeline.errors import SettingsError
-from wal_pipeline.settings import Settings, load_settings, variable_names
+from wal_pipeline.settings import Settings, load_settings, pin_paths, variable_names
 from wal_pipeline.wiring.pipeline import Pipeline
 
 SECRET = "s3cr3t-value-that-must-not-be-seen"
@@ -259,3 +259,146 @@ def test_settings_file_that_is_not_there(tmp_path: Path) -> None:
     """The error names the file and a way out."""
     with pytest.raises(SettingsError, match=r"settings file '.*none' does not exist\nHINT: Name a copy"):
         load_settings({}, tmp_path / "none")
+
+
+def in_file(folder: Path, content: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "env").write_text(content)
+    return folder / "env"
+
+
+def test_paths_in_a_file_begin_at_its_folder(tmp_path: Path) -> None:
+    """The same file means the same places from wherever a command is typed; ~ is the home folder."""
+    file = in_file(
+        tmp_path / "etc",
+        "WAL_PIPELINE_AGE_IDENTITY_FILE=age-identity.txt\nPGBINDIR=bin15\nPGDATA=~/data\n"
+        "WAL_PIPELINE_CATALOG_URL=sqlite:///cat.sqlite\nWAL_PIPELINE_DRILL_SQL_FILE=/srv/drill.sql\n",
+    )
+    settings = load_settings({"WAL_PIPELINE_STATE_DIR": "state"}, file)
+    assert settings.age_identity_file == tmp_path / "etc" / "age-identity.txt"
+    assert settings.pgbindir == tmp_path / "etc" / "bin15"
+    assert settings.pgdata == Path.home() / "data"
+    assert settings.catalog() == f"sqlite:///{tmp_path}/etc/cat.sqlite"
+    assert settings.drill_sql_file == Path("/srv/drill.sql")
+    assert settings.state_folder == tmp_path / "state"
+
+
+PATHS = sorted(name for name, field in Settings.model_fields.items() if "Path" in str(field.annotation))
+
+
+@pytest.mark.parametrize("field", PATHS)
+def test_no_path_depends_on_the_folder_of_the_day(field: str, tmp_path: Path) -> None:
+    """Each path setting, also one that is added later: absolute in the end, with ~ expanded, and without variables."""
+    name = variable_names()[field][0]
+    file = in_file(tmp_path / "etc", f"{name}=some/place\n")
+    assert getattr(load_settings({}, file), field) == tmp_path / "etc" / "some" / "place"
+    assert getattr(load_settings({name: "some/place"}), field) == tmp_path / "some" / "place"
+    assert getattr(load_settings({name: "~/place"}), field) == Path.home() / "place"
+    message = f"{name}: has a '$', which is not replaced here: write the path in full, or begin it with ~"
+    for environment, named in (({name: "${HOME}/place"}, None), ({}, in_file(tmp_path / "etc", f"{name}=$HOME/x\n"))):
+        with pytest.raises(SettingsError) as caught:
+            load_settings(environment, named)
+        assert caught.value.message == message
+
+
+def test_paths_in_the_environment_stay_where_they_are(tmp_path: Path) -> None:
+    """A restore_command runs in the data directory: it must not look for the identity there."""
+    environment = {
+        "WAL_PIPELINE_AGE_IDENTITY_FILE": "age.txt",
+        "WAL_PIPELINE_CATALOG_URL": "sqlite:///c",
+        "PGHOST": "x",
+    }
+    pin_paths(environment)
+    assert environment == {
+        "WAL_PIPELINE_AGE_IDENTITY_FILE": f"{tmp_path}/age.txt",
+        "WAL_PIPELINE_CATALOG_URL": f"sqlite:///{tmp_path}/c",
+        "PGHOST": "x",
+    }
+
+
+def test_libpqs_variables_in_the_file_are_not_passed_over(tmp_path: Path) -> None:
+    """They were ignored without a word. The environment wins over them, by name."""
+    file = in_file(
+        tmp_path / "etc", f"PGHOST=db\nPGPORT=5433\nPGPASSWORD='{SECRET} x'\nPGSSLROOTCERT=ca.pem\nPGDATESTYLE=German\n"
+    )
+    settings = load_settings({"PGPORT": "5434"}, file)
+    assert settings.server_variables == {
+        "PGHOST": "db",
+        "PGPASSWORD": f"{SECRET} x",
+        "PGSSLROOTCERT": f"{tmp_path}/etc/ca.pem",
+    }
+    assert settings.secret_values() == (f"{SECRET} x",)
+    assert SECRET not in repr(settings) + repr(settings.model_dump()) + repr(Pipeline(settings))
+    assert settings.conninfo_folder == tmp_path
+    with pytest.raises(SettingsError, match="PGSERVICEFILE cannot stand in a settings file"):
+        load_settings({}, in_file(tmp_path / "etc", "PGSERVICEFILE=/x\n"))
+
+
+def test_relative_files_of_the_connection_begin_at_the_settings_file(tmp_path: Path) -> None:
+    """libpq takes the current folder, which is another one for a schedule and for a person."""
+    settings = load_settings({}, in_file(tmp_path / "etc", "WAL_PIPELINE_CONNINFO=host=db sslrootcert=ca.pem\n"))
+    parameters = Pipeline(settings).server._parameters
+    assert parameters == {"host": "db", "sslrootcert": f"{tmp_path}/etc/ca.pem"}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", " ", "\t"])
+def test_white_space_at_the_end_of_a_value_is_no_part_of_it(end: str) -> None:
+    """A secret read from a file often ends in a line feed, with which no request can be signed."""
+    settings = load_settings(
+        {name: value + end for name, value in STORES.items()}
+        | {"WAL_PIPELINE_CLUSTER": f"orders{end}", "PGDATA": f"/pgdata{end}", "WAL_PIPELINE_CONCURRENCY": f" 3{end}"}
+    )
+    assert (settings.cluster, settings.concurrency, settings.pgdata) == ("orders", 3, Path("/pgdata"))
+    assert settings.r2_access_key_id is not None
+    assert settings.r2_access_key_id.get_secret_value() == STORES["R2_ACCESS_KEY_ID"]
+
+
+@pytest.mark.parametrize("name", [name for name in STORES if "ACCESS_KEY" in name])
+@pytest.mark.parametrize("value", [f"{SECRET}\n{SECRET}", f"{SECRET} x", f"{SECRET}ö", f'"{SECRET}"', f"'{SECRET}'"])
+def test_a_key_that_cannot_be_right_is_refused_without_being_shown(name: str, value: str) -> None:
+    """A line feed in the key id made an error that held the id in plain text, six times in one check."""
+    error = refused(STORES | {name: value})
+    assert error.message.startswith(f"{name}: has ")
+    assert SECRET not in str(error)
+
+
+def test_a_torn_line_ends_the_reading(tmp_path: Path) -> None:
+    """A line that python-dotenv passes over let the cluster be 'main'."""
+    with pytest.raises(SettingsError) as caught:
+        load_settings({}, in_file(tmp_path / "etc", "WAL_PIPELINE_STORES=b2\nWAL_PIPELINE_CLUSTER: orders\n"))
+    assert caught.value.message == (
+        f"settings file '{tmp_path}/etc/env', line 2: 'WAL_PIPELINE_CLUSTER' has no '=' behind a name"
+    )
+
+
+def test_a_file_with_a_byte_order_mark(tmp_path: Path) -> None:
+    """With older releases of python-dotenv the first setting was lost without a word."""
+    file = in_file(tmp_path / "etc", "\ufeffWAL_PIPELINE_CLUSTER=orders\r\nWAL_PIPELINE_STORES=b2\r\n")
+    assert (load_settings({}, file).cluster, load_settings({}, file).stores) == ("orders", ("b2",))
+
+
+def test_nothing_in_the_file_is_replaced(tmp_path: Path) -> None:
+    """A password may hold a dollar sign and a brace."""
+    file = in_file(tmp_path / "etc", "WAL_PIPELINE_CONNINFO='host=db password=a${HOME}b$x'\n")
+    assert load_settings({}, file).conninfo.get_secret_value() == "host=db password=a${HOME}b$x"
+
+
+def test_an_empty_variable_takes_the_files_value_away(tmp_path: Path) -> None:
+    """The environment wins over the file, also where it says nothing."""
+    file = in_file(tmp_path / "etc", "WAL_PIPELINE_CLUSTER=orders\n")
+    assert load_settings({"WAL_PIPELINE_CLUSTER": ""}, file).cluster == "main"
+
+
+def test_recipients_and_urls_are_not_torn() -> None:
+    """An SSH public key has spaces, and a URL may have commas."""
+    settings = load_settings(
+        {
+            "WAL_PIPELINE_AGE_RECIPIENTS": "ssh-ed25519 AAAA me@host,age1x\nssh-rsa BBBB\n",
+            "WAL_PIPELINE_NOTIFICATION_URLS": "mailto://u:p@h?to=a@x,b@x\njson://u:pa,ss@h",
+        }
+    )
+    assert settings.age_recipients == ("ssh-ed25519 AAAA me@host", "age1x", "ssh-rsa BBBB")
+    assert [url.get_secret_value() for url in settings.notification_urls] == [
+        "mailto://u:p@h?to=a@x,b@x",
+        "json://u:pa,ss@h",
+    ]

@@ -32,6 +32,7 @@ class AlertKind(StrEnum):
     CATALOG_BEHIND = "catalog_behind"  # the catalog and the stores do not agree
     SENSOR_SILENT = "sensor_silent"  # Dagster's health sensor has stopped looking: the daemon may be dead
     CATALOG_DOWN = "catalog_down"  # the catalog cannot be read or written: no run can archive
+    WRONG_CLUSTER = "wrong_cluster"  # the live server is of another cluster than the settings say
 
 
 class Severity(StrEnum):
@@ -58,6 +59,7 @@ _SEVERITIES: Final[Mapping[AlertKind, Severity]] = {
     AlertKind.PAUSED: Severity.INFO,
     AlertKind.CATALOG_DOWN: Severity.CRITICAL,
     AlertKind.SENSOR_SILENT: Severity.CRITICAL,
+    AlertKind.WRONG_CLUSTER: Severity.CRITICAL,
 }
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import (
     URL,
@@ -32,8 +32,28 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from wal_pipeline.errors import CatalogError, CatalogFullError
 from wal_pipeline.host.file_owner import give_to_folder_owner, owner_trouble
 
+if TYPE_CHECKING:
+    import psycopg
+    from psycopg.adapt import Dumper
+
 BUSY_TIMEOUT_SECONDS: Final = 30
 CONNECT_TIMEOUT_SECONDS: Final = 10
+STATEMENT_TIMEOUT_SECONDS: Final = 600
+_SESSION: Final[Mapping[str, str]] = {
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "standard_conforming_strings": "on",
+    "default_transaction_isolation": "read committed",
+    "default_transaction_deferrable": "off",
+    "default_transaction_read_only": "off",
+    "statement_timeout": f"{STATEMENT_TIMEOUT_SECONDS}s",
+    "lock_timeout": f"{BUSY_TIMEOUT_SECONDS}s",
+    "idle_in_transaction_session_timeout": "0",
+}
+_CODECS: Final = {"UTF8": "utf-8", "SQL_ASCII": "utf-8", "LATIN1": "latin-1"}
 _WRITES: Final = "wal_pipeline_writes"
 _DISK_FULL: Final = "53100"  # PostgreSQL's SQLSTATE
 Row = Mapping[str, Any]
@@ -172,6 +192,10 @@ class Database:
             ) from error
         except SQLAlchemyError as error:
             raise CatalogError(f"catalog '{self.shown_url}' failed: {_first_line(error)}") from error
+        except (NotImplementedError, UnicodeError) as error:  # the driver's, for a value that it cannot read or write
+            raise CatalogError(
+                f"catalog '{self.shown_url}' has a value that cannot be read or written: {type(error).__name__}"
+            ) from error
 
     def _file_trouble(self) -> str | None:
         """Name the file that this user may not write: SQLite itself names none."""
@@ -194,6 +218,13 @@ class Database:
             return f"{trouble}."
         if self.is_sqlite and not isinstance(cause, sqlite3.OperationalError):
             return "If the file is damaged, 'wal-pipeline catalog rebuild' makes it again from the stores."
+        state = getattr(cause, "sqlstate", None)
+        if state == "57014":
+            return (
+                f"A statement of the catalog may take {STATEMENT_TIMEOUT_SECONDS} s: see what its database waits for."
+            )
+        if state == "55P03":
+            return f"Another session holds a lock on the catalog for longer than {BUSY_TIMEOUT_SECONDS} s."
         return "Check WAL_PIPELINE_CATALOG_URL, and that the database answers and can be written."
 
 
@@ -232,12 +263,45 @@ def _make_folder(file: Path) -> None:
 
 
 def _postgres_engine(url: URL) -> Engine:
-    return create_engine(
+    engine = create_engine(
         url,
         pool_size=4,
         pool_pre_ping=True,  # a restarted server must not fail the first statement after it
-        connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS, "application_name": "wal-pipeline catalog"},
+        connect_args={
+            "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+            "application_name": "wal-pipeline catalog",
+            "client_encoding": "UTF8",  # in SQL_ASCII, text would come as bytes
+        },
     )
+    # First: what SQLAlchemy asks a new connection must be read in the same form as all else.
+    event.listen(engine, "connect", _set_up_postgres, insert=True)
+    return engine
+
+
+def _set_up_postgres(connection: "psycopg.Connection[Any]", _record: object) -> None:
+    """Set all that our reading and writing depends on: anyone may change it for the server, the database, the role.
+
+    ``search_path`` is left as it is, because it says where the tables are.
+    """
+    before, connection.autocommit = connection.autocommit, True
+    try:
+        connection.execute("; ".join(f"SET {name} = '{value}'" for name, value in _SESSION.items()).encode())
+    finally:
+        connection.autocommit = before
+    connection.adapters.register_dumper(str, _writable_text(connection.info.parameter_status("server_encoding")))
+
+
+def _writable_text(server_encoding: str | None) -> "type[Dumper]":
+    """Return the writer of text for a database's encoding. A character that it lacks becomes its code."""
+    from psycopg.types.string import StrDumperUnknown  # noqa: PLC0415 - only with a catalog on PostgreSQL
+
+    codec = _CODECS.get(server_encoding or "", "ascii")
+
+    class WritableText(StrDumperUnknown):
+        def dump(self, obj: str) -> Any:
+            return super().dump(obj.encode(codec, "backslashreplace").decode(codec))
+
+    return WritableText
 
 
 def _sqlite_engine(url: URL) -> Engine:

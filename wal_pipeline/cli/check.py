@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_context
 def check_command(context: Context, as_json: bool) -> int:
-    """Check the server, the spool and every store: credentials, bucket, write, read back, delete.
+    """Check the server, the spool, all that the settings name, and every store: write, read back, delete.
 
     Exit code 0 where archiving works now, 1 where an item failed. Every item runs, also after one that failed.
     """
     from wal_pipeline.archive.format.keys import cluster_prefix
     from wal_pipeline.commands.check.check import check
     from wal_pipeline.commands.setup.plan import WantedArchiving
+    from wal_pipeline.wiring.check import named_things
 
     pipeline = context.pipeline
     settings = pipeline.settings
@@ -31,9 +32,14 @@ def check_command(context: Context, as_json: bool) -> int:
         pipeline.spool,
         pipeline.stores,
         cluster_prefix=cluster_prefix(settings.prefix, settings.cluster),
-        wanted=WantedArchiving(settings.require_spool_folder(), settings.archive_timeout_seconds),
+        wanted=WantedArchiving(
+            settings.require_spool_folder(),
+            settings.archive_timeout_seconds,
+            system_identifier=settings.system_identifier,
+        ),
         now=pipeline.clock,
         open_catalog=lambda: pipeline.catalog,
+        named=named_things(pipeline),
     )
     if as_json:
         click.echo(json.dumps({"ok": report.ok, "items": [asdict(item) for item in report.items]}))

@@ -36,7 +36,9 @@ def setup_command(context: Context, apply_it: bool, replace: bool, wait: float, 
 
     pipeline = context.pipeline
     settings = pipeline.settings
-    wanted = WantedArchiving(settings.require_spool_folder(), settings.archive_timeout_seconds, replace)
+    wanted = WantedArchiving(
+        settings.require_spool_folder(), settings.archive_timeout_seconds, replace, settings.system_identifier
+    )
     if apply_it:
         prover = _prover(pipeline, wait, lambda line: click.echo(line, err=True))
         report = apply_setup(pipeline.server, wanted, prover.prove)
@@ -70,7 +72,7 @@ def _prover(pipeline: "Pipeline", wait_seconds: float, progress: "Progress") -> 
     from wal_pipeline.stores.cluster_store import cluster_stores
     from wal_pipeline.wiring.archive_push import archive_now
 
-    places = cluster_stores(pipeline.stores, pipeline.layout(pipeline.server.facts().system_identifier))
+    places = cluster_stores(pipeline.stores, pipeline.layout(pipeline.server.system_identifier()))
 
     def drain_spool() -> None:
         try:

@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import pyrage
 
 from wal_pipeline.errors import CodecError, SettingsError
+
+_SSH_HINT: Final = (
+    "An SSH key must be ed25519 or RSA, without a passphrase: 'ssh-keygen -p' takes a passphrase off a copy of it."
+)
 
 
 def load_recipients(texts: Sequence[str]) -> list[Any]:
@@ -23,15 +27,23 @@ def load_identities(path: Path) -> list[Any]:
         text = path.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"age identity file '{path}' cannot be read: {type(error).__name__}") from None
+    is_ssh = "PRIVATE KEY" in text
     try:
-        if "PRIVATE KEY" in text:
+        if is_ssh:
             return [pyrage.ssh.Identity.from_buffer(text.encode("ascii"))]
         lines = [line.strip() for line in text.splitlines()]
-        return [pyrage.x25519.Identity.from_str(line) for line in lines if line and not line.startswith("#")]
+        found = [pyrage.x25519.Identity.from_str(line) for line in lines if line and not line.startswith("#")]
     except pyrage.IdentityError:
-        raise SettingsError(
-            f"age identity file '{path}' holds no identity that can be read", hint="age-keygen makes such a file."
-        ) from None
+        found = []
+    if not found:
+        message = f"age identity file '{path}' holds no identity that can be read"
+        raise SettingsError(message, hint=_SSH_HINT if is_ssh else "age-keygen makes such a file.")
+    return found
+
+
+def encrypt(data: bytes, recipients: Sequence[Any]) -> bytes:
+    """Return the bytes as an age file for the recipients."""
+    return bytes(pyrage.encrypt(data, list(recipients)))
 
 
 def _recipient(text: str) -> Any:

@@ -1,5 +1,6 @@
 """Asks the server for its tablespaces, their sizes and its clock, which a base backup needs beside pg_basebackup."""
 
+import logging
 import os
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +15,8 @@ _TABLESPACES: Final = """
 SELECT oid::bigint, pg_tablespace_location(oid) FROM pg_tablespace
 WHERE spcname NOT IN ('pg_default', 'pg_global') ORDER BY oid
 """
+_FORM_VARIABLES: Final = ("PGCLIENTENCODING", "PGDATESTYLE", "PGTZ", "PGGEQO")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,20 +32,25 @@ class BackupServer(PostgresServer):
 
     def tablespaces(self) -> tuple[ServerTablespace, ...]:
         """Return the tablespaces outside the data directory, by oid. Raises: PostgresError."""
-        with self._connection() as connection:
+        with self._session("reading the tablespaces") as connection:
             return tuple(ServerTablespace(*row) for row in connection.execute(_TABLESPACES).fetchall())
 
-    def size_bytes(self) -> int:
-        """Return the bytes of all tablespaces. Raises: PostgresError where the role may not see them all."""
-        with self._connection() as connection:
-            row = connection.execute("SELECT sum(pg_tablespace_size(oid))::bigint FROM pg_tablespace").fetchone()
-        if row is None:
-            raise PostgresError("PostgreSQL returned no row for the size of its tablespaces")
-        return int(row[0])
+    def size_bytes(self) -> int | None:
+        """Return the bytes of all tablespaces, an estimate of what a base backup reads.
+
+        None, with a warning in the log, where the server cannot tell it in time or the role may not see them all.
+        """
+        try:
+            with self._session("measuring the tablespaces") as connection:
+                row = connection.execute("SELECT sum(pg_tablespace_size(oid))::bigint FROM pg_tablespace").fetchone()
+        except PostgresError as error:
+            _log.warning("the size of the cluster is not known: %s", error.message)
+            return None
+        return None if row is None else int(row[0])
 
     def clock(self) -> datetime:
         """Return the server's time. Raises: PostgresError."""
-        with self._connection() as connection:
+        with self._session("reading the server's clock") as connection:
             row = connection.execute("SELECT clock_timestamp()").fetchone()
         if row is None:
             raise PostgresError("PostgreSQL returned no row for its time")
@@ -62,7 +70,11 @@ class BackupServer(PostgresServer):
         return make_conninfo(**{name: value for name, value in self._parameters.items() if name != "password"})
 
     def program_environment(self) -> dict[str, str]:
-        """Return the environment for a PostgreSQL program: ours, with the password, and messages in English."""
-        environment = {**os.environ, "LC_ALL": "C"}
+        """Return the environment for a PostgreSQL program: ours, with the password, and messages in English.
+
+        libpq's variables for the form of values are left out: a wrong one would only keep the program from connecting.
+        """
+        kept = {name: value for name, value in os.environ.items() if name not in _FORM_VARIABLES}
+        environment = {**kept, "LC_ALL": "C"}
         password = self._parameters.get("password")
         return {**environment, "PGPASSWORD": str(password)} if password else environment

@@ -1,8 +1,8 @@
 """Talks to the PostgreSQL server through psycopg: reads its facts, and changes the few things that we need."""
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -13,16 +13,15 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from wal_pipeline.errors import PostgresError, SettingsError
-from wal_pipeline.postgres.server_facts import ServerFacts, read_facts
+from wal_pipeline.host.libpq_variables import absolute_files, file_values
+from wal_pipeline.postgres.server_facts import ServerFacts, read_facts, read_system_identifier, read_wal_place
+from wal_pipeline.postgres.session import STATEMENT_SECONDS, error_text, open_session
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import WalFileName, segment_at
 
 BASIC_ARCHIVE: Final = "basic_archive"
 _PING_TIMEOUT_SECONDS: Final = 5
-_CONNECT_HINT: Final = (
-    "Set WAL_PIPELINE_CONNINFO or PGHOST, PGPORT, PGUSER and PGPASSWORD (or a ~/.pgpass file) "
-    "to those of a running server."
-)
+_IDENTIFIER_SECONDS: Final = 5
 _CONNINFO_HINT: Final = (
     "Write it as host=… port=… user=…, with quotes around a value that has spaces, or as postgresql://…, "
     "with %40 for an '@' in a password, %2F for a '/' and %3A for a ':'."
@@ -74,12 +73,22 @@ class SwitchedSegment:
 class PostgresServer:
     """One server. Each call opens a connection of its own, so that a restart between two calls does no harm."""
 
-    def __init__(self, conninfo: str = "", *, connect_timeout_seconds: int = 10, statement_timeout_seconds: int = 30):
-        """Take libpq's connection string; parameters that it lacks come from ``PG*`` variables and libpq's files.
+    def __init__(
+        self,
+        conninfo: str = "",
+        *,
+        variables: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+        connect_timeout_seconds: int = 10,
+        statement_timeout_seconds: int = STATEMENT_SECONDS,
+    ) -> None:
+        """Take libpq's connection string. Parameters that it lacks come from ``variables``, which are libpq's ``PG*``,
+        then from the environment and libpq's files. Relative paths in the string begin at ``folder``.
 
         Raises: SettingsError where the string cannot be read, without showing it: it may hold a password.
         """
-        self._parameters = _connection_parameters(conninfo)
+        given = absolute_files(_connection_parameters(conninfo), folder or Path.cwd())
+        self._parameters: dict[str, Any] = {**_by_keyword(variables or {}), **given}
         self._connect_timeout_seconds = connect_timeout_seconds
         self._statement_timeout_seconds = statement_timeout_seconds
 
@@ -99,14 +108,32 @@ class PostgresServer:
         found = psycopg.pq.PGconn.ping(make_conninfo("", **parameters).encode())
         return found in (psycopg.pq.Ping.OK, psycopg.pq.Ping.REJECT)
 
+    @property
+    def connection_files(self) -> dict[str, Path]:
+        """The files that the connection needs, by libpq's keywords."""
+        return file_values({name: str(value) for name, value in self._parameters.items()})
+
     def facts(self) -> ServerFacts:
         """Read the server's facts. Raises: PostgresError."""
-        with self._connection() as connection:
+        with self._session("reading the server's state") as connection:
             return read_facts(connection)
+
+    def system_identifier(self) -> int:
+        """Ask for the system identifier alone, within seconds: an archiving run waits for it. Raises: PostgresError."""
+        with self._session("reading the system identifier", _IDENTIFIER_SECONDS) as connection:
+            return read_system_identifier(connection)
+
+    def missing_names(self, *, role: str, database: str) -> tuple[str, ...]:
+        """Return which of a role and a database the server lacks, for a message. Raises: PostgresError."""
+        with self._session("looking for a role and a database") as connection:
+            roles = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchall()
+            databases = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,)).fetchall()
+        named = ((roles, f"role '{role}'"), (databases, f"database '{database}'"))
+        return tuple(name for found, name in named if not found)
 
     def has_library(self, name: str) -> bool | None:
         """Return whether an archive library can be loaded; None where the role may not try (not a superuser)."""
-        with self._connection() as connection:
+        with self._session(f"loading the library '{name}'") as connection:
             try:
                 connection.execute(sql.SQL("LOAD {}").format(sql.Literal(name)))
             except psycopg.errors.UndefinedFile:
@@ -121,18 +148,18 @@ class PostgresServer:
         PostgreSQL 15 knows ``basic_archive.archive_directory`` only after the library is loaded, so this loads it
         where that setting is among them. Raises: PostgresError, with the statement that was refused.
         """
-        with self._connection() as connection:
+        with self._session("changing the server's settings") as connection:
             if any(change.setting is AlterableSetting.BASIC_ARCHIVE_DIRECTORY for change in changes):
                 connection.execute(sql.SQL("LOAD {}").format(sql.Literal(BASIC_ARCHIVE)))
             for change in changes:
                 try:
                     connection.execute(change.statement())
                 except psycopg.Error as error:
-                    raise PostgresError(f"PostgreSQL refused '{change.line}': {_text(error)}") from error
+                    raise PostgresError(f"PostgreSQL refused '{change.line}': {error_text(error)}") from error
 
     def reload(self) -> None:
         """Ask the server to read its configuration files again; it does so a moment later. Raises: PostgresError."""
-        with self._connection() as connection:
+        with self._session("reloading the server's settings") as connection:
             connection.execute("SELECT pg_reload_conf()")
 
     def switch_wal(self) -> SwitchedSegment:
@@ -140,14 +167,14 @@ class PostgresServer:
 
         Without the record, PostgreSQL does nothing where the segment is still empty. Raises: PostgresError.
         """
-        with self._connection() as connection:
-            facts = read_facts(connection)
+        with self._session("finishing a WAL segment") as connection:
+            timeline, segment_size = read_wal_place(connection)
             connection.execute("SELECT pg_logical_emit_message(true, 'wal-pipeline', 'archiving is checked')")
             [(end,)] = connection.execute("SELECT pg_switch_wal()::text").fetchall()
         end_lsn = Lsn.parse(end)
         # The byte before the end is in the finished segment, also where the end is a segment's border, on which
         # pg_walfile_name names the segment before up to PostgreSQL 16 and the segment after from 17 on.
-        return SwitchedSegment(segment_at(facts.timeline, Lsn(end_lsn - 1), facts.wal_segment_size), end_lsn)
+        return SwitchedSegment(segment_at(timeline, Lsn(end_lsn - 1), segment_size), end_lsn)
 
     def write_file(self, path: Path, text: str) -> None:
         """Have the server write one line into a new file on its own host, as its own operating system user.
@@ -155,40 +182,26 @@ class PostgresServer:
         Needs a superuser or a member of pg_write_server_files. Raises: PostgresError.
         """
         statement = sql.SQL("COPY (SELECT {}) TO {}").format(sql.Literal(text), sql.Literal(str(path)))
-        with self._connection() as connection:
+        with self._session(f"writing '{path}' by the server") as connection:
             connection.execute(statement)
 
-    @contextmanager
-    def _connection(self) -> Iterator[psycopg.Connection[Any]]:
-        """Open a connection in autocommit mode (ALTER SYSTEM needs it) with a safe search_path and time limits."""
-        try:
-            with psycopg.connect(
-                **{
-                    "application_name": "wal-pipeline",
-                    "connect_timeout": self._connect_timeout_seconds,
-                    "tcp_user_timeout": self._statement_timeout_seconds * 1000,
-                    **self._parameters,
-                },
-                autocommit=True,
-            ) as connection:
-                connection.execute("SELECT pg_catalog.set_config('search_path', 'pg_catalog', false)")
-                connection.execute(f"SET statement_timeout = '{self._statement_timeout_seconds}s'".encode())
-                yield connection
-        except psycopg.Error as error:
-            raise self._translated(error) from None  # libpq's texts may repeat parts of the connection string
+    def _session(
+        self, purpose: str, most_seconds: int | None = None
+    ) -> AbstractContextManager[psycopg.Connection[Any]]:
+        """Open a session for one purpose, with ``most_seconds`` for it at most. Its errors are PostgresError."""
+        return open_session(
+            self._parameters,
+            purpose,
+            limit_seconds=min(self._statement_timeout_seconds, most_seconds or self._statement_timeout_seconds),
+            connect_timeout_seconds=self._connect_timeout_seconds,
+        )
 
-    def _translated(self, error: psycopg.Error) -> PostgresError:
-        text = _text(error)
-        password = str(self._parameters.get("password") or "")
-        if password:
-            text = text.replace(password, "***")
-        if isinstance(error, psycopg.errors.InsufficientPrivilege):
-            return PostgresError(
-                f"PostgreSQL refused: {text}", hint="Connect as a superuser, or grant the role what it lacks."
-            )
-        if isinstance(error, psycopg.OperationalError) and (error.sqlstate or "08")[:2] in ("08", "28", "3D", "57"):
-            return PostgresError(f"cannot connect to PostgreSQL: {text}", hint=_CONNECT_HINT)
-        return PostgresError(f"PostgreSQL answered: {text}")
+
+def _by_keyword(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the values of libpq's variables by the keywords of a connection string."""
+    options = psycopg.pq.Conninfo.get_defaults()
+    keywords = {option.envvar.decode(): option.keyword.decode() for option in options if option.envvar}
+    return {keywords[name]: value for name, value in variables.items() if name in keywords}
 
 
 def _connection_parameters(conninfo: str) -> dict[str, Any]:
@@ -203,10 +216,3 @@ def _connection_parameters(conninfo: str) -> dict[str, Any]:
     if torn or not re.fullmatch(r"[0-9,]*", port):
         raise SettingsError("the PostgreSQL connection string cannot be read", hint=_CONNINFO_HINT)
     return dict(parameters)
-
-
-def _text(error: psycopg.Error) -> str:
-    """Return PostgreSQL's message as one line, with its detail and hint where the server sent them."""
-    diagnostic = error.diag
-    parts = [diagnostic.message_primary or str(error), diagnostic.message_detail or ""]
-    return " ".join(" ".join(part.split()) for part in parts if part)

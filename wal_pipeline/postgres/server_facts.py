@@ -8,9 +8,11 @@ from typing import Any, Final
 import psycopg
 from psycopg.rows import dict_row
 
+from wal_pipeline.postgres.session import limit_query_time
 from wal_pipeline.wal.lsn import Lsn
 
 DISABLED_COMMAND: Final = "(disabled)"  # PostgreSQL shows this as archive_command while archive_mode is off
+_COUNT_SECONDS: Final = 2.0
 _SETTINGS: Final = (
     "wal_level",
     "archive_mode",
@@ -36,6 +38,10 @@ SELECT current_setting('server_version_num')::int AS server_version_num,
        current_setting('basic_archive.archive_directory', true) AS archive_directory,
        clock_timestamp() AS server_at
 """
+_PLACE_SQL: Final = """
+SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint AS timeline,
+       (SELECT setting::bigint FROM pg_settings WHERE name = 'wal_segment_size') AS wal_segment_size
+"""
 _ROLE_SQL: Final = """
 SELECT rolname AS name, rolsuper AS superuser, rolreplication OR rolsuper AS replication,
        has_function_privilege('pg_switch_wal()', 'execute') AS can_switch_wal,
@@ -56,7 +62,8 @@ FROM pg_stat_archiver
 class ArchiverFacts:
     """``pg_stat_archiver``, with two facts from other views.
 
-    ``running`` and ``ready_count`` (files in pg_wal that wait to be archived) are None where the role may not see them.
+    ``running`` and ``ready_count`` (files in pg_wal that wait to be archived) are None where the role may not see them,
+    ``ready_count`` also where counting them takes too long.
     """
 
     archived_count: int
@@ -178,6 +185,18 @@ def read_facts(connection: psycopg.Connection[Any]) -> ServerFacts:
     )
 
 
+def read_system_identifier(connection: psycopg.Connection[Any]) -> int:
+    """Read the system identifier alone. Raises: psycopg.Error."""
+    sql = "SELECT system_identifier FROM pg_control_system()"
+    return int(_one_row(connection, sql)["system_identifier"]) % 2**64
+
+
+def read_wal_place(connection: psycopg.Connection[Any]) -> tuple[int, int]:
+    """Read a primary's timeline and WAL segment size. Raises: psycopg.Error."""
+    place = _one_row(connection, _PLACE_SQL)
+    return int(place["timeline"]), int(place["wal_segment_size"])
+
+
 def _archive_command(shown: str, file_settings: Mapping[str, str]) -> str:
     """Return the configured command, also while archive_mode is off and PostgreSQL hides it."""
     return file_settings.get("archive_command", "") if shown == DISABLED_COMMAND else shown
@@ -202,10 +221,23 @@ def _archiver(connection: psycopg.Connection[Any], role: dict[str, Any]) -> Arch
     if role["can_read_stats"]:
         sql = "SELECT count(*) > 0 AS running FROM pg_stat_activity WHERE backend_type = 'archiver'"
         running = _one_row(connection, sql)["running"]
+    facts = _one_row(connection, _ARCHIVER_SQL)
     if role["can_list_archive_status"]:
-        sql = "SELECT count(*) AS ready FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'"
-        ready_count = _one_row(connection, sql)["ready"]
-    return ArchiverFacts(**_one_row(connection, _ARCHIVER_SQL), running=running, ready_count=ready_count)
+        ready_count = _ready_count(connection)
+    return ArchiverFacts(**facts, running=running, ready_count=ready_count)
+
+
+def _ready_count(connection: psycopg.Connection[Any]) -> int | None:
+    """Count the files that wait in pg_wal; None where that takes long: a folder with very many of them is slow to read.
+
+    It must be the session's last statement, because its time limit stays.
+    """
+    limit_query_time(connection, _COUNT_SECONDS)
+    sql = "SELECT count(*) AS ready FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'"
+    try:
+        return int(_one_row(connection, sql)["ready"])
+    except (psycopg.errors.QueryCanceled, psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedFile):
+        return None
 
 
 def _rows(connection: psycopg.Connection[Any], sql: str, *parameters: object) -> list[dict[str, Any]]:

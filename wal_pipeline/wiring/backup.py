@@ -6,7 +6,7 @@ from wal_pipeline.codec.stream_encoder import StreamEncoder
 from wal_pipeline.commands.backup.take import BackupOptions, BaseBackupTaker
 from wal_pipeline.postgres.backup_server import BackupServer
 from wal_pipeline.postgres.binaries import find_binaries
-from wal_pipeline.wiring.pipeline import Pipeline
+from wal_pipeline.wiring.pipeline import Pipeline, open_server
 
 
 def base_backup_taker(pipeline: Pipeline, *, archive: Callable[[], object] | None = None) -> BaseBackupTaker:
@@ -14,7 +14,7 @@ def base_backup_taker(pipeline: Pipeline, *, archive: Callable[[], object] | Non
     settings = pipeline.settings
     program = "pg_basebackup"
     return BaseBackupTaker(
-        server=BackupServer(settings.conninfo.get_secret_value()),
+        server=open_server(BackupServer, settings),
         find_program=lambda major: find_binaries(major, programs=(program,), bindir=settings.pgbindir).program(program),
         stores=pipeline.stores,
         layout=pipeline.layout,
@@ -32,6 +32,7 @@ def base_backup_taker(pipeline: Pipeline, *, archive: Callable[[], object] | Non
             max_rate_kib=settings.base_backup_max_rate_kib,
             read_back=settings.read_back,
             volume_size_bytes=settings.base_backup_volume_mib << 20,
+            system_identifier=settings.system_identifier,
         ),
         catalog=pipeline.catalog,
         clock=pipeline.clock,

@@ -75,5 +75,5 @@ def health_limits(pipeline: Pipeline) -> HealthLimits:
 
 
 def destinations(pipeline: Pipeline) -> list[Destination]:
-    """Return the destinations of notifications. Raises: SettingsError."""
+    """Return the destinations of notifications."""
     return apprise_destinations([url.get_secret_value() for url in pipeline.settings.notification_urls])

@@ -1,16 +1,17 @@
 """Turns the settings into the objects that several verbs share: stores, catalog, spool, server, codec."""
 
 import logging
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.errors import CatalogError, PostgresError
-from wal_pipeline.settings import Settings, load_settings
+from wal_pipeline.settings import Settings, load_settings, pin_paths
 from wal_pipeline.stores.base import Store
 from wal_pipeline.wiring.stores import missing_error, missing_settings, open_store
 
@@ -24,7 +25,15 @@ if TYPE_CHECKING:  # each is imported at its first use: a quick command imports 
     from wal_pipeline.postgres.waldump import CommitReader
     from wal_pipeline.spool import Spool
 
+Server = TypeVar("Server", bound="PostgresServer")
 _log = logging.getLogger(__name__)
+
+
+def open_server(kind: "type[Server]", settings: Settings) -> "Server":
+    """Return the server of the settings. Connects at the first question. Raises: SettingsError."""
+    return kind(
+        settings.conninfo.get_secret_value(), variables=settings.server_variables, folder=settings.conninfo_folder
+    )
 
 
 def utc_now() -> datetime:
@@ -85,7 +94,7 @@ class Pipeline:
         """The PostgreSQL server. Connects at the first question."""
         from wal_pipeline.postgres.server import PostgresServer
 
-        return PostgresServer(self.settings.conninfo.get_secret_value())
+        return open_server(PostgresServer, self.settings)
 
     @cached_property
     def audit(self) -> "AuditLog":
@@ -157,7 +166,7 @@ class Pipeline:
 
     def _ask_server(self) -> int | None:
         try:
-            return self.server.facts().system_identifier
+            return self.server.system_identifier()
         except PostgresError:
             return None
 
@@ -176,4 +185,6 @@ class Pipeline:
 
 def open_pipeline(env_file: Path | None = None) -> Pipeline:
     """Read the settings and return the objects that they describe. Raises: SettingsError."""
-    return Pipeline(load_settings(env_file=env_file))
+    settings = load_settings(env_file=env_file)
+    pin_paths(os.environ)
+    return Pipeline(settings)

@@ -1,12 +1,16 @@
 """``wal-pipeline archive`` as typed: its exit codes, its messages and its JSON."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from wal_pipeline.catalog.catalog import open_catalog
 from wal_pipeline.cli.group import run
+from wal_pipeline.codec.age import decrypt, load_identities
+from wal_pipeline.postgres.server import PostgresServer
 from wal_pipeline.spool import Spool
 from wal_pipeline_tests.support.archive_scene import contents, folder_store
 from wal_pipeline_tests.support.segments import (
@@ -46,6 +50,25 @@ def test_everything_is_archived(spool: Path, tmp_path: Path, capsys: pytest.Capt
     assert contents(folder_store("local", tmp_path / "store")) == made
 
 
+def test_no_ssh_recipient_ends_archiving(
+    spool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both halves of an SSH public key were taken for recipients of their own, with a comment and without."""
+    keys = []
+    for number in (1, 2):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / f"k{number}"], check=True)
+        keys.append((tmp_path / f"k{number}.pub").read_text())
+    monkeypatch.setenv("WAL_PIPELINE_AGE_RECIPIENTS", "".join(keys))
+    made = spool_segments(spool, [1])
+    assert run(["archive"]) == 0
+    store = folder_store("local", tmp_path / "store")
+    [item] = [item for item in store.list("") if name_of(1) in item.key]
+    for key in ("k1", "k2"):
+        with store.open(item.key) as stream:
+            plain = decrypt(stream.read(), load_identities(tmp_path / key))
+        assert zstandard.ZstdDecompressor().decompress(plain, max_output_size=1 << 24) == made[name_of(1)]
+
+
 def test_an_empty_spool(spool: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing to do is no error."""
     assert run(["archive", "--json"]) == 0
@@ -54,8 +77,11 @@ def test_an_empty_spool(spool: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert summary == {"released": 0, "copies_failed": 0, "quarantined": 0, "spool_left": 0}
 
 
-def test_a_file_in_quarantine(spool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_in_quarantine(
+    spool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Exit code 1, the file and its place are named, and an alert is open."""
+    monkeypatch.setattr(PostgresServer, "system_identifier", lambda _server: SYSTEM_IDENTIFIER)
     spool_segments(spool, [1], system_identifier=OTHER_SYSTEM_IDENTIFIER)
     spool_segments(spool, [2])
     assert run(["archive", "--json"]) == 1

@@ -67,6 +67,17 @@ def test_the_setting_is_the_only_one(scene: ArchiveScene) -> None:
     assert (made.current, made.accepted) == (OTHER_SYSTEM_IDENTIFIER, {OTHER_SYSTEM_IDENTIFIER})
 
 
+@pytest.mark.parametrize(
+    ("server", "sure"), [(SYSTEM_IDENTIFIER, True), (OTHER_SYSTEM_IDENTIFIER, False), (None, False)]
+)
+def test_the_setting_alone_is_not_sure(scene: ArchiveScene, server: int | None, sure: bool) -> None:
+    """It may be that of before an upgrade: only where the live server has the same, other WAL is moved away."""
+    made = identity(scene, server, fixed=SYSTEM_IDENTIFIER)
+    contradicted = server == OTHER_SYSTEM_IDENTIFIER
+    assert (made.current, made.is_sure, made.contradiction is not None) == (SYSTEM_IDENTIFIER, sure, contradicted)
+    assert made.of_unnamed == (None if contradicted else SYSTEM_IDENTIFIER)
+
+
 def test_nothing_is_known(scene: ArchiveScene) -> None:
     """Before the first segment no cluster is accepted."""
     made = identity(scene, None)

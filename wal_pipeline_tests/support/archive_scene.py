@@ -126,6 +126,8 @@ class ArchiveScene:
     stores: dict[str, WatchedStore] = field(default_factory=dict)
     codec: Codec = Codec.ZSTD
     server_identifier: int | None = SYSTEM_IDENTIFIER
+    fixed_identifier: int | None = None
+    asked: int = 0
     settle_seconds: float = 60.0
     options: ArchiveOptions = field(default_factory=ArchiveOptions)
     ahead: timedelta = timedelta(0)
@@ -171,7 +173,12 @@ class ArchiveScene:
         self.passed += timedelta(hours=1)
 
     def identity(self) -> ClusterIdentity:
-        return ClusterIdentity(self.catalog, lambda: self.server_identifier, self.clock, fixed=None)
+        return ClusterIdentity(self.catalog, self.ask_server, self.clock, fixed=self.fixed_identifier)
+
+    def ask_server(self) -> int | None:
+        """Answer as the server does; ``asked`` counts the questions."""
+        self.asked += 1
+        return self.server_identifier
 
     def encoder(self) -> Encoder:
         return Encoder(self.codec)

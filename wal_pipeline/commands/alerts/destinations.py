@@ -10,6 +10,10 @@ from typing import Any, Final
 from wal_pipeline.archive.alerts import Notification, Severity
 from wal_pipeline.errors import SettingsError
 
+_URL_HINT: Final = (
+    "WAL_PIPELINE_NOTIFICATION_URLS holds URLs that Apprise knows, such as slack://…, parted by spaces; "
+    "a space in a URL is written as %20."
+)
 _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]{0,30}(?=://)", re.IGNORECASE)
 _STATUS: Final = re.compile(r"error=([0-9]{3})\b")
 # Their messages can hold a URL or a path, which is the secret of a webhook.
@@ -48,29 +52,45 @@ class AppriseDestination(Destination):
         return None if taken else f"{self.name}: {_reason(said)}"
 
 
+class UnreadableDestination(Destination):
+    """A URL that Apprise cannot read. Each message to it fails, with the URL's number."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.reason = f"notification URL {name} cannot be read"
+
+    def send(self, notification: Notification) -> str | None:  # noqa: ARG002 - nothing is sent
+        """Return the reason."""
+        return self.reason
+
+
 def apprise_destinations(urls: Sequence[str]) -> list[Destination]:
     """Return the destinations of Apprise URLs, named by position and scheme, such as ``1 (slack)``.
 
-    Raises: SettingsError, which names the position and never the URL, where one cannot be read.
+    A URL that cannot be read is one that takes no message: it must not silence the others.
     """
-    if not urls:
-        return []
+    return [_destination(position, url) for position, url in enumerate(urls, 1)]
+
+
+def check_destination(destination: Destination) -> str:
+    """Say that a destination can be used, and send nothing. Raises: SettingsError, which never shows the URL."""
+    if isinstance(destination, UnreadableDestination):
+        raise SettingsError(destination.reason, hint=_URL_HINT)
+    return "it can be read; 'wal-pipeline alerts test' sends a message"
+
+
+def _destination(position: int, url: str) -> Destination:
     from apprise import Apprise, AppriseAsset  # noqa: PLC0415 - see above
 
-    destinations: list[Destination] = []
-    for position, url in enumerate(urls, 1):
-        scheme = _SCHEME.match(url)
-        name = f"{position} ({scheme[0].lower()})" if scheme else str(position)
-        service = Apprise(asset=AppriseAsset(async_mode=False, secure_logging=True))
-        with _quiet():
-            known = service.add(url) and len(service) == 1
-        if not known:
-            raise SettingsError(
-                f"notification URL {name} cannot be read",
-                hint="Each URL in WAL_PIPELINE_NOTIFICATION_URLS must be one that Apprise knows, such as slack://…",
-            )
-        destinations.append(AppriseDestination(name, service))
-    return destinations
+    scheme = _SCHEME.match(url)
+    name = f"{position} ({scheme[0].lower()})" if scheme else str(position)
+    service = Apprise(asset=AppriseAsset(async_mode=False, secure_logging=True))
+    with _quiet():
+        try:
+            known = bool(service.add(url)) and len(service) == 1
+        except Exception:  # noqa: BLE001 - whatever a service's reader raises: its text may hold the URL
+            known = False
+    return AppriseDestination(name, service) if known else UnreadableDestination(name)
 
 
 class _Collector(logging.Handler):

@@ -42,6 +42,13 @@ class UnreadableWalError(InvalidWalFileError):
         super().__init__(f"'{name}' has no valid record after {stopped_at}")
 
 
+class UnknownClusterError(InvalidWalFileError):
+    """A file that does not name its cluster, while it is not known whose the file is."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"'{name}' does not name its cluster")
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A checked file, and its bytes as they are to be stored (None where no store needs them).
@@ -67,13 +74,14 @@ class Preparer:
         self,
         spooled: SpoolFile,
         accepted: Collection[int],
-        current: int,
+        current: int | None,
         needs_bytes: Callable[[WalFile], bool],
     ) -> Prepared | None:
         """Return the file prepared, or None where it changed while it was read: list the spool again.
 
         ``accepted`` are the system identifiers whose segments are wanted, ``current`` the one of files that do
-        not name theirs. ``needs_bytes`` is asked once the file is described, before it is compressed.
+        not name theirs, None where it is not known. ``needs_bytes`` is asked once the file is described, before it is
+        compressed.
 
         Raises: InvalidWalFileError, SpoolError.
         """
@@ -90,11 +98,13 @@ class Preparer:
         seconds["compress"] = time.monotonic() - begun
         return Prepared(spooled, file, compressed.timed(seconds["compress"]), seconds)
 
-    def _describe(self, spooled: SpoolFile, data: bytes, accepted: Collection[int], current: int) -> WalFile:
+    def _describe(self, spooled: SpoolFile, data: bytes, accepted: Collection[int], current: int | None) -> WalFile:
         sha256 = hashlib.sha256(data).hexdigest()
         name = spooled.name
         if name.kind not in (FileKind.SEGMENT, FileKind.PARTIAL):
             _check_text(spooled, data)
+            if current is None:
+                raise UnknownClusterError(name.name)
             return WalFile(
                 name.name, name.kind, current, name.timeline, len(data), sha256, spooled_at=spooled.spooled_at
             )

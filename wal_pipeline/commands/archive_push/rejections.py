@@ -7,6 +7,7 @@ from typing import Final
 
 from wal_pipeline.commands.archive_push.backlog import Backlog
 from wal_pipeline.commands.archive_push.events import ArchiveEvent, FileQuarantined, FileSkipped, QuarantineReason
+from wal_pipeline.commands.archive_push.prepare import UnknownClusterError
 from wal_pipeline.commands.archive_push.skipped_files import SkippedFiles
 from wal_pipeline.commands.cluster_identity import ClusterIdentity
 from wal_pipeline.errors import BeingWrittenError, InvalidWalFileError, SpoolError
@@ -41,13 +42,15 @@ class Rejections:
     def refuse(self, spooled: SpoolFile, error: InvalidWalFileError) -> Iterator[ArchiveEvent]:
         """Quarantine what can never be archived; leave what may still be growing or may be accepted after all."""
         fault = error.fault if isinstance(error, InvalidSegmentError) else None
-        if fault is SegmentFault.WRONG_CLUSTER:
+        if isinstance(error, UnknownClusterError) or fault is SegmentFault.WRONG_CLUSTER:
             before = self._identity.accepted
-            self._identity.refresh()
+            self._identity.look_again()
             if self._identity.accepted != before:
                 self._backlog.mark_stale()
                 return
-            if self._identity.is_sure:
+            if self._identity.contradiction is not None or isinstance(error, UnknownClusterError):
+                yield self.leave(spooled, self._contradicted(error), needs_help=True)
+            elif self._identity.is_sure:
                 yield self.quarantine(spooled, QuarantineReason.WRONG_CLUSTER, error.message)
             else:  # after pg_upgrade it may be the new cluster's, whose server is not up yet
                 message = f"{error.message}; the server does not answer, and may have a new one"
@@ -58,6 +61,10 @@ class Rejections:
             whole = fault not in (SegmentFault.TOO_SHORT, SegmentFault.NOT_A_WAL_PAGE)
             reason = QuarantineReason.NOT_VALID if whole else QuarantineReason.NOT_WHOLE
             yield self.quarantine(spooled, reason, error.message)
+
+    def _contradicted(self, error: InvalidWalFileError) -> str:
+        said = self._identity.contradiction or "the server is not asked now"
+        return f"{error.message}; {said}: remove the setting, or set it to the server's"
 
     def quarantine(self, spooled: SpoolFile, reason: QuarantineReason, message: str) -> FileQuarantined | FileSkipped:
         """Move a file to quarantine; it stays where it changed meanwhile, or cannot be moved."""

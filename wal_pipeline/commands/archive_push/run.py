@@ -193,7 +193,7 @@ class Archiver:
         current = self._identity.current
         if current is not None:
             for job in self._intake.jobs(current, held):
-                self._begin(pool, job, current)
+                self._begin(pool, job)
         if new:
             yield FilesWaiting(new)  # the first are prepared meanwhile; no event of a file comes before this one
         if current is None:
@@ -201,7 +201,7 @@ class Archiver:
                 message = "which cluster it belongs to is not known before the first segment"
                 yield self._rejections.put_off(spooled, message)
 
-    def _begin(self, pool: ThreadPoolExecutor, job: FileJob, current: int) -> None:
+    def _begin(self, pool: ThreadPoolExecutor, job: FileJob) -> None:
         self._jobs[job.name] = job
         job.waiting = set(job.wanted)
         self._flow.begin(job)
@@ -209,7 +209,7 @@ class Archiver:
             self._preparer.prepare,
             job.spooled,
             self._identity.accepted,
-            current,
+            self._identity.of_unnamed,
             lambda file: bool(job.wanted - job.recorded.verified(file.system_identifier).keys()),
         )
         future.add_done_callback(lambda done: self._results.put(PreparedResult(job, done)))

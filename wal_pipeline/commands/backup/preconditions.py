@@ -4,9 +4,22 @@ from collections.abc import Sequence
 
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.commands.backup.parent import ParentBackup
+from wal_pipeline.commands.cluster_identity import FIXED_VARIABLE
 from wal_pipeline.errors import BaseBackupError
 from wal_pipeline.postgres.backup_server import ServerTablespace
 from wal_pipeline.postgres.server_facts import ServerFacts
+
+
+def require_cluster(facts: ServerFacts, fixed: int | None) -> None:
+    """Refuse a server of another cluster than the setting's: its WAL would never reach the stores.
+
+    Raises: BaseBackupError.
+    """
+    if fixed is not None and fixed != facts.system_identifier:
+        raise BaseBackupError(
+            f"the server has system identifier {facts.system_identifier}, expected {fixed} by {FIXED_VARIABLE}",
+            hint=f"After pg_upgrade remove {FIXED_VARIABLE} or set it to the server's; else mend the connection.",
+        )
 
 
 def require_ready(facts: ServerFacts, layout: Layout, parent: ParentBackup | None) -> None:

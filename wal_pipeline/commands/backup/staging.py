@@ -16,11 +16,11 @@ _TARS_NAME: Final = "tars"
 
 
 @contextmanager
-def staging(folder: Path, needed_bytes: int) -> Iterator[Path]:
+def staging(folder: Path, needed_bytes: int | None) -> Iterator[Path]:
     """Give the path of a folder that pg_basebackup makes, with room for ``needed_bytes``, and remove it at the end.
 
-    The tars of a killed base backup are removed first. Raises: BaseBackupError where another one is using the folder,
-    or the disk is too small.
+    The room is not looked at where what is needed is not known (None). The tars of a killed base backup are removed
+    first. Raises: BaseBackupError where another one is using the folder, or the disk is too small.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -31,7 +31,8 @@ def staging(folder: Path, needed_bytes: int) -> Iterator[Path]:
     try:
         _lock(descriptor, folder)
         shutil.rmtree(tars, ignore_errors=True)
-        _require_space(folder, needed_bytes)
+        if needed_bytes is not None:
+            _require_space(folder, needed_bytes)
         yield tars
     finally:
         _remove(descriptor, tars)

@@ -19,7 +19,7 @@ from wal_pipeline.codec.stream_encoder import StreamEncoder
 from wal_pipeline.commands.backup.leftovers import remove_unfinished, try_remove
 from wal_pipeline.commands.backup.parent import ParentBackup, choose_parent, fetch_parent
 from wal_pipeline.commands.backup.part_uploader import UploadLimits
-from wal_pipeline.commands.backup.preconditions import require_outside, require_ready
+from wal_pipeline.commands.backup.preconditions import require_cluster, require_outside, require_ready
 from wal_pipeline.commands.backup.restorable import BaseBackupRecorder, StoreOutcome
 from wal_pipeline.commands.backup.session import BackupPlan, BackupSession, ProgressCallback, object_metadata
 from wal_pipeline.commands.backup.upload import MAX_PARTS, BackupUpload
@@ -38,7 +38,8 @@ class BackupOptions:
 
     ``scratch_folder`` takes PostgreSQL's file list while the backup runs (about 150 bytes a file of the cluster),
     ``staging_folder`` the tars of a cluster with tablespaces. ``unfinished_after``: the objects of other base backups
-    without a manifest are removed once nothing was added to them for so long.
+    without a manifest are removed once nothing was added to them for so long. ``system_identifier`` is the cluster's by
+    the settings, None where they name none.
     """
 
     scratch_folder: Path
@@ -50,6 +51,7 @@ class BackupOptions:
     read_back: bool = True
     limits: UploadLimits = field(default_factory=UploadLimits)
     unfinished_after: timedelta = timedelta(hours=24)
+    system_identifier: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +228,7 @@ class BaseBackupTaker:
 
     def _take(self, incremental: bool, parent_id: str | None, on_progress: ProgressCallback) -> BaseBackupResult:
         facts = self._server.facts()
+        require_cluster(facts, self._options.system_identifier)
         layout, stores = self._layout(facts.system_identifier), list(self._stores.values())
         self._options.scratch_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _remove_old_parents(self._options.scratch_folder, self._clock() - self._options.unfinished_after)

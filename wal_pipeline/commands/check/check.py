@@ -7,6 +7,7 @@ from typing import Final
 
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.check.item import CheckItem, CheckReport, try_item
+from wal_pipeline.commands.check.opened import NamedThings, check_named
 from wal_pipeline.commands.check.own_files import check_catalog, check_lock, check_other_names
 from wal_pipeline.commands.check.store import StoreCheck
 from wal_pipeline.commands.setup.findings import Finding, Level
@@ -32,14 +33,17 @@ def check(
     wanted: WantedArchiving,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     open_catalog: Callable[[], Catalog] | None = None,
+    named: NamedThings | None = None,
 ) -> CheckReport:
     """Run every item, also after one failed. The small objects that it writes are removed.
 
-    ``cluster_prefix`` begins the keys of the cluster's objects and ends in ``/``.
+    ``cluster_prefix`` begins the keys of the cluster's objects and ends in ``/``. ``named`` is all that the settings
+    name besides.
     """
     with ThreadPoolExecutor(max_workers=max(1, len(stores))) as pool:
         checks = [pool.submit(StoreCheck(store, cluster_prefix, now).run) for store in stores.values()]
-        items = [*_server_and_spool(server, spool, wanted, now)]
+        found, major = _server_and_spool(server, spool, wanted, now)
+        items = [*found, *check_named(named or NamedThings(), server, major)]
         if open_catalog is not None:
             items.extend(check_catalog(open_catalog, spool))
         for future in checks:
@@ -49,7 +53,8 @@ def check(
 
 def _server_and_spool(
     server: PostgresServer, spool: Spool, wanted: WantedArchiving, now: Callable[[], datetime]
-) -> tuple[CheckItem, ...]:
+) -> tuple[tuple[CheckItem, ...], int | None]:
+    """Return the items, and the server's major version where it is known."""
     seen: list[ServerFacts] = []
 
     def connect() -> str:
@@ -61,7 +66,7 @@ def _server_and_spool(
     facts = seen[0] if seen else None
     findings = _findings(server, facts, spool, wanted)
     segment_size = facts.wal_segment_size if facts else _USUAL_SEGMENT_SIZE
-    return (
+    items = (
         connected,
         *(_item(finding) for finding in findings),
         *((try_item("archiver process", lambda: _archiver(facts)),) if facts else ()),
@@ -70,6 +75,7 @@ def _server_and_spool(
         try_item("spool: waiting files", lambda: _waiting(spool, now())),
         check_other_names(lambda: spool.scan(now())),
     )
+    return items, facts.major_version if facts else None
 
 
 def _findings(

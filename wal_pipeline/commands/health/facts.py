@@ -110,7 +110,8 @@ class HealthFacts:
     """All facts that health, status and metrics judge.
 
     Dagster's health sensor looked last at ``sensor_looked_at``, None where it never did. ``catalog_error``: the reason
-    why the catalog could not be read or written; its facts may then be missing.
+    why the catalog could not be read or written; its facts may then be missing. ``fixed_identifier`` is the system
+    identifier that the settings name, None where they name none.
     """
 
     cluster: str
@@ -127,6 +128,7 @@ class HealthFacts:
     server: ServerLook
     sensor_looked_at: datetime | None = None
     catalog_error: str | None = None
+    fixed_identifier: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +196,7 @@ def look_at_everything(sources: FactSources) -> HealthFacts:
         disks=_disks(sources.disk_folders),
         server=waiting(),
         sensor_looked_at=_sensor_looked_at(catalog),
+        fixed_identifier=sources.system_identifier,
     )
 
 
@@ -215,6 +218,7 @@ def look_without_catalog(sources: FactSources, cluster: str, error: CatalogError
         disks=_disks(sources.disk_folders),
         server=waiting(),
         catalog_error=error.message,
+        fixed_identifier=sources.system_identifier,
     )
 
 
@@ -331,6 +335,8 @@ def _ask(server: PostgresServer | None, seconds: float) -> Callable[[], ServerLo
             answers.append(ServerLook(server.facts()))
         except PostgresError as error:
             answers.append(ServerLook(error=error.message))
+        except Exception as error:  # noqa: BLE001 - a thread's exception would be lost, and another reason told
+            answers.append(ServerLook(error=f"the server cannot be asked: {type(error).__name__}: {error}"))
 
     thread = threading.Thread(target=ask, name="ask-server", daemon=True)
     thread.start()

@@ -11,6 +11,7 @@ from wal_pipeline.archive.recovery.gaps import Gap
 from wal_pipeline.catalog.measures import FailedCopy
 from wal_pipeline.catalog.store_states import StoreState
 from wal_pipeline.commands.archive_push.alerts import copy_subject
+from wal_pipeline.commands.cluster_identity import FIXED_VARIABLE
 from wal_pipeline.commands.health.facts import MOST_FAILED_COPIES, HealthFacts, StoreFacts
 from wal_pipeline.commands.health.windows import newest_finished_at, newest_id, usable_backups
 from wal_pipeline.postgres.server_facts import ServerFacts, archiver_trouble
@@ -322,6 +323,19 @@ def _catalog_down(facts: HealthFacts, _limits: HealthLimits) -> list[Observation
     return [] if facts.catalog_error is None else [Observation("catalog", facts.catalog_error)]
 
 
+def _wrong_cluster(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] | None:
+    """Judge the setting against the live server, which wins: after pg_upgrade the setting names the old cluster."""
+    server, fixed = facts.server.facts, facts.fixed_identifier
+    if fixed is None:
+        return []
+    if server is None:
+        return None
+    if server.system_identifier == fixed:
+        return []
+    message = f"{FIXED_VARIABLE} is {fixed}, the server has {server.system_identifier}: its WAL stays in the spool"
+    return [Observation("server", message)]
+
+
 def _paused(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] | None:
     return [] if facts.pause is None else [Observation("archiving", facts.pause.describe())]
 
@@ -343,9 +357,11 @@ _RULES: Final[Mapping[AlertKind, Rule]] = {
     AlertKind.PAUSED: _paused,
     AlertKind.SENSOR_SILENT: _sensor_silent,
     AlertKind.CATALOG_DOWN: _catalog_down,
+    AlertKind.WRONG_CLUSTER: _wrong_cluster,
 }
 _WITHOUT_CATALOG: Final = (
     AlertKind.CATALOG_DOWN,
+    AlertKind.WRONG_CLUSTER,
     AlertKind.ARCHIVER_FAILING,
     AlertKind.NO_NEW_WAL,
     AlertKind.SPOOL_GROWING,

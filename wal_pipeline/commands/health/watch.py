@@ -52,8 +52,6 @@ def watch_health(
     Where the catalog cannot be read or written, the spool, the disks and the server are judged all the same, and people
     are notified without it. ``cluster`` names the cluster where the catalog could not be opened; ``outage`` is the one
     that the look before returned.
-
-    Raises: SettingsError where a notification URL cannot be read: the alerts are settled before.
     """
     facts: HealthFacts | None = None
     try:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from wal_pipeline.commands.cluster_identity import FIXED_VARIABLE
 from wal_pipeline.commands.setup.archiver import Method, judge_archiver
 from wal_pipeline.commands.setup.findings import Finding, Level
 from wal_pipeline.commands.setup.spool import FilesReadable, SpoolAccess, judge_spool
@@ -18,11 +19,15 @@ _GOOD_VALUES: Final = ("on", "always", "replica", "logical")
 
 @dataclass(frozen=True, slots=True)
 class WantedArchiving:
-    """The archiving that we want. ``replace_foreign`` allows to replace an archiver that writes to another place."""
+    """The archiving that we want. ``replace_foreign`` allows to replace an archiver that writes to another place.
+
+    ``system_identifier`` is the cluster's by the settings, None where they name none.
+    """
 
     spool: Path
     archive_timeout_seconds: int = 300
     replace_foreign: bool = False
+    system_identifier: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,7 @@ def plan_setup(
     method = choose_method(access, has_basic_archive=has_basic_archive)
     findings = (
         version,
+        *_identifier(facts, wanted.system_identifier),
         _wal_level(facts),
         _archive_mode(facts),
         judge_archiver(facts, wanted.spool, method, replace=wanted.replace_foreign),
@@ -86,6 +92,18 @@ def _version(facts: ServerFacts) -> Finding:
         message = f"PostgreSQL {facts.server_version} is too old, expected {OLDEST_VERSION} or newer"
         return Finding("version", Level.PROBLEM, message)
     return Finding("version", Level.OK, f"PostgreSQL {facts.server_version}")
+
+
+def _identifier(facts: ServerFacts, fixed: int | None) -> tuple[Finding, ...]:
+    if fixed is None:
+        return ()
+    if fixed == facts.system_identifier:
+        return (Finding("system identifier", Level.OK, f"{fixed}, as the settings say"),)
+    message = f"{facts.system_identifier}, expected {fixed} by {FIXED_VARIABLE}: its WAL would stay in the spool"
+    lines = (
+        f"after pg_upgrade remove {FIXED_VARIABLE} or set it to {facts.system_identifier}; else mend the connection",
+    )
+    return (Finding("system identifier", Level.PROBLEM, message, lines=lines),)
 
 
 def _wal_level(facts: ServerFacts) -> Finding:

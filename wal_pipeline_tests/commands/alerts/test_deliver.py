@@ -10,7 +10,7 @@ import pytest
 from wal_pipeline.archive.alerts import AlertKind, Observation, Severity
 from wal_pipeline.catalog.catalog import Catalog, open_catalog
 from wal_pipeline.commands.alerts.deliver import Delivery, deliver_alerts
-from wal_pipeline.commands.alerts.destinations import apprise_destinations
+from wal_pipeline.commands.alerts.destinations import apprise_destinations, check_destination
 from wal_pipeline.errors import SettingsError
 from wal_pipeline_tests.support.receiver import SECRET, Receiver
 
@@ -167,10 +167,25 @@ def test_without_destinations_nothing_is_sent(catalog: Catalog) -> None:
 def test_url_that_cannot_be_read_is_named_by_position(caplog: pytest.LogCaptureFixture) -> None:
     """The error and the log say which URL, and nothing of it but its scheme."""
     caplog.set_level(logging.DEBUG)
+    good, torn = apprise_destinations(["json://127.0.0.1:1/", f"nosuch://{SECRET}/"])
+    assert check_destination(good) == "it can be read; 'wal-pipeline alerts test' sends a message"
     with pytest.raises(SettingsError) as caught:
-        apprise_destinations(["json://127.0.0.1:1/", f"nosuch://{SECRET}/"])
+        check_destination(torn)
     assert caught.value.message == "notification URL 2 (nosuch) cannot be read"
     assert SECRET not in caplog.text + str(caught.value)
+
+
+@pytest.mark.parametrize("torn", [f"nosuch://{SECRET}/", f"b@{SECRET}.org", ""])
+def test_a_torn_url_silences_no_other(catalog: Catalog, receiver: Receiver, torn: str) -> None:
+    """The health sensor failed in each tick, and nobody was told of anything."""
+    down(catalog)
+    delivery = deliver_alerts(catalog, apprise_destinations([torn, receiver.url]), NOON)
+    assert delivery.told == 1
+    assert len(receiver.messages) == 1
+    [(name, reason)] = delivery.failures.items()
+    assert reason == f"notification URL {name} cannot be read"
+    assert name.startswith("1")
+    assert SECRET not in str(catalog.values.get("alerts.delivery"))
 
 
 @pytest.mark.parametrize("status", [200, 500])

@@ -1,5 +1,7 @@
 """Tests that an archiving run tells its own cluster's files from those of other clusters."""
 
+import pytest
+
 from wal_pipeline.commands.archive_push.events import (
     FileQuarantined,
     FileReleased,
@@ -74,6 +76,66 @@ def test_a_new_cluster_may_use_the_old_ones_names(scene: ArchiveScene) -> None:
         SYSTEM_IDENTIFIER,
         OTHER_SYSTEM_IDENTIFIER,
     }
+
+
+@pytest.mark.parametrize("server", [OTHER_SYSTEM_IDENTIFIER, None])
+def test_a_stale_setting_quarantines_nothing(scene: ArchiveScene, server: int | None) -> None:
+    """After pg_upgrade, with the old identifier in the settings, all new WAL went to quarantine at once."""
+    made = spool_segments(scene.spool_folder, [1])
+    scene.fixed_identifier, scene.server_identifier = SYSTEM_IDENTIFIER, server
+    scene.run()
+    new = spool_segments(scene.spool_folder, [2, 3], system_identifier=OTHER_SYSTEM_IDENTIFIER)
+    events = scene.run()
+    assert names(events, FileQuarantined) == []
+    assert scene.spooled() == sorted(new)
+    left = [event for event in events if isinstance(event, FileSkipped)]
+    assert [event.needs_help for event in left] == [True, True]
+    says = {
+        None: "the server does not answer, and may have a new one",
+        OTHER_SYSTEM_IDENTIFIER: (
+            f"WAL_PIPELINE_SYSTEM_IDENTIFIER is {SYSTEM_IDENTIFIER}, the server has {OTHER_SYSTEM_IDENTIFIER}: "
+            "remove the setting, or set it to the server's"
+        ),
+    }
+    assert left[0].message == (
+        f"'{name_of(2)}' is of the cluster with system identifier {OTHER_SYSTEM_IDENTIFIER}, "
+        f"expected {SYSTEM_IDENTIFIER}; {says[server]}"
+    )
+    scene.fixed_identifier = scene.server_identifier = OTHER_SYSTEM_IDENTIFIER
+    scene.settle()
+    scene.run()
+    assert_archived(scene, made | new)
+
+
+def test_a_stale_setting_gives_no_unnamed_file_to_the_old_cluster(scene: ArchiveScene) -> None:
+    """A .history file names no cluster: where the server contradicts the setting, it waits."""
+    scene.fixed_identifier, scene.server_identifier = SYSTEM_IDENTIFIER, OTHER_SYSTEM_IDENTIFIER
+    (scene.spool_folder / "00000002.history").write_bytes(history_bytes([1]))
+    scene.settle()
+    left = one(scene.run(), FileSkipped)
+    assert left.message.startswith("'00000002.history' does not name its cluster; WAL_PIPELINE_SYSTEM_IDENTIFIER is ")
+    assert (scene.spooled(), scene.quarantined()) == (["00000002.history"], [])
+    scene.fixed_identifier = None
+    scene.settle()
+    scene.run()
+    assert {identifier for identifier, _ in scene.catalog.files.names_on("b2")} == {OTHER_SYSTEM_IDENTIFIER}
+
+
+def test_a_setting_that_the_server_confirms_quarantines_others(scene: ArchiveScene) -> None:
+    """Where the server and the setting agree, another cluster's file is moved away as ever."""
+    scene.fixed_identifier = scene.server_identifier = SYSTEM_IDENTIFIER
+    spool_segments(scene.spool_folder, [2], system_identifier=OTHER_SYSTEM_IDENTIFIER)
+    assert one(scene.run(), FileQuarantined).reason is QuarantineReason.WRONG_CLUSTER
+
+
+def test_a_silent_server_is_not_asked_for_each_file(scene: ArchiveScene) -> None:
+    """Each question to a host that does not answer takes ten seconds: many files share one."""
+    spool_segments(scene.spool_folder, [1])
+    scene.run()
+    scene.server_identifier, scene.asked = None, 0
+    spool_segments(scene.spool_folder, range(2, 12), system_identifier=OTHER_SYSTEM_IDENTIFIER)
+    assert len([event for event in scene.run() if isinstance(event, FileSkipped)]) == 10
+    assert scene.asked == 2
 
 
 def test_the_first_segment_tells_the_cluster(scene: ArchiveScene) -> None:

@@ -24,6 +24,7 @@ from wal_pipeline.commands.backup.objects import open_object
 from wal_pipeline.commands.backup.parent import choose_parent, fetch_parent
 from wal_pipeline.commands.refill.base_backups import refill_base_backup
 from wal_pipeline.errors import BaseBackupError, DamagedCopyError, StoreUnavailableError
+from wal_pipeline.postgres.backup_server import BackupServer
 from wal_pipeline.stores.base import Body, Store
 from wal_pipeline_tests.support.archive_scene import WatchedStore
 from wal_pipeline_tests.support.base_backup_scene import (
@@ -35,6 +36,7 @@ from wal_pipeline_tests.support.base_backup_scene import (
     s3_store,
     verify_backup,
 )
+from wal_pipeline_tests.support.slow_server import slow_function
 
 pytestmark = pytest.mark.integration
 
@@ -258,6 +260,22 @@ def test_tablespaces_are_staged_and_each_has_its_tar(postgres_version: PostgresI
                 sink=file.write,
             )
         assert verify_backup(cluster.install, base) == "backup successfully verified"
+
+
+def test_a_size_that_takes_too_long_ends_no_base_backup(
+    postgres_version: PostgresInstall, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The sizes of the tablespaces are an estimate: after 30 s there was no base backup, and "cannot connect"."""
+    monkeypatch.setattr(
+        BackupServer.__init__, "__kwdefaults__", {"connect_timeout_seconds": 10, "statement_timeout_seconds": 1}
+    )
+    with archiving_cluster(postgres_version) as cluster:
+        cluster.make_tablespace("fast_disk")
+        scene = Scene(cluster, [folder_store("r2", tmp_path)], tmp_path / "scratch")
+        with slow_function(cluster, "pg_tablespace_size", "oid", "bigint", 15):
+            manifest = scene.take(staging_folder=owned_folder("staging")).manifest
+    assert len(manifest.tablespaces) == 1
+    assert "the size of the cluster is not known: PostgreSQL did not finish within 1 s" in caplog.text
 
 
 def test_an_incremental_base_backup_combines_with_its_chain(local: Scene, tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from wal_pipeline.commands.archive_push.skipped_files import SkippedFiles
 from wal_pipeline.commands.health.facts import DiskFacts, HealthFacts, ServerLook, look_at_everything, note_sensor
 from wal_pipeline.commands.health.rules import HealthLimits, observe
 from wal_pipeline.commands.pause import pause
+from wal_pipeline.postgres.server import PostgresServer
+from wal_pipeline.postgres.server_facts import ServerFacts
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline_tests.support.health_scene import NOW, SIZE, SYSTEM, HealthScene, failed_copy, name
 from wal_pipeline_tests.support.server_facts import facts as server_facts
@@ -45,6 +47,27 @@ def only(facts: HealthFacts, kind: AlertKind, limits: HealthLimits = LIMITS) -> 
 def test_healthy(scene: HealthScene) -> None:
     """An archive that works opens nothing."""
     assert seen(scene.facts()) == {}
+
+
+def test_no_fault_of_ours_is_called_a_silent_server(scene: HealthScene) -> None:
+    """A thread's exception was lost, and status said that the server did not answer within 3 s."""
+
+    class Broken(PostgresServer):
+        def facts(self) -> ServerFacts:
+            raise NotImplementedError("can't parse timestamptz")
+
+    found = look_at_everything(replace(scene.sources, server=Broken()))
+    assert found.server == ServerLook(error="the server cannot be asked: NotImplementedError: can't parse timestamptz")
+
+
+def test_a_setting_that_names_another_cluster_is_told(scene: HealthScene) -> None:
+    """Where the live server has another system identifier than the settings, an alert tells both."""
+    assert only(replace(scene.facts(), fixed_identifier=7), AlertKind.WRONG_CLUSTER) == [
+        f"server: WAL_PIPELINE_SYSTEM_IDENTIFIER is 7, the server has {SYSTEM}: its WAL stays in the spool"
+    ]
+    assert seen(replace(scene.facts(), fixed_identifier=SYSTEM)) == {}
+    silent = replace(scene.facts(), fixed_identifier=7, server=ServerLook(error="silent"))
+    assert AlertKind.WRONG_CLUSTER not in observe(silent, LIMITS)
 
 
 def test_archiver_failing(scene: HealthScene) -> None:

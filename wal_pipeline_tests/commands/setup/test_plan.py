@@ -51,6 +51,23 @@ def test_a_good_server() -> None:
     assert (found.changes, found.restart_line) == ((), None)
 
 
+def test_a_setting_that_names_another_cluster_is_not_passed_over() -> None:
+    """After pg_upgrade the setting may be that of the old cluster, whose WAL alone would be archived."""
+    wanted = WantedArchiving(SPOOL, system_identifier=GOOD.system_identifier + 1)
+    bad = only_bad(plan_setup(GOOD, ACCESS, wanted, has_basic_archive=True))
+    assert (bad.name, bad.status, bad.changes) == ("system identifier", Level.PROBLEM, ())
+    assert bad.message == (
+        f"{GOOD.system_identifier}, expected {GOOD.system_identifier + 1} by WAL_PIPELINE_SYSTEM_IDENTIFIER: "
+        "its WAL would stay in the spool"
+    )
+    assert bad.mending == (
+        "after pg_upgrade remove WAL_PIPELINE_SYSTEM_IDENTIFIER or set it to "
+        f"{GOOD.system_identifier}; else mend the connection",
+    )
+    same = WantedArchiving(SPOOL, system_identifier=GOOD.system_identifier)
+    assert not plan_setup(GOOD, ACCESS, same, has_basic_archive=True).problems
+
+
 def test_an_old_server() -> None:
     """Before version 15 nothing is changed at all."""
     bad = only_bad(plan(facts(server_version_num=140011, server_version="14.11", archive_mode="off")))

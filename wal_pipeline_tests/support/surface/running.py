@@ -13,7 +13,6 @@ from typing import Any
 from unittest.mock import patch
 
 from wal_pipeline_tests.support.segments import (
-    OTHER_SYSTEM_IDENTIFIER,
     SYSTEM_IDENTIFIER,
     name_of,
     segment_bytes,
@@ -51,7 +50,7 @@ SESSION = {
 
 
 class SmallArchive:
-    """A spool with two good segments and one of another cluster, and a prepared folder as the only store."""
+    """A spool with two good segments and one under a wrong name, and a prepared folder as the only store."""
 
     def __init__(self, folder: Path, prepare_store: Callable[[Path], None]) -> None:
         self.folder = folder
@@ -60,7 +59,7 @@ class SmallArchive:
             made.mkdir(parents=True)
         prepare_store(self.store)
         spool_segments(self.spool, [1, 2])
-        (self.spool / name_of(3)).write_bytes(segment_bytes(3, system_identifier=OTHER_SYSTEM_IDENTIFIER))
+        (self.spool / name_of(3)).write_bytes(segment_bytes(9))
         self.environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(folder),
