@@ -102,7 +102,7 @@ _TESTED_IN: Final = {
     "integration/test_restore_job.py": "orchestration/jobs/{restore,restore_config,restore_run} wiring/restore",
     "test_secrets.py": "orchestration/jobs/backup",
     "integration/test_daemon.py": "orchestration/sensors/spool",
-    "integration/test_upkeep.py": "wiring/{expire,survey,verify}",
+    "integration/test_upkeep.py": "wiring/{expire,verify}",
     "postgres/test_pg_basebackup.py": "postgres/backup_server",
     "postgres/test_server.py": "postgres/server_facts",
     "postgres/test_waldump.py": "postgres/waldump_output",

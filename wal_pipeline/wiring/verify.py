@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from wal_pipeline.wiring.expire import retention_rule, surveyor, waiting_files
 from wal_pipeline.wiring.pipeline import Pipeline
-from wal_pipeline.wiring.survey import retention_rule, surveyor, waiting_files
 
 if TYPE_CHECKING:  # imported when it is asked for, as in wiring.py
     from wal_pipeline.commands.verify.verify import Verifier
