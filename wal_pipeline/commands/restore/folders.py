@@ -10,7 +10,8 @@ from typing import Final
 
 from wal_pipeline.commands.restore.checks import TablespaceMove
 from wal_pipeline.commands.restore.untar import HELD_BACK
-from wal_pipeline.errors import RestoreError
+from wal_pipeline.errors import PostgresError, RestoreError
+from wal_pipeline.postgres.postmaster import find_server
 
 _TABLESPACES: Final = "pg_tblspc"
 _OF_A_CLUSTER: Final = ("PG_VERSION", "global/pg_control", HELD_BACK, _TABLESPACES)  # the last: a restore that failed
@@ -135,26 +136,10 @@ def _lock(path: Path) -> int | None:
 
 
 def check_not_running(pgdata: Path) -> None:
-    """Refuse a folder whose postmaster lives. Raises: RestoreError."""
-    pid_file = pgdata / "postmaster.pid"
+    """Refuse a folder in which a server runs, or may run. Raises: RestoreError."""
     try:
-        pid = int(pid_file.read_text(encoding="ascii", errors="replace").split("\n", 1)[0])
-    except (FileNotFoundError, ValueError):
-        return
-    except OSError as error:
-        raise RestoreError(f"'{pid_file}' cannot be read: {error.strerror}") from error
-    if pid > 0 and _is_alive(pid):
-        raise RestoreError(
-            f"a server with process id {pid} runs in '{pgdata}'",
-            hint="Stop it first, and be sure that it is the one to replace: pg_ctl stop -D " + str(pgdata),
-        )
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        found = find_server(pgdata)
+    except PostgresError as error:
+        raise RestoreError(error.message) from error
+    if found is not None:
+        raise RestoreError(found.message, hint=found.hint)
