@@ -47,7 +47,7 @@ def find_server(pgdata: Path) -> FoundServer | None:
         working[named] = None
     pid = next((pid for pid, works in sorted(working.items()) if works), None)
     if pid is not None:
-        return _running(pgdata, named if working.get(named or 0) else pid)
+        return _running(pgdata, named if named is not None and working.get(named) else pid)
     opened = _open_file(pgdata)
     if opened is not None:
         return _elsewhere(pgdata, opened)

@@ -45,6 +45,8 @@ class RestoreOptions:
     archiving: bool = True
     verify: bool = True
     prefetch_dir: Path | None = None
+    waldir: Path | None = None
+    work_dir: Path | None = None
     start: bool = False
     config_file: Path | None = None
     server_settings: Mapping[str, str] = field(default_factory=dict)
@@ -68,6 +70,8 @@ class RestoreOptions:
             verify=self.verify,
             archiving=self.archiving,
             bindir=bindir,
+            waldir=None if self.waldir is None else self.waldir.absolute(),
+            work_dir=None if self.work_dir is None else self.work_dir.absolute(),
         )
 
     def store_names(self, configured: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from wal_pipeline.commands.restore.checks import (
     TablespaceMove,
     check_disk,
     check_identities,
+    check_writable,
     disk_needs,
     map_tablespaces,
     require_action,
@@ -22,13 +23,16 @@ from wal_pipeline.commands.restore.checks import (
 )
 from wal_pipeline.commands.restore.contents import gather
 from wal_pipeline.commands.restore.folders import check_data_directory, check_folders
+from wal_pipeline.commands.restore.places.wal_folder import PG_WAL, WalFolder, other_links, plan_wal_folder
+from wal_pipeline.commands.restore.places.workspace import left_by_restore
 from wal_pipeline.errors import RestoreError
 from wal_pipeline.postgres.binaries import Binaries, find_binaries
 from wal_pipeline.postgres.recovery import TargetAction
 from wal_pipeline.postgres.recovery_server import ServerUser
 from wal_pipeline.stores.base import Store
 
-_PROGRAMS: Final = ("postgres", "pg_verifybackup")
+_VERIFY: Final = "pg_verifybackup"
+_COMBINE: Final = "pg_combinebackup"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,8 @@ class RestoreRequest:
 
     ``verify``: compare all files with PostgreSQL's manifest before the end. ``archiving`` False switches the
     restored server's archiving off, for a copy that lives beside its original.
+    ``waldir``: the folder to which ``pg_wal`` will link. ``work_dir``: where downloads are kept before they are opened,
+    instead of in the data directory.
     """
 
     pgdata: Path
@@ -49,6 +55,8 @@ class RestoreRequest:
     verify: bool = True
     archiving: bool = True
     bindir: Path | None = None
+    waldir: Path | None = None
+    work_dir: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +83,7 @@ class PreparedRestore:
     binaries: Binaries
     notes: tuple[str, ...]
     plan_seconds: float
+    wal_folder: WalFolder | None = None
 
     @property
     def download_bytes(self) -> int:
@@ -100,10 +109,15 @@ def prepare_restore(
     _check_apart(request.pgdata, moves)
     emptied = check_folders(request.pgdata, moves, force=request.force)
     encrypted = check_identities(plan, chain, found.answered, layout, identities)
-    needs = disk_needs(chain, request.pgdata.absolute(), moves)
+    pgdata = request.pgdata.absolute()
+    wal_folder = plan_wal_folder(pgdata, request.waldir, replaced=pgdata in emptied)
+    user = server_user(pgdata, request.owner)
+    wal_place = pgdata if wal_folder is None else wal_folder.folder
+    work_place = pgdata if request.work_dir is None else request.work_dir.absolute()
+    check_writable(pgdata, (*(move.new for move in moves), wal_place, work_place))
+    needs = disk_needs(chain, pgdata, moves, work_place=work_place, wal_place=wal_place)
     check_disk(needs)
-    user = server_user(request.pgdata.absolute(), request.owner)
-    programs = (*_PROGRAMS, *(("pg_combinebackup",) if len(chain) > 1 else ()))
+    programs = ("postgres", *((_VERIFY,) if request.verify else ()), *((_COMBINE,) if len(chain) > 1 else ()))
     binaries = find_binaries(chain[-1].server_version // 10_000, exactly=True, programs=programs, bindir=request.bindir)
     return PreparedRestore(
         request,
@@ -119,9 +133,26 @@ def prepare_restore(
         needs,
         user,
         binaries,
-        (*found.notes, *plan.notes),
+        (*found.notes, *plan.notes, *_folder_notes(pgdata, emptied, wal_folder)),
         time.monotonic() - begun,
+        wal_folder,
     )
+
+
+def _folder_notes(pgdata: Path, emptied: Sequence[Path], wal: WalFolder | None) -> list[str]:
+    """Say what becomes of what lies in the folders, before anything is removed."""
+    notes = []
+    if left_by_restore(pgdata):
+        notes.append(f"'{pgdata}' was left by a restore that did not end: what it brought is removed")
+    if wal is not None:
+        links = f"'{pgdata / PG_WAL}' {'stays' if wal.kept else 'becomes'} a link to '{wal.folder}'"
+        notes.append(f"{links}{', whose WAL is removed' if wal.emptied else ''}")
+    if pgdata in emptied:
+        notes += [
+            f"'{pgdata / name}' is a link to '{target}': the link is removed, what it points to stays as it is"
+            for name, target in other_links(pgdata).items()
+        ]
+    return notes
 
 
 def _check_apart(pgdata: Path, moves: Sequence[TablespaceMove]) -> None:

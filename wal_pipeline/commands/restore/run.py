@@ -13,6 +13,7 @@ from wal_pipeline.commands.restore.perform import RestoreCommand, RestoreEvents,
 from wal_pipeline.commands.restore.prepare import PreparedRestore, RestoreRequest, prepare_restore, require_answers
 from wal_pipeline.commands.restore.reached import require_reached
 from wal_pipeline.commands.restore.start import RecoveryResult, configured_server, start_and_watch
+from wal_pipeline.host.mounts import has_room_beside
 from wal_pipeline.postgres.recovery_server import RecoveryState
 from wal_pipeline.stores.base import Store
 
@@ -65,14 +66,18 @@ class Restore:
         """Start the server, wait until its recovery ends, and remove the files that were fetched ahead of it."""
         isolation = configured_server(prepared, self.options.server_settings, self.options.config_file)
         events.starting(prepared)
-        recovery = start_and_watch(
-            prepared, isolation, log=recovery_log(self.request.pgdata), on_progress=events.recovering
-        )
+        log = recovery_log(self.request.pgdata, self.request.work_dir)
+        recovery = start_and_watch(prepared, isolation, log=log, on_progress=events.recovering)
         if recovery.state is not RecoveryState.PAUSED and self.command.prefetched is not None:
             self.command.prefetched.destroy()
         return recovery
 
 
-def recovery_log(pgdata: Path) -> Path:
-    """Return the log of a restored server until its next restart: a file beside its data directory."""
-    return pgdata.with_name(f"{pgdata.name}-recovery.log")
+def recovery_log(pgdata: Path, work_dir: Path | None = None) -> Path:
+    """Return the log of a restored server until its next restart: a file beside its data directory.
+
+    In ``work_dir`` where there is one, and in the data directory where nothing can lie beside it.
+    """
+    if work_dir is None and not has_room_beside(pgdata):
+        return pgdata / "wal-pipeline-recovery.log"
+    return (work_dir or pgdata.parent) / f"{pgdata.name}-recovery.log"

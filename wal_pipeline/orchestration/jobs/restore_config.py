@@ -27,5 +27,7 @@ class RestoreConfig(dg.Config):
     owner: str | None = None
     archiving: bool = True
     verify: bool = True
+    waldir: str | None = None
+    work_dir: str | None = None
     start: bool = False
     server_settings: dict[str, str] = {}  # noqa: RUF012
