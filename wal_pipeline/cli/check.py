@@ -31,7 +31,9 @@ def check_command(context: Context, as_json: bool) -> int:
         pipeline.spool,
         pipeline.stores,
         cluster_prefix=cluster_prefix(settings.prefix, settings.cluster),
-        wanted=WantedArchiving(settings.require_spool_folder(), settings.archive_timeout_seconds),
+        wanted=WantedArchiving(
+            settings.require_spool_folder(), settings.archive_timeout_seconds, quarantine=settings.quarantine()
+        ),
         now=pipeline.clock,
         open_catalog=lambda: pipeline.catalog,
     )

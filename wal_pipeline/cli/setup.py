@@ -36,7 +36,8 @@ def setup_command(context: Context, apply_it: bool, replace: bool, wait: float, 
 
     pipeline = context.pipeline
     settings = pipeline.settings
-    wanted = WantedArchiving(settings.require_spool_folder(), settings.archive_timeout_seconds, replace)
+    spool, quarantine = settings.require_spool_folder(), settings.quarantine()
+    wanted = WantedArchiving(spool, settings.archive_timeout_seconds, replace, quarantine)
     if apply_it:
         prover = _prover(pipeline, wait, lambda line: click.echo(line, err=True))
         report = apply_setup(pipeline.server, wanted, prover.prove)

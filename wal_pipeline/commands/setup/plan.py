@@ -18,11 +18,15 @@ _GOOD_VALUES: Final = ("on", "always", "replica", "logical")
 
 @dataclass(frozen=True, slots=True)
 class WantedArchiving:
-    """The archiving that we want. ``replace_foreign`` allows to replace an archiver that writes to another place."""
+    """The archiving that we want. ``replace_foreign`` allows to replace an archiver that writes to another place.
+
+    ``quarantine`` is the folder for files that cannot be archived; None: nobody looks at it.
+    """
 
     spool: Path
     archive_timeout_seconds: int = 300
     replace_foreign: bool = False
+    quarantine: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
