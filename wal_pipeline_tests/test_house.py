@@ -78,7 +78,6 @@ _TESTED_IN: Final = {
     "commands/expire/test_expire.py": "commands/alerts/settle commands/expire/{plan,steps}",
     "commands/restore/test_contents.py": "commands/inventory/system_identifiers",
     "commands/restore/test_reached.py": "commands/restore/start",
-    "commands/restore/test_place_volumes.py": "commands/restore/download",
     "commands/test_rebuild_catalog.py": "commands/inventory/scan",
     "commands/report/test_page.py": "commands/report/{charts,figures} commands/status/window_line",
     "commands/setup/test_plan.py": "commands/setup/{archiver,findings,spool}",

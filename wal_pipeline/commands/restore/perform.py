@@ -13,6 +13,7 @@ from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest
 from wal_pipeline.archive.recovery.target import RecoveryTarget, TargetKind
 from wal_pipeline.commands.archive_get.prefetch_folder import PrefetchFolder
 from wal_pipeline.commands.archive_get.restore_command import shell_line
+from wal_pipeline.commands.archive_get.wal_source import StoreHealth
 from wal_pipeline.commands.restore.download import BaseBackupSource, DownloadFault
 from wal_pipeline.commands.restore.folders import check_folders
 from wal_pipeline.commands.restore.place import (
@@ -119,6 +120,7 @@ class _Placement:
         self._pgdata = prepared.request.pgdata.absolute()
         self._seconds = {"plan": prepared.plan_seconds}
         self._faults: list[DownloadFault] = []
+        self._health = StoreHealth()
         self._bytes = 0
 
     def run(self) -> RestoreResult:
@@ -215,6 +217,7 @@ class _Placement:
             staging=work.staging,
             # Of a chain pg_verifybackup sees only what was combined; of one base backup it reads every file.
             hash_tars=len(self._prepared.chain) > 1,
+            health=self._health,
             on_bytes=self._came,
             on_fault=self._fault,
         )
