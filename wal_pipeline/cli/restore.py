@@ -86,6 +86,12 @@ def _unless(_context: click.Context, _option: click.Parameter, given: bool) -> b
 @click.option(
     "--work-dir", type=_FOLDER, help="Keep what is downloaded here until it is opened (default: in PGDATA itself)."
 )
+@click.option(
+    "--restore-config/--no-restore-config",
+    default=None,
+    help="Write the configuration files that the original kept outside PGDATA into it (default: where this machine has "
+    "none for it).",
+)
 @click.option("--start", is_flag=True, help="Start the server and wait until it reaches the target.")
 @click.option(
     "--config-file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="The server's postgresql.conf."

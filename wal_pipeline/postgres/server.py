@@ -12,7 +12,9 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
+from wal_pipeline.archive.format.configuration import KeptConfiguration
 from wal_pipeline.errors import PostgresError, SettingsError
+from wal_pipeline.postgres.configuration_files import read_configuration
 from wal_pipeline.postgres.server_facts import ServerFacts, read_facts
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import WalFileName, segment_at
@@ -140,6 +142,14 @@ class PostgresServer:
         statement = sql.SQL("COPY (SELECT {}) TO {}").format(sql.Literal(text), sql.Literal(str(path)))
         with self._connection() as connection:
             connection.execute(statement)
+
+    def configuration(self) -> KeptConfiguration | None:
+        """Return the configuration that is outside the data directory; None where the role may not see where it is.
+
+        Raises: PostgresError.
+        """
+        with self._connection() as connection:
+            return read_configuration(connection, read_facts(connection).system_identifier)
 
     @contextmanager
     def _connection(self) -> Iterator[psycopg.Connection[Any]]:

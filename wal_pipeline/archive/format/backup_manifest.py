@@ -24,6 +24,8 @@ All objects of one base backup lie below ``Layout.base_root/<backup id>/``:
 ``tar_cuts<codec>[.age]``
     The file within which each volume begins, so that volumes can be extracted in parallel (tar_cuts.py). It exists
     where a tar has several volumes; only speed depends on it.
+``configuration.tar<codec>[.age]``
+    The configuration files outside the data directory, as on Debian (configuration.py). It exists where there are any.
 ``manifest.json``
     The JSON of backup_manifest_json.py, never compressed or encrypted, written last and never changed: without it the
     base backup does not exist.
@@ -133,7 +135,8 @@ class BaseBackupManifest:
     """Everything that is known about a base backup; the module's docstring says how its objects are opened.
 
     ``started_at`` is the server's clock just before the start, ``finished_at`` just after the stop.
-    ``server_version`` as in ``server_version_num``. ``tar_cuts`` is None where no tar has two volumes.
+    ``server_version`` as in ``server_version_num``. ``tar_cuts`` is None where no tar has two volumes,
+    ``configuration`` where nothing of it was outside the data directory, or nobody looked.
     """
 
     backup_id: str
@@ -154,6 +157,7 @@ class BaseBackupManifest:
     tars: tuple[BackupTar, ...]
     backup_manifest: BackupObject
     tar_cuts: BackupObject | None = None
+    configuration: BackupObject | None = None
 
     @property
     def parent_id(self) -> str | None:
@@ -177,9 +181,12 @@ class BaseBackupManifest:
 
     @property
     def objects(self) -> tuple[BackupObject, ...]:
-        """All objects but ``manifest.json``: the tars' volumes in order, PostgreSQL's manifest, the tars' cuts."""
-        cuts = () if self.tar_cuts is None else (self.tar_cuts,)
-        return (*(volume for tar in self.tars for volume in tar.objects), self.backup_manifest, *cuts)
+        """All objects but ``manifest.json``.
+
+        The tars' volumes in order, PostgreSQL's manifest, the tars' cuts, the configuration files.
+        """
+        more = (one for one in (self.tar_cuts, self.configuration) if one is not None)
+        return (*(volume for tar in self.tars for volume in tar.objects), self.backup_manifest, *more)
 
     @property
     def size_bytes(self) -> int:

@@ -47,6 +47,7 @@ class RestoreOptions:
     prefetch_dir: Path | None = None
     waldir: Path | None = None
     work_dir: Path | None = None
+    restore_config: bool | None = None
     start: bool = False
     config_file: Path | None = None
     server_settings: Mapping[str, str] = field(default_factory=dict)
@@ -72,6 +73,8 @@ class RestoreOptions:
             bindir=bindir,
             waldir=None if self.waldir is None else self.waldir.absolute(),
             work_dir=None if self.work_dir is None else self.work_dir.absolute(),
+            config_file=None if self.config_file is None else self.config_file.absolute(),
+            restore_config=self.restore_config,
         )
 
     def store_names(self, configured: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from wal_pipeline.commands.restore.place import (
     verify_files,
     write_tablespace_map,
 )
+from wal_pipeline.commands.restore.places.configuration import write_configuration
 from wal_pipeline.commands.restore.places.wal_folder import PG_WAL
 from wal_pipeline.commands.restore.places.workspace import Workspace, empty, remove_tree, workspace
 from wal_pipeline.commands.restore.prepare import PreparedRestore, require_answers
@@ -202,6 +203,7 @@ class _Placement:
                 verify_files(prepared.binaries, self._pgdata, prepared.moves)
         with self._phase("finish"):
             write_tablespace_map(self._pgdata, prepared.moves)
+            write_configuration(prepared.configuration, self._pgdata)
             write_recovery_settings(self._pgdata, recovery_settings(prepared, self._restore_command))
             own([self._pgdata, *self._others()], prepared.user)
             os.sync()  # the server itself syncs only what it writes from now on

@@ -23,6 +23,8 @@ from wal_pipeline.commands.restore.checks import (
 )
 from wal_pipeline.commands.restore.contents import gather
 from wal_pipeline.commands.restore.folders import check_data_directory, check_folders
+from wal_pipeline.commands.restore.places.configuration import ConfigurationPlan, plan_configuration
+from wal_pipeline.commands.restore.places.stored_configuration import has_own_configuration, read_kept
 from wal_pipeline.commands.restore.places.wal_folder import PG_WAL, WalFolder, other_links, plan_wal_folder
 from wal_pipeline.commands.restore.places.workspace import left_by_restore
 from wal_pipeline.errors import RestoreError
@@ -30,6 +32,7 @@ from wal_pipeline.postgres.binaries import Binaries, find_binaries
 from wal_pipeline.postgres.recovery import TargetAction
 from wal_pipeline.postgres.recovery_server import ServerUser
 from wal_pipeline.stores.base import Store
+from wal_pipeline.stores.cluster_store import ClusterStore
 
 _VERIFY: Final = "pg_verifybackup"
 _COMBINE: Final = "pg_combinebackup"
@@ -43,6 +46,8 @@ class RestoreRequest:
     restored server's archiving off, for a copy that lives beside its original.
     ``waldir``: the folder to which ``pg_wal`` will link. ``work_dir``: where downloads are kept before they are opened,
     instead of in the data directory.
+    ``config_file`` is the server's, where it is not in the data directory. ``restore_config``: the configuration that
+    was kept with the base backup is written into the data directory; None: where this machine has none for it.
     """
 
     pgdata: Path
@@ -57,6 +62,8 @@ class RestoreRequest:
     bindir: Path | None = None
     waldir: Path | None = None
     work_dir: Path | None = None
+    config_file: Path | None = None
+    restore_config: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +91,7 @@ class PreparedRestore:
     notes: tuple[str, ...]
     plan_seconds: float
     wal_folder: WalFolder | None = None
+    configuration: ConfigurationPlan = field(default_factory=ConfigurationPlan)
 
     @property
     def download_bytes(self) -> int:
@@ -119,6 +127,7 @@ def prepare_restore(
     check_disk(needs)
     programs = ("postgres", *((_VERIFY,) if request.verify else ()), *((_COMBINE,) if len(chain) > 1 else ()))
     binaries = find_binaries(chain[-1].server_version // 10_000, exactly=True, programs=programs, bindir=request.bindir)
+    configuration = _plan_configuration(request, chain[-1], found.answered, layout, identities)
     return PreparedRestore(
         request,
         plan,
@@ -133,9 +142,28 @@ def prepare_restore(
         needs,
         user,
         binaries,
-        (*found.notes, *plan.notes, *_folder_notes(pgdata, emptied, wal_folder)),
+        (*found.notes, *plan.notes, *_folder_notes(pgdata, emptied, wal_folder), *configuration.notes),
         time.monotonic() - begun,
         wal_folder,
+        configuration,
+    )
+
+
+def _plan_configuration(
+    request: RestoreRequest,
+    manifest: BaseBackupManifest,
+    stores: Sequence[Store],
+    layout: Layout,
+    identities: Sequence[Any],
+) -> ConfigurationPlan:
+    places = [ClusterStore(store, layout) for store in stores]
+    return plan_configuration(
+        request.pgdata.absolute(),
+        manifest.server_version // 10_000,
+        kept=None if request.restore_config is False else read_kept(manifest, places, identities),
+        given=request.config_file,
+        wanted=request.restore_config,
+        has_own=lambda: has_own_configuration(manifest, places, identities),
     )
 
 

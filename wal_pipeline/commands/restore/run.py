@@ -48,6 +48,8 @@ class Restore:
         if self.options.plan_only:
             return
         require_answers(prepared)
+        if self.options.start and prepared.configuration.trouble is not None:
+            raise prepared.configuration.trouble
         check_runnable(self.command.program, prepared.user)
         result = self._perform(prepared, events)
         recovery = self._start(prepared, events) if self.options.start else None

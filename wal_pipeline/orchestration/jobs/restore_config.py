@@ -29,5 +29,6 @@ class RestoreConfig(dg.Config):
     verify: bool = True
     waldir: str | None = None
     work_dir: str | None = None
+    restore_config: bool | None = None
     start: bool = False
     server_settings: dict[str, str] = {}  # noqa: RUF012
