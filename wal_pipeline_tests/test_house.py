@@ -68,6 +68,9 @@ _TESTED_IN: Final = {
     "commands/archive_push/test_run.py": "commands/archive_push/{events,job,rejections}",
     "commands/archive_push/test_prepare.py": "postgres/commits",
     "commands/backup/test_take.py": "archive/format/tar_cuts commands/backup/{parent,preconditions,session}",
+    "integration/test_restore_configuration.py": (
+        "commands/backup/configuration commands/restore/places/stored_configuration postgres/configuration_files"
+    ),
     "commands/backup/test_upload.py": "commands/backup/part_uploader",
     "commands/backup/test_leftovers.py": "commands/backup/staging",
     "commands/backup/test_restorable.py": "commands/refill/base_backups",
