@@ -110,7 +110,8 @@ class Settings(BaseSettings):
     deep_verify_share: float = Field(0.25, gt=0, le=1)
     verify_repair: bool = True
     dagster_retention_days: int = Field(90, ge=1)
-    dagster_purge_runs: int = Field(1000, ge=0)
+    dagster_purge_runs: int = Field(20_000, ge=0)
+    dagster_purge_seconds: float = Field(1800.0, gt=0)
 
     # Telling people
     notification_urls: Secrets = ()
