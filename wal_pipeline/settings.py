@@ -70,8 +70,9 @@ class Settings(BaseSettings):
     memory_bytes: int = Field(160 * 2**20, ge=2**21)
     read_back: bool = True
     settle_seconds: float = Field(60.0, ge=0)
-    linger_seconds: float = Field(10.0, ge=0)
+    linger_seconds: float = Field(1800.0, ge=0)
     max_run_seconds: float = Field(900.0, gt=0)
+    max_run_age_seconds: float = Field(7200.0, gt=0)
     sensor_interval_seconds: int = Field(5, ge=1)
     sensor_wait_seconds: float = Field(20.0, ge=0, le=50)
     max_backoff_seconds: float = Field(300.0, gt=0)

@@ -3,7 +3,6 @@
 A file that some process has open for writing is neither read nor released nor moved (where the kernel tells).
 """
 
-import errno
 import fcntl
 import os
 import shutil
@@ -17,15 +16,18 @@ from pathlib import Path
 from typing import Final
 
 from wal_pipeline.errors import BeingWrittenError, SpoolBusyError, SpoolError
+from wal_pipeline.host.durable_file import move_durably
 from wal_pipeline.host.file_owner import give_to_folder_owner, owner_trouble
 from wal_pipeline.host.open_writers import Writer, find_writer
 from wal_pipeline.host.steady_clock import SteadyTime
 from wal_pipeline.wal.names import MAX_WAL_SEGMENT_SIZE, MIN_WAL_SEGMENT_SIZE, FileKind, WalFileName, parse_file_name
 
 LOCK_NAME: Final = ".wal-pipeline.lock"
+WANTED_NAME: Final = ".wal-pipeline.wanted"
 _TEMPORARY_PREFIXES: Final = (".", "archtemp.")  # ours and shells' begin with a dot; basic_archive's with archtemp.
 _YEAR_9999: Final = 253_370_764_800  # seconds: the last year that a datetime of Python has
-_LOCK_SECONDS: Final = 1.0
+_LOCK_SECONDS: Final = 3.0
+_WANTED_LOOK_SECONDS: Final = 0.5
 _LOCK_POLL_SECONDS: Final = 0.02
 _MAX_TEXT_BYTES: Final = 1 << 20  # history and backup history files are some hundred bytes
 
@@ -83,6 +85,8 @@ class Spool:
         self.quarantine_folder = quarantine_folder
         self._settle_seconds = settle_seconds
         self._steady = SteadyTime(folder, settle_seconds / 4, monotonic)
+        self._monotonic = monotonic
+        self._wanted_looked_at = float("-inf")
 
     def scan(self, now: datetime) -> SpoolListing:
         """List the spool. ``now`` tells which files have settled.
@@ -168,9 +172,7 @@ class Spool:
                 return None
             self._make_quarantine()
             target = self._free_name(f"{file.name.name}.{now.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}")
-            _move(self.path(file), target)
-            _sync_folder(self.quarantine_folder)
-            _sync_folder(self.folder)
+            move_durably(self.path(file), target)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -194,11 +196,13 @@ class Spool:
     def lock(self) -> Iterator[None]:
         """Be the only one of our processes that archives from this spool; the kernel ends it with the process.
 
+        A run that only waits for files ends for whoever wants the lock.
+
         Raises: SpoolBusyError where another one is, SpoolError.
         """
         descriptor = self._open_lock()
         try:
-            self._take_lock(descriptor, fcntl.LOCK_EX, _LOCK_SECONDS)
+            self._take_lock_when_free(descriptor)
             yield
         finally:
             os.close(descriptor)
@@ -213,6 +217,38 @@ class Spool:
         finally:
             os.close(descriptor)
         return False
+
+    @contextmanager
+    def wanted(self) -> Iterator[None]:
+        """Ask a run that only waits for files to end; its next look sees it (``is_wanted``). Raises: SpoolError."""
+        descriptor = self._open_lock(WANTED_NAME)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            yield
+        except OSError as error:
+            raise self._error("cannot be locked", error) from error
+        finally:
+            os.close(descriptor)
+
+    def is_wanted(self) -> bool:
+        """Whether another process asks for the lock now; looked at twice a second at most.
+
+        Where that cannot be seen, nobody asks: a full disk or another user's file must not end a run.
+        """
+        now = self._monotonic()
+        if now - self._wanted_looked_at < _WANTED_LOOK_SECONDS:
+            return False
+        self._wanted_looked_at = now
+        try:
+            descriptor = os.open(self.folder / WANTED_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            return not _try_to_lock(descriptor, fcntl.LOCK_EX)
+        except OSError:
+            return False
+        finally:
+            os.close(descriptor)
 
     def free_bytes(self) -> int:
         """Return the bytes that the spool's disk has free."""
@@ -268,9 +304,9 @@ class Spool:
             spool = self.folder.stat()
             os.chown(self.quarantine_folder, spool.st_uid, spool.st_gid)
 
-    def _open_lock(self) -> int:
-        """Open the lock's file for reading, which is enough to lock it, so that whoever made it can be another user."""
-        path = self.folder / LOCK_NAME
+    def _open_lock(self, name: str = LOCK_NAME) -> int:
+        """Open a lock's file for reading, which is enough to lock it, so that whoever made it can be another user."""
+        path = self.folder / name
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
         except PermissionError as error:
@@ -279,6 +315,14 @@ class Spool:
             raise self._error("cannot be written", error) from error
         give_to_folder_owner(path)
         return descriptor
+
+    def _take_lock_when_free(self, descriptor: int) -> None:
+        """Lock, and wait a moment for a run that ends for us. Raises: SpoolBusyError."""
+        try:
+            self._take_lock(descriptor, fcntl.LOCK_EX)
+        except SpoolBusyError:
+            with self.wanted():
+                self._take_lock(descriptor, fcntl.LOCK_EX, _LOCK_SECONDS)
 
     def _take_lock(self, descriptor: int, how: int, patience_seconds: float = 0.0) -> None:
         """Lock. The patience is for who only looks whether the spool is busy, and holds the lock for an instant."""
@@ -336,30 +380,3 @@ def _spooled_at(status: os.stat_result) -> datetime:
 
 def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-
-
-def _move(source: Path, target: Path) -> None:
-    """Rename, or copy durably and then unlink where the target is on another file system."""
-    try:
-        source.rename(target)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        temporary = target.with_name(f".{target.name}.tmp")
-        try:
-            shutil.copyfile(source, temporary, follow_symlinks=False)
-            with temporary.open("rb") as copied:
-                os.fsync(copied.fileno())
-            temporary.rename(target)
-        finally:
-            temporary.unlink(missing_ok=True)
-        _sync_folder(target.parent)
-        source.unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,6 +1,8 @@
 """Put files in place so that they are there whole or not at all, also after a crash of the machine."""
 
+import errno
 import os
+import shutil
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +33,30 @@ def write_durably(data: bytes, destination: Path) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise RestoreError(f"'{destination}' cannot be written: {error.strerror}") from error
+
+
+def move_durably(source: Path, target: Path) -> None:
+    """Rename, or copy and then unlink where the target is on another file system; both names are durable after it.
+
+    Raises: OSError.
+    """
+    try:
+        source.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        temporary = target.with_name(f".{target.name}.tmp")
+        try:
+            shutil.copyfile(source, temporary, follow_symlinks=False)
+            with temporary.open("rb") as copied:
+                os.fsync(copied.fileno())
+            temporary.rename(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_folder(target.parent)
+        source.unlink()
+    sync_folder(target.parent)
+    sync_folder(source.parent)
 
 
 def sync_folder(folder: Path) -> None:

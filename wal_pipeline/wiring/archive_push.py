@@ -19,6 +19,7 @@ def archive_options(pipeline: Pipeline, *, linger_seconds: float) -> ArchiveOpti
         read_back=pipeline.settings.read_back,
         linger_seconds=linger_seconds,
         max_seconds=pipeline.settings.max_run_seconds,
+        max_age_seconds=pipeline.settings.max_run_age_seconds,
         max_backoff_seconds=pipeline.settings.max_backoff_seconds,
     )
 
