@@ -63,7 +63,7 @@ _TESTED_IN: Final = {
     "commands/archive_get/test_prefetch_server.py": "commands/archive_get/{prefetch_client,prefetch_folder}",
     "commands/archive_get/test_wal_source.py": "commands/copies/find",
     "commands/test_audit.py": "commands/archive_push/audit_trail",
-    "commands/archive_push/test_run.py": "commands/archive_push/{events,flow_control,job,rejections}",
+    "commands/archive_push/test_run.py": "commands/archive_push/{events,job,rejections}",
     "commands/archive_push/test_prepare.py": "postgres/commits",
     "commands/backup/test_take.py": "archive/format/tar_cuts commands/backup/{parent,session}",
     "commands/backup/test_upload.py": "commands/backup/part_uploader",
