@@ -59,6 +59,10 @@ class StoreUnavailableError(StoreError):
     may_pass = True
 
 
+class StoreTooSlowError(StoreUnavailableError):
+    """Our own time limit for an upload passed: the line is slow, or carries too many uploads at once."""
+
+
 class StoreAccessError(StoreError):
     """The store refused the credentials, or the credentials do not allow the call."""
 

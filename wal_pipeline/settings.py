@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self, get_args
+from urllib.parse import urlsplit
+from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
 
 from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -60,6 +62,8 @@ class Settings(BaseSettings):
     b2_secret_access_key: SecretStr | None = Field(None, validation_alias="B2_SECRET_ACCESS_KEY")
     b2_endpoint_url: str | None = Field(None, validation_alias="B2_ENDPOINT_URL")
     local_store_folder: Path | None = None
+    https_proxy: SecretStr | None = Field(None, validation_alias="HTTPS_PROXY")
+    no_proxy: str = Field("", validation_alias="NO_PROXY")
 
     # Archiving
     codec: Codec = Codec.GZIP
@@ -178,6 +182,27 @@ class Settings(BaseSettings):
         """A folder stays the same wherever the program is started."""
         return None if value is None else value.expanduser().absolute()
 
+    @field_validator(
+        "r2_account_id",
+        "r2_bucket_name",
+        "r2_access_key_id",
+        "r2_secret_access_key",
+        "b2_bucket_name",
+        "b2_region",
+        "b2_access_key_id",
+        "b2_secret_access_key",
+        mode="before",
+    )
+    @classmethod
+    def _plain_word(cls, value: object) -> object:
+        """Take white space off the ends, as a copied line or a mounted secret brings it along; no key has any."""
+        if not isinstance(value, str):
+            return value
+        word = value.strip("\ufeff \t\r\n\v\f")
+        if not all("!" <= letter <= "~" for letter in word):
+            raise ValueError("has white space, or a letter that no such name or key has, inside")
+        return word or None
+
     @field_validator("r2_endpoint_url", "b2_endpoint_url")
     @classmethod
     def _encrypted_on_the_way(cls, value: str | None) -> str | None:
@@ -215,6 +240,26 @@ class Settings(BaseSettings):
         default = Path("/var/tmp") if os.geteuid() == 0 else self.state_folder  # noqa: S108 - made 0711, refused if there
         return self.drill_folder or default / f"wal-pipeline-drill-{self.cluster}"
 
+    def proxy_for(self, url: str) -> str | None:
+        """Return the proxy through which ``url`` is reached; an empty text for none, None where no proxy is set.
+
+        Raises: SettingsError where HTTPS_PROXY is no proxy's address.
+        """
+        given = "" if self.https_proxy is None else self.https_proxy.get_secret_value().strip()
+        if not given:
+            return None
+        # As urllib and libcurl read NO_PROXY: names with what ends in them, with a port or without, and '*'.
+        listed = {"no": ",".join(self.no_proxy.replace(",", " ").split())}
+        if proxy_bypass_environment(urlsplit(url).netloc.rpartition("@")[2], listed):
+            return ""
+        proxy = given if "://" in given else f"http://{given}"
+        if urlsplit(proxy).scheme not in ("http", "https") or not urlsplit(proxy).hostname:
+            raise SettingsError(
+                "HTTPS_PROXY cannot be used: it is no address such as http://proxy.example:3128",
+                hint="Name an HTTP proxy that knows CONNECT, or name the stores' hosts in NO_PROXY.",
+            )
+        return proxy
+
     def catalog(self) -> str:
         """Return the catalog's URL: by default a SQLite file in the state folder."""
         if self.catalog_url is not None:
@@ -248,7 +293,7 @@ def load_settings(environment: Mapping[str, str] | None = None, env_file: Path |
     Raises: SettingsError, which names each setting that is wrong and never a value.
     """
     environment = os.environ if environment is None else environment
-    merged = {**_file_values(environment, env_file), **environment}
+    merged = {**file_values(environment, env_file), **environment}
     _refuse_unknown(merged)
     known = {name.upper(): value for name, value in merged.items() if value != ""}
     try:
@@ -288,7 +333,8 @@ def _by_alias(values: Mapping[str, str]) -> dict[str, str]:
     return chosen
 
 
-def _file_values(environment: Mapping[str, str], env_file: Path | None) -> dict[str, str]:
+def file_values(environment: Mapping[str, str], env_file: Path | None) -> dict[str, str]:
+    """Return what the settings file says, also under names that are no setting. Raises: SettingsError."""
     named = env_file or (Path(environment[ENV_FILE_VARIABLE]) if environment.get(ENV_FILE_VARIABLE) else None)
     path = named or Path(".env")
     if not path.is_file():

@@ -259,3 +259,49 @@ def test_settings_file_that_is_not_there(tmp_path: Path) -> None:
     """It is named, with a way out."""
     with pytest.raises(SettingsError, match=r"settings file '.*none' does not exist\nHINT: Name a copy"):
         load_settings({}, tmp_path / "none")
+
+
+@pytest.mark.parametrize("around", ["\n", " ", "\r\n", "\t", "\ufeff"])
+def test_white_space_at_the_end_of_a_key_is_no_part_of_it(around: str) -> None:
+    """A mounted secret ends in a line feed, and made each request fail with the key in its text."""
+    names = ("R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "B2_ACCESS_KEY_ID", "B2_SECRET_ACCESS_KEY")
+    settings = load_settings(dict.fromkeys(names, f"key{around}") | {"R2_BUCKET_NAME": f"ours{around}"})
+    assert settings.r2_bucket_name == "ours"
+    assert set(settings.secret_values()) == {"key"}
+
+
+@pytest.mark.parametrize("inside", ["one two", "one\ntwo", "clé", "one\x00two", "“key”"])
+def test_a_key_with_what_no_key_has_is_refused_when_it_is_read(inside: str) -> None:
+    """By its name, without its value."""
+    with pytest.raises(SettingsError) as found:
+        load_settings({"B2_ACCESS_KEY_ID": inside})
+    assert found.value.message == (
+        "B2_ACCESS_KEY_ID: has white space, or a letter that no such name or key has, inside"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "proxy"),
+    [
+        ({}, None),
+        ({"HTTPS_PROXY": "http://proxy:3128"}, "http://proxy:3128"),
+        ({"https_proxy": "proxy:3128"}, "http://proxy:3128"),
+        ({"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "example.org"}, "http://proxy:3128"),
+        ({"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "example.org, .example.com"}, ""),
+        ({"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "s3.example.com:9000"}, ""),
+        ({"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "s3.example.com:9001"}, "http://proxy:3128"),
+        ({"HTTPS_PROXY": "socks5://proxy:1080", "NO_PROXY": "*"}, ""),
+    ],
+)
+def test_a_proxy_in_the_settings_counts_for_a_store(given: dict[str, str], proxy: str | None) -> None:
+    """As other programs read the two names."""
+    assert load_settings(given).proxy_for("https://s3.example.com:9000") == proxy
+
+
+def test_a_proxy_that_cannot_be_used_is_refused_without_its_password() -> None:
+    """Not when the settings are read: a local store needs none."""
+    settings = load_settings({"HTTPS_PROXY": f"socks5://me:{SECRET}@proxy:1080"})
+    with pytest.raises(SettingsError, match="HTTPS_PROXY cannot be used") as found:
+        settings.proxy_for("https://s3.example.com")
+    assert SECRET not in str(found.value)
+    assert SECRET not in repr(settings)

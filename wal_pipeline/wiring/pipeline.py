@@ -1,6 +1,7 @@
 """Turns the settings into the objects that several verbs share: stores, catalog, spool, server, codec."""
 
 import logging
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.errors import CatalogError, PostgresError
-from wal_pipeline.settings import Settings, load_settings
+from wal_pipeline.settings import Settings, file_values, load_settings
 from wal_pipeline.stores.base import Store
 from wal_pipeline.wiring.stores import missing_error, missing_settings, open_store
 
@@ -175,5 +176,13 @@ class Pipeline:
 
 
 def open_pipeline(env_file: Path | None = None) -> Pipeline:
-    """Read the settings and return the objects that they describe. Raises: SettingsError."""
-    return Pipeline(load_settings(env_file=env_file))
+    """Read the settings and return the objects that they describe; warn of names in the file that nothing reads.
+
+    Raises: SettingsError.
+    """
+    from wal_pipeline.wiring.settings_check import unused_names
+
+    settings = load_settings(env_file=env_file)
+    for line in unused_names(file_values(os.environ, env_file)):
+        _log.warning(line)
+    return Pipeline(settings)

@@ -36,6 +36,7 @@ def open_store(settings: Settings, name: str) -> Store:
         access_key_id=bucket.access_key_id.value,
         secret_access_key=bucket.secret_access_key.value,
         ca_bundle=settings.ca_bundle,
+        proxy_url=settings.proxy_for(endpoint_url),
         concurrency=2 * settings.concurrency,
     )
     return open_s3_store(profile, connection)

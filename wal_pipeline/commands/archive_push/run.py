@@ -38,7 +38,7 @@ from wal_pipeline.commands.archive_push.rejections import Rejections
 from wal_pipeline.commands.archive_push.skipped_files import SkippedFiles
 from wal_pipeline.commands.archive_push.uploader import StoredCopy, StoreUploader
 from wal_pipeline.commands.cluster_identity import ClusterIdentity, adopt_first_segment
-from wal_pipeline.errors import CopyConflictError, InvalidWalFileError, SpoolError, StoreError
+from wal_pipeline.errors import CopyConflictError, InvalidWalFileError, SpoolError, StoreError, StoreTooSlowError
 from wal_pipeline.spool import Spool
 from wal_pipeline.stores.base import Store
 
@@ -349,7 +349,7 @@ class Archiver:
         failed = job.copy_on(store, CopyStatus.FAILED, None, last_error=error.message)
         self._deferred.keep(partial(self._catalog.files.record_failed, job.file, failed))
         self._deferred.tried(store, succeeded=False)
-        self._uploaders[store].failed(now, error.message)
+        self._uploaders[store].failed(now, error.message, too_slow=isinstance(error, StoreTooSlowError))
         state = self._uploaders[store].state
         self._deferred.keep(partial(self._catalog.stores.save_state, state))
         return CopyFailed(job.name, store, error.message, failed.tries, state.consecutive_failures)

@@ -218,7 +218,9 @@ class S3Store(Store):
 
     def _send(self, operation: str, action: str, key: str, body: Body, **parameters: Any) -> dict[str, Any]:
         md5 = base64.b64encode(body.md5).decode()
-        answer = self._client.call(operation, action, key=key, Body=SendBody(body), ContentMD5=md5, **parameters)
+        answer = self._client.call(
+            operation, action, key=key, Body=SendBody(body, self._client.pace), ContentMD5=md5, **parameters
+        )
         self.meter.add_bytes(sent=body.size_bytes)
         return answer
 
