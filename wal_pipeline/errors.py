@@ -1,5 +1,12 @@
 """Every error that this program raises on purpose: what happened to which thing, and the way out."""
 
+from typing import Final
+
+READ_ONLY_HINT: Final = (
+    "The file system is mounted read-only for this process. In a systemd unit the folder must stand in ReadWritePaths: "
+    "'wal-pipeline setup --print-systemd' prints the lines. Else mount it for writing."
+)
+
 
 class WalPipelineError(Exception):
     """The root of our errors.

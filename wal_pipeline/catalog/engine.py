@@ -29,8 +29,13 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
-from wal_pipeline.errors import CatalogError, CatalogFullError
-from wal_pipeline.host.file_owner import give_to_folder_owner, owner_trouble
+from wal_pipeline.errors import READ_ONLY_HINT, CatalogError, CatalogFullError
+from wal_pipeline.host.file_owner import (
+    give_to_folder_owner,
+    is_read_only,
+    owner_trouble,
+    read_only_hint,
+)
 
 BUSY_TIMEOUT_SECONDS: Final = 30
 CONNECT_TIMEOUT_SECONDS: Final = 10
@@ -191,6 +196,8 @@ class Database:
     def _hint(self, cause: object) -> str:
         if self.is_sqlite and isinstance(cause, sqlite3.DatabaseError) and "database is locked" in str(cause):
             return f"Another process has been writing to the catalog for {BUSY_TIMEOUT_SECONDS} seconds."
+        if self.is_sqlite and is_read_only(Path(str(self.url.database)).parent):
+            return READ_ONLY_HINT
         if self.is_sqlite and (trouble := self._file_trouble()) is not None:
             return f"{trouble}."
         if self.is_sqlite and not isinstance(cause, sqlite3.OperationalError):
@@ -225,7 +232,7 @@ def _make_folder(file: Path) -> None:
     except OSError as error:
         raise CatalogError(
             f"the catalog's folder '{file.parent}' cannot be made: {error.strerror}",
-            hint="Set WAL_PIPELINE_CATALOG_URL to a file in a folder that can be written.",
+            hint=read_only_hint(error) or "Set WAL_PIPELINE_CATALOG_URL to a file in a folder that can be written.",
         ) from error
 
 
