@@ -48,6 +48,14 @@ class BeingWrittenError(SpoolError):
     """A process has the file open for writing: it is left alone until that is over."""
 
 
+class MemoryShortError(SpoolError):
+    """A file needs more memory than there is. ``may_pass``: it would fit if others used less."""
+
+    def __init__(self, message: str, *, hint: str | None = None, may_pass: bool) -> None:
+        super().__init__(message, hint=hint)
+        self.may_pass = may_pass
+
+
 class PausedError(WalPipelineError):
     """Archiving is paused."""
 

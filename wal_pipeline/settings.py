@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self, get_args
 from urllib.parse import urlsplit
@@ -29,6 +30,13 @@ STORE_NAMES: Final[tuple[str, ...]] = get_args(StoreName)
 Words = Annotated[tuple[str, ...], NoDecode]
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
 Price = Annotated[Decimal, Field(ge=0)]
+
+
+class UnreadableWal(StrEnum):
+    """What becomes of segments whose first page is not PostgreSQL's, as where a server encrypts its WAL."""
+
+    REFUSE = "refuse"
+    ARCHIVE = "archive"
 
 
 class Settings(BaseSettings):
@@ -73,6 +81,7 @@ class Settings(BaseSettings):
     concurrency: int = Field(4, ge=1, le=64)
     memory_bytes: int = Field(160 * 2**20, ge=2**21)
     read_back: bool = True
+    unreadable_wal: UnreadableWal = UnreadableWal.REFUSE
     settle_seconds: float = Field(60.0, ge=0)
     linger_seconds: float = Field(1800.0, ge=0)
     max_run_seconds: float = Field(900.0, gt=0)

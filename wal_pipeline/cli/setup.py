@@ -36,14 +36,13 @@ def setup_command(
 
     Exit code 0 where archiving is set up (and, with --apply, was proved to work), 1 where something is left to do.
     """
-    from wal_pipeline.commands.setup.plan import WantedArchiving
     from wal_pipeline.commands.setup.setup import SetupReport, apply_setup, look_at_archiving
+    from wal_pipeline.wiring.setup import wanted_archiving
 
     pipeline = context.pipeline
-    settings = pipeline.settings
     if print_systemd:
         return _print_systemd(pipeline)
-    wanted = WantedArchiving(settings.require_spool_folder(), settings.archive_timeout_seconds, replace)
+    wanted = wanted_archiving(pipeline, replace_foreign=replace)
     if apply_it:
         prover = _prover(pipeline, wait, lambda line: click.echo(line, err=True))
         report = apply_setup(pipeline.server, wanted, prover.prove)

@@ -1,6 +1,7 @@
 """Turns the settings into an archiving run."""
 
 from collections.abc import Iterator
+from functools import cache
 
 from wal_pipeline.commands.archive_push.alerts import ArchiveAlerts
 from wal_pipeline.commands.archive_push.audit_trail import audited
@@ -8,6 +9,7 @@ from wal_pipeline.commands.archive_push.events import ArchiveEvent
 from wal_pipeline.commands.archive_push.prepare import Preparer
 from wal_pipeline.commands.archive_push.run import ArchiveOptions, Archiver
 from wal_pipeline.commands.pause import PauseWatch
+from wal_pipeline.settings import UnreadableWal
 from wal_pipeline.wiring.pipeline import Pipeline
 
 
@@ -24,6 +26,17 @@ def archive_options(pipeline: Pipeline, *, linger_seconds: float) -> ArchiveOpti
     )
 
 
+def preparer(pipeline: Pipeline) -> Preparer:
+    """Return what reads, checks and encodes the files of the spool. The server's version is asked once at most."""
+    return Preparer(
+        pipeline.spool,
+        pipeline.encoder,
+        pipeline.commits,
+        unreadable=pipeline.settings.unreadable_wal is UnreadableWal.ARCHIVE,
+        newer_major=cache(pipeline.newer_major),
+    )
+
+
 def archiver(pipeline: Pipeline, *, linger_seconds: float = 0.0) -> Archiver:
     """Return a new archiving run."""
     return Archiver(
@@ -31,7 +44,7 @@ def archiver(pipeline: Pipeline, *, linger_seconds: float = 0.0) -> Archiver:
         stores=pipeline.stores,
         catalog=pipeline.catalog,
         identity=pipeline.identity,
-        preparer=Preparer(pipeline.spool, pipeline.encoder, pipeline.commits),
+        preparer=preparer(pipeline),
         layout=pipeline.layout,
         clock=pipeline.clock,
         options=archive_options(pipeline, linger_seconds=linger_seconds),

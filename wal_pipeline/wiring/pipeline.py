@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -150,6 +151,19 @@ class Pipeline:
             fixed=self.settings.system_identifier,
             read_folder=self._read_control_file,
         )
+
+    def newer_major(self) -> int | None:
+        """Return the server's major version where it is newer than this program knows: by its word, or PGDATA's."""
+        from wal_pipeline.postgres.control_file import read_server_major
+        from wal_pipeline.wal.page_header import NEWEST_KNOWN_MAJOR
+
+        major = None
+        try:
+            major = self.server.facts().major_version
+        except PostgresError:
+            with suppress(PostgresError):
+                major = None if self.settings.pgdata is None else read_server_major(self.settings.pgdata)
+        return major if major is not None and major > NEWEST_KNOWN_MAJOR else None
 
     def ask_system_identifier(self) -> int | None:
         """Ask the server, else PGDATA's control file; None where neither answers."""

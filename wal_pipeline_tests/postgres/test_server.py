@@ -15,6 +15,7 @@ from testbed.postgres_install import PostgresInstall
 from wal_pipeline.errors import PostgresError, SettingsError
 from wal_pipeline.postgres.server import AlterableSetting, PostgresServer, SettingChange
 from wal_pipeline.postgres.server_facts import ArchiverFacts, RoleFacts
+from wal_pipeline.wal.page_header import parse_long_page_header
 
 UNREADABLE = "the PostgreSQL connection string cannot be read"
 
@@ -228,3 +229,16 @@ def test_line_is_a_statement() -> None:
     assert SettingChange(AlterableSetting.ARCHIVE_COMMAND, "it's").line == "ALTER SYSTEM SET archive_command = 'it''s';"
     backslash = SettingChange(AlterableSetting.BASIC_ARCHIVE_DIRECTORY, "/a\\b")
     assert backslash.line == r"ALTER SYSTEM SET basic_archive.archive_directory = E'/a\\b';"
+
+
+@pytest.mark.integration
+def test_the_first_bytes_of_the_wal_are_a_page_header(cluster: PostgresCluster, server: PostgresServer) -> None:
+    """Setup sees at once whether the server encrypts its WAL; a role without rights learns nothing."""
+    found = server.first_wal_bytes()
+    assert found is not None
+    header = parse_long_page_header("now", found)
+    assert header.server_major == cluster.install.version
+    cluster.psql("CREATE ROLE reader LOGIN")
+    conninfo = psycopg.conninfo.make_conninfo(cluster.conninfo, user="reader")
+    assert PostgresServer(conninfo).first_wal_bytes() is None
+    cluster.psql("DROP ROLE reader")

@@ -216,10 +216,8 @@ class _Copy:
     def open(self, body: bytes) -> tuple[bytes, tuple[str, ...]]:
         """Return the file's bytes and what has to be said about them."""
         if _METADATA_MARK in self.described.metadata:
-            data = self._open_recorded(body)
-            notes: tuple[str, ...] = ()
-        else:
-            data, notes = self._open_unrecorded(body)
+            return self._open_recorded(body), ()
+        data, notes = self._open_unrecorded(body)
         self._check_form(data)
         return data, notes
 
@@ -234,11 +232,13 @@ class _Copy:
                 f"expected '{self.stored.file.name}' of {self.layout.system_identifier}"
             )
         try:
-            data = self._opened(body, min(file.size_bytes, self._largest_bytes))
+            data = self._opened(body, min(file.size_bytes, self._largest_bytes), has_pages=not file.is_unread)
             self._check_digest("content", data, file.size_bytes, file.sha256)
         except WalPipelineError:  # the content's SHA-256 proves all; that of the stored bytes tells what is damaged
             self._check_digest("stored bytes", body, encoding.size_bytes, encoding.sha256)
             raise
+        if not file.is_unread:
+            self._check_form(data)
         return data
 
     def _open_unrecorded(self, body: bytes) -> tuple[bytes, tuple[str, ...]]:
@@ -249,14 +249,14 @@ class _Copy:
             f"{self.store.name}: object '{key}' has no metadata: there is no checksum to compare, only its form",
         )
 
-    def _opened(self, body: bytes, limit: int) -> bytes:
+    def _opened(self, body: bytes, limit: int, *, has_pages: bool = True) -> bytes:
         return open_stored(
             body,
             self.stored.codec,
             encrypted=self.stored.encrypted,
             identities=self.identities,
             max_size_bytes=limit,
-            size_of_start=partial(segment_size_of, self.stored.file) if self._has_pages else None,
+            size_of_start=partial(segment_size_of, self.stored.file) if has_pages and self._has_pages else None,
         )
 
     @property
