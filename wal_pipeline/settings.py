@@ -33,7 +33,7 @@ Price = Annotated[Decimal, Field(ge=0)]
 
 
 class UnreadableWal(StrEnum):
-    """What becomes of segments whose first page is not PostgreSQL's, as where a server encrypts its WAL."""
+    """Says whether segments are archived whose first page is not PostgreSQL's, as where a server encrypts its WAL."""
 
     REFUSE = "refuse"
     ARCHIVE = "archive"

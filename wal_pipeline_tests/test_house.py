@@ -50,6 +50,7 @@ _TESTED_IN: Final = {
     "commands/health/test_rules.py": "catalog/measures commands/health/facts",
     "cli/test_records.py": "cli/{alerts,catalog,group,list}",
     "cli/test_status.py": "cli/{cost,metrics,report,status_screen} wiring/{health,pipeline}",
+    "cli/test_setup.py": "wiring/setup",
     "cli/test_upkeep.py": "cli/{expire,verify}",
     "cli/test_gaps.py": "cli/pause",
     "integration/test_backup_process.py": "cli/backup wiring/backup",
@@ -102,7 +103,7 @@ _TESTED_IN: Final = {
     "postgres/test_server.py": "postgres/server_facts",
     "postgres/test_waldump.py": "postgres/waldump_output",
     "stores/local/test_store.py": "stores/local/folder_tree",
-    "stores/s3/test_store_faults.py": "stores/s3/{client,errors,listing,stream}",
+    "stores/s3/test_store_faults.py": "stores/s3/{client,listing,stream}",
 }
 
 

@@ -9,7 +9,8 @@ from wal_pipeline.wiring.pipeline import Pipeline
 def wanted_archiving(pipeline: Pipeline, *, replace_foreign: bool = False) -> WantedArchiving:
     """Return how the server shall archive. Raises: SettingsError where the spool is not set.
 
-    A codec or a recipient that cannot be used is told by whatever archives: here it only leaves the memory unjudged.
+    Where the codec or a recipient cannot be used, archiving itself fails with the reason; here only the memory stays
+    unjudged.
     """
     settings = pipeline.settings
     try:
