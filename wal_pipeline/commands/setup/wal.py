@@ -20,7 +20,7 @@ _FORM, _MEMORY, _VERSION = "WAL: form", "memory", "WAL: version"
 
 @dataclass(frozen=True, slots=True)
 class WalLook:
-    """Holds what was seen: ``first_bytes`` of the segment that is being written, ``waldump`` of a version newer than known.
+    """Holds what was seen: ``first_bytes`` of the segment being written, ``waldump`` of a version newer than known.
 
     Each is None where it could not be had, or was not needed.
     """
