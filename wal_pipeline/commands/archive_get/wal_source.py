@@ -22,6 +22,7 @@ from wal_pipeline.errors import (
     StoreUnavailableError,
     WalPipelineError,
 )
+from wal_pipeline.host.memory import look_at_memory
 from wal_pipeline.stores.base import Store, StoredObject
 from wal_pipeline.wal.names import MAX_WAL_SEGMENT_SIZE, FileKind, WalFileName
 from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, check_segment, segment_size_of
@@ -29,6 +30,7 @@ from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, check_segment, segme
 MAX_TEXT_BYTES: Final = 1 << 20  # history and backup history files are some hundred bytes
 _METADATA_MARK: Final = "wal-format"
 _SHUN_SECONDS: Final = 60.0
+_LARGE_BYTES: Final = 64 * 2**20
 _FIRST_PAUSE_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 5.0
 
@@ -208,10 +210,24 @@ class _Copy:
         """Return the stored bytes. Raises: DamagedCopyError where they are not as many as described."""
         if self.described.size_bytes > MAX_STORED_BYTES:
             raise self._damaged(f"it has {self.described.size_bytes} bytes, more than any WAL file")
+        self._require_memory()
         body = stream.read()
         if len(body) != self.described.size_bytes:
             raise self._damaged(f"{len(body)} bytes came, expected {self.described.size_bytes}")
         return body
+
+    def _require_memory(self) -> None:
+        """Refuse a large copy that would get this process killed. Raises: StoreUnavailableError: it may fit later."""
+        stored_bytes = self.described.size_bytes
+        memory = look_at_memory() if stored_bytes >= _LARGE_BYTES else None
+        needed = (3 if self.stored.encrypted else 2) * stored_bytes
+        if memory is not None and needed > memory.available_bytes:
+            raise StoreUnavailableError(
+                self.store.name,
+                f"object '{self.described.key}' needs {needed / 2**20:,.0f} MiB of memory to be opened, "
+                f"{memory.available_bytes / 2**20:,.0f} MiB are free",
+                hint="Give this host or its container more memory, at least three times the segment.",
+            )
 
     def open(self, body: bytes) -> tuple[bytes, tuple[str, ...]]:
         """Return the file's bytes and what has to be said about them."""

@@ -14,6 +14,7 @@ from wal_pipeline.codec.encoder import Encoder, describe
 from wal_pipeline.commands.archive_get.wal_source import StoreHealth, WalSource, WalUnreachableError, fetch_patiently
 from wal_pipeline.commands.copies.put import store_copy
 from wal_pipeline.errors import SettingsError, StoreUnavailableError
+from wal_pipeline.host.memory import Memory
 from wal_pipeline_tests.support.restore_archive import LAYOUT, WatchedStore, describe_file, name_of, segment_bytes
 
 NAME = "000000010000000000000003"
@@ -331,3 +332,19 @@ def test_a_segment_that_was_read_must_still_be_one(source: WalSource, r2: Watche
     store_copy(r2, LAYOUT, claimed, Encoder(Codec.ZSTD).encode(content), read_back=False)
     with pytest.raises(WalUnreachableError, match="does not begin with a WAL page"):
         source.fetch(name_of(NAME))
+
+
+def test_a_segment_that_does_not_fit_does_not_get_the_restore_killed(
+    source: WalSource, r2: WatchedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it needs and what there is, for the server's log; it is tried again, and is never called absent."""
+    key = r2.add(NAME, codec=Codec.NONE)
+    module = "wal_pipeline.commands.archive_get.wal_source"
+    monkeypatch.setattr(f"{module}._LARGE_BYTES", 1 << 20)
+    monkeypatch.setattr(f"{module}.look_at_memory", lambda: Memory(1 << 20, 1 << 20))
+    with pytest.raises(WalUnreachableError) as raised:
+        source.fetch(name_of(NAME))
+    assert raised.value.may_pass
+    assert f"r2: object '{key}' needs 2 MiB of memory to be opened, 1 MiB are free" in raised.value.message
+    monkeypatch.setattr(f"{module}.look_at_memory", lambda: Memory(1 << 30, 1 << 30))
+    assert WalSource(LAYOUT, (r2,)).fetch(name_of(NAME)) is not None
