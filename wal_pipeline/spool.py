@@ -96,6 +96,7 @@ class Spool:
         ready: list[SpoolFile] = []
         growing: list[SpoolFile] = []
         foreign: list[str] = []
+        age = self._steady.ages(now.timestamp())
         for entry in self._entries():
             if entry.name.startswith(_TEMPORARY_PREFIXES):
                 continue
@@ -107,7 +108,7 @@ class Spool:
             if name is None or not stat.S_ISREG(status.st_mode):
                 foreign.append(entry.name)
                 continue
-            file = self._describe(name, status, now)
+            file = self._describe(name, status, age)
             (ready if file.whole_size or file.settled else growing).append(file)
         ready.sort(key=lambda file: file.name.order)
         return SpoolListing(tuple(ready), tuple(growing), tuple(sorted(foreign)))
@@ -120,7 +121,8 @@ class Spool:
             return None
         except OSError as error:
             raise self._error("cannot be read", error) from error
-        return self._describe(name, status, now) if stat.S_ISREG(status.st_mode) else None
+        age = self._steady.ages(now.timestamp())
+        return self._describe(name, status, age) if stat.S_ISREG(status.st_mode) else None
 
     def changed_ns(self) -> int:
         """Return when a name last came into the folder or left it, in ns: a cheap way to see that nothing is new."""
@@ -346,9 +348,9 @@ class Spool:
         except OSError as error:
             raise self._error("cannot be read", error) from error
 
-    def _describe(self, name: WalFileName, status: os.stat_result, now: datetime) -> SpoolFile:
+    def _describe(self, name: WalFileName, status: os.stat_result, age: Callable[[float], float]) -> SpoolFile:
         # The inode's change time: 'cp -p' cannot set it.
-        settled = self._steady.age_seconds(status.st_ctime, now.timestamp()) >= self._settle_seconds
+        settled = age(status.st_ctime) >= self._settle_seconds
         return SpoolFile(name, status.st_size, _spooled_at(status), settled, _identity(status))
 
     def _free_name(self, wanted: str) -> Path:
