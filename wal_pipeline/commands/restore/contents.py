@@ -119,12 +119,19 @@ class _Records:
         """Return the records around ``at``, and at the end of each run of segments."""
         if self.wal_segment_size is None:
             return []
+        self._read_histories()
         for timeline, runs in self._runs(self.wal_segment_size).items():
             for run in runs:
                 self._read_back(timeline, run)
                 if at is not None:
                     self._read_around(timeline, run, at)
         return [file for file in self._read.values() if file is not None]
+
+    def _read_histories(self) -> None:
+        """Read when each timeline began: its history file came then."""
+        parsed = (parse_file_name(name) for one in self.listings.values() for name in one.wal if ".history" in name)
+        for name in {one for one in parsed if one is not None and one.kind is FileKind.HISTORY}:
+            self._read[name.name] = self._head(name)
 
     def _runs(self, size: int) -> dict[int, list[Run]]:
         """Return the runs of each timeline, on each store alone and on all together: a plan may be for any of them."""
