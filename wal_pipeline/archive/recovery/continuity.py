@@ -46,6 +46,8 @@ def history_fault(file: WalFile, history: TimelineHistory | None) -> str | None:
     start = require_file_name(file.name).start_lsn(file.wal_segment_size)
     expected = history.timeline_at(start)
     name, switch = f"'{history.timeline:08X}.history'", history.switches[-1]
+    if start + file.wal_segment_size <= switch.lsn:
+        return None  # it lies before the switch, where no recovery asks for this timeline
     if file.joints.first_timeline != expected:
         return (
             f"it begins on timeline {file.joints.first_timeline}, but by {name} timeline {switch.parent} ends at "
@@ -60,28 +62,25 @@ def history_fault(file: WalFile, history: TimelineHistory | None) -> str | None:
     return None
 
 
-def joint_fault(before: WalFile, after: WalFile) -> str | None:
-    """Say how ``after`` does not continue ``before``, the segment before it; None where it does, or nothing tells."""
-    ends, begins = _ends(before.joints), None if after.joints is None else after.joints.begins
+def joint_fault(name: str, before: SegmentJoints | None, after: SegmentJoints | None) -> str | None:
+    """Say how ``after`` does not continue the segment ``name``, which is ``before`` it.
+
+    None where it does, or where nothing tells.
+    """
+    ends, begins = None if before is None else before.ends, None if after is None else after.begins
     if begins is None:
         return None
     if begins.is_new_beginning:
-        return f"its WAL was begun anew, as pg_resetwal does: it does not continue '{before.name}'"
+        return f"its WAL was begun anew, as pg_resetwal does: it does not continue '{name}'"
     if ends is None or ends.fits(begins):
         return None
-    return (
-        f"it does not continue '{before.name}': that ends with the record {_shown(ends)}, this follows {_shown(begins)}"
-    )
+    return f"it does not continue '{name}': that ends with the record {_shown(ends)}, this follows {_shown(begins)}"
 
 
 def _joint_fault(file: WalFile, segments: SegmentRecords, path: TimelinePath) -> str | None:
     number = require_file_name(file.name).number(path.wal_segment_size)
     before = segments.get(path.owner(number - 1), {}).get(number - 1) if number > path.pieces[0].first else None
-    return None if before is None else joint_fault(before, file)
-
-
-def _ends(joints: SegmentJoints | None) -> Joint | None:
-    return None if joints is None else joints.ends
+    return None if before is None else joint_fault(before.name, before.joints, file.joints)
 
 
 def _shown(joint: Joint) -> str:

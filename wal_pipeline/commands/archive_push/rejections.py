@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import Final
 
 from wal_pipeline.commands.archive_push.backlog import Backlog
@@ -11,6 +12,7 @@ from wal_pipeline.commands.archive_push.skipped_files import SkippedFiles
 from wal_pipeline.commands.cluster_identity import ClusterIdentity
 from wal_pipeline.errors import BeingWrittenError, InvalidWalFileError, SpoolError
 from wal_pipeline.spool import Spool, SpoolFile
+from wal_pipeline.wal.names import WalFileName
 from wal_pipeline.wal.page_header import InvalidSegmentError, SegmentFault
 
 _WRITER_SECONDS: Final = 15.0
@@ -29,8 +31,13 @@ class Rejections:
         clock: Callable[[], datetime],
         *,
         forget_tries: Callable[[str], None],
+        on_other_content: Callable[[WalFileName, Path], None] = lambda _name, _path: None,
     ) -> None:
-        """``forget_tries`` is called with the name of each file in quarantine: no copy of it is missing."""
+        """``forget_tries`` is called with the name of each file in quarantine: no copy of it is missing.
+
+        ``on_other_content`` is called with each of which the archive holds other content.
+        """
+        self._on_other_content = on_other_content
         self._forget_tries = forget_tries
         self._spool = spool
         self._identity = identity
@@ -71,6 +78,8 @@ class Rejections:
             self._backlog.mark_stale()
             return FileSkipped(spooled.name.name, f"{message}; it has changed since, and is looked at again")
         self._forget_tries(spooled.name.name)
+        if reason is QuarantineReason.OTHER_CONTENT:
+            self._on_other_content(spooled.name, path)
         return FileQuarantined(spooled.name.name, reason, message, path)
 
     def unreadable(self, spooled: SpoolFile, error: Exception) -> FileSkipped:
