@@ -59,7 +59,7 @@ class Joint:
 
 @dataclass(frozen=True, slots=True)
 class SegmentJoints:
-    """What a segment says of its neighbours and of its timeline.
+    """Names a segment's neighbours and its timeline, as its pages do.
 
     ``first_timeline`` is that of the first page: lower than the name's where the timeline began inside this segment.
     ``own_from`` is then the first page of the name's own timeline, None where no page is. ``begins`` and ``ends`` are

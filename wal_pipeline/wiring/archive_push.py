@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from wal_pipeline.commands.archive_push.alerts import ArchiveAlerts
 from wal_pipeline.commands.archive_push.audit_trail import audited
 from wal_pipeline.commands.archive_push.events import ArchiveEvent
+from wal_pipeline.commands.archive_push.flow_control import ArchiveOptions
 from wal_pipeline.commands.archive_push.prepare import Preparer
-from wal_pipeline.commands.archive_push.run import ArchiveOptions, Archiver
+from wal_pipeline.commands.archive_push.run import Archiver
 from wal_pipeline.commands.continuity.archived import ArchivedWal
 from wal_pipeline.commands.continuity.guard import ContinuityGuard
 from wal_pipeline.commands.pause import PauseWatch

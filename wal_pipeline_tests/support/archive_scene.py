@@ -18,8 +18,9 @@ from wal_pipeline.catalog.catalog import Catalog, open_catalog
 from wal_pipeline.codec.decoder import open_stored
 from wal_pipeline.codec.encoder import Encoder
 from wal_pipeline.commands.archive_push.events import ArchiveEvent
+from wal_pipeline.commands.archive_push.flow_control import ArchiveOptions
 from wal_pipeline.commands.archive_push.prepare import Preparer
-from wal_pipeline.commands.archive_push.run import ArchiveOptions, Archiver
+from wal_pipeline.commands.archive_push.run import Archiver
 from wal_pipeline.commands.cluster_identity import ClusterIdentity
 from wal_pipeline.commands.continuity.archived import ArchivedWal
 from wal_pipeline.commands.continuity.guard import ContinuityGuard

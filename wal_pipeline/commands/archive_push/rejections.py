@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from wal_pipeline.archive.records import WalFile
 from wal_pipeline.commands.archive_push.backlog import Backlog
 from wal_pipeline.commands.archive_push.events import ArchiveEvent, FileQuarantined, FileSkipped, QuarantineReason
 from wal_pipeline.commands.archive_push.skipped_files import SkippedFiles
@@ -105,3 +106,11 @@ class Rejections:
         """Note why a file waits, without passing it over: the next listing of the spool looks at it again."""
         self._skipped.add(spooled, message, needs_help=needs_help)
         return FileSkipped(spooled.name.name, message, needs_help)
+
+
+def other_content(recorded: WalFile, found: WalFile) -> str:
+    """Say that a file has other content than the archive holds under its name."""
+    return (
+        f"'{found.name}' has content with SHA-256 {found.sha256}, "
+        f"the archive holds it with {recorded.sha256}: a copy is never overwritten"
+    )

@@ -5,13 +5,13 @@ import queue
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 from wal_pipeline.archive.format.keys import Layout
-from wal_pipeline.archive.records import CopyStatus, WalFile
+from wal_pipeline.archive.records import CopyStatus
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.catalog.store_states import StoreState
 from wal_pipeline.commands.archive_push.backlog import Backlog
@@ -24,7 +24,7 @@ from wal_pipeline.commands.archive_push.events import (
     FilesWaiting,
     QuarantineReason,
 )
-from wal_pipeline.commands.archive_push.flow_control import FlowControl
+from wal_pipeline.commands.archive_push.flow_control import ArchiveOptions, FlowControl
 from wal_pipeline.commands.archive_push.intake import Intake, JudgedOrder
 from wal_pipeline.commands.archive_push.job import (
     ConfirmedResult,
@@ -35,7 +35,7 @@ from wal_pipeline.commands.archive_push.job import (
     StoredResult,
 )
 from wal_pipeline.commands.archive_push.prepare import Prepared, Preparer
-from wal_pipeline.commands.archive_push.rejections import Rejections
+from wal_pipeline.commands.archive_push.rejections import Rejections, other_content
 from wal_pipeline.commands.archive_push.skipped_files import SkippedFiles
 from wal_pipeline.commands.archive_push.uploader import StoredCopy, StoreUploader
 from wal_pipeline.commands.cluster_identity import ClusterIdentity, adopt_first_segment
@@ -47,23 +47,6 @@ from wal_pipeline.wal.names import WalFileName
 
 _POLL_SECONDS = 0.05
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class ArchiveOptions:
-    """How an archiving run goes about it.
-
-    ``concurrency``: files compressed at once, and uploads at once per store. ``memory_bytes`` bounds what the files
-    in flight take. ``linger_seconds``: how long it waits for new files when nothing is left; after ``max_seconds``
-    it takes no new file and ends.
-    """
-
-    concurrency: int = 4
-    memory_bytes: int = 160 * 2**20
-    read_back: bool = True
-    linger_seconds: float = 0.0
-    max_seconds: float = 900.0
-    max_backoff_seconds: float = 300.0
 
 
 class Archiver:
@@ -276,7 +259,7 @@ class Archiver:
             self._drop(begun)
             return
         if begun.recorded.is_stored(identifier) and recorded is not None and recorded.sha256 != prepared.file.sha256:
-            message = _other_content(recorded, prepared.file)
+            message = other_content(recorded, prepared.file)
             yield self._rejections.quarantine(begun.spooled, QuarantineReason.OTHER_CONTENT, message)
             self._drop(begun)
             return
@@ -411,10 +394,3 @@ class Archiver:
         """Forget a job and give its places back."""
         self._flow.end(job)
         del self._jobs[job.name]
-
-
-def _other_content(recorded: WalFile, found: WalFile) -> str:
-    return (
-        f"'{found.name}' has content with SHA-256 {found.sha256}, "
-        f"the archive holds it with {recorded.sha256}: a copy is never overwritten"
-    )

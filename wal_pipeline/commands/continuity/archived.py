@@ -1,10 +1,13 @@
 """Knows what the archive holds beside a segment: its neighbour's joints, its timeline's history, the segment size."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+import queue
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.format.object_metadata import from_metadata
@@ -21,7 +24,9 @@ from wal_pipeline.wal.names import FileKind, WalFileName, history_name, require_
 from wal_pipeline.wal.timeline import TimelineHistory
 
 _MAX_TEXT_BYTES: Final = 1 << 20
+_ASK_SECONDS: Final = 8.0
 _MOST_JOINTS: Final = 4096  # of a run: only neighbours are asked for
+_Answer = TypeVar("_Answer")
 _log = logging.getLogger(__name__)
 
 
@@ -42,7 +47,7 @@ class ClusterKnowledge:
 
 
 class ArchivedWal:
-    """What an archiving run knows of the WAL that is archived: from the run, from the catalog, else from a store.
+    """Knows the WAL that is archived: from the run, from the catalog, else from a store.
 
     A store is asked for the first segment of a run only, and for a history file once.
     """
@@ -52,6 +57,7 @@ class ArchivedWal:
         self._catalog = catalog
         self._layout = layout
         self._clusters: dict[int, ClusterKnowledge] = {}
+        self._asking = threading.Lock()  # several threads look up: the second one must not go on without the answer
 
     def cluster(self, system_identifier: int) -> ClusterKnowledge:
         """Return what is known of one system identifier. Raises: CatalogError."""
@@ -66,6 +72,16 @@ class ArchivedWal:
             self._clusters[system_identifier] = known
         return self._clusters[system_identifier]
 
+    def note_coming(self, file: WalFile) -> None:
+        """Note a segment that is about to be archived: the next one is compared with it. Raises: CatalogError."""
+        if file.joints is not None:
+            _remember(self.cluster(file.system_identifier), file.name, file.joints)
+
+    def forget(self, name: str) -> None:
+        """Forget a segment that was refused after all: the archive has another one of its name."""
+        for known in self._clusters.values():
+            known.joints.pop(name, None)
+
     def note(self, file: WalFile) -> None:
         """Note a segment that is archived. Raises: CatalogError."""
         known = self.cluster(file.system_identifier)
@@ -73,9 +89,10 @@ class ArchivedWal:
         if file.joints is None or file.kind is not FileKind.SEGMENT:
             return
         newest_name, newest = known.newest.get(file.timeline, (file.name, file.joints))
-        known.joints |= {newest_name: newest, file.name: file.joints}
-        while len(known.joints) > _MOST_JOINTS:
-            del known.joints[next(iter(known.joints))]
+        _remember(known, newest_name, newest)
+        _remember(known, file.name, file.joints)
+        if known.breaks.pop(file.name, None) is not None:
+            known.is_changed = True
         if file.name >= newest_name:
             known.newest[file.timeline] = (file.name, file.joints)
             known.is_changed = True
@@ -96,17 +113,16 @@ class ArchivedWal:
     def look_up(self, system_identifier: int, name: str) -> None:
         """Ask the stores for a segment's joints, once. What no store tells stays unknown."""
         known = self.cluster(system_identifier)
-        if self.joints(system_identifier, name) is None and name not in known.joints:
-            known.joints[name] = next(
-                (joints for one in self._stores.values() if (joints := self._ask(one, system_identifier, name))), None
-            )
+        with self._asking:
+            if self.joints(system_identifier, name) is None and name not in known.joints:
+                known.joints[name] = self._first(lambda store: self._ask(store, system_identifier, name))
 
     def look_up_history(self, system_identifier: int, timeline: int) -> None:
         """Ask the stores for a timeline's history file, once. What no store tells stays unknown."""
-        known = self.cluster(system_identifier)
-        if timeline not in known.histories and timeline > 1:
-            fetched = (self._fetch(one, system_identifier, history_name(timeline)) for one in self._stores.values())
-            known.histories[timeline] = next((one for one in fetched if one is not None), None)
+        known, name = self.cluster(system_identifier), history_name(timeline)
+        with self._asking:
+            if timeline not in known.histories and timeline > 1:
+                known.histories[timeline] = self._first(lambda store: self._fetch(store, system_identifier, name))
 
     def keep_history(self, system_identifier: int, history: TimelineHistory, content: bytes) -> None:
         """Remember a history file that is archived now. Raises: CatalogError."""
@@ -147,12 +163,27 @@ class ArchivedWal:
 
     def look_up_segment_size(self, system_identifier: int) -> None:
         """Ask the stores for the archive's segment size, once: a catalog that was lost knows no file."""
-        known = self.cluster(system_identifier)
-        if known.wal_segment_size is None and not known.is_size_asked:
-            known.is_size_asked = True
-            sizes = (self._stored_size(store, self._layout(system_identifier)) for store in self._stores.values())
-            found = next((size for size in sizes if size is not None), None)
-            known.wal_segment_size = known.wal_segment_size or found
+        known, layout = self.cluster(system_identifier), self._layout(system_identifier)
+        with self._asking:
+            if known.wal_segment_size is None and not known.is_size_asked:
+                known.is_size_asked = True
+                found = self._first(lambda store: self._stored_size(store, layout))
+                known.wal_segment_size = known.wal_segment_size or found
+
+    def _first(self, ask: Callable[[Store], _Answer | None]) -> _Answer | None:
+        """Return the first answer of any store: all are asked at once, so that a dead one delays the others little."""
+        answers: queue.SimpleQueue[_Answer | None] = queue.SimpleQueue()
+        for store in self._stores.values():
+            threading.Thread(target=lambda one=store: answers.put(ask(one)), daemon=True).start()
+        deadline = time.monotonic() + _ASK_SECONDS
+        for _ in self._stores:
+            try:
+                answer = answers.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                return None
+            if answer is not None:
+                return answer
+        return None
 
     def _stored_size(self, store: Store, layout: Layout) -> int | None:
         with _unknown("the archive's segment size"):
@@ -175,6 +206,12 @@ def _unknown(what: str) -> Iterator[None]:
         _log.warning("%s is not known", what, exc_info=True)
 
 
+def _remember(known: ClusterKnowledge, name: str, joints: SegmentJoints) -> None:
+    known.joints[name] = joints
+    while len(known.joints) > _MOST_JOINTS:
+        del known.joints[next(iter(known.joints))]
+
+
 def known_breaks(catalog: Catalog, system_identifier: int) -> dict[str, str]:
     """Return the archived segments that continue nothing, with the reason, as far as they are recorded.
 
@@ -183,12 +220,19 @@ def known_breaks(catalog: Catalog, system_identifier: int) -> dict[str, str]:
     return knowledge_from_json(catalog.values.get(_key(system_identifier)) or {}).breaks
 
 
-def record_breaks(catalog: Catalog, system_identifier: int, breaks: Mapping[str, str]) -> None:
-    """Record segments that were found to continue nothing, beside those that are recorded. Raises: CatalogError."""
+def record_breaks(
+    catalog: Catalog, system_identifier: int, compared: Collection[str], breaks: Mapping[str, str]
+) -> dict[str, str]:
+    """Record which of the segments that were ``compared`` continue nothing, and return all that are recorded then.
+
+    Raises: CatalogError.
+    """
     known = knowledge_from_json(catalog.values.get(_key(system_identifier)) or {})
-    if not breaks.items() <= known.breaks.items():
-        known.breaks.update(breaks)
+    found = {name: reason for name, reason in known.breaks.items() if name not in compared} | dict(breaks)
+    if found != known.breaks:
+        known.breaks = found
         catalog.values.put(_key(system_identifier), knowledge_to_json(known))
+    return found
 
 
 def knowledge_to_json(known: ClusterKnowledge) -> dict[str, Any]:

@@ -64,15 +64,18 @@ class ContinuityGuard:
         return history if before is None else (*history, before.name)
 
     def is_known(self, file: WalFile) -> bool:
-        """Whether a segment of the file's timeline was archived from here: else the first one is proven alone."""
-        return file.timeline == 1 or file.timeline in self._archived.cluster(file.system_identifier).newest
+        """Whether a file's timeline is this server's: else each file is proven before the next is judged."""
+        is_ours = file.timeline == 1 or file.timeline in self._archived.cluster(file.system_identifier).newest
+        return is_ours and not self._refused.others(file.timeline, self._history(file))
 
     def judge(self, file: WalFile) -> str | None:
         """Return why a file must not be archived; None where nothing speaks against it. Raises: CatalogError."""
         if file.kind is not FileKind.SEGMENT:
             return None
         reason = self.size_fault(file) or self._fault(file)
-        if reason is not None:
+        if reason is None:
+            self._archived.note_coming(file)
+        else:
             self._refused.segments.add(file.name)
         return reason
 
@@ -95,6 +98,7 @@ class ContinuityGuard:
     def note_refused(self, name: WalFileName, path: Path) -> None:
         """Note a file that went into quarantine because the archive holds other content under its name."""
         self._refused.add(name, path)
+        self._archived.forget(name.name)
 
     def _note_new_beginning(self, file: WalFile) -> None:
         before = self._before(file)
