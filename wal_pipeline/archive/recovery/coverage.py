@@ -106,6 +106,17 @@ class ArchiveContents:
             breaks={**(breaks or {}), **breaks_among(mine, segments, paths, histories or {})},
         )
 
+    def with_files(self, files: Iterable[WalFile]) -> Self:
+        """Return the same archive with these records instead."""
+        return type(self).of(
+            self.system_identifier,
+            files=files,
+            copies=self.copies,
+            backups=self.backups.values(),
+            histories=self.histories,
+            breaks=self.breaks,
+        )
+
     def break_numbers(self, timeline: int) -> list[int]:
         """Return the ascending numbers of a timeline's segments that continue nothing."""
         prefix = f"{timeline:08X}"

@@ -39,7 +39,7 @@ def choose_target(place: ClusterStore, identities: Sequence[Any], random: Random
     """
     found = gather([place.store], place.layout, None, identities)
     end = _end(found, random)
-    _require_no_gap(place.store, plan_restore(found.contents, end).window)
+    _require_no_gap(place.store, found.checked_plan(lambda contents: plan_restore(contents, end)).window)
     plans = _plans(found, end)
     plan = random.choice(plans)
     backup, size = plan.backup, plan.backup.wal_segment_size
