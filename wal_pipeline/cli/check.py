@@ -23,6 +23,7 @@ def check_command(context: Context, as_json: bool) -> int:
     from wal_pipeline.archive.format.keys import cluster_prefix
     from wal_pipeline.commands.check.check import check
     from wal_pipeline.commands.setup.plan import WantedArchiving
+    from wal_pipeline.wiring.archive_push import archived_segment_bytes
 
     pipeline = context.pipeline
     settings = pipeline.settings
@@ -31,7 +32,11 @@ def check_command(context: Context, as_json: bool) -> int:
         pipeline.spool,
         pipeline.stores,
         cluster_prefix=cluster_prefix(settings.prefix, settings.cluster),
-        wanted=WantedArchiving(settings.require_spool_folder(), settings.archive_timeout_seconds),
+        wanted=WantedArchiving(
+            settings.require_spool_folder(),
+            settings.archive_timeout_seconds,
+            archived_segment_bytes=archived_segment_bytes(pipeline),
+        ),
         now=pipeline.clock,
         open_catalog=lambda: pipeline.catalog,
     )

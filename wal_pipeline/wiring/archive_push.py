@@ -11,6 +11,7 @@ from wal_pipeline.commands.archive_push.run import Archiver
 from wal_pipeline.commands.continuity.archived import ArchivedWal
 from wal_pipeline.commands.continuity.guard import ContinuityGuard
 from wal_pipeline.commands.pause import PauseWatch
+from wal_pipeline.errors import WalPipelineError
 from wal_pipeline.wiring.pipeline import Pipeline
 
 
@@ -30,6 +31,15 @@ def continuity_guard(pipeline: Pipeline) -> ContinuityGuard:
     """Return the judge of one run's files."""
     archived = ArchivedWal(pipeline.stores, pipeline.catalog, pipeline.layout)
     return ContinuityGuard(archived, pipeline.spool.folder, pipeline.spool.quarantine_folder)
+
+
+def archived_segment_bytes(pipeline: Pipeline) -> int | None:
+    """Return the segment size of the server's archive; None where it is empty, or server or archive do not tell."""
+    try:
+        archived = ArchivedWal(pipeline.stores, pipeline.catalog, pipeline.layout)
+        return archived.segment_size(pipeline.server.facts().system_identifier)
+    except WalPipelineError:
+        return None
 
 
 def archiver(pipeline: Pipeline, *, linger_seconds: float = 0.0) -> Archiver:

@@ -167,7 +167,7 @@ class ArchivedWal:
         with self._asking:
             if known.wal_segment_size is None and not known.is_size_asked:
                 known.is_size_asked = True
-                found = self._first(lambda store: self._stored_size(store, layout))
+                found = self._first(lambda store: stored_segment_size(ClusterStore(store, layout)))
                 known.wal_segment_size = known.wal_segment_size or found
 
     def _first(self, ask: Callable[[Store], _Answer | None]) -> _Answer | None:
@@ -185,14 +185,21 @@ class ArchivedWal:
                 return answer
         return None
 
-    def _stored_size(self, store: Store, layout: Layout) -> int | None:
-        with _unknown("the archive's segment size"):
-            for item in store.list(layout.wal_root):
-                stored = layout.parse_wal_key(item.key)
-                if stored is not None and stored.file.kind is FileKind.SEGMENT:
-                    found = store.head(item.key)
-                    return None if found is None else from_metadata(item.key, found.metadata)[0].wal_segment_size
-        return None
+    def segment_size(self, system_identifier: int) -> int | None:
+        """Return the archive's segment size in bytes; None where nothing tells it. Raises: CatalogError."""
+        self.look_up_segment_size(system_identifier)
+        return self.cluster(system_identifier).wal_segment_size
+
+
+def stored_segment_size(place: ClusterStore) -> int | None:
+    """Return the size in bytes of the segments on one store; None where it has none, or does not tell."""
+    with _unknown("the archive's segment size"):
+        for item in place.store.list(place.layout.wal_root):
+            stored = place.layout.parse_wal_key(item.key)
+            if stored is not None and stored.file.kind is FileKind.SEGMENT:
+                found = place.store.head(item.key)
+                return None if found is None else from_metadata(item.key, found.metadata)[0].wal_segment_size
+    return None
 
 
 @contextmanager
