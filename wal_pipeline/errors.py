@@ -111,5 +111,9 @@ class BaseBackupError(WalPipelineError):
     """A base backup failed or is not restorable."""
 
 
+class BaseBackupRunningError(BaseBackupError):
+    """Another process is taking a base backup of the same cluster, or storing the same one."""
+
+
 class RetentionError(WalPipelineError):
     """Expiry would leave a store with fewer restorable base backups than the rules keep."""

@@ -23,6 +23,7 @@ def check_command(context: Context, as_json: bool) -> int:
     from wal_pipeline.archive.format.keys import cluster_prefix
     from wal_pipeline.commands.check.check import check
     from wal_pipeline.commands.setup.plan import WantedArchiving
+    from wal_pipeline.wiring.backup import also_for_base_backups
 
     pipeline = context.pipeline
     settings = pipeline.settings
@@ -34,6 +35,7 @@ def check_command(context: Context, as_json: bool) -> int:
         wanted=WantedArchiving(settings.require_spool_folder(), settings.archive_timeout_seconds),
         now=pipeline.clock,
         open_catalog=lambda: pipeline.catalog,
+        also=also_for_base_backups(pipeline, with_stores=False),
     )
     if as_json:
         click.echo(json.dumps({"ok": report.ok, "items": [asdict(item) for item in report.items]}))

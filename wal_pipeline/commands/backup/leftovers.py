@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from wal_pipeline.commands.backup.lease import live_leases, needed_backups
 from wal_pipeline.errors import ObjectLockedError, StoreError
 from wal_pipeline.stores.base import MultipartUpload, Store, StoredObject
 from wal_pipeline.stores.cluster_store import ClusterStore
@@ -37,14 +38,21 @@ class _Leftover:
 def remove_unfinished(place: ClusterStore, *, now: datetime, older_than: timedelta) -> RemovedUnfinished:
     """Remove the objects of base backups that have no manifest on the store, and abort uploads below their prefix.
 
-    A base backup is left alone until nothing was added to it for ``older_than``: another machine may be taking it now,
-    or refilling it. Locked objects are left for a later call. Raises: StoreError.
+    A base backup that a process is storing or refilling now is left alone, whatever its age: it has a lease. Any other
+    one is left alone until nothing was added to it for ``older_than``: an older program holds no lease. Locked objects
+    are left for a later call. Raises: StoreError.
     """
     store, layout = place.store, place.layout
     removed: list[str] = []
     objects = uploads = 0
-    for backup_id, leftover in sorted(_leftovers(place).items()):
-        if now - leftover.touched_at < older_than:
+    leftovers = _leftovers(place)
+    leases = live_leases(place, now)  # after the listing: what was listed has its lease by now
+    if any(found.lease is None for found in leases):
+        _log.warning("%s: a lease cannot be read, so leftovers of base backups stay", store.name)
+        return RemovedUnfinished(store.name, (), 0, 0)
+    running = needed_backups(leases)
+    for backup_id, leftover in sorted(leftovers.items()):
+        if backup_id in running or now - leftover.touched_at < older_than:
             continue
         for upload in leftover.uploads:
             store.abort_upload(upload)

@@ -17,6 +17,7 @@ from wal_pipeline.archive.retention.rules import RetentionRule
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.alerts.settle import settle_seen
 from wal_pipeline.commands.audit import AuditLog
+from wal_pipeline.commands.backup.lease import live_leases, needed_backups
 from wal_pipeline.commands.backup.leftovers import RemovedUnfinished, remove_unfinished
 from wal_pipeline.commands.expire.plan import StorePlan, plan_store
 from wal_pipeline.commands.expire.steps import Removed, StepRunner
@@ -123,8 +124,9 @@ class Expirer:
         return Expiry(now, self._rule, stores, survey.silent, notes, confirmed, doubt)
 
     def _planned(self, cluster: ClusterSurvey, store: str, now: datetime) -> StoreExpiry:
+        leased = self._leased(cluster, store, now)
         with many_objects():
-            return StoreExpiry(plan_store(cluster, store, self._rule, now))
+            return StoreExpiry(plan_store(cluster, store, self._rule, now, locked=leased))
 
     def _expired(self, cluster: ClusterSurvey, store: str, now: datetime) -> StoreExpiry:
         planned = self._planned(cluster, store, now)
@@ -134,7 +136,14 @@ class Expirer:
         return StoreExpiry(plan, removed, self._remove_unfinished(cluster, store, now))
 
     def _replanned(self, cluster: ClusterSurvey, store: str, now: datetime, locked: frozenset[str]) -> StorePlan:
-        return plan_store(cluster, store, self._rule, now, locked=locked)
+        return plan_store(cluster, store, self._rule, now, locked=locked | self._leased(cluster, store, now))
+
+    def _leased(self, cluster: ClusterSurvey, store: str, now: datetime) -> frozenset[str]:
+        """Return the base backups that a running process stores on the store, or builds on."""
+        try:
+            return needed_backups(live_leases(ClusterStore(self._stores[store], cluster.layout), now))
+        except StoreError:  # nothing is removed from a store that does not answer
+            return frozenset(cluster.listings[store].base)
 
     def _remove_unfinished(self, cluster: ClusterSurvey, store: str, now: datetime) -> RemovedUnfinished | None:
         try:

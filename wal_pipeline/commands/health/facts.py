@@ -15,6 +15,7 @@ from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.catalog.drills import DrillRecord
 from wal_pipeline.catalog.measures import FailedCopy, StoreLag
 from wal_pipeline.catalog.store_states import StoreState
+from wal_pipeline.commands.alerts.base_backups import BackupFailure, last_failure
 from wal_pipeline.commands.archive_push.skipped_files import stuck_files
 from wal_pipeline.commands.health.windows import CurrentWindows, FetchText, current_windows, is_ahead
 from wal_pipeline.commands.pause import Pause, current_pause
@@ -110,7 +111,8 @@ class HealthFacts:
     """All facts that health, status and metrics judge.
 
     Dagster's health sensor looked last at ``sensor_looked_at``, None where it never did. ``catalog_error``: the reason
-    why the catalog could not be read or written; its facts may then be missing.
+    why the catalog could not be read or written; its facts may then be missing. ``backup_failure``: why the last base
+    backup failed, where none succeeded since.
     """
 
     cluster: str
@@ -127,6 +129,7 @@ class HealthFacts:
     server: ServerLook
     sensor_looked_at: datetime | None = None
     catalog_error: str | None = None
+    backup_failure: BackupFailure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +197,7 @@ def look_at_everything(sources: FactSources) -> HealthFacts:
         disks=_disks(sources.disk_folders),
         server=waiting(),
         sensor_looked_at=_sensor_looked_at(catalog),
+        backup_failure=last_failure(catalog),
     )
 
 
