@@ -61,9 +61,18 @@ class PostgresCluster:
         self._env = dict(env or {})
         self._process: ChildProcess | None = None
 
-    def initdb(self, *, wal_segment_size_mb: int = 16, data_checksums: bool = True) -> Self:
+    def initdb(
+        self,
+        *,
+        wal_segment_size_mb: int = 16,
+        data_checksums: bool = True,
+        encoding: str = "UTF8",
+        locale: str = "C",
+        waldir: Path | None = None,
+    ) -> Self:
         """Make the cluster's data folder, with a system identifier of its own. Connections need no password."""
-        options = ["--no-sync", "--auth=trust", f"--username={SUPERUSER}", "--encoding=UTF8", "--locale=C"]
+        options = ["--no-sync", "--auth=trust", f"--username={SUPERUSER}", f"--encoding={encoding}"]
+        options += [f"--locale={locale}", *([f"--waldir={waldir}"] if waldir else [])]
         options += ["--data-checksums"] if data_checksums else []
         options += ["--no-data-checksums"] if self.install.version >= 18 and not data_checksums else []
         self.run("initdb", *options, f"--wal-segsize={wal_segment_size_mb}", "--pgdata", str(self.pgdata))
