@@ -195,6 +195,7 @@ class PostgresCluster:
             input=stdin,
             capture_output=True,
             text=True,
+            errors="backslashreplace",  # messages come in the encoding of the locale
             check=False,
             timeout=timeout_seconds,
             cwd="/",

@@ -14,7 +14,7 @@ from testbed.postgres_install import PostgresInstall, owned_folder, postgres_use
 from wal_pipeline_tests.matrix.environments import Environment
 
 _CONFIGURATION = ("postgresql.conf", "pg_hba.conf", "pg_ident.conf")
-_DISK_SIZE = "600m"
+_DISK_SIZE = "2g"
 
 
 class NoMountPointError(RuntimeError):
