@@ -69,6 +69,9 @@ _TESTED_IN: Final = {
     "commands/archive_push/test_run.py": "commands/archive_push/{events,job,rejections}",
     "commands/archive_push/test_prepare.py": "postgres/commits",
     "commands/backup/test_take.py": "archive/format/tar_cuts commands/backup/{parent,preconditions,session}",
+    "integration/test_restore_configuration.py": (
+        "commands/backup/configuration commands/restore/places/stored_configuration postgres/configuration_files"
+    ),
     "commands/backup/test_upload.py": "commands/backup/part_uploader",
     "commands/backup/test_leftovers.py": "commands/backup/staging",
     "commands/backup/test_restorable.py": "commands/refill/base_backups",
@@ -80,7 +83,6 @@ _TESTED_IN: Final = {
     "commands/expire/test_evidence.py": "commands/expire/damage commands/verify/{unsettled,verdict}",
     "commands/restore/test_contents.py": "commands/inventory/system_identifiers",
     "commands/restore/test_reached.py": "commands/restore/start",
-    "commands/restore/test_place_volumes.py": "commands/restore/download",
     "commands/test_rebuild_catalog.py": "commands/inventory/scan",
     "commands/report/test_page.py": "commands/report/{charts,figures} commands/status/window_line",
     "commands/setup/test_plan.py": "commands/setup/{archiver,findings,spool}",

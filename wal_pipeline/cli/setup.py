@@ -37,7 +37,11 @@ def setup_command(context: Context, apply_it: bool, replace: bool, wait: float, 
     pipeline = context.pipeline
     settings = pipeline.settings
     wanted = WantedArchiving(
-        settings.require_spool_folder(), settings.archive_timeout_seconds, replace, settings.system_identifier
+        settings.require_spool_folder(),
+        settings.archive_timeout_seconds,
+        replace,
+        settings.system_identifier,
+        settings.quarantine(),
     )
     if apply_it:
         prover = _prover(pipeline, wait, lambda line: click.echo(line, err=True))

@@ -12,8 +12,10 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from wal_pipeline.archive.format.configuration import KeptConfiguration
 from wal_pipeline.errors import PostgresError, SettingsError
 from wal_pipeline.host.libpq_variables import absolute_files, file_values
+from wal_pipeline.postgres.configuration_files import read_configuration
 from wal_pipeline.postgres.server_facts import ServerFacts, read_facts, read_system_identifier, read_wal_place
 from wal_pipeline.postgres.session import STATEMENT_SECONDS, error_text, open_session
 from wal_pipeline.wal.lsn import Lsn
@@ -184,6 +186,14 @@ class PostgresServer:
         statement = sql.SQL("COPY (SELECT {}) TO {}").format(sql.Literal(text), sql.Literal(str(path)))
         with self._session(f"writing '{path}' by the server") as connection:
             connection.execute(statement)
+
+    def configuration(self) -> KeptConfiguration | None:
+        """Return the configuration that is outside the data directory; None where the role may not see where it is.
+
+        Raises: PostgresError.
+        """
+        with self._session("reading the configuration files") as connection:
+            return read_configuration(connection, read_facts(connection).system_identifier)
 
     def _session(
         self, purpose: str, most_seconds: int | None = None

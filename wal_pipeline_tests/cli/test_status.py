@@ -1,6 +1,9 @@
 """status, metrics, report and cost as they are typed."""
 
 import json
+import os
+import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -196,3 +199,24 @@ def test_bad_address(
     monkeypatch.chdir(tmp_path)
     assert run(["metrics", "--listen", address]) == 1
     assert capsys.readouterr().err == f"ERROR: '{address}' is not an address\nHINT: Write it as 127.0.0.1:9188.\n"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+@pytest.mark.parametrize(
+    "command", ["status", "status --check", "metrics", "cost", "list", "check", "alerts list", "gaps"]
+)
+def test_no_command_ends_at_a_sign_that_the_terminal_lacks(scene: HealthScene, encoding: str, command: str) -> None:
+    """The status has dots and lines; in Latin-1 they are plain ones, and the command says what it found."""
+    scene.quarantine(1)
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "wal_pipeline.cli", *command.split()],
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=False,
+    )
+    said = (done.stdout + done.stderr).decode("utf-8" if encoding == "ascii" else encoding)
+    assert "Traceback" not in said
+    assert "Encode" not in said
+    if command == "status":
+        assert ("●" in said) == (encoding == "utf-8")
+        assert "recovery" in said

@@ -24,6 +24,8 @@ All objects of one base backup lie below ``Layout.base_root/<backup id>/``:
 ``tar_cuts<codec>[.age]``
     The file within which each volume begins, so that volumes can be extracted in parallel (tar_cuts.py). It exists
     where a tar has several volumes; only speed depends on it.
+``configuration.tar<codec>[.age]``
+    The configuration files outside the data directory, as on Debian (configuration.py). It exists where there are any.
 ``manifest.json``
     The JSON of backup_manifest_json.py, never compressed or encrypted, written last and never changed: without it the
     base backup does not exist.
@@ -51,7 +53,8 @@ VERSION: Final = 1
 BASE_TAR: Final = "base"
 _ENDING: Final = f"(?:{'|'.join(re.escape(codec.suffix) for codec in Codec)})(?:{re.escape(ENCRYPTED_SUFFIX)})?"
 _OBJECT: Final = re.compile(
-    rf"(?:{re.escape(MANIFEST_NAME)}|(?:backup_manifest|tar_cuts|(?:base|[1-9][0-9]{{0,9}})\.[0-9]{{6,}}\.tar){_ENDING})\Z"
+    rf"(?:{re.escape(MANIFEST_NAME)}"
+    rf"|(?:backup_manifest|tar_cuts|configuration\.tar|(?:base|[1-9][0-9]{{0,9}})\.[0-9]{{6,}}\.tar){_ENDING})\Z"
 )
 _BACKUP_ID: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9A-F]{24}\Z")
 
@@ -142,7 +145,8 @@ class BaseBackupManifest:
     """Everything that is known about a base backup; the module's docstring says how its objects are opened.
 
     ``started_at`` is the server's clock just before the start, ``finished_at`` just after the stop.
-    ``server_version`` as in ``server_version_num``. ``tar_cuts`` is None where no tar has two volumes.
+    ``server_version`` as in ``server_version_num``. ``tar_cuts`` is None where no tar has two volumes,
+    ``configuration`` where nothing of it was outside the data directory, or nobody looked.
     """
 
     backup_id: str
@@ -163,6 +167,7 @@ class BaseBackupManifest:
     tars: tuple[BackupTar, ...]
     backup_manifest: BackupObject
     tar_cuts: BackupObject | None = None
+    configuration: BackupObject | None = None
 
     @property
     def parent_id(self) -> str | None:
@@ -186,9 +191,12 @@ class BaseBackupManifest:
 
     @property
     def objects(self) -> tuple[BackupObject, ...]:
-        """All objects but ``manifest.json``: the tars' volumes in order, PostgreSQL's manifest, the tars' cuts."""
-        cuts = () if self.tar_cuts is None else (self.tar_cuts,)
-        return (*(volume for tar in self.tars for volume in tar.objects), self.backup_manifest, *cuts)
+        """All objects but ``manifest.json``.
+
+        The tars' volumes in order, PostgreSQL's manifest, the tars' cuts, the configuration files.
+        """
+        more = (one for one in (self.tar_cuts, self.configuration) if one is not None)
+        return (*(volume for tar in self.tars for volume in tar.objects), self.backup_manifest, *more)
 
     @property
     def size_bytes(self) -> int:

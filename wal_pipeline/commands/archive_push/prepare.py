@@ -4,6 +4,7 @@ import hashlib
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
 from wal_pipeline.archive.records import CommitTimes, WalFile
@@ -15,6 +16,7 @@ from wal_pipeline.wal.backup_history import BackupHistory
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import FileKind, segment_name
 from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, LongPageHeader, check_segment
+from wal_pipeline.wal.text_owner import owner_of_text
 from wal_pipeline.wal.timeline import TimelineHistory
 
 _PAGE_BYTES: Final = 8192
@@ -102,12 +104,11 @@ class Preparer:
         sha256 = hashlib.sha256(data).hexdigest()
         name = spooled.name
         if name.kind not in (FileKind.SEGMENT, FileKind.PARTIAL):
-            _check_text(spooled, data)
+            content, at = _read_text(spooled, data), spooled.spooled_at
             if current is None:
                 raise UnknownClusterError(name.name)
-            return WalFile(
-                name.name, name.kind, current, name.timeline, len(data), sha256, spooled_at=spooled.spooled_at
-            )
+            owner = owner_of_text(name.name, content, at, accepted, current, now=datetime.now(UTC))
+            return WalFile(name.name, name.kind, owner, name.timeline, len(data), sha256, spooled_at=at)
         header = check_segment(name, data[:LONG_HEADER_BYTES], len(data), accepted)
         span = self._span(spooled, header)
         if span is not None and span.stopped_at is not None and not spooled.settled:
@@ -148,9 +149,8 @@ class Preparer:
         return self._commits.inspect(path, header.server_major, size, previous=at_hand)
 
 
-def _check_text(spooled: SpoolFile, data: bytes) -> None:
+def _read_text(spooled: SpoolFile, data: bytes) -> TimelineHistory | BackupHistory:
     """Refuse a history file that is cut short or is another file's. Raises: InvalidWalFileError."""
     if spooled.name.kind is FileKind.HISTORY:
-        TimelineHistory.parse(spooled.name.timeline, data)
-    else:
-        BackupHistory.parse(spooled.name, data)
+        return TimelineHistory.parse(spooled.name.timeline, data)
+    return BackupHistory.parse(spooled.name, data)

@@ -22,10 +22,12 @@ from wal_pipeline.archive.format.backup_manifest import (
     tar_cuts_name,
     volume_name,
 )
+from wal_pipeline.archive.format.configuration import configuration_name
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.format.tar_cuts import Cuts, cuts_to_json
 from wal_pipeline.archive.records import BackupKind
 from wal_pipeline.codec.stream_encoder import Source, StreamEncoder
+from wal_pipeline.commands.backup.configuration import outside_configuration
 from wal_pipeline.commands.backup.staging import staging
 from wal_pipeline.commands.backup.upload import BackupUpload
 from wal_pipeline.errors import BaseBackupError
@@ -174,9 +176,11 @@ class BackupSession:
             tars, finished_at = self._streamed(upload, file_list)
         listed = self._store_file_list(upload, file_list)
         tar_cuts = self._store_cuts(upload)
+        configuration = self._store_configuration(upload)
         self._report(BackupPhase.VERIFYING, upload)
         upload.wait()
-        return self._manifest(tars, listed, tar_cuts, file_list, finished_at)
+        manifest = self._manifest(tars, listed, tar_cuts, file_list, finished_at)
+        return replace(manifest, configuration=configuration)
 
     def _streamed(self, upload: BackupUpload, file_list: BinaryIO) -> tuple[tuple[BackupTar, ...], datetime]:
         with BaseBackupRun(self._plan.command, self._server.program_environment()) as run:
@@ -280,6 +284,13 @@ class BackupSession:
             return None
         data, encoder = cuts_to_json(self._cuts), self._plan.encoder
         name = tar_cuts_name(encoder.codec, encrypted=encoder.encrypted)
+        return self._store(upload, name, io.BytesIO(data), len(data))
+
+    def _store_configuration(self, upload: BackupUpload) -> BackupObject | None:
+        data, encoder = outside_configuration(self._server), self._plan.encoder
+        if data is None:
+            return None
+        name = configuration_name(encoder.codec, encrypted=encoder.encrypted)
         return self._store(upload, name, io.BytesIO(data), len(data))
 
     def _store(self, upload: BackupUpload, name: str, source: Source, content_size_bytes: int = 0) -> BackupObject:

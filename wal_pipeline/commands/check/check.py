@@ -11,7 +11,8 @@ from wal_pipeline.commands.check.opened import NamedThings, check_named
 from wal_pipeline.commands.check.own_files import check_catalog, check_lock, check_other_names
 from wal_pipeline.commands.check.store import StoreCheck
 from wal_pipeline.commands.setup.findings import Finding, Level
-from wal_pipeline.commands.setup.plan import WantedArchiving, plan_setup
+from wal_pipeline.commands.setup.plan import SetupPlan, WantedArchiving, plan_setup
+from wal_pipeline.commands.setup.quarantine import with_quarantine
 from wal_pipeline.commands.setup.spool import judge_spool, look_at_spool_access
 from wal_pipeline.errors import PostgresError, SpoolError
 from wal_pipeline.postgres.server import BASIC_ARCHIVE, PostgresServer
@@ -83,9 +84,11 @@ def _findings(
 ) -> tuple[Finding, ...]:
     """Judge the server and the folder; without the server's facts the folder alone."""
     if facts is None:
-        return judge_spool(look_at_spool_access(spool.folder, None, None))
-    access = look_at_spool_access(spool.folder, server, facts)
-    return plan_setup(facts, access, wanted, has_basic_archive=_library(server)).findings
+        plan = SetupPlan(judge_spool(look_at_spool_access(spool.folder, None, None)))
+    else:
+        access = look_at_spool_access(spool.folder, server, facts)
+        plan = plan_setup(facts, access, wanted, has_basic_archive=_library(server))
+    return with_quarantine(plan, wanted.quarantine).findings
 
 
 def _library(server: PostgresServer) -> bool | None:

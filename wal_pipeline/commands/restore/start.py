@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from wal_pipeline.commands.restore.places.configuration import CONFIG_NAME, find_outside
 from wal_pipeline.commands.restore.prepare import PreparedRestore
 from wal_pipeline.errors import PostgresError, RestoreError
 from wal_pipeline.postgres.binaries import Binaries
@@ -123,17 +124,16 @@ def _is_on(settings: Mapping[str, str], name: str) -> bool:
 def find_config_file(pgdata: Path, major: int, given: Path | None = None) -> Path | None:
     """Return the configuration file outside the data directory; None where it is inside.
 
-    Debian keeps it in /etc/postgresql. Raises: RestoreError where there is none.
+    Raises: RestoreError where there is none.
     """
     if given is not None:
         return given.absolute()
-    if (pgdata / "postgresql.conf").exists():
+    if (pgdata / CONFIG_NAME).exists():
         return None
-    for path in sorted(Path(f"/etc/postgresql/{major}").glob("*/postgresql.conf")):
-        if f"'{pgdata}'" in path.read_text(encoding="utf-8", errors="replace"):
-            return path
+    if (found := find_outside(pgdata.absolute(), major)) is not None:
+        return found
     raise RestoreError(
-        f"'{pgdata}' has no postgresql.conf, so the server cannot be started",
+        f"'{pgdata}' has no {CONFIG_NAME}, so the server cannot be started",
         hint="Name the configuration file with --config-file, or start the server yourself: all else is in place.",
     )
 

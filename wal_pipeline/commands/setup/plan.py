@@ -22,12 +22,14 @@ class WantedArchiving:
     """The archiving that we want. ``replace_foreign`` allows to replace an archiver that writes to another place.
 
     ``system_identifier`` is the cluster's by the settings, None where they name none.
+    ``quarantine`` is the folder for files that cannot be archived; None: nobody looks at it.
     """
 
     spool: Path
     archive_timeout_seconds: int = 300
     replace_foreign: bool = False
     system_identifier: int | None = None
+    quarantine: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
