@@ -142,6 +142,7 @@ def _hint(text: str) -> str | None:
         "no pg_hba.conf entry": "Allow replication connections for this role in pg_hba.conf ('host replication ...').",
         "must be superuser or replication role": "ALTER ROLE ... REPLICATION, or use another role.",
         "permission denied to start WAL sender": "ALTER ROLE ... REPLICATION, or use another role.",
+        '"./lost+found"': "The server's user must be able to open it: sudo chown --reference=PGDATA PGDATA/lost+found.",
         "max_wal_senders": "Raise max_wal_senders on the server, or end another replication connection.",
     }
     return next((hint for part, hint in hints.items() if part in text), None)

@@ -187,6 +187,24 @@ class PostgresServer:
         with self._session(f"writing '{path}' by the server") as connection:
             connection.execute(statement)
 
+    def has_closed_folder(self, name: str) -> bool | None:
+        """Return whether the data directory has a folder that the server cannot open; None where the role may not look.
+
+        Raises: PostgresError.
+        """
+        may_look = "SELECT has_function_privilege('pg_ls_dir(text, boolean, boolean)', 'execute')"
+        with self._session(f"opening '{name}' in the data directory") as connection:
+            [(allowed,)] = connection.execute(may_look).fetchall()
+            if not allowed:
+                return None
+            try:
+                connection.execute("SELECT count(*) FROM pg_ls_dir(%s, true, true)", (name,))
+            except psycopg.errors.InsufficientPrivilege:  # of the operating system: the role's right was asked for
+                return True
+            except psycopg.errors.WrongObjectType:
+                return False  # a file
+            return False
+
     def configuration(self) -> KeptConfiguration | None:
         """Return the configuration that is outside the data directory; None where the role may not see where it is.
 

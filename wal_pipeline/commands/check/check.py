@@ -10,6 +10,7 @@ from wal_pipeline.commands.check.item import CheckItem, CheckReport, try_item
 from wal_pipeline.commands.check.opened import NamedThings, check_named
 from wal_pipeline.commands.check.own_files import check_catalog, check_lock, check_other_names
 from wal_pipeline.commands.check.store import StoreCheck
+from wal_pipeline.commands.setup.data_directory import with_data_directory
 from wal_pipeline.commands.setup.findings import Finding, Level
 from wal_pipeline.commands.setup.plan import SetupPlan, WantedArchiving, plan_setup
 from wal_pipeline.commands.setup.quarantine import with_quarantine
@@ -88,6 +89,7 @@ def _findings(
     else:
         access = look_at_spool_access(spool.folder, server, facts)
         plan = plan_setup(facts, access, wanted, has_basic_archive=_library(server))
+        plan = with_data_directory(plan, server, facts)
     return with_quarantine(plan, wanted.quarantine).findings
 
 

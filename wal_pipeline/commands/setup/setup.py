@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from wal_pipeline.commands.setup.data_directory import with_data_directory
 from wal_pipeline.commands.setup.plan import SetupPlan, WantedArchiving, plan_setup
 from wal_pipeline.commands.setup.proof import Proof
 from wal_pipeline.commands.setup.quarantine import with_quarantine
@@ -44,7 +45,7 @@ def look_at_archiving(server: PostgresServer, wanted: WantedArchiving) -> SetupP
     facts = server.facts()
     access = look_at_spool_access(wanted.spool, server, facts)
     plan = plan_setup(facts, access, wanted, has_basic_archive=server.has_library(BASIC_ARCHIVE))
-    return with_quarantine(plan, wanted.quarantine)
+    return with_data_directory(with_quarantine(plan, wanted.quarantine), server, facts)
 
 
 def apply_setup(
