@@ -69,9 +69,7 @@ _TESTED_IN: Final = {
     "commands/archive_push/test_run.py": "commands/archive_push/{events,job,rejections}",
     "commands/archive_push/test_prepare.py": "postgres/commits",
     "commands/backup/test_take.py": "archive/format/tar_cuts commands/backup/{parent,preconditions,session}",
-    "integration/test_restore_configuration.py": (
-        "commands/backup/configuration commands/restore/places/stored_configuration postgres/configuration_files"
-    ),
+    "postgres/test_configuration_files.py": "commands/backup/configuration",
     "commands/backup/test_upload.py": "commands/backup/part_uploader",
     "commands/backup/test_leftovers.py": "commands/backup/staging",
     "commands/backup/test_restorable.py": "commands/refill/base_backups",
@@ -87,6 +85,7 @@ _TESTED_IN: Final = {
     "commands/report/test_page.py": "commands/report/{charts,figures} commands/status/window_line",
     "commands/setup/test_plan.py": "commands/setup/{archiver,findings,spool}",
     "commands/setup/test_setup.py": "commands/setup/proof",
+    "commands/setup/test_quarantine.py": "commands/setup/writable",
     "commands/status/test_status.py": "commands/status/as_json",
     "commands/verify/test_verify.py": (
         "commands/inventory/survey commands/verify/{compare,read_copy,records,repair,results}"

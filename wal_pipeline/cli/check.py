@@ -36,7 +36,6 @@ def check_command(context: Context, as_json: bool) -> int:
             settings.require_spool_folder(),
             settings.archive_timeout_seconds,
             system_identifier=settings.system_identifier,
-            quarantine=settings.quarantine(),
         ),
         now=pipeline.clock,
         open_catalog=lambda: pipeline.catalog,

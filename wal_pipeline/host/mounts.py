@@ -19,6 +19,11 @@ def is_writable(folder: Path) -> bool:
     return found.is_dir() and os.access(found, os.W_OK | os.X_OK, effective_ids=True)
 
 
+def removable(folder: Path, name: str) -> Path:
+    """Return a folder that may be made and removed whole: ``name`` below a mount point, else the folder itself."""
+    return folder / name if os.path.ismount(folder) else folder
+
+
 def nearest(folder: Path) -> Path:
     """Return the folder, or the nearest one above it that is there."""
     return next(path for path in (folder, *folder.parents) if path.exists())

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from wal_pipeline.host.mounts import has_room_beside, is_writable, nearest
+from wal_pipeline.host.mounts import has_room_beside, is_writable, nearest, removable
 from wal_pipeline_tests.support.mounts import mounted
 from wal_pipeline_tests.support.nobody import as_nobody, nobodys_folder
 
@@ -15,6 +15,8 @@ def test_nothing_is_put_beside_a_mount_point(tmp_path: Path) -> None:
         assert not has_room_beside(disk)
         assert not has_room_beside(tmp_path / "link")
         assert has_room_beside(disk / "pgdata")
+        assert removable(disk, "drill") == disk / "drill"
+        assert removable(disk / "own", "drill") == disk / "own"
 
 
 def test_a_folder_that_is_to_be_made_is_judged_by_the_one_above() -> None:

@@ -12,8 +12,7 @@ from wal_pipeline.commands.check.own_files import check_catalog, check_lock, che
 from wal_pipeline.commands.check.store import StoreCheck
 from wal_pipeline.commands.setup.data_directory import with_data_directory
 from wal_pipeline.commands.setup.findings import Finding, Level
-from wal_pipeline.commands.setup.plan import SetupPlan, WantedArchiving, plan_setup
-from wal_pipeline.commands.setup.quarantine import with_quarantine
+from wal_pipeline.commands.setup.plan import WantedArchiving, plan_setup
 from wal_pipeline.commands.setup.spool import judge_spool, look_at_spool_access
 from wal_pipeline.errors import PostgresError, SpoolError
 from wal_pipeline.postgres.server import BASIC_ARCHIVE, PostgresServer
@@ -85,12 +84,10 @@ def _findings(
 ) -> tuple[Finding, ...]:
     """Judge the server and the folder; without the server's facts the folder alone."""
     if facts is None:
-        plan = SetupPlan(judge_spool(look_at_spool_access(spool.folder, None, None)))
-    else:
-        access = look_at_spool_access(spool.folder, server, facts)
-        plan = plan_setup(facts, access, wanted, has_basic_archive=_library(server))
-        plan = with_data_directory(plan, server, facts)
-    return with_quarantine(plan, wanted.quarantine).findings
+        return judge_spool(look_at_spool_access(spool.folder, None, None))
+    access = look_at_spool_access(spool.folder, server, facts)
+    plan = plan_setup(facts, access, wanted, has_basic_archive=_library(server))
+    return with_data_directory(plan, server, facts).findings
 
 
 def _library(server: PostgresServer) -> bool | None:

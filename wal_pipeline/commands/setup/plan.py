@@ -22,7 +22,7 @@ class WantedArchiving:
     """The archiving that we want. ``replace_foreign`` allows to replace an archiver that writes to another place.
 
     ``system_identifier`` is the cluster's by the settings, None where they name none.
-    ``quarantine`` is the folder for files that cannot be archived; None: nobody looks at it.
+    ``quarantine`` is the folder for files that cannot be archived; None: it is not judged.
     """
 
     spool: Path

@@ -1,17 +1,16 @@
 """Judges whether a file that cannot be archived could be moved to quarantine, before one has to be."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from wal_pipeline.commands.setup.findings import Finding, Level
 from wal_pipeline.commands.setup.plan import SetupPlan
-from wal_pipeline.commands.setup.spool import shell_word
-from wal_pipeline.host.file_owner import name_of_user
-from wal_pipeline.host.mounts import is_writable, nearest
+from wal_pipeline.commands.setup.writable import require_writable
+from wal_pipeline.errors import SettingsError
 
 _NAME: Final = "spool: quarantine"
+_VARIABLE: Final = "WAL_PIPELINE_QUARANTINE_FOLDER"
 
 
 def with_quarantine(plan: SetupPlan, folder: Path | None) -> SetupPlan:
@@ -20,20 +19,9 @@ def with_quarantine(plan: SetupPlan, folder: Path | None) -> SetupPlan:
 
 
 def judge_quarantine(folder: Path) -> Finding:
-    """Look at the quarantine folder, or at the one in which it will be made. Writes nothing."""
-    if os.path.lexists(folder) and not folder.is_dir():
-        return Finding(_NAME, Level.PROBLEM, f"'{folder}' is not a folder", lines=(_setting_line(),))
-    if is_writable(folder):
-        done = "is there" if folder.is_dir() else "can be made"
-        return Finding(_NAME, Level.OK, f"'{folder}' {done}")
-    ours = name_of_user(os.geteuid())
-    blamed = nearest(folder)
-    what = "cannot write in" if blamed == folder else f"cannot make '{folder}' in"
-    message = f"user '{ours}' {what} '{blamed}': a file that cannot be archived would stay in the spool, in every run"
-    install = f"sudo install -d -o {ours} -m 0700 {shell_word(folder)}"
-    return Finding(_NAME, Level.PROBLEM, message, lines=(install, f"or: {_setting_line()}"))
-
-
-def _setting_line() -> str:
-    ours = name_of_user(os.geteuid())
-    return f"set WAL_PIPELINE_QUARANTINE_FOLDER to a folder in which user '{ours}' can write"
+    """Try the quarantine folder, or the one in which it will be made."""
+    try:
+        return Finding(_NAME, Level.OK, require_writable(_VARIABLE, folder))
+    except SettingsError as error:
+        message = f"{error.message}; a file that cannot be archived would stay in the spool, in every run"
+        return Finding(_NAME, Level.PROBLEM, message, lines=(error.hint,) if error.hint else ())

@@ -47,7 +47,10 @@ def test_configuration_of_a_killed_base_backup_is_removed_too(store: LocalFolder
     store.put_if_absent(LAYOUT.base_key(CUT, "configuration.tar.zst.age"), Body.of(b"x"), {})
     removed = remove_unfinished(ClusterStore(store, LAYOUT), now=now() + timedelta(hours=1), older_than=timedelta(0))
     assert removed.objects == 2
-    assert [item.key for item in store.list(LAYOUT.base_key(CUT, ""))] == []
+    assert [item.key for item in store.list("")] == [
+        LAYOUT.base_key(FINISHED, "base.000000.tar.zst"),
+        LAYOUT.manifest_key(FINISHED),
+    ]
 
 
 def test_what_is_young_may_still_be_running(store: LocalFolderStore) -> None:
