@@ -174,6 +174,28 @@ def test_the_wal_has_a_disk_of_its_own(lost: Lost, room: Path) -> None:
             assert work.is_dir()
 
 
+def test_a_disk_that_is_mounted_at_pg_wal_is_filled(lost: Lost, room: Path) -> None:
+    """An empty one is no content of the data directory; --force empties it and leaves it where it is."""
+    (room / "new").mkdir()
+    os.chown(room / "new", postgres_user().uid, postgres_user().gid)
+    where = f"{lost.map}{room}/s"
+    with mounted(room / "new/pg_wal") as wal:
+        with started(lost, room / "new", where):
+            assert any(len(path.name) == 24 for path in wal.iterdir())
+        (wal / "0000000A0000000000000001").touch()
+        with started(lost, room / "new", where, "--force"):
+            assert os.path.ismount(wal)
+            assert not (wal / "0000000A0000000000000001").exists()
+        assert (wal / "lost+found").stat().st_uid == 0
+        options = (f"--pgdata={room}/new", "--force", f"--waldir={room}/wal", "--plan", "--no-archiving", where)
+        refused = run_restore(lost.history, *options)
+        assert f"ERROR: '{wal}' is a mount point, so that no link can take its place" in refused.stderr
+    with mounted(room / "small/pg_wal", 20) as wal:
+        options = (f"--pgdata={room}/small", "--plan", "--no-archiving", where)
+        os.chown(room / "small", postgres_user().uid, postgres_user().gid)
+        assert f"ERROR: the disk of '{wal}' has " in run_restore(lost.history, *options).stderr
+
+
 @pytest.mark.parametrize("force", [True, False])
 def test_a_restore_goes_on_over_what_a_killed_one_left(lost: Lost, room: Path, force: bool) -> None:
     """Wherever it was killed, and with a tablespace whose link was not made: nothing starts there before."""

@@ -223,7 +223,10 @@ def _merged(wanted: Sequence[tuple[Path, int]]) -> list[DiskNeed]:
 
 
 def _used_bytes(folder: Path) -> int:
-    return sum(path.lstat().st_blocks * 512 for path in folder.rglob("*") if not path.is_symlink())
+    """Return what a folder holds on its own disk, not on those that are mounted in it."""
+    found = (path.lstat() for path in folder.rglob("*") if not path.is_symlink())
+    device = folder.stat().st_dev
+    return sum(status.st_blocks * 512 for status in found if status.st_dev == device)
 
 
 def check_disk(needs: tuple[DiskNeed, ...]) -> None:

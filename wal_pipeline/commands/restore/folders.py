@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from wal_pipeline.commands.restore.checks import TablespaceMove
+from wal_pipeline.commands.restore.places.wal_folder import content_of
 from wal_pipeline.commands.restore.places.workspace import (
-    NOT_CONTENT,
     is_left_for,
     left_by_restore,
     refuse_other_restore,
@@ -54,7 +54,7 @@ def check_data_directory(folder: Path, *, force: bool, left: bool | None = None)
     else:
         message += " and does not hold a PostgreSQL cluster" if force else ""
         hint = (
-            f"It holds '{_content(folder)[0]}', which is not of a cluster, and --force removes only what was one: "
+            f"It holds '{content_of(folder)[0]}', which is not of a cluster, and --force removes only what was one: "
             "restore into another folder, or remove these files yourself."
         )
     raise RestoreError(message, hint=hint)
@@ -71,7 +71,7 @@ def _check_tablespace(pgdata: Path, move: TablespaceMove, linked: frozenset[Path
     if not _holds_something(folder, "tablespace folder"):
         return False
     elsewhere = f"Give it a new folder: --tablespace-map {move.oid}=/new/folder"
-    strange = [name for name in _content(folder) if not _OF_A_TABLESPACE.match(name)]
+    strange = [name for name in content_of(folder) if not _OF_A_TABLESPACE.match(name)]
     if strange:
         raise RestoreError(
             f"the tablespace folder '{folder}' holds '{strange[0]}', which is not of a tablespace", hint=elsewhere
@@ -107,13 +107,9 @@ def _holds_something(folder: Path, what: str) -> bool:
         raise RestoreError(f"the {what} '{folder}' is not a folder")
     check_not_running(folder)
     try:
-        return bool(_content(folder))
+        return bool(content_of(folder))
     except OSError as error:
         raise RestoreError(f"the {what} '{folder}' cannot be read: {error.strerror}") from error
-
-
-def _content(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.name not in NOT_CONTENT)
 
 
 def check_not_running(pgdata: Path) -> None:

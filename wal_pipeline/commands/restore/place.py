@@ -155,7 +155,7 @@ def own(folders: Sequence[Path], user: ServerUser) -> None:
     for folder in folders:
         os.lchown(folder, user.uid, user.gid)
         for root, names, files in os.walk(folder):
-            if Path(root) == folder and LOST_AND_FOUND in names:
+            if LOST_AND_FOUND in names and (Path(root) == folder or os.path.ismount(root)):
                 names.remove(LOST_AND_FOUND)
             for name in (*names, *files):
                 os.lchown(Path(root) / name, user.uid, user.gid)

@@ -25,7 +25,7 @@ from wal_pipeline.commands.restore.contents import gather
 from wal_pipeline.commands.restore.folders import check_data_directory, check_folders
 from wal_pipeline.commands.restore.places.configuration import ConfigurationPlan, plan_configuration
 from wal_pipeline.commands.restore.places.stored_configuration import has_own_configuration, read_kept
-from wal_pipeline.commands.restore.places.wal_folder import PG_WAL, WalFolder, other_links, plan_wal_folder
+from wal_pipeline.commands.restore.places.wal_folder import PG_WAL, WalFolder, other_links, plan_wal_folder, wal_place
 from wal_pipeline.commands.restore.places.workspace import left_by_restore
 from wal_pipeline.errors import RestoreError
 from wal_pipeline.postgres.binaries import Binaries, find_binaries
@@ -127,10 +127,9 @@ def prepare_restore(
     pgdata = request.pgdata.absolute()
     wal_folder = plan_wal_folder(pgdata, request.waldir, replaced=pgdata in emptied)
     user = server_user(pgdata, request.owner)
-    wal_place = pgdata if wal_folder is None else wal_folder.folder
     work_place = pgdata if request.work_dir is None else request.work_dir.absolute()
-    check_writable(pgdata, (*(move.new for move in moves), wal_place, work_place))
-    needs = disk_needs(chain, pgdata, moves, work_place=work_place, wal_place=wal_place)
+    check_writable(pgdata, (*(move.new for move in moves), wal_place(pgdata, wal_folder), work_place))
+    needs = disk_needs(chain, pgdata, moves, work_place=work_place, wal_place=wal_place(pgdata, wal_folder))
     check_disk(needs)
     programs = ("postgres", *((_VERIFY,) if request.verify else ()), *((_COMBINE,) if len(chain) > 1 else ()))
     binaries = find_binaries(chain[-1].server_version // 10_000, exactly=True, programs=programs, bindir=request.bindir)

@@ -1,5 +1,6 @@
 """Puts ``pg_wal`` on a disk of its own: where the request says so, or where the replaced cluster had it."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,11 @@ def plan_wal_folder(pgdata: Path, given: Path | None, *, replaced: bool) -> WalF
     if given is None:
         return None if old is None else _kept(old, pgdata)
     folder = given.absolute()
+    if os.path.ismount(pgdata / PG_WAL):
+        raise RestoreError(
+            f"'{pgdata / PG_WAL}' is a mount point, so that no link can take its place",
+            hint="Restore without --waldir: the WAL goes onto the disk that is mounted there. Or unmount it.",
+        )
     if folder == pgdata or pgdata in folder.parents or folder in pgdata.parents:
         raise RestoreError(f"the folder for the WAL '{folder}' and the data directory '{pgdata}' overlap", hint=_HINT)
     if old is not None and folder.resolve() == old.resolve():
@@ -47,6 +53,26 @@ def plan_wal_folder(pgdata: Path, given: Path | None, *, replaced: bool) -> WalF
     if holds and not is_left_for(folder, pgdata):
         raise RestoreError(f"the folder for the WAL '{folder}' is not empty: it holds '{holds[0]}'", hint=_HINT)
     return WalFolder(folder, emptied=bool(holds), kept=False)
+
+
+def content_of(pgdata: Path) -> list[str]:
+    """Return the names of what is in a data directory. A ``pg_wal`` that is an empty disk does not count.
+
+    Raises: OSError.
+    """
+    names = sorted(path.name for path in pgdata.iterdir() if path.name not in NOT_CONTENT)
+    return [name for name in names if name != PG_WAL or not _is_empty_disk(pgdata / name)]
+
+
+def wal_place(pgdata: Path, planned: WalFolder | None) -> Path:
+    """Return the folder whose disk the WAL will fill."""
+    if planned is not None:
+        return planned.folder
+    return pgdata / PG_WAL if os.path.ismount(pgdata / PG_WAL) else pgdata
+
+
+def _is_empty_disk(folder: Path) -> bool:
+    return os.path.ismount(folder) and not _content(folder)
 
 
 def other_links(pgdata: Path) -> dict[str, str]:

@@ -139,17 +139,22 @@ def remove_tree(folder: Path) -> None:
 def empty(
     folder: Path, on_remove: Callable[[Path], object] = lambda _: None, keep: Sequence[str] = NOT_CONTENT
 ) -> None:
-    """Remove everything in a folder but ``keep``, not the folder; links are removed and not followed."""
+    """Remove everything in a folder but ``keep``, not the folder; links are removed and not followed.
+
+    A file system that is mounted in it stays mounted, and is emptied.
+    """
     if not folder.is_dir():
         return
     for path in folder.iterdir():
         if path.name in keep:
             continue
         on_remove(path)
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
+        if path.is_symlink() or not path.is_dir():
             path.unlink()
+        elif os.path.ismount(path):
+            empty(path, keep=(LOST_AND_FOUND,))
+        else:
+            shutil.rmtree(path)
 
 
 def move_up(folder: Path) -> None:
