@@ -191,7 +191,7 @@ def test_a_disk_that_is_mounted_at_pg_wal_is_filled(lost: Lost, room: Path) -> N
         refused = run_restore(lost.history, *options)
         assert f"ERROR: '{wal}' is a mount point, so that no link can take its place" in refused.stderr
     with mounted(room / "small/pg_wal", 20) as wal:
-        options = (f"--pgdata={room}/small", "--plan", "--no-archiving", where)
+        options = (f"--pgdata={room}/small", "--plan", "--no-archiving", f"{where}-2")
         os.chown(room / "small", postgres_user().uid, postgres_user().gid)
         assert f"ERROR: the disk of '{wal}' has " in run_restore(lost.history, *options).stderr
 
