@@ -1,11 +1,14 @@
 """Gives files that root makes to the service's user, and explains why a file may not be opened."""
 
+import errno
 import os
 import pwd
 import shlex
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+
+from wal_pipeline.errors import READ_ONLY_HINT
 
 
 def give_to_folder_owner(path: Path) -> None:
@@ -28,6 +31,19 @@ def owner_trouble(paths: Iterable[Path], mode: int) -> str | None:
             if not os.access(path, mode, effective_ids=True):
                 return _explain(path)
     return None
+
+
+def read_only_hint(error: OSError) -> str | None:
+    """Say what to do where a file system is read-only for this process: no owner and no mode is wrong then."""
+    return READ_ONLY_HINT if error.errno == errno.EROFS else None
+
+
+def is_read_only(folder: Path) -> bool:
+    """Whether the folder's file system is mounted read-only for this process, as a systemd unit's sandbox does."""
+    try:
+        return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
 
 
 def _explain(path: Path) -> str:

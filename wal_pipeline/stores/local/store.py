@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
 from wal_pipeline.errors import (
+    READ_ONLY_HINT,
     BucketMissingError,
     DamagedCopyError,
     ObjectMissingError,
@@ -269,7 +270,8 @@ class LocalFolderStore(Store):
     def _error_of(self, action: str, error: OSError) -> StoreError:
         text = f"cannot {action} in '{self._folder}': {error.strerror or error}"
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            return StoreAccessError(self.name, text, hint="Check the folder's owner and mode.")
+            hint = READ_ONLY_HINT if error.errno == errno.EROFS else "Check the folder's owner and mode."
+            return StoreAccessError(self.name, text, hint=hint)
         if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EEXIST):
             return StoreError(self.name, text, hint="The key does not fit into this folder's tree of files.")
         return StoreUnavailableError(self.name, text, hint="Check the disk: its space, its mount and its health.")

@@ -1,13 +1,18 @@
 """Tests that a failed run opens an alert, which a success of the same job or assets resolves."""
 
-from datetime import timedelta
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.events import DagsterEvent
+from dagster._core.utils import make_new_run_id
 
 from wal_pipeline.archive.alerts import AlertKind, Observation
+from wal_pipeline.catalog.store_states import StoreState
 from wal_pipeline.orchestration.resource import WalPipelineResource
-from wal_pipeline.orchestration.sensors.run_failure import build_run_failure_sensor
+from wal_pipeline.orchestration.sensors.run_failure import build_run_failure_sensor, resolve_run_failures
 from wal_pipeline_tests.support.health_pipeline import KEYS, some_job, tick
 from wal_pipeline_tests.support.health_scene import HealthScene
 
@@ -93,3 +98,44 @@ def test_failed_run_that_was_started_by_hand_ends_after_days(
         scene.catalog.alerts.observe(AlertKind.RUN_FAILED, seen, scene.now - timedelta(days=days))
     tick(instance, resource, None)
     assert {alert.subject for alert in scene.catalog.alerts.active()} == {"main/two", "expire_archive"}
+
+
+def test_the_alert_of_a_lost_run_does_not_stay_while_the_next_one_works_for_hours(
+    scene: HealthScene, resource: WalPipelineResource, instance: dg.DagsterInstance
+) -> None:
+    """A host that was restarted leaves a failed run; the next one lingers, and succeeds only much later."""
+    now = datetime.now(UTC)
+    seen = Observation("archive_wal", "run x failed", details={"job_name": "archive_wal"})
+    scene.catalog.alerts.observe(AlertKind.RUN_FAILED, seen, now - timedelta(minutes=5))
+    run = dg.DagsterRun(
+        job_name="archive_wal", run_id=make_new_run_id(), status=dg.DagsterRunStatus.STARTED, tags=KEYS.tags
+    )
+    instance.add_run(run)
+    pipeline = resource.open()
+
+    def resolve(seconds: float) -> list[str]:
+        """Look at the alerts, so long after the run began."""
+        later = replace(pipeline, clock=lambda: datetime.now(UTC) + timedelta(seconds=seconds))
+        resolve_run_failures(instance, KEYS, later)
+        return [alert.subject for alert in scene.catalog.alerts.active()]
+
+    assert resolve(600) == ["archive_wal"]  # it was not seen to begin
+    instance.handle_new_event(run_started(run))
+    assert resolve(30) == ["archive_wal"]
+    scene.catalog.stores.save_state(StoreState("r2", 1, "down", now, None, now + timedelta(minutes=5)))
+    assert resolve(600) == ["archive_wal"]
+    scene.catalog.stores.save_state(StoreState("r2"))
+    assert resolve(600) == []
+
+
+def run_started(run: dg.DagsterRun) -> dg.EventLogEntry:
+    """Return the event with which Dagster notes that a run began."""
+    return dg.EventLogEntry(
+        error_info=None,
+        level=10,
+        user_message="",
+        run_id=run.run_id,
+        timestamp=time.time(),
+        job_name=run.job_name,
+        dagster_event=DagsterEvent("PIPELINE_START", run.job_name),
+    )
