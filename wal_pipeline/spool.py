@@ -17,7 +17,7 @@ from typing import Final
 
 from wal_pipeline.errors import BeingWrittenError, SpoolBusyError, SpoolError
 from wal_pipeline.host.durable_file import move_whole
-from wal_pipeline.host.file_owner import give_to_folder_owner, owner_trouble, read_only_hint
+from wal_pipeline.host.file_owner import cause_hint, give_to_folder_owner, owner_trouble
 from wal_pipeline.host.open_writers import Writer, find_writer
 from wal_pipeline.host.steady_clock import SteadyTime
 from wal_pipeline.wal.names import MAX_WAL_SEGMENT_SIZE, MIN_WAL_SEGMENT_SIZE, FileKind, WalFileName, parse_file_name
@@ -183,7 +183,7 @@ class Spool:
         except OSError as error:
             raise SpoolError(
                 f"'{file.name.name}' cannot be moved to quarantine in '{self.quarantine_folder}': {error.strerror}",
-                hint=read_only_hint(error)
+                hint=cause_hint(error)
                 or "The file stays in the spool. Make the folder writable, or set WAL_PIPELINE_QUARANTINE_FOLDER.",
             ) from error
         return target
@@ -363,7 +363,7 @@ class Spool:
     def _error(self, what: str, error: OSError, trouble: str | None = None) -> SpoolError:
         return SpoolError(
             f"spool '{self.folder}' {what}: {error.strerror}",
-            hint=read_only_hint(error)
+            hint=cause_hint(error)
             or (f"{trouble}." if trouble is not None else None)
             or "PG_WAL_ARCHIVE_DIR must name a folder that PostgreSQL writes and this user can read and write; "
             "'wal-pipeline setup' shows what is missing.",

@@ -31,10 +31,10 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 
 from wal_pipeline.errors import READ_ONLY_HINT, CatalogError, CatalogFullError
 from wal_pipeline.host.file_owner import (
+    cause_hint,
     give_to_folder_owner,
     is_read_only,
     owner_trouble,
-    read_only_hint,
 )
 
 if TYPE_CHECKING:
@@ -268,7 +268,7 @@ def _make_folder(file: Path) -> None:
     except OSError as error:
         raise CatalogError(
             f"the catalog's folder '{file.parent}' cannot be made: {error.strerror}",
-            hint=read_only_hint(error) or "Set WAL_PIPELINE_CATALOG_URL to a file in a folder that can be written.",
+            hint=cause_hint(error) or "Set WAL_PIPELINE_CATALOG_URL to a file in a folder that can be written.",
         ) from error
 
 

@@ -7,8 +7,18 @@ import shlex
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from wal_pipeline.errors import READ_ONLY_HINT
+
+_FULL: Final = "The disk is full, or this user's quota of it: make room there."
+_CAUSES: Final = {
+    errno.EROFS: READ_ONLY_HINT,
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EIO: "The disk, or the network file system, fails: look into the kernel's log (dmesg).",
+    errno.ESTALE: "The network file system was replaced under this mount: mount it again.",
+}
 
 
 def give_to_folder_owner(path: Path) -> None:
@@ -33,9 +43,9 @@ def owner_trouble(paths: Iterable[Path], mode: int) -> str | None:
     return None
 
 
-def read_only_hint(error: OSError) -> str | None:
-    """Say what to do where a file system is read-only for this process: no owner and no mode is wrong then."""
-    return READ_ONLY_HINT if error.errno == errno.EROFS else None
+def cause_hint(error: OSError) -> str | None:
+    """Say what to do where no owner and no mode is wrong: a read-only file system, a full disk, a failing one."""
+    return _CAUSES.get(error.errno or 0)
 
 
 def is_read_only(folder: Path) -> bool:

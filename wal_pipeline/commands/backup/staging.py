@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from wal_pipeline.errors import BaseBackupError
-from wal_pipeline.host.file_owner import read_only_hint
+from wal_pipeline.host.file_owner import cause_hint
 
 _MARGIN_BYTES: Final = 256 << 20
 _LOCK_NAME: Final = "lock"
@@ -28,7 +28,7 @@ def staging(folder: Path, needed_bytes: int | None) -> Iterator[Path]:
         descriptor = os.open(folder / _LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise BaseBackupError(
-            f"staging folder '{folder}' cannot be used: {error.strerror}", hint=read_only_hint(error)
+            f"staging folder '{folder}' cannot be used: {error.strerror}", hint=cause_hint(error)
         ) from error
     tars = folder / _TARS_NAME
     try:

@@ -1,5 +1,6 @@
 """Judges the rights in the spool: PostgreSQL must write there, we must read and remove there."""
 
+import errno
 import os
 import pwd
 import secrets
@@ -13,7 +14,7 @@ from typing import Final
 
 from wal_pipeline.commands.setup.findings import Finding, Level
 from wal_pipeline.errors import READ_ONLY_HINT, PostgresError, SpoolError
-from wal_pipeline.host.file_owner import is_read_only, name_of_user, read_only_hint
+from wal_pipeline.host.file_owner import cause_hint, is_read_only, name_of_user
 from wal_pipeline.postgres.server import PostgresServer
 from wal_pipeline.postgres.server_facts import ServerFacts
 
@@ -102,7 +103,7 @@ def make_spool(folder: Path, server_uid: int | None) -> None:
     except OSError as error:
         raise SpoolError(
             f"spool '{folder}' cannot be made: {error.strerror}",
-            hint=read_only_hint(error) or f"Type: {install_line(folder, server_uid)}",
+            hint=cause_hint(error) or f"Type: {install_line(folder, server_uid)}",
         ) from error
 
 
@@ -205,12 +206,22 @@ def _folder(access: SpoolAccess) -> Finding:
     return Finding(_NAME, Level.OK, f"'{access.folder}', {access.free_bytes / 2**30:.1f} GiB free")
 
 
+def _refused_write_line(access: SpoolAccess, server: str) -> str:
+    """Return what mends that PostgreSQL cannot write, by its own words: they end with the operating system's."""
+    folder = shell_word(access.folder)
+    if os.strerror(errno.EROFS) in access.writes_message:
+        return f"let the server's own unit write there (ReadWritePaths={access.folder}), or mount it for writing"
+    if os.strerror(errno.ENOSPC) in access.writes_message:
+        return f"make room on the disk of {folder}: 'wal-pipeline archive' empties the spool"
+    return f"sudo chown {server} {folder} && sudo chmod u+rwx {folder}"
+
+
 def _server_writes(access: SpoolAccess) -> Finding:
     server = _server_user(access.server_uid)
     if access.server_writes is ServerWrites.YES:
         return Finding(_WRITES_NAME, Level.OK, f"PostgreSQL writes there as user '{server}'")
     if access.server_writes is ServerWrites.REFUSED:
-        line = f"sudo chown {server} {shell_word(access.folder)} && sudo chmod u+rwx {shell_word(access.folder)}"
+        line = _refused_write_line(access, server)
         return Finding(_WRITES_NAME, Level.PROBLEM, access.writes_message, lines=(line,))
     if access.server_writes is ServerWrites.ELSEWHERE:
         message = (

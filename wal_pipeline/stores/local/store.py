@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
 from wal_pipeline.errors import (
-    READ_ONLY_HINT,
     BucketMissingError,
     DamagedCopyError,
     ObjectMissingError,
@@ -26,6 +25,7 @@ from wal_pipeline.errors import (
     StoreError,
     StoreUnavailableError,
 )
+from wal_pipeline.host.file_owner import cause_hint
 from wal_pipeline.stores.base import (
     Body,
     MultipartUpload,
@@ -270,11 +270,11 @@ class LocalFolderStore(Store):
     def _error_of(self, action: str, error: OSError) -> StoreError:
         text = f"cannot {action} in '{self._folder}': {error.strerror or error}"
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            hint = READ_ONLY_HINT if error.errno == errno.EROFS else "Check the folder's owner and mode."
-            return StoreAccessError(self.name, text, hint=hint)
+            return StoreAccessError(self.name, text, hint=cause_hint(error) or "Check the folder's owner and mode.")
         if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EEXIST):
             return StoreError(self.name, text, hint="The key does not fit into this folder's tree of files.")
-        return StoreUnavailableError(self.name, text, hint="Check the disk: its space, its mount and its health.")
+        hint = cause_hint(error) or "Check the disk: its space, its mount and its health."
+        return StoreUnavailableError(self.name, text, hint=hint)
 
 
 def _join(folder: Path, parts: tuple[UploadedPart, ...], file: BinaryIO) -> str:

@@ -209,14 +209,17 @@ class S3Client:
             return _too_slow(call, "took no more bytes")
         if isinstance(error, ReadTimeoutError) and call.operation in _UPLOADS:
             return _too_slow(call, "did not confirm the upload")
-        hint = f"Check the network and {call.settings_prefix}_ENDPOINT_URL; the call is tried again later."
+        hint = (
+            f"Check the network, {call.settings_prefix}_ENDPOINT_URL and, where a proxy is needed, HTTPS_PROXY in the "
+            "settings file; the call is tried again later."
+        )
         if isinstance(error, SSLError):
             hint = (
                 "The server's certificate is not trusted: check the endpoint, this machine's clock and "
                 "WAL_PIPELINE_CA_BUNDLE, whose authorities are trusted beside the usual ones."
             )
         if isinstance(error, ProxyConnectionError):
-            hint = "Check HTTPS_PROXY and NO_PROXY, in the environment or the settings file; it is tried again later."
+            hint = "Check HTTPS_PROXY and NO_PROXY, of the environment or the settings file; it is tried again later."
         return StoreUnavailableError(
             call.store, f"cannot {call.action}: '{call.endpoint_url}' {self._reason(error)}", hint=hint
         )

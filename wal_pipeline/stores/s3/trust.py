@@ -1,6 +1,7 @@
 """Makes the file of authorities that a store's certificate is checked against: the usual ones, and one's own."""
 
 import os
+import re
 import ssl
 from contextlib import suppress
 from functools import cache
@@ -11,6 +12,7 @@ import certifi
 
 from wal_pipeline.errors import SettingsError
 
+_CERTIFICATE: Final = re.compile("-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----")
 _HINT: Final = "WAL_PIPELINE_CA_BUNDLE must name a file of certificates in PEM form, or a folder of such files."
 
 
@@ -20,6 +22,11 @@ def trusted_authorities(bundle: Path | None) -> str:
     The path is good as long as this process lives. Raises: SettingsError where the bundle cannot be used.
     """
     return certifi.where() if bundle is None else _joined(bundle)
+
+
+def count_authorities(bundle: Path) -> int:
+    """Return how many authorities a bundle adds. Raises: SettingsError where it cannot be used."""
+    return sum(len(_CERTIFICATE.findall(text)) for text in _certificates(bundle))
 
 
 @cache

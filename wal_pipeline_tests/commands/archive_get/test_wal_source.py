@@ -16,6 +16,7 @@ from wal_pipeline.commands.copies.put import store_copy
 from wal_pipeline.commands.copies.stored_bytes import StoredBytes
 from wal_pipeline.errors import SettingsError, StoreUnavailableError
 from wal_pipeline.host.memory import Memory
+from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline_tests.support.restore_archive import LAYOUT, WatchedStore, describe_file, name_of, segment_bytes
 
 NAME = "000000010000000000000003"
@@ -313,7 +314,9 @@ def test_encrypted_wal_is_not_refused_by_a_restore(source: WalSource, r2: Watche
     """Its digest proves what it is; a damaged copy is still passed over for a good one."""
     content = hashlib.shake_256(b"7").digest(1 << 20)
     for store in (r2, b2):
-        store_copy(store, LAYOUT, unread(NAME, content), Encoder(Codec.ZSTD).encode(content), read_back=True)
+        store_copy(
+            ClusterStore(store, LAYOUT), unread(NAME, content), Encoder(Codec.ZSTD).encode(content), read_back=True
+        )
     fetched = source.fetch(name_of(NAME))
     assert fetched is not None
     assert fetched.data == content
@@ -331,7 +334,7 @@ def test_a_segment_that_was_read_must_still_be_one(source: WalSource, r2: Watche
     """Only what was archived unread is taken by its digest alone."""
     content = hashlib.shake_256(b"8").digest(1 << 20)
     claimed = replace(unread(NAME, content), server_major=18)
-    store_copy(r2, LAYOUT, claimed, Encoder(Codec.ZSTD).encode(content), read_back=False)
+    store_copy(ClusterStore(r2, LAYOUT), claimed, Encoder(Codec.ZSTD).encode(content), read_back=False)
     with pytest.raises(WalUnreachableError, match="does not begin with a WAL page"):
         source.fetch(name_of(NAME))
 

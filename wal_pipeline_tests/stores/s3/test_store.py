@@ -94,7 +94,8 @@ def test_an_endpoint_that_is_down_is_unavailable(store: S3Store, server: Seaweed
         other.head("a")
     assert str(raised.value) == (
         f"{store.name}: cannot look at object 'a': '{url}' cannot be reached\n"
-        f"HINT: Check the network and {store.name.upper()}_ENDPOINT_URL; the call is tried again later."
+        f"HINT: Check the network, {store.name.upper()}_ENDPOINT_URL and, where a proxy is needed, HTTPS_PROXY in the "
+        "settings file; the call is tried again later."
     )
 
 

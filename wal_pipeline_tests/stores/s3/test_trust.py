@@ -8,7 +8,7 @@ import pytest
 
 from testbed.tls import TlsFiles
 from wal_pipeline.errors import SettingsError
-from wal_pipeline.stores.s3.trust import trusted_authorities
+from wal_pipeline.stores.s3.trust import count_authorities, trusted_authorities
 
 
 def subjects(path: str | Path) -> set[str]:
@@ -30,6 +30,7 @@ def test_a_folder_of_certificates_is_a_bundle_too(tmp_path: Path, tls_files: Tls
     (tmp_path / "README").write_text("no certificate")
     (tmp_path / "ours.crt").write_text("# Our authority\n" + tls_files.ca_bundle.read_text())
     assert subjects(tls_files.ca_bundle) <= subjects(trusted_authorities(tmp_path))
+    assert count_authorities(tmp_path) == count_authorities(tls_files.ca_bundle) == 1
 
 
 @pytest.mark.parametrize(
