@@ -1,11 +1,25 @@
 """Defines every error that this program raises on purpose, each with its message and a hint."""
 
+import errno
 from typing import Final
 
 READ_ONLY_HINT: Final = (
     "The file system is mounted read-only for this process. In a systemd unit the folder must stand in ReadWritePaths: "
     "'wal-pipeline setup --print-systemd' prints the lines. Else mount it for writing."
 )
+_FULL: Final = "The disk is full, or this user's quota of it: make room there."
+_CAUSES: Final = {
+    errno.EROFS: READ_ONLY_HINT,
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EIO: "The disk, or the network file system, fails: look into the kernel's log (dmesg).",
+    errno.ESTALE: "The network file system was replaced under this mount: mount it again.",
+}
+
+
+def cause_hint(error: OSError) -> str | None:
+    """Say what to do where no owner and no mode is wrong: a read-only file system, a full disk, a failing one."""
+    return _CAUSES.get(error.errno or 0)
 
 
 class WalPipelineError(Exception):

@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from wal_pipeline.errors import BeingWrittenError, SpoolBusyError, SpoolError
+from wal_pipeline.errors import BeingWrittenError, SpoolBusyError, SpoolError, cause_hint
 from wal_pipeline.host.durable_file import move_whole
-from wal_pipeline.host.file_owner import cause_hint, give_to_folder_owner, owner_trouble
+from wal_pipeline.host.file_owner import give_to_folder_owner, owner_trouble
 from wal_pipeline.host.open_writers import Writer, find_writer
 from wal_pipeline.host.steady_clock import SteadyTime
 from wal_pipeline.wal.names import MAX_WAL_SEGMENT_SIZE, MIN_WAL_SEGMENT_SIZE, FileKind, WalFileName, parse_file_name

@@ -29,13 +29,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
-from wal_pipeline.errors import READ_ONLY_HINT, CatalogError, CatalogFullError
-from wal_pipeline.host.file_owner import (
-    cause_hint,
-    give_to_folder_owner,
-    is_read_only,
-    owner_trouble,
-)
+from wal_pipeline.errors import READ_ONLY_HINT, CatalogError, CatalogFullError, cause_hint
+from wal_pipeline.host.file_owner import give_to_folder_owner, is_read_only, owner_trouble
 
 if TYPE_CHECKING:
     import psycopg

@@ -1,24 +1,11 @@
 """Gives files that root makes to the service's user, and explains why a file may not be opened."""
 
-import errno
 import os
 import pwd
 import shlex
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
-
-from wal_pipeline.errors import READ_ONLY_HINT
-
-_FULL: Final = "The disk is full, or this user's quota of it: make room there."
-_CAUSES: Final = {
-    errno.EROFS: READ_ONLY_HINT,
-    errno.ENOSPC: _FULL,
-    errno.EDQUOT: _FULL,
-    errno.EIO: "The disk, or the network file system, fails: look into the kernel's log (dmesg).",
-    errno.ESTALE: "The network file system was replaced under this mount: mount it again.",
-}
 
 
 def give_to_folder_owner(path: Path) -> None:
@@ -41,11 +28,6 @@ def owner_trouble(paths: Iterable[Path], mode: int) -> str | None:
             if not os.access(path, mode, effective_ids=True):
                 return _explain(path)
     return None
-
-
-def cause_hint(error: OSError) -> str | None:
-    """Say what to do where no owner and no mode is wrong: a read-only file system, a full disk, a failing one."""
-    return _CAUSES.get(error.errno or 0)
 
 
 def is_read_only(folder: Path) -> bool:

@@ -10,7 +10,8 @@ import pytest
 
 from wal_pipeline.catalog.catalog import open_catalog
 from wal_pipeline.commands.audit import AuditLog
-from wal_pipeline.host.file_owner import cause_hint, name_of_user, owner_trouble
+from wal_pipeline.errors import cause_hint
+from wal_pipeline.host.file_owner import name_of_user, owner_trouble
 from wal_pipeline_tests.support.nobody import NOBODY, as_nobody, nobodys_folder
 
 

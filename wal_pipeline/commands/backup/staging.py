@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from wal_pipeline.errors import BaseBackupError
-from wal_pipeline.host.file_owner import cause_hint
+from wal_pipeline.errors import BaseBackupError, cause_hint
 
 _MARGIN_BYTES: Final = 256 << 20
 _LOCK_NAME: Final = "lock"

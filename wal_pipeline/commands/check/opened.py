@@ -11,8 +11,8 @@ from typing import Any, Final
 from wal_pipeline.codec.age import decrypt, encrypt, load_identities, load_recipients
 from wal_pipeline.commands.alerts.destinations import apprise_destinations, check_destination
 from wal_pipeline.commands.check.item import CheckItem, try_item
-from wal_pipeline.errors import CodecError, PostgresError, SettingsError
-from wal_pipeline.host.file_owner import cause_hint, name_of_user
+from wal_pipeline.errors import CodecError, PostgresError, SettingsError, cause_hint
+from wal_pipeline.host.file_owner import name_of_user
 from wal_pipeline.postgres.binaries import find_binaries
 from wal_pipeline.postgres.server import PostgresServer
 from wal_pipeline.stores.s3.trust import count_authorities

@@ -15,9 +15,8 @@ from wal_pipeline.commands.report.charts import Series, lines_svg, windows_svg
 from wal_pipeline.commands.report.figures import Figures, figures, rules
 from wal_pipeline.commands.status.status import ArchiveStatus
 from wal_pipeline.commands.status.window_line import Axis
-from wal_pipeline.errors import SettingsError
+from wal_pipeline.errors import SettingsError, cause_hint
 from wal_pipeline.host.durable_file import write_whole
-from wal_pipeline.host.file_owner import cause_hint
 from wal_pipeline.text import billed_size, length, moment_text, size
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from wal_pipeline.commands.setup.findings import Finding, Level
-from wal_pipeline.errors import READ_ONLY_HINT, PostgresError, SpoolError
-from wal_pipeline.host.file_owner import cause_hint, is_read_only, name_of_user
+from wal_pipeline.errors import READ_ONLY_HINT, PostgresError, SpoolError, cause_hint
+from wal_pipeline.host.file_owner import is_read_only, name_of_user
 from wal_pipeline.postgres.server import PostgresServer
 from wal_pipeline.postgres.server_facts import ServerFacts
 

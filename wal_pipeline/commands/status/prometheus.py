@@ -16,9 +16,8 @@ from wal_pipeline.archive.alerts import Severity
 from wal_pipeline.commands.health.facts import StoreFacts
 from wal_pipeline.commands.health.windows import newest_finished_at
 from wal_pipeline.commands.status.status import ArchiveStatus, lag_seconds
-from wal_pipeline.errors import SettingsError
+from wal_pipeline.errors import SettingsError, cause_hint
 from wal_pipeline.host.durable_file import write_whole
-from wal_pipeline.host.file_owner import cause_hint
 
 PREFIX: Final = "wal_pipeline_"
 _LABELS: Final = ("cluster",)

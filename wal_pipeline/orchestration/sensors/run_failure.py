@@ -11,6 +11,7 @@ from wal_pipeline.orchestration.keys import ARCHIVE_JOB, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.runs.in_flight import run_in_flight
 from wal_pipeline.orchestration.runs.subject import alert_is_by_hand, is_by_hand, is_of, subject_of
+from wal_pipeline.text import on_one_line
 from wal_pipeline.wiring.pipeline import Pipeline
 
 ALERT_LASTS: Final = timedelta(days=7)
@@ -37,7 +38,8 @@ def build_run_failure_sensor(keys: Keys) -> dg.SensorDefinition:
         if not is_of(run, keys):
             return
         pipeline = wal_pipeline.open()
-        message = f"run {run.run_id} failed: {_why(context)}{_BY_HAND if is_by_hand(run) else ''}"
+        reason = on_one_line(_why(context), pipeline.settings.secret_values(), most=_MOST_TEXT)
+        message = f"run {run.run_id} failed: {reason}{_BY_HAND if is_by_hand(run) else ''}"
         details = {"run_id": run.run_id, "job_name": run.job_name, "by_hand": is_by_hand(run)}
         seen = Observation(subject_of(run), message, details=details)
         pipeline.catalog.alerts.observe(AlertKind.RUN_FAILED, seen, pipeline.clock())
@@ -89,12 +91,12 @@ def _archives_again(instance: dg.DagsterInstance, keys: Keys, pipeline: Pipeline
 
 
 def _why(context: dg.RunFailureSensorContext) -> str:
-    """Return the reason in one line: the step's description where it failed on purpose, else the error's text."""
+    """Return the reason: the step's description where it failed on purpose, else the error's text."""
     for event in context.get_step_failure_events():
         data = event.step_failure_data
         if data.user_failure_data is not None and data.user_failure_data.description:
-            return f"{event.step_key}: {data.user_failure_data.description}"[:_MOST_TEXT]
+            return f"{event.step_key}: {data.user_failure_data.description}"
         if data.error is not None:
             cause = data.error.cause or data.error
-            return f"{event.step_key}: {' '.join(cause.message.split())}"[:_MOST_TEXT]
-    return " ".join((context.failure_event.message or "no reason was given").split())[:_MOST_TEXT]
+            return f"{event.step_key}: {cause.message}"
+    return context.failure_event.message or "no reason was given"

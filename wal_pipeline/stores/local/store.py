@@ -24,8 +24,8 @@ from wal_pipeline.errors import (
     StoreAccessError,
     StoreError,
     StoreUnavailableError,
+    cause_hint,
 )
-from wal_pipeline.host.file_owner import cause_hint
 from wal_pipeline.stores.base import (
     Body,
     MultipartUpload,

@@ -33,8 +33,8 @@ from wal_pipeline.stores.base import Body
 from wal_pipeline.stores.request_meter import RequestMeter
 from wal_pipeline.stores.s3.errors import Call, ErrorAnswer, error_of
 from wal_pipeline.stores.s3.listing_parser import moment, take_entries
-from wal_pipeline.stores.s3.redaction import on_one_line
 from wal_pipeline.stores.s3.trust import trusted_authorities
+from wal_pipeline.text import on_one_line
 
 _SIGNATURE: Final = "wal-pipeline-s3v4"
 _SEND_BYTES: Final = 256 * 1024

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
+import pytest
 from dagster._core.events import DagsterEvent
 from dagster._core.utils import make_new_run_id
 
@@ -15,6 +16,8 @@ from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.sensors.run_failure import build_run_failure_sensor, resolve_run_failures
 from wal_pipeline_tests.support.health_pipeline import KEYS, some_job, tick
 from wal_pipeline_tests.support.health_scene import HealthScene
+
+KEY = "AKIA0123456789ABCDEF" * 2
 
 
 def tell_of_failure(
@@ -45,6 +48,33 @@ def test_failed_run(
     some_job.execute_in_process(instance=instance, resources=resources)
     tick(instance, resource, None)
     assert scene.catalog.alerts.active() == []
+
+
+@dg.op
+def shows_a_key() -> None:
+    """Fail with the text of a library that repeats a key, which ends in a line feed, and goes on for long."""
+    raise ValueError(f"Invalid header value {KEY[:20]}\n" * 40 + KEY)
+
+
+@dg.job(name="some_job", tags={"wal_pipeline/cluster": "main"})
+def showing_job() -> None:
+    """Run the one op."""
+    shows_a_key()
+
+
+def test_no_part_of_a_key_stays_in_the_alert_of_a_failed_run(
+    scene: HealthScene, resource: WalPipelineResource, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is taken out before the text is joined and cut."""
+    monkeypatch.setenv("R2_SECRET_ACCESS_KEY", KEY)
+    monkeypatch.setenv("R2_ACCESS_KEY_ID", KEY[:20])
+    failed = showing_job.execute_in_process(
+        instance=instance, resources={"wal_pipeline": resource}, raise_on_error=False
+    )
+    tell_of_failure(instance, resource, failed)
+    [alert] = scene.catalog.alerts.active()
+    assert KEY[:8] not in alert.message
+    assert "Invalid header value *** Invalid header" in alert.message
 
 
 def materialize(
