@@ -77,9 +77,9 @@ def health_limits(pipeline: Pipeline) -> HealthLimits:
 
 
 def destinations(pipeline: Pipeline) -> list[Destination]:
-    """Return the destinations of notifications. Raises: SettingsError.
+    """Return the destinations of notifications.
 
-    What Apprise uses reads a proxy from the environment alone.
+    Apprise's library for HTTP reads a proxy from the environment alone: that of the settings file is put there.
     """
     settings = pipeline.settings
     if settings.https_proxy is not None:

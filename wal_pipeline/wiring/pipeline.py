@@ -197,15 +197,17 @@ class Pipeline:
         return Layout(self.settings.prefix, self.settings.cluster, system_identifier)
 
 
-def open_pipeline(env_file: Path | None = None) -> Pipeline:
-    """Read the settings and return the objects that they describe; warn of names in the file that nothing reads.
+def open_pipeline(env_file: Path | None = None, *, quiet: bool = False) -> Pipeline:
+    """Read the settings and return the objects that they describe.
 
-    Raises: SettingsError.
+    Warns of names in the file that nothing reads, unless it is to be ``quiet``: a ``restore_command`` is called for each
+    file. Raises: SettingsError.
     """
-    from wal_pipeline.wiring.settings_check import unused_names
-
     settings = load_settings(env_file=env_file)
     pin_paths(os.environ)
-    for line in unused_names(settings.names_in_file):
-        _log.warning(line)
+    if not quiet:
+        from wal_pipeline.wiring.settings_check import unused_names
+
+        for line in unused_names(settings.names_in_file):
+            _log.warning(line)
     return Pipeline(settings)

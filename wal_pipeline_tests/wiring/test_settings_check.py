@@ -120,3 +120,6 @@ def test_the_settings_file_is_looked_through_when_a_command_starts(
     assert [record.getMessage() for record in caplog.records] == [
         "'ALL_PROXY' in the settings file is not used: set HTTPS_PROXY, and NO_PROXY for what is reached without it"
     ]
+    caplog.clear()
+    open_pipeline(file, quiet=True)
+    assert caplog.records == []
