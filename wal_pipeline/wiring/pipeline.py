@@ -200,8 +200,8 @@ class Pipeline:
 def open_pipeline(env_file: Path | None = None, *, quiet: bool = False) -> Pipeline:
     """Read the settings and return the objects that they describe.
 
-    Warns of names in the file that nothing reads, unless it is to be ``quiet``: a ``restore_command`` is called for each
-    file. Raises: SettingsError.
+    Warns of names in the file that nothing reads, unless it is to be ``quiet``: PostgreSQL calls the restore command
+    for each file. Raises: SettingsError.
     """
     settings = load_settings(env_file=env_file)
     pin_paths(os.environ)
