@@ -1,8 +1,5 @@
 """A store is opened as its settings say, and each setting that it lacks is named."""
 
-import contextlib
-import socket
-import threading
 from pathlib import Path
 
 import pytest
@@ -14,6 +11,7 @@ from wal_pipeline.settings import STORE_NAMES, Settings, load_settings
 from wal_pipeline.stores.s3.profiles import PROFILES
 from wal_pipeline.stores.s3.store import S3Store
 from wal_pipeline.wiring.stores import missing_settings, open_store
+from wal_pipeline_tests.support.connect_proxy import ConnectProxy
 from wal_pipeline_tests.support.scripted_server import ScriptedServer, error_reply
 
 KEYS = {f"{store}_{name}": "x" for store in ("R2", "B2") for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY")}
@@ -89,48 +87,13 @@ def test_no_store(tmp_path: Path) -> None:
     assert raised.value.message == "'s3' is not a store, expected one of r2, b2, local"
 
 
-class ConnectProxy:
-    """An HTTP proxy that connects where CONNECT says, and keeps each target."""
-
-    def __init__(self) -> None:
-        self.targets: list[str] = []
-        self._listener = socket.create_server((LOOPBACK, 0))
-        self.url = f"http://{LOOPBACK}:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                threading.Thread(target=self._serve, args=(self._listener.accept()[0],), daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            asked = client.recv(65536).decode()
-            target = asked.split()[1]
-            self.targets.append(target)
-            host, port = target.rsplit(":", 1)
-            server = socket.create_connection((host, int(port)))
-            client.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
-            threading.Thread(target=_pump, args=(server, client), daemon=True).start()
-            _pump(client, server)
-
-
-def _pump(source: socket.socket, target: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(65536):
-            target.sendall(data)
-        target.shutdown(socket.SHUT_WR)
-
-
 @pytest.mark.parametrize("bypassed", [False, True])
 def test_a_proxy_in_the_settings_file_is_not_ignored(tmp_path: Path, tls_files: TlsFiles, bypassed: bool) -> None:
     """A restore command has the file, and the environment of whatever started PostgreSQL."""
-    proxy = ConnectProxy()
-    with ScriptedServer(tls_files, [error_reply(404, "NoSuchKey"), error_reply(404, "NoSuchKey")]) as server:
+    with (
+        ConnectProxy() as proxy,
+        ScriptedServer(tls_files, [error_reply(404, "NoSuchKey"), error_reply(404, "NoSuchKey")]) as server,
+    ):
         lines = {
             "HTTPS_PROXY": proxy.url,
             "NO_PROXY": LOOPBACK if bypassed else "example.org",
@@ -142,4 +105,3 @@ def test_a_proxy_in_the_settings_file_is_not_ignored(tmp_path: Path, tls_files: 
         with pytest.raises(ObjectMissingError), store.open("a/b"):
             pass
         assert proxy.targets == ([] if bypassed else [server.url.removeprefix("https://")])
-    proxy.close()
