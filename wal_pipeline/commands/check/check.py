@@ -14,6 +14,7 @@ from wal_pipeline.commands.setup.data_directory import with_data_directory
 from wal_pipeline.commands.setup.findings import Finding, Level
 from wal_pipeline.commands.setup.plan import WantedArchiving, plan_setup
 from wal_pipeline.commands.setup.spool import judge_spool, look_at_spool_access
+from wal_pipeline.commands.setup.wal import look_at_wal
 from wal_pipeline.errors import PostgresError, SpoolError
 from wal_pipeline.postgres.server import BASIC_ARCHIVE, PostgresServer
 from wal_pipeline.postgres.server_facts import ServerFacts, archiver_trouble
@@ -86,7 +87,8 @@ def _findings(
     if facts is None:
         return judge_spool(look_at_spool_access(spool.folder, None, None))
     access = look_at_spool_access(spool.folder, server, facts)
-    plan = plan_setup(facts, access, wanted, has_basic_archive=_library(server))
+    wal = look_at_wal(server, facts, bindir=wanted.bindir)
+    plan = plan_setup(facts, access, wanted, has_basic_archive=_library(server), wal=wal)
     return with_data_directory(plan, server, facts).findings
 
 

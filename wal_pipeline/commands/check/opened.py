@@ -2,7 +2,6 @@
 
 import os
 import pwd
-import ssl
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from wal_pipeline.commands.setup.writable import require_writable
 from wal_pipeline.errors import CodecError, PostgresError, SettingsError
 from wal_pipeline.postgres.binaries import find_binaries
 from wal_pipeline.postgres.server import PostgresServer
+from wal_pipeline.stores.s3.trust import count_authorities
 
 _PROBE: Final = b"wal-pipeline checks that the identity opens what the recipients encrypt"
 _PROGRAMS: Final = ("postgres", "pg_waldump", "pg_basebackup", "pg_verifybackup", "pg_amcheck", "psql")
@@ -144,15 +144,7 @@ def _role_and_database(server: PostgresServer, role: str, database: str) -> str:
 
 
 def _authorities(path: Path) -> str:
-    _content("WAL_PIPELINE_CA_BUNDLE", path)
-    try:
-        context = ssl.create_default_context(cafile=str(path))
-    except (ssl.SSLError, OSError) as error:
-        raise SettingsError(
-            f"'{path}' holds no certificate that can be read: {type(error).__name__}",
-            hint="WAL_PIPELINE_CA_BUNDLE is a file with the authorities' certificates, in PEM form.",
-        ) from None
-    return f"{context.cert_store_stats()['x509_ca']} authorities in '{path}'"
+    return f"{count_authorities(path)} authorities in '{path}' are trusted beside the usual ones"
 
 
 def _readable(name: str, path: Path) -> str:

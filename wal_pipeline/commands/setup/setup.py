@@ -10,6 +10,7 @@ from wal_pipeline.commands.setup.plan import SetupPlan, WantedArchiving, plan_se
 from wal_pipeline.commands.setup.proof import Proof
 from wal_pipeline.commands.setup.quarantine import with_quarantine
 from wal_pipeline.commands.setup.spool import look_at_spool_access, make_spool
+from wal_pipeline.commands.setup.wal import look_at_wal
 from wal_pipeline.errors import PostgresError
 from wal_pipeline.postgres.server import BASIC_ARCHIVE, AlterableSetting, PostgresServer, SettingChange
 from wal_pipeline.postgres.server_facts import ServerFacts
@@ -44,7 +45,8 @@ def look_at_archiving(server: PostgresServer, wanted: WantedArchiving) -> SetupP
     """
     facts = server.facts()
     access = look_at_spool_access(wanted.spool, server, facts)
-    plan = plan_setup(facts, access, wanted, has_basic_archive=server.has_library(BASIC_ARCHIVE))
+    wal = look_at_wal(server, facts, bindir=wanted.bindir)
+    plan = plan_setup(facts, access, wanted, has_basic_archive=server.has_library(BASIC_ARCHIVE), wal=wal)
     return with_data_directory(with_quarantine(plan, wanted.quarantine), server, facts)
 
 

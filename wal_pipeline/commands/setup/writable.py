@@ -5,7 +5,7 @@ import shlex
 import tempfile
 from pathlib import Path
 
-from wal_pipeline.errors import SettingsError
+from wal_pipeline.errors import SettingsError, cause_hint
 from wal_pipeline.host.file_owner import name_of_user
 
 
@@ -25,7 +25,8 @@ def require_writable(name: str, path: Path) -> str:
         user = name_of_user(os.geteuid())
         raise SettingsError(
             f"{place}: {error.strerror}",
-            hint=f"Set {name} to a folder that user '{user}' may write, or make this one so: "
+            hint=cause_hint(error)
+            or f"Set {name} to a folder that user '{user}' may write, or make this one so: "
             f"sudo install -d -o {shlex.quote(user)} -m 0700 {shlex.quote(str(path))}",
         ) from None
     return f"'{path}' can be written" if existing == path else f"'{path}' can be made when it is needed"
