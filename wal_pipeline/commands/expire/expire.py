@@ -19,6 +19,7 @@ from wal_pipeline.archive.retention.rules import RetentionRule
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.alerts.settle import settle_seen
 from wal_pipeline.commands.audit import AuditLog
+from wal_pipeline.commands.backup.lease import live_leases, needed_backups
 from wal_pipeline.commands.backup.leftovers import RemovedUnfinished, remove_unfinished
 from wal_pipeline.commands.expire.damage import FindDamage, Unsettled, told_verification
 from wal_pipeline.commands.expire.plan import StorePlan, plan_store
@@ -147,8 +148,15 @@ class Expirer:
         return StoreExpiry(plan, removed, self._remove_unfinished(cluster.survey, store, now))
 
     def _replanned(self, cluster: "_Judged", store: str, now: datetime, locked: frozenset[str]) -> StorePlan:
-        damage = cluster.unsettled.damage
-        return plan_store(cluster.survey, store, self._rule, now, locked=locked, damage=damage)
+        damage, leased = cluster.unsettled.damage, self._leased(cluster.survey, store, now)
+        return plan_store(cluster.survey, store, self._rule, now, locked=locked | leased, damage=damage)
+
+    def _leased(self, cluster: ClusterSurvey, store: str, now: datetime) -> frozenset[str]:
+        """Return the base backups that a running process stores on the store, or builds on."""
+        try:
+            return needed_backups(live_leases(ClusterStore(self._stores[store], cluster.layout), now))
+        except StoreError:  # nothing is removed from a store that does not answer
+            return frozenset(cluster.listings[store].base)
 
     def _remove_unfinished(self, cluster: ClusterSurvey, store: str, now: datetime) -> RemovedUnfinished | None:
         known = _known_backups(cluster)

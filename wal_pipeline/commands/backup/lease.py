@@ -1,0 +1,304 @@
+"""Holds a lease on each store while a base backup is stored there, and finds the leases of others.
+
+A process that stores a base backup gives a sign of life every two minutes. Until ten minutes after the last one nobody
+removes what it stored, whatever its age, and no second base backup of the cluster begins. A lease ends by itself.
+"""
+
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from wal_pipeline import __version__
+from wal_pipeline.archive.format.lease import LEASE_LASTS, Lease, LeasedWork, StoredLease
+from wal_pipeline.errors import (
+    BaseBackupError,
+    BaseBackupRunningError,
+    ObjectMissingError,
+    StoreError,
+    StoreUnavailableError,
+)
+from wal_pipeline.host.process_identity import is_dead, own_identity
+from wal_pipeline.stores.base import Body, StoredObject
+from wal_pipeline.stores.cluster_store import ClusterStore
+from wal_pipeline.text import moment_utc
+
+_log = logging.getLogger(__name__)
+_RENEW_SECONDS: Final = 120.0
+_RETRY_SECONDS: Final = 15.0
+_POLL_SECONDS: Final = 5.0
+_PUT_TRIES: Final = 3
+_LIST_TRIES: Final = 3
+_MAX_LEASE_BYTES: Final = 1 << 20
+# Two leases that a store dates so close together may have been stored in either order: a clock may count whole seconds.
+_SAME_MOMENT: Final = timedelta(seconds=2)
+_KEPT_AFTER_END: Final = timedelta(hours=1)
+_METADATA: Final = {"base-format": "1"}
+WaitCallback = Callable[[str], object]
+
+
+def find_leases(place: ClusterStore) -> list[StoredLease]:
+    """Return the newest sign of life of each holder, whether or not it still counts. Raises: StoreError."""
+    for _ in range(_LIST_TRIES):
+        try:
+            return _find_leases(place)
+        except ObjectMissingError:  # its holder renewed it, or is done, since it was listed
+            continue
+    return _find_leases(place)
+
+
+def _find_leases(place: ClusterStore) -> list[StoredLease]:
+    found: dict[str, list[tuple[int, StoredObject]]] = defaultdict(list)
+    for item in place.store.list(place.layout.lease_root):
+        parsed = place.layout.parse_lease_key(item.key)
+        if parsed is not None:
+            found[parsed[0]].append((parsed[1], item))
+    leases = []
+    for token, items in found.items():
+        items.sort(key=lambda one: one[0])
+        number, newest = items[-1]
+        keys = tuple(item.key for _, item in items)
+        leases.append(StoredLease(place.name, keys, token, number, newest.modified_at, _read(place, token, newest.key)))
+    return leases
+
+
+def _read(place: ClusterStore, token: str, key: str) -> Lease | None:
+    with place.store.open(key) as stream:
+        return Lease.parse(token, stream.read(_MAX_LEASE_BYTES))
+
+
+def is_live(found: StoredLease, store_now: datetime, now: datetime) -> bool:
+    """Whether a lease still counts: it is current, and its holder is not known to have ended."""
+    if not found.is_current(store_now, now):
+        return False
+    return found.lease is None or not is_dead(found.lease.identity)
+
+
+def live_leases(place: ClusterStore, now: datetime) -> list[StoredLease]:
+    """Return the leases that count now. Raises: StoreError."""
+    return [found for found in find_leases(place) if is_live(found, now, now)]
+
+
+def needed_backups(leases: Sequence[StoredLease]) -> frozenset[str]:
+    """Return the base backups that these leases protect: those being stored, and the chains on which they build."""
+    known = [found.lease for found in leases if found.lease is not None]
+    ids = {one.backup_id for one in known if one.backup_id is not None}
+    return frozenset(ids.union(*(one.needs for one in known)))
+
+
+class NoStoreError(BaseBackupError):
+    """No store took a lease, so nothing could be stored. ``first`` is the first store's error."""
+
+    def __init__(self, message: str, first: Exception, *, hint: str) -> None:
+        super().__init__(message, hint=hint)
+        self.first = first
+
+
+class HeldLease:
+    """Our lease on several stores, which threads of its own renew. ``failures``: the stores that did not take it."""
+
+    def __init__(self, places: Sequence[ClusterStore], lease: Lease, clock: Callable[[], datetime]) -> None:
+        self.failures: dict[str, Exception] = {}
+        self._places = list(places)
+        self._lease = lease
+        self._clock = clock
+        self._numbers = {place.name: 0 for place in places}
+        self._locks = {place.name: threading.Lock() for place in places}
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    @property
+    def places(self) -> list[ClusterStore]:
+        """The stores that took the lease."""
+        return [place for place in self._places if place.name not in self.failures]
+
+    @property
+    def token(self) -> str:
+        """The name of this holder."""
+        return self._lease.token
+
+    def put_first(self) -> None:
+        """Store the first sign of life. Raises: BaseBackupError where no store takes it."""
+        for place in self._places:
+            try:
+                self._put_retried(place)
+            except StoreError as error:
+                self.failures[place.name] = error
+                _log.warning("base backup continues without store %s: %s", place.name, error.message)
+        if not self.places:
+            errors = list(self.failures.values())
+            hints = [hint for error in errors if (hint := getattr(error, "hint", None))]
+            reasons = "; ".join(str(getattr(error, "message", error)) for error in errors)
+            hint = hints[0] if hints else "Nothing was read from the server. Repair the stores and take it again."
+            raise NoStoreError(f"no store took the base backup: {reasons}", errors[0], hint=hint)
+
+    def keep(self) -> None:
+        """Begin to renew."""
+        for place in self.places:
+            thread = threading.Thread(target=self._renew, args=(place,), name=f"lease-{place.name}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def protect(self, backup_id: str) -> None:
+        """Say on every store which base backup is stored, before its first object is."""
+        self._lease = replace(self._lease, backup_id=backup_id)
+        for place in self.places:
+            try:
+                self._put(place)
+            except StoreError as error:  # what is stored is young, and the next renewal says it
+                _log.warning("the lease is renewed later: %s", error.message)
+
+    def release(self) -> None:
+        """Remove our lease everywhere; what stays ends by itself."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(_RETRY_SECONDS)
+        for place in self.places:
+            try:
+                prefix = f"{place.layout.lease_root}{self.token}."
+                for key in [item.key for item in place.store.list(prefix)]:
+                    place.store.delete(key)
+            except StoreError as error:
+                _log.info("a lease stays until it ends by itself: %s", error.message)
+
+    def _renew(self, place: ClusterStore) -> None:
+        pause_seconds = _RENEW_SECONDS
+        while not self._stop.wait(pause_seconds):
+            try:
+                self._put(place)
+                pause_seconds = _RENEW_SECONDS
+            except StoreError as error:
+                _log.warning("the lease is not renewed, tried again in %g s: %s", _RETRY_SECONDS, error.message)
+                pause_seconds = _RETRY_SECONDS
+
+    def _put_retried(self, place: ClusterStore) -> None:
+        for tries_left in range(_PUT_TRIES - 1, -1, -1):
+            try:
+                self._put(place)
+            except StoreUnavailableError:
+                if not tries_left:
+                    raise
+                time.sleep(1.0)
+            else:
+                return
+
+    def _put(self, place: ClusterStore) -> None:
+        with self._locks[place.name]:
+            before = self._numbers[place.name]
+            self._numbers[place.name] = before + 1  # also where it fails: the object may be there all the same
+            lease = replace(self._lease, expires_at=self._clock() + LEASE_LASTS)
+            place.store.put_if_absent(
+                place.layout.lease_key(self.token, before + 1), Body.of(lease.to_json()), _METADATA
+            )
+            if before:
+                place.store.delete(place.layout.lease_key(self.token, before))
+
+
+@contextmanager
+def held_lease(
+    places: Sequence[ClusterStore],
+    work: LeasedWork,
+    *,
+    clock: Callable[[], datetime],
+    backup_id: str | None = None,
+    needs: tuple[str, ...] = (),
+    wait_seconds: float = 0.0,
+    on_wait: WaitCallback = lambda _: None,
+) -> Iterator[HeldLease]:
+    """Hold a lease while the block runs. It waits up to ``wait_seconds`` for another process to end.
+
+    ``on_wait`` is told what is waited for. Raises: BaseBackupError where another process stores a base backup of this
+    cluster (for a refill: the same one), or no store takes the lease.
+    """
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        held = HeldLease(places, _new_lease(work, backup_id, needs, clock()), clock)
+        try:
+            held.put_first()
+            rival = _rival(held, work, backup_id, clock())
+            if rival is None:
+                held.keep()
+                yield held
+                return
+        finally:
+            held.release()
+        left_seconds = deadline - time.monotonic()
+        if left_seconds <= 0:
+            raise _refusal(rival, wait_seconds)
+        on_wait(f"another base backup of this cluster is running: {_described(rival)}")
+        time.sleep(min(left_seconds, _POLL_SECONDS + secrets.randbelow(1000) / 1000))
+
+
+def _new_lease(work: LeasedWork, backup_id: str | None, needs: tuple[str, ...], now: datetime) -> Lease:
+    host = socket.gethostname()
+    token, identity = secrets.token_hex(8), own_identity()
+    return Lease(token, work, backup_id, needs, host, os.getpid(), identity, __version__, now, now + LEASE_LASTS)
+
+
+def _rival(held: HeldLease, work: LeasedWork, backup_id: str | None, now: datetime) -> StoredLease | None:
+    """Return a lease that goes before ours; leases of processes that ended long ago are removed.
+
+    A store that does not answer has none. Of two processes that store their first sign of life in the same moment each
+    sees the other, and both withdraw.
+    """
+    for place in held.places:
+        try:
+            found = find_leases(place)
+            ours = next((one for one in found if one.token == held.token), None)
+            store_now = now if ours is None else ours.modified_at
+            for other in (one for one in found if one.token != held.token):
+                if not is_live(other, store_now, now):
+                    _remove_ended(place, other, store_now, now)
+                elif _concerns(other, work, backup_id) and _goes_before(other, store_now):
+                    return other
+        except StoreError as error:
+            _log.warning("leases of other base backups cannot be read: %s", error.message)
+    return None
+
+
+def _concerns(other: StoredLease, work: LeasedWork, backup_id: str | None) -> bool:
+    if other.lease is None:
+        # It keeps all objects, but no base backup from being taken: a damaged object would do so for a day.
+        _log.warning("%s: a lease cannot be read; perhaps a newer program takes a base backup now", other.store)
+        return False
+    if work is LeasedWork.REFILL:
+        return other.lease.backup_id == backup_id
+    return other.lease.work is LeasedWork.BASE_BACKUP
+
+
+def _goes_before(other: StoredLease, ours_at: datetime) -> bool:
+    return other.number > 1 or other.modified_at <= ours_at + _SAME_MOMENT
+
+
+def _remove_ended(place: ClusterStore, ended: StoredLease, store_now: datetime, now: datetime) -> None:
+    is_known_dead = ended.lease is not None and is_dead(ended.lease.identity)
+    if is_known_dead or not ended.is_current(store_now - _KEPT_AFTER_END, now):
+        for key in ended.keys:
+            place.store.delete(key)
+
+
+def _described(rival: StoredLease) -> str:
+    lease = rival.lease
+    if lease is None:
+        return f"one whose lease on {rival.store} cannot be read"
+    name = f" '{lease.backup_id}'" if lease.backup_id else ""
+    since = moment_utc(lease.since_at)
+    return f"{lease.work.value}{name} by process {lease.process} on host '{lease.host}' since {since}"
+
+
+def _refusal(rival: StoredLease, waited_seconds: float) -> BaseBackupRunningError:
+    waited = f" after {waited_seconds:g} seconds" if waited_seconds else ""
+    minutes = LEASE_LASTS // timedelta(minutes=1)
+    return BaseBackupRunningError(
+        f"{rival.store}: another base backup of this cluster is running{waited}: {_described(rival)}",
+        hint="Wait for it ('wal-pipeline backup --wait 3600'), or end that process: its lease ends by itself "
+        f"{minutes} minutes after its last sign of life.",
+    )
