@@ -1,4 +1,4 @@
-"""Reads the words of pg_basebackup and of the server behind it: warnings, files left out, pages with wrong checksums.
+"""Reads the words of PostgreSQL's programs and of the server behind them: warnings, files left out, damaged pages.
 
 The server's language may be any, where the role may not set ``lc_messages``: a path below the data directory then says
 what the words are about (basebackup.c's messages).
@@ -10,6 +10,7 @@ from typing import Final
 from wal_pipeline.archive.records import DamagedPages
 
 _OWN: Final = re.compile(r"^(?P<program>pg_\w+): (?:warning|error): ")
+_PROGRAM_WARNING: Final = re.compile(r"^(?:pg_\w+: warning: |(?:psql:\S+ )?WARNING:  )")
 _WARNING: Final = re.compile(r"^(?P<severity>\S+):\s\s(?P<text>.*)$")
 _PATH: Final = re.compile(r"(?P<path>(?:\./|pg_tblspc/)[^\"»«“”„'\n]*[^\"»«“”„'\s])")
 _BLOCK: Final = re.compile(r"checksum verification failed in file \"(.+)\", block (\d+):")
@@ -82,7 +83,7 @@ class BackupWords:
         numbers = _NUMBER.findall(rest)
         if block is not None or (total is None and len(numbers) > 1 and numbers[0].isdigit()):
             self._blocks.setdefault(short, set()).add(int(block[2] if block else numbers[0]))
-        elif short in self._blocks:  # a sum, or that no more of this file is told
+        elif short in self._blocks:  # a sum, or that the server names no more of this file
             self._totals[short] = int(numbers[0]) if numbers and numbers[0].isdigit() else 0
         elif numbers:
             self._keep(text)
@@ -96,6 +97,13 @@ class BackupWords:
             self._warnings.setdefault(text)
         else:
             self.left_out += 1
+
+
+def program_warnings(text: str) -> tuple[str, ...]:
+    """Return the warnings that a program such as pg_combinebackup wrote, each once, with the program's name."""
+    found = dict.fromkeys(line.strip() for line in text.splitlines() if _PROGRAM_WARNING.match(line))
+    kept = tuple(found)[:_MOST_KEPT]
+    return kept if len(kept) == len(found) else (*kept, f"and {len(found) - len(kept)} more warnings")
 
 
 def is_needed(path: str) -> bool:

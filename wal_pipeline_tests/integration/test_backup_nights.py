@@ -54,6 +54,8 @@ def test_a_base_backup_that_waits_for_the_archiver_loses_no_object_and_is_not_si
         )
         assert f"process {first.pid} on host" in second.stderr
         assert "HINT: Wait for it ('wal-pipeline backup --wait 3600')" in second.stderr
+        elsewhere = scene.run("backup", WAL_PIPELINE_STATE_DIR=str(scene.folder / "other-state"))
+        assert f"process {first.pid} on host" in elsewhere.stderr  # a second host has a catalog of its own
         assert "PostgreSQL waits for its archiver" in alerts(scene)["base_backup_waiting"]
         before = scene.objects
         old = time.time() - 60 * 3600
@@ -258,9 +260,9 @@ def test_setup_and_check_say_where_tablespaces_are_staged(scene18: Night) -> Non
     """Before the first base backup, with the room that it takes."""
     scene18.cluster.make_tablespace("fast_disk")
     for command in ("check", "setup"):
-        said = scene18.run(command).stdout
-        assert "1 tablespace" in said
-        assert str(scene18.folder / "state") in said.replace("\n", "")
+        said = scene18.run(command, "--json").stdout
+        assert "1 tablespace: base backups are staged in " in said
+        assert f"'{scene18.folder / 'state' / 'base-backup' / 'staging'}', which needs " in said
 
 
 def test_a_deep_verification_names_every_bad_object(scene18: Night) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from wal_pipeline.archive.records import DamagedPages
-from wal_pipeline.postgres.backup_words import BackupWords
+from wal_pipeline.postgres.backup_words import BackupWords, program_warnings
 
 PAGE = 'WARNING:  checksum verification failed in file "./base/5/16384", block {}: calculated {:X} but expected 5E5E'
 
@@ -110,3 +110,21 @@ def test_a_flood_of_warnings_is_bounded_and_counted() -> None:
     words = read(*(f'WARNING:  skipping special file "./log/{number}"' for number in range(1000)))
     assert len(words.warnings) == 201
     assert words.warnings[-1] == "and 800 more warnings"
+
+
+def test_warnings_of_the_other_programs_are_read() -> None:
+    """pg_combinebackup's, pg_verifybackup's, pg_amcheck's and psql's, each once; other words are none."""
+    said = """\
+pg_combinebackup: warning: only some backups have checksums enabled
+pg_combinebackup: warning: only some backups have checksums enabled
+pg_combinebackup: hint: Disable, and optionally reenable, checksums on the output directory to avoid failures.
+pg_amcheck: warning: skipping database "postgres": amcheck is not installed
+psql:<stdin>:1: WARNING:  no orders today
+NOTICE:  a notice
+"""
+    assert program_warnings(said) == (
+        "pg_combinebackup: warning: only some backups have checksums enabled",
+        'pg_amcheck: warning: skipping database "postgres": amcheck is not installed',
+        "psql:<stdin>:1: WARNING:  no orders today",
+    )
+    assert program_warnings("\n".join(f"pg_x: warning: {number}" for number in range(203)))[-1] == "and 3 more warnings"

@@ -30,7 +30,8 @@ class Lease:
 
     ``token`` names the holder, ``backup_id`` what it stores (None: PostgreSQL has not told its start yet), ``needs``
     the chain on which an incremental one is built. ``process`` is the number that ``ps`` shows on ``host``;
-    ``identity`` is ``host/process_identity.py``'s. ``since_at`` is when the work began.
+    ``identity`` is ``host/process_identity.py``'s. ``since_at`` is when the work began. ``ended``: the holder is done,
+    and its store keeps objects locked, so that the lease could not be removed.
     """
 
     token: str
@@ -43,6 +44,7 @@ class Lease:
     program: str
     since_at: datetime
     expires_at: datetime
+    ended: bool = False
 
     def to_json(self) -> bytes:
         """Return the object's bytes."""
@@ -58,6 +60,7 @@ class Lease:
             "program": self.program,
             "since_at": self.since_at.astimezone(UTC).isoformat(),
             "expires_at": self.expires_at.astimezone(UTC).isoformat(),
+            **({"ended": True} if self.ended else {}),
         }
         return (json.dumps(values, indent=1) + "\n").encode("ascii")
 
@@ -86,6 +89,7 @@ def _lease(token: str, values: Mapping[str, Any]) -> Lease | None:
         program=str(values["program"]),
         since_at=_aware(values["since_at"]),
         expires_at=_aware(values["expires_at"]),
+        ended=bool(values.get("ended", False)),
     )
 
 
@@ -112,6 +116,13 @@ class StoredLease:
 
         ``now`` is this host's time. A moment far in the future was written while a clock was wrong, and proves nothing.
         """
-        lasts = UNREADABLE_LASTS if self.lease is None else LEASE_LASTS
-        by_store = store_now < self.modified_at + lasts
-        return by_store or (self.lease is not None and now < self.lease.expires_at <= now + 2 * LEASE_LASTS)
+        if self.lease is not None and self.lease.ended:
+            return False
+        return store_now < self.ends_at or (
+            self.lease is not None and now < self.lease.expires_at <= now + 2 * LEASE_LASTS
+        )
+
+    @property
+    def ends_at(self) -> datetime:
+        """When it ends without another sign of life, by the store's clock."""
+        return self.modified_at + (UNREADABLE_LASTS if self.lease is None else LEASE_LASTS)

@@ -1,7 +1,11 @@
 """Holds a lease on each store while a base backup is stored there, and finds the leases of others.
 
-A process that stores a base backup gives a sign of life every two minutes. Until ten minutes after the last one nobody
-removes what it stored, whatever its age, and no second base backup of the cluster begins. A lease ends by itself.
+A process that stores a base backup gives a sign of life every two minutes. Until ten minutes after the last one no
+second base backup of the cluster begins. A lease ends by itself, by the store's clock; a process that waits for it also
+sees by its own that no sign of life comes, whatever the clocks say.
+
+Nobody removes what it stored, whatever its age, while its lease is there. Only a base backup removes leases that have
+ended: it has one of its own beside them, and so knows the store's time.
 """
 
 import logging
@@ -22,6 +26,7 @@ from wal_pipeline.archive.format.lease import LEASE_LASTS, Lease, LeasedWork, St
 from wal_pipeline.errors import (
     BaseBackupError,
     BaseBackupRunningError,
+    ObjectLockedError,
     ObjectMissingError,
     StoreError,
     StoreUnavailableError,
@@ -41,6 +46,8 @@ _MAX_LEASE_BYTES: Final = 1 << 20
 # Two leases that a store dates so close together may have been stored in either order: a clock may count whole seconds.
 _SAME_MOMENT: Final = timedelta(seconds=2)
 _KEPT_AFTER_END: Final = timedelta(hours=1)
+_TAKE_OVER_SECONDS: Final = 660
+_SILENT_SECONDS: Final = LEASE_LASTS.total_seconds()
 _METADATA: Final = {"base-format": "1"}
 WaitCallback = Callable[[str], object]
 
@@ -75,16 +82,16 @@ def _read(place: ClusterStore, token: str, key: str) -> Lease | None:
         return Lease.parse(token, stream.read(_MAX_LEASE_BYTES))
 
 
-def is_live(found: StoredLease, store_now: datetime, now: datetime) -> bool:
-    """Whether a lease still counts: it is current, and its holder is not known to have ended."""
-    if not found.is_current(store_now, now):
-        return False
-    return found.lease is None or not is_dead(found.lease.identity)
+def possible_leases(place: ClusterStore) -> list[StoredLease]:
+    """Return the leases whose holders are not known to have ended. No clock is asked: it may be wrong.
+
+    Raises: StoreError.
+    """
+    return [found for found in find_leases(place) if not _is_over(found)]
 
 
-def live_leases(place: ClusterStore, now: datetime) -> list[StoredLease]:
-    """Return the leases that count now. Raises: StoreError."""
-    return [found for found in find_leases(place) if is_live(found, now, now)]
+def _is_over(found: StoredLease) -> bool:
+    return found.lease is not None and (found.lease.ended or is_dead(found.lease.identity))
 
 
 def needed_backups(leases: Sequence[StoredLease]) -> frozenset[str]:
@@ -164,8 +171,9 @@ class HeldLease:
         for place in self.places:
             try:
                 prefix = f"{place.layout.lease_root}{self.token}."
-                for key in [item.key for item in place.store.list(prefix)]:
-                    place.store.delete(key)
+                removed = [_is_removed(place, item.key) for item in list(place.store.list(prefix))]
+                if not all(removed):
+                    self._put(place, ended=True)
             except StoreError as error:
                 _log.info("a lease stays until it ends by itself: %s", error.message)
 
@@ -190,16 +198,39 @@ class HeldLease:
             else:
                 return
 
-    def _put(self, place: ClusterStore) -> None:
+    def _put(self, place: ClusterStore, *, ended: bool = False) -> None:
         with self._locks[place.name]:
             before = self._numbers[place.name]
             self._numbers[place.name] = before + 1  # also where it fails: the object may be there all the same
-            lease = replace(self._lease, expires_at=self._clock() + LEASE_LASTS)
+            lease = replace(self._lease, expires_at=self._clock() + LEASE_LASTS, ended=ended)
             place.store.put_if_absent(
                 place.layout.lease_key(self.token, before + 1), Body.of(lease.to_json()), _METADATA
             )
             if before:
-                place.store.delete(place.layout.lease_key(self.token, before))
+                _is_removed(place, place.layout.lease_key(self.token, before))
+
+
+def _is_removed(place: ClusterStore, key: str) -> bool:
+    """Remove an object, and return False where its store keeps it locked. Raises: StoreError."""
+    try:
+        place.store.delete(key)
+    except ObjectLockedError:
+        return False
+    return True
+
+
+class _Signs:
+    """The signs of life that a waiting process saw: how long each holder has given no new one, by our own clock."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, str], tuple[int, float]] = {}
+
+    def silent_seconds(self, found: StoredLease) -> float:
+        """Return for how long the lease has been the same."""
+        now, key = time.monotonic(), (found.store, found.token)
+        number, since = self._seen.get(key, (found.number, now))
+        self._seen[key] = (found.number, since if number == found.number else now)
+        return now - self._seen[key][1]
 
 
 @contextmanager
@@ -215,15 +246,18 @@ def held_lease(
 ) -> Iterator[HeldLease]:
     """Hold a lease while the block runs. It waits up to ``wait_seconds`` for another process to end.
 
-    ``on_wait`` is told what is waited for. Raises: BaseBackupError where another process stores a base backup of this
-    cluster (for a refill: the same one), or no store takes the lease.
+    ``on_wait`` gets a text that says what is waited for.
+
+    Raises: BaseBackupRunningError where another process stores a base backup of this cluster (for a refill: the same
+    one); BaseBackupError where no store takes the lease.
     """
     deadline = time.monotonic() + wait_seconds
+    signs = _Signs()
     while True:
         held = HeldLease(places, _new_lease(work, backup_id, needs, clock()), clock)
         try:
             held.put_first()
-            rival = _rival(held, work, backup_id, clock())
+            rival = _rival(held, work, backup_id, clock(), signs)
             if rival is None:
                 held.keep()
                 yield held
@@ -243,7 +277,9 @@ def _new_lease(work: LeasedWork, backup_id: str | None, needs: tuple[str, ...], 
     return Lease(token, work, backup_id, needs, host, os.getpid(), identity, __version__, now, now + LEASE_LASTS)
 
 
-def _rival(held: HeldLease, work: LeasedWork, backup_id: str | None, now: datetime) -> StoredLease | None:
+def _rival(
+    held: HeldLease, work: LeasedWork, backup_id: str | None, now: datetime, signs: _Signs
+) -> StoredLease | None:
     """Return a lease that goes before ours; leases of processes that ended long ago are removed.
 
     A store that does not answer has none. Of two processes that store their first sign of life in the same moment each
@@ -255,8 +291,10 @@ def _rival(held: HeldLease, work: LeasedWork, backup_id: str | None, now: dateti
             ours = next((one for one in found if one.token == held.token), None)
             store_now = now if ours is None else ours.modified_at
             for other in (one for one in found if one.token != held.token):
-                if not is_live(other, store_now, now):
+                if _is_over(other) or not other.is_current(store_now, now):
                     _remove_ended(place, other, store_now, now)
+                elif signs.silent_seconds(other) >= _SILENT_SECONDS:
+                    _log.warning("%s: a lease has ended without a sign of life: %s", place.name, _described(other))
                 elif _concerns(other, work, backup_id) and _goes_before(other, store_now):
                     return other
         except StoreError as error:
@@ -275,14 +313,15 @@ def _concerns(other: StoredLease, work: LeasedWork, backup_id: str | None) -> bo
 
 
 def _goes_before(other: StoredLease, ours_at: datetime) -> bool:
-    return other.number > 1 or other.modified_at <= ours_at + _SAME_MOMENT
+    """Say whether another lease was there first. One that is dated far ahead was stored while a clock was wrong."""
+    later = other.modified_at - ours_at
+    return other.number > 1 or later <= _SAME_MOMENT or later > LEASE_LASTS
 
 
 def _remove_ended(place: ClusterStore, ended: StoredLease, store_now: datetime, now: datetime) -> None:
-    is_known_dead = ended.lease is not None and is_dead(ended.lease.identity)
-    if is_known_dead or not ended.is_current(store_now - _KEPT_AFTER_END, now):
+    if _is_over(ended) or not ended.is_current(store_now - _KEPT_AFTER_END, now):
         for key in ended.keys:
-            place.store.delete(key)
+            _is_removed(place, key)
 
 
 def _described(rival: StoredLease) -> str:
@@ -296,9 +335,9 @@ def _described(rival: StoredLease) -> str:
 
 def _refusal(rival: StoredLease, waited_seconds: float) -> BaseBackupRunningError:
     waited = f" after {waited_seconds:g} seconds" if waited_seconds else ""
-    minutes = LEASE_LASTS // timedelta(minutes=1)
     return BaseBackupRunningError(
         f"{rival.store}: another base backup of this cluster is running{waited}: {_described(rival)}",
-        hint="Wait for it ('wal-pipeline backup --wait 3600'), or end that process: its lease ends by itself "
-        f"{minutes} minutes after its last sign of life.",
+        hint="Wait for it ('wal-pipeline backup --wait 3600'). Where its process was killed, its lease ends at "
+        f"{moment_utc(rival.ends_at)} by the store's clock; 'wal-pipeline backup --wait {_TAKE_OVER_SECONDS}' takes "
+        "over then, also where a clock was wrong.",
     )

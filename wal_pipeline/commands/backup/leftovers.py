@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from wal_pipeline.archive.format.backup_manifest import is_backup_id, is_backup_object
-from wal_pipeline.commands.backup.lease import live_leases, needed_backups
+from wal_pipeline.commands.backup.lease import needed_backups, possible_leases
 from wal_pipeline.errors import ObjectLockedError, StoreError
 from wal_pipeline.stores.base import MultipartUpload, Store, StoredObject
 from wal_pipeline.stores.cluster_store import ClusterStore
@@ -57,7 +57,7 @@ def remove_unfinished(
     removed: list[str] = []
     objects = uploads = 0
     leftovers = _leftovers(place)
-    leases = live_leases(place, now)  # after the listing: what was listed has its lease by now
+    leases = possible_leases(place)  # after the listing: what was listed has its lease by now
     if any(found.lease is None for found in leases):
         _log.warning("%s: a lease cannot be read, so leftovers of base backups stay", store.name)
         return RemovedUnfinished(store.name, (), 0, 0)

@@ -22,7 +22,10 @@ _LIMIT_NAME: Final = "WAL_PIPELINE_BASE_BACKUP_ARCHIVER_TIMEOUT_SECONDS"
 
 @dataclass(frozen=True, slots=True)
 class BackupWait:
-    """What a base backup waits for. ``is_archiver``: for PostgreSQL's own archiver, which a person must mend."""
+    """One wait of a base backup: ``text`` says for what.
+
+    ``is_archiver``: it waits for PostgreSQL's own archiver, which a person must mend.
+    """
 
     text: str
     since_at: datetime

@@ -19,7 +19,7 @@ from wal_pipeline.archive.retention.rules import RetentionRule
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.alerts.settle import settle_seen
 from wal_pipeline.commands.audit import AuditLog
-from wal_pipeline.commands.backup.lease import live_leases, needed_backups
+from wal_pipeline.commands.backup.lease import needed_backups, possible_leases
 from wal_pipeline.commands.backup.leftovers import RemovedUnfinished, remove_unfinished
 from wal_pipeline.commands.expire.damage import FindDamage, Unsettled, told_verification
 from wal_pipeline.commands.expire.plan import StorePlan, plan_store
@@ -148,13 +148,13 @@ class Expirer:
         return StoreExpiry(plan, removed, self._remove_unfinished(cluster.survey, store, now))
 
     def _replanned(self, cluster: "_Judged", store: str, now: datetime, locked: frozenset[str]) -> StorePlan:
-        damage, leased = cluster.unsettled.damage, self._leased(cluster.survey, store, now)
+        damage, leased = cluster.unsettled.damage, self._leased(cluster.survey, store)
         return plan_store(cluster.survey, store, self._rule, now, locked=locked | leased, damage=damage)
 
-    def _leased(self, cluster: ClusterSurvey, store: str, now: datetime) -> frozenset[str]:
-        """Return the base backups that a running process stores on the store, or builds on."""
+    def _leased(self, cluster: ClusterSurvey, store: str) -> frozenset[str]:
+        """Return the base backups that a process may be storing on the store, or building on."""
         try:
-            return needed_backups(live_leases(ClusterStore(self._stores[store], cluster.layout), now))
+            return needed_backups(possible_leases(ClusterStore(self._stores[store], cluster.layout)))
         except StoreError:  # nothing is removed from a store that does not answer
             return frozenset(cluster.listings[store].base)
 

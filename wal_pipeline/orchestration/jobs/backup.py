@@ -18,12 +18,13 @@ if TYPE_CHECKING:  # a run imports what it needs: every run's start loads this m
 class BackupConfig(dg.Config):
     """``incremental``: build on the newest base backup, or on ``parent_id``. It needs PostgreSQL 17 or newer.
 
-    Another base backup of the cluster is waited for up to ``wait_seconds``.
+    Another base backup of the cluster is waited for up to ``wait_seconds``: longer than a lease lasts, so that a run
+    which follows a killed one takes over from it.
     """
 
     incremental: bool = False
     parent_id: str | None = None
-    wait_seconds: float = 0.0
+    wait_seconds: float = 900.0
 
 
 def build_backup_job(keys: Keys) -> dg.JobDefinition:

@@ -13,12 +13,13 @@ import pytest
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.format.lease import LEASE_LASTS, Lease, LeasedWork
 from wal_pipeline.commands.backup import lease as lease_module
-from wal_pipeline.commands.backup.lease import find_leases, held_lease, live_leases, needed_backups
+from wal_pipeline.commands.backup.lease import find_leases, held_lease, needed_backups, possible_leases
 from wal_pipeline.commands.backup.leftovers import RemovedUnfinished, remove_unfinished
-from wal_pipeline.errors import BaseBackupError, BaseBackupRunningError, StoreUnavailableError
+from wal_pipeline.errors import BaseBackupError, BaseBackupRunningError, ObjectLockedError, StoreUnavailableError
 from wal_pipeline.host.process_identity import own_identity
 from wal_pipeline.stores.base import Body
 from wal_pipeline.stores.cluster_store import ClusterStore
+from wal_pipeline.text import moment_utc
 from wal_pipeline_tests.support.archive_scene import WatchedStore
 from wal_pipeline_tests.support.base_backup_scene import folder_store, now
 
@@ -51,6 +52,7 @@ def age(place: ClusterStore, path: Path, key: str, hours: float) -> None:
 def test_a_second_base_backup_does_not_begin_while_one_runs(places: list[ClusterStore]) -> None:
     """It names host, process, since when, and the way out; the first one is not disturbed."""
     put(places[1], OTHER)
+    (stored,) = find_leases(places[1])
     with pytest.raises(BaseBackupRunningError) as caught, held_lease(places, LeasedWork.BASE_BACKUP, clock=now):
         pass
     assert caught.value.message == (
@@ -58,8 +60,9 @@ def test_a_second_base_backup_does_not_begin_while_one_runs(places: list[Cluster
         f"{OTHER.since_at:%Y-%m-%d %H:%M:%S}Z"
     )
     assert caught.value.hint == (
-        "Wait for it ('wal-pipeline backup --wait 3600'), or end that process: its lease ends by itself 10 minutes "
-        "after its last sign of life."
+        "Wait for it ('wal-pipeline backup --wait 3600'). Where its process was killed, its lease ends at "
+        f"{moment_utc(stored.modified_at + LEASE_LASTS)} by the store's clock; 'wal-pipeline backup --wait 660' takes "
+        "over then, also where a clock was wrong."
     )
     assert [one.token for place in places for one in find_leases(place)] == [OTHER.token]
 
@@ -152,7 +155,7 @@ def test_objects_of_a_running_base_backup_stay_whatever_their_age(places: list[C
     age(place, tmp_path, key, 50)
     with held_lease(places, LeasedWork.BASE_BACKUP, clock=now, needs=(PARENT,)) as lease:
         lease.protect(RUNNING)
-        assert needed_backups(live_leases(place, now())) == {RUNNING, PARENT}
+        assert needed_backups(possible_leases(place)) == {RUNNING, PARENT}
         removed = remove_unfinished(place, now=now(), older_than=timedelta(0))
         assert removed == RemovedUnfinished("r2", (), objects=0, uploads=0)
     removed = remove_unfinished(place, now=now() + timedelta(hours=1), older_than=timedelta(minutes=1))
@@ -256,6 +259,93 @@ def test_the_store_s_clock_decides_and_not_the_hosts(places: list[ClusterStore])
         return datetime.now(UTC) + timedelta(days=1)
 
     with pytest.raises(BaseBackupRunningError), held_lease(places, LeasedWork.BASE_BACKUP, clock=ahead):
+        pass
+
+
+def test_a_killed_process_of_another_host_is_taken_over_though_a_clock_was_wrong(
+    places: list[ClusterStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last sign of life is dated a day ahead: one that waits sees by its own clock that no other one comes."""
+    monkeypatch.setattr(lease_module, "_POLL_SECONDS", 0.05)
+    monkeypatch.setattr(lease_module, "_SILENT_SECONDS", 0.5)
+    ahead = replace(OTHER, expires_at=now() + timedelta(days=1))
+    age(places[0], tmp_path, put(places[0], ahead), -24)
+    with pytest.raises(BaseBackupRunningError), held_lease(places, LeasedWork.BASE_BACKUP, clock=now):
+        pass
+    with held_lease(places, LeasedWork.BASE_BACKUP, clock=now, wait_seconds=60) as ours:
+        assert [place.name for place in ours.places] == ["r2", "b2"]
+
+
+def test_one_that_waits_never_takes_over_from_a_living_process(
+    places: list[ClusterStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each new sign of life begins the count anew, whatever the clocks say."""
+    monkeypatch.setattr(lease_module, "_POLL_SECONDS", 0.05)
+    monkeypatch.setattr(lease_module, "_SILENT_SECONDS", 3.0)
+    numbers = iter(range(1, 1000))
+    keys = [put(places[0], OTHER, number=next(numbers))]
+
+    def renew(_text: str) -> None:
+        keys.append(put(places[0], OTHER, number=next(numbers)))
+        places[0].store.delete(keys.pop(0))
+
+    held = held_lease(places, LeasedWork.BASE_BACKUP, clock=now, wait_seconds=8, on_wait=renew)
+    with pytest.raises(BaseBackupRunningError, match="is running after 8 seconds"), held:
+        pass
+
+
+def test_a_host_whose_clock_is_ahead_removes_no_object_of_a_running_base_backup(
+    places: list[ClusterStore],
+) -> None:
+    """Nor the chain on which it builds: no clock decides, but whether its lease lies there."""
+    place = places[0]
+    key = LAYOUT.base_key(RUNNING, "base.000000.tar.zst")
+    place.store.put_if_absent(key, Body.of(b"x"), {})
+    put(place, replace(OTHER, backup_id=RUNNING, needs=(PARENT,)))
+    removed = remove_unfinished(place, now=now() + timedelta(days=3), older_than=timedelta(days=2))
+    assert removed == RemovedUnfinished("r2", (), objects=0, uploads=0)
+    assert needed_backups(possible_leases(place)) == {RUNNING, PARENT}
+
+
+def test_a_store_that_was_down_for_longer_than_a_lease_does_not_lose_it(
+    places: list[ClusterStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another base backup begins, which is the price, and leaves the lease and the objects of the first one there."""
+    place = places[0]
+    key = LAYOUT.base_key(RUNNING, "base.000000.tar.zst")
+    monkeypatch.setattr(lease_module, "_RENEW_SECONDS", 3600.0)  # no sign of life comes through
+    with held_lease([place], LeasedWork.BASE_BACKUP, clock=lambda: now() - timedelta(minutes=30)) as first:
+        first.protect(RUNNING)
+        place.store.put_if_absent(key, Body.of(b"x"), {})
+        (lease,) = find_leases(place)
+        age(place, tmp_path, lease.keys[-1], 0.5)
+        with held_lease([place], LeasedWork.BASE_BACKUP, clock=now):
+            remove_unfinished(place, now=now(), older_than=timedelta(0))
+        assert place.store.head(key) is not None
+        assert {one.token for one in find_leases(place)} == {first.token}
+
+
+def test_a_store_that_locks_objects_holds_up_no_later_base_backup(places: list[ClusterStore]) -> None:
+    """The lease cannot be removed: its holder says there that it is done, and locked ones hide no living one."""
+    place = places[0]
+    store = place.store
+    assert isinstance(store, WatchedStore)
+
+    def locked(call: str, key: str) -> None:
+        if call == "delete":
+            raise ObjectLockedError(store.name, f"object '{key}' is locked")
+
+    store.before = locked
+    with held_lease([place], LeasedWork.BASE_BACKUP, clock=now) as first:
+        first.protect(RUNNING)
+    (left,) = find_leases(place)
+    assert left.lease is not None
+    assert left.lease.ended
+    with held_lease([place], LeasedWork.BASE_BACKUP, clock=now):
+        pass
+    assert possible_leases(place) == []
+    put(place, replace(OTHER, token="ff" * 8))
+    with pytest.raises(BaseBackupRunningError), held_lease([place], LeasedWork.BASE_BACKUP, clock=now):
         pass
 
 
