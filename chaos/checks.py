@@ -78,21 +78,33 @@ def _stalled(world: World, spooled: list[str], unarchived: list[str]) -> str:
     )
 
 
-def compare(world: World) -> Copies:
-    """Download, open and hash each copy of everything that PostgreSQL reported as archived."""
+def compare(world: World, *, expired_before: str | None = None) -> Copies:
+    """Download, open and hash each copy of everything that PostgreSQL reported as archived.
+
+    An expiry may have removed the segments before ``expired_before``, in which the oldest base backup begins.
+    """
     waiting = set(world.spooled())
-    names = world.archived()
+    names = {name for name in world.archived() if not _may_be_expired(name, expired_before)}
     last = world.cluster.value("SELECT last_archived_wal FROM pg_stat_archiver")
-    lost = [] if not last or last in names else [f"'{last}' is PostgreSQL's last archived file and not marked as done"]
+    lost = (
+        []
+        if not last or last in world.archived()
+        else [f"'{last}' is PostgreSQL's last archived file and not marked as done"]
+    )
     for store, server, bucket in (
         ("r2", world.stage.pair.r2, world.stage.buckets.r2),
         ("b2", world.stage.pair.b2, world.stage.buckets.b2),
     ):
         keys = _keys(server, bucket, world.prefix)
         lost += [f"{store}: {text}" for text in _wrong(world, server, bucket, keys, names - waiting)]
-        foreign = sorted(keys.keys() - names - waiting)
+        foreign = sorted(keys.keys() - world.archived() - waiting)
         lost += [f"{store}: '{name}' is stored and was never archived" for name in foreign if not _is_forgotten(name)]
     return Copies(2 * len(names - waiting), tuple(lost), tuple(_gaps(world, names)))
+
+
+def _may_be_expired(name: str, before: str | None) -> bool:
+    parsed = parse_file_name(name)
+    return before is not None and parsed is not None and parsed.kind is not FileKind.HISTORY and name[:24] < before
 
 
 def _is_forgotten(name: str) -> bool:

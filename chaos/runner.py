@@ -111,7 +111,7 @@ def run_one(stage: Stage, schedule: Schedule) -> Outcome:
 
 
 def _run(world: World, outcome: Outcome) -> None:
-    back_up(world)
+    first_segment = back_up(world)
     player = Player(world)
     world.load.start()
     try:
@@ -127,7 +127,8 @@ def _run(world: World, outcome: Outcome) -> None:
     outcome.commits, outcome.base_backups = len(world.load.acknowledged), 1 + player.backups.taken
     with _noted(outcome):
         drain(world)
-    copies = compare(world)
+    outcome.problems += player.backups.problems()
+    copies = compare(world, expired_before=first_segment if player.backups.has_expired else None)
     outcome.files_checked, outcome.lost, outcome.gaps = copies.checked, len(copies.lost), len(copies.gaps)
     outcome.problems += copies.lost
     outcome.problems += [f"segment {number} is in a gap" for number in copies.gaps]

@@ -1,4 +1,4 @@
-"""Holds a lease on each store while a base backup is stored there, and finds the leases of others.
+"""Holds a lease on each store while a base backup is stored there.
 
 A process that stores a base backup gives a sign of life every two minutes. Until ten minutes after the last one no
 second base backup of the cluster begins. A lease ends by itself, by the store's clock; a process that waits for it also
@@ -14,25 +14,24 @@ import secrets
 import socket
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from wal_pipeline import __version__
 from wal_pipeline.archive.format.lease import LEASE_LASTS, Lease, LeasedWork, StoredLease
+from wal_pipeline.commands.inventory.leases import find_leases, is_over
 from wal_pipeline.errors import (
     BaseBackupError,
     BaseBackupRunningError,
     ObjectLockedError,
-    ObjectMissingError,
     StoreError,
     StoreUnavailableError,
 )
-from wal_pipeline.host.process_identity import is_dead, own_identity
-from wal_pipeline.stores.base import Body, StoredObject
+from wal_pipeline.host.process_identity import own_identity
+from wal_pipeline.stores.base import Body
 from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.text import moment_utc
 
@@ -40,9 +39,8 @@ _log = logging.getLogger(__name__)
 _RENEW_SECONDS: Final = 120.0
 _RETRY_SECONDS: Final = 15.0
 _POLL_SECONDS: Final = 5.0
+_CONTENTION_SECONDS: Final = 20.0
 _PUT_TRIES: Final = 3
-_LIST_TRIES: Final = 3
-_MAX_LEASE_BYTES: Final = 1 << 20
 # Two leases that a store dates so close together may have been stored in either order: a clock may count whole seconds.
 _SAME_MOMENT: Final = timedelta(seconds=2)
 _KEPT_AFTER_END: Final = timedelta(hours=1)
@@ -50,55 +48,6 @@ _TAKE_OVER_SECONDS: Final = 660
 _SILENT_SECONDS: Final = LEASE_LASTS.total_seconds()
 _METADATA: Final = {"base-format": "1"}
 WaitCallback = Callable[[str], object]
-
-
-def find_leases(place: ClusterStore) -> list[StoredLease]:
-    """Return the newest sign of life of each holder, whether or not it still counts. Raises: StoreError."""
-    for _ in range(_LIST_TRIES):
-        try:
-            return _find_leases(place)
-        except ObjectMissingError:  # its holder renewed it, or is done, since it was listed
-            continue
-    return _find_leases(place)
-
-
-def _find_leases(place: ClusterStore) -> list[StoredLease]:
-    found: dict[str, list[tuple[int, StoredObject]]] = defaultdict(list)
-    for item in place.store.list(place.layout.lease_root):
-        parsed = place.layout.parse_lease_key(item.key)
-        if parsed is not None:
-            found[parsed[0]].append((parsed[1], item))
-    leases = []
-    for token, items in found.items():
-        items.sort(key=lambda one: one[0])
-        number, newest = items[-1]
-        keys = tuple(item.key for _, item in items)
-        leases.append(StoredLease(place.name, keys, token, number, newest.modified_at, _read(place, token, newest.key)))
-    return leases
-
-
-def _read(place: ClusterStore, token: str, key: str) -> Lease | None:
-    with place.store.open(key) as stream:
-        return Lease.parse(token, stream.read(_MAX_LEASE_BYTES))
-
-
-def possible_leases(place: ClusterStore) -> list[StoredLease]:
-    """Return the leases whose holders are not known to have ended. No clock is asked: it may be wrong.
-
-    Raises: StoreError.
-    """
-    return [found for found in find_leases(place) if not _is_over(found)]
-
-
-def _is_over(found: StoredLease) -> bool:
-    return found.lease is not None and (found.lease.ended or is_dead(found.lease.identity))
-
-
-def needed_backups(leases: Sequence[StoredLease]) -> frozenset[str]:
-    """Return the base backups that these leases protect: those being stored, and the chains on which they build."""
-    known = [found.lease for found in leases if found.lease is not None]
-    ids = {one.backup_id for one in known if one.backup_id is not None}
-    return frozenset(ids.union(*(one.needs for one in known)))
 
 
 class NoStoreError(BaseBackupError):
@@ -115,6 +64,7 @@ class HeldLease:
     def __init__(self, places: Sequence[ClusterStore], lease: Lease, clock: Callable[[], datetime]) -> None:
         self.failures: dict[str, Exception] = {}
         self._places = list(places)
+        self._reached: list[ClusterStore] = []
         self._lease = lease
         self._clock = clock
         self._numbers = {place.name: 0 for place in places}
@@ -137,9 +87,22 @@ class HeldLease:
         for place in self._places:
             try:
                 self._put_retried(place)
+                self._reached.append(place)
             except StoreError as error:
-                self.failures[place.name] = error
-                _log.warning("base backup continues without store %s: %s", place.name, error.message)
+                self.leave_out(place, error)
+        self.require_store()
+
+    def put_again(self, place: ClusterStore) -> None:
+        """Store another sign of life on one store. Raises: StoreError."""
+        self._put(place)
+
+    def leave_out(self, place: ClusterStore, error: StoreError) -> None:
+        """Go on without a store."""
+        self.failures[place.name] = error
+        _log.warning("base backup continues without store %s: %s", place.name, error.message)
+
+    def require_store(self) -> None:
+        """Raise BaseBackupError where no store is left."""
         if not self.places:
             errors = list(self.failures.values())
             hints = [hint for error in errors if (hint := getattr(error, "hint", None))]
@@ -168,7 +131,7 @@ class HeldLease:
         self._stop.set()
         for thread in self._threads:
             thread.join(_RETRY_SECONDS)
-        for place in self.places:
+        for place in self._reached:
             try:
                 prefix = f"{place.layout.lease_root}{self.token}."
                 removed = [_is_removed(place, item.key) for item in list(place.store.list(prefix))]
@@ -233,6 +196,14 @@ class _Signs:
         return now - self._seen[key][1]
 
 
+@dataclass(frozen=True, slots=True)
+class _Rival:
+    """A lease that goes before ours. One that is not running began in the same moment, and withdraws as we do."""
+
+    lease: StoredLease
+    is_running: bool
+
+
 @contextmanager
 def held_lease(
     places: Sequence[ClusterStore],
@@ -251,7 +222,8 @@ def held_lease(
     Raises: BaseBackupRunningError where another process stores a base backup of this cluster (for a refill: the same
     one); BaseBackupError where no store takes the lease.
     """
-    deadline = time.monotonic() + wait_seconds
+    begun = time.monotonic()
+    deadline = begun + wait_seconds
     signs = _Signs()
     while True:
         held = HeldLease(places, _new_lease(work, backup_id, needs, clock()), clock)
@@ -264,11 +236,14 @@ def held_lease(
                 return
         finally:
             held.release()
-        left_seconds = deadline - time.monotonic()
+        until = deadline if rival.is_running else max(deadline, begun + _CONTENTION_SECONDS)
+        left_seconds = until - time.monotonic()
         if left_seconds <= 0:
-            raise _refusal(rival, wait_seconds)
-        on_wait(f"another base backup of this cluster is running: {_described(rival)}")
-        time.sleep(min(left_seconds, _POLL_SECONDS + secrets.randbelow(1000) / 1000))
+            raise _refusal(rival.lease, wait_seconds)
+        if rival.is_running:
+            on_wait(f"another base backup of this cluster is running: {_described(rival.lease)}")
+        by_chance = secrets.randbelow(1000) / 1000
+        time.sleep(min(left_seconds, _POLL_SECONDS + by_chance if rival.is_running else _POLL_SECONDS * by_chance))
 
 
 def _new_lease(work: LeasedWork, backup_id: str | None, needs: tuple[str, ...], now: datetime) -> Lease:
@@ -277,29 +252,57 @@ def _new_lease(work: LeasedWork, backup_id: str | None, needs: tuple[str, ...], 
     return Lease(token, work, backup_id, needs, host, os.getpid(), identity, __version__, now, now + LEASE_LASTS)
 
 
-def _rival(
-    held: HeldLease, work: LeasedWork, backup_id: str | None, now: datetime, signs: _Signs
-) -> StoredLease | None:
+def _rival(held: HeldLease, work: LeasedWork, backup_id: str | None, now: datetime, signs: _Signs) -> "_Rival | None":
     """Return a lease that goes before ours; leases of processes that ended long ago are removed.
 
-    A store that does not answer has none. Of two processes that store their first sign of life in the same moment each
-    sees the other, and both withdraw.
+    A store where the leases cannot be read is left out: another process may be storing there. Of two processes that
+    store their first sign of life in the same moment each sees the other. Both withdraw, and begin again by chance.
+
+    Raises: BaseBackupError where no store is left.
     """
     for place in held.places:
         try:
-            found = find_leases(place)
-            ours = next((one for one in found if one.token == held.token), None)
-            store_now = now if ours is None else ours.modified_at
-            for other in (one for one in found if one.token != held.token):
-                if _is_over(other) or not other.is_current(store_now, now):
-                    _remove_ended(place, other, store_now, now)
-                elif signs.silent_seconds(other) >= _SILENT_SECONDS:
-                    _log.warning("%s: a lease has ended without a sign of life: %s", place.name, _described(other))
-                elif _concerns(other, work, backup_id) and _goes_before(other, store_now):
-                    return other
+            rival = _look_retried(held, place, lambda other: _concerns(other, work, backup_id), now, signs)
         except StoreError as error:
-            _log.warning("leases of other base backups cannot be read: %s", error.message)
+            held.leave_out(place, error)
+            continue
+        if rival is not None:
+            return rival
+    held.require_store()
     return None
+
+
+def _look_retried(
+    held: HeldLease, place: ClusterStore, concerns: Callable[[StoredLease], bool], now: datetime, signs: _Signs
+) -> "_Rival | None":
+    for tries_left in range(_PUT_TRIES - 1, -1, -1):
+        try:
+            return _look(held.token, place, concerns, now, signs)
+        except StoreUnavailableError:
+            if not tries_left:
+                raise
+            time.sleep(1.0)
+            held.put_again(place)
+    return None
+
+
+def _look(
+    token: str, place: ClusterStore, concerns: Callable[[StoredLease], bool], now: datetime, signs: _Signs
+) -> "_Rival | None":
+    """Look at the leases on one store. Raises: StoreError, also where ours is not there as it was stored."""
+    found = find_leases(place)
+    ours = next((one for one in found if one.token == token), None)
+    if ours is None or ours.lease is None:
+        raise StoreUnavailableError(place.name, "the lease of this base backup was stored and cannot be read again")
+    rivals = []
+    for other in (one for one in found if one.token != token):
+        if is_over(other) or not other.is_current(ours.modified_at, now):
+            _remove_ended(place, other, ours.modified_at, now)
+        elif signs.silent_seconds(other) >= _SILENT_SECONDS:
+            _log.warning("%s: a lease has ended without a sign of life: %s", place.name, _described(other))
+        elif concerns(other) and _goes_before(other, ours.modified_at):
+            rivals.append(_Rival(other, _is_running(other, ours.modified_at)))
+    return max(rivals, key=lambda one: one.is_running, default=None)
 
 
 def _concerns(other: StoredLease, work: LeasedWork, backup_id: str | None) -> bool:
@@ -318,10 +321,18 @@ def _goes_before(other: StoredLease, ours_at: datetime) -> bool:
     return other.number > 1 or later <= _SAME_MOMENT or later > LEASE_LASTS
 
 
+def _is_running(other: StoredLease, ours_at: datetime) -> bool:
+    named = other.lease is not None and other.lease.backup_id is not None
+    return named or other.number > 1 or abs(other.modified_at - ours_at) > _SAME_MOMENT
+
+
 def _remove_ended(place: ClusterStore, ended: StoredLease, store_now: datetime, now: datetime) -> None:
-    if _is_over(ended) or not ended.is_current(store_now - _KEPT_AFTER_END, now):
-        for key in ended.keys:
-            _is_removed(place, key)
+    if is_over(ended) or not ended.is_current(store_now - _KEPT_AFTER_END, now):
+        try:
+            for key in ended.keys:
+                _is_removed(place, key)
+        except StoreError as error:
+            _log.info("a lease that has ended stays for now: %s", error.message)
 
 
 def _described(rival: StoredLease) -> str:

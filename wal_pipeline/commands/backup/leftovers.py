@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from wal_pipeline.archive.format.backup_manifest import is_backup_id, is_backup_object
-from wal_pipeline.commands.backup.lease import needed_backups, possible_leases
+from wal_pipeline.commands.inventory.leases import needed_backups, possible_leases
 from wal_pipeline.errors import ObjectLockedError, StoreError
 from wal_pipeline.stores.base import MultipartUpload, Store, StoredObject
 from wal_pipeline.stores.cluster_store import ClusterStore

@@ -19,11 +19,11 @@ from wal_pipeline.archive.retention.rules import RetentionRule
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.alerts.settle import settle_seen
 from wal_pipeline.commands.audit import AuditLog
-from wal_pipeline.commands.backup.lease import needed_backups, possible_leases
 from wal_pipeline.commands.backup.leftovers import RemovedUnfinished, remove_unfinished
 from wal_pipeline.commands.expire.damage import FindDamage, Unsettled, told_verification
 from wal_pipeline.commands.expire.plan import StorePlan, plan_store
 from wal_pipeline.commands.expire.steps import Removed, StepRunner
+from wal_pipeline.commands.inventory.leases import needed_backups, possible_leases
 from wal_pipeline.commands.inventory.survey import ClusterSurvey, Survey, Surveyor
 from wal_pipeline.errors import StoreError
 from wal_pipeline.host.gc_pause import many_objects

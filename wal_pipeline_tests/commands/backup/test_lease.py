@@ -13,8 +13,9 @@ import pytest
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.format.lease import LEASE_LASTS, Lease, LeasedWork
 from wal_pipeline.commands.backup import lease as lease_module
-from wal_pipeline.commands.backup.lease import find_leases, held_lease, needed_backups, possible_leases
+from wal_pipeline.commands.backup.lease import held_lease
 from wal_pipeline.commands.backup.leftovers import RemovedUnfinished, remove_unfinished
+from wal_pipeline.commands.inventory.leases import find_leases, needed_backups, possible_leases
 from wal_pipeline.errors import BaseBackupError, BaseBackupRunningError, ObjectLockedError, StoreUnavailableError
 from wal_pipeline.host.process_identity import own_identity
 from wal_pipeline.stores.base import Body
@@ -116,15 +117,15 @@ def test_a_renewed_lease_goes_before_a_younger_one(places: list[ClusterStore]) -
         pass
 
 
-def test_two_that_begin_in_the_same_moment_never_both_run(tmp_path: Path) -> None:
-    """Six threads begin at once, again and again: at most one is inside at any time."""
+def test_some_that_begin_in_the_same_moment_never_run_together_nor_all_give_up(tmp_path: Path) -> None:
+    """Three threads begin at once, as the schedules of three hosts do: at most one is inside at any time."""
     places = [ClusterStore(folder_store(name, tmp_path), LAYOUT) for name in ("r2", "b2")]
-    inside, most = 0, 0
+    inside, most, done = 0, 0, 0
     lock = threading.Lock()
-    start = threading.Barrier(6)
+    start = threading.Barrier(3)
 
     def begin() -> None:
-        nonlocal inside, most
+        nonlocal inside, most, done
         start.wait()
         try:
             with held_lease(places, LeasedWork.BASE_BACKUP, clock=now):
@@ -134,16 +135,17 @@ def test_two_that_begin_in_the_same_moment_never_both_run(tmp_path: Path) -> Non
                 time.sleep(0.2)
                 with lock:
                     inside -= 1
+                    done += 1
         except BaseBackupRunningError:
             return
 
-    for _ in range(3):
-        threads = [threading.Thread(target=begin) for _ in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert most <= 1
+    threads = [threading.Thread(target=begin) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+    assert done >= 1
 
 
 def test_objects_of_a_running_base_backup_stay_whatever_their_age(places: list[ClusterStore], tmp_path: Path) -> None:
@@ -209,6 +211,28 @@ def test_a_store_that_takes_no_lease_is_left_out_and_named(places: list[ClusterS
         held_lease(places, LeasedWork.BASE_BACKUP, clock=now),
     ):
         pass
+
+
+@pytest.mark.parametrize("fault", ["list", "forget"])
+def test_a_store_whose_leases_cannot_be_read_is_left_out(places: list[ClusterStore], fault: str) -> None:
+    """Another process may be storing there; nor is one trusted that forgot the lease which it said to have stored."""
+    store = places[1].store
+    assert isinstance(store, WatchedStore)
+
+    def trouble(call: str, key: str) -> None:
+        if call != "list" or not key.startswith(LAYOUT.lease_root):
+            return
+        if fault == "list":
+            raise StoreUnavailableError(store.name, f"{call} {key}: no answer")
+        store.before = lambda _call, _key: None
+        for item in list(store.list(LAYOUT.lease_root)):
+            store.delete(item.key)
+        store.before = trouble
+
+    store.before = trouble
+    with held_lease(places, LeasedWork.BASE_BACKUP, clock=now) as lease:
+        assert [place.name for place in lease.places] == ["r2"]
+        assert list(lease.failures) == ["b2"]
 
 
 def test_renewing_leaves_one_object_and_the_end_none(
