@@ -135,10 +135,10 @@ def _errors(outcome: "BackupOutcome") -> "Iterator[BaseBackupError]":
     from wal_pipeline.errors import BaseBackupError
 
     name = f"base backup '{outcome.result.manifest.backup_id}'"
-    pages = outcome.result.manifest.report.damaged_pages
-    if pages:
-        shown = "; ".join(str(one) for one in pages)
-        yield BaseBackupError(f"{name} is kept, and has damaged pages: wrong checksum in {shown}", hint=_PAGES_HINT)
+    report = outcome.result.manifest.report
+    if report.damaged_pages:
+        kept = "is kept and restorable" if any(one.restorable for one in outcome.stores) else "is kept"
+        yield BaseBackupError(f"{name} {kept}, but holds {report.damage_text}", hint=_PAGES_HINT)
     for found in outcome.stores:
         reason = f": {found.error}" if found.error else ""
         if not found.stored:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from wal_pipeline.archive.records import DamagedPages
+from wal_pipeline.text import counted
 
 REPORT_NAME: Final = "report.json"
 REPORT_FORMAT: Final = "wal-pipeline base backup report"
@@ -27,6 +28,20 @@ class BackupReport:
     def is_empty(self) -> bool:
         """Whether there is nothing to say."""
         return not (self.warnings or self.damaged_pages)
+
+    def without_names(self) -> "BackupReport":
+        """Return what may be stored in plain beside an encrypted base backup: numbers, no name of a file."""
+        count = counted(len(self.warnings), "warning")
+        told = (f"{count}, whose words are in the catalog of the host that took it: they may name files",)
+        pages = tuple(DamagedPages("a file that is not named in plain", (), one.total) for one in self.damaged_pages)
+        return BackupReport(told if self.warnings else (), pages)
+
+    @property
+    def damage_text(self) -> str:
+        """How many pages are damaged, and where: ``2 damaged pages: wrong checksum in 'base/5/16384' block 3, 7``."""
+        totals = [one.total for one in self.damaged_pages]
+        count = counted(sum(totals), "damaged page") if all(totals) else "damaged pages"
+        return f"{count}: wrong checksum in {'; '.join(str(one) for one in self.damaged_pages)}"
 
     def to_json(self) -> bytes:
         """Return the object's bytes; the last key is the SHA-256 of the JSON without that key."""

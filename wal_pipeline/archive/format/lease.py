@@ -31,7 +31,7 @@ class Lease:
     ``token`` names the holder, ``backup_id`` what it stores (None: PostgreSQL has not told its start yet), ``needs``
     the chain on which an incremental one is built. ``process`` is the number that ``ps`` shows on ``host``;
     ``identity`` is ``host/process_identity.py``'s. ``since_at`` is when the work began. ``ended``: the holder is done,
-    and its store keeps objects locked, so that the lease could not be removed.
+    and could not remove its lease, because the store locks objects or its keys may not delete.
     """
 
     token: str

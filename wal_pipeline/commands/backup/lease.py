@@ -27,6 +27,7 @@ from wal_pipeline.errors import (
     BaseBackupError,
     BaseBackupRunningError,
     ObjectLockedError,
+    StoreAccessError,
     StoreError,
     StoreUnavailableError,
 )
@@ -174,10 +175,10 @@ class HeldLease:
 
 
 def _is_removed(place: ClusterStore, key: str) -> bool:
-    """Remove an object, and return False where its store keeps it locked. Raises: StoreError."""
+    """Remove an object; return False where its store locks it or our keys may not delete. Raises: StoreError."""
     try:
         place.store.delete(key)
-    except ObjectLockedError:
+    except (ObjectLockedError, StoreAccessError):
         return False
     return True
 

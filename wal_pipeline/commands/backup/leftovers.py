@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from wal_pipeline.archive.format.backup_manifest import is_backup_id, is_backup_object
-from wal_pipeline.commands.inventory.leases import needed_backups, possible_leases
+from wal_pipeline.commands.inventory.leases import find_leases, is_over, needed_backups, spent_keys
 from wal_pipeline.errors import ObjectLockedError, StoreError
 from wal_pipeline.stores.base import MultipartUpload, Store, StoredObject
 from wal_pipeline.stores.cluster_store import ClusterStore
@@ -57,7 +57,8 @@ def remove_unfinished(
     removed: list[str] = []
     objects = uploads = 0
     leftovers = _leftovers(place)
-    leases = possible_leases(place)  # after the listing: what was listed has its lease by now
+    every = find_leases(place)  # after the listing: what was listed has its lease by now
+    leases = [found for found in every if not is_over(found)]
     if any(found.lease is None for found in leases):
         _log.warning("%s: a lease cannot be read, so leftovers of base backups stay", store.name)
         return RemovedUnfinished(store.name, (), 0, 0)
@@ -71,6 +72,7 @@ def remove_unfinished(
             objects += _delete(store, (item.key for item in leftover.objects))
             removed.append(backup_id)
         uploads += len(leftover.uploads)
+    _delete(store, spent_keys(every))
     if removed or uploads:
         _log.info("%s: removed %d objects of base backups without a manifest: %s", store.name, objects, removed)
     return RemovedUnfinished(store.name, tuple(removed), objects, uploads)

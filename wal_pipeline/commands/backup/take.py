@@ -204,7 +204,7 @@ def _store_manifest(upload: BackupUpload, layout: Layout, manifest: BaseBackupMa
     parse_manifest(data, backup_id=manifest.backup_id)
     metadata = object_metadata(manifest.backup_id)
     if not manifest.report.is_empty:
-        report = manifest.report.to_json()
+        report = (manifest.report.without_names() if manifest.encrypted else manifest.report).to_json()
         upload.store_object(layout.base_key(manifest.backup_id, REPORT_NAME), metadata, lambda sink: sink(report))
         upload.wait()
     upload.look_again()

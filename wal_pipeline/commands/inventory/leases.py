@@ -52,6 +52,11 @@ def possible_leases(place: ClusterStore) -> list[StoredLease]:
     return [found for found in find_leases(place) if not is_over(found)]
 
 
+def spent_keys(leases: Sequence[StoredLease]) -> list[str]:
+    """Return the keys that protect nothing any more: a newer sign of life is there, or the holder has ended."""
+    return [key for found in leases for key in (found.keys if is_over(found) else found.keys[:-1])]
+
+
 def is_over(found: StoredLease) -> bool:
     """Say whether the holder of a lease is known to have ended, whatever the time."""
     return found.lease is not None and (found.lease.ended or is_dead(found.lease.identity))

@@ -75,7 +75,7 @@ class RecoveryResult:
 
     @property
     def lost(self) -> str | None:
-        """What the server lost by its own words, though it goes on; None where it said nothing of that."""
+        """The loss that the server itself tells, though it goes on; None where it tells none."""
         found = lost_words(self.warnings)
         return f"PostgreSQL lost data while it recovered: {'; '.join(found)}" if found else None
 

@@ -81,11 +81,11 @@ def _waits_into(warn: "Callable[[str], object]") -> "Callable[[BackupProgress], 
 
 def _raise_incomplete(outcome: "BackupOutcome") -> None:
     """Fail the run, after the good copies were recorded, where a store lacks the base backup or pages were damaged."""
-    pages = outcome.result.manifest.report.damaged_pages
-    if outcome.complete and pages:
+    report = outcome.result.manifest.report
+    if outcome.complete and report.damaged_pages:
         raise dg.Failure(
-            description=f"base backup '{outcome.result.manifest.backup_id}' is kept, and has damaged pages: wrong "
-            f"checksum in {'; '.join(str(one) for one in pages)}",
+            description=f"base backup '{outcome.result.manifest.backup_id}' is kept and restorable, but holds "
+            f"{report.damage_text}",
             allow_retries=False,
         )
     lacking = [store for store in outcome.stores if not store.restorable]

@@ -48,3 +48,26 @@ def test_pages_are_named_with_file_and_block() -> None:
     assert str(DamagedPages("a file that only the server's log names", (), 0)) == (
         "'a file that only the server's log names'"
     )
+
+
+def test_damage_is_counted_only_where_it_is_known() -> None:
+    """The server names the first blocks of a file, and counts them all; sometimes its log alone knows."""
+    known = DamagedPages("base/5/16384", (3, 7), 9)
+    assert BackupReport(damaged_pages=(known,)).damage_text == (
+        "9 damaged pages: wrong checksum in 'base/5/16384' blocks 3, 7 and 7 more"
+    )
+    unknown = DamagedPages("a file", (), 0)
+    assert BackupReport(damaged_pages=(known, unknown)).damage_text == (
+        "damaged pages: wrong checksum in 'base/5/16384' blocks 3, 7 and 7 more; 'a file'"
+    )
+
+
+def test_no_name_of_a_file_is_stored_in_plain_beside_an_encrypted_base_backup() -> None:
+    """It is marked all the same."""
+    report = BackupReport(('skipping special file "./customers.txt"',), (DamagedPages("base/5/16384", (3,), 2),))
+    stored = report.without_names()
+    assert stored.warnings == (
+        "1 warning, whose words are in the catalog of the host that took it: they may name files",
+    )
+    assert stored.damage_text == "2 damaged pages: wrong checksum in 'a file that is not named in plain'"
+    assert BackupReport().without_names().is_empty

@@ -16,7 +16,14 @@ from wal_pipeline.commands.backup import lease as lease_module
 from wal_pipeline.commands.backup.lease import held_lease
 from wal_pipeline.commands.backup.leftovers import RemovedUnfinished, remove_unfinished
 from wal_pipeline.commands.inventory.leases import find_leases, needed_backups, possible_leases
-from wal_pipeline.errors import BaseBackupError, BaseBackupRunningError, ObjectLockedError, StoreUnavailableError
+from wal_pipeline.errors import (
+    BaseBackupError,
+    BaseBackupRunningError,
+    ObjectLockedError,
+    StoreAccessError,
+    StoreError,
+    StoreUnavailableError,
+)
 from wal_pipeline.host.process_identity import own_identity
 from wal_pipeline.stores.base import Body
 from wal_pipeline.stores.cluster_store import ClusterStore
@@ -349,15 +356,18 @@ def test_a_store_that_was_down_for_longer_than_a_lease_does_not_lose_it(
         assert {one.token for one in find_leases(place)} == {first.token}
 
 
-def test_a_store_that_locks_objects_holds_up_no_later_base_backup(places: list[ClusterStore]) -> None:
-    """The lease cannot be removed: its holder says there that it is done, and locked ones hide no living one."""
+@pytest.mark.parametrize("refusal", [ObjectLockedError, StoreAccessError])
+def test_a_lease_that_cannot_be_removed_holds_up_no_later_base_backup(
+    places: list[ClusterStore], refusal: type[StoreError]
+) -> None:
+    """Objects are locked, or the keys may not delete: its holder says there that it is done, and it hides no other."""
     place = places[0]
     store = place.store
     assert isinstance(store, WatchedStore)
 
     def locked(call: str, key: str) -> None:
         if call == "delete":
-            raise ObjectLockedError(store.name, f"object '{key}' is locked")
+            raise refusal(store.name, f"object '{key}' may not be deleted")
 
     store.before = locked
     with held_lease([place], LeasedWork.BASE_BACKUP, clock=now) as first:
@@ -368,6 +378,10 @@ def test_a_store_that_locks_objects_holds_up_no_later_base_backup(places: list[C
     with held_lease([place], LeasedWork.BASE_BACKUP, clock=now):
         pass
     assert possible_leases(place) == []
+    store.before = lambda _call, _key: None
+    remove_unfinished(place, now=now(), older_than=timedelta(days=2))  # as an expiry with other keys does
+    assert find_leases(place) == []
+    store.before = locked
     put(place, replace(OTHER, token="ff" * 8))
     with pytest.raises(BaseBackupRunningError), held_lease([place], LeasedWork.BASE_BACKUP, clock=now):
         pass
