@@ -116,10 +116,9 @@ class Backups:
         self._await(self._running)
         return [text for child in self._running if (text := self._fault(child)) is not None]
 
-    @property
-    def has_expired(self) -> bool:
-        """Whether an expiry ran, which removes the WAL before the oldest base backup."""
-        return bool(self._expiries)
+    def may_be_gone(self, name: str, first_segment: str) -> bool:
+        """Whether an expiry may have removed a segment: it comes before the begin of the oldest base backup."""
+        return bool(self._expiries) and len(name) == len(first_segment) and name[8:] < first_segment[8:]
 
     def problems(self) -> Iterator[str]:
         """Yield what is wrong with base backups that were called restorable, once all have ended."""

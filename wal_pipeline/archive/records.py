@@ -65,6 +65,11 @@ class WalFile:
     first_commit_at: datetime | None = None
     last_commit_at: datetime | None = None
 
+    @property
+    def is_unread(self) -> bool:
+        """Whether it is a segment of a version that is not known, or encrypted: its digest alone says what it is."""
+        return self.server_major is None and self.kind in (FileKind.SEGMENT, FileKind.PARTIAL)
+
 
 @dataclass(frozen=True, slots=True)
 class Encoding:

@@ -25,21 +25,25 @@ _COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
     "--wait", default=60.0, show_default=True, metavar="SECONDS", help="Let each half of the proof take so long."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option(
+    "--print-systemd", is_flag=True, help="Print the lines that let the systemd units write to the settings' folders."
+)
 @pass_context
-def setup_command(context: Context, apply_it: bool, replace: bool, wait: float, as_json: bool) -> int:
+def setup_command(
+    context: Context, *, apply_it: bool, replace: bool, wait: float, as_json: bool, print_systemd: bool
+) -> int:
     """Look at the PostgreSQL server and the spool, and print each fault with the lines that mend it.
 
     Exit code 0 where archiving is set up (and, with --apply, was proved to work), 1 where something is left to do.
     """
-    from wal_pipeline.commands.setup.plan import WantedArchiving
     from wal_pipeline.commands.setup.setup import SetupReport, apply_setup, look_at_archiving
     from wal_pipeline.wiring.backup import also_for_base_backups
+    from wal_pipeline.wiring.check import wanted_archiving
 
     pipeline = context.pipeline
-    settings = pipeline.settings
-    wanted = WantedArchiving(
-        settings.require_spool_folder(), settings.archive_timeout_seconds, replace, settings.system_identifier
-    )
+    if print_systemd:
+        return _print_systemd(pipeline)
+    wanted = wanted_archiving(pipeline, replace_foreign=replace)
     also = also_for_base_backups(pipeline, with_stores=True)
     if apply_it:
         prover = _prover(pipeline, wait, lambda line: click.echo(line, err=True))
@@ -52,6 +56,24 @@ def setup_command(context: Context, apply_it: bool, replace: bool, wait: float, 
     else:
         _print(report, applied=apply_it)
     return 0 if report.ok else 1
+
+
+def _print_systemd(pipeline: "Pipeline") -> int:
+    """Print the drop-in file of the units, and warn of what they cannot see; the server is not asked."""
+    from wal_pipeline.commands.setup.systemd import drop_in, hidden_paths
+    from wal_pipeline.wiring.check import used_paths
+
+    used = used_paths(pipeline)
+    click.echo(drop_in(used), nl=False)
+    missing = [
+        f"{one.variable}: '{one.path}' is not there: make it before the unit starts"
+        for one in used
+        if not one.path.exists()
+    ]
+    warnings = [*hidden_paths(used), *missing]
+    for line in warnings:
+        click.echo(f"WARNING: {line}", err=True)
+    return 1 if warnings else 0
 
 
 def report_as_json(report: "SetupReport") -> dict[str, Any]:

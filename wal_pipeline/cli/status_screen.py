@@ -89,6 +89,8 @@ def _end(window: RecoveryWindow | None) -> Text:
     if window is None:
         return Text("no recovery from here", style="red")
     at = window.latest_commit_at_least
+    if at is None and not window.commit_times_known:
+        return Text(f"moment not known, {window.latest_lsn}, timeline {window.timeline}")
     moment = "no commit yet" if at is None else moment_text(at)
     more = "" if window.commit_times_known else " or later"
     return Text(f"{moment}{more}, {window.latest_lsn}, timeline {window.timeline}")
@@ -118,7 +120,8 @@ def _details(status: ArchiveStatus) -> Table:
 def _rows(status: ArchiveStatus) -> Iterator[tuple[str, str]]:
     facts, point = status.facts, status.point
     unarchived = "" if point.unarchived_bytes is None else f"; {size(point.unarchived_bytes)} of WAL not archived yet"
-    rpo = "nothing can be recovered" if point.rpo_seconds is None else f"{length(point.rpo_seconds)} since last commit"
+    none = "not known: no commit's moment is" if status.can_recover else "nothing can be recovered"
+    rpo = none if point.rpo_seconds is None else f"{length(point.rpo_seconds)} since last commit"
     yield "RPO now", rpo + unarchived
     rto = ", ".join(f"{store} {length(seconds)}" for store, seconds in point.rto_seconds.items())
     yield "RTO measured", rto or "no drill yet"

@@ -18,6 +18,7 @@ from wal_pipeline.postgres.server_facts import ServerFacts, read_facts, read_sys
 from wal_pipeline.postgres.session import STATEMENT_SECONDS, error_text, open_session
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import WalFileName, segment_at
+from wal_pipeline.wal.page_header import LONG_HEADER_BYTES
 
 BASIC_ARCHIVE: Final = "basic_archive"
 _PING_TIMEOUT_SECONDS: Final = 5
@@ -175,6 +176,20 @@ class PostgresServer:
         # The byte before the end is in the finished segment, also where the end is a segment's border, on which
         # pg_walfile_name names the segment before up to PostgreSQL 16 and the segment after from 17 on.
         return SwitchedSegment(segment_at(timeline, Lsn(end_lsn - 1), segment_size), end_lsn)
+
+    def first_wal_bytes(self) -> bytes | None:
+        """Return the first bytes of the segment that is being written, enough for its page header.
+
+        None on a standby, and where the role may not read the server's files. Raises: PostgresError.
+        """
+        file = "'pg_wal/' || pg_walfile_name(pg_current_wal_lsn())"
+        statement = f"SELECT CASE WHEN NOT pg_is_in_recovery() THEN pg_read_binary_file({file}, 0, %s, true) END"
+        with self._session("reading the first page of the WAL") as connection:
+            try:
+                row = connection.execute(statement.encode(), (LONG_HEADER_BYTES,)).fetchone()
+            except psycopg.errors.InsufficientPrivilege:
+                return None
+        return None if row is None or row[0] is None else bytes(row[0])
 
     def write_file(self, path: Path, text: str) -> None:
         """Have the server write one line into a new file on its own host, as its own operating system user.

@@ -13,6 +13,8 @@ from wal_pipeline.wal.names import WalFileName, history_name, segment_name
 _SPACE: Final = " \t\v\f\r"
 _ENTRY: Final = re.compile(r"\s*(?P<timeline>[0-9]{1,10})\s+(?P<lsn>\S+)(?:\s+(?P<reason>.*))?", re.DOTALL)
 
+_TARGET_TIME: Final = re.compile(r"(before|after) [0-9]+-")
+
 
 class InvalidTimelineHistoryError(InvalidWalFileError):
     """A timeline history file's content was not written by PostgreSQL, or is cut short."""
@@ -69,13 +71,14 @@ class TimelineHistory:
         """Read the content of ``timeline``'s history file.
 
         Blank lines and lines that begin with ``#`` are skipped, as PostgreSQL does. A file that does not end as
-        PostgreSQL ends it is half a copy and is refused. A copy without its last whole lines cannot be recognized.
+        PostgreSQL ends it is half a copy and is refused. A copy without its last whole lines cannot be recognized, nor
+        one that lacks no more than the blank line after a time.
 
         Raises: InvalidTimelineHistoryError.
         """
         name = history_name(timeline).name
         text = content.decode("utf-8", "surrogateescape")
-        if not text.endswith("\n") or text.endswith("\n\n"):
+        if not _is_whole(text):
             raise InvalidTimelineHistoryError(
                 f"'{name}' ends in the middle, after {len(content)} bytes", hint="It is half a copy: copy it again."
             )
@@ -87,7 +90,9 @@ class TimelineHistory:
 
     def render(self) -> bytes:
         """Return the file's content, to the byte as PostgreSQL writes it (timeline.c: writeTimeLineHistory)."""
-        lines = (f"{switch.parent}\t{switch.lsn}\t{switch.reason}\n" for switch in self.switches)
+        lines = (
+            f"{switch.parent}\t{switch.lsn}\t{switch.reason}{_line_end(switch.reason)}" for switch in self.switches
+        )
         return "\n".join(lines).encode("utf-8", "surrogateescape")
 
     def forked(self, timeline: int, lsn: Lsn, reason: str) -> "TimelineHistory":
@@ -137,6 +142,16 @@ class TimelineHistory:
             f"'{history_name(self.timeline).name}' has {found}, expected {expected}",
             hint="The file was damaged, renamed or written by hand: fetch it again from the primary's pg_wal.",
         )
+
+
+def _is_whole(text: str) -> bool:
+    last = _ENTRY.fullmatch(text.rstrip("\n").rpartition("\n")[2])
+    return text.endswith("\n") and not text.endswith("\n" + _line_end((last and last["reason"]) or ""))
+
+
+def _line_end(reason: str) -> str:
+    """Return what PostgreSQL writes after a reason: after a target time two line feeds (getRecoveryStopReason)."""
+    return "\n\n" if _TARGET_TIME.match(reason) else "\n"
 
 
 def _parse_line(name: str, line: str) -> TimelineSwitch:

@@ -71,7 +71,7 @@ class RecoveringCluster:
         """The settings and what they describe. Raises: SettingsError."""
         from wal_pipeline.wiring.pipeline import open_pipeline
 
-        return open_pipeline(self.env_file)
+        return open_pipeline(self.env_file, quiet=True)
 
     @cached_property
     def system_identifier(self) -> int:

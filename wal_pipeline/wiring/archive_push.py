@@ -1,6 +1,7 @@
 """Turns the settings into an archiving run."""
 
 from collections.abc import Iterator
+from functools import cache
 
 from wal_pipeline.commands.archive_push.alerts import ArchiveAlerts
 from wal_pipeline.commands.archive_push.audit_trail import audited
@@ -19,7 +20,19 @@ def archive_options(pipeline: Pipeline, *, linger_seconds: float) -> ArchiveOpti
         read_back=pipeline.settings.read_back,
         linger_seconds=linger_seconds,
         max_seconds=pipeline.settings.max_run_seconds,
+        max_age_seconds=pipeline.settings.max_run_age_seconds,
         max_backoff_seconds=pipeline.settings.max_backoff_seconds,
+    )
+
+
+def preparer(pipeline: Pipeline) -> Preparer:
+    """Return what reads, checks and encodes the files of the spool. The server's version is asked once at most."""
+    return Preparer(
+        pipeline.spool,
+        pipeline.encoder,
+        pipeline.commits,
+        unreadable=pipeline.settings.unreadable_wal == "archive",
+        newer_major=cache(pipeline.newer_major),
     )
 
 
@@ -30,7 +43,7 @@ def archiver(pipeline: Pipeline, *, linger_seconds: float = 0.0) -> Archiver:
         stores=pipeline.stores,
         catalog=pipeline.catalog,
         identity=pipeline.identity,
-        preparer=Preparer(pipeline.spool, pipeline.encoder, pipeline.commits),
+        preparer=preparer(pipeline),
         layout=pipeline.layout,
         clock=pipeline.clock,
         options=archive_options(pipeline, linger_seconds=linger_seconds),

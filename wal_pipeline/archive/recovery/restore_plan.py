@@ -9,6 +9,7 @@ from wal_pipeline.archive.recovery.coverage import ArchiveContents, Coverage, ch
 from wal_pipeline.archive.recovery.target import RecoveryTarget, TargetKind, TargetOutsideError
 from wal_pipeline.archive.recovery.target_choice import Choice, choose
 from wal_pipeline.archive.recovery.timeline_path import TimelinePath
+from wal_pipeline.archive.recovery.unread_wal import unread_wal_note
 from wal_pipeline.archive.recovery.window import RecoveryWindow, Span, WindowEnd, recovery_windows, spans_on, window_of
 from wal_pipeline.errors import RecoveryTargetError
 from wal_pipeline.wal.names import history_name, segment_name
@@ -236,7 +237,8 @@ def _plan(coverage: Coverage, asked: RecoveryTarget, span: Span, choice: Choice)
 
 
 def _notes(coverage: Coverage, span: Span, window: RecoveryWindow, choice: Choice) -> list[str]:
-    notes = []
+    unread = unread_wal_note(coverage.contents)
+    notes = [] if unread is None else [unread]
     newest = max((path.timeline for path in coverage.contents.paths.values()), default=span.path.timeline)
     if newest > span.path.timeline:
         notes.append(f"This recovery follows timeline {span.path.timeline}; timeline {newest} is newer.")

@@ -10,11 +10,12 @@ from wal_pipeline.commands.archive_push.events import ArchiveEvent, FileQuaranti
 from wal_pipeline.commands.archive_push.prepare import UnknownClusterError
 from wal_pipeline.commands.archive_push.skipped_files import SkippedFiles
 from wal_pipeline.commands.cluster_identity import ClusterIdentity
-from wal_pipeline.errors import BeingWrittenError, InvalidWalFileError, SpoolError
+from wal_pipeline.errors import BeingWrittenError, InvalidWalFileError, MemoryShortError, SpoolError
 from wal_pipeline.spool import Spool, SpoolFile
 from wal_pipeline.wal.page_header import InvalidSegmentError, SegmentFault
 
 _WRITER_SECONDS: Final = 15.0
+_MEMORY_SECONDS: Final = 5.0
 _log = logging.getLogger(__name__)
 
 
@@ -84,6 +85,9 @@ class Rejections:
         """Leave a file that could not be read or prepared, whatever the reason."""
         if isinstance(error, BeingWrittenError):
             return self.being_written(spooled, error)
+        if isinstance(error, MemoryShortError) and error.may_pass:
+            self._backlog.leave(spooled, _MEMORY_SECONDS)
+            return self.put_off(spooled, error.message)
         if isinstance(error, SpoolError):
             return self.leave(spooled, error.message, needs_help=True)
         _log.error("cannot prepare '%s'", spooled.name.name, exc_info=error)

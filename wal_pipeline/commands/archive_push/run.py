@@ -2,7 +2,6 @@
 
 import logging
 import queue
-import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -22,8 +21,9 @@ from wal_pipeline.commands.archive_push.events import (
     FileReleased,
     FilesWaiting,
     QuarantineReason,
+    SpoolEmptied,
 )
-from wal_pipeline.commands.archive_push.flow_control import FlowControl
+from wal_pipeline.commands.archive_push.flow_control import FlowControl, RunTime
 from wal_pipeline.commands.archive_push.intake import Intake
 from wal_pipeline.commands.archive_push.job import (
     ConfirmedResult,
@@ -38,7 +38,7 @@ from wal_pipeline.commands.archive_push.rejections import Rejections
 from wal_pipeline.commands.archive_push.skipped_files import SkippedFiles
 from wal_pipeline.commands.archive_push.uploader import StoredCopy, StoreUploader
 from wal_pipeline.commands.cluster_identity import ClusterIdentity, adopt_first_segment
-from wal_pipeline.errors import CopyConflictError, InvalidWalFileError, SpoolError, StoreError
+from wal_pipeline.errors import CopyConflictError, InvalidWalFileError, SpoolError, StoreError, StoreTooSlowError
 from wal_pipeline.spool import Spool
 from wal_pipeline.stores.base import Store
 
@@ -51,8 +51,8 @@ class ArchiveOptions:
     """How an archiving run goes about it.
 
     ``concurrency``: files compressed at once, and uploads at once per store. ``memory_bytes`` bounds what the files
-    in flight take. ``linger_seconds``: how long it waits for new files when nothing is left; after ``max_seconds``
-    it takes no new file and ends.
+    in flight take. ``linger_seconds``: how long it waits for new files when nothing is left. After ``max_seconds`` of
+    work, or ``max_age_seconds`` with the waiting, it takes no new file and ends.
     """
 
     concurrency: int = 4
@@ -60,6 +60,7 @@ class ArchiveOptions:
     read_back: bool = True
     linger_seconds: float = 0.0
     max_seconds: float = 900.0
+    max_age_seconds: float = 7200.0
     max_backoff_seconds: float = 300.0
 
 
@@ -146,9 +147,15 @@ class Archiver:
         )
 
     def _run(self, pool: ThreadPoolExecutor, stop: Callable[[], bool]) -> Iterator[ArchiveEvent]:
-        begun = idle_since = time.monotonic()
+        options = self._options
+        run_time = RunTime(
+            work_seconds=options.max_seconds,
+            age_seconds=options.max_age_seconds,
+            linger_seconds=options.linger_seconds,
+        )
+        has_told = True
         while True:
-            overtime = time.monotonic() - begun >= self._options.max_seconds
+            overtime = run_time.is_over
             held = self._awaited_stores() if overtime else frozenset()
             ending = stop() or (overtime and not held)
             if not ending:
@@ -157,13 +164,18 @@ class Archiver:
             result = self._next_result()
             if result is not None:
                 yield from self._settle(result)
-                idle_since = time.monotonic()
+                has_told = False
             elif ending and not self._jobs:
                 return
-            elif self._jobs or self._backlog.is_unsure:
-                idle_since = time.monotonic()
-            elif time.monotonic() - idle_since >= self._options.linger_seconds:
+            is_idle = result is None and not self._jobs and not self._backlog.is_unsure
+            run_time.note(idle=is_idle)
+            if not is_idle:
+                continue
+            if run_time.has_lingered(is_empty=self._backlog.is_empty) or self._spool.is_wanted():
                 return
+            if not has_told and self._backlog.is_empty:
+                has_told = True
+                yield SpoolEmptied()
 
     def _awaited_stores(self) -> frozenset[str]:
         """Return the stores that a run whose time is over still waits for: meanwhile the others get new files."""
@@ -337,7 +349,7 @@ class Archiver:
         failed = job.copy_on(store, CopyStatus.FAILED, None, last_error=error.message)
         self._deferred.keep(partial(self._catalog.files.record_failed, job.file, failed))
         self._deferred.tried(store, succeeded=False)
-        self._uploaders[store].failed(now, error.message)
+        self._uploaders[store].failed(now, error.message, too_slow=isinstance(error, StoreTooSlowError))
         state = self._uploaders[store].state
         self._deferred.keep(partial(self._catalog.stores.save_state, state))
         return CopyFailed(job.name, store, error.message, failed.tries, state.consecutive_failures)

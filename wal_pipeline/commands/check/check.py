@@ -14,6 +14,7 @@ from wal_pipeline.commands.setup.findings import Finding, Level
 from wal_pipeline.commands.setup.plan import WantedArchiving, plan_setup
 from wal_pipeline.commands.setup.setup import MoreFindings
 from wal_pipeline.commands.setup.spool import judge_spool, look_at_spool_access
+from wal_pipeline.commands.setup.wal import look_at_wal
 from wal_pipeline.errors import PostgresError, SpoolError
 from wal_pipeline.postgres.server import BASIC_ARCHIVE, PostgresServer
 from wal_pipeline.postgres.server_facts import ServerFacts, archiver_trouble
@@ -88,7 +89,8 @@ def _findings(
     if facts is None:
         return judge_spool(look_at_spool_access(spool.folder, None, None))
     access = look_at_spool_access(spool.folder, server, facts)
-    return plan_setup(facts, access, wanted, has_basic_archive=_library(server)).findings
+    wal = look_at_wal(server, facts, bindir=wanted.bindir)
+    return plan_setup(facts, access, wanted, has_basic_archive=_library(server), wal=wal).findings
 
 
 def _library(server: PostgresServer) -> bool | None:

@@ -2,7 +2,6 @@
 
 import os
 import pwd
-import ssl
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,10 +11,11 @@ from typing import Any, Final
 from wal_pipeline.codec.age import decrypt, encrypt, load_identities, load_recipients
 from wal_pipeline.commands.alerts.destinations import apprise_destinations, check_destination
 from wal_pipeline.commands.check.item import CheckItem, try_item
-from wal_pipeline.errors import CodecError, PostgresError, SettingsError
+from wal_pipeline.errors import CodecError, PostgresError, SettingsError, cause_hint
 from wal_pipeline.host.file_owner import name_of_user
 from wal_pipeline.postgres.binaries import find_binaries
 from wal_pipeline.postgres.server import PostgresServer
+from wal_pipeline.stores.s3.trust import count_authorities
 
 _PROBE: Final = b"wal-pipeline checks that the identity opens what the recipients encrypt"
 _PROGRAMS: Final = ("postgres", "pg_waldump", "pg_basebackup", "pg_verifybackup", "pg_amcheck", "psql")
@@ -84,7 +84,8 @@ def _folder(name: str, path: Path) -> str:
         place = f"'{path}' cannot be written" if existing == path else f"'{path}' cannot be made in '{existing}'"
         user = name_of_user(os.geteuid())
         raise SettingsError(
-            f"{place}: {error.strerror}", hint=f"Set {name} to a folder that user '{user}' may write."
+            f"{place}: {error.strerror}",
+            hint=cause_hint(error) or f"Set {name} to a folder that user '{user}' may write.",
         ) from None
     return f"'{path}' can be written" if existing == path else f"'{path}' can be made when it is needed"
 
@@ -162,15 +163,7 @@ def _role_and_database(server: PostgresServer, role: str, database: str) -> str:
 
 
 def _authorities(path: Path) -> str:
-    _content("WAL_PIPELINE_CA_BUNDLE", path)
-    try:
-        context = ssl.create_default_context(cafile=str(path))
-    except (ssl.SSLError, OSError) as error:
-        raise SettingsError(
-            f"'{path}' holds no certificate that can be read: {type(error).__name__}",
-            hint="WAL_PIPELINE_CA_BUNDLE is a file with the authorities' certificates, in PEM form.",
-        ) from None
-    return f"{context.cert_store_stats()['x509_ca']} authorities in '{path}'"
+    return f"{count_authorities(path)} authorities in '{path}' are trusted beside the usual ones"
 
 
 def _readable(name: str, path: Path) -> str:

@@ -8,6 +8,7 @@ from typing import Final
 from wal_pipeline.archive.records import BaseBackup, CopyStatus
 from wal_pipeline.archive.recovery.coverage import ArchiveContents, HeldBackup
 from wal_pipeline.archive.recovery.gaps import Gap, GapState, LedgerEntry, find_gaps, gap_ledger
+from wal_pipeline.archive.recovery.unread_wal import unread_wal_note
 from wal_pipeline.archive.recovery.window import RecoveryWindow, windows_by_store
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.catalog.measures import SegmentRecords
@@ -26,7 +27,7 @@ class CurrentWindows:
 
     ``windows`` and ``gaps`` by store, and under None those of all stores together. ``main_timeline`` is the newest
     timeline. ``backups`` are the base backups that some store holds whole, the oldest first. ``notes`` name the
-    timeline history files that could not be read.
+    timeline history files that could not be read, and WAL that this program does not read.
     """
 
     system_identifier: int | None
@@ -83,7 +84,7 @@ def current_windows(
         gaps=_gaps(catalog, contents),
         backups=tuple(held.backup for held in contents.backups.values()),
         holders={backup_id: held.stores for backup_id, held in contents.backups.items()},
-        notes=notes,
+        notes=notes if (unread := unread_wal_note(contents)) is None else (*notes, unread),
     )
 
 

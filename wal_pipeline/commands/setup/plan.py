@@ -5,10 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from wal_pipeline.codec.encoder import Encoder
 from wal_pipeline.commands.cluster_identity import FIXED_VARIABLE
 from wal_pipeline.commands.setup.archiver import Method, judge_archiver
 from wal_pipeline.commands.setup.findings import Finding, Level
 from wal_pipeline.commands.setup.spool import FilesReadable, SpoolAccess, judge_spool
+from wal_pipeline.commands.setup.wal import WalLook, judge_wal
 from wal_pipeline.postgres.server import AlterableSetting, SettingChange
 from wal_pipeline.postgres.server_facts import ServerFacts
 
@@ -21,13 +23,18 @@ _GOOD_VALUES: Final = ("on", "always", "replica", "logical")
 class WantedArchiving:
     """The archiving that we want. ``replace_foreign`` allows to replace an archiver that writes to another place.
 
-    ``system_identifier`` is the cluster's by the settings, None where they name none.
+    ``system_identifier`` is the cluster's by the settings, None where they name none. ``encoder`` is what segments are
+    compressed with, ``bindir`` where PostgreSQL's programs are looked for first, and ``unreadable_wal`` says that WAL
+    is archived which cannot be read.
     """
 
     spool: Path
     archive_timeout_seconds: int = 300
     replace_foreign: bool = False
     system_identifier: int | None = None
+    encoder: Encoder | None = None
+    bindir: Path | None = None
+    unreadable_wal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +70,14 @@ class SetupPlan:
 
 
 def plan_setup(
-    facts: ServerFacts, access: SpoolAccess, wanted: WantedArchiving, *, has_basic_archive: bool | None
+    facts: ServerFacts,
+    access: SpoolAccess,
+    wanted: WantedArchiving,
+    *,
+    has_basic_archive: bool | None,
+    wal: WalLook | None = None,
 ) -> SetupPlan:
-    """Judge the server and the spool. ``has_basic_archive`` is None where it could not be tried."""
+    """Judge the server, its WAL and the spool. ``has_basic_archive`` is None where it could not be tried."""
     version = _version(facts)
     if version.status is Level.PROBLEM:
         return SetupPlan((version,))
@@ -73,6 +85,7 @@ def plan_setup(
     findings = (
         version,
         *_identifier(facts, wanted.system_identifier),
+        *judge_wal(facts, wal or WalLook(), wanted.encoder, unreadable=wanted.unreadable_wal),
         _wal_level(facts),
         _archive_mode(facts),
         judge_archiver(facts, wanted.spool, method, replace=wanted.replace_foreign),

@@ -9,6 +9,7 @@ from wal_pipeline.commands.setup.findings import Finding
 from wal_pipeline.commands.setup.plan import SetupPlan, WantedArchiving, plan_setup
 from wal_pipeline.commands.setup.proof import Proof
 from wal_pipeline.commands.setup.spool import look_at_spool_access, make_spool
+from wal_pipeline.commands.setup.wal import look_at_wal
 from wal_pipeline.errors import PostgresError
 from wal_pipeline.postgres.server import BASIC_ARCHIVE, AlterableSetting, PostgresServer, SettingChange
 from wal_pipeline.postgres.server_facts import ServerFacts
@@ -50,7 +51,9 @@ def look_at_archiving(server: PostgresServer, wanted: WantedArchiving, also: Mor
     """
     facts = server.facts()
     access = look_at_spool_access(wanted.spool, server, facts)
-    plan = plan_setup(facts, access, wanted, has_basic_archive=server.has_library(BASIC_ARCHIVE))
+    wal = look_at_wal(server, facts, bindir=wanted.bindir)
+    has_library = server.has_library(BASIC_ARCHIVE)
+    plan = plan_setup(facts, access, wanted, has_basic_archive=has_library, wal=wal)
     return replace(plan, others=tuple(also(facts)))
 
 

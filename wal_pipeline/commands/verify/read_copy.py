@@ -92,14 +92,15 @@ class CopyReader:
 
     def _check_content(self, store: Store, key: str, data: bytes, file: WalFile, encoding: Encoding) -> None:
         name = require_file_name(file.name)
-        has_pages = file.kind in (FileKind.SEGMENT, FileKind.PARTIAL)
+        is_segment = file.kind in (FileKind.SEGMENT, FileKind.PARTIAL)
+        has_pages = is_segment and not file.is_unread
         try:
             content = open_stored(
                 data,
                 encoding.codec,
                 encrypted=encoding.encrypted,
                 identities=self.identities,
-                max_size_bytes=min(file.size_bytes, MAX_WAL_SEGMENT_SIZE if has_pages else MAX_TEXT_BYTES),
+                max_size_bytes=min(file.size_bytes, MAX_WAL_SEGMENT_SIZE if is_segment else MAX_TEXT_BYTES),
                 size_of_start=partial(segment_size_of, name) if has_pages else None,
             )
             require_content(store, key, content, file)

@@ -8,6 +8,7 @@ from wal_pipeline.commands.setup.archiver import ArchiverKind, Method, changes_t
 from wal_pipeline.commands.setup.findings import Finding, Level
 from wal_pipeline.commands.setup.plan import SetupPlan, WantedArchiving, choose_method, plan_setup, restart_line
 from wal_pipeline.commands.setup.spool import FilesReadable, ServerWrites, SpoolAccess
+from wal_pipeline.errors import READ_ONLY_HINT
 from wal_pipeline.postgres.archive_command import durable_archive_command
 from wal_pipeline.postgres.server import AlterableSetting, SettingChange
 from wal_pipeline.postgres.server_facts import ServerFacts
@@ -245,6 +246,24 @@ def test_a_standby() -> None:
             "spool: server writes",
             "PostgreSQL answered: Permission denied",
             "sudo chown root /srv/wal && sudo chmod u+rwx /srv/wal",
+        ),
+        (
+            {"is_read_only": True, "we_can_remove": False},
+            "spool",
+            "'/srv/wal' is on a file system that is mounted read-only for this process",
+            READ_ONLY_HINT,
+        ),
+        (
+            {"server_writes": ServerWrites.REFUSED, "writes_message": "could not open file: Read-only file system"},
+            "spool: server writes",
+            "could not open file: Read-only file system",
+            "let the server's own unit write there (ReadWritePaths=/srv/wal), or mount it for writing",
+        ),
+        (
+            {"server_writes": ServerWrites.REFUSED, "writes_message": "could not write: No space left on device"},
+            "spool: server writes",
+            "could not write: No space left on device",
+            "make room on the disk of /srv/wal: 'wal-pipeline archive' empties the spool",
         ),
         (
             {"server_writes": ServerWrites.ELSEWHERE},
