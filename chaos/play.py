@@ -101,6 +101,11 @@ class Player:
                 self._trouble_dagster(event)
             case Kind.BACK_UP:
                 self._back_up(event)
+            case Kind.BACK_UP_TWICE:
+                self.backups.begin()
+                self.backups.begin()
+            case Kind.BACK_UP_STALL:
+                self.backups.stall(lose_lease=event.strength < 0.5)
             case Kind.CLOCK_STEP:
                 self._world.offset_file.write_text(f"{(event.strength - 0.5) * 2 * 86400 * 3:.0f}")
                 self._end_in(event.seconds, lambda: self._world.offset_file.unlink(missing_ok=True))

@@ -1,5 +1,6 @@
 """Backs up and restores a schedule's cluster, also with stores that disappear during the recovery."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -26,9 +27,10 @@ class RestoreFailedError(AssertionError):
     """A backup or a restore failed, or did not bring back what was committed."""
 
 
-def back_up(world: World) -> None:
-    """Take a base backup onto both stores. Raises: RestoreFailedError."""
-    run(world, "wal_pipeline.cli", "backup", "--json", env=world.environment)
+def back_up(world: World) -> str:
+    """Take a base backup onto both stores, and return the segment in which it begins. Raises: RestoreFailedError."""
+    said = run(world, "wal_pipeline.cli", "backup", "--json", env=world.environment)
+    return str(json.loads(said)["backup_id"])[-24:]
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,7 +113,7 @@ def run_one(stage: Stage, schedule: Schedule) -> Outcome:
 
 
 def _run(world: World, outcome: Outcome) -> None:
-    back_up(world)
+    first_segment = back_up(world)
     player = Player(world)
     world.load.start()
     try:
@@ -132,7 +132,12 @@ def _run(world: World, outcome: Outcome) -> None:
     outcome.commits, outcome.base_backups = len(world.load.acknowledged), 1 + player.backups.taken
     with _noted(outcome):
         drain(world)
-    copies = compare(world, player.damage.may_be_gone)
+    outcome.problems += player.backups.problems()
+
+    def may_be_gone(name: str) -> bool:
+        return player.damage.may_be_gone(name) or player.backups.may_be_gone(name, first_segment)
+
+    copies = compare(world, may_be_gone)
     outcome.files_checked, outcome.lost, outcome.gaps = copies.checked, len(copies.lost), len(copies.gaps)
     outcome.problems += copies.lost
     outcome.problems += [f"segment {number} is in a gap" for number in copies.gaps]

@@ -46,6 +46,8 @@ class Kind(StrEnum):
     BACK_UP = "take another base backup meanwhile"
     STAGING_FULL = "take another base backup and fill the staging folder's disk"
     EXPIRE_DAMAGED = "run the expiry while a base backup is damaged"
+    BACK_UP_TWICE = "take two base backups at once"
+    BACK_UP_STALL = "stop a base backup until its leftovers are old enough to be removed"
 
 
 class Recovery(StrEnum):
@@ -80,6 +82,7 @@ _OF_A_STORE: Final = frozenset(
 )
 _OF_THE_DAEMON: Final = frozenset({Kind.KILL_DAEMON, Kind.KILL_CODE_SERVER, Kind.HOME_LOST})
 _OFTEN: Final = {Kind.KILL_RUN: 4, Kind.PROMOTION: 2, Kind.REFUSE: 2, Kind.BACK_UP: 2, Kind.EXPIRE_DAMAGED: 2}
+LYING: Final = frozenset({Kind.STORE_HALF, Kind.STORE_FLIPPED, Kind.SWALLOW})
 _FULL_DISK: Final = frozenset({Kind.SPOOL_FULL, Kind.QUARANTINE_FULL, Kind.STAGING_FULL})
 _UNSCALED_SHARE: Final = 0.25
 LONGEST_LATENCY_SECONDS: Final = 30.0

@@ -148,5 +148,9 @@ class LaterFormatError(BaseBackupError):
     """A base backup's manifest was written by a newer version of this program."""
 
 
+class BaseBackupRunningError(BaseBackupError):
+    """Another process is taking a base backup of the same cluster, or storing the same one."""
+
+
 class RetentionError(WalPipelineError):
     """Expiry would leave a store with fewer restorable base backups than the rules keep."""

@@ -136,6 +136,7 @@ class Settings(BaseSettings):
     base_backup_volume_mib: int = Field(256, ge=1, le=16384)
     base_backup_staging_folder: Path | None = None
     base_backup_wal_timeout_seconds: float = Field(600.0, gt=0)
+    base_backup_archiver_timeout_seconds: float = Field(14400.0, gt=0)
     drill_cron: str = "45 4 1 * *"
     drill_folder: Path | None = None
     drill_owner: str | None = None

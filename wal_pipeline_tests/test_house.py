@@ -76,7 +76,6 @@ _TESTED_IN: Final = {
     "commands/check/test_check.py": "commands/check/{item,store}",
     "commands/refill/test_wal_files.py": "commands/copies/read",
     "commands/cost/test_cost.py": "commands/cost/request_counts stores/request_meter",
-    "commands/drill/test_fetch_service.py": "commands/drill/scratch_server",
     "commands/expire/test_expire.py": "commands/alerts/settle commands/expire/{plan,steps}",
     "commands/expire/test_evidence.py": "commands/expire/damage commands/verify/{unsettled,verdict}",
     "commands/restore/test_contents.py": "commands/inventory/system_identifiers",

@@ -22,6 +22,9 @@ class AlertKind(StrEnum):
     QUARANTINE = "quarantine"
     BASE_BACKUP_FAILED = "base_backup_failed"
     BASE_BACKUP_OLD = "base_backup_old"
+    BASE_BACKUP_WAITING = "base_backup_waiting"  # PostgreSQL sent all, and waits for its archiver
+    BASE_BACKUP_WARNING = "base_backup_warning"  # PostgreSQL warned of the newest base backup, which is restorable
+    PAGES_DAMAGED = "pages_damaged"  # pages had wrong checksums when the newest base backup was taken
     DRILL_FAILED = "drill_failed"
     DRILL_OLD = "drill_old"
     DAMAGE = "damage"  # verification found a copy missing or damaged
@@ -52,6 +55,7 @@ _SEVERITIES: Final[Mapping[AlertKind, Severity]] = {
     AlertKind.SPOOL_NEAR_FULL: Severity.CRITICAL,
     AlertKind.ARCHIVER_FAILING: Severity.CRITICAL,
     AlertKind.GAP: Severity.CRITICAL,
+    AlertKind.PAGES_DAMAGED: Severity.CRITICAL,
     AlertKind.QUARANTINE: Severity.CRITICAL,
     AlertKind.DRILL_FAILED: Severity.CRITICAL,
     AlertKind.DAMAGE: Severity.CRITICAL,

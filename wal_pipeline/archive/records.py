@@ -120,6 +120,25 @@ class BackupKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class DamagedPages:
+    """The pages of one file whose checksums were wrong when a base backup was taken.
+
+    ``blocks`` are those that the server named, which it does for the first five of a file; ``total`` counts all.
+    """
+
+    file: str
+    blocks: tuple[int, ...]
+    total: int
+
+    def __str__(self) -> str:
+        if not self.blocks:
+            return f"'{self.file}'"
+        word = "block" if len(self.blocks) == 1 else "blocks"
+        more = f" and {self.total - len(self.blocks)} more" if self.total > len(self.blocks) else ""
+        return f"'{self.file}' {word} {', '.join(map(str, self.blocks))}{more}"
+
+
+@dataclass(frozen=True, slots=True)
 class BaseBackup:
     """One base backup, as its manifest object records it.
 
@@ -127,6 +146,8 @@ class BaseBackup:
     that an incremental one is built on. ``start_lsn`` is where replay begins, ``stop_lsn`` the first LSN at
     which it is consistent; ``finished_at`` the server's time of the stop. ``server_version`` as in
     ``server_version_num`` (180006). ``size_bytes``: as read from the server, ``stored_size_bytes``: as stored.
+    ``warnings`` are what PostgreSQL's programs and server said of it though it ended well. ``damaged_pages`` had wrong
+    checksums: such a base backup is kept, and older ones stay until there is a good one.
     """
 
     backup_id: str
@@ -143,3 +164,10 @@ class BaseBackup:
     label: str
     size_bytes: int
     stored_size_bytes: int
+    warnings: tuple[str, ...] = ()
+    damaged_pages: tuple[DamagedPages, ...] = ()
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether pages of the cluster were damaged when it was taken."""
+        return bool(self.damaged_pages)

@@ -22,6 +22,7 @@ def check_command(context: Context, as_json: bool) -> int:
     """
     from wal_pipeline.archive.format.keys import cluster_prefix
     from wal_pipeline.commands.check.check import check
+    from wal_pipeline.wiring.backup import also_for_base_backups
     from wal_pipeline.wiring.check import named_things, wanted_archiving
 
     pipeline = context.pipeline
@@ -35,6 +36,7 @@ def check_command(context: Context, as_json: bool) -> int:
         now=pipeline.clock,
         open_catalog=lambda: pipeline.catalog,
         named=named_things(pipeline),
+        also=also_for_base_backups(pipeline, with_stores=False),
     )
     if as_json:
         click.echo(json.dumps({"ok": report.ok, "items": [asdict(item) for item in report.items]}))

@@ -161,7 +161,9 @@ def _backup(facts: HealthFacts) -> str:
     newest = max(facts.windows.backups, key=lambda one: one.finished_at)
     on = ", ".join(sorted(facts.windows.holders[newest.backup_id]))
     age = length(facts.at - newest.finished_at)
-    return f"{newest.kind.value}, {age} old, on {on}; {len(facts.windows.backups)} in all"
+    damaged = f", DAMAGED PAGES in {len(newest.damaged_pages)} files" if newest.damaged_pages else ""
+    warned = f", {counted(len(newest.warnings), 'warning')}" if newest.warnings else ""
+    return f"{newest.kind.value}, {age} old, on {on}{damaged}{warned}; {len(facts.windows.backups)} in all"
 
 
 def _drill(store: StoreFacts, now: datetime) -> str:

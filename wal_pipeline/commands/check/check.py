@@ -13,6 +13,7 @@ from wal_pipeline.commands.check.store import StoreCheck
 from wal_pipeline.commands.setup.data_directory import with_data_directory
 from wal_pipeline.commands.setup.findings import Finding, Level
 from wal_pipeline.commands.setup.plan import WantedArchiving, plan_setup
+from wal_pipeline.commands.setup.setup import MoreFindings
 from wal_pipeline.commands.setup.spool import judge_spool, look_at_spool_access
 from wal_pipeline.commands.setup.wal import look_at_wal
 from wal_pipeline.errors import PostgresError, SpoolError
@@ -36,15 +37,16 @@ def check(
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     open_catalog: Callable[[], Catalog] | None = None,
     named: NamedThings | None = None,
+    also: MoreFindings = lambda _: (),
 ) -> CheckReport:
     """Run every item, also after one failed. The small objects that it writes are removed.
 
     ``cluster_prefix`` begins the keys of the cluster's objects and ends in ``/``. ``named`` is all that the settings
-    name besides.
+    name besides. ``also`` looks at what base backups need.
     """
     with ThreadPoolExecutor(max_workers=max(1, len(stores))) as pool:
         checks = [pool.submit(StoreCheck(store, cluster_prefix, now).run) for store in stores.values()]
-        found, major = _server_and_spool(server, spool, wanted, now)
+        found, major = _server_and_spool(server, spool, wanted, now, also)
         items = [*found, *check_named(named or NamedThings(), server, major)]
         if open_catalog is not None:
             items.extend(check_catalog(open_catalog, spool))
@@ -54,7 +56,7 @@ def check(
 
 
 def _server_and_spool(
-    server: PostgresServer, spool: Spool, wanted: WantedArchiving, now: Callable[[], datetime]
+    server: PostgresServer, spool: Spool, wanted: WantedArchiving, now: Callable[[], datetime], also: MoreFindings
 ) -> tuple[tuple[CheckItem, ...], int | None]:
     """Return the items, and the server's major version where it is known."""
     seen: list[ServerFacts] = []
@@ -76,6 +78,7 @@ def _server_and_spool(
         check_lock(spool),
         try_item("spool: waiting files", lambda: _waiting(spool, now())),
         check_other_names(lambda: spool.scan(now())),
+        *(_item(finding) for finding in (also(facts) if facts else ())),
     )
     return items, facts.major_version if facts else None
 

@@ -7,9 +7,16 @@ from datetime import timedelta
 from typing import Final
 
 from wal_pipeline.archive.alerts import AlertKind, Observation, Severity
+from wal_pipeline.archive.records import BaseBackup
 from wal_pipeline.archive.recovery.gaps import Gap
 from wal_pipeline.catalog.measures import FailedCopy
 from wal_pipeline.catalog.store_states import StoreState
+from wal_pipeline.commands.alerts.base_backups import (
+    failure_observations,
+    lasting_waits,
+    page_observations,
+    warning_observations,
+)
 from wal_pipeline.commands.archive_push.alerts import copy_subject
 from wal_pipeline.commands.cluster_identity import FIXED_VARIABLE
 from wal_pipeline.commands.health.facts import MOST_FAILED_COPIES, HealthFacts, StoreFacts
@@ -243,14 +250,15 @@ def _is_spooled(gap: Gap, names: frozenset[str]) -> bool:
 
 
 def _base_backup_failed(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] | None:
-    """Judge the newest base backup: a later one that succeeded makes an earlier failure moot."""
+    """Judge the last try and the newest base backup: a later one that succeeded makes an earlier failure moot."""
+    failed = failure_observations(facts.backup_failure)
     newest = newest_id({copy.backup_id for store in facts.stores for copy in store.base_backups}, facts.at)
     if newest is None:
-        return []
+        return failed
     finished_at = newest_finished_at([one for one in facts.windows.backups if one.backup_id == newest], facts.at)
     if finished_at is not None and facts.at - finished_at < _RESTORABLE_WITHIN:
-        return []
-    return list(_failed_backups(facts, newest))
+        return failed
+    return [*failed, *_failed_backups(facts, newest)]
 
 
 def _failed_backups(facts: HealthFacts, newest: str) -> Iterator[Observation]:
@@ -261,6 +269,24 @@ def _failed_backups(facts: HealthFacts, newest: str) -> Iterator[Observation]:
         elif copy.restorable_at is None:
             reason = f": {copy.last_error}" if copy.last_error else ""
             yield Observation(store.store, f"base backup '{newest}' cannot be restored from there{reason}")
+
+
+def _newest_backup(facts: HealthFacts) -> BaseBackup | None:
+    newest = newest_id({one.backup_id for one in facts.windows.backups}, facts.at)
+    return next((one for one in facts.windows.backups if one.backup_id == newest), None)
+
+
+def _pages_damaged(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] | None:
+    """Judge the newest base backup: a later one without damage makes the damage in earlier ones moot."""
+    return page_observations(_newest_backup(facts))
+
+
+def _base_backup_warning(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] | None:
+    return warning_observations(_newest_backup(facts))
+
+
+def _base_backup_waiting(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] | None:
+    return lasting_waits(facts.alerts, facts.at)
 
 
 def _base_backup_old(facts: HealthFacts, limits: HealthLimits) -> list[Observation] | None:
@@ -352,6 +378,9 @@ _RULES: Final[Mapping[AlertKind, Rule]] = {
     AlertKind.GAP: _gaps,
     AlertKind.BASE_BACKUP_FAILED: _base_backup_failed,
     AlertKind.BASE_BACKUP_OLD: _base_backup_old,
+    AlertKind.BASE_BACKUP_WAITING: _base_backup_waiting,
+    AlertKind.BASE_BACKUP_WARNING: _base_backup_warning,
+    AlertKind.PAGES_DAMAGED: _pages_damaged,
     AlertKind.DRILL_FAILED: _drill_failed,
     AlertKind.DRILL_OLD: _drill_old,
     AlertKind.PAUSED: _paused,

@@ -16,6 +16,7 @@ from wal_pipeline.archive.recovery.timeline_path import Run, runs_of
 from wal_pipeline.commands.archive_get.wal_source import WalSource
 from wal_pipeline.commands.inventory.histories import read_histories
 from wal_pipeline.commands.inventory.listing import StoreListing, list_store
+from wal_pipeline.commands.inventory.manifests import with_reports
 from wal_pipeline.commands.inventory.system_identifiers import choose_system_identifier, system_identifiers
 from wal_pipeline.commands.inventory.wholeness import BackupFaultKind
 from wal_pipeline.errors import RestoreError, StoreError, WalPipelineError
@@ -52,7 +53,7 @@ def gather(
     notes += _broken_backups(listings.values())
     histories, faults = read_histories(listings.values(), WalSource(layout, answered, tuple(identities)))
     whole = _whole_backups(listings)
-    manifests = {manifest.backup_id: manifest for _, manifest in whole}
+    manifests = with_reports(manifest for _, manifest in whole)
     files = _Records(listings, answered, _segment_size(manifests.values())).needed(at)
     contents = ArchiveContents.of(
         layout.system_identifier,

@@ -42,7 +42,8 @@ from wal_pipeline.wal.lsn import Lsn
 class RestoreResult:
     """The files of a restore are in place. ``seconds`` by phase: plan, download, combine, verify, finish.
 
-    ``mended`` says what had to be changed in the restored configuration, for a person.
+    ``mended`` says what had to be changed in the restored configuration, for a person. ``warnings`` are those of
+    pg_combinebackup and pg_verifybackup.
     """
 
     pgdata: Path
@@ -52,6 +53,7 @@ class RestoreResult:
     seconds: Mapping[str, float]
     faults: tuple[DownloadFault, ...]
     mended: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 class RestoreEvents:
@@ -129,6 +131,7 @@ class _Placement:
         self._faults: list[DownloadFault] = []
         self._mended: tuple[str, ...] = ()
         self._health = StoreHealth()
+        self._warnings: list[str] = []
         self._bytes = 0
 
     def run(self) -> RestoreResult:
@@ -155,6 +158,7 @@ class _Placement:
             self._seconds,
             tuple(self._faults),
             self._mended,
+            tuple(self._warnings),
         )
 
     def _make_folders(self, work: Workspace) -> None:
@@ -201,14 +205,16 @@ class _Placement:
                 extract_base_backup(manifest, self._source(manifest, work), folder, staged)
                 folders.append(folder)
         with self._phase("combine"):
-            combine_chain(self._prepared.binaries, folders, self._pgdata, staged, self._prepared.moves)
+            self._warnings += combine_chain(
+                self._prepared.binaries, folders, self._pgdata, staged, self._prepared.moves
+            )
 
     def _finish(self, work: Workspace) -> None:
         request, prepared = self._prepared.request, self._prepared
         remove_tree(work.staging)
         if request.verify:
             with self._phase("verify"), _flushing():
-                verify_files(prepared.binaries, self._pgdata, prepared.moves)
+                self._warnings += verify_files(prepared.binaries, self._pgdata, prepared.moves)
         with self._phase("finish"):
             write_tablespace_map(self._pgdata, prepared.moves)
             write_configuration(prepared.configuration, self._pgdata)

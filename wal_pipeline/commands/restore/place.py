@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -14,11 +15,15 @@ from wal_pipeline.commands.restore.places.workspace import NOT_CONTENT, combined
 from wal_pipeline.commands.restore.untar import hold_back_pg_control, release_pg_control
 from wal_pipeline.errors import RestoreError
 from wal_pipeline.host.mounts import LOST_AND_FOUND
+from wal_pipeline.postgres.backup_words import program_warnings
 from wal_pipeline.postgres.binaries import Binaries
 from wal_pipeline.postgres.recovery_server import ServerUser
+from wal_pipeline.text import length
 
 _BACKUP_MANIFEST: Final = "backup_manifest"
 _SHOWN_LINES: Final = 20
+_STALL_SECONDS: Final = 3600.0
+_LOOK_SECONDS: Final = 10.0
 
 
 def extract_base_backup(
@@ -67,17 +72,19 @@ def combine_chain(
     pgdata: Path,
     staged: dict[int, Path],
     moves: Sequence[TablespaceMove],
-) -> None:
+) -> tuple[str, ...]:
     """Make ``pgdata`` from a full base backup and the incremental ones on it, with pg_combinebackup.
 
-    ``staged`` are the newest one's tablespaces by oid. Raises: RestoreError, PostgresError.
+    ``staged`` are the newest one's tablespaces by oid. Returns the program's warnings. Raises: RestoreError,
+    PostgresError.
     """
     for folder in folders:
         release_pg_control(folder)
     mapping = [f"--tablespace-mapping={_escaped(staged[move.oid])}={_escaped(combined(move.new))}" for move in moves]
     program = binaries.program("pg_combinebackup")
     output = combined(pgdata)  # its output must be empty, and neither the marks nor a lost+found are in it
-    run_tool([str(program), *mapping, f"--output={output}", *map(str, folders)], "the chain cannot be combined")
+    command = [str(program), *mapping, f"--output={output}", *map(str, folders)]
+    warnings = run_tool(command, "the chain cannot be combined")
     hold_back_pg_control(output)
     try:
         for folder in (pgdata, *(move.new for move in moves)):
@@ -87,39 +94,86 @@ def combine_chain(
     link_tablespaces(pgdata, {move.oid: move.new for move in moves})
     release_pg_control(pgdata)
     limit_mode(pgdata)
+    return warnings
 
 
 def _escaped(path: Path) -> str:
     return str(path).replace("=", "\\=")
 
 
-def verify_files(binaries: Binaries, pgdata: Path, moves: Sequence[TablespaceMove] = ()) -> None:
-    """Compare every file with PostgreSQL's own manifest. Raises: RestoreError: then no server can start there.
+def verify_files(binaries: Binaries, pgdata: Path, moves: Sequence[TablespaceMove] = ()) -> tuple[str, ...]:
+    """Compare every file with PostgreSQL's own manifest, and return pg_verifybackup's warnings.
 
     What a file system or the restore itself keeps at the top of a folder is passed over.
+
+    Raises: RestoreError: then no server can start there.
     """
     program = binaries.program("pg_verifybackup")
     tops = ("", *(f"pg_tblspc/{move.oid}/" for move in moves))
     ignored = [f"--ignore={top}{name}" for top in tops for name in NOT_CONTENT]
     command = [str(program), "--no-parse-wal", "--quiet", *ignored, str(pgdata)]
     try:
-        run_tool(command, f"'{pgdata}' is not what was backed up")
+        return run_tool(command, f"'{pgdata}' is not what was backed up")
     except BaseException:
         hold_back_pg_control(pgdata)
         raise
 
 
-def run_tool(command: list[str], failure: str) -> None:
-    """Run one of PostgreSQL's programs. Raises: RestoreError with its last words."""
+def run_tool(command: list[str], failure: str, *, stall_seconds: float = _STALL_SECONDS) -> tuple[str, ...]:
+    """Run one of PostgreSQL's programs, and return its warnings.
+
+    Raises: RestoreError with its last words, also where it has neither read nor written for ``stall_seconds``.
+    """
+    name = Path(command[0]).name
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", check=False, env={**os.environ, "LC_ALL": "C"}
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env={**os.environ, "LC_ALL": "C"},
         )
     except OSError as error:
         raise RestoreError(f"'{command[0]}' cannot be started: {error.strerror}") from error
-    if done.returncode != 0:
-        words = "\n".join((done.stderr or done.stdout).strip().splitlines()[-_SHOWN_LINES:])
-        raise RestoreError(f"{failure}: '{Path(command[0]).name}' ended with {done.returncode}:\n{words}")
+    with process:
+        try:
+            output, words = _ended(process, stall_seconds)
+        except subprocess.TimeoutExpired as error:
+            waited = f"'{name}' has neither read nor written for {length(stall_seconds)}, and was ended"
+            raise RestoreError(
+                f"{failure}: {waited}",
+                hint=f"It waits for the disk below '{command[-1]}': is it there, and does it answer?",
+            ) from error
+        finally:
+            process.kill()
+    if process.returncode != 0:
+        said = "\n".join((words or output).strip().splitlines()[-_SHOWN_LINES:])
+        raise RestoreError(f"{failure}: '{name}' ended with {process.returncode}:\n{said}")
+    return program_warnings(words)
+
+
+def _ended(process: "subprocess.Popen[str]", stall_seconds: float) -> tuple[str, str]:
+    """Return the output at the program's end. Raises: subprocess.TimeoutExpired where it stands still."""
+    moved, since = _moved(process.pid), time.monotonic()
+    while True:
+        try:
+            return process.communicate(timeout=min(_LOOK_SECONDS, stall_seconds))
+        except subprocess.TimeoutExpired:
+            before, moved = moved, _moved(process.pid)
+            if moved is None or moved != before:  # where nobody can tell, it is not ended
+                since = time.monotonic()
+            elif time.monotonic() - since >= stall_seconds:
+                raise
+
+
+def _moved(pid: int) -> str | None:
+    """Return what the kernel counts of a process's reads and writes; None where it does not tell."""
+    try:
+        return Path(f"/proc/{pid}/io").read_text(encoding="ascii")
+    except OSError:
+        return None
 
 
 def write_tablespace_map(pgdata: Path, moves: Sequence[TablespaceMove]) -> None:

@@ -1,7 +1,7 @@
 """Plans and checks a restore, and writes nothing."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -148,7 +148,13 @@ def prepare_restore(
         needs,
         user,
         binaries,
-        (*found.notes, *plan.notes, *_folder_notes(pgdata, emptied, wal_folder), *configuration.notes),
+        (
+            *_said_of(chain),
+            *found.notes,
+            *plan.notes,
+            *_folder_notes(pgdata, emptied, wal_folder),
+            *configuration.notes,
+        ),
         time.monotonic() - begun,
         wal_folder,
         configuration,
@@ -187,6 +193,15 @@ def _folder_notes(pgdata: Path, emptied: Sequence[Path], wal: WalFolder | None) 
             for name, target in other_links(pgdata).items()
         ]
     return notes
+
+
+def _said_of(chain: Sequence[BaseBackupManifest]) -> Iterator[str]:
+    """Yield what PostgreSQL said of the base backups when they were taken."""
+    for one in chain:
+        for pages in one.report.damaged_pages:
+            yield f"base backup '{one.backup_id}' has DAMAGED PAGES, as the cluster had: wrong checksum in {pages}"
+        for warning in one.report.warnings:
+            yield f"base backup '{one.backup_id}' was taken with a warning: {warning}"
 
 
 def _check_apart(pgdata: Path, moves: Sequence[TablespaceMove]) -> None:

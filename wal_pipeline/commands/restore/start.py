@@ -19,7 +19,7 @@ from wal_pipeline.errors import PostgresError, RestoreError
 from wal_pipeline.postgres.binaries import Binaries
 from wal_pipeline.postgres.isolation import copy_settings, own_access_files, worker_settings
 from wal_pipeline.postgres.recovery_server import RecoveryLimits, RecoveryServer, ServerUser
-from wal_pipeline.postgres.replay_progress import RecoveryProgress, RecoveryState
+from wal_pipeline.postgres.replay_progress import RecoveryProgress, RecoveryState, lost_words
 from wal_pipeline.postgres.required_settings import (
     REQUIRED_SETTINGS,
     configured_values,
@@ -55,7 +55,8 @@ class RecoveryResult:
     ``replayed_lsn`` and ``last_commit_at`` are of the last record and the last commit that were replayed; None where
     the server did not tell (no commit at all, or a paused server that does not let us in). ``redo_lsn`` is where replay
     began. ``settings`` stand on the server's command line; of these ``raised`` are as high as on the original, because
-    recovery needs them so. ``lower`` are settings that were higher on the original, with its values.
+    recovery needs them so. ``lower`` are settings that were higher on the original, with its values. ``warnings`` are
+    the server's while it recovered.
     """
 
     state: RecoveryState
@@ -71,6 +72,13 @@ class RecoveryResult:
     settings: Mapping[str, str] = field(default_factory=dict)
     raised: Mapping[str, int] = field(default_factory=dict)
     lower: Mapping[str, int] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def lost(self) -> str | None:
+        """The loss that the server itself tells, though it goes on; None where it tells none."""
+        found = lost_words(self.warnings)
+        return f"PostgreSQL lost data while it recovered: {'; '.join(found)}" if found else None
 
     @property
     def lower_words(self) -> tuple[str, ...]:
@@ -195,6 +203,7 @@ class _Recovery:
         self._server: RecoveryServer | None = None
         self._raised: dict[str, int] = {}
         self._segments = 0
+        self._warnings: dict[str, None] = {}
 
     def run(self) -> RecoveryResult:
         """Start the server, and watch its recovery to the end."""
@@ -221,6 +230,7 @@ class _Recovery:
             settings=self._settings(),
             raised=self._raised,
             lower=self._lower(low),
+            warnings=tuple(self._warnings),
         )
 
     def stop(self) -> None:
@@ -234,6 +244,7 @@ class _Recovery:
             server.start()
             try:
                 progress = server.watch(self._limits, self._on_progress)
+                self._warnings.update(dict.fromkeys(progress.warnings))
             except PostgresError:
                 self._segments += server.progress.segments
                 if server.is_running or not self._raise_settings(self._too_low()):

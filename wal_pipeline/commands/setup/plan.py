@@ -41,10 +41,24 @@ class WantedArchiving:
 
 @dataclass(frozen=True, slots=True)
 class SetupPlan:
-    """The findings, and the restart that the server needs. ``restart_line`` is the shell line for it."""
+    """The findings, and the restart that the server needs. ``restart_line`` is the shell line for it.
+
+    ``others`` are no part of archiving: what base backups need.
+    """
 
     findings: tuple[Finding, ...]
     restart_line: str | None = None
+    others: tuple[Finding, ...] = ()
+
+    @property
+    def all_findings(self) -> tuple[Finding, ...]:
+        """All findings, those about archiving first."""
+        return (*self.findings, *self.others)
+
+    @property
+    def all_problems(self) -> tuple[Finding, ...]:
+        """The findings that keep archiving or base backups from working."""
+        return tuple(finding for finding in self.all_findings if finding.status is Level.PROBLEM)
 
     @property
     def changes(self) -> tuple[SettingChange, ...]:

@@ -131,14 +131,22 @@ def _kind_of(error: DamagedCopyError | ObjectMissingError) -> FaultKind:
 
 
 def read_backup(place: ClusterStore, manifest: BaseBackupManifest) -> ReadCopy:
-    """Read all objects of a base backup back and compare them with its manifest; the first fault ends it.
+    """Read all objects of a base backup back and compare them with its manifest; every bad one is named.
 
     Raises: StoreError where the store does not answer.
     """
     item = Item(place.layout.system_identifier, ItemKind.BASE_BACKUP, manifest.backup_id)
+    found: list[DamagedCopyError | ObjectMissingError] = []
+    read_bytes = 0
     for part in manifest.objects:
         try:
             prove(place.store, place.layout.base_key(manifest.backup_id, part.name), part)
+            read_bytes += part.size_bytes
         except (DamagedCopyError, ObjectMissingError) as error:
-            return _faulty(place, item, _kind_of(error), error.message)
-    return ReadCopy(item, place.name, None, manifest.stored_size_bytes)
+            found.append(error)
+    if not found:
+        return ReadCopy(item, place.name, None, read_bytes)
+    reasons = "; ".join(error.message.removeprefix(f"{place.name}: ") for error in found)
+    count = f"{len(found)} objects: " if len(found) > 1 else ""
+    fault = Fault(item, place.name, _kind_of(found[0]), f"{place.name}: {count}{reasons}")
+    return ReadCopy(item, place.name, fault, read_bytes)

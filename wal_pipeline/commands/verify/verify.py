@@ -150,6 +150,7 @@ class Verifier:
         self._read(survey, suspects, state)
         if state.share is not None:
             self._read(survey, self._chosen(survey, compared.wanted, state), state)
+            self._read(survey, self._named_in_full(survey, compared.faults), state)
         mine = {key: fault for key, fault in state.faults.items() if key not in before}
         self._read(survey, self._counterparts(survey, mine.values(), state), state)
         mine = {key: fault for key, fault in state.faults.items() if key not in before}
@@ -181,6 +182,16 @@ class Verifier:
         known = state.faults.keys() | state.good
         candidates = [one for one in self._candidates(survey, wanted) if (one.store, one.item) not in known]
         return [(one.store, one.item) for one in choose_share(candidates, state.share or 0)]
+
+    def _named_in_full(self, survey: ClusterSurvey, faults: Iterable[Fault]) -> list[tuple[str, Item]]:
+        """Return the base backups that lack an object: reading them names all else that is wrong with them."""
+        return [
+            (fault.store, fault.item)
+            for fault in faults
+            if fault.item.kind is ItemKind.BASE_BACKUP
+            and fault.kind in (FaultKind.MISSING, FaultKind.TRUNCATED)
+            and fault.item.name in survey.listings[fault.store].manifests
+        ]
 
     def _candidates(self, survey: ClusterSurvey, wanted: WantedCopies) -> Iterator[Candidate]:
         identifier = survey.layout.system_identifier
