@@ -23,6 +23,7 @@ def check_command(context: Context, as_json: bool) -> int:
     from wal_pipeline.archive.format.keys import cluster_prefix
     from wal_pipeline.commands.check.check import check
     from wal_pipeline.commands.setup.plan import WantedArchiving
+    from wal_pipeline.wiring.archive_push import archived_segment_bytes
     from wal_pipeline.wiring.check import named_things
 
     pipeline = context.pipeline
@@ -36,6 +37,7 @@ def check_command(context: Context, as_json: bool) -> int:
             settings.require_spool_folder(),
             settings.archive_timeout_seconds,
             system_identifier=settings.system_identifier,
+            archived_segment_bytes=archived_segment_bytes(pipeline),
         ),
         now=pipeline.clock,
         open_catalog=lambda: pipeline.catalog,

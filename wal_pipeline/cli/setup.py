@@ -33,11 +33,16 @@ def setup_command(context: Context, apply_it: bool, replace: bool, wait: float, 
     """
     from wal_pipeline.commands.setup.plan import WantedArchiving
     from wal_pipeline.commands.setup.setup import SetupReport, apply_setup, look_at_archiving
+    from wal_pipeline.wiring.archive_push import archived_segment_bytes
 
     pipeline = context.pipeline
     settings = pipeline.settings
     wanted = WantedArchiving(
-        settings.require_spool_folder(), settings.archive_timeout_seconds, replace, settings.system_identifier
+        settings.require_spool_folder(),
+        settings.archive_timeout_seconds,
+        replace,
+        settings.system_identifier,
+        archived_segment_bytes(pipeline),
     )
     if apply_it:
         prover = _prover(pipeline, wait, lambda line: click.echo(line, err=True))

@@ -5,9 +5,13 @@ from collections.abc import Iterator
 from wal_pipeline.commands.archive_push.alerts import ArchiveAlerts
 from wal_pipeline.commands.archive_push.audit_trail import audited
 from wal_pipeline.commands.archive_push.events import ArchiveEvent
+from wal_pipeline.commands.archive_push.flow_control import ArchiveOptions
 from wal_pipeline.commands.archive_push.prepare import Preparer
-from wal_pipeline.commands.archive_push.run import ArchiveOptions, Archiver
+from wal_pipeline.commands.archive_push.run import Archiver
+from wal_pipeline.commands.continuity.archived import ArchivedWal
+from wal_pipeline.commands.continuity.guard import ContinuityGuard
 from wal_pipeline.commands.pause import PauseWatch
+from wal_pipeline.errors import WalPipelineError
 from wal_pipeline.wiring.pipeline import Pipeline
 
 
@@ -23,6 +27,21 @@ def archive_options(pipeline: Pipeline, *, linger_seconds: float) -> ArchiveOpti
     )
 
 
+def continuity_guard(pipeline: Pipeline) -> ContinuityGuard:
+    """Return the judge of one run's files."""
+    archived = ArchivedWal(pipeline.stores, pipeline.catalog, pipeline.layout)
+    return ContinuityGuard(archived, pipeline.spool.folder, pipeline.spool.quarantine_folder)
+
+
+def archived_segment_bytes(pipeline: Pipeline) -> int | None:
+    """Return the segment size of the server's archive; None where it is empty, or server or archive do not tell."""
+    try:
+        archived = ArchivedWal(pipeline.stores, pipeline.catalog, pipeline.layout)
+        return archived.segment_size(pipeline.server.facts().system_identifier)
+    except WalPipelineError:
+        return None
+
+
 def archiver(pipeline: Pipeline, *, linger_seconds: float = 0.0) -> Archiver:
     """Return a new archiving run."""
     return Archiver(
@@ -31,6 +50,7 @@ def archiver(pipeline: Pipeline, *, linger_seconds: float = 0.0) -> Archiver:
         catalog=pipeline.catalog,
         identity=pipeline.identity,
         preparer=Preparer(pipeline.spool, pipeline.encoder, pipeline.commits),
+        guard=lambda: continuity_guard(pipeline),
         layout=pipeline.layout,
         clock=pipeline.clock,
         options=archive_options(pipeline, linger_seconds=linger_seconds),

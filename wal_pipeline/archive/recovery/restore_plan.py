@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from wal_pipeline.archive.records import BaseBackup
+from wal_pipeline.archive.recovery.branches import branches_beside
 from wal_pipeline.archive.recovery.coverage import ArchiveContents, Coverage, chain_of, needed_run
-from wal_pipeline.archive.recovery.target import RecoveryTarget, TargetKind, TargetOutsideError
+from wal_pipeline.archive.recovery.target import AmbiguousTimelineError, RecoveryTarget, TargetKind, TargetOutsideError
 from wal_pipeline.archive.recovery.target_choice import Choice, choose
 from wal_pipeline.archive.recovery.timeline_path import TimelinePath
 from wal_pipeline.archive.recovery.window import RecoveryWindow, Span, WindowEnd, recovery_windows, spans_on, window_of
@@ -69,6 +70,8 @@ class RestorePlan:
 
         None where PostgreSQL stops by itself, or where the given target is the end of the archive, wherever it is.
         """
+        if self.target.kind is TargetKind.END and self.window.ended_by is WindowEnd.BREAK:
+            return self.wal[-1].name  # the next segment is there, and of other WAL
         stops = self.target.kind is not TargetKind.END or self.asked.kind is TargetKind.END
         return None if stops else self.wal[-1].name
 
@@ -94,6 +97,8 @@ def plan_restore(
     else:
         path = _latest(coverage) if target.timeline == "latest" else _path_to(coverage, target.timeline)
         span, choice = _choose_on(coverage, path, target, base_backup)
+    if target.timeline == "latest":
+        _refuse_live_branch(coverage, target, span, choice, named=base_backup is not None)
     return _plan(coverage, target, span, choice)
 
 
@@ -177,12 +182,38 @@ def _refuse_wrong_branch(coverage: Coverage, span: Span) -> None:
     owner = path.owner(number)
     parents = path.timelines[: path.timelines.index(owner)]
     wrong = next((parent for parent in reversed(parents) if coverage.count(parent, (number, number))), None)
+    if path.name(number) in coverage.contents.breaks:
+        return  # the plan is bound before it
     if wrong is not None and path.pieces[path.timelines.index(owner)].first == number:
         name = segment_name(wrong, number, path.wal_segment_size).name
         raise RecoveryTargetError(
             f"timeline {owner} begins with '{path.name(number)}', which {_named(coverage)} does not have: "
             f"recovery would continue in '{name}', past the switch",
             hint=f"Recover to a time or an LSN before the switch, or along timeline {wrong}.",
+        )
+
+
+def _refuse_live_branch(coverage: Coverage, target: RecoveryTarget, span: Span, choice: Choice, *, named: bool) -> None:
+    """Refuse to choose between two timelines that were both written to when the newer one had begun.
+
+    The newer one may be a copy that archives beside its original. What lies before the place where they part is the
+    same on both, and so is no choice; nor is a base backup that was ``named`` and lies after it.
+    """
+    for branch in branches_beside(coverage, span.path):
+        is_newer = branch.timeline > span.path.timeline  # it cannot be followed, or it would have been chosen
+        if is_newer or not branch.is_live or choice.last_number < branch.left_number:
+            continue
+        is_before = target.at is not None and branch.began_at is not None and target.at < branch.began_at
+        if is_before or (target.lsn is not None and target.lsn <= branch.left_at_lsn):
+            continue
+        if named and choice.backup.stop_lsn > branch.left_at_lsn:
+            continue
+        raise AmbiguousTimelineError(
+            f"{branch.describe()}: two servers archive side by side, and which of them is wanted is not known",
+            timelines=(branch.timeline, span.path.timeline),
+            hint=f"Choose with --timeline {branch.timeline} or --timeline {span.path.timeline}. A copy that was "
+            "restored beside its original has the newer timeline: switch its archiving off, or give it a cluster name "
+            "of its own.",
         )
 
 
@@ -236,7 +267,11 @@ def _plan(coverage: Coverage, asked: RecoveryTarget, span: Span, choice: Choice)
 
 
 def _notes(coverage: Coverage, span: Span, window: RecoveryWindow, choice: Choice) -> list[str]:
-    notes = []
+    notes = [
+        f"{_capital(branch.describe())}; this recovery follows timeline {span.path.timeline}."
+        for branch in branches_beside(coverage, span.path)
+        if branch.goes_on and branch.timeline < span.path.timeline
+    ]
     newest = max((path.timeline for path in coverage.contents.paths.values()), default=span.path.timeline)
     if newest > span.path.timeline:
         notes.append(f"This recovery follows timeline {span.path.timeline}; timeline {newest} is newer.")
@@ -244,12 +279,22 @@ def _notes(coverage: Coverage, span: Span, window: RecoveryWindow, choice: Choic
         notes.append(
             f"The recovery ends at a gap, which begins with '{window.first_missing}': later WAL is not replayed."
         )
+    if choice.to_the_end and window.ended_by is WindowEnd.BREAK:
+        missing = window.first_missing or ""
+        notes.append(
+            f"The recovery ends before '{missing}', which is there and cannot be replayed: "
+            f"{coverage.contents.breaks[missing]}. Later WAL is not replayed."
+        )
     if choice.to_the_end and coverage.stores != frozenset(coverage.contents.stores):
         everywhere = Coverage.of(coverage.contents, coverage.contents.stores)
         ends = [run[1] for run in everywhere.runs_on(span.path) if run[0] <= span.run[1] <= run[1]]
         if ends and ends[0] > span.run[1]:
             notes.append(f"With all stores the recovery would continue to '{span.path.name(ends[0])}'.")
     return notes
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _segment(contents: ArchiveContents, timeline: int, number: int) -> str:

@@ -13,6 +13,23 @@ _LOOK_SECONDS = 0.25
 
 
 @dataclass(frozen=True, slots=True)
+class ArchiveOptions:
+    """How an archiving run goes about it.
+
+    ``concurrency``: files compressed at once, and uploads at once per store. ``memory_bytes`` bounds what the files
+    in flight take. ``linger_seconds``: how long it waits for new files when nothing is left; after ``max_seconds``
+    it takes no new file and ends.
+    """
+
+    concurrency: int = 4
+    memory_bytes: int = 160 * 2**20
+    read_back: bool = True
+    linger_seconds: float = 0.0
+    max_seconds: float = 900.0
+    max_backoff_seconds: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
 class Admitted:
     """The file may begin. ``stores`` take it; none where every store has it and is only asked to confirm."""
 

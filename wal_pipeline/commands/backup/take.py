@@ -19,10 +19,16 @@ from wal_pipeline.codec.stream_encoder import StreamEncoder
 from wal_pipeline.commands.backup.leftovers import remove_unfinished, try_remove
 from wal_pipeline.commands.backup.parent import ParentBackup, choose_parent, fetch_parent
 from wal_pipeline.commands.backup.part_uploader import UploadLimits
-from wal_pipeline.commands.backup.preconditions import require_cluster, require_outside, require_ready
+from wal_pipeline.commands.backup.preconditions import (
+    require_cluster,
+    require_outside,
+    require_ready,
+    require_segment_size,
+)
 from wal_pipeline.commands.backup.restorable import BaseBackupRecorder, StoreOutcome
 from wal_pipeline.commands.backup.session import BackupPlan, BackupSession, ProgressCallback, object_metadata
 from wal_pipeline.commands.backup.upload import MAX_PARTS, BackupUpload
+from wal_pipeline.commands.continuity.archived import stored_segment_size
 from wal_pipeline.errors import SettingsError, StoreError
 from wal_pipeline.postgres.backup_server import BackupServer
 from wal_pipeline.postgres.pg_basebackup import BaseBackupCommand
@@ -93,6 +99,8 @@ def take_base_backup(
     facts = server.facts()
     require_ready(facts, layout, parent)
     places = [ClusterStore(store, layout) for store in stores]
+    for place in places:
+        require_segment_size(facts, stored_segment_size(place))
     for place in places:
         _clean(place, clock(), options.unfinished_after)
     options.scratch_folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -6,13 +6,15 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from wal_pipeline.archive.records import BaseBackup, CopyStatus
-from wal_pipeline.archive.recovery.coverage import ArchiveContents, HeldBackup
-from wal_pipeline.archive.recovery.gaps import Gap, GapState, LedgerEntry, find_gaps, gap_ledger
+from wal_pipeline.archive.recovery.branches import Branch, branches_beside
+from wal_pipeline.archive.recovery.coverage import ArchiveContents, Coverage, HeldBackup
+from wal_pipeline.archive.recovery.gaps import Break, Gap, GapState, LedgerEntry, find_breaks, find_gaps, gap_ledger
 from wal_pipeline.archive.recovery.window import RecoveryWindow, windows_by_store
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.catalog.measures import SegmentRecords
+from wal_pipeline.commands.continuity.archived import known_breaks
 from wal_pipeline.errors import CatalogError, InvalidWalFileError, WalPipelineError
-from wal_pipeline.wal.names import FileKind, WalFileName, parse_file_name
+from wal_pipeline.wal.names import FileKind, WalFileName, history_name, parse_file_name
 from wal_pipeline.wal.timeline import TimelineHistory
 
 FetchText = Callable[[int, WalFileName], bytes | None]
@@ -26,7 +28,8 @@ class CurrentWindows:
 
     ``windows`` and ``gaps`` by store, and under None those of all stores together. ``main_timeline`` is the newest
     timeline. ``backups`` are the base backups that some store holds whole, the oldest first. ``notes`` name the
-    timeline history files that could not be read.
+    timeline history files that could not be read. ``branches`` are the timelines that go on beside the newest one,
+    ``breaks`` the segments that continue nothing.
     """
 
     system_identifier: int | None
@@ -37,11 +40,18 @@ class CurrentWindows:
     backups: tuple[BaseBackup, ...]
     holders: Mapping[str, frozenset[str]]
     notes: tuple[str, ...] = ()
+    branches: tuple[Branch, ...] = ()
+    breaks: tuple[Break, ...] = ()
 
     def main(self, store: str | None) -> RecoveryWindow | None:
         """Return the window of a store (None: of all together) that a restore to the newest moment uses."""
         on_main = [one for one in self.windows.get(store, ()) if one.left_at_lsn is None]
         return max(on_main, key=lambda one: (one.latest_lsn, one.timeline), default=None)
+
+    @property
+    def open_breaks(self) -> tuple[Break, ...]:
+        """The segments that continue nothing, and after which no base backup can be restored."""
+        return tuple(one for one in self.breaks if one.closed_by is None)
 
     def open_gaps(self, store: str | None) -> tuple[Gap, ...]:
         """Return the open gaps of a store (None: of all together): those that a person must look at."""
@@ -84,7 +94,16 @@ def current_windows(
         backups=tuple(held.backup for held in contents.backups.values()),
         holders={backup_id: held.stores for backup_id, held in contents.backups.items()},
         notes=notes,
+        branches=_branches(contents),
+        breaks=find_breaks(contents),
     )
+
+
+def _branches(contents: ArchiveContents) -> tuple[Branch, ...]:
+    if contents.main is None:
+        return ()
+    beside = branches_beside(Coverage.of(contents, contents.stores), contents.main)
+    return tuple(branch for branch in beside if branch.goes_on)
 
 
 def current_contents(catalog: Catalog, stores: Sequence[str], system_identifier: int) -> ArchiveContents:
@@ -101,12 +120,15 @@ def _contents(
     catalog: Catalog, system_identifier: int, names: Mapping[str, list[str]], histories: dict[int, TimelineHistory]
 ) -> ArchiveContents:
     newest = catalog.files.newest(system_identifier)
+    recorded = catalog.files.files_of([history_name(timeline).name for timeline in histories])
+    begun = [file for (identifier, _), file in recorded.items() if identifier == system_identifier]
     contents = ArchiveContents.of(
         system_identifier,
-        files=[] if newest is None else [newest],
+        files=begun if newest is None else [*begun, newest],
         copies=names,
         backups=_held(catalog, system_identifier, frozenset(names)),
         histories=histories,
+        breaks=known_breaks(catalog, system_identifier),
     )
     size = contents.wal_segment_size
     segments = {
