@@ -9,6 +9,7 @@ from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, LongPageHeader, PageFlag
 from wal_pipeline.wal.pages import SHORT_HEADER_BYTES, first_record
 
+USUAL_BLOCK: Final = 8192  # XLOG_BLCKSZ of nearly every server
 _PAGE_HEADER: Final = Struct("<HHIQI")  # xlog_internal.h: XLogPageHeaderData
 _LENGTH: Final = Struct("<I")  # xlogrecord.h: XLogRecord.xl_tot_len
 _PREVIOUS: Final = Struct("<Q")  # XLogRecord.xl_prev
@@ -19,6 +20,8 @@ _LONGEST_RECORD: Final = 1 << 30  # XLogRecordMaxSize is a little less
 _ALIGNMENT: Final = 8
 _RM_XLOG: Final = 0  # rmgrlist.h
 _XLOG_SWITCH: Final = 0x40  # pg_control.h
+_XLOG_OVERWRITE_CONTRECORD: Final = 0xD0
+_DATA_BLOCK: Final = b"\xff\x10"  # xlogrecord.h: XLR_BLOCK_ID_DATA_SHORT, and 16 bytes of data
 _KIND_BITS: Final = 0xF0
 _UNKNOWN: Final = "?"
 
@@ -28,23 +31,26 @@ class Joint:
     """One end of a segment: the last record that begins before it, and how many of its bytes come after it.
 
     ``record`` is None where the segment does not tell, as when one record fills all of it. It is 0/0 where the WAL was
-    begun anew, which ``pg_resetwal`` does. As text: ``0/2FFFF98+112``.
+    begun anew, which ``pg_resetwal`` does. ``rest_bytes`` is None where the server gave the record up after a crash. As
+    text: ``0/2FFFF98+112``.
     """
 
     record: Lsn | None
-    rest_bytes: int
+    rest_bytes: int | None
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read what ``str`` made. Raises: ValueError."""
         record, _, rest = text.partition("+")
-        if not (rest.isascii() and rest.isdigit()):
+        if rest != _UNKNOWN and not (rest.isascii() and rest.isdigit()):
             raise ValueError(f"joint {text!a}")
-        return cls(None if record == _UNKNOWN else Lsn.parse(record), int(rest))
+        rest_bytes = None if rest == _UNKNOWN else int(rest)
+        return cls(None if record == _UNKNOWN else Lsn.parse(record), rest_bytes)
 
     def __str__(self) -> str:
         """Return the text that ``parse`` reads."""
-        return f"{_UNKNOWN if self.record is None else self.record}+{self.rest_bytes}"
+        parts = (_UNKNOWN if part is None else str(part) for part in (self.record, self.rest_bytes))
+        return "+".join(parts)
 
     @property
     def is_new_beginning(self) -> bool:
@@ -53,8 +59,12 @@ class Joint:
 
     def fits(self, following: "Joint") -> bool:
         """Say whether the segment that begins with ``following`` can continue the one that ends with this."""
-        unknown = self.record is None or following.record is None
-        return self.rest_bytes == following.rest_bytes and (unknown or self.record == following.record)
+        pairs = (self.record, following.record), (self.rest_bytes, following.rest_bytes)
+        return all(None in pair or pair[0] == pair[1] for pair in pairs)
+
+    def proves(self, following: "Joint") -> bool:
+        """Say whether only the segment that ends with this can come before the one that begins with ``following``."""
+        return self.fits(following) and (None not in (self.record, following.record) or bool(self.rest_bytes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +72,8 @@ class SegmentJoints:
     """Names a segment's neighbours and its timeline, as its pages do.
 
     ``first_timeline`` is that of the first page: lower than the name's where the timeline began inside this segment.
-    ``own_from`` is then the first page of the name's own timeline, None where no page is. ``begins`` and ``ends`` are
-    None where the pages do not tell.
+    ``own_from`` is then the first page of the name's own timeline, None where no page is, or where pages do not have
+    the usual size. ``begins`` and ``ends`` are None where the pages do not tell.
     """
 
     first_timeline: int
@@ -81,7 +91,7 @@ def read_joints(data: bytes, header: LongPageHeader, timeline: int) -> SegmentJo
     own = pages.first_of(timeline) if header.timeline != timeline else 0
     return SegmentJoints(
         first_timeline=header.timeline,
-        own_from=None if not own else pages.address(own),
+        own_from=pages.address(own) if own and header.block_size == USUAL_BLOCK else None,
         begins=_begins(pages),
         ends=_ends(pages),
     )
@@ -163,9 +173,19 @@ class _Pages:
 def _begins(pages: _Pages) -> Joint | None:
     header = pages.header
     if PageFlag.FIRST_IS_OVERWRITE_CONTRECORD in header.flags:
-        return None  # the record before was given up, and is not the one that the pointer names
+        return _given_up(pages, first_record(header) - header.page_address)
     rest = header.remaining_bytes if header.begins_inside_record else 0
     return Joint(_previous(pages, first_record(header) - header.page_address, rest), rest)
+
+
+def _given_up(pages: _Pages, offset: int) -> Joint | None:
+    """Read which record was given up from the one that says so (xlog_internal.h: xl_overwrite_contrecord)."""
+    data, here = pages.data, offset + _RECORD_BYTES
+    kind = data[offset + _INFO_AT] & _KIND_BITS, data[offset + _INFO_AT + 1], data[here : here + 2]
+    if kind != (_XLOG_OVERWRITE_CONTRECORD, _RM_XLOG, _DATA_BLOCK):
+        return None
+    (record,) = _PREVIOUS.unpack_from(data, here + 2)
+    return Joint(Lsn(record), None) if 0 < record < pages.header.page_address else None
 
 
 def _previous(pages: _Pages, offset: int, rest_bytes: int) -> Lsn | None:

@@ -8,14 +8,16 @@ import pytest
 
 from testbed.postgres_install import PostgresInstall, owned_folder
 from wal_pipeline.archive.alerts import AlertKind
-from wal_pipeline.archive.recovery.target import AmbiguousTimelineError, RecoveryTarget, TargetKind
+from wal_pipeline.archive.recovery.restore_plan import require_chosen_timeline
+from wal_pipeline.archive.recovery.target import RecoveryTarget, TargetKind
 from wal_pipeline.commands.archive_push.events import FileQuarantined, FileReleased, FileSkipped
 from wal_pipeline.commands.health.facts import HealthFacts, look_at_everything
 from wal_pipeline.commands.health.rules import HealthLimits, observe
 from wal_pipeline.commands.rebuild_catalog import rebuild
 from wal_pipeline.commands.setup.plan import WantedArchiving
 from wal_pipeline.commands.setup.setup import look_at_archiving
-from wal_pipeline.errors import BaseBackupError
+from wal_pipeline.errors import BaseBackupError, RecoveryTargetError
+from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wiring.archive_push import archived_segment_bytes
 from wal_pipeline.wiring.health import fact_sources
 from wal_pipeline.wiring.pipeline import Pipeline
@@ -108,16 +110,16 @@ def test_a_copy_that_archives_is_not_followed_without_a_word(primary: Host) -> N
         at = primary.now()
         primary.write("P3", times=1)
         primary.archive()
-        with pytest.raises(AmbiguousTimelineError) as caught:
-            primary.plan()
-        assert caught.value.timelines == (1, 2)
+        chosen = primary.plan()
+        assert any(note.startswith("Timeline 1 goes on until") for note in chosen.notes)
+        assert any(note.endswith("timeline 2 was chosen.") for note in chosen.notes)
+        with pytest.raises(RecoveryTargetError, match="two servers archive side by side") as caught:
+            require_chosen_timeline(chosen)
         assert "--timeline 1 or --timeline 2" in str(caught.value)
         assert last in {file.name for file in primary.plan(RecoveryTarget(timeline=1)).wal}
         assert any("imeline 1 goes on until" in note for note in primary.plan(RecoveryTarget(timeline=2)).notes)
-        with pytest.raises(AmbiguousTimelineError):
-            primary.plan(
-                RecoveryTarget(TargetKind.LSN, lsn=primary.plan(RecoveryTarget(timeline=2)).window.latest_lsn - 9)
-            )
+        lsn = Lsn(primary.plan(RecoveryTarget(timeline=2)).window.latest_lsn - 9)
+        assert primary.plan(RecoveryTarget(TargetKind.LSN, lsn=lsn)).rival is not None
         assert primary.plan(RecoveryTarget(TargetKind.TIME, at=at, timeline=1)).timeline == 1
         facts = look(primary.pipeline)
         assert [one.subject for one in observe(facts, HealthLimits())[AlertKind.OLDER_TIMELINE]] == ["timeline 1"]

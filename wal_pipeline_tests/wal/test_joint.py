@@ -1,5 +1,6 @@
 """What a segment's pages say of its neighbours: the record before, the rest of it, and where its timeline begins."""
 
+import struct
 from itertools import pairwise
 
 import pytest
@@ -95,18 +96,35 @@ def test_a_record_that_was_given_up_leaves_the_joint_unknown() -> None:
     assert joints_of(data[:2] + flags + data[4:], 1, number).begins is None
 
 
+def test_a_record_that_was_given_up_is_named_where_the_server_says_which() -> None:
+    """The first record of the next segment names it: that segment continues only the one with that record."""
+    writer = WalWriter()
+    given_up = writer.record(MIB + 5000)
+    writer.switch()
+    first, (number, data) = writer.segments()
+    record = struct.pack("<IIQBBxxI2sQQ", 42, 0, 0x99, 0xD0, 0, 7, b"\xff\x10", given_up, 0)
+    flags = (0x0002 | 0x0008).to_bytes(2, "little")
+    after = data[:2] + flags + data[4:40] + record + data[40 + len(record) :]
+    begins, ends = joints_of(after, 1, number).begins, joints_of(first[1], 1, number - 1).ends
+    assert begins == Joint(given_up, None)
+    assert ends is not None
+    assert ends.fits(begins)
+    assert ends.proves(begins)
+    assert not Joint(Lsn(given_up - 8), 0).fits(begins)
+
+
 def test_bytes_that_are_no_records_tell_nothing() -> None:
     """Pages of noise have neither end, and no error."""
     assert joints_of(segment_bytes(3), 1, 3) == SegmentJoints(1, None, Joint(None, 0))
 
 
-@pytest.mark.parametrize("joint", [Joint(Lsn(0x2FFFF98), 112), Joint(None, 0), Joint(Lsn(0), 0)])
+@pytest.mark.parametrize("joint", [Joint(Lsn(0x2FFFF98), 112), Joint(None, 0), Joint(Lsn(0), 0), Joint(Lsn(8), None)])
 def test_a_joint_is_written_and_read(joint: Joint) -> None:
     """As one word of an object's metadata."""
     assert Joint.parse(str(joint)) == joint
 
 
-@pytest.mark.parametrize("text", ["", "0/1", "0/1+", "0/1+-2", "x+1", "?+²"])
+@pytest.mark.parametrize("text", ["", "0/1", "0/1+", "0/1+-2", "x+1", "?+²", "0/1+-"])
 def test_a_text_that_is_no_joint_is_refused(text: str) -> None:
     """It may come from a bucket that others write to."""
     with pytest.raises(ValueError, match=r".+"):

@@ -1,5 +1,6 @@
 """Finds the timelines that go on past the place where another one left them: two servers that archive side by side."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -43,6 +44,14 @@ class Branch:
             self.chosen_at is None or (self.last_at is not None and self.last_at > self.chosen_at - STILL_ACTIVE)
         )
 
+    @property
+    def has_outlived(self) -> bool:
+        """Whether it is written to long after the chosen timeline's last commit."""
+        ended_at = self.chosen_at or self.began_at
+        if ended_at is None or self.last_at is None:
+            return False
+        return self.goes_on and self.last_at > ended_at + STILL_ACTIVE
+
     def describe(self) -> str:
         """Say where both ends are."""
         ended = "" if self.last_at is None else f" until {moment_utc(self.last_at)}"
@@ -63,6 +72,19 @@ def branches_beside(coverage: Coverage, path: TimelinePath) -> tuple[Branch, ...
             branch = _branch(coverage, path, other, left)
             found += [] if branch is None else [branch]
     return tuple(found)
+
+
+def branches_of(contents: ArchiveContents) -> tuple[Branch, ...]:
+    """Return the timelines that went on beside the newest one, on all stores together, by timeline."""
+    if contents.main is None:
+        return ()
+    beside = branches_beside(Coverage.of(contents, contents.stores), contents.main)
+    return tuple(branch for branch in beside if branch.goes_on)
+
+
+def living_notes(branches: Iterable[Branch]) -> tuple[str, ...]:
+    """Say where both ends are of timelines that are written to side by side."""
+    return tuple(f"{branch.describe()}: two servers archive side by side" for branch in branches if branch.is_live)
 
 
 def _branch(coverage: Coverage, path: TimelinePath, other: TimelinePath, left: tuple[int, Lsn]) -> Branch | None:

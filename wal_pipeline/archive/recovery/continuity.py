@@ -1,22 +1,17 @@
 """Says where a segment does not continue what its name promises: another history's WAL, or WAL that was begun anew."""
 
 from collections.abc import Iterable, Mapping
-from typing import Final
 
 from wal_pipeline.archive.records import WalFile
 from wal_pipeline.archive.recovery.timeline_path import TimelinePath
-from wal_pipeline.wal.joint import Joint, SegmentJoints
+from wal_pipeline.wal.joint import USUAL_BLOCK, Joint, SegmentJoints
 from wal_pipeline.wal.names import FileKind, require_file_name
 from wal_pipeline.wal.timeline import TimelineHistory
-
-SegmentRecords = Mapping[int, Mapping[int, WalFile]]
-"""Segments by timeline and number."""
-_BLOCK: Final = 8192  # of the pages; a server built with larger ones only makes the comparison less strict
 
 
 def breaks_among(
     files: Iterable[WalFile],
-    segments: SegmentRecords,
+    segments: Mapping[int, Mapping[int, WalFile]],
     paths: Mapping[int, TimelinePath],
     histories: Mapping[int, TimelineHistory],
 ) -> dict[str, str]:
@@ -77,7 +72,7 @@ def joint_fault(name: str, before: SegmentJoints | None, after: SegmentJoints | 
     return f"it does not continue '{name}': that ends with the record {_shown(ends)}, this follows {_shown(begins)}"
 
 
-def _joint_fault(file: WalFile, segments: SegmentRecords, path: TimelinePath) -> str | None:
+def _joint_fault(file: WalFile, segments: Mapping[int, Mapping[int, WalFile]], path: TimelinePath) -> str | None:
     number = require_file_name(file.name).number(path.wal_segment_size)
     before = segments.get(path.owner(number - 1), {}).get(number - 1) if number > path.pieces[0].first else None
     return None if before is None else joint_fault(before.name, before.joints, file.joints)
@@ -105,4 +100,8 @@ def split_runs(runs: Iterable[tuple[int, int]], breaks: Iterable[int]) -> list[t
 def switch_fits(joints: SegmentJoints, history: TimelineHistory) -> bool:
     """Say whether a segment in which its timeline begins has that switch where the history file says."""
     own_from = joints.own_from
-    return own_from is not None and bool(history.switches) and own_from - _BLOCK <= history.switches[-1].lsn <= own_from
+    return (
+        own_from is not None
+        and bool(history.switches)
+        and own_from - USUAL_BLOCK <= history.switches[-1].lsn <= own_from
+    )

@@ -86,11 +86,3 @@ class TargetOutsideError(RecoveryTargetError):
         super().__init__(message, hint=" ".join(part for part in (sentence, hint) if part is not None) or None)
         self.before = before
         self.after = after
-
-
-class AmbiguousTimelineError(RecoveryTargetError):
-    """More than one timeline could be meant; ``timelines`` are those to choose from."""
-
-    def __init__(self, message: str, *, timelines: tuple[int, ...], hint: str | None = None) -> None:
-        super().__init__(message, hint=hint)
-        self.timelines = timelines

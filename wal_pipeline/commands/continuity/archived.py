@@ -19,8 +19,9 @@ from wal_pipeline.commands.copies.read import read_source
 from wal_pipeline.errors import WalPipelineError
 from wal_pipeline.stores.base import Store
 from wal_pipeline.stores.cluster_store import ClusterStore
-from wal_pipeline.wal.joint import Joint, SegmentJoints
-from wal_pipeline.wal.names import FileKind, WalFileName, history_name, require_file_name
+from wal_pipeline.wal.joint import Joint, SegmentJoints, read_joints
+from wal_pipeline.wal.names import MAX_WAL_SEGMENT_SIZE, FileKind, WalFileName, history_name, require_file_name
+from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, check_segment
 from wal_pipeline.wal.timeline import TimelineHistory
 
 _MAX_TEXT_BYTES: Final = 1 << 20
@@ -65,8 +66,9 @@ class ArchivedWal:
             known = knowledge_from_json(self._catalog.values.get(_key(system_identifier)) or {})
             kept: dict[str, str] = self._catalog.values.get(f"timeline_histories/{system_identifier}") or {}
             for name, content in kept.items():
-                file = require_file_name(name)
-                known.histories[file.timeline] = TimelineHistory.parse(file.timeline, bytes.fromhex(content))
+                with _unknown(f"history file '{name}'"):
+                    file = require_file_name(name)
+                    known.histories[file.timeline] = TimelineHistory.parse(file.timeline, bytes.fromhex(content))
             newest = self._catalog.files.newest(system_identifier)
             known.wal_segment_size = None if newest is None else newest.wal_segment_size
             self._clusters[system_identifier] = known
@@ -110,12 +112,15 @@ class ArchivedWal:
         newest_name, newest = known.newest.get(timeline, ("", None))
         return newest if newest_name == name else known.joints.get(name)
 
-    def look_up(self, system_identifier: int, name: str) -> None:
-        """Ask the stores for a segment's joints, once. What no store tells stays unknown."""
+    def look_up(self, system_identifier: int, name: str, *, opened: bool = False) -> None:
+        """Ask the stores for a segment's joints, once. What no store tells stays unknown.
+
+        ``opened``: download the segment where its object's metadata does not tell, as that of earlier versions.
+        """
         known = self.cluster(system_identifier)
         with self._asking:
             if self.joints(system_identifier, name) is None and name not in known.joints:
-                known.joints[name] = self._first(lambda store: self._ask(store, system_identifier, name))
+                known.joints[name] = self._first(lambda store: self._ask(store, system_identifier, name, opened))
 
     def look_up_history(self, system_identifier: int, timeline: int) -> None:
         """Ask the stores for a timeline's history file, once. What no store tells stays unknown."""
@@ -138,27 +143,28 @@ class ArchivedWal:
                 self._catalog.values.put(_key(system_identifier), knowledge_to_json(known))
                 known.is_changed = False
 
-    def _ask(self, store: Store, system_identifier: int, name: str) -> SegmentJoints | None:
+    def _ask(self, store: Store, system_identifier: int, name: str, opened: bool) -> SegmentJoints | None:
         place = ClusterStore(store, self._layout(system_identifier))
         with _unknown(f"what '{name}' ends with"):
             key = find_copy(place, require_file_name(name))
             found = None if key is None else store.head(key)
-            return None if key is None or found is None else from_metadata(key, found.metadata)[0].joints
+            if key is None or found is None:
+                return None
+            joints = from_metadata(key, found.metadata)[0].joints
+            return self._read(place, require_file_name(name)) if joints is None and opened else joints
         return None
+
+    def _read(self, place: ClusterStore, name: WalFileName) -> SegmentJoints | None:
+        data = _open(place, name, MAX_WAL_SEGMENT_SIZE)
+        if data is None:
+            return None
+        header = check_segment(name, data[:LONG_HEADER_BYTES], len(data), {place.layout.system_identifier})
+        return read_joints(data, header, name.timeline)
 
     def _fetch(self, store: Store, system_identifier: int, name: WalFileName) -> TimelineHistory | None:
         with _unknown(f"history file '{name.name}'"):
-            source = read_source(ClusterStore(store, self._layout(system_identifier)), name)
-            if source is None:
-                return None
-            encoding = source.encoded.encoding
-            data = open_stored(
-                bytes(source.encoded.body.data),
-                encoding.codec,
-                encrypted=encoding.encrypted,
-                max_size_bytes=_MAX_TEXT_BYTES,
-            )
-            return TimelineHistory.parse(name.timeline, data)
+            data = _open(ClusterStore(store, self._layout(system_identifier)), name, _MAX_TEXT_BYTES)
+            return None if data is None else TimelineHistory.parse(name.timeline, data)
         return None
 
     def look_up_segment_size(self, system_identifier: int) -> None:
@@ -189,6 +195,20 @@ class ArchivedWal:
         """Return the archive's segment size in bytes; None where nothing tells it. Raises: CatalogError."""
         self.look_up_segment_size(system_identifier)
         return self.cluster(system_identifier).wal_segment_size
+
+
+def _open(place: ClusterStore, name: WalFileName, max_size_bytes: int) -> bytes | None:
+    """Return a file's own bytes from a store; None where it has none. An encrypted one cannot be opened here."""
+    source = read_source(place, name)
+    if source is None:
+        return None
+    encoding = source.encoded.encoding
+    return open_stored(
+        bytes(source.encoded.body.data),
+        encoding.codec,
+        encrypted=encoding.encrypted,
+        max_size_bytes=max_size_bytes,
+    )
 
 
 def stored_segment_size(place: ClusterStore) -> int | None:

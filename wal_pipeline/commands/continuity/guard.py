@@ -53,7 +53,7 @@ class ContinuityGuard:
             self._archived.look_up_history(identifier, file.timeline)
         before = self._before(file)
         if before is not None and not (self._spool_folder / before.name).exists():
-            self._archived.look_up(identifier, before.name)
+            self._archived.look_up(identifier, before.name, opened=before.name in self._refused.segments)
 
     def waits_for(self, file: WalFile) -> tuple[str, ...]:
         """Return the files that are judged before this one, where they are on their way too."""
@@ -76,7 +76,7 @@ class ContinuityGuard:
         if reason is None:
             self._archived.note_coming(file)
         else:
-            self._refused.segments.add(file.name)
+            self._refused.add_held(file)
         return reason
 
     def note_proved(self, file: WalFile) -> None:
@@ -139,13 +139,8 @@ class ContinuityGuard:
         The segment before a switch is the same for all servers that were promoted: then the switch itself must fit.
         """
         joints = self._archived.joints(file.system_identifier, before.name)
-        known = (
-            joints is not None
-            and joints.ends is not None
-            and file.joints is not None
-            and file.joints.begins is not None
-            and None not in (joints.ends.record, file.joints.begins.record)
-        )
+        ends, begins = (None if joints is None else joints.ends), (None if file.joints is None else file.joints.begins)
+        known = ends is not None and begins is not None and ends.proves(begins)
         if before.timeline == file.timeline:
             return known
         others = self._refused.others(file.timeline, history)
@@ -161,7 +156,7 @@ class ContinuityGuard:
                 f"'{file.name}' cannot be archived: the history file of timeline {file.timeline} that came with it was "
                 f"refused: {_switch(others[-1])}, by the archive's {_switch(history)}; {WAY_OUT}"
             )
-        if before.name in self._refused.segments:
+        if self._refused.may_continue(before.name, file):
             return (
                 f"'{file.name}' cannot be archived: nothing shows that it continues the archive's '{before.name}', and "
                 f"the one that came before it was refused; {WAY_OUT}"

@@ -5,8 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
+from wal_pipeline.archive.records import WalFile
 from wal_pipeline.errors import InvalidWalFileError
-from wal_pipeline.wal.names import FileKind, WalFileName, parse_file_name
+from wal_pipeline.wal.joint import SegmentJoints, read_joints
+from wal_pipeline.wal.names import FileKind, WalFileName, parse_file_name, require_file_name
+from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, check_segment
 from wal_pipeline.wal.timeline import TimelineHistory
 
 _QUARANTINED: Final = re.compile(r"(?P<name>.+)\.\d{8}T\d{6}\.\d+Z(?:\.\d+)?\Z")
@@ -15,13 +18,14 @@ _MAX_BYTES: Final = 1 << 20
 
 @dataclass(slots=True)
 class RefusedFiles:
-    """The histories by timeline, and the names of segments, of which the archive holds other content.
+    """The histories by timeline, and the segments by name, that were refused.
 
-    A segment in quarantine is refused for whatever follows it until its follower is seen to continue the archive's.
+    A segment is the path in quarantine, which is read only where a file comes that may continue it, or the joints of
+    one that stays in the spool.
     """
 
     histories: dict[int, list[TimelineHistory]] = field(default_factory=dict)
-    segments: set[str] = field(default_factory=set)
+    segments: dict[str, list[Path | SegmentJoints]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, quarantine_folder: Path) -> Self:
@@ -41,11 +45,16 @@ class RefusedFiles:
     def add(self, name: WalFileName, path: Path) -> None:
         """Note a file that lies in quarantine at ``path``."""
         if name.kind is FileKind.SEGMENT:
-            self.segments.add(name.name)
+            self.segments.setdefault(name.name, []).append(path)
         elif name.kind is FileKind.HISTORY:
-            history = _read(name, path)
+            history = _read_history(name, path)
             if history is not None:
                 self.histories.setdefault(name.timeline, []).append(history)
+
+    def add_held(self, file: WalFile) -> None:
+        """Note a segment that stays in the spool."""
+        if file.joints is not None:
+            self.segments.setdefault(file.name, []).append(file.joints)
 
     def others(self, timeline: int, archived: TimelineHistory | None) -> list[TimelineHistory]:
         """Return the refused histories of a timeline that are not the archived one."""
@@ -53,8 +62,27 @@ class RefusedFiles:
             one for one in self.histories.get(timeline, ()) if archived is None or one.switches != archived.switches
         ]
 
+    def may_continue(self, before: str, file: WalFile) -> bool:
+        """Say whether a segment may continue a refused one of the name ``before``.
 
-def _read(name: WalFileName, path: Path) -> TimelineHistory | None:
+        Half a segment, as a crash leaves one, is no history, and nothing continues it.
+        """
+        ends = [joints.ends for one in self.segments.get(before, ()) if (joints := _joints(before, one)) is not None]
+        begins = None if file.joints is None else file.joints.begins
+        return any(end is None or begins is None or end.fits(begins) for end in ends)
+
+
+def _joints(name: str, refused: Path | SegmentJoints) -> SegmentJoints | None:
+    if isinstance(refused, SegmentJoints):
+        return refused
+    try:
+        data, file = refused.read_bytes(), require_file_name(name)
+        return read_joints(data, check_segment(file, data[:LONG_HEADER_BYTES], len(data), None), file.timeline)
+    except (OSError, InvalidWalFileError):
+        return None
+
+
+def _read_history(name: WalFileName, path: Path) -> TimelineHistory | None:
     try:
         if path.stat().st_size > _MAX_BYTES:
             return None

@@ -11,7 +11,7 @@ from wal_pipeline.archive.format.object_metadata import from_metadata
 from wal_pipeline.archive.records import CommitTimes, WalFile
 from wal_pipeline.archive.recovery.drill_choice import DrillChoice, choose_drill
 from wal_pipeline.archive.recovery.restore_plan import RestorePlan, plan_restore
-from wal_pipeline.archive.recovery.target import AmbiguousTimelineError, RecoveryTarget
+from wal_pipeline.archive.recovery.target import RecoveryTarget
 from wal_pipeline.archive.recovery.window import RecoveryWindow, WindowEnd
 from wal_pipeline.commands.copies.find import find_copy
 from wal_pipeline.commands.restore.contents import RestoreInventory, gather
@@ -56,11 +56,10 @@ def choose_target(place: ClusterStore, identities: Sequence[Any], random: Random
 
 def _end(found: RestoreInventory, random: Random) -> RecoveryTarget:
     """Return the end of the archive; of one of its timelines where two go on side by side, to drill each in turn."""
-    try:
-        plan_restore(found.contents, RecoveryTarget())
-    except AmbiguousTimelineError as error:
-        return RecoveryTarget(timeline=random.choice(error.timelines))
-    return RecoveryTarget()
+    plan = plan_restore(found.contents, RecoveryTarget())
+    if plan.rival is None:
+        return plan.asked
+    return RecoveryTarget(timeline=random.choice((plan.rival.timeline, plan.timeline)))
 
 
 def _plans(found: RestoreInventory, end: RecoveryTarget) -> list[RestorePlan]:

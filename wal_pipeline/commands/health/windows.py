@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from wal_pipeline.archive.records import BaseBackup, CopyStatus
-from wal_pipeline.archive.recovery.branches import Branch, branches_beside
-from wal_pipeline.archive.recovery.coverage import ArchiveContents, Coverage, HeldBackup
+from wal_pipeline.archive.recovery.branches import Branch, branches_of, living_notes
+from wal_pipeline.archive.recovery.coverage import ArchiveContents, HeldBackup
 from wal_pipeline.archive.recovery.gaps import Break, Gap, GapState, LedgerEntry, find_breaks, find_gaps, gap_ledger
 from wal_pipeline.archive.recovery.window import RecoveryWindow, windows_by_store
 from wal_pipeline.catalog.catalog import Catalog
@@ -27,9 +27,9 @@ class CurrentWindows:
     """The recovery windows at one moment.
 
     ``windows`` and ``gaps`` by store, and under None those of all stores together. ``main_timeline`` is the newest
-    timeline. ``backups`` are the base backups that some store holds whole, the oldest first. ``notes`` name the
-    timeline history files that could not be read. ``branches`` are the timelines that go on beside the newest one,
-    ``breaks`` the segments that continue nothing.
+    timeline. ``backups`` are the base backups that some store holds whole, the oldest first. ``notes`` name both ends
+    of timelines that are written to side by side, and the timeline history files that could not be read. ``branches``
+    are the timelines that went on beside the newest one, ``breaks`` the segments that continue nothing.
     """
 
     system_identifier: int | None
@@ -44,8 +44,14 @@ class CurrentWindows:
     breaks: tuple[Break, ...] = ()
 
     def main(self, store: str | None) -> RecoveryWindow | None:
-        """Return the window of a store (None: of all together) that a restore to the newest moment uses."""
-        on_main = [one for one in self.windows.get(store, ()) if one.left_at_lsn is None]
+        """Return the window of a store (None: of all together) that leads to the newest moment.
+
+        It is on the newest timeline, unless an older one is still written to long after the newest has ended.
+        """
+        outlived = next((branch.timeline for branch in self.branches if branch.has_outlived), None)
+        of_store = self.windows.get(store, ())
+        on_main = [one for one in of_store if outlived is not None and one.timeline == outlived]
+        on_main = on_main or [one for one in of_store if one.left_at_lsn is None]
         return max(on_main, key=lambda one: (one.latest_lsn, one.timeline), default=None)
 
     @property
@@ -85,6 +91,7 @@ def current_windows(
         return CurrentWindows(chosen, tuple(stores), None, empty, dict.fromkeys((None, *stores), ()), (), {})
     histories, notes = _histories(catalog, chosen, names, fetch)
     contents = _contents(catalog, chosen, {store: names.get(store, []) for store in stores}, histories)
+    branches = branches_of(contents)
     return CurrentWindows(
         system_identifier=chosen,
         stores=tuple(stores),
@@ -93,17 +100,10 @@ def current_windows(
         gaps=_gaps(catalog, contents),
         backups=tuple(held.backup for held in contents.backups.values()),
         holders={backup_id: held.stores for backup_id, held in contents.backups.items()},
-        notes=notes,
-        branches=_branches(contents),
+        notes=(*living_notes(branches), *notes),
+        branches=branches,
         breaks=find_breaks(contents),
     )
-
-
-def _branches(contents: ArchiveContents) -> tuple[Branch, ...]:
-    if contents.main is None:
-        return ()
-    beside = branches_beside(Coverage.of(contents, contents.stores), contents.main)
-    return tuple(branch for branch in beside if branch.goes_on)
 
 
 def current_contents(catalog: Catalog, stores: Sequence[str], system_identifier: int) -> ArchiveContents:

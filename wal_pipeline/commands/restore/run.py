@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from wal_pipeline.archive.format.keys import Layout
+from wal_pipeline.archive.recovery.restore_plan import require_chosen_timeline
 from wal_pipeline.commands.audit import AuditLog
 from wal_pipeline.commands.restore.checks import check_runnable
 from wal_pipeline.commands.restore.options import RestoreOptions
@@ -53,6 +54,7 @@ class Restore:
         if self.options.plan_only:
             return
         require_role(request)
+        require_chosen_timeline(prepared.plan)
         require_answers(prepared)
         check_runnable(self.command.program, prepared.user)
         result = self._perform(prepared, events)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
+from wal_pipeline.archive.recovery.branches import branches_of, living_notes
 from wal_pipeline.archive.retention.rules import RetentionRule
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.copies.find import find_copies
@@ -139,7 +140,7 @@ class Verifier:
             lost=frozenset(state.lost),
             repairs=tuple(state.repairs),
             refilled=tuple(repairer.refilled),
-            notes=tuple(note for cluster in survey.clusters for note in cluster.notes),
+            notes=tuple(note for cluster in survey.clusters for note in _notes(cluster)),
             breaks=tuple(state.breaks),
         )
         settle_alerts(self._catalog, done, self._clock())
@@ -291,3 +292,7 @@ def _add_tallies(total: Mapping[str, Tally], more: Mapping[str, Tally]) -> None:
         total[store].stored_bytes += tally.stored_bytes
         total[store].pending += tally.pending
         total[store].unrecorded += tally.unrecorded
+
+
+def _notes(cluster: ClusterSurvey) -> tuple[str, ...]:
+    return (*cluster.notes, *living_notes(branches_of(cluster.contents)))
