@@ -11,6 +11,7 @@ from wal_pipeline.wal.lsn import InvalidLsnError, Lsn
 from wal_pipeline.wal.names import WalFileName, history_name, segment_name
 
 _SPACE: Final = " \t\v\f\r"
+_TARGET_REASON: Final = re.compile(r"\t(?:before|after) (?:LSN [0-9A-F]+/[0-9A-F]+|\d+-\d\d-\d\d .+)\Z")
 _ENTRY: Final = re.compile(r"\s*(?P<timeline>[0-9]{1,10})\s+(?P<lsn>\S+)(?:\s+(?P<reason>.*))?", re.DOTALL)
 
 
@@ -75,11 +76,12 @@ class TimelineHistory:
         """
         name = history_name(timeline).name
         text = content.decode("utf-8", "surrogateescape")
-        if not text.endswith("\n") or text.endswith("\n\n"):
+        lines = (line for line in text.split("\n") if line.strip(_SPACE) and not line.lstrip(_SPACE).startswith("#"))
+        is_whole = text.endswith("\n") and not text.endswith("\n\n")
+        if not is_whole and not _ends_at_target(text):
             raise InvalidTimelineHistoryError(
                 f"'{name}' ends in the middle, after {len(content)} bytes", hint="It is half a copy: copy it again."
             )
-        lines = (line for line in text.split("\n") if line.strip(_SPACE) and not line.lstrip(_SPACE).startswith("#"))
         switches = tuple(_parse_line(name, line) for line in lines)
         if not switches:
             raise InvalidTimelineHistoryError(f"'{name}' has no entry, expected the timeline it came from")
@@ -87,7 +89,7 @@ class TimelineHistory:
 
     def render(self) -> bytes:
         """Return the file's content, to the byte as PostgreSQL writes it (timeline.c: writeTimeLineHistory)."""
-        lines = (f"{switch.parent}\t{switch.lsn}\t{switch.reason}\n" for switch in self.switches)
+        lines = (f"{switch.parent}\t{switch.lsn}\t{_written(switch.reason)}\n" for switch in self.switches)
         return "\n".join(lines).encode("utf-8", "surrogateescape")
 
     def forked(self, timeline: int, lsn: Lsn, reason: str) -> "TimelineHistory":
@@ -137,6 +139,18 @@ class TimelineHistory:
             f"'{history_name(self.timeline).name}' has {found}, expected {expected}",
             hint="The file was damaged, renamed or written by hand: fetch it again from the primary's pg_wal.",
         )
+
+
+def _ends_at_target(text: str) -> bool:
+    """Say whether the last entry is that of a recovery to a time or an LSN, which is followed by an empty line.
+
+    PostgreSQL ends those two reasons with a line feed of their own (xlogrecovery.c: getRecoveryStopReason).
+    """
+    return text.endswith("\n\n") and _TARGET_REASON.search(text.removesuffix("\n\n").rpartition("\n")[2]) is not None
+
+
+def _written(reason: str) -> str:
+    return f"{reason}\n" if _TARGET_REASON.search(f"\t{reason}") else reason
 
 
 def _parse_line(name: str, line: str) -> TimelineSwitch:

@@ -148,6 +148,48 @@ def test_an_ordinary_failover_is_followed(primary: Host, standbys: tuple[Host, H
     assert verifier(standby.pipeline).verify(share=1.0).breaks == ()
 
 
+def test_pg_rewind_and_archiving_standbys_hold_nothing_back(postgres_version: PostgresInstall, store: Path) -> None:
+    """Both archive with archive_mode=always; after a failover the old primary is rewound, and promoted in its turn."""
+    primary, standby = (Host.make(postgres_version, store) for _ in range(2))
+    for one in (primary, standby):
+        one.cluster.settings |= {"archive_mode": "always", "wal_log_hints": "on", "wal_keep_size": "64MB"}
+    try:
+        primary.cluster.initdb(wal_segment_size_mb=1).start()
+        primary.cluster.psql("CREATE TABLE t (label text)")
+        primary.archive()
+        primary.back_up()
+        standby.standby_of(primary.cluster)
+        primary.write("P", times=2)
+        standby.catch_up(primary.cluster)
+        events = [*primary.archive(), *standby.archive()]
+        standby.cluster.stop(mode="immediate")
+        primary.write("lost", times=1)
+        primary.cluster.stop()
+        standby.cluster.start()
+        standby.cluster.promote()
+        standby.write("S", times=2)
+        standby.cluster.psql("CHECKPOINT")
+        events += [*primary.archive(), *standby.archive()]
+        source = f"--source-server={standby.cluster.conninfo}"
+        primary.cluster.run("pg_rewind", f"--target-pgdata={primary.cluster.pgdata}", source)
+        primary.follow(standby.cluster)
+        primary.catch_up(standby.cluster)
+        standby.cluster.stop()
+        primary.cluster.promote()
+        primary.write("again", times=2)
+        events += [*standby.archive(), *primary.archive()]
+        assert names(events, FileSkipped) == []
+        assert names(events, FileQuarantined) == []
+        assert primary.plan().timelines[-1] == 3
+        facts = look(primary.pipeline)
+        assert facts.windows.branches == ()
+        assert observe(facts, HealthLimits())[AlertKind.OLDER_TIMELINE] == []
+        assert verifier(primary.pipeline).verify(share=1.0).breaks == ()
+    finally:
+        primary.cluster.remove()
+        standby.cluster.remove()
+
+
 def test_another_segment_size_is_refused_and_nothing_is_lost(primary: Host) -> None:
     """Setup, base backup and archiving say the way out; what was archived before can be restored as before."""
     primary.write("before", times=5)

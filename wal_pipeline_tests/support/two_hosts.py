@@ -78,6 +78,10 @@ class Host:
         """Fill the server's data folder from a primary, and start it as a standby that streams."""
         self.cluster.pgdata.parent.mkdir(exist_ok=True)
         primary.run("pg_basebackup", "--pgdata", str(self.cluster.pgdata), "-X", "stream", "--checkpoint=fast")
+        self.follow(primary)
+
+    def follow(self, primary: PostgresCluster) -> None:
+        """Start the server as a standby that streams from a primary."""
         with (self.cluster.pgdata / "postgresql.auto.conf").open("a") as conf:
             conf.write(f"primary_conninfo = '{primary.conninfo}'\n")
         (self.cluster.pgdata / "standby.signal").touch()

@@ -108,6 +108,21 @@ def test_a_reason_in_any_encoding_is_kept() -> None:
     assert TimelineHistory.parse(2, content).render() == content
 
 
+@pytest.mark.parametrize(
+    "reason", ["before 2026-11-29 07:51:21.413006+00", "after 2026-11-29 07:51:21+00", "before LSN 0/B00068"]
+)
+def test_the_history_of_a_recovery_to_a_target_is_no_half_copy(reason: str) -> None:
+    """PostgreSQL writes an empty line after a time or an LSN: a restored server would lose its timeline's history."""
+    content = f"1\t0/B00068\t{reason}\n\n".encode()
+    history = TimelineHistory.parse(2, content)
+    assert history.switches == (TimelineSwitch(1, Lsn(0xB00068), reason),)
+    assert history.render() == content
+    later = TimelineHistory.parse(3, content + b"\n2\t0/C00000\tno recovery target specified\n")
+    assert later.switches[:1] == history.switches
+    with pytest.raises(InvalidTimelineHistoryError):
+        TimelineHistory.parse(3, content + b"\n")
+
+
 @pytest.mark.parametrize("size", [size for size in range(len(REAL)) if size != REAL.index(b"\n") + 1])
 def test_half_a_copy_is_refused(size: int) -> None:
     """A file cut anywhere is refused, but for a cut just after a line, which looks like a shorter past."""

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from wal_pipeline.archive.recovery.coverage import ArchiveContents, Coverage
-from wal_pipeline.archive.recovery.timeline_path import TimelinePath
+from wal_pipeline.archive.recovery.timeline_path import Run, TimelinePath
 from wal_pipeline.text import moment_utc
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import history_name
@@ -34,8 +34,8 @@ class Branch:
 
     @property
     def goes_on(self) -> bool:
-        """Whether it has commits after the chosen timeline began."""
-        return self.last_at is not None and (self.began_at is None or self.last_at > self.began_at)
+        """Whether it has commits after the chosen timeline began; not where nobody knows when that was."""
+        return self.last_at is not None and self.began_at is not None and self.last_at > self.began_at
 
     @property
     def is_live(self) -> bool:
@@ -93,8 +93,8 @@ def _branch(coverage: Coverage, path: TimelinePath, other: TimelinePath, left: t
     if last < first:
         return None
     chosen = _leaving(path, lsn)
-    began_at = _began_at(contents, path, chosen)
     end = max((run[1] for run in coverage.runs_on(path)), default=-1)
+    began_at = _began_at(contents, path, chosen, (number, end))
     chosen_at = contents.last_commit(path, (number, end))[0] if end >= number else None
     if chosen_at is not None and began_at is not None and chosen_at < began_at:
         chosen_at = None  # of the parent: the segment of the switch begins with a copy of it
@@ -118,14 +118,15 @@ def _leaving(path: TimelinePath, lsn: Lsn) -> int:
     return path.pieces[index + 1 if follows else index].timeline
 
 
-def _began_at(contents: ArchiveContents, path: TimelinePath, timeline: int) -> datetime | None:
-    """Return when a timeline began: when its history file came or, without it, by its first segment."""
+def _began_at(contents: ArchiveContents, path: TimelinePath, timeline: int, run: Run) -> datetime | None:
+    """Return when a timeline began: when its history file came or, without it, the first commit after it in a run.
+
+    The run's first segment is left out: it begins with a copy of the parent's.
+    """
     history = contents.files.get(history_name(timeline).name)
     if history is not None:
         return history.spooled_at
-    piece = next(piece for piece in path.pieces if piece.timeline == timeline)
-    first = contents.segments.get(timeline, {}).get(piece.first)
-    return None if first is None else first.first_commit_at or first.spooled_at
+    return contents.first_commit(path, (run[0] + 1, run[1]))
 
 
 def _last_at(contents: ArchiveContents, path: TimelinePath, run: tuple[int, int]) -> datetime | None:

@@ -16,7 +16,7 @@ from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.codec.decoder import open_stored
 from wal_pipeline.commands.copies.find import find_copy
 from wal_pipeline.commands.copies.read import read_source
-from wal_pipeline.errors import WalPipelineError
+from wal_pipeline.errors import CodecError, WalPipelineError
 from wal_pipeline.stores.base import Store
 from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.wal.joint import Joint, SegmentJoints, read_joints
@@ -79,10 +79,12 @@ class ArchivedWal:
         if file.joints is not None:
             _remember(self.cluster(file.system_identifier), file.name, file.joints)
 
-    def forget(self, name: str) -> None:
-        """Forget a segment that was refused after all: the archive has another one of its name."""
-        for known in self._clusters.values():
-            known.joints.pop(name, None)
+    def forget(self, name: WalFileName) -> None:
+        """Forget a file that was refused after all: the archive has another one of its name."""
+        for system_identifier, known in self._clusters.items():
+            known.joints.pop(name.name, None)
+            if name.kind is FileKind.HISTORY:
+                self.look_up_history(system_identifier, name.timeline)
 
     def note(self, file: WalFile) -> None:
         """Note a segment that is archived. Raises: CatalogError."""
@@ -123,7 +125,10 @@ class ArchivedWal:
                 known.joints[name] = self._first(lambda store: self._ask(store, system_identifier, name, opened))
 
     def look_up_history(self, system_identifier: int, timeline: int) -> None:
-        """Ask the stores for a timeline's history file, once. What no store tells stays unknown."""
+        """Ask the stores for a timeline's history file, once. What no store tells stays unknown.
+
+        One that cannot be opened, since it is encrypted, is a history without switches.
+        """
         known, name = self.cluster(system_identifier), history_name(timeline)
         with self._asking:
             if timeline not in known.histories and timeline > 1:
@@ -163,7 +168,11 @@ class ArchivedWal:
 
     def _fetch(self, store: Store, system_identifier: int, name: WalFileName) -> TimelineHistory | None:
         with _unknown(f"history file '{name.name}'"):
-            data = _open(ClusterStore(store, self._layout(system_identifier)), name, _MAX_TEXT_BYTES)
+            place = ClusterStore(store, self._layout(system_identifier))
+            try:
+                data = _open(place, name, _MAX_TEXT_BYTES)
+            except CodecError:
+                return TimelineHistory(name.timeline)  # it is encrypted: there is one, and where it parts is not known
             return None if data is None else TimelineHistory.parse(name.timeline, data)
         return None
 

@@ -98,7 +98,7 @@ class ContinuityGuard:
     def note_refused(self, name: WalFileName, path: Path) -> None:
         """Note a file that went into quarantine because the archive holds other content under its name."""
         self._refused.add(name, path)
-        self._archived.forget(name.name)
+        self._archived.forget(name)
 
     def _note_new_beginning(self, file: WalFile) -> None:
         before = self._before(file)
@@ -173,7 +173,7 @@ class ContinuityGuard:
             return None
         number = name.number(size) - 1
         history = self._history(file)
-        if history is None and file.joints.first_timeline != file.timeline:
+        if (history is None or not history.switches) and file.joints.first_timeline != file.timeline:
             return segment_name(file.joints.first_timeline, number, size)
         return segment_name(follow(history, file.timeline, size).owner(number), number, size)
 

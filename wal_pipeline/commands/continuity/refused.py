@@ -57,10 +57,13 @@ class RefusedFiles:
             self.segments.setdefault(file.name, []).append(file.joints)
 
     def others(self, timeline: int, archived: TimelineHistory | None) -> list[TimelineHistory]:
-        """Return the refused histories of a timeline that are not the archived one."""
-        return [
-            one for one in self.histories.get(timeline, ()) if archived is None or one.switches != archived.switches
-        ]
+        """Return the refused histories of a timeline of which another is archived; none where None is.
+
+        Earlier versions moved histories to quarantine for other reasons.
+        """
+        if archived is None:
+            return []
+        return [one for one in self.histories.get(timeline, ()) if one.switches != archived.switches]
 
     def may_continue(self, before: str, file: WalFile) -> bool:
         """Say whether a segment may continue a refused one of the name ``before``.

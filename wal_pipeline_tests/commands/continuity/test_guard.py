@@ -1,5 +1,6 @@
 """WAL of another server, or of another segment size, is not archived under a name that belongs to other WAL."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -194,3 +195,108 @@ def test_one_dead_store_holds_no_promotion_back(scene: ArchiveScene, primary: Wa
     made = put(scene, standby, 5, 6, 7)
     scene.run()
     assert set(made) <= set(contents(scene.stores["r2"].inner))
+
+
+def make_older(scene: ArchiveScene) -> None:
+    """Make the archive one of an earlier version: neither objects nor catalog say what a segment continues."""
+    words = re.compile(r" (?:first-timeline|own-from|begins|ends)=[^ \"]*")
+    for name in scene.stores:
+        for path in (scene.folder / name / "metadata").rglob("*.json"):
+            path.write_text(words.sub("", path.read_text()))
+    scene.catalog.values.remove(f"continuity/{SYSTEM_IDENTIFIER}")
+
+
+def quarantine(scene: ArchiveScene, name: str, data: bytes) -> None:
+    """Put a file into quarantine, as an earlier version did."""
+    scene.quarantine_folder.mkdir(exist_ok=True)
+    (scene.quarantine_folder / f"{name}.20261101T000000.000000Z").write_bytes(data)
+
+
+@pytest.mark.parametrize("catalog_lost", [False, True])
+@pytest.mark.parametrize("promoted", [False, True])
+def test_an_archive_of_an_earlier_version_goes_on(
+    scene: ArchiveScene, primary: WalWriter, catalog_lost: bool, promoted: bool
+) -> None:
+    """Its objects do not say what they continue, and that holds nothing back."""
+    put(scene, primary, 1, 2, 3, 4)
+    scene.run()
+    make_older(scene)
+    if catalog_lost:
+        scene.lose_catalog()
+    server = promote(scene, primary) if promoted else primary
+    write(server, until=9)
+    made = put(scene, server, 5, 6, 7, 8)
+    events = scene.run()
+    assert sorted(name for name in names(events, FileReleased) if not name.endswith(".history")) == made
+    assert names(events, FileSkipped) == []
+    assert known_breaks(scene.catalog, SYSTEM_IDENTIFIER) == {}
+
+
+@pytest.mark.parametrize("kind", ["half a file", "the same with a changed byte", "the same with zeros at its end"])
+@pytest.mark.parametrize("is_older", [False, True])
+def test_what_lies_in_quarantine_holds_no_good_file_back(
+    scene: ArchiveScene, primary: WalWriter, kind: str, is_older: bool
+) -> None:
+    """A crash leaves half a file, and a second writer another content; the archive's own WAL goes on all the same."""
+    put(scene, primary, 1, 2, 3, 4)
+    scene.run()
+    if is_older:
+        make_older(scene)
+    data = dict(primary.segments())[4]
+    changed = bytearray(data)
+    changed[300_000] ^= 1
+    left = {
+        "half a file": data[:400_000],
+        "the same with a changed byte": bytes(changed),
+        "the same with zeros at its end": data[:800_000] + bytes(MIB - 800_000),
+    }[kind]
+    quarantine(scene, name_of(4), left)
+    write(primary, until=7)
+    made = put(scene, primary, 5, 6)
+    assert sorted(names(scene.run(), FileReleased)) == made
+
+
+def test_a_history_that_no_store_has_refuses_nothing(scene: ArchiveScene, primary: WalWriter) -> None:
+    """Earlier versions moved the history of a recovery to a time to quarantine, as if it were half a copy."""
+    put(scene, primary, 1, 2, 3, 4)
+    scene.run()
+    history = f"1\t{primary.position}\tbefore 2026-11-29 07:51:21.413006+00\n\n"
+    quarantine(scene, "00000002.history", history.encode())
+    standby = primary.fork(2)
+    write(standby, until=8)
+    made = put(scene, standby, 5, 6, 7)
+    assert sorted(names(scene.run(), FileReleased)) == made
+
+
+def test_files_out_of_order_and_twice_are_archived(scene: ArchiveScene, primary: WalWriter) -> None:
+    """A held back file comes after the next ones, and an archived one comes again."""
+    for numbers in ((1, 4), (3,), (4, 2), (2, 3)):
+        events = (put(scene, primary, *numbers), scene.run())[1]
+        assert names(events, FileSkipped) == names(events, FileQuarantined) == []
+    assert archived(scene) == {name_of(number) for number in (1, 2, 3, 4)}
+    assert known_breaks(scene.catalog, SYSTEM_IDENTIFIER) == {}
+
+
+def test_a_standby_that_archives_too_is_not_refused(scene: ArchiveScene, tmp_path: Path, primary: WalWriter) -> None:
+    """With archive_mode=always both have the same files; after a promotion the standby goes on alone."""
+    other = host(tmp_path / "other", scene)
+    for numbers in ((1, 2), (3, 4)):
+        for one in (scene, other):
+            put(one, primary, *numbers)
+            assert names(one.run(), FileSkipped) == []
+    standby = promote(other, primary)
+    write(standby, until=8)
+    made = put(other, standby, 5, 6, 7)
+    assert sorted(names(other.run(), FileReleased)) == ["00000002.history", *made]
+
+
+def test_the_checks_ask_no_store_in_the_normal_case(scene: ArchiveScene, primary: WalWriter) -> None:
+    """What the segment before ends with is known: only the uploader asks, for an earlier copy of the file itself."""
+    put(scene, primary, 1, 2)
+    scene.run()
+    before = {name: len(store.calls) for name, store in scene.stores.items()}
+    (name,) = put(scene, primary, 3)
+    assert names(scene.run(), FileReleased) == [name]
+    for store, inner in scene.stores.items():
+        others = [call for call, key in inner.calls[before[store] :] if name not in key]
+        assert others == ["list"]
