@@ -9,6 +9,7 @@ from pathlib import Path
 
 from chaos.archiving import CommandArchiving, DaemonArchiving
 from chaos.backing_up import Backups
+from chaos.damaging import Damage
 from chaos.schedule import Event, Kind
 from chaos.world import World
 from testbed import faults
@@ -46,6 +47,7 @@ class Player:
         self._ends: list[tuple[float, Callable[[], object]]] = []
         self._rules: list[faults.Rule] = []
         self.backups = Backups(world)
+        self.damage = Damage(world)
         self.planted: set[str] = set()
         self.played: list[Event] = []
 
@@ -109,7 +111,9 @@ class Player:
 
     def _trouble_store(self, event: Event, proxy: FaultProxy) -> None:
         kind = event.kind
-        if kind in _ON_PUT:
+        if kind is Kind.EXPIRE_DAMAGED:
+            self.damage.expire_while_damaged(proxy.upstream, event.strength)
+        elif kind in _ON_PUT:
             self._add(proxy, _ON_PUT[kind](event), event, method="PUT")
         elif kind in _ON_GET:
             self._add(proxy, _ON_GET[kind](event), event, method="GET", key="/wal/")

@@ -30,6 +30,7 @@ class Outcome:
     gaps: int = 0
     early_opens: int = 0
     base_backups: int = 0
+    expiries: int = 0
     restored: str | None = None
     cut_off: bool = False
     seconds: float = 0.0
@@ -72,6 +73,7 @@ class Report:
             "commits": self._sum("commits"),
             "requests_hit": self._sum("requests_hit"),
             "base_backups": self._sum("base_backups"),
+            "expiries_while_damaged": self._sum("expiries"),
             "restores": sum(outcome.restored is not None for outcome in self.outcomes),
             "restored_while": dict(Counter(found.restored for found in self.outcomes if found.restored)),
             "restores_cut_off": self._sum("cut_off"),
@@ -119,15 +121,18 @@ def _run(world: World, outcome: Outcome) -> None:
         player.play()
         world.load.stop()
         outcome.problems += player.backups.settle()
+        outcome.problems += player.damage.settle()
     finally:
         world.load.stop()
         player.backups.stop()
+        player.damage.stop()
+        outcome.expiries = player.damage.expiries
         outcome.requests_hit = player.requests_hit
         outcome.events.update(event.kind.value for event in player.played)
     outcome.commits, outcome.base_backups = len(world.load.acknowledged), 1 + player.backups.taken
     with _noted(outcome):
         drain(world)
-    copies = compare(world)
+    copies = compare(world, player.damage.may_be_gone)
     outcome.files_checked, outcome.lost, outcome.gaps = copies.checked, len(copies.lost), len(copies.gaps)
     outcome.problems += copies.lost
     outcome.problems += [f"segment {number} is in a gap" for number in copies.gaps]

@@ -10,7 +10,7 @@ DAEMON_EVERY: Final = 5
 
 
 class Kind(StrEnum):
-    """The kinds of events. Those of a store act through the proxy before it, except the store's own crash."""
+    """The kinds of events. Those of a store act through the proxy before it, except its own crash and damage."""
 
     KILL_RUN = "kill the archiving run"
     KILL_POSTGRES = "kill PostgreSQL"
@@ -45,6 +45,7 @@ class Kind(StrEnum):
     HOME_LOST = "remove DAGSTER_HOME"
     BACK_UP = "take another base backup meanwhile"
     STAGING_FULL = "take another base backup and fill the staging folder's disk"
+    EXPIRE_DAMAGED = "run the expiry while a base backup is damaged"
 
 
 class Recovery(StrEnum):
@@ -74,10 +75,11 @@ _OF_A_STORE: Final = frozenset(
         Kind.CUT_READ,
         Kind.REFUSE,
         Kind.SILENCE,
+        Kind.EXPIRE_DAMAGED,
     }
 )
 _OF_THE_DAEMON: Final = frozenset({Kind.KILL_DAEMON, Kind.KILL_CODE_SERVER, Kind.HOME_LOST})
-_OFTEN: Final = {Kind.KILL_RUN: 4, Kind.PROMOTION: 2, Kind.REFUSE: 2, Kind.BACK_UP: 2}
+_OFTEN: Final = {Kind.KILL_RUN: 4, Kind.PROMOTION: 2, Kind.REFUSE: 2, Kind.BACK_UP: 2, Kind.EXPIRE_DAMAGED: 2}
 _FULL_DISK: Final = frozenset({Kind.SPOOL_FULL, Kind.QUARANTINE_FULL, Kind.STAGING_FULL})
 _UNSCALED_SHARE: Final = 0.25
 LONGEST_LATENCY_SECONDS: Final = 30.0

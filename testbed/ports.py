@@ -18,13 +18,13 @@ _held_locks: dict[int, int] = {}
 
 
 def free_ports(count: int) -> tuple[int, ...]:
-    """Return ``count`` ports that are free together with their gRPC neighbours, and keep them for this process."""
+    """Return ``count`` ports that are free together with their gRPC neighbours, and keep both for this process."""
     candidates = random.sample(range(_LOWEST, _HIGHEST), _HIGHEST - _LOWEST)
     ports: list[int] = []
     for port in candidates:
         if len(ports) == count:
             break
-        if _is_free(port) and _is_free(port + GRPC_OFFSET) and _lock(port):
+        if _is_free(port) and _is_free(port + GRPC_OFFSET) and _lock_pair(port):
             ports.append(port)
     if len(ports) < count:
         raise RuntimeError(f"found {len(ports)} free ports, expected {count}")
@@ -44,6 +44,16 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def _lock_pair(port: int) -> bool:
+    """Lock a port and its gRPC neighbour: a server that is not started yet must find both free."""
+    if not _lock(port):
+        return False
+    if _lock(port + GRPC_OFFSET):
+        return True
+    os.close(_held_locks.pop(port))
+    return False
 
 
 def _lock(port: int) -> bool:

@@ -8,6 +8,7 @@ import secrets
 import shutil
 import ssl
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -29,6 +30,7 @@ _CLIENT_CONFIG = Config(
     connect_timeout=5,
     read_timeout=30,
 )
+_ATTEMPTS = 3
 _ADMIN = ("Admin", "Read", "Write", "List", "Tagging")
 
 
@@ -93,11 +95,23 @@ class SeaweedServer:
         return self._process.log
 
     def start(self) -> Self:
-        """Start the server, on its old data where there is some, and return when it stores objects."""
+        """Start the server, on its old data where there is some, and return when it stores objects.
+
+        A server that ends while it starts is started again, ``_ATTEMPTS`` times in all: something else may have had
+        one of its ports for a moment. Raises: ServerError with the end of the log.
+        """
         (self.folder / "data").mkdir(parents=True, exist_ok=True)
         self._write_identities()
-        self._process.start()
-        self._process.wait_until(self._is_ready)
+        for attempts_left in reversed(range(_ATTEMPTS)):
+            self._process.start()
+            try:
+                self._process.wait_until(self._is_ready)
+            except ServerError:
+                if self.is_running or not attempts_left:
+                    raise
+            else:
+                break
+            time.sleep(1)
         return self
 
     def stop(self) -> None:

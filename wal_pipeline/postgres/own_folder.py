@@ -6,12 +6,12 @@ from typing import Final
 
 from wal_pipeline.errors import PostgresError
 from wal_pipeline.postgres.binaries import Binaries
+from wal_pipeline.postgres.environment import plain_environment
 from wal_pipeline.postgres.recovery import quoted
 from wal_pipeline.postgres.recovery_server import ServerUser
 from wal_pipeline.postgres.required_settings import configured_values
 
 _CONFIG: Final = "postgresql.conf"
-_KEPT_VARIABLES: Final = ("PATH", "LD_LIBRARY_PATH", "LANG", "TZ")
 
 
 def keep_own_folder(pgdata: Path, binaries: Binaries, user: ServerUser) -> tuple[str, ...]:
@@ -25,26 +25,37 @@ def keep_own_folder(pgdata: Path, binaries: Binaries, user: ServerUser) -> tuple
     path = pgdata / _CONFIG
     if not path.is_file():
         return ()
-    environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+    environment = plain_environment()
     try:
         found = configured_values(["data_directory"], pgdata, binaries, user=user, settings={}, environment=environment)
-    except PostgresError:
-        return ()  # no server starts with it, so that it opens no folder; whoever starts one learns why
+    except PostgresError as error:
+        return _keep_unread(path, pgdata, error)
     other = Path(found["data_directory"])
     if other.resolve() == pgdata.resolve():
         return ()
-    _append(
-        path, f"\n# wal-pipeline restore: the line before named '{other}'\ndata_directory = {quoted(str(pgdata))}\n"
-    )
+    _append(path, f"the line before named '{other}'", pgdata)
     return (f"data_directory is '{pgdata}' in '{path}', it was '{other}'",)
 
 
-def _append(path: Path, text: str) -> None:
+def _keep_unread(path: Path, pgdata: Path, error: PostgresError) -> tuple[str, ...]:
+    """Name the folder also where no program here reads the file: another one may, such as after a locale came."""
+    if path.read_bytes().endswith(_line(pgdata)):
+        return ()
+    _append(path, "the file could not be read with PostgreSQL's program", pgdata)
+    return (f"data_directory is '{pgdata}' in '{path}', which PostgreSQL's program cannot read yet: {error.message}",)
+
+
+def _line(pgdata: Path) -> bytes:
+    return f"data_directory = {quoted(str(pgdata))}\n".encode("utf-8", "surrogateescape")
+
+
+def _append(path: Path, why: str, pgdata: Path) -> None:
+    text = f"\n# wal-pipeline restore: {why}\n".encode("utf-8", "surrogateescape")
     try:
         with open(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW), "ab") as file:  # noqa: PTH123
-            file.write(text.encode("utf-8", "surrogateescape"))
+            file.write(text + _line(pgdata))
     except OSError as error:
         raise PostgresError(
-            f"'{path}' names another data directory, and cannot be changed: {error.strerror}",
+            f"'{path}' may name another data directory, and cannot be changed: {error.strerror}",
             hint="Take data_directory out of it before you start the server: it would open the other folder.",
         ) from error

@@ -11,8 +11,9 @@ from wal_pipeline.wal.lsn import InvalidLsnError, Lsn
 from wal_pipeline.wal.names import WalFileName, history_name, segment_name
 
 _SPACE: Final = " \t\v\f\r"
-_TARGET_REASON: Final = re.compile(r"\t(?:before|after) (?:LSN [0-9A-F]+/[0-9A-F]+|\d+-\d\d-\d\d .+)\Z")
 _ENTRY: Final = re.compile(r"\s*(?P<timeline>[0-9]{1,10})\s+(?P<lsn>\S+)(?:\s+(?P<reason>.*))?", re.DOTALL)
+
+_TARGET_TIME: Final = re.compile(r"(before|after) [0-9]+-")
 
 
 class InvalidTimelineHistoryError(InvalidWalFileError):
@@ -70,18 +71,18 @@ class TimelineHistory:
         """Read the content of ``timeline``'s history file.
 
         Blank lines and lines that begin with ``#`` are skipped, as PostgreSQL does. A file that does not end as
-        PostgreSQL ends it is half a copy and is refused. A copy without its last whole lines cannot be recognized.
+        PostgreSQL ends it is half a copy and is refused. A copy without its last whole lines cannot be recognized, nor
+        one that lacks no more than the blank line after a time.
 
         Raises: InvalidTimelineHistoryError.
         """
         name = history_name(timeline).name
         text = content.decode("utf-8", "surrogateescape")
-        lines = (line for line in text.split("\n") if line.strip(_SPACE) and not line.lstrip(_SPACE).startswith("#"))
-        is_whole = text.endswith("\n") and not text.endswith("\n\n")
-        if not is_whole and not _ends_at_target(text):
+        if not _is_whole(text):
             raise InvalidTimelineHistoryError(
                 f"'{name}' ends in the middle, after {len(content)} bytes", hint="It is half a copy: copy it again."
             )
+        lines = (line for line in text.split("\n") if line.strip(_SPACE) and not line.lstrip(_SPACE).startswith("#"))
         switches = tuple(_parse_line(name, line) for line in lines)
         if not switches:
             raise InvalidTimelineHistoryError(f"'{name}' has no entry, expected the timeline it came from")
@@ -89,7 +90,9 @@ class TimelineHistory:
 
     def render(self) -> bytes:
         """Return the file's content, to the byte as PostgreSQL writes it (timeline.c: writeTimeLineHistory)."""
-        lines = (f"{switch.parent}\t{switch.lsn}\t{_written(switch.reason)}\n" for switch in self.switches)
+        lines = (
+            f"{switch.parent}\t{switch.lsn}\t{switch.reason}{_line_end(switch.reason)}" for switch in self.switches
+        )
         return "\n".join(lines).encode("utf-8", "surrogateescape")
 
     def forked(self, timeline: int, lsn: Lsn, reason: str) -> "TimelineHistory":
@@ -141,16 +144,14 @@ class TimelineHistory:
         )
 
 
-def _ends_at_target(text: str) -> bool:
-    """Say whether the last entry is that of a recovery to a time or an LSN, which is followed by an empty line.
-
-    PostgreSQL ends those two reasons with a line feed of their own (xlogrecovery.c: getRecoveryStopReason).
-    """
-    return text.endswith("\n\n") and _TARGET_REASON.search(text.removesuffix("\n\n").rpartition("\n")[2]) is not None
+def _is_whole(text: str) -> bool:
+    last = _ENTRY.fullmatch(text.rstrip("\n").rpartition("\n")[2])
+    return text.endswith("\n") and not text.endswith("\n" + _line_end((last and last["reason"]) or ""))
 
 
-def _written(reason: str) -> str:
-    return f"{reason}\n" if _TARGET_REASON.search(f"\t{reason}") else reason
+def _line_end(reason: str) -> str:
+    """Return what PostgreSQL writes after a reason: after a target time two line feeds (getRecoveryStopReason)."""
+    return "\n\n" if _TARGET_TIME.match(reason) else "\n"
 
 
 def _parse_line(name: str, line: str) -> TimelineSwitch:

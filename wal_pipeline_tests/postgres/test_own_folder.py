@@ -52,7 +52,7 @@ def test_a_link_is_not_written_through(
     outside.chmod(0o644)
     (cluster.pgdata / "postgresql.conf").unlink()
     (cluster.pgdata / "postgresql.conf").symlink_to(outside)
-    with pytest.raises(PostgresError, match="names another data directory, and cannot be changed") as caught:
+    with pytest.raises(PostgresError, match="may name another data directory, and cannot be changed") as caught:
         keep(cluster, cluster.pgdata)
     assert caught.value.hint is not None
     assert caught.value.hint.startswith("Take data_directory out of it before you start the server")
@@ -62,10 +62,27 @@ def test_a_link_is_not_written_through(
 def test_a_folder_without_a_configuration_is_left_alone(
     postgres18: PostgresInstall, make_cluster: Callable[..., PostgresCluster]
 ) -> None:
-    """Debian keeps it elsewhere; and one that cannot be read starts no server."""
+    """Debian keeps it elsewhere."""
     cluster = make_cluster(postgres18)
-    config = cluster.pgdata / "postgresql.conf"
-    config.write_text("this is no setting at all\n")
+    (cluster.pgdata / "postgresql.conf").unlink()
     assert keep(cluster, cluster.pgdata) == ()
-    config.unlink()
-    assert keep(cluster, cluster.pgdata) == ()
+    assert not (cluster.pgdata / "postgresql.conf").exists()
+
+
+def test_a_file_that_cannot_be_read_yet_does_not_open_the_original(
+    postgres_version: PostgresInstall, make_cluster: Callable[..., PostgresCluster], postgres_folder: Path
+) -> None:
+    """A locale that this machine lacks hides the line; the copy opens its own folder once the locale is there."""
+    cluster = make_cluster(postgres_version)
+    copy = postgres_folder / "copy"
+    shutil.copytree(cluster.pgdata, copy)
+    give_to_postgres(copy)
+    config = copy / "postgresql.conf"
+    readable = config.read_text() + f"data_directory = '{cluster.pgdata}'\n"
+    config.write_text(f"{readable}lc_time = 'xx_XX.UTF-8'\n")
+    (said,) = keep(cluster, copy)
+    assert f"data_directory is '{copy}' in '{config}', which PostgreSQL's program cannot read yet" in said
+    assert 'invalid value for parameter "lc_time": "xx_XX.UTF-8"' in said
+    assert keep(cluster, copy) == ()
+    config.write_text(config.read_text().replace("lc_time = 'xx_XX.UTF-8'", ""))
+    assert cluster.run("postgres", "-D", str(copy), "-C", "data_directory").strip() == str(copy)

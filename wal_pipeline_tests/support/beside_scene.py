@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -51,6 +52,15 @@ class Beside:
         last = self.cluster.switch_wal()
         self.cluster.process.wait_until((self.folder / "spool" / last).exists)
         self.must("archive")
+
+    def wait_archived(self, other: "Started", *, timeout_seconds: float = 60) -> None:
+        """Wait until another server has archived all its finished WAL. Raises: TimeoutError."""
+        done = "SELECT last_archived_wal >= pg_walfile_name(pg_current_wal_lsn() - 1) FROM pg_stat_archiver"
+        deadline = time.monotonic() + timeout_seconds
+        while other.value(done) != "t":
+            if time.monotonic() > deadline:
+                raise TimeoutError(other.value("SELECT pg_stat_archiver FROM pg_stat_archiver"))
+            time.sleep(0.05)
 
     def write_config(self, text: str) -> None:
         """Add lines to the original's postgresql.conf."""

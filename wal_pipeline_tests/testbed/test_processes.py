@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from testbed.ports import _lock, free_ports
+from testbed import ports
+from testbed.ports import GRPC_OFFSET, _lock, free_ports
 from testbed.processes import ChildProcess, ServerError, lock_holder
 
 _REPOSITORY = Path(__file__).parents[2]
@@ -69,12 +70,26 @@ def test_early_end_shows_the_log(tmp_path: Path) -> None:
     assert str(caught.value) == "'shell' ended with 3 while starting:\nno such file"
 
 
-def test_no_port_is_given_out_twice() -> None:
-    """Neither this process nor another one is given a port that was given out."""
-    port = free_ports(1)[0]
+@pytest.mark.parametrize("offset", [0, GRPC_OFFSET], ids=["port", "gRPC neighbour"])
+def test_no_port_is_given_out_twice(offset: int) -> None:
+    """Neither this process nor another one is given a port that was given out, nor its gRPC neighbour."""
+    port = free_ports(1)[0] + offset
     program = f"from testbed import ports; print(ports._lock({port}))"
     other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=_REPOSITORY)
     assert (_lock(port), other.stdout.strip()) == (False, "False")
+
+
+def test_a_port_whose_neighbour_is_kept_is_not_given_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port is passed over while another server keeps the port of its gRPC service, and stays free for others."""
+    neighbour = free_ports(1)[0] + GRPC_OFFSET
+    port = neighbour - GRPC_OFFSET
+    os.close(ports._held_locks.pop(port))
+    monkeypatch.setattr(ports, "_LOWEST", port)
+    monkeypatch.setattr(ports, "_HIGHEST", port + 1)
+    with pytest.raises(RuntimeError, match="found 0 free ports"):
+        free_ports(1)
+    os.close(ports._held_locks.pop(neighbour))
+    assert free_ports(1) == (port,)
 
 
 def test_the_holder_of_a_lock_is_found(tmp_path: Path) -> None:

@@ -1,9 +1,14 @@
 """Tests that the test bed's S3 server is strict, keeps its data and knows versions."""
 
+from pathlib import Path
+
 import pytest
 from botocore.exceptions import ClientError
 
+from testbed import seaweed
+from testbed.processes import ServerError
 from testbed.s3_pair import S3Buckets, S3Pair
+from testbed.seaweed import SeaweedServer, weed_program
 
 pytestmark = pytest.mark.integration
 
@@ -48,3 +53,26 @@ def test_data_outlives_sigkill_and_stop(own_s3_pair: S3Pair) -> None:
     assert server.read(bucket, "key") == b"body" * 100_000
     server.restart()
     assert (server.endpoint_url, server.read(bucket, "key")) == (endpoint_url, b"body" * 100_000)
+
+
+def test_a_server_that_ends_while_it_starts_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server whose first start fails (a port is taken for a moment) runs at the second; not for ever."""
+    program, starts = tmp_path / "weed", tmp_path / "starts"
+    program.write_text(
+        "#!/bin/sh\n"
+        f"echo start >> {starts}\n"
+        f"[ $(wc -l < {starts}) -ge $FIRST_GOOD ] || {{ echo no port; exit 1; }}\n"
+        f'exec {weed_program()} "$@"\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(seaweed, "weed_program", lambda: str(program))
+    monkeypatch.setenv("FIRST_GOOD", "4")
+    with pytest.raises(ServerError, match="ended with 1 while starting:\nno port"):
+        SeaweedServer(tmp_path / "never").start()
+    assert starts.read_text() == "start\n" * 3
+    starts.write_text("")
+    monkeypatch.setenv("FIRST_GOOD", "2")
+    server = SeaweedServer(tmp_path / "server")
+    endpoint_url = server.endpoint_url
+    with server:
+        assert (server.endpoint_url, starts.read_text()) == (endpoint_url, "start\n" * 2)

@@ -13,6 +13,8 @@ MIB = 1 << 20
 REASON = "no recovery target specified"
 # Byte for byte what PostgreSQL 18 archived after a second promotion.
 REAL = b"1\t0/50000A0\tno recovery target specified\n\n2\t0/BCA1F80\tno recovery target specified\n"
+# After a target time PostgreSQL ends the line with two line feeds: restored to a time, then promoted.
+TO_A_TIME = b"1\t0/3000000\tbefore 2026-11-29 13:22:21.370446+05:45\n\n\n2\t0/5000000\tafter 2026-11-30 00:00:00+00\n\n"
 
 
 @st.composite
@@ -23,6 +25,9 @@ def histories(draw: st.DrawFn) -> TimelineHistory:
         draw(st.lists(st.integers(1, MAX_LSN), min_size=len(timelines) - 1, max_size=len(timelines) - 1))
     )
     reasons = st.text(st.characters(exclude_characters="\n", exclude_categories=("Cs",)), max_size=20).map(str.strip)
+    reasons |= st.sampled_from(
+        ["before 2026-11-22 17:59:27+00", "after 2026-11-22 17:59:27.5+05:45", "before 7", REASON]
+    )
     switches = (TimelineSwitch(tli, Lsn(at), draw(reasons)) for tli, at in zip(timelines, positions, strict=False))
     return TimelineHistory(timelines[-1], tuple(switches))
 
@@ -40,6 +45,25 @@ def test_real_content_is_rendered_to_the_byte() -> None:
         3, (TimelineSwitch(1, Lsn(0x50000A0), REASON), TimelineSwitch(2, Lsn(0xBCA1F80), REASON))
     )
     assert history.render() == REAL
+
+
+def test_a_history_that_ends_at_a_target_time_is_whole() -> None:
+    """The blank line after a time is PostgreSQL's own; the file reads and is rendered to the byte."""
+    history = TimelineHistory.parse(3, TO_A_TIME)
+    assert [switch.reason for switch in history.switches] == [
+        "before 2026-11-29 13:22:21.370446+05:45",
+        "after 2026-11-30 00:00:00+00",
+    ]
+    assert history.render() == TO_A_TIME
+
+
+@pytest.mark.parametrize(
+    "size", sorted(set(range(len(TO_A_TIME) - 1)) - {TO_A_TIME.index(b"\n") + 1, TO_A_TIME.index(b"\n") + 2})
+)
+def test_half_a_copy_after_a_target_time_is_refused(size: int) -> None:
+    """A file cut anywhere is refused, but for a cut after a whole line, which looks like a shorter past."""
+    with pytest.raises(InvalidTimelineHistoryError):
+        TimelineHistory.parse(3, TO_A_TIME[:size])
 
 
 @given(histories(), st.integers(0, MAX_LSN).map(Lsn))
@@ -106,21 +130,6 @@ def test_a_reason_in_any_encoding_is_kept() -> None:
     """A restore point's name may be in the server's encoding: its bytes are kept."""
     content = b'1\t0/1000\tat restore point "\xe9t\xe9"\n'
     assert TimelineHistory.parse(2, content).render() == content
-
-
-@pytest.mark.parametrize(
-    "reason", ["before 2026-11-29 07:51:21.413006+00", "after 2026-11-29 07:51:21+00", "before LSN 0/B00068"]
-)
-def test_the_history_of_a_recovery_to_a_target_is_no_half_copy(reason: str) -> None:
-    """PostgreSQL writes an empty line after a time or an LSN: a restored server would lose its timeline's history."""
-    content = f"1\t0/B00068\t{reason}\n\n".encode()
-    history = TimelineHistory.parse(2, content)
-    assert history.switches == (TimelineSwitch(1, Lsn(0xB00068), reason),)
-    assert history.render() == content
-    later = TimelineHistory.parse(3, content + b"\n2\t0/C00000\tno recovery target specified\n")
-    assert later.switches[:1] == history.switches
-    with pytest.raises(InvalidTimelineHistoryError):
-        TimelineHistory.parse(3, content + b"\n")
 
 
 @pytest.mark.parametrize("size", [size for size in range(len(REAL)) if size != REAL.index(b"\n") + 1])

@@ -11,12 +11,12 @@ from wal_pipeline.commands.restore.prepare import PreparedRestore
 from wal_pipeline.commands.restore.start import ServerIsolation
 from wal_pipeline.errors import PostgresError
 from wal_pipeline.postgres.binaries import Binaries
+from wal_pipeline.postgres.environment import plain_environment
 from wal_pipeline.postgres.isolation import copy_settings, worker_settings
 from wal_pipeline.postgres.recovery_server import ServerUser
 from wal_pipeline.postgres.required_settings import configured_values
 
 _OUTPUT_CHARACTERS: Final = 2000
-_KEPT_VARIABLES: Final = ("PATH", "LD_LIBRARY_PATH", "HOME", "LANG", "TZ", "TMPDIR")
 _CONFIG: Final = "postgresql.conf"
 _LIBRARIES: Final = ("shared_preload_libraries", "session_preload_libraries", "local_preload_libraries")
 
@@ -84,11 +84,6 @@ def not_proven(prepared: PreparedRestore) -> tuple[str, ...]:
     )
     found += [f"{name}: '{value}' was not loaded" for name, value in values.items() if value]
     return tuple(found)
-
-
-def plain_environment() -> dict[str, str]:
-    """Return the part of our environment that PostgreSQL's programs need: no credentials, no connection settings."""
-    return {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
 
 
 class ClusterChecks:

@@ -14,9 +14,10 @@ import pytest
 
 from wal_pipeline.commands.archive_get.wal_source import FetchedWal, WalSource
 from wal_pipeline.commands.drill.fetch_service import FetchService
-from wal_pipeline.commands.drill.scratch_server import ClusterChecks, plain_environment
+from wal_pipeline.commands.drill.scratch_server import ClusterChecks
 from wal_pipeline.errors import DamagedCopyError
 from wal_pipeline.postgres.binaries import Binaries
+from wal_pipeline.postgres.environment import plain_environment
 from wal_pipeline.postgres.recovery_server import ServerUser
 from wal_pipeline.wal.names import WalFileName, segment_name
 from wal_pipeline_tests.support.nobody import NOBODY, nobodys_folder
