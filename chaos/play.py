@@ -11,6 +11,7 @@ from chaos.archiving import CommandArchiving, DaemonArchiving
 from chaos.backing_up import Backups
 from chaos.damaging import Damage
 from chaos.schedule import Event, Kind
+from chaos.second_server import SecondServer
 from chaos.world import World
 from testbed import faults
 from testbed.fault_proxy import FaultProxy
@@ -48,6 +49,7 @@ class Player:
         self._rules: list[faults.Rule] = []
         self.backups = Backups(world)
         self.damage = Damage(world)
+        self.second = SecondServer(world)
         self.planted: set[str] = set()
         self.played: list[Event] = []
 
@@ -97,6 +99,10 @@ class Player:
                 self._kill_postgres(with_run=event.kind is Kind.KILL_ALL)
             case Kind.PROMOTION:
                 self._promote(crashed=event.strength < 0.5)
+            case Kind.COPY_ARCHIVES:
+                self.second.archive_into_spool()
+            case Kind.TWO_PROMOTIONS:
+                self.second.promote_beside(lambda: self._promote(crashed=event.strength < 0.5))
             case Kind.KILL_DAEMON | Kind.KILL_CODE_SERVER | Kind.HOME_LOST:
                 self._trouble_dagster(event)
             case Kind.BACK_UP:
