@@ -71,9 +71,9 @@ class SecondServer:
             return []
         written = self._open(self._cluster)
         self._cluster.stop()
-        done = _done(self._cluster)
-        self.archived |= {name for name in done if name.endswith(".partial")}  # of the timeline that both have left
-        names = {name for name in done if name[:8] == written[:8]}
+        spooled = {path.name for path in self._folder.iterdir()}
+        self.archived |= {name for name in spooled if name.endswith(".partial")}  # of the timeline that both have left
+        names = {name for name in spooled if name[:8] == written[:8]}
         self._archive(self._folder)
         quarantined = {path.name.rsplit(".", 2)[0] for path in _quarantine(self._folder).glob("0*")}
         kept = quarantined | {path.name for path in self._folder.iterdir()}
