@@ -4,7 +4,7 @@ import gzip
 import hashlib
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +78,9 @@ def _stalled(world: World, spooled: list[str], unarchived: list[str]) -> str:
     )
 
 
-def compare(world: World, may_be_gone: Callable[[str], bool] = lambda _: False) -> Copies:
+def compare(
+    world: World, may_be_gone: Callable[[str], bool] = lambda _: False, *, also: Collection[str] = ()
+) -> Copies:
     """Download, open and hash each copy of everything that PostgreSQL reported as archived and that may not be gone."""
     waiting = set(world.spooled())
     archived = world.archived()
@@ -93,7 +95,7 @@ def compare(world: World, may_be_gone: Callable[[str], bool] = lambda _: False) 
     ):
         keys = _keys(server, bucket, world.prefix)
         lost += [f"{store}: {text}" for text in _wrong(world, server, bucket, keys, names - waiting)]
-        foreign = sorted(keys.keys() - archived - waiting)
+        foreign = sorted(keys.keys() - archived - waiting - set(also))
         lost += [f"{store}: '{name}' is stored and was never archived" for name in foreign if not _is_forgotten(name)]
     return Copies(2 * len(names - waiting), tuple(lost), tuple(_gaps(world, names)))
 

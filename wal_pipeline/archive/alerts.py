@@ -34,6 +34,7 @@ class AlertKind(StrEnum):
     PAUSED = "paused"
     CATALOG_BEHIND = "catalog_behind"  # the catalog and the stores do not agree
     SENSOR_SILENT = "sensor_silent"  # Dagster's health sensor has stopped looking: the daemon may be dead
+    OLDER_TIMELINE = "older_timeline"  # archiving goes on on a timeline that a newer one left: two servers
     CATALOG_DOWN = "catalog_down"  # the catalog cannot be read or written: no run can archive
     WRONG_CLUSTER = "wrong_cluster"  # the live server is of another cluster than the settings say
 
@@ -62,6 +63,7 @@ _SEVERITIES: Final[Mapping[AlertKind, Severity]] = {
     AlertKind.DISK_LOW: Severity.CRITICAL,
     AlertKind.PAUSED: Severity.INFO,
     AlertKind.CATALOG_DOWN: Severity.CRITICAL,
+    AlertKind.OLDER_TIMELINE: Severity.CRITICAL,
     AlertKind.SENSOR_SILENT: Severity.CRITICAL,
     AlertKind.WRONG_CLUSTER: Severity.CRITICAL,
 }

@@ -1,9 +1,10 @@
 """Defines the archive's records as plain values: files, copies and base backups."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from wal_pipeline.wal.joint import SegmentJoints
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import FileKind
 
@@ -47,7 +48,8 @@ class WalFile:
     ``sha256`` (64 hex digits) and ``size_bytes`` are of the file as PostgreSQL wrote it. ``wal_segment_size`` in
     bytes, ``server_major`` (such as 18), ``start_lsn`` and ``end_lsn`` (exclusive) are None for files without
     WAL pages (``.history``, ``.backup``). ``spooled_at`` is when the file came into the spool.
-    ``first_commit_at``/``last_commit_at`` are the commit times in it, where ``commit_times`` is KNOWN.
+    ``first_commit_at``/``last_commit_at`` are the commit times in it, where ``commit_times`` is KNOWN. ``joints`` say
+    what it continues; its content decides them, the catalog keeps none, and objects of earlier versions have none.
     """
 
     name: str
@@ -64,6 +66,7 @@ class WalFile:
     commit_times: CommitTimes = CommitTimes.NONE
     first_commit_at: datetime | None = None
     last_commit_at: datetime | None = None
+    joints: SegmentJoints | None = field(default=None, compare=False)
 
     @property
     def is_unread(self) -> bool:

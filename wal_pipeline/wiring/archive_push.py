@@ -6,9 +6,13 @@ from functools import cache
 from wal_pipeline.commands.archive_push.alerts import ArchiveAlerts
 from wal_pipeline.commands.archive_push.audit_trail import audited
 from wal_pipeline.commands.archive_push.events import ArchiveEvent
+from wal_pipeline.commands.archive_push.flow_control import ArchiveOptions
 from wal_pipeline.commands.archive_push.prepare import Preparer
-from wal_pipeline.commands.archive_push.run import ArchiveOptions, Archiver
+from wal_pipeline.commands.archive_push.run import Archiver
+from wal_pipeline.commands.continuity.archived import ArchivedWal
+from wal_pipeline.commands.continuity.guard import ContinuityGuard
 from wal_pipeline.commands.pause import PauseWatch
+from wal_pipeline.errors import WalPipelineError
 from wal_pipeline.wiring.pipeline import Pipeline
 
 
@@ -36,6 +40,21 @@ def preparer(pipeline: Pipeline) -> Preparer:
     )
 
 
+def continuity_guard(pipeline: Pipeline) -> ContinuityGuard:
+    """Return the judge of one run's files."""
+    archived = ArchivedWal(pipeline.stores, pipeline.catalog, pipeline.layout)
+    return ContinuityGuard(archived, pipeline.spool.folder, pipeline.spool.quarantine_folder)
+
+
+def archived_segment_bytes(pipeline: Pipeline) -> int | None:
+    """Return the segment size of the server's archive; None where it is empty, or server or archive do not tell."""
+    try:
+        archived = ArchivedWal(pipeline.stores, pipeline.catalog, pipeline.layout)
+        return archived.segment_size(pipeline.server.facts().system_identifier)
+    except WalPipelineError:
+        return None
+
+
 def archiver(pipeline: Pipeline, *, linger_seconds: float = 0.0) -> Archiver:
     """Return a new archiving run."""
     return Archiver(
@@ -44,6 +63,7 @@ def archiver(pipeline: Pipeline, *, linger_seconds: float = 0.0) -> Archiver:
         catalog=pipeline.catalog,
         identity=pipeline.identity,
         preparer=preparer(pipeline),
+        guard=lambda: continuity_guard(pipeline),
         layout=pipeline.layout,
         clock=pipeline.clock,
         options=archive_options(pipeline, linger_seconds=linger_seconds),

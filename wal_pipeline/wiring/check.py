@@ -8,6 +8,7 @@ from wal_pipeline.commands.setup.plan import WantedArchiving
 from wal_pipeline.commands.setup.systemd import UsedPath
 from wal_pipeline.errors import SettingsError
 from wal_pipeline.settings import Settings, variable_names
+from wal_pipeline.wiring.archive_push import archived_segment_bytes
 from wal_pipeline.wiring.pipeline import Pipeline
 
 
@@ -55,6 +56,7 @@ def wanted_archiving(pipeline: Pipeline, *, replace_foreign: bool = False) -> Wa
         bindir=settings.pgbindir,
         unreadable_wal=settings.unreadable_wal == "archive",
         quarantine=settings.quarantine(),
+        archived_segment_bytes=archived_segment_bytes(pipeline),
     )
 
 

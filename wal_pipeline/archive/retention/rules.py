@@ -217,7 +217,7 @@ def _coverages(
     """Yield the archives that this store may have tomorrow, each with the base backups that count there.
 
     What is here, and what other stores can refill. Then the same if all were whole that something is left of, and if
-    no segment were missing.
+    no segment were missing, and each continued the one before it.
     """
     yield Coverage.of(contents, [store]), held
     yield Coverage.of(contents, contents.stores), held
@@ -225,7 +225,7 @@ def _coverages(
     together = Coverage.of(healed, healed.stores)
     yield together, known
     whole = {timeline: [(runs[0][0], runs[-1][1])] for timeline, runs in together.runs.items()}
-    yield replace(together, runs=whole), known
+    yield replace(together, contents=replace(healed, breaks={}), runs=whole), known
 
 
 def restorable_ids(coverage: Coverage) -> set[str]:

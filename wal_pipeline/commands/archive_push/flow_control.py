@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import Self
 
 from wal_pipeline.commands.archive_push.job import FileJob
 from wal_pipeline.commands.archive_push.uploader import StoreUploader
@@ -11,6 +12,24 @@ _STARVED_SECONDS = 1.0
 _IDLE_SHARE = 0.2  # a store that stands idle for less of the time while others are full does not starve
 _LOOK_SECONDS = 0.25
 _UNSETTLED_LINGER_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveOptions:
+    """How an archiving run goes about it.
+
+    ``concurrency``: files compressed at once, and uploads at once per store. ``memory_bytes`` bounds what the files
+    in flight take. ``linger_seconds``: how long it waits for new files when nothing is left. After ``max_seconds`` of
+    work, or ``max_age_seconds`` with the waiting, it takes no new file and ends.
+    """
+
+    concurrency: int = 4
+    memory_bytes: int = 160 * 2**20
+    read_back: bool = True
+    linger_seconds: float = 0.0
+    max_seconds: float = 900.0
+    max_age_seconds: float = 7200.0
+    max_backoff_seconds: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +74,15 @@ class RunTime:
         self._monotonic = monotonic
         self._begun = self._looked_at = self._idle_since = monotonic()
         self._worked_seconds = 0.0
+
+    @classmethod
+    def of(cls, options: ArchiveOptions) -> Self:
+        """Return the time of a run that begins now."""
+        return cls(
+            work_seconds=options.max_seconds,
+            age_seconds=options.max_age_seconds,
+            linger_seconds=options.linger_seconds,
+        )
 
     def note(self, *, idle: bool) -> None:
         """Note what the run did since the last call."""

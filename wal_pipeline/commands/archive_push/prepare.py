@@ -14,6 +14,7 @@ from wal_pipeline.host.memory import Memory, look_at_memory
 from wal_pipeline.postgres.waldump import CommitReader, CommitSpan
 from wal_pipeline.spool import Spool, SpoolFile
 from wal_pipeline.wal.backup_history import BackupHistory
+from wal_pipeline.wal.joint import read_joints
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import FileKind, segment_name
 from wal_pipeline.wal.page_header import (
@@ -166,6 +167,7 @@ class Preparer:
             commit_times=CommitTimes.KNOWN if known else CommitTimes.UNKNOWN,
             first_commit_at=span.first.at if span and span.first else None,
             last_commit_at=span.last.at if span and span.last else None,
+            joints=read_joints(data, header, name.timeline),
         )
 
     def _require_memory(self, spooled: SpoolFile) -> None:

@@ -22,7 +22,12 @@ from wal_pipeline.commands.backup.lease import held_lease
 from wal_pipeline.commands.backup.leftovers import remove_unfinished, try_remove
 from wal_pipeline.commands.backup.parent import ParentBackup, choose_parent, fetch_parent, parent_folder
 from wal_pipeline.commands.backup.part_uploader import UploadLimits
-from wal_pipeline.commands.backup.preconditions import require_cluster, require_outside, require_ready
+from wal_pipeline.commands.backup.preconditions import (
+    require_cluster,
+    require_outside,
+    require_ready,
+    require_segment_size,
+)
 from wal_pipeline.commands.backup.restorable import BaseBackupRecorder, StoreOutcome
 from wal_pipeline.commands.backup.session import (
     BackupPhase,
@@ -34,6 +39,7 @@ from wal_pipeline.commands.backup.session import (
 )
 from wal_pipeline.commands.backup.upload import MAX_PARTS, BackupUpload
 from wal_pipeline.commands.backup.waits import BackupWait
+from wal_pipeline.commands.continuity.archived import stored_segment_size
 from wal_pipeline.errors import SettingsError, StoreError
 from wal_pipeline.postgres.backup_server import BackupServer
 from wal_pipeline.postgres.pg_basebackup import BaseBackupCommand
@@ -109,8 +115,11 @@ def take_base_backup(
     Raises: BaseBackupError where the server cannot be backed up or no store took it; PostgresError.
     """
     _check_options(options)
-    require_ready(server.facts(), layout, parent)
+    facts = server.facts()
+    require_ready(facts, layout, parent)
     places = [ClusterStore(store, layout) for store in stores]
+    for place in places:
+        require_segment_size(facts, stored_segment_size(place))
 
     def on_wait(text: str) -> None:
         wait = BackupWait(text, clock(), is_archiver=False)

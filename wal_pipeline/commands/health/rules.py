@@ -30,6 +30,7 @@ _MOST_FILES: Final = 20
 _QUARANTINED: Final = re.compile(r"(.+)\.\d{8}T\d{6}\.\d+Z(?:\.\d+)?\Z")
 _IDLE_WAL_BYTES: Final = 64 * 1024  # an idle server writes so much: checkpoints, snapshots of transactions
 _SENSOR_SILENT: Final = timedelta(minutes=15)
+_BRANCH_FORGOTTEN: Final = timedelta(days=1)
 _RESTORABLE_WITHIN: Final = timedelta(hours=1)
 
 
@@ -222,7 +223,27 @@ def _gaps(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] | None
         for gap in facts.windows.open_gaps(store):
             if not _is_spooled(gap, names) and (store is None or gap.held_elsewhere):
                 found.append(_gap(gap))
+    found += [
+        Observation(
+            f"break {one.segment}",
+            f"no recovery passes into '{one.segment}': {one.reason}; a base backup begins a new recovery window",
+        )
+        for one in facts.windows.open_breaks
+    ]
     return _at_most(found, _MOST_GAPS, "more gaps")
+
+
+def _older_timeline(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] | None:
+    """Judge the timelines that are written to beside a newer one, now or until a day ago."""
+    return [
+        Observation(
+            f"timeline {branch.timeline}",
+            f"{branch.describe()}: two servers archive side by side; a restore wants --timeline, and the one that is "
+            "not wanted must stop, or archive under a cluster name of its own",
+        )
+        for branch in facts.windows.branches
+        if branch.is_live or (branch.last_at is not None and facts.at - branch.last_at < _BRANCH_FORGOTTEN)
+    ]
 
 
 def _gap(gap: Gap) -> Observation:
@@ -376,6 +397,7 @@ _RULES: Final[Mapping[AlertKind, Rule]] = {
     AlertKind.COPY_FAILED: _copy_failed,
     AlertKind.QUARANTINE: _quarantine,
     AlertKind.GAP: _gaps,
+    AlertKind.OLDER_TIMELINE: _older_timeline,
     AlertKind.BASE_BACKUP_FAILED: _base_backup_failed,
     AlertKind.BASE_BACKUP_OLD: _base_backup_old,
     AlertKind.BASE_BACKUP_WAITING: _base_backup_waiting,

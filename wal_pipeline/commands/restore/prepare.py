@@ -117,7 +117,7 @@ def prepare_restore(
     check_data_directory(request.pgdata, force=request.force)
     target = request.target
     found = gather(stores, layout, target.at or target.not_before_at, identities)
-    plan = plan_restore(found.contents, target, base_backup=request.base_backup)
+    plan = found.checked_plan(lambda contents: plan_restore(contents, target, base_backup=request.base_backup))
     require_action(plan.asked, plan.target, request.action)
     chain = tuple(found.manifests[one.backup.backup_id] for one in plan.chain)
     moves = map_tablespaces(chain[-1], request.tablespaces)

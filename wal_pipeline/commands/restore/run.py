@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from wal_pipeline.archive.format.keys import Layout
+from wal_pipeline.archive.recovery.restore_plan import require_chosen_timeline
 from wal_pipeline.commands.audit import AuditLog
 from wal_pipeline.commands.restore.checks import check_runnable
 from wal_pipeline.commands.restore.options import RestoreOptions
@@ -54,6 +55,7 @@ class Restore:
         if self.options.plan_only:
             return
         require_role(request)
+        require_chosen_timeline(prepared.plan)
         require_answers(prepared)
         if self.options.start and prepared.configuration.trouble is not None:
             raise prepared.configuration.trouble

@@ -26,7 +26,7 @@ class WantedArchiving:
     ``system_identifier`` is the cluster's by the settings, None where they name none. ``encoder`` is what segments are
     compressed with, ``bindir`` where PostgreSQL's programs are looked for first, and ``unreadable_wal`` says that WAL
     is archived which cannot be read. ``quarantine`` is the folder for files that cannot be archived; None: it is not
-    judged.
+    judged. ``archived_segment_bytes`` is the segment size of the server's archive so far; None where it has none.
     """
 
     spool: Path
@@ -37,6 +37,7 @@ class WantedArchiving:
     bindir: Path | None = None
     unreadable_wal: bool = False
     quarantine: Path | None = None
+    archived_segment_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,7 @@ def plan_setup(
         _archive_mode(facts),
         judge_archiver(facts, wanted.spool, method, replace=wanted.replace_foreign),
         _archive_timeout(facts, wanted.archive_timeout_seconds),
+        *_segment_size(facts, wanted.archived_segment_bytes),
         *judge_spool(access),
     )
     findings = tuple(_unless_overridden(finding, facts) for finding in findings)
@@ -164,6 +166,18 @@ def _archive_timeout(facts: ServerFacts, wanted_seconds: int) -> Finding:
     shown = f"{found} s" if found else "off"
     message = f"{shown}, expected at most {wanted_seconds} s: it bounds the age of the last change that no store has"
     return Finding("archive_timeout", Level.PROBLEM, message, (change,))
+
+
+def _segment_size(facts: ServerFacts, archived_bytes: int | None) -> tuple[Finding, ...]:
+    """Find a server whose segment size was changed: its names stand for other WAL than the archive's."""
+    if archived_bytes in (facts.wal_segment_size, None):
+        return ()
+    message = (
+        f"{facts.wal_segment_size} bytes, the archive of this system identifier has segments of {archived_bytes}: "
+        "nothing of this server can be archived there"
+    )
+    line = "give the server a cluster name of its own (WAL_PIPELINE_CLUSTER), and take a base backup there"
+    return (Finding("wal_segment_size", Level.PROBLEM, message, lines=(line,)),)
 
 
 def _unless_overridden(finding: Finding, facts: ServerFacts) -> Finding:

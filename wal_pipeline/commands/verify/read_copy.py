@@ -1,7 +1,7 @@
 """Reads one copy back from a store and proves that it is what its name promises, down to the file's own bytes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -29,19 +29,25 @@ from wal_pipeline.errors import (
 )
 from wal_pipeline.stores.base import Store
 from wal_pipeline.stores.cluster_store import ClusterStore
+from wal_pipeline.wal.joint import SegmentJoints, read_joints
 from wal_pipeline.wal.names import MAX_WAL_SEGMENT_SIZE, FileKind, require_file_name
 from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, check_segment, segment_size_of
 
 
 @dataclass(frozen=True, slots=True)
 class ReadCopy:
-    """One copy that was read: its fault, or None, how many stored bytes were read, and the SHA-256 of its content."""
+    """One copy that was read: its fault, or None, how many stored bytes were read, and the SHA-256 of its content.
+
+    ``file`` describes a good copy of a WAL file, with the joints that its content has, or that its metadata says where
+    it was not opened.
+    """
 
     item: Item
     store: str
     fault: Fault | None
     read_bytes: int
     content_sha256: str | None = None
+    file: WalFile | None = None
 
 
 class _FaultError(Exception):
@@ -66,14 +72,14 @@ class CopyReader:
         """
         item = Item(place.layout.system_identifier, ItemKind.WAL_FILE, name)
         try:
-            read_bytes, content_sha256 = self._read(place, name, key, recorded)
+            read_bytes, file = self._read(place, name, key, recorded)
         except _FaultError as found:
             return _faulty(place, item, found.kind, f"{place.name}: {found.message}")
         except (DamagedCopyError, ObjectMissingError) as error:
             return _faulty(place, item, _kind_of(error), error.message)
-        return ReadCopy(item, place.name, None, read_bytes, content_sha256)
+        return ReadCopy(item, place.name, None, read_bytes, file.sha256, file)
 
-    def _read(self, place: ClusterStore, name: str, key: str, recorded: WalFile | None) -> tuple[int, str]:
+    def _read(self, place: ClusterStore, name: str, key: str, recorded: WalFile | None) -> tuple[int, WalFile]:
         store = place.store
         found = head_proved(store, key)
         try:
@@ -85,12 +91,15 @@ class CopyReader:
         require_wal_size(store, key, found.size_bytes)
         data = read_proved(store, key, encoding)
         if not encoding.encrypted or self.identities:
-            self._check_content(store, key, data, file, encoding)
+            file = replace(file, joints=self._check_content(store, key, data, file, encoding) or file.joints)
         if recorded is not None and file.sha256 != recorded.sha256:
             raise _FaultError(FaultKind.OTHER_CONTENT, wrong_content(key, file.sha256, recorded.sha256))
-        return len(data), file.sha256
+        return len(data), file
 
-    def _check_content(self, store: Store, key: str, data: bytes, file: WalFile, encoding: Encoding) -> None:
+    def _check_content(
+        self, store: Store, key: str, data: bytes, file: WalFile, encoding: Encoding
+    ) -> SegmentJoints | None:
+        """Compare an object's content with what is promised, and return what a segment's pages say it continues."""
         name = require_file_name(file.name)
         is_segment = file.kind in (FileKind.SEGMENT, FileKind.PARTIAL)
         has_pages = is_segment and not file.is_unread
@@ -105,11 +114,13 @@ class CopyReader:
             )
             require_content(store, key, content, file)
             if has_pages:
-                check_segment(name, content[:LONG_HEADER_BYTES], len(content), {file.system_identifier})
+                header = check_segment(name, content[:LONG_HEADER_BYTES], len(content), {file.system_identifier})
+                return read_joints(content, header, file.timeline) if file.kind is FileKind.SEGMENT else None
         except CodecError as error:
             raise _FaultError(FaultKind.CORRUPT, f"object '{key}' cannot be opened: {error.message}") from None
         except (InvalidWalFileError, InvalidWalNameError) as error:
             raise _FaultError(FaultKind.REPLACED, f"object '{key}' holds something else: {error.message}") from None
+        return None
 
 
 def _check_says(key: str, file: WalFile, layout: Layout, name: str) -> None:
