@@ -177,14 +177,13 @@ class BaseBackupRun:
 
 def _hint(text: str) -> str | None:
     hints = {
+        '"./lost+found"': "The server's user must be able to open it: sudo chown --reference=PGDATA PGDATA/lost+found.",
         "could not open directory": "PostgreSQL's user must be able to read all that lies in the data directory: give "
-        "it to that user (chown), or move it out. A 'lost+found' says that the data directory is a mount point; "
-        "a folder below it is the better data directory.",
+        "it to that user (chown), or move it out.",
         "WAL summaries are required": "Take a full base backup: WAL summaries do not reach back to the parent.",
         "no pg_hba.conf entry": "Allow replication connections for this role in pg_hba.conf ('host replication ...').",
         "must be superuser or replication role": "ALTER ROLE ... REPLICATION, or use another role.",
         "permission denied to start WAL sender": "ALTER ROLE ... REPLICATION, or use another role.",
-        '"./lost+found"': "The server's user must be able to open it: sudo chown --reference=PGDATA PGDATA/lost+found.",
         "max_wal_senders": "Raise max_wal_senders on the server, or end another replication connection.",
     }
     return next((hint for part, hint in hints.items() if part in text), None)

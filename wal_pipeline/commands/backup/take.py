@@ -17,7 +17,6 @@ from wal_pipeline.archive.format.lease import LeasedWork
 from wal_pipeline.archive.records import BaseBackup
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.codec.stream_encoder import StreamEncoder
-from wal_pipeline.commands.backup.alarms import BackupAlarms
 from wal_pipeline.commands.backup.lease import held_lease
 from wal_pipeline.commands.backup.leftovers import remove_unfinished, try_remove
 from wal_pipeline.commands.backup.parent import ParentBackup, choose_parent, fetch_parent, parent_folder
@@ -38,7 +37,8 @@ from wal_pipeline.commands.backup.session import (
     object_metadata,
 )
 from wal_pipeline.commands.backup.upload import MAX_PARTS, BackupUpload
-from wal_pipeline.commands.backup.waits import BackupWait
+from wal_pipeline.commands.backup.watch.alarms import BackupAlarms
+from wal_pipeline.commands.backup.watch.waits import BackupWait
 from wal_pipeline.commands.continuity.archived import stored_segment_size
 from wal_pipeline.errors import SettingsError, StoreError
 from wal_pipeline.postgres.backup_server import BackupServer

@@ -320,10 +320,13 @@ class _Attempt:
         return self._error
 
     def give_up(self) -> None:
-        """End the thread. One that the store has answered ends at once, and removes its file first."""
+        """End the thread, and remove its file if nobody took it. One that the store has answered ends at once."""
         self._given_up.set()
         if self.answered.is_set():
             self._thread.join(_ANSWER_SECONDS)
+        if not self._thread.is_alive():
+            with suppress(OSError):
+                self.path.unlink(missing_ok=True)
 
     def go_on(self) -> None:
         """End the thread where nobody needs the object from it any more."""

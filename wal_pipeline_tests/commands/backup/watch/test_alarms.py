@@ -11,9 +11,9 @@ from wal_pipeline.archive.format.backup_report import BackupReport
 from wal_pipeline.archive.records import BaseBackup, DamagedPages
 from wal_pipeline.catalog.catalog import Catalog, open_catalog
 from wal_pipeline.commands.alerts.base_backups import last_failure, lasting_waits
-from wal_pipeline.commands.backup.alarms import BackupAlarms
 from wal_pipeline.commands.backup.session import BackupPhase, BackupProgress
-from wal_pipeline.commands.backup.waits import BackupWait
+from wal_pipeline.commands.backup.watch.alarms import BackupAlarms
+from wal_pipeline.commands.backup.watch.waits import BackupWait
 from wal_pipeline.errors import BaseBackupError, BaseBackupRunningError
 from wal_pipeline_tests.support.manifests import make_manifest
 
