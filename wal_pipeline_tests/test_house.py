@@ -48,7 +48,7 @@ _TESTED_IN: Final = {
     "archive/retention/test_remains.py": "archive/retention/obsolete",
     "catalog/test_areas.py": "catalog/{backups,catalog,drills,frames,gaps,rows,store_states,values}",
     "catalog/test_migrate.py": "catalog/{engine,schema}",
-    "commands/health/test_rules.py": "catalog/measures commands/health/facts",
+    "commands/health/test_rules.py": "catalog/measures commands/health/{backup_rules,facts}",
     "cli/test_records.py": "cli/{alerts,catalog,group,list}",
     "cli/test_status.py": "cli/{cost,metrics,report,status_screen} wiring/{health,pipeline}",
     "cli/test_upkeep.py": "cli/{expire,verify}",

@@ -1,26 +1,25 @@
 """Finds the causes of alerts in the facts: each rule returns the observations of one kind. Pure."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
 from wal_pipeline.archive.alerts import AlertKind, Observation, Severity
-from wal_pipeline.archive.records import BaseBackup
 from wal_pipeline.archive.recovery.gaps import Gap
 from wal_pipeline.catalog.measures import FailedCopy
 from wal_pipeline.catalog.store_states import StoreState
-from wal_pipeline.commands.alerts.base_backups import (
-    failure_observations,
-    lasting_waits,
-    page_observations,
-    warning_observations,
-)
 from wal_pipeline.commands.archive_push.alerts import copy_subject
 from wal_pipeline.commands.cluster_identity import FIXED_VARIABLE
+from wal_pipeline.commands.health.backup_rules import (
+    base_backup_failed,
+    base_backup_waiting,
+    base_backup_warning,
+    pages_damaged,
+)
 from wal_pipeline.commands.health.facts import MOST_FAILED_COPIES, HealthFacts, StoreFacts
-from wal_pipeline.commands.health.windows import newest_finished_at, newest_id, usable_backups
+from wal_pipeline.commands.health.windows import newest_finished_at, usable_backups
 from wal_pipeline.postgres.server_facts import ServerFacts, archiver_trouble
 from wal_pipeline.text import coarse_length, coarse_size, counted, moment_utc
 from wal_pipeline.wal.names import FileKind, parse_file_name, segment_name
@@ -31,7 +30,6 @@ _QUARANTINED: Final = re.compile(r"(.+)\.\d{8}T\d{6}\.\d+Z(?:\.\d+)?\Z")
 _IDLE_WAL_BYTES: Final = 64 * 1024  # an idle server writes so much: checkpoints, snapshots of transactions
 _SENSOR_SILENT: Final = timedelta(minutes=15)
 _BRANCH_FORGOTTEN: Final = timedelta(days=1)
-_RESTORABLE_WITHIN: Final = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,46 +268,6 @@ def _is_spooled(gap: Gap, names: frozenset[str]) -> bool:
     return all(name in names for name in wanted)
 
 
-def _base_backup_failed(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] | None:
-    """Judge the last try and the newest base backup: a later one that succeeded makes an earlier failure moot."""
-    failed = failure_observations(facts.backup_failure)
-    newest = newest_id({copy.backup_id for store in facts.stores for copy in store.base_backups}, facts.at)
-    if newest is None:
-        return failed
-    finished_at = newest_finished_at([one for one in facts.windows.backups if one.backup_id == newest], facts.at)
-    if finished_at is not None and facts.at - finished_at < _RESTORABLE_WITHIN:
-        return failed
-    return [*failed, *_failed_backups(facts, newest)]
-
-
-def _failed_backups(facts: HealthFacts, newest: str) -> Iterator[Observation]:
-    for store in facts.stores:
-        copy = next((one for one in store.base_backups if one.backup_id == newest), None)
-        if copy is None:
-            yield Observation(store.store, f"base backup '{newest}' is not there")
-        elif copy.restorable_at is None:
-            reason = f": {copy.last_error}" if copy.last_error else ""
-            yield Observation(store.store, f"base backup '{newest}' cannot be restored from there{reason}")
-
-
-def _newest_backup(facts: HealthFacts) -> BaseBackup | None:
-    newest = newest_id({one.backup_id for one in facts.windows.backups}, facts.at)
-    return next((one for one in facts.windows.backups if one.backup_id == newest), None)
-
-
-def _pages_damaged(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] | None:
-    """Judge the newest base backup: a later one without damage makes the damage in earlier ones moot."""
-    return page_observations(_newest_backup(facts))
-
-
-def _base_backup_warning(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] | None:
-    return warning_observations(_newest_backup(facts))
-
-
-def _base_backup_waiting(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] | None:
-    return lasting_waits(facts.alerts, facts.at)
-
-
 def _base_backup_old(facts: HealthFacts, limits: HealthLimits) -> list[Observation] | None:
     if not facts.files:
         return []  # nothing is archived yet: setup, not neglect
@@ -398,11 +356,11 @@ _RULES: Final[Mapping[AlertKind, Rule]] = {
     AlertKind.QUARANTINE: _quarantine,
     AlertKind.GAP: _gaps,
     AlertKind.OLDER_TIMELINE: _older_timeline,
-    AlertKind.BASE_BACKUP_FAILED: _base_backup_failed,
+    AlertKind.BASE_BACKUP_FAILED: lambda facts, _limits: base_backup_failed(facts),
     AlertKind.BASE_BACKUP_OLD: _base_backup_old,
-    AlertKind.BASE_BACKUP_WAITING: _base_backup_waiting,
-    AlertKind.BASE_BACKUP_WARNING: _base_backup_warning,
-    AlertKind.PAGES_DAMAGED: _pages_damaged,
+    AlertKind.BASE_BACKUP_WAITING: lambda facts, _limits: base_backup_waiting(facts),
+    AlertKind.BASE_BACKUP_WARNING: lambda facts, _limits: base_backup_warning(facts),
+    AlertKind.PAGES_DAMAGED: lambda facts, _limits: pages_damaged(facts),
     AlertKind.DRILL_FAILED: _drill_failed,
     AlertKind.DRILL_OLD: _drill_old,
     AlertKind.PAUSED: _paused,
