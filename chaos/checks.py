@@ -4,7 +4,7 @@ import gzip
 import hashlib
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,19 +78,24 @@ def _stalled(world: World, spooled: list[str], unarchived: list[str]) -> str:
     )
 
 
-def compare(world: World) -> Copies:
-    """Download, open and hash each copy of everything that PostgreSQL reported as archived."""
+def compare(
+    world: World, may_be_gone: Callable[[str], bool] = lambda _: False, *, also: Collection[str] = ()
+) -> Copies:
+    """Download, open and hash each copy of everything that PostgreSQL reported as archived and that may not be gone."""
     waiting = set(world.spooled())
-    names = world.archived()
+    archived = world.archived()
+    names = {name for name in archived if not may_be_gone(name)}
     last = world.cluster.value("SELECT last_archived_wal FROM pg_stat_archiver")
-    lost = [] if not last or last in names else [f"'{last}' is PostgreSQL's last archived file and not marked as done"]
+    lost = (
+        [] if not last or last in archived else [f"'{last}' is PostgreSQL's last archived file and not marked as done"]
+    )
     for store, server, bucket in (
         ("r2", world.stage.pair.r2, world.stage.buckets.r2),
         ("b2", world.stage.pair.b2, world.stage.buckets.b2),
     ):
         keys = _keys(server, bucket, world.prefix)
         lost += [f"{store}: {text}" for text in _wrong(world, server, bucket, keys, names - waiting)]
-        foreign = sorted(keys.keys() - names - waiting)
+        foreign = sorted(keys.keys() - archived - waiting - set(also))
         lost += [f"{store}: '{name}' is stored and was never archived" for name in foreign if not _is_forgotten(name)]
     return Copies(2 * len(names - waiting), tuple(lost), tuple(_gaps(world, names)))
 

@@ -40,6 +40,11 @@ class Load:
         if self._pgbench is not None:
             self._pgbench.kill()
 
+    def write_one(self) -> None:
+        """Commit once more, after the load was stopped."""
+        with self._cluster.connect(connect_timeout=10) as connection:
+            self._commit(connection)
+
     def _write(self) -> None:
         while not self._ending.is_set():
             try:

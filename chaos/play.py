@@ -9,7 +9,9 @@ from pathlib import Path
 
 from chaos.archiving import CommandArchiving, DaemonArchiving
 from chaos.backing_up import Backups
+from chaos.damaging import Damage
 from chaos.schedule import Event, Kind
+from chaos.second_server import SecondServer
 from chaos.world import World
 from testbed import faults
 from testbed.fault_proxy import FaultProxy
@@ -46,6 +48,8 @@ class Player:
         self._ends: list[tuple[float, Callable[[], object]]] = []
         self._rules: list[faults.Rule] = []
         self.backups = Backups(world)
+        self.damage = Damage(world)
+        self.second = SecondServer(world)
         self.planted: set[str] = set()
         self.played: list[Event] = []
 
@@ -95,9 +99,13 @@ class Player:
                 self._kill_postgres(with_run=event.kind is Kind.KILL_ALL)
             case Kind.PROMOTION:
                 self._promote(crashed=event.strength < 0.5)
+            case Kind.COPY_ARCHIVES:
+                self.second.archive_into_spool()
+            case Kind.TWO_PROMOTIONS:
+                self.second.promote_beside(lambda: self._promote(crashed=event.strength < 0.5))
             case Kind.KILL_DAEMON | Kind.KILL_CODE_SERVER | Kind.HOME_LOST:
                 self._trouble_dagster(event)
-            case Kind.BACK_UP:
+            case Kind.BACK_UP | Kind.BACK_UP_TWICE | Kind.BACK_UP_STALL:
                 self._back_up(event)
             case Kind.CLOCK_STEP:
                 self._world.offset_file.write_text(f"{(event.strength - 0.5) * 2 * 86400 * 3:.0f}")
@@ -109,7 +117,9 @@ class Player:
 
     def _trouble_store(self, event: Event, proxy: FaultProxy) -> None:
         kind = event.kind
-        if kind in _ON_PUT:
+        if kind is Kind.EXPIRE_DAMAGED:
+            self.damage.expire_while_damaged(proxy.upstream, event.strength)
+        elif kind in _ON_PUT:
             self._add(proxy, _ON_PUT[kind](event), event, method="PUT")
         elif kind in _ON_GET:
             self._add(proxy, _ON_GET[kind](event), event, method="GET", key="/wal/")
@@ -164,9 +174,14 @@ class Player:
         trouble[event.kind](event.seconds)
 
     def _back_up(self, event: Event) -> None:
-        """Start a base backup, and kill one of three at some moment."""
+        """Start a base backup, and kill one of three at some moment; or two at once; or one that stands still."""
+        if event.kind is Kind.BACK_UP_STALL:
+            self.backups.stall(lose_lease=event.strength < 0.5)
+            return
         taking = self.backups.begin()
-        if event.strength < 1 / 3:
+        if event.kind is Kind.BACK_UP_TWICE:
+            self.backups.begin()
+        elif event.strength < 1 / 3:
             self._end_in(event.seconds, lambda: self.backups.kill(taking))
 
     def _lose_catalog(self) -> None:

@@ -1,5 +1,6 @@
 """Backs up and restores a schedule's cluster, also with stores that disappear during the recovery."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chaos.schedule import STORES, Recovery
+from chaos.second_server import FIRST_FOREIGN
 from chaos.world import World
 from testbed.dagster_instance import PROJECT, clean_environment
 from testbed.faults import Fault, Flip, ResetBefore, Truncate
@@ -26,9 +28,10 @@ class RestoreFailedError(AssertionError):
     """A backup or a restore failed, or did not bring back what was committed."""
 
 
-def back_up(world: World) -> None:
-    """Take a base backup onto both stores. Raises: RestoreFailedError."""
-    run(world, "wal_pipeline.cli", "backup", "--json", env=world.environment)
+def back_up(world: World) -> str:
+    """Take a base backup onto both stores, and return the segment in which it begins. Raises: RestoreFailedError."""
+    said = run(world, "wal_pipeline.cli", "backup", "--json", env=world.environment)
+    return str(json.loads(said)["backup_id"])[-24:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +45,18 @@ class Restored:
     early_open: bool = False
 
 
-def restore(world: World) -> Restored:
-    """Restore to the end of the archive from the stores, and look for every commit.
+def restore(world: World, timeline: int | None = None) -> Restored:
+    """Restore to the end of the archive from the stores, and look for every commit and for none of another server.
+
+    ``timeline`` is the original's where a copy archived beside it: without it the restore must be refused.
 
     Raises: RestoreFailedError.
     """
     with _machine(world) as cluster, _trouble(world):
         words = ("--pgdata", str(cluster.pgdata), *_tablespace_map(world, cluster.folder), "--no-archiving", "--json")
+        if timeline is not None:
+            _require_choice(world, words, timeline)
+            words = (*words, "--timeline", str(timeline))
         if world.schedule.recovery is Recovery.STORE_DOWN:
             words = (*words, *_other_store(world, words))
         run(world, "wal_pipeline.cli", "restore", *words)
@@ -57,10 +65,24 @@ def restore(world: World) -> Restored:
         if not cluster.is_running:
             cluster.start(wait=False)
         cluster.wait_promoted(timeout_seconds=_END_SECONDS)
-        missing = world.load.acknowledged - _commits(cluster)
+        found = _commits(cluster)
+        if any(number >= FIRST_FOREIGN for number in found):
+            raise RestoreFailedError("the restored server has commits of another server")
+        missing = world.load.acknowledged - found
         if missing:
             raise RestoreFailedError(f"{len(missing)} acknowledged commits are not there, the first is {min(missing)}")
     return restored
+
+
+def _require_choice(world: World, words: tuple[str, ...], timeline: int) -> None:
+    """Restore without naming a timeline: it must be refused with a HINT that names the original's."""
+    try:
+        run(world, "wal_pipeline.cli", "restore", *words)
+    except RestoreFailedError as error:
+        if f"--timeline {timeline}" in str(error):
+            return
+        raise
+    raise RestoreFailedError("a restore followed a copy that archives, and nobody had chosen it")
 
 
 def _tablespace_map(world: World, folder: Path) -> tuple[str, ...]:

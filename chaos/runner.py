@@ -30,6 +30,7 @@ class Outcome:
     gaps: int = 0
     early_opens: int = 0
     base_backups: int = 0
+    expiries: int = 0
     restored: str | None = None
     cut_off: bool = False
     seconds: float = 0.0
@@ -72,6 +73,7 @@ class Report:
             "commits": self._sum("commits"),
             "requests_hit": self._sum("requests_hit"),
             "base_backups": self._sum("base_backups"),
+            "expiries_while_damaged": self._sum("expiries"),
             "restores": sum(outcome.restored is not None for outcome in self.outcomes),
             "restored_while": dict(Counter(found.restored for found in self.outcomes if found.restored)),
             "restores_cut_off": self._sum("cut_off"),
@@ -111,30 +113,52 @@ def run_one(stage: Stage, schedule: Schedule) -> Outcome:
 
 
 def _run(world: World, outcome: Outcome) -> None:
-    back_up(world)
+    first_segment = back_up(world)
     player = Player(world)
+    try:
+        _play(world, player, outcome)
+        _check(world, player, first_segment, outcome)
+    finally:
+        player.second.stop()
+
+
+def _play(world: World, player: Player, outcome: Outcome) -> None:
     world.load.start()
     try:
         wait_until_archiving(world)
         player.play()
         world.load.stop()
         outcome.problems += player.backups.settle()
+        outcome.problems += player.damage.settle()
     finally:
         world.load.stop()
         player.backups.stop()
+        player.damage.stop()
+        outcome.expiries = player.damage.expiries
         outcome.requests_hit = player.requests_hit
         outcome.events.update(event.kind.value for event in player.played)
+
+
+def _check(world: World, player: Player, first_segment: str, outcome: Outcome) -> None:
+    second = player.second
+    second.let_the_original_go_on()
     outcome.commits, outcome.base_backups = len(world.load.acknowledged), 1 + player.backups.taken
     with _noted(outcome):
         drain(world)
-    copies = compare(world)
+        outcome.problems += second.settle()
+    outcome.problems += player.backups.problems()
+
+    def may_be_gone(name: str) -> bool:
+        return player.damage.may_be_gone(name) or player.backups.may_be_gone(name, first_segment)
+
+    copies = compare(world, may_be_gone, also=second.archived)
     outcome.files_checked, outcome.lost, outcome.gaps = copies.checked, len(copies.lost), len(copies.gaps)
     outcome.problems += copies.lost
     outcome.problems += [f"segment {number} is in a gap" for number in copies.gaps]
     outcome.problems += misplaced(world, player.planted)
     with _noted(outcome):
         outcome.problems += window_problems(world, outcome.base_backups)
-        restored = restore(world)
+        restored = restore(world, second.main_timeline)
         outcome.restored, outcome.cut_off = world.schedule.recovery.value, restored.cut_off
         outcome.early_opens = int(restored.early_open)
     if outcome.early_opens:

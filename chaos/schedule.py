@@ -10,7 +10,7 @@ DAEMON_EVERY: Final = 5
 
 
 class Kind(StrEnum):
-    """The kinds of events. Those of a store act through the proxy before it, except the store's own crash."""
+    """The kinds of events. Those of a store act through the proxy before it, except its own crash and damage."""
 
     KILL_RUN = "kill the archiving run"
     KILL_POSTGRES = "kill PostgreSQL"
@@ -45,6 +45,11 @@ class Kind(StrEnum):
     HOME_LOST = "remove DAGSTER_HOME"
     BACK_UP = "take another base backup meanwhile"
     STAGING_FULL = "take another base backup and fill the staging folder's disk"
+    COPY_ARCHIVES = "let a restored copy archive into the original's spool"
+    TWO_PROMOTIONS = "promote two servers onto one timeline"
+    EXPIRE_DAMAGED = "run the expiry while a base backup is damaged"
+    BACK_UP_TWICE = "take two base backups at once"
+    BACK_UP_STALL = "stop a base backup until its leftovers are old enough to be removed"
 
 
 class Recovery(StrEnum):
@@ -74,10 +79,13 @@ _OF_A_STORE: Final = frozenset(
         Kind.CUT_READ,
         Kind.REFUSE,
         Kind.SILENCE,
+        Kind.EXPIRE_DAMAGED,
     }
 )
 _OF_THE_DAEMON: Final = frozenset({Kind.KILL_DAEMON, Kind.KILL_CODE_SERVER, Kind.HOME_LOST})
-_OFTEN: Final = {Kind.KILL_RUN: 4, Kind.PROMOTION: 2, Kind.REFUSE: 2, Kind.BACK_UP: 2}
+_OFTEN: Final = {Kind.KILL_RUN: 4, Kind.PROMOTION: 2, Kind.REFUSE: 2, Kind.BACK_UP: 2, Kind.EXPIRE_DAMAGED: 2}
+LYING: Final = frozenset({Kind.STORE_HALF, Kind.STORE_FLIPPED, Kind.SWALLOW})
+_SECOND_SERVER: Final = frozenset({Kind.COPY_ARCHIVES, Kind.TWO_PROMOTIONS})
 _FULL_DISK: Final = frozenset({Kind.SPOOL_FULL, Kind.QUARANTINE_FULL, Kind.STAGING_FULL})
 _UNSCALED_SHARE: Final = 0.25
 LONGEST_LATENCY_SECONDS: Final = 30.0
@@ -136,7 +144,7 @@ def draw(seed: int, *, seconds: float, max_latency_seconds: float, full_disks: b
     kinds = [kind for kind in kinds if with_daemon or kind not in _OF_THE_DAEMON]
     kinds = [kind for kind in kinds if not (with_daemon and kind is Kind.CLOCK_STEP)]
     weights = [_OFTEN.get(kind, 1) for kind in kinds]
-    chosen = rng.choices(kinds, weights, k=rng.randint(3, 8))
+    chosen = _with_one_second_server(rng.choices(kinds, weights, k=rng.randint(3, 8)))
     events = sorted((_event(rng, kind, seconds, max_latency_seconds) for kind in chosen), key=lambda e: e.at_seconds)
     return Schedule(
         seed=seed,
@@ -148,6 +156,17 @@ def draw(seed: int, *, seconds: float, max_latency_seconds: float, full_disks: b
         recovery=rng.choice(list(Recovery)),
         linger_seconds=rng.choice([0.5, 3.0, 60.0]),
     )
+
+
+def _with_one_second_server(kinds: list[Kind]) -> list[Kind]:
+    """Keep the first event with a second server, and then no promotion of the original by itself.
+
+    Onto one timeline with its copy, which of the two is the archive's would be the one that came first.
+    """
+    second = next((kind for kind in kinds if kind in _SECOND_SERVER), None)
+    if second is None:
+        return kinds
+    return [second, *(kind for kind in kinds if kind not in _SECOND_SERVER and kind is not Kind.PROMOTION)]
 
 
 def _event(rng: random.Random, kind: Kind, seconds: float, max_latency_seconds: float) -> Event:

@@ -164,6 +164,7 @@ def _settings(folder: Path, cluster: PostgresCluster, stores: S3Pair, mode: Mode
         "WAL_PIPELINE_CONNINFO": cluster.conninfo,
         "WAL_PIPELINE_STATE_FOLDER": str(folder / "state"),
         "WAL_PIPELINE_ARCHIVE_TIMEOUT_SECONDS": str(_ARCHIVE_TIMEOUT_SECONDS),
+        "WAL_PIPELINE_LINGER_SECONDS": "10",
         "WAL_PIPELINE_MAX_RUN_SECONDS": str(mode.max_run_seconds),
         "PGDATA": str(cluster.pgdata),
         "PG_WAL_ARCHIVE_DIR": str(cluster.folder / "spool"),

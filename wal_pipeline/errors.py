@@ -1,5 +1,26 @@
 """Defines every error that this program raises on purpose, each with its message and a hint."""
 
+import errno
+from typing import Final
+
+READ_ONLY_HINT: Final = (
+    "The file system is mounted read-only for this process. In a systemd unit the folder must stand in ReadWritePaths: "
+    "'wal-pipeline setup --print-systemd' prints the lines. Else mount it for writing."
+)
+_FULL: Final = "The disk is full, or this user's quota of it: make room there."
+_CAUSES: Final = {
+    errno.EROFS: READ_ONLY_HINT,
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EIO: "The disk, or the network file system, fails: look into the kernel's log (dmesg).",
+    errno.ESTALE: "The network file system was replaced under this mount: mount it again.",
+}
+
+
+def cause_hint(error: OSError) -> str | None:
+    """Say what to do where no owner and no mode is wrong: a read-only file system, a full disk, a failing one."""
+    return _CAUSES.get(error.errno or 0)
+
 
 class WalPipelineError(Exception):
     """The base of all our errors.
@@ -41,6 +62,14 @@ class BeingWrittenError(SpoolError):
     """A process has the file open for writing, so the file must wait until it is closed."""
 
 
+class MemoryShortError(SpoolError):
+    """A file needs more memory than there is. ``may_pass``: it would fit if others used less."""
+
+    def __init__(self, message: str, *, hint: str | None = None, may_pass: bool) -> None:
+        super().__init__(message, hint=hint)
+        self.may_pass = may_pass
+
+
 class PausedError(WalPipelineError):
     """Archiving is paused."""
 
@@ -57,6 +86,10 @@ class StoreUnavailableError(StoreError):
     """The store did not answer, or answered that it cannot do it now; the same call may succeed later."""
 
     may_pass = True
+
+
+class StoreTooSlowError(StoreUnavailableError):
+    """Our own time limit for an upload passed: the line is slow, or carries too many uploads at once."""
 
 
 class StoreAccessError(StoreError):
@@ -113,6 +146,10 @@ class BaseBackupError(WalPipelineError):
 
 class LaterFormatError(BaseBackupError):
     """A base backup's manifest was written by a newer version of this program."""
+
+
+class BaseBackupRunningError(BaseBackupError):
+    """Another process is taking a base backup of the same cluster, or storing the same one."""
 
 
 class RetentionError(WalPipelineError):

@@ -7,7 +7,16 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self, get_args
 
-from pydantic import AliasChoices, Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from wal_pipeline.archive.cost import B2_PRICES, R2_PRICES, Prices
@@ -19,9 +28,12 @@ from wal_pipeline.host.given_values import (
     absolute_path,
     absolute_url,
     clean_values,
+    describe_faults,
+    place_values,
     require_key_text,
     split_recipients,
     split_urls,
+    split_words,
 )
 from wal_pipeline.host.libpq_variables import CONNECTION_VARIABLES, absolute_files, check_variables
 
@@ -44,6 +56,7 @@ _PATHS: Final = (
     "drill_folder",
     "drill_sql_file",
 )
+_SPLITTERS: Final = {"stores": split_words, "age_recipients": split_recipients, "notification_urls": split_urls}
 DEFAULT_STATE_FOLDER: Final = Path("~/.local/state/wal-pipeline")
 
 StoreName = Literal["r2", "b2", "local"]
@@ -84,6 +97,8 @@ class Settings(BaseSettings):
     b2_secret_access_key: SecretStr | None = Field(None, validation_alias="B2_SECRET_ACCESS_KEY")
     b2_endpoint_url: str | None = Field(None, validation_alias="B2_ENDPOINT_URL")
     local_store_folder: Path | None = None
+    https_proxy: SecretStr | None = Field(None, validation_alias="HTTPS_PROXY")
+    no_proxy: str = Field("", validation_alias="NO_PROXY")
 
     # Archiving
     codec: Codec = Codec.GZIP
@@ -93,9 +108,11 @@ class Settings(BaseSettings):
     concurrency: int = Field(4, ge=1, le=64)
     memory_bytes: int = Field(160 * 2**20, ge=2**21)
     read_back: bool = True
+    unreadable_wal: Literal["refuse", "archive"] = "refuse"
     settle_seconds: float = Field(60.0, ge=0)
-    linger_seconds: float = Field(10.0, ge=0)
+    linger_seconds: float = Field(1800.0, ge=0)
     max_run_seconds: float = Field(900.0, gt=0)
+    max_run_age_seconds: float = Field(7200.0, gt=0)
     sensor_interval_seconds: int = Field(5, ge=1)
     sensor_wait_seconds: float = Field(20.0, ge=0, le=50)
     max_backoff_seconds: float = Field(300.0, gt=0)
@@ -119,6 +136,7 @@ class Settings(BaseSettings):
     base_backup_volume_mib: int = Field(256, ge=1, le=16384)
     base_backup_staging_folder: Path | None = None
     base_backup_wal_timeout_seconds: float = Field(600.0, gt=0)
+    base_backup_archiver_timeout_seconds: float = Field(14400.0, gt=0)
     drill_cron: str = "45 4 1 * *"
     drill_folder: Path | None = None
     drill_owner: str | None = None
@@ -134,7 +152,8 @@ class Settings(BaseSettings):
     deep_verify_share: float = Field(0.25, gt=0, le=1)
     verify_repair: bool = True
     dagster_retention_days: int = Field(90, ge=1)
-    dagster_purge_runs: int = Field(1000, ge=0)
+    dagster_purge_runs: int = Field(20_000, ge=0)
+    dagster_purge_seconds: float = Field(1800.0, gt=0)
 
     # Notifications
     notification_urls: Secrets = ()
@@ -178,24 +197,16 @@ class Settings(BaseSettings):
         """Take values from ``load_settings`` alone, which refuses unknown names in the environment and the file."""
         return (init_settings,)
 
-    # libpq's variables of the settings file, and the folder at which relative paths in the connection string begin.
+    # All names in the settings file, libpq's variables of it, and the folder at which relative paths in the connection
+    # string begin.
+    _names_in_file: tuple[str, ...] = PrivateAttr(())
     _server_variables: Mapping[str, SecretStr] = PrivateAttr(default_factory=dict)
     _conninfo_folder: Path = PrivateAttr(default_factory=Path.cwd)
 
-    @field_validator("stores", mode="before")
+    @field_validator(*_SPLITTERS, mode="before")
     @classmethod
-    def _split(cls, value: object) -> object:
-        return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
-
-    @field_validator("age_recipients", mode="before")
-    @classmethod
-    def _split_recipients(cls, value: object) -> object:
-        return split_recipients(value) if isinstance(value, str) else value
-
-    @field_validator("notification_urls", mode="before")
-    @classmethod
-    def _split_urls(cls, value: object) -> object:
-        return split_urls(value) if isinstance(value, str) else value
+    def _split(cls, value: object, info: ValidationInfo) -> object:
+        return _SPLITTERS[info.field_name or ""](value) if isinstance(value, str) else value
 
     @field_validator(*_PATHS)
     @classmethod
@@ -276,6 +287,11 @@ class Settings(BaseSettings):
         return tuple(item.get_secret_value() for item in secrets if item.get_secret_value())
 
     @property
+    def names_in_file(self) -> tuple[str, ...]:
+        """The names that the settings file sets, also those that are no setting."""
+        return self._names_in_file
+
+    @property
     def server_variables(self) -> dict[str, str]:
         """libpq's variables of the settings file that the environment does not set. They may hold a password."""
         return {name: value.get_secret_value() for name, value in self._server_variables.items()}
@@ -306,7 +322,10 @@ def load_settings(environment: Mapping[str, str] | None = None, env_file: Path |
     try:
         settings = Settings.model_validate(_by_alias(values))
     except ValidationError as error:
-        raise SettingsError("\n".join(_describe(error)), hint=_HINT) from None  # pydantic's text repeats the values
+        raise SettingsError(
+            "\n".join(describe_faults(error, variable_names())), hint=_HINT
+        ) from None  # pydantic's text repeats the values
+    settings._names_in_file = tuple(in_file)
     variables = {name: value for name, value in from_file.items() if name in CONNECTION_VARIABLES and value}
     settings._server_variables = {name: SecretStr(value) for name, value in absolute_files(variables, folder).items()}
     if "WAL_PIPELINE_CONNINFO" in from_file:
@@ -364,17 +383,11 @@ def _cleaned(values: Mapping[str, str]) -> dict[str, str]:
 
 def _placed(values: Mapping[str, str], folder: Path) -> dict[str, str]:
     """Let the relative paths of a settings file begin at its folder. Raises: SettingsError."""
-    names = {alias: field for field, aliases in variable_names().items() for alias in aliases}
-    placed = dict(values)
-    for name, value in values.items():
-        try:
-            if names[name] in _PATHS:
-                placed[name] = str(absolute_path(value, folder))
-            elif names[name] == "catalog_url":
-                placed[name] = absolute_url(value, folder)
-        except ValueError as error:
-            raise SettingsError(f"{name}: {error}", hint=_HINT) from None
-    return placed
+    names = variable_names()
+    try:
+        return place_values(values, [name for field in _PATHS for name in names[field]], names["catalog_url"], folder)
+    except ValueError as error:
+        raise SettingsError(str(error), hint=_HINT) from None
 
 
 def _refuse_unknown(names: Iterable[str]) -> None:
@@ -385,14 +398,3 @@ def _refuse_unknown(names: Iterable[str]) -> None:
             "unknown settings: " + ", ".join(f"'{name}'" for name in unknown),
             hint="Look for a spelling mistake: every setting is listed in .env.example.",
         )
-
-
-def _describe(error: ValidationError) -> list[str]:
-    names = variable_names()
-    lines = []
-    for item in error.errors(include_input=False, include_url=False, include_context=False):
-        field = str(item["loc"][0]) if item["loc"] else ""
-        variable = names[field][0] if field in names else field
-        message = item["msg"].removeprefix("Value error, ")
-        lines.append(f"{variable}: {message}" if variable else message)
-    return lines

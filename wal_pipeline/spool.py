@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from wal_pipeline.errors import BeingWrittenError, SpoolBusyError, SpoolError
+from wal_pipeline.errors import BeingWrittenError, SpoolBusyError, SpoolError, cause_hint
 from wal_pipeline.host.durable_file import move_whole
 from wal_pipeline.host.file_owner import give_to_folder_owner, owner_trouble
 from wal_pipeline.host.open_writers import Writer, find_writer
@@ -23,9 +23,11 @@ from wal_pipeline.host.steady_clock import SteadyTime
 from wal_pipeline.wal.names import MAX_WAL_SEGMENT_SIZE, MIN_WAL_SEGMENT_SIZE, FileKind, WalFileName, parse_file_name
 
 LOCK_NAME: Final = ".wal-pipeline.lock"
+WANTED_NAME: Final = ".wal-pipeline.wanted"
 _TEMPORARY_PREFIXES: Final = (".", "archtemp.")  # ours and shells' begin with a dot; basic_archive's with archtemp.
 _YEAR_9999: Final = 253_370_764_800  # seconds: the last year that a datetime of Python has
-_LOCK_SECONDS: Final = 1.0
+_LOCK_SECONDS: Final = 3.0
+_WANTED_LOOK_SECONDS: Final = 0.5
 _LOCK_POLL_SECONDS: Final = 0.02
 _MAX_TEXT_BYTES: Final = 1 << 20  # history and backup history files are some hundred bytes
 
@@ -86,6 +88,8 @@ class Spool:
         self.quarantine_folder = quarantine_folder
         self._settle_seconds = settle_seconds
         self._steady = SteadyTime(folder, settle_seconds / 4, monotonic)
+        self._monotonic = monotonic
+        self._wanted_looked_at = float("-inf")
 
     def scan(self, now: datetime) -> SpoolListing:
         """List the spool. ``now`` tells which files have settled.
@@ -95,6 +99,7 @@ class Spool:
         ready: list[SpoolFile] = []
         growing: list[SpoolFile] = []
         foreign: list[str] = []
+        age = self._steady.ages(now.timestamp())
         for entry in self._entries():
             if entry.name.startswith(_TEMPORARY_PREFIXES):
                 continue
@@ -106,7 +111,7 @@ class Spool:
             if name is None or not stat.S_ISREG(status.st_mode):
                 foreign.append(entry.name)
                 continue
-            file = self._describe(name, status, now)
+            file = self._describe(name, status, age)
             (ready if file.whole_size or file.settled else growing).append(file)
         ready.sort(key=lambda file: file.name.order)
         return SpoolListing(tuple(ready), tuple(growing), tuple(sorted(foreign)))
@@ -119,7 +124,8 @@ class Spool:
             return None
         except OSError as error:
             raise self._error("cannot be read", error) from error
-        return self._describe(name, status, now) if stat.S_ISREG(status.st_mode) else None
+        age = self._steady.ages(now.timestamp())
+        return self._describe(name, status, age) if stat.S_ISREG(status.st_mode) else None
 
     def changed_ns(self) -> int:
         """Return when a name last came into the folder or left it, in ns: a cheap way to see that nothing is new."""
@@ -177,7 +183,8 @@ class Spool:
         except OSError as error:
             raise SpoolError(
                 f"'{file.name.name}' cannot be moved to quarantine in '{self.quarantine_folder}': {error.strerror}",
-                hint="The file stays in the spool. Make the folder writable, or set WAL_PIPELINE_QUARANTINE_FOLDER.",
+                hint=cause_hint(error)
+                or "The file stays in the spool. Make the folder writable, or set WAL_PIPELINE_QUARANTINE_FOLDER.",
             ) from error
         return target
 
@@ -195,11 +202,13 @@ class Spool:
     def lock(self) -> Iterator[None]:
         """Be the only one of our processes that archives from this spool; the kernel ends it with the process.
 
+        A run that only waits for files ends for whoever wants the lock.
+
         Raises: SpoolBusyError where another one is, SpoolError.
         """
         descriptor = self._open_lock()
         try:
-            self._take_lock(descriptor, fcntl.LOCK_EX, _LOCK_SECONDS)
+            self._take_lock_when_free(descriptor)
             yield
         finally:
             os.close(descriptor)
@@ -214,6 +223,38 @@ class Spool:
         finally:
             os.close(descriptor)
         return False
+
+    @contextmanager
+    def wanted(self) -> Iterator[None]:
+        """Ask a run that only waits for files to end; its next look sees it (``is_wanted``). Raises: SpoolError."""
+        descriptor = self._open_lock(WANTED_NAME)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            yield
+        except OSError as error:
+            raise self._error("cannot be locked", error) from error
+        finally:
+            os.close(descriptor)
+
+    def is_wanted(self) -> bool:
+        """Whether another process asks for the lock now; looked at twice a second at most.
+
+        Where that cannot be seen, nobody asks: a full disk or another user's file must not end a run.
+        """
+        now = self._monotonic()
+        if now - self._wanted_looked_at < _WANTED_LOOK_SECONDS:
+            return False
+        self._wanted_looked_at = now
+        try:
+            descriptor = os.open(self.folder / WANTED_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            return not _try_to_lock(descriptor, fcntl.LOCK_EX)
+        except OSError:
+            return False
+        finally:
+            os.close(descriptor)
 
     def free_bytes(self) -> int:
         """Return the bytes that the spool's disk has free."""
@@ -269,9 +310,9 @@ class Spool:
             spool = self.folder.stat()
             os.chown(self.quarantine_folder, spool.st_uid, spool.st_gid)
 
-    def _open_lock(self) -> int:
-        """Open the lock's file for reading, which is enough to lock it, so that whoever made it can be another user."""
-        path = self.folder / LOCK_NAME
+    def _open_lock(self, name: str = LOCK_NAME) -> int:
+        """Open a lock's file for reading, which is enough to lock it, so that whoever made it can be another user."""
+        path = self.folder / name
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
         except PermissionError as error:
@@ -280,6 +321,14 @@ class Spool:
             raise self._error("cannot be written", error) from error
         give_to_folder_owner(path)
         return descriptor
+
+    def _take_lock_when_free(self, descriptor: int) -> None:
+        """Lock, and wait a moment for a run that ends for us. Raises: SpoolBusyError."""
+        try:
+            self._take_lock(descriptor, fcntl.LOCK_EX)
+        except SpoolBusyError:
+            with self.wanted():
+                self._take_lock(descriptor, fcntl.LOCK_EX, _LOCK_SECONDS)
 
     def _take_lock(self, descriptor: int, how: int, patience_seconds: float = 0.0) -> None:
         """Lock. The patience is for who only looks whether the spool is busy, and holds the lock for an instant."""
@@ -302,9 +351,9 @@ class Spool:
         except OSError as error:
             raise self._error("cannot be read", error) from error
 
-    def _describe(self, name: WalFileName, status: os.stat_result, now: datetime) -> SpoolFile:
+    def _describe(self, name: WalFileName, status: os.stat_result, age: Callable[[float], float]) -> SpoolFile:
         # The inode's change time: 'cp -p' cannot set it.
-        settled = self._steady.age_seconds(status.st_ctime, now.timestamp()) >= self._settle_seconds
+        settled = age(status.st_ctime) >= self._settle_seconds
         return SpoolFile(name, status.st_size, _spooled_at(status), settled, _identity(status))
 
     def _free_name(self, wanted: str) -> Path:
@@ -314,9 +363,9 @@ class Spool:
     def _error(self, what: str, error: OSError, trouble: str | None = None) -> SpoolError:
         return SpoolError(
             f"spool '{self.folder}' {what}: {error.strerror}",
-            hint=f"{trouble}."
-            if trouble is not None
-            else "PG_WAL_ARCHIVE_DIR must name a folder that PostgreSQL writes and this user can read and write; "
+            hint=cause_hint(error)
+            or (f"{trouble}." if trouble is not None else None)
+            or "PG_WAL_ARCHIVE_DIR must name a folder that PostgreSQL writes and this user can read and write; "
             "'wal-pipeline setup' shows what is missing.",
         )
 

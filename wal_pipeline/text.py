@@ -1,10 +1,16 @@
-"""Turns names, counts, sizes, lengths of time and moments into text for people.
+"""Turns names, counts, sizes, lengths of time and moments into text for people, and takes secrets out of a text.
 
 Two forms of a size and of a length stand here on purpose. ``size`` and ``length`` are for a screen, which is looked at
 once. ``coarse_size`` and ``coarse_length`` are for alerts: they are repeated each minute, and shall change seldom.
 """
 
+import html
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
+from typing import Final
+from urllib.parse import quote, quote_plus
+
+_HIDDEN: Final = "***"
 
 
 def shown_name(name: str) -> str:
@@ -76,3 +82,27 @@ def moment_utc(at: datetime) -> str:
 def moment_json(at: datetime | None) -> str | None:
     """Return a moment in ISO 8601 with its zone, as JSON holds it; None stays None."""
     return None if at is None else at.isoformat()
+
+
+def on_one_line(text: str, secrets: Iterable[str], *, most: int = 300) -> str:
+    """Return a text on one line, cut at ``most`` characters, without the secrets.
+
+    They are hidden first: a secret that ends in a line feed is not found any more once white space was joined, and of
+    one that lies across the cut a part would stay.
+    """
+    return " ".join(hidden(text, secrets).split())[:most]
+
+
+def hidden(text: str, secrets: Iterable[str]) -> str:
+    """Return a text in which each secret is replaced, as it is and as a library may write it."""
+    forms = {form for secret in secrets for form in _forms(secret)}
+    for form in sorted(forms, key=len, reverse=True):
+        text = text.replace(form, _HIDDEN)
+    return text
+
+
+def _forms(secret: str) -> Iterator[str]:
+    for one in {secret, secret.strip(), " ".join(secret.split())} - {""}:
+        yield from (one, quote(one), quote(one, safe=""), quote_plus(one), html.escape(one))
+        yield repr(one)[1:-1]
+        yield repr(one.encode("utf-8", "surrogateescape"))[2:-1]

@@ -7,10 +7,11 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any, Final
 
 import dagster as dg
-from celery.signals import task_postrun, worker_process_init
+from celery.signals import task_postrun, worker_process_init, worker_shutting_down
 from dagster._grpc.types import ExecuteRunArgs
 from dagster._serdes import unpack_value
 from dagster_celery.make_app import make_app
@@ -22,10 +23,12 @@ from wal_pipeline.orchestration.keys import warm_queue
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.warm_launcher import WarmRunLauncher
 from wal_pipeline.settings import load_settings
+from wal_pipeline.wiring.pipeline import open_pipeline
 
 _MAX_MEMORY_KIB: Final = 2 * 2**20  # a process that uses more after a run is replaced
 _WARM_UP_SECONDS: Final = 120  # Celery's own 4 s are too short for a loaded machine
 _log = logging.getLogger(__name__)
+_waiting = ExitStack()
 
 
 def build_worker(redis_url: str, queue: str) -> Any:
@@ -77,6 +80,17 @@ def leave_if_not_clean(retval: object = None, args: Sequence[Any] = (), kwargs: 
         os._exit(1)
 
 
+def end_run_that_waits(**_signal: object) -> None:
+    """Ask a run that only waits for files to end: this worker was told to stop, and waits for the run at work.
+
+    The mark on the spool lasts as long as this process.
+    """
+    try:
+        _waiting.enter_context(open_pipeline().spool.wanted())
+    except WalPipelineError as error:
+        _log.warning("a run that waits for files is not told to end: %s", error.message)
+
+
 def find_redis() -> str:
     """Return the Redis URL of the instance's run launcher. Raises: SettingsError where it has another launcher."""
     with dg.DagsterInstance.get() as instance:
@@ -97,6 +111,7 @@ def main() -> None:
     except WalPipelineError as error:
         sys.exit(f"ERROR: {error}")
     worker_process_init.connect(warm_up)
+    worker_shutting_down.connect(end_run_that_waits)
     task_postrun.connect(leave_if_not_clean)
     options = ["--pool=prefork", "--concurrency=1", "--without-gossip", "--without-mingle", "--loglevel=INFO"]
     build_worker(redis_url, queue).worker_main(["worker", f"--hostname={queue}@%h", *options])

@@ -48,7 +48,7 @@ _TESTED_IN: Final = {
     "archive/retention/test_remains.py": "archive/retention/obsolete",
     "catalog/test_areas.py": "catalog/{backups,catalog,drills,frames,gaps,rows,store_states,values}",
     "catalog/test_migrate.py": "catalog/{engine,schema}",
-    "commands/health/test_rules.py": "catalog/measures commands/health/facts",
+    "commands/health/test_rules.py": "catalog/measures commands/health/{backup_rules,facts}",
     "cli/test_records.py": "cli/{alerts,catalog,group,list}",
     "cli/test_status.py": "cli/{cost,metrics,report,status_screen} wiring/{health,pipeline}",
     "cli/test_upkeep.py": "cli/{expire,verify}",
@@ -68,23 +68,25 @@ _TESTED_IN: Final = {
     "commands/test_audit.py": "commands/archive_push/audit_trail",
     "commands/archive_push/test_run.py": "commands/archive_push/{events,job,rejections}",
     "commands/archive_push/test_prepare.py": "postgres/commits",
-    "commands/backup/test_take.py": "archive/format/tar_cuts commands/backup/{parent,preconditions,session}",
+    "commands/backup/test_take.py": (
+        "archive/format/tar_cuts commands/backup/{parent,preconditions,session,tar_volumes}"
+    ),
+    "postgres/test_configuration_files.py": "commands/backup/configuration",
     "commands/backup/test_upload.py": "commands/backup/part_uploader",
     "commands/backup/test_leftovers.py": "commands/backup/staging",
     "commands/backup/test_restorable.py": "commands/refill/base_backups",
     "commands/check/test_check.py": "commands/check/{item,store}",
     "commands/refill/test_wal_files.py": "commands/copies/read",
     "commands/cost/test_cost.py": "commands/cost/request_counts stores/request_meter",
-    "commands/drill/test_fetch_service.py": "commands/drill/scratch_server",
     "commands/expire/test_expire.py": "commands/alerts/settle commands/expire/{plan,steps}",
     "commands/expire/test_evidence.py": "commands/expire/damage commands/verify/{unsettled,verdict}",
     "commands/restore/test_contents.py": "commands/inventory/system_identifiers",
     "commands/restore/test_reached.py": "commands/restore/start",
-    "commands/restore/test_place_volumes.py": "commands/restore/download",
     "commands/test_rebuild_catalog.py": "commands/inventory/scan",
     "commands/report/test_page.py": "commands/report/{charts,figures} commands/status/window_line",
     "commands/setup/test_plan.py": "commands/setup/{archiver,findings,spool}",
     "commands/setup/test_setup.py": "commands/setup/proof",
+    "commands/setup/test_quarantine.py": "commands/setup/writable",
     "commands/status/test_status.py": "commands/status/as_json",
     "commands/verify/test_verify.py": (
         "commands/inventory/survey commands/verify/{compare,read_copy,records,repair,results}"
@@ -96,18 +98,16 @@ _TESTED_IN: Final = {
         "orchestration/assets/{base_backup_metadata,segment_metadata} orchestration/jobs/unrecorded wiring/archive_push"
     ),
     "orchestration/jobs/test_record_lost.py": "orchestration/runs/event_batches",
-    "orchestration/jobs/test_expire.py": "orchestration/jobs/purge_records",
     "orchestration/assets/test_archive_checks.py": "commands/health/asset_checks",
     "orchestration/runs/test_subject.py": "orchestration/keys",
     "integration/test_restore_job.py": "orchestration/jobs/{restore,restore_config,restore_run} wiring/restore",
     "test_secrets.py": "orchestration/jobs/backup",
-    "integration/test_daemon.py": "orchestration/sensors/spool",
     "integration/test_upkeep.py": "wiring/{expire,verify}",
     "postgres/test_pg_basebackup.py": "postgres/backup_server",
     "postgres/test_server.py": "postgres/server_facts",
     "postgres/test_waldump.py": "postgres/waldump_output",
     "stores/local/test_store.py": "stores/local/folder_tree",
-    "stores/s3/test_store_faults.py": "stores/s3/{client,errors,listing,stream}",
+    "stores/s3/test_store_faults.py": "stores/s3/{client,listing,stream}",
 }
 
 

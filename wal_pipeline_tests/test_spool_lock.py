@@ -3,6 +3,7 @@
 import fcntl
 import os
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from wal_pipeline.errors import SpoolBusyError, SpoolError
-from wal_pipeline.spool import LOCK_NAME, Spool
+from wal_pipeline.spool import LOCK_NAME, WANTED_NAME, Spool
 from wal_pipeline_tests.support.nobody import NOBODY, as_nobody, nobodys_folder
 from wal_pipeline_tests.support.segments import spool_segments
 
@@ -52,6 +53,40 @@ def test_who_only_looks_does_not_turn_a_run_away(spool: Spool) -> None:
     with spool.lock():
         pass
     timer.join()
+
+
+def test_a_run_that_only_waits_is_asked_for_the_lock(spool: Spool) -> None:
+    """Whoever wants to archive says so, and gets the lock as soon as the run that lingers has seen it."""
+    other = Spool(spool.folder, spool.quarantine_folder, SETTLE_SECONDS)
+    got, leaves = threading.Event(), threading.Event()
+
+    def archive() -> None:
+        with other.lock():
+            got.set()
+            leaves.wait(10)
+
+    with spool.lock():
+        assert not spool.is_wanted()
+        thread = threading.Thread(target=archive)
+        thread.start()
+        deadline = time.monotonic() + 2.5
+        while not spool.is_wanted() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert time.monotonic() < deadline
+        assert not got.is_set()
+    assert got.wait(5)
+    time.sleep(0.6)
+    assert not other.is_wanted()
+    leaves.set()
+    thread.join()
+
+
+def test_a_mark_that_cannot_be_read_does_not_end_a_run(spool: Spool, tmp_path: Path) -> None:
+    """A link, or no file at all: nobody asks."""
+    assert not spool.is_wanted()
+    (spool.folder / WANTED_NAME).symlink_to(tmp_path / "elsewhere")
+    time.sleep(0.6)
+    assert not spool.is_wanted()
 
 
 def lock(spool: Spool) -> None:

@@ -22,6 +22,9 @@ class AlertKind(StrEnum):
     QUARANTINE = "quarantine"
     BASE_BACKUP_FAILED = "base_backup_failed"
     BASE_BACKUP_OLD = "base_backup_old"
+    BASE_BACKUP_WAITING = "base_backup_waiting"  # PostgreSQL sent all, and waits for its archiver
+    BASE_BACKUP_WARNING = "base_backup_warning"  # PostgreSQL warned of the newest base backup, which is restorable
+    PAGES_DAMAGED = "pages_damaged"  # pages had wrong checksums when the newest base backup was taken
     DRILL_FAILED = "drill_failed"
     DRILL_OLD = "drill_old"
     DAMAGE = "damage"  # verification found a copy missing or damaged
@@ -31,6 +34,7 @@ class AlertKind(StrEnum):
     PAUSED = "paused"
     CATALOG_BEHIND = "catalog_behind"  # the catalog and the stores do not agree
     SENSOR_SILENT = "sensor_silent"  # Dagster's health sensor has stopped looking: the daemon may be dead
+    OLDER_TIMELINE = "older_timeline"  # archiving goes on on a timeline that a newer one left: two servers
     CATALOG_DOWN = "catalog_down"  # the catalog cannot be read or written: no run can archive
     WRONG_CLUSTER = "wrong_cluster"  # the live server is of another cluster than the settings say
 
@@ -52,12 +56,14 @@ _SEVERITIES: Final[Mapping[AlertKind, Severity]] = {
     AlertKind.SPOOL_NEAR_FULL: Severity.CRITICAL,
     AlertKind.ARCHIVER_FAILING: Severity.CRITICAL,
     AlertKind.GAP: Severity.CRITICAL,
+    AlertKind.PAGES_DAMAGED: Severity.CRITICAL,
     AlertKind.QUARANTINE: Severity.CRITICAL,
     AlertKind.DRILL_FAILED: Severity.CRITICAL,
     AlertKind.DAMAGE: Severity.CRITICAL,
     AlertKind.DISK_LOW: Severity.CRITICAL,
     AlertKind.PAUSED: Severity.INFO,
     AlertKind.CATALOG_DOWN: Severity.CRITICAL,
+    AlertKind.OLDER_TIMELINE: Severity.CRITICAL,
     AlertKind.SENSOR_SILENT: Severity.CRITICAL,
     AlertKind.WRONG_CLUSTER: Severity.CRITICAL,
 }

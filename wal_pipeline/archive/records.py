@@ -1,9 +1,10 @@
 """Defines the archive's records as plain values: files, copies and base backups."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from wal_pipeline.wal.joint import SegmentJoints
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import FileKind
 
@@ -47,7 +48,8 @@ class WalFile:
     ``sha256`` (64 hex digits) and ``size_bytes`` are of the file as PostgreSQL wrote it. ``wal_segment_size`` in
     bytes, ``server_major`` (such as 18), ``start_lsn`` and ``end_lsn`` (exclusive) are None for files without
     WAL pages (``.history``, ``.backup``). ``spooled_at`` is when the file came into the spool.
-    ``first_commit_at``/``last_commit_at`` are the commit times in it, where ``commit_times`` is KNOWN.
+    ``first_commit_at``/``last_commit_at`` are the commit times in it, where ``commit_times`` is KNOWN. ``joints`` say
+    what it continues; its content decides them, the catalog keeps none, and objects of earlier versions have none.
     """
 
     name: str
@@ -64,6 +66,12 @@ class WalFile:
     commit_times: CommitTimes = CommitTimes.NONE
     first_commit_at: datetime | None = None
     last_commit_at: datetime | None = None
+    joints: SegmentJoints | None = field(default=None, compare=False)
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether it is a segment of a version that is not known, or encrypted: its digest alone says what it is."""
+        return self.server_major is None and self.kind in (FileKind.SEGMENT, FileKind.PARTIAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +123,25 @@ class BackupKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class DamagedPages:
+    """The pages of one file whose checksums were wrong when a base backup was taken.
+
+    ``blocks`` are those that the server named, which it does for the first five of a file; ``total`` counts all.
+    """
+
+    file: str
+    blocks: tuple[int, ...]
+    total: int
+
+    def __str__(self) -> str:
+        if not self.blocks:
+            return f"'{self.file}'"
+        word = "block" if len(self.blocks) == 1 else "blocks"
+        more = f" and {self.total - len(self.blocks)} more" if self.total > len(self.blocks) else ""
+        return f"'{self.file}' {word} {', '.join(map(str, self.blocks))}{more}"
+
+
+@dataclass(frozen=True, slots=True)
 class BaseBackup:
     """One base backup, as its manifest object records it.
 
@@ -122,6 +149,8 @@ class BaseBackup:
     that an incremental one is built on. ``start_lsn`` is where replay begins, ``stop_lsn`` the first LSN at
     which it is consistent; ``finished_at`` the server's time of the stop. ``server_version`` as in
     ``server_version_num`` (180006). ``size_bytes``: as read from the server, ``stored_size_bytes``: as stored.
+    ``warnings`` are what PostgreSQL's programs and server said of it though it ended well. ``damaged_pages`` had wrong
+    checksums: such a base backup is kept, and older ones stay until there is a good one.
     """
 
     backup_id: str
@@ -138,3 +167,10 @@ class BaseBackup:
     label: str
     size_bytes: int
     stored_size_bytes: int
+    warnings: tuple[str, ...] = ()
+    damaged_pages: tuple[DamagedPages, ...] = ()
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether pages of the cluster were damaged when it was taken."""
+        return bool(self.damaged_pages)

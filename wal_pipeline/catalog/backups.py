@@ -1,16 +1,20 @@
 """Keeps the records of base backups and of their copies."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
 from sqlalchemy import ColumnElement, and_, delete, exists, select
 
+from wal_pipeline.archive.format.backup_report import BackupReport, report_from_values, report_values
 from wal_pipeline.archive.records import BaseBackup, CopyStatus
 from wal_pipeline.catalog.area import Area
 from wal_pipeline.catalog.rows import BACKUP_COLUMNS, backup_from_row, backup_to_row
-from wal_pipeline.catalog.schema import base_backup_copies, base_backups
+from wal_pipeline.catalog.schema import base_backup_copies, base_backups, stored_values
+
+# What was said of a base backup lies among the values: a column would make every catalog an old one.
+_WORDS: Final = "base_backup_words/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +49,23 @@ class BaseBackups(Area):
             self._database.upsert(connection, base_backups, [backup_to_row(self._cluster, backup, at)])
             rows = [self._copy_row(copy, at) for copy in held]
             self._database.upsert(connection, base_backup_copies, rows)
+            words = self._words_row(backup, at)
+            if words is not None:
+                self._database.upsert(connection, stored_values, [words])
 
     def all(self) -> list[BaseBackup]:
         """Return the base backups, the oldest first."""
         statement = select(*BACKUP_COLUMNS).where(self._mine(base_backups))
         with self._database.read() as connection:
             rows = connection.execute(statement.order_by(base_backups.c.started_at, base_backups.c.backup_id)).all()
-        return [backup_from_row(row) for row in rows]
+            kept = connection.execute(
+                select(stored_values.c.key, stored_values.c.value).where(
+                    self._mine(stored_values), stored_values.c.key.startswith(_WORDS, autoescape=True)
+                )
+            ).all()
+        words = {key: report_from_values(value) for key, value in kept}
+        found = [backup_from_row(row) for row in rows]
+        return [_with_words(backup, words.get(_words_key(backup))) for backup in found]
 
     def copies(self) -> list[BaseBackupCopy]:
         """Return the copies of all base backups, in the order of their ids, then stores."""
@@ -72,6 +86,13 @@ class BaseBackups(Area):
         with self._database.write() as connection:
             connection.execute(delete(base_backup_copies).where(this))
             connection.execute(delete(base_backups).where(self._mine(base_backups), ~exists().where(_same_backup())))
+            gone = and_(self._mine(base_backups), base_backups.c.backup_id == backup_id)
+            key = f"{_WORDS}{system_identifier}/{backup_id}"
+            connection.execute(
+                delete(stored_values).where(
+                    self._mine(stored_values), stored_values.c.key == key, ~exists(select(1).where(gone))
+                )
+            )
 
     def remove_unseen(
         self, system_identifier: int, store: str, before: datetime, seen: Collection[str] = ()
@@ -90,9 +111,27 @@ class BaseBackups(Area):
             connection.execute(delete(base_backups).where(self._mine(base_backups), ~exists().where(_same_backup())))
         return sorted(ids)
 
+    def _words_row(self, backup: BaseBackup, at: datetime) -> dict[str, object] | None:
+        """Return the row for what was said of a base backup; None where nothing was: what is kept then stays."""
+        report = BackupReport(backup.warnings, backup.damaged_pages)
+        if report.is_empty:
+            return None
+        value = report_values(report)
+        return {"cluster": self._cluster, "key": _words_key(backup), "value": value, "updated_at": at}
+
     def _copy_row(self, copy: BaseBackupCopy, at: datetime) -> dict[str, object]:
         row = {column.name: getattr(copy, column.name) for column in _COPY_COLUMNS}
         return row | {"cluster": self._cluster, "status": copy.status.value, "updated_at": at}
+
+
+def _words_key(backup: BaseBackup) -> str:
+    return f"{_WORDS}{backup.system_identifier}/{backup.backup_id}"
+
+
+def _with_words(backup: BaseBackup, words: BackupReport | None) -> BaseBackup:
+    if words is None:
+        return backup
+    return replace(backup, warnings=words.warnings, damaged_pages=words.damaged_pages)
 
 
 def _same_backup() -> ColumnElement[bool]:

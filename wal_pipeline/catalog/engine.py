@@ -29,8 +29,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
-from wal_pipeline.errors import CatalogError, CatalogFullError
-from wal_pipeline.host.file_owner import give_to_folder_owner, owner_trouble
+from wal_pipeline.errors import READ_ONLY_HINT, CatalogError, CatalogFullError, cause_hint
+from wal_pipeline.host.file_owner import give_to_folder_owner, is_read_only, owner_trouble
 
 if TYPE_CHECKING:
     import psycopg
@@ -212,6 +212,11 @@ class Database:
         )
 
     def _hint(self, cause: object) -> str:
+        if self.is_sqlite and is_read_only(Path(str(self.url.database)).parent):
+            return READ_ONLY_HINT
+        return self._usual_hint(cause)
+
+    def _usual_hint(self, cause: object) -> str:
         if self.is_sqlite and isinstance(cause, sqlite3.DatabaseError) and "database is locked" in str(cause):
             return f"Another process has been writing to the catalog for {BUSY_TIMEOUT_SECONDS} seconds."
         if self.is_sqlite and (trouble := self._file_trouble()) is not None:
@@ -258,7 +263,7 @@ def _make_folder(file: Path) -> None:
     except OSError as error:
         raise CatalogError(
             f"the catalog's folder '{file.parent}' cannot be made: {error.strerror}",
-            hint="Set WAL_PIPELINE_CATALOG_URL to a file in a folder that can be written.",
+            hint=cause_hint(error) or "Set WAL_PIPELINE_CATALOG_URL to a file in a folder that can be written.",
         ) from error
 
 

@@ -58,6 +58,34 @@ class Measures(Area):
         with self._database.read() as connection:
             return {store: names.split(_SEPARATOR) for store, names in connection.execute(statement) if names}
 
+    def held_names(self, names: Collection[str]) -> dict[tuple[int, str], frozenset[str]]:
+        """Return which of these names each store has a verified copy of, by system identifier and store.
+
+        It is one question, however many names. One that a rebuilt catalog knows by its size alone does not count.
+        """
+        joined = func.aggregate_strings(copies.c.name, _SEPARATOR)
+        verified = and_(copies.c.status == CopyStatus.VERIFIED.value, copies.c.verified_at.is_not(None))
+        statement = (
+            select(copies.c.system_identifier, copies.c.store, joined)
+            .where(self._mine(copies), verified, self._database.among(copies.c.name, names))
+            .group_by(copies.c.system_identifier, copies.c.store)
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(statement).all()
+        return {(owner, store): frozenset(held.split(_SEPARATOR)) for owner, store, held in rows}
+
+    def names_of(self, system_identifier: int, names: Collection[str]) -> frozenset[str]:
+        """Return those of the names that are recorded for one system identifier, in one question."""
+        joined = func.aggregate_strings(files.c.name, _SEPARATOR)
+        statement = select(joined).where(
+            self._mine(files),
+            files.c.system_identifier == system_identifier,
+            self._database.among(files.c.name, names),
+        )
+        with self._database.read() as connection:
+            found = connection.execute(statement).scalar()
+        return frozenset(found.split(_SEPARATOR)) if found else frozenset()
+
     def segments_between(self, system_identifier: int, first_name: str, last_name: str) -> list[WalFile]:
         """Return the records of the segments from one name to another, both included."""
         statement = select(*FILE_COLUMNS).where(

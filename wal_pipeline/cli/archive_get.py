@@ -65,6 +65,9 @@ def say(text: str) -> None:
 
 
 def _run(arguments: Sequence[str]) -> int:
+    from wal_pipeline.host.output import accept_any_text
+
+    accept_any_text()
     options = parser().parse_args(arguments)
     if options.print_restore_command:
         sys.stdout.write(_cluster(options).restore_command() + "\n")

@@ -18,15 +18,32 @@ if TYPE_CHECKING:
     from wal_pipeline.wiring.pipeline import Pipeline
 
 
+_PAGES_HINT = (
+    "The pages are damaged in the running cluster: find what lies there with 'SELECT oid::regclass FROM pg_class WHERE "
+    "relfilenode = …', restore it from an older base backup (those stay until a good one exists), and check the disk."
+)
+
+
 @click.command("backup")
 @click.option("--incremental", is_flag=True, help="Build on the newest base backup (PostgreSQL 17 and newer).")
 @click.option("--parent", "parent_id", metavar="ID", help="Build on this base backup.")
+@click.option(
+    "--wait",
+    "wait_seconds",
+    default=0.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Wait so long for another base backup of this cluster to end.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @pass_context
-def backup_command(context: Context, incremental: bool, parent_id: str | None, as_json: bool) -> int:
+def backup_command(
+    context: Context, incremental: bool, parent_id: str | None, wait_seconds: float, as_json: bool
+) -> int:
     """Take a base backup, store it on every store, and wait until its WAL is there too.
 
-    Exit code 0 where it can be restored from every store, 1 where a store lacks it or its WAL.
+    Exit code 0 where it can be restored from every store, 1 where a store lacks it or its WAL, or where pages of the
+    cluster had wrong checksums: it is kept then, and restorable.
     """
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TransferSpeedColumn
@@ -44,13 +61,17 @@ def backup_command(context: Context, incremental: bool, parent_id: str | None, a
     )
     audited = context.pipeline.audit.work("base backup", context.pipeline.settings.cluster)
     with audited as told, Progress(*columns, console=Console(stderr=True), transient=as_json) as progress:
-        outcome = taker.take(incremental=incremental, parent_id=parent_id, on_progress=_shown(progress))
+        outcome = taker.take(
+            incremental=incremental, parent_id=parent_id, wait_seconds=wait_seconds, on_progress=_shown(progress)
+        )
         told.update(audit_entry(outcome))
     summary = _summary(outcome)
     click.echo(json.dumps(summary) if as_json else _text(outcome))
+    for warning in outcome.result.manifest.report.warnings:
+        click.echo(f"WARNING: {warning}", err=True)
     for error in _errors(outcome):
         click.echo(f"ERROR: {error}", err=True)
-    return 0 if outcome.complete else 1
+    return 0 if outcome.sound else 1
 
 
 def _archiving(pipeline: "Pipeline") -> "Callable[[], None] | None":
@@ -77,6 +98,8 @@ def _shown(progress: "Progress") -> "Callable[[BackupProgress], None]":
     task = progress.add_task("starting", total=None)
 
     def show(now: "BackupProgress") -> None:
+        if now.wait is not None:
+            progress.console.print(now.wait.text, markup=False, highlight=False, soft_wrap=True)
         total = max(now.total_bytes, now.read_bytes) if now.total_bytes is not None else None
         progress.update(task, description=now.phase.value, completed=now.read_bytes, total=total)
 
@@ -84,6 +107,8 @@ def _shown(progress: "Progress") -> "Callable[[BackupProgress], None]":
 
 
 def _summary(outcome: "BackupOutcome") -> dict[str, Any]:
+    from wal_pipeline.archive.format.backup_report import report_values
+
     manifest = outcome.result.manifest
     return {
         "backup_id": manifest.backup_id,
@@ -97,6 +122,7 @@ def _summary(outcome: "BackupOutcome") -> dict[str, Any]:
         "stored_size_bytes": manifest.stored_size_bytes,
         "seconds": round(outcome.result.seconds, 3),
         "complete": outcome.complete,
+        **report_values(manifest.report),
         "stores": {
             item.store: {"stored": item.stored, "restorable": item.restorable, "error": item.error}
             for item in outcome.stores
@@ -109,6 +135,10 @@ def _errors(outcome: "BackupOutcome") -> "Iterator[BaseBackupError]":
     from wal_pipeline.errors import BaseBackupError
 
     name = f"base backup '{outcome.result.manifest.backup_id}'"
+    report = outcome.result.manifest.report
+    if report.damaged_pages:
+        kept = "is kept and restorable" if any(one.restorable for one in outcome.stores) else "is kept"
+        yield BaseBackupError(f"{name} {kept}, but holds {report.damage_text}", hint=_PAGES_HINT)
     for found in outcome.stores:
         reason = f": {found.error}" if found.error else ""
         if not found.stored:
@@ -127,5 +157,6 @@ def _text(outcome: "BackupOutcome") -> str:
     lines = [f"{head}, {manifest.stored_size_bytes} stored, {seconds} s"]
     for found in outcome.stores:
         state = "restorable" if found.restorable else "stored, not restorable yet" if found.stored else "missing"
-        lines.append(f"  {found.store}: {state}" + (f" ({found.error})" if found.error else ""))
+        damaged = ", with damaged pages" if found.restorable and manifest.report.damaged_pages else ""
+        lines.append(f"  {found.store}: {state}{damaged}" + (f" ({found.error})" if found.error else ""))
     return "\n".join(lines)

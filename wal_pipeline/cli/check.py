@@ -22,8 +22,8 @@ def check_command(context: Context, as_json: bool) -> int:
     """
     from wal_pipeline.archive.format.keys import cluster_prefix
     from wal_pipeline.commands.check.check import check
-    from wal_pipeline.commands.setup.plan import WantedArchiving
-    from wal_pipeline.wiring.check import named_things
+    from wal_pipeline.wiring.backup import also_for_base_backups
+    from wal_pipeline.wiring.check import named_things, wanted_archiving
 
     pipeline = context.pipeline
     settings = pipeline.settings
@@ -32,14 +32,11 @@ def check_command(context: Context, as_json: bool) -> int:
         pipeline.spool,
         pipeline.stores,
         cluster_prefix=cluster_prefix(settings.prefix, settings.cluster),
-        wanted=WantedArchiving(
-            settings.require_spool_folder(),
-            settings.archive_timeout_seconds,
-            system_identifier=settings.system_identifier,
-        ),
+        wanted=wanted_archiving(pipeline),
         now=pipeline.clock,
         open_catalog=lambda: pipeline.catalog,
         named=named_things(pipeline),
+        also=also_for_base_backups(pipeline, with_stores=False),
     )
     if as_json:
         click.echo(json.dumps({"ok": report.ok, "items": [asdict(item) for item in report.items]}))

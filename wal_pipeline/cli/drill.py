@@ -75,4 +75,5 @@ def _text(result: "DrillResult") -> str:
         f"{result.store}: restored {result.target} from base backup {result.base_backup} "
         f"in {result.rto_seconds:.1f} s; last commit {reached}{foretold}"
     )
-    return "\n".join([line, *(f"  not proven: {text}" for text in result.not_proven)])
+    more = [f"  not proven: {text}" for text in result.not_proven]
+    return "\n".join([line, *more, *(f"  WARNING: {text}" for text in result.warnings)])

@@ -9,7 +9,10 @@ from wal_pipeline.cli.group import Context, pass_context
 from wal_pipeline.text import moment_json, shown_name
 
 if TYPE_CHECKING:
-    from wal_pipeline.archive.recovery.gaps import LedgerEntry
+    from collections.abc import Sequence
+
+    from wal_pipeline.archive.recovery.gaps import Break, LedgerEntry
+    from wal_pipeline.commands.health.windows import CurrentWindows
 
 
 @click.group("gaps", invoke_without_command=True)
@@ -23,18 +26,31 @@ def gaps_command(ctx: click.Context) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 @pass_context
 def list_gaps(context: Context, as_json: bool = False) -> int:
-    """List the gaps of each store and of all together. Exit code 1 where one is open."""
+    """List the gaps of each store and of all together, and the segments that continue nothing.
+
+    Exit code 1 where one is open.
+    """
     from wal_pipeline.archive.recovery.gaps import GapState
 
-    ledger = _ledger(context)
+    windows = _windows(context)
+    ledger = _entries(windows)
     if as_json:
-        click.echo(json.dumps([_values(entry) for entry in ledger], indent=1))
-    elif not ledger:
-        click.echo("no gaps")
+        click.echo(json.dumps([*map(_values, ledger), *map(_break_values, windows.breaks)], indent=1))
     else:
-        for entry in ledger:
-            _tell(entry)
-    return 1 if any(entry.state is GapState.OPEN for entry in ledger) else 0
+        _print(ledger, windows.breaks)
+        for note in windows.notes:
+            click.echo(f"note: {note}")
+    return 1 if windows.open_breaks or any(entry.state is GapState.OPEN for entry in ledger) else 0
+
+
+def _print(ledger: "Sequence[LedgerEntry]", breaks: "Sequence[Break]") -> None:
+    for entry in ledger:
+        _tell(entry)
+    for one in breaks:
+        closed = f"closed by base backup {one.closed_by}" if one.closed_by else "open"
+        click.echo(f"{'all':<6} {closed}: no recovery passes into {one.segment}: {one.reason}")
+    if not ledger and not breaks:
+        click.echo("no gaps")
 
 
 @gaps_command.command("ack")
@@ -49,7 +65,11 @@ def acknowledge(context: Context, first_missing: str, reason: str, by: str | Non
     from wal_pipeline.errors import RecoveryTargetError
 
     reason = shown_name(reason)
-    gaps = {entry.gap.last_missing: entry.gap for entry in _ledger(context) if entry.gap.first_missing == first_missing}
+    gaps = {
+        entry.gap.last_missing: entry.gap
+        for entry in _entries(_windows(context))
+        if entry.gap.first_missing == first_missing
+    }
     if not gaps:
         raise RecoveryTargetError(
             f"no gap begins with segment '{first_missing}'", hint="'wal-pipeline gaps' lists them with their segments."
@@ -72,13 +92,21 @@ def acknowledge(context: Context, first_missing: str, reason: str, by: str | Non
     return 0
 
 
-def _ledger(context: Context) -> "list[LedgerEntry]":
+def _windows(context: Context) -> "CurrentWindows":
     from wal_pipeline.commands.health.windows import current_windows
     from wal_pipeline.wiring.health import fetch_history
 
     pipeline = context.pipeline
-    windows = current_windows(pipeline.catalog, pipeline.settings.stores, fetch=fetch_history(pipeline))
+    return current_windows(pipeline.catalog, pipeline.settings.stores, fetch=fetch_history(pipeline))
+
+
+def _entries(windows: "CurrentWindows") -> "list[LedgerEntry]":
     return [entry for entries in windows.gaps.values() for entry in entries]
+
+
+def _break_values(one: "Break") -> dict[str, Any]:
+    state = "closed" if one.closed_by else "open"
+    return {"store": "all", "state": state, "break": one.segment, "reason": one.reason, "closed_by": one.closed_by}
 
 
 def _values(entry: "LedgerEntry") -> dict[str, Any]:

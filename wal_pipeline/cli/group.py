@@ -9,6 +9,7 @@ import click
 from wal_pipeline import __version__
 from wal_pipeline.cli.registry import COMMANDS, load_command
 from wal_pipeline.errors import WalPipelineError
+from wal_pipeline.host.output import accept_any_text
 from wal_pipeline.wiring.pipeline import Pipeline, open_pipeline
 
 _INTERRUPTED = 130
@@ -71,6 +72,7 @@ def cli(ctx: click.Context, env_file: Path | None) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code."""
+    accept_any_text()
     try:
         code = cli.main(list(arguments), prog_name="wal-pipeline", standalone_mode=False)
     except click.exceptions.Exit as leaving:

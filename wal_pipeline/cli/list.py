@@ -1,4 +1,4 @@
-"""``wal-pipeline list`` lists the files of the WAL archive and their copies."""
+"""``wal-pipeline list`` lists the files of the WAL archive, or the base backups, and their copies."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -13,7 +13,8 @@ from wal_pipeline.text import moment_text
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from wal_pipeline.commands.list_files import ListedFile
+    from wal_pipeline.catalog.catalog import Catalog
+    from wal_pipeline.commands.list_files import ListedBackup, ListedFile
 
 _COLOURS = {
     CopyStatus.VERIFIED: "green",
@@ -32,9 +33,12 @@ _COLOURS = {
 @click.option(
     "--since", metavar="WHEN", help="Only files spooled since: 2026-11-22T17:45:00Z (UTC), or 30m, 2h, 7d ago."
 )
+@click.option("--base-backups", is_flag=True, help="List the base backups, with what PostgreSQL said of them.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 @pass_context
-def list_command(context: Context, status: str | None, store: str | None, since: str | None, as_json: bool) -> int:
+def list_command(
+    context: Context, *, status: str | None, store: str | None, since: str | None, base_backups: bool, as_json: bool
+) -> int:
     """List the files of the WAL archive with the records of their copies."""
     from rich.console import Console
 
@@ -43,6 +47,10 @@ def list_command(context: Context, status: str | None, store: str | None, since:
     from wal_pipeline.errors import SettingsError
 
     pipeline = context.pipeline
+    if base_backups:
+        if status or store or since:
+            raise SettingsError("--base-backups lists all of them, without --status, --store and --since")
+        return _list_backups(pipeline.catalog, list(pipeline.settings.stores), as_json=as_json)
     names = list(pipeline.settings.stores)
     if store is not None and store not in names:
         raise SettingsError(f"'{store}' is not a store, expected one of {', '.join(names)}")
@@ -61,6 +69,44 @@ def list_command(context: Context, status: str | None, store: str | None, since:
     console.print(_table(found, names))
     _print_errors(console.print, found)
     return 0
+
+
+def _list_backups(catalog: "Catalog", names: Sequence[str], *, as_json: bool) -> int:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from wal_pipeline.commands.list_files import list_backups, listed_backup_as_json
+
+    found = list_backups(catalog)
+    if as_json:
+        click.echo(json.dumps([listed_backup_as_json(item) for item in found], indent=1))
+        return 0
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 200
+    table = Table(box=None, pad_edge=False, caption=f"base backups: {len(found)}", caption_justify="left")
+    for title in ("base backup", "kind", "finished (UTC)", *names):
+        table.add_column(title, no_wrap=True)
+    for item in found:
+        states = (_backup_state(item, store) for store in names)
+        finished = moment_text(item.backup.finished_at)
+        table.add_row(item.backup.backup_id, item.backup.kind.value, finished, *states)
+    console.print(table)
+    for item in found:
+        for pages in item.backup.damaged_pages:
+            console.print(f"[red]{item.backup.backup_id}: damaged pages: {escape(str(pages))}[/red]", soft_wrap=True)
+        for warning in item.backup.warnings:
+            console.print(f"[yellow]{item.backup.backup_id}: {escape(warning)}[/yellow]", soft_wrap=True)
+    return 0
+
+
+def _backup_state(item: "ListedBackup", store: str) -> str:
+    copy = item.copies.get(store)
+    if copy is None:
+        return "-"
+    restorable = "restorable" if copy.restorable_at is not None else "not restorable"
+    return f"[{_COLOURS[copy.status]}]{copy.status.value}, {restorable}[/]"
 
 
 def _table(found: "Sequence[ListedFile]", stores: Sequence[str]) -> "Table":

@@ -7,7 +7,7 @@ import click
 
 from wal_pipeline.cli.group import Context, pass_context
 
-_FOLDER = click.Path(path_type=Path, file_okay=False)
+_FOLDER = click.Path(path_type=Path, file_okay=False, readable=False)  # the plan says what is missing
 
 
 def _pairs(_context: click.Context, _option: click.Parameter, texts: tuple[str, ...]) -> dict[str, Path]:
@@ -76,7 +76,21 @@ def _unless(_context: click.Context, _option: click.Parameter, given: bool) -> b
 @click.option(
     "--no-verify", "verify", is_flag=True, callback=_unless, help="Do not run pg_verifybackup before the end."
 )
-@click.option("--prefetch-dir", type=_FOLDER, help="Keep WAL that is fetched ahead here (default: beside PGDATA).")
+@click.option(
+    "--prefetch-dir",
+    type=_FOLDER,
+    help="Keep WAL that is fetched ahead here (default: beside PGDATA; in pg_wal where PGDATA is a mount point).",
+)
+@click.option("--waldir", type=_FOLDER, help="Make pg_wal a link to this folder, such as one on a disk of its own.")
+@click.option(
+    "--work-dir", type=_FOLDER, help="Keep what is downloaded here until it is opened (default: in PGDATA itself)."
+)
+@click.option(
+    "--restore-config/--no-restore-config",
+    default=None,
+    help="Write the configuration files that the original kept outside PGDATA into it (default: where this machine has "
+    "none for it).",
+)
 @click.option("--start", is_flag=True, help="Start the server and wait until it reaches the target.")
 @click.option(
     "--config-file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="The server's postgresql.conf."

@@ -137,6 +137,8 @@ def result_text(prepared: PreparedRestore, result: RestoreResult, recovery: Reco
     phases = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in result.seconds.items())
     lines = [f"Restored into {result.pgdata}: {size(result.downloaded_bytes)} downloaded; {phases}"]
     lines += [f"Changed in its configuration: {words}" for words in result.mended]
+    warnings = (*result.warnings, *(() if recovery is None else recovery.warnings))
+    lines += [f"WARNING: {words}" for words in warnings]
     if recovery is None:
         return "\n".join([*lines, *_to_be_started(prepared)])
     words = {
@@ -190,6 +192,7 @@ def result_values(prepared: PreparedRestore, result: RestoreResult, recovery: Re
         "seconds": {name: round(seconds, 3) for name, seconds in result.seconds.items()},
         "faults": [{"store": one.store, "key": one.key, "message": one.message} for one in result.faults],
         "configuration_changed": list(result.mended),
+        "warnings": [*result.warnings, *(() if recovery is None else recovery.warnings)],
         "recovery": None,
     }
     if recovery is not None:

@@ -25,25 +25,31 @@ _COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
     "--wait", default=60.0, show_default=True, metavar="SECONDS", help="Let each half of the proof take so long."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option(
+    "--print-systemd", is_flag=True, help="Print the lines that let the systemd units write to the settings' folders."
+)
 @pass_context
-def setup_command(context: Context, apply_it: bool, replace: bool, wait: float, as_json: bool) -> int:
+def setup_command(
+    context: Context, *, apply_it: bool, replace: bool, wait: float, as_json: bool, print_systemd: bool
+) -> int:
     """Look at the PostgreSQL server and the spool, and print each fault with the lines that mend it.
 
     Exit code 0 where archiving is set up (and, with --apply, was proved to work), 1 where something is left to do.
     """
-    from wal_pipeline.commands.setup.plan import WantedArchiving
     from wal_pipeline.commands.setup.setup import SetupReport, apply_setup, look_at_archiving
+    from wal_pipeline.wiring.backup import also_for_base_backups
+    from wal_pipeline.wiring.check import wanted_archiving
 
     pipeline = context.pipeline
-    settings = pipeline.settings
-    wanted = WantedArchiving(
-        settings.require_spool_folder(), settings.archive_timeout_seconds, replace, settings.system_identifier
-    )
+    if print_systemd:
+        return _print_systemd(pipeline)
+    wanted = wanted_archiving(pipeline, replace_foreign=replace)
+    also = also_for_base_backups(pipeline, with_stores=True)
     if apply_it:
         prover = _prover(pipeline, wait, lambda line: click.echo(line, err=True))
-        report = apply_setup(pipeline.server, wanted, prover.prove)
+        report = apply_setup(pipeline.server, wanted, prover.prove, also)
     else:
-        plan = look_at_archiving(pipeline.server, wanted)
+        plan = look_at_archiving(pipeline.server, wanted, also)
         report = SetupReport(plan, plan)
     if as_json:
         click.echo(json.dumps(report_as_json(report)))
@@ -52,11 +58,29 @@ def setup_command(context: Context, apply_it: bool, replace: bool, wait: float, 
     return 0 if report.ok else 1
 
 
+def _print_systemd(pipeline: "Pipeline") -> int:
+    """Print the drop-in file of the units, and warn of what they cannot see; the server is not asked."""
+    from wal_pipeline.commands.setup.systemd import drop_in, hidden_paths
+    from wal_pipeline.wiring.check import used_paths
+
+    used = used_paths(pipeline)
+    click.echo(drop_in(used), nl=False)
+    missing = [
+        f"{one.variable}: '{one.path}' is not there: make it before the unit starts"
+        for one in used
+        if not one.path.exists()
+    ]
+    warnings = [*hidden_paths(used), *missing]
+    for line in warnings:
+        click.echo(f"WARNING: {line}", err=True)
+    return 1 if warnings else 0
+
+
 def report_as_json(report: "SetupReport") -> dict[str, Any]:
     """Return the report as JSON values."""
     return {
         "ok": report.ok,
-        "findings": [_finding_as_json(finding) for finding in report.after.findings],
+        "findings": [_finding_as_json(finding) for finding in report.after.all_findings],
         "applied": [change.line for change in report.applied],
         "spool_made": report.made_spool,
         "restart_line": report.after.restart_line,
@@ -116,7 +140,7 @@ def _print(report: "SetupReport", *, applied: bool) -> None:
     table = Table(box=None, pad_edge=False)
     for heading in ("", "what", "found"):
         table.add_column(heading, overflow="fold")
-    for finding in report.after.findings:
+    for finding in report.after.all_findings:
         status = finding.status.value
         table.add_row(Text(status, style=_COLOURS[status]), finding.name, Text(finding.message))
     console.print(table)
@@ -129,7 +153,7 @@ def _next_lines(report: "SetupReport", *, applied: bool) -> list[str]:
     lines: list[str] = []
     if report.applied:
         lines += ["", "Changed:", *(f"  {change.line}" for change in report.applied)]
-    left = [line for finding in report.after.findings for line in finding.mending if finding.status.value != "ok"]
+    left = [line for finding in report.after.all_findings for line in finding.mending if finding.status.value != "ok"]
     if left:
         lines += ["", "To mend it:", *(f"  {line}" for line in left)]
     if report.after.changes:

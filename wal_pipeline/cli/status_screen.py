@@ -89,6 +89,8 @@ def _end(window: RecoveryWindow | None) -> Text:
     if window is None:
         return Text("no recovery from here", style="red")
     at = window.latest_commit_at_least
+    if at is None and not window.commit_times_known:
+        return Text(f"moment not known, {window.latest_lsn}, timeline {window.timeline}")
     moment = "no commit yet" if at is None else moment_text(at)
     more = "" if window.commit_times_known else " or later"
     return Text(f"{moment}{more}, {window.latest_lsn}, timeline {window.timeline}")
@@ -118,7 +120,8 @@ def _details(status: ArchiveStatus) -> Table:
 def _rows(status: ArchiveStatus) -> Iterator[tuple[str, str]]:
     facts, point = status.facts, status.point
     unarchived = "" if point.unarchived_bytes is None else f"; {size(point.unarchived_bytes)} of WAL not archived yet"
-    rpo = "nothing can be recovered" if point.rpo_seconds is None else f"{length(point.rpo_seconds)} since last commit"
+    none = "not known: no commit's moment is" if status.can_recover else "nothing can be recovered"
+    rpo = none if point.rpo_seconds is None else f"{length(point.rpo_seconds)} since last commit"
     yield "RPO now", rpo + unarchived
     rto = ", ".join(f"{store} {length(seconds)}" for store, seconds in point.rto_seconds.items())
     yield "RTO measured", rto or "no drill yet"
@@ -158,7 +161,9 @@ def _backup(facts: HealthFacts) -> str:
     newest = max(facts.windows.backups, key=lambda one: one.finished_at)
     on = ", ".join(sorted(facts.windows.holders[newest.backup_id]))
     age = length(facts.at - newest.finished_at)
-    return f"{newest.kind.value}, {age} old, on {on}; {len(facts.windows.backups)} in all"
+    damaged = f", DAMAGED PAGES in {len(newest.damaged_pages)} files" if newest.damaged_pages else ""
+    warned = f", {counted(len(newest.warnings), 'warning')}" if newest.warnings else ""
+    return f"{newest.kind.value}, {age} old, on {on}{damaged}{warned}; {len(facts.windows.backups)} in all"
 
 
 def _drill(store: StoreFacts, now: datetime) -> str:

@@ -69,6 +69,7 @@ def verification_as_json(done: "Verification") -> dict[str, Any]:
         "right": done.is_right,
         "silent": dict(done.silent),
         "notes": list(done.notes),
+        "breaks": list(done.breaks),
         "stores": {
             name: {
                 "copies": tally.items,
@@ -106,5 +107,6 @@ def _lines(done: "Verification") -> "Iterator[str]":
         yield f"{fault.kind.value}: {fault.message}{outcome}{failed}{lost}"
     if len(done.faults) > _SHOWN:
         yield f"and {len(done.faults) - _SHOWN} more: see --json"
+    yield from (f"break: {said}" for said in done.breaks)
     yield from (f"note: {note}" for note in done.notes)
     yield "all is right" if done.is_right else "not all is right"

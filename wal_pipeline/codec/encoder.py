@@ -22,6 +22,8 @@ _LIBDEFLATE_LEVELS: Final = {1: 1, 2: 1, 3: 1, 4: 1, 5: 1, 6: 5, 7: 5, 8: 6, 9: 
 _QUICK_WINDOW_LOG: Final = 19
 _QUICK_ZSTD_LEVEL: Final = 5
 
+_TIMES_THE_FILE: Final = {Codec.GZIP: (3, 4), Codec.ZSTD: (2, 4), Codec.LZ4: (3, 4), Codec.NONE: (1, 3)}
+
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
@@ -51,6 +53,14 @@ class Encoder:
     def encrypted(self) -> bool:
         """Whether an identity is needed to open its output."""
         return bool(self._recipients)
+
+    def needed_bytes(self, size_bytes: int) -> int:
+        """Return about how many bytes of memory a file of that size needs while it is encoded, at worst.
+
+        Measured with content that does not shrink: the file, the compressor's output with its copy, age's.
+        """
+        plain, encrypted = _TIMES_THE_FILE[self.codec]
+        return size_bytes * (encrypted if self.encrypted else plain)
 
     def encode(self, data: bytes) -> Encoded:
         """Return ``data`` compressed and encrypted, with the digests of the stored bytes."""

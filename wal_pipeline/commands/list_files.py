@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from wal_pipeline.archive.records import Copy, WalFile
+from wal_pipeline.archive.format.backup_report import BackupReport, report_values
+from wal_pipeline.archive.records import BaseBackup, Copy, WalFile
+from wal_pipeline.catalog.backups import BaseBackupCopy
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.catalog.files import CopyFilter
 from wal_pipeline.errors import SettingsError
@@ -32,6 +34,46 @@ def list_files(catalog: Catalog, only: CopyFilter) -> list[ListedFile]:
     files = catalog.files.files(only)
     copies = catalog.files.copies_of({file.name for file in files})
     return [ListedFile(file, copies.get((file.system_identifier, file.name), {})) for file in files]
+
+
+@dataclass(frozen=True, slots=True)
+class ListedBackup:
+    """A base backup with all its recorded copies, by store."""
+
+    backup: BaseBackup
+    copies: Mapping[str, BaseBackupCopy]
+
+
+def list_backups(catalog: Catalog) -> list[ListedBackup]:
+    """Return the base backups, the oldest first. Raises: CatalogError."""
+    copies: dict[str, dict[str, BaseBackupCopy]] = {}
+    for copy in catalog.base_backups.copies():
+        copies.setdefault(copy.backup_id, {})[copy.store] = copy
+    return [ListedBackup(backup, copies.get(backup.backup_id, {})) for backup in catalog.base_backups.all()]
+
+
+def listed_backup_as_json(listed: ListedBackup) -> dict[str, Any]:
+    """Return a listed base backup as JSON values."""
+    backup = listed.backup
+    return {
+        "backup_id": backup.backup_id,
+        "kind": backup.kind.value,
+        "parent_id": backup.parent_id,
+        "system_identifier": str(backup.system_identifier),
+        "timeline": backup.timeline,
+        "finished_at": moment_json(backup.finished_at),
+        "size_bytes": backup.size_bytes,
+        "stored_size_bytes": backup.stored_size_bytes,
+        **report_values(BackupReport(backup.warnings, backup.damaged_pages)),
+        "copies": {
+            store: {
+                "status": copy.status.value,
+                "restorable_at": moment_json(copy.restorable_at),
+                "last_error": copy.last_error,
+            }
+            for store, copy in listed.copies.items()
+        },
+    }
 
 
 def parse_moment(text: str, now: datetime) -> datetime:

@@ -1,5 +1,6 @@
 """Pauses archiving and resumes it: the spool keeps everything meanwhile, and the pause ends by itself."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,13 +9,14 @@ from typing import Any, Final, Self
 
 from wal_pipeline.archive.alerts import AlertKind, Observation
 from wal_pipeline.catalog.catalog import Catalog
-from wal_pipeline.errors import PausedError, SettingsError
+from wal_pipeline.errors import CatalogError, PausedError, SettingsError
 from wal_pipeline.text import moment_json, moment_text
 
 DEFAULT_PAUSE: Final = timedelta(hours=1)
 LONGEST_PAUSE: Final = timedelta(days=7)
 _KEY: Final = "pause"
 _ASK_SECONDS: Final = 1.0
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,11 @@ def refuse_if_paused(catalog: Catalog, now: datetime) -> None:
 
 
 class PauseWatch:
-    """Says to a long run whether to stop taking files. It asks the catalog at most once a second."""
+    """Says to a long run whether to stop taking files. It asks the catalog at most once a second.
+
+    A run waits for files for hours. A catalog that does not answer meanwhile must not fail it: the last answer holds
+    until it does, and a run that has something to record finds out by itself.
+    """
 
     def __init__(self, catalog: Catalog, clock: Callable[[], datetime]) -> None:
         self._catalog = catalog
@@ -98,8 +104,15 @@ class PauseWatch:
         self._paused = False
 
     def __call__(self) -> bool:
-        """Return whether archiving is paused now. Raises: CatalogError."""
-        if time.monotonic() - self._asked >= _ASK_SECONDS:
+        """Return whether archiving is paused now. Raises: CatalogError where it never answered."""
+        if time.monotonic() - self._asked < _ASK_SECONDS:
+            return self._paused
+        is_first = self._asked == float("-inf")
+        self._asked = time.monotonic()
+        try:
             self._paused = current_pause(self._catalog, self._clock()) is not None
-            self._asked = time.monotonic()
+        except CatalogError as error:
+            if is_first:
+                raise
+            _log.warning("whether archiving is paused is not known: %s", error.message)
         return self._paused

@@ -8,17 +8,20 @@ Nothing in a store is changed. Each batch is written by itself, and what is not 
 after that store was read to its end: a rebuild that is cut off leaves a catalog that can be used, and is run again.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.records import Copy, CopyStatus, WalFile
+from wal_pipeline.archive.recovery.coverage import ArchiveContents
 from wal_pipeline.catalog.backups import BaseBackupCopy
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.catalog.files import FileKey
+from wal_pipeline.commands.continuity.archived import ArchivedWal, record_breaks
 from wal_pipeline.commands.copies.stored_bytes import wrong_size
 from wal_pipeline.commands.inventory.listing import StoreListing
 from wal_pipeline.commands.inventory.scan import ScannedWal, StoreScan
@@ -80,16 +83,42 @@ def rebuild(
     Raises: CatalogError.
     """
     contents: dict[FileKey, str] = {}
+    joints: dict[FileKey, WalFile] = {}
     rebuilt = tuple(
-        _StoreRebuild(StoreScan(store, prefix, cluster, on_object), catalog, contents).run(workers) for store in stores
+        _StoreRebuild(StoreScan(store, prefix, cluster, on_object), catalog, contents, joints).run(workers)
+        for store in stores
     )
+    archived = ArchivedWal({store.name: store for store in stores}, catalog, partial(Layout, prefix, cluster))
+    _record_breaks(catalog, archived, joints)
     return RebuildResult(rebuilt, tuple(catalog.system_identifiers.known()))
 
 
-class _StoreRebuild:
-    """The rebuild of one store's records. ``contents``: each file's SHA-256 as the stores read before have it."""
+def _record_breaks(catalog: Catalog, archived: ArchivedWal, joints: Mapping[FileKey, WalFile]) -> None:
+    """Compare each segment with the one before it, as their objects describe them, and record what does not fit."""
+    for system_identifier in {identifier for identifier, _ in joints}:
+        files = [file for (identifier, _), file in joints.items() if identifier == system_identifier]
+        names = [file.name for file in files]
+        for timeline in {file.timeline for file in files}:
+            archived.look_up_history(system_identifier, timeline)
+        histories = {
+            timeline: history
+            for timeline, history in archived.cluster(system_identifier).histories.items()
+            if history is not None
+        }
+        found = ArchiveContents.of(system_identifier, files=files, copies={"": names}, histories=histories)
+        record_breaks(catalog, system_identifier, names, found.breaks)
 
-    def __init__(self, scan: StoreScan, catalog: Catalog, contents: dict[FileKey, str]) -> None:
+
+class _StoreRebuild:
+    """The rebuild of one store's records. ``contents``: each file's SHA-256 as the stores read before have it.
+
+    ``joints`` get the segments that say what they continue.
+    """
+
+    def __init__(
+        self, scan: StoreScan, catalog: Catalog, contents: dict[FileKey, str], joints: dict[FileKey, WalFile]
+    ) -> None:
+        self._joints = joints
         self._scan = scan
         self._store = scan.store.name
         self._catalog = catalog
@@ -138,6 +167,8 @@ class _StoreRebuild:
                 self._contents.setdefault(key, item.file.sha256)
             if self._contents.get(key, item.file.sha256) == item.file.sha256:
                 files[key] = item.file
+                if item.file.joints is not None:
+                    self._joints.setdefault(key, item.file)
         self._catalog.files.record_found(list(files.values()), copies)
 
     def _copy(self, item: ScannedWal, before: Copy | None) -> Copy:

@@ -30,6 +30,14 @@ def owner_trouble(paths: Iterable[Path], mode: int) -> str | None:
     return None
 
 
+def is_read_only(folder: Path) -> bool:
+    """Whether the folder's file system is mounted read-only for this process, as a systemd unit's sandbox does."""
+    try:
+        return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
+
+
 def _explain(path: Path) -> str:
     ours, owner = name_of_user(os.geteuid()), name_of_user(path.lstat().st_uid)
     if path.lstat().st_uid == os.geteuid():

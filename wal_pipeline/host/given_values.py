@@ -1,10 +1,12 @@
-"""Reads values that a person gave for settings: paths, lists and keys; refuses what is ambiguous."""
+"""Reads values that a person gave for settings: paths, lists and keys; refuses what is ambiguous or wrong."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote, unquote
+
+from pydantic import ValidationError
 
 _FLEETING: Final = ("/run/credentials", "/dev", "/proc")  # where systemd and shells put a settings file for one process
 _VARIABLE: Final = re.compile(r"(?:\A|/)\$|\$\{")
@@ -29,6 +31,39 @@ def clean_values(values: Mapping[str, str], many_lines: Collection[str]) -> tupl
         elif name not in many_lines and _CONTROL.search(value):
             faults.append(f"{name}: has a line feed or another control character inside its value")
     return cleaned, faults
+
+
+def place_values(
+    values: Mapping[str, str], paths: Collection[str], urls: Collection[str], folder: Path
+) -> dict[str, str]:
+    """Return the values; among them those named in ``paths`` and ``urls`` begin at ``folder``, where they are relative.
+
+    Raises: ValueError, whose text begins with the variable's name.
+    """
+    placed = dict(values)
+    for name, value in values.items():
+        try:
+            if name in paths:
+                placed[name] = str(absolute_path(value, folder))
+            elif name in urls:
+                placed[name] = absolute_url(value, folder)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    return placed
+
+
+def describe_faults(error: ValidationError, variables: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return a sentence for each wrong value, with its variable and never the value itself.
+
+    ``variables`` has each field's variables, the one to name first.
+    """
+    lines = []
+    for item in error.errors(include_input=False, include_url=False, include_context=False):
+        field = str(item["loc"][0]) if item["loc"] else ""
+        variable = variables[field][0] if field in variables else field
+        message = item["msg"].removeprefix("Value error, ")
+        lines.append(f"{variable}: {message}" if variable else message)
+    return lines
 
 
 def absolute_path(given: str, folder: Path) -> Path:
@@ -62,6 +97,11 @@ def absolute_url(url: str, folder: Path) -> str:
     if match is None or match[2].startswith(("/", ":memory:", "file:")):
         return url
     return f"{match[1]}{absolute_path(match[2], folder)}{match[3]}"
+
+
+def split_words(text: str) -> tuple[str, ...]:
+    """Part a list by commas and white space."""
+    return tuple(text.replace(",", " ").split())
 
 
 def split_recipients(text: str) -> tuple[str, ...]:

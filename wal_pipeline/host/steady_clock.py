@@ -32,12 +32,24 @@ class SteadyTime:
 
     def age_seconds(self, changed_at: float, now: float) -> float:
         """Return how much time has surely passed since a file's time of change, both in seconds since 1970."""
+        return self.ages(now)(changed_at)
+
+    def ages(self, now: float) -> Callable[[float], float]:
+        """Read both clocks once, and return the function from a file's time of change to its age in seconds.
+
+        For many files: while a large folder is listed ``now`` stands still and the monotonic clock does not, which
+        would look like a step.
+        """
         monotonic = self._monotonic()
         steady_since = self._steady_since(now - monotonic, monotonic)
         steady_seconds = monotonic - steady_since
-        age = now - changed_at
-        # A time before the last step, or in the future, was stamped before the step: how long before is not known.
-        return age if 0 <= age <= steady_seconds else steady_seconds
+
+        def age(changed_at: float) -> float:
+            seconds = now - changed_at
+            # A time before the last step, or in the future, was stamped before it: how long before is not known.
+            return seconds if 0 <= seconds <= steady_seconds else steady_seconds
+
+        return age
 
     def _steady_since(self, difference: float, monotonic: float) -> float:
         if self._known is None:

@@ -1,5 +1,6 @@
 """Makes the ``archive_command`` that puts a WAL file durably into the spool, for servers without ``basic_archive``."""
 
+import os
 import re
 import shlex
 from pathlib import Path
@@ -7,6 +8,9 @@ from typing import Final
 
 from wal_pipeline.errors import SpoolError
 
+MAX_EXPANDED_BYTES: Final = 1023
+_LAST_WITH_LIMIT: Final = 15
+_LONGEST_NAME: Final = b"000000010000000000000001.00000028.backup"
 _OTHER_CONTENT: Final = "wal-pipeline: %f is in the spool with other content"
 # Each step is its own `if`, because an alternative of two commands would need a group. The rules:
 #  - The same file with the same content is success: a crash came after the rename, before PostgreSQL noted it. The file
@@ -45,6 +49,19 @@ def durable_archive_command(spool: Path, *, group_readable: bool = False) -> str
         other_content=_OTHER_CONTENT,
         share='chmod 0640 "$t" && ' if group_readable else "",
     )
+
+
+def bytes_too_many(command: str, major: int) -> int:
+    """Return by how many bytes a server's command is too long; 0 where it fits.
+
+    PostgreSQL 15 and older (pgarch.c: ``char xlogarchcmd[MAXPGPATH]``) cut the line off after ``%p`` and ``%f`` have
+    got their values, and the shell sees half of it. The longest file name is that of a backup history file.
+    """
+    if major > _LAST_WITH_LIMIT:
+        return 0
+    values = {b"%p": b"pg_wal/" + _LONGEST_NAME, b"%f": _LONGEST_NAME, b"%%": b"%"}
+    expanded = re.sub(rb"%[pf%]", lambda match: values[match[0]], os.fsencode(command))
+    return max(0, len(expanded) - MAX_EXPANDED_BYTES)
 
 
 def is_durable(command: str, spool: Path) -> bool:

@@ -10,6 +10,7 @@ from psycopg.conninfo import make_conninfo
 
 from wal_pipeline.errors import PostgresError, SettingsError
 from wal_pipeline.postgres.server import PostgresServer
+from wal_pipeline.text import moment_utc
 
 _TABLESPACES: Final = """
 SELECT oid::bigint, pg_tablespace_location(oid) FROM pg_tablespace
@@ -17,6 +18,55 @@ WHERE spcname NOT IN ('pg_default', 'pg_global') ORDER BY oid
 """
 _FORM_VARIABLES: Final = ("PGCLIENTENCODING", "PGDATESTYLE", "PGTZ", "PGGEQO")
 _log = logging.getLogger(__name__)
+
+
+_DATABASES: Final = """
+SELECT oid::bigint FROM pg_database
+WHERE dattablespace = (SELECT oid FROM pg_tablespace WHERE spcname = 'pg_default')
+"""
+_MESSAGES: Final = """
+SELECT current_setting('client_min_messages'), current_setting('lc_messages'),
+       has_parameter_privilege('lc_messages', 'SET')
+"""
+_PROGRESS: Final = """
+SELECT p.phase, a.last_failed_wal, a.last_failed_time, a.last_archived_wal, a.last_archived_time
+FROM pg_stat_progress_basebackup p JOIN pg_stat_activity s USING (pid), pg_stat_archiver a
+ORDER BY s.backend_start DESC LIMIT 1
+"""
+_SILENT_LEVELS: Final = ("error", "fatal", "panic")
+_ENGLISH: Final = ("", "C", "POSIX")
+_ARCHIVER_PHASE: Final = "waiting for wal archiving to finish"
+_CHECKPOINT_PHASE: Final = "waiting for checkpoint to finish"
+
+
+@dataclass(frozen=True, slots=True)
+class BackupPhaseSeen:
+    """The phase of a running base backup by the server, and how its archiver fares."""
+
+    phase: str
+    last_failed_wal: str | None
+    last_failed_at: datetime | None
+    last_archived_wal: str | None
+    last_archived_at: datetime | None
+
+    @property
+    def waits_for_archiver(self) -> bool:
+        """Whether all is sent, and the server waits until its last segments are archived."""
+        return self.phase == _ARCHIVER_PHASE
+
+    def describe(self) -> str:
+        """Say in words what the server waits for."""
+        if self.phase == _CHECKPOINT_PHASE:
+            return "PostgreSQL waits for a checkpoint"
+        if not self.waits_for_archiver:
+            return f"PostgreSQL sends nothing ({self.phase})"
+        failed_at, archived_at = self.last_failed_at, self.last_archived_at
+        if failed_at is not None and (archived_at is None or failed_at > archived_at):
+            return (
+                f"PostgreSQL waits for its archiver (last failure '{self.last_failed_wal}' at {moment_utc(failed_at)})"
+            )
+        last = f"last archived '{self.last_archived_wal}'" if archived_at is not None else "nothing archived yet"
+        return f"PostgreSQL waits for its archiver ({last})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +84,17 @@ class BackupServer(PostgresServer):
         """Return the tablespaces outside the data directory, by oid. Raises: PostgresError."""
         with self._session("reading the tablespaces") as connection:
             return tuple(ServerTablespace(*row) for row in connection.execute(_TABLESPACES).fetchall())
+
+    def databases(self) -> frozenset[int]:
+        """Return the databases whose folders lie in the data directory, by oid. Raises: PostgresError."""
+        with self._session("reading the databases") as connection:
+            return frozenset(row[0] for row in connection.execute(_DATABASES).fetchall())
+
+    def backup_phase(self) -> BackupPhaseSeen | None:
+        """Return the phase of the base backup that began last; None where none runs. Raises: PostgresError."""
+        with self._session("asking what a base backup waits for") as connection:
+            row = connection.execute(_PROGRESS).fetchone()
+        return None if row is None else BackupPhaseSeen(*row)
 
     def size_bytes(self) -> int | None:
         """Return the bytes of all tablespaces, an estimate of what a base backup reads.
@@ -57,8 +118,10 @@ class BackupServer(PostgresServer):
         moment: datetime = row[0]
         return moment
 
-    def program_conninfo(self) -> str:
+    def program_conninfo(self, options: str = "") -> str:
         """Return the connection string for a program's command line: without the password, which ``ps`` would show.
+
+        ``options`` are added to the connection's own.
 
         Raises: SettingsError for a key's password, which libpq reads from no environment variable.
         """
@@ -67,7 +130,26 @@ class BackupServer(PostgresServer):
                 "the connection string has 'sslpassword', which pg_basebackup's command line would show",
                 hint="Put it into a service file (~/.pg_service.conf) and connect with service=NAME.",
             )
-        return make_conninfo(**{name: value for name, value in self._parameters.items() if name != "password"})
+        parameters = {name: value for name, value in self._parameters.items() if name != "password"}
+        if options:
+            before = parameters.get("options") or os.environ.get("PGOPTIONS", "")
+            parameters["options"] = f"{before} {options}".strip()
+        return make_conninfo(**parameters)
+
+    def message_options(self) -> str:
+        """Return the connection options that make the server say its warnings, and in English; empty where it does so.
+
+        A role may not choose the language unless it has the right. Raises: PostgresError.
+        """
+        with self._session("asking how messages are said") as connection:
+            row = connection.execute(_MESSAGES).fetchone()
+        if row is None:
+            raise PostgresError("PostgreSQL returned no row for its messages")
+        level, language, may_set = row
+        options = ["-c client_min_messages=notice"] if level in _SILENT_LEVELS else []
+        if may_set and language not in _ENGLISH and not language.startswith("en"):
+            options.append("-c lc_messages=C")
+        return " ".join(options)
 
     def program_environment(self) -> dict[str, str]:
         """Return the environment for a PostgreSQL program: ours, with the password, and messages in English.

@@ -12,10 +12,13 @@ from types import TracebackType
 from typing import BinaryIO, Final, Self, cast
 
 from wal_pipeline.errors import BaseBackupError
+from wal_pipeline.postgres.backup_words import BackupWords
 
 _PROGRESS: Final = re.compile(r"^\s*(\d+)/(\d+) kB")
 _SPEAKER: Final = re.compile(r"^pg_basebackup: (?:error: )?")
+_CHECKSUM_ERROR: Final = "checksum error occurred"
 _KEPT_LINES: Final = 20
+_SHOWN_LOST: Final = 5
 _BUFFER_BYTES: Final = 1 << 20
 _STOP_SECONDS: Final = 10.0
 
@@ -51,13 +54,16 @@ class BaseBackupCommand:
 class BaseBackupRun:
     """One running pg_basebackup; a context manager that leaves no process behind.
 
-    ``total_bytes`` is the server's estimate of the bytes that it sends; None until it made one.
+    ``total_bytes`` is the server's estimate of the bytes that it sends; None until it made one. ``words`` are what
+    the program and the server said.
     """
 
     def __init__(self, command: BaseBackupCommand, environment: Mapping[str, str]) -> None:
         """Start the program. Raises: BaseBackupError."""
         self.total_bytes: int | None = None
         self.done_bytes = 0
+        self.words = BackupWords()
+        self._stopped: BaseBackupError | None = None
         self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
         output = subprocess.PIPE if command.target is None else subprocess.DEVNULL
         try:
@@ -84,18 +90,47 @@ class BaseBackupRun:
     def wait(self, tick: Callable[[], object] = lambda: None) -> None:
         """Wait for the end, and call ``tick`` once a second meanwhile.
 
-        Raises: BaseBackupError with pg_basebackup's own message where it failed.
+        A run that failed only because of pages with wrong checksums did all of its work: the server says so at the
+        very end, after the last byte. ``words`` name the pages then.
+
+        Raises: BaseBackupError with pg_basebackup's own message where it failed, or where files were left out.
         """
         while (status := self._poll(1.0)) is None:
             tick()
+            self.require_nothing_lost()
         self._reader.join(_STOP_SECONDS)
-        if status != 0:
+        if status != 0 and (self._stopped is not None or not self.has_damaged_pages):
             raise self.failure()
+        self.require_nothing_lost()
+
+    @property
+    def has_damaged_pages(self) -> bool:
+        """Whether the program ended, and with no other error than wrong checksums of pages."""
+        return [_SPEAKER.sub("", line).strip() for line in self._errors()] == [_CHECKSUM_ERROR]
+
+    def require_nothing_lost(self) -> None:
+        """Refuse a base backup without files that the cluster needs. Raises: BaseBackupError."""
+        lost = self.words.lost
+        if lost:
+            names = ", ".join(f"'{path}'" for path in lost[:_SHOWN_LOST])
+            more = f" and {len(lost) - _SHOWN_LOST} more" if len(lost) > _SHOWN_LOST else ""
+            raise BaseBackupError(
+                f"PostgreSQL left {names}{more} out of the base backup: a symbolic link or no regular file",
+                hint="Nothing of it is kept. Stop the server and move what the link points to back into the data "
+                "directory, or make it a tablespace.",
+            )
+
+    def stop(self, reason: BaseBackupError) -> None:
+        """End the program from another thread; ``failure`` then returns the reason."""
+        self._stopped = reason
+        self._process.terminate()
 
     def failure(self) -> BaseBackupError:
         """Return the error that says how pg_basebackup ended."""
+        if self._stopped is not None:
+            return self._stopped
         status = self._process.poll()
-        words = [line for line in self._lines if "error:" in line or "fatal:" in line.lower()] or list(self._lines)[-3:]
+        words = self._errors() or list(self._lines)[-3:]
         text = "; ".join(_SPEAKER.sub("", line).strip() for line in words) or "it printed nothing"
         return BaseBackupError(f"pg_basebackup ended with status {status}: {text}", hint=_hint(text))
 
@@ -112,6 +147,9 @@ class BaseBackupRun:
         for pipe in (self._process.stdout, self._process.stderr):
             if pipe is not None:
                 pipe.close()
+
+    def _errors(self) -> list[str]:
+        return [line for line in self._lines if "error:" in line or "fatal:" in line.lower()]
 
     def _poll(self, timeout_seconds: float) -> int | None:
         try:
@@ -132,12 +170,16 @@ class BaseBackupRun:
             found = _PROGRESS.match(line)
             if found is None:
                 self._lines.append(line.rstrip())
+                self.words.take(line.rstrip())
             else:
                 self.done_bytes, self.total_bytes = int(found[1]) * 1024, int(found[2]) * 1024
 
 
 def _hint(text: str) -> str | None:
     hints = {
+        '"./lost+found"': "The server's user must be able to open it: sudo chown --reference=PGDATA PGDATA/lost+found.",
+        "could not open directory": "PostgreSQL's user must be able to read all that lies in the data directory: give "
+        "it to that user (chown), or move it out.",
         "WAL summaries are required": "Take a full base backup: WAL summaries do not reach back to the parent.",
         "no pg_hba.conf entry": "Allow replication connections for this role in pg_hba.conf ('host replication ...').",
         "must be superuser or replication role": "ALTER ROLE ... REPLICATION, or use another role.",

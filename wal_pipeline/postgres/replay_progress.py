@@ -1,7 +1,7 @@
 """Reads the progress of a recovery out of the server's log."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -58,7 +58,8 @@ class RecoveryProgress:
     ``stopped_before_at``/``stopped_after_at`` is the commit at the target. ``last_commit_at`` is the last one replayed,
     known when recovery ends. ``segments`` counts the files that were restored. ``too_low`` are the server's words on
     settings that are lower than on the original. ``held``: a session has paused the replay. ``waits_for`` says what
-    nothing has come of for ``quiet_seconds``; None while the recovery goes on.
+    nothing has come of for ``quiet_seconds``; None while the recovery goes on. ``warnings`` are the server's, each
+    once, and ``lost`` those of them that mean that data is lost.
     """
 
     state: RecoveryState = RecoveryState.STARTING
@@ -76,15 +77,31 @@ class RecoveryProgress:
     held: bool = False
     waits_for: str | None = None
     quiet_seconds: float = 0.0
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def lost(self) -> tuple[str, ...]:
+        """The warnings that mean that data is lost."""
+        return lost_words(self.warnings)
 
     def read(self, line: str, seconds: float) -> None:
         """Read one line of the log."""
+        warned = _WARNING.search(line)
+        if warned is not None:
+            self._warned(warned[1])
+            return
         for pattern, note in _NOTES:
             match = pattern.search(line)
             if match is not None:
                 note(self, match)
                 self.seconds.setdefault(self.state.value, seconds)
                 return
+
+    def _warned(self, text: str) -> None:
+        if text in self.warnings or _TOLD_AS_TOO_LOW in text:
+            return
+        if len(self.warnings) < _MOST_WARNINGS or lost_words([text]):
+            self.warnings.append(text)
 
     def _redo(self, match: "re.Match[str]") -> None:
         self.state, self.redo_lsn = RecoveryState.REPLAYING, Lsn.parse(match[1])
@@ -134,6 +151,19 @@ def _log(text: str, severity: str = "LOG") -> "re.Pattern[str]":
     return re.compile(rf"{_PREFIX}{severity}:  {_SQLSTATE}{text}")
 
 
+def lost_words(warnings: Iterable[str]) -> tuple[str, ...]:
+    """Return those of a server's warnings that mean that data is lost, though it goes on (bufmgr.c, twophase.c)."""
+    return tuple(text for text in warnings if any(words in text for words in _LOSSES))
+
+
+_WARNING: Final = _log("(.*)", "WARNING")
+_MOST_WARNINGS: Final = 20
+_TOLD_AS_TOO_LOW: Final = "hot standby is not possible because of insufficient parameter settings"
+_LOSSES: Final = (
+    "page verification failed",
+    "zeroing out page",
+    "removing corrupt two-phase state file",
+)
 # xlogrecovery.c and xlog.c of PostgreSQL 13 to 18.
 _NOTES: Final[tuple[tuple["re.Pattern[str]", Callable[[RecoveryProgress, "re.Match[str]"], None]], ...]] = (
     (_log(rf"redo starts at {_LSN}"), RecoveryProgress._redo),

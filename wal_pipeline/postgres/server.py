@@ -12,12 +12,15 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from wal_pipeline.archive.format.configuration import KeptConfiguration
 from wal_pipeline.errors import PostgresError, SettingsError
 from wal_pipeline.host.libpq_variables import absolute_files, file_values
+from wal_pipeline.postgres.configuration_files import read_configuration
 from wal_pipeline.postgres.server_facts import ServerFacts, read_facts, read_system_identifier, read_wal_place
 from wal_pipeline.postgres.session import STATEMENT_SECONDS, error_text, open_session
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import WalFileName, segment_at
+from wal_pipeline.wal.page_header import LONG_HEADER_BYTES
 
 BASIC_ARCHIVE: Final = "basic_archive"
 _PING_TIMEOUT_SECONDS: Final = 5
@@ -176,6 +179,20 @@ class PostgresServer:
         # pg_walfile_name names the segment before up to PostgreSQL 16 and the segment after from 17 on.
         return SwitchedSegment(segment_at(timeline, Lsn(end_lsn - 1), segment_size), end_lsn)
 
+    def first_wal_bytes(self) -> bytes | None:
+        """Return the first bytes of the segment that is being written, enough for its page header.
+
+        None on a standby, and where the role may not read the server's files. Raises: PostgresError.
+        """
+        file = "'pg_wal/' || pg_walfile_name(pg_current_wal_lsn())"
+        statement = f"SELECT CASE WHEN NOT pg_is_in_recovery() THEN pg_read_binary_file({file}, 0, %s, true) END"
+        with self._session("reading the first page of the WAL") as connection:
+            try:
+                row = connection.execute(statement.encode(), (LONG_HEADER_BYTES,)).fetchone()
+            except psycopg.errors.InsufficientPrivilege:
+                return None
+        return None if row is None or row[0] is None else bytes(row[0])
+
     def write_file(self, path: Path, text: str) -> None:
         """Have the server write one line into a new file on its own host, as its own operating system user.
 
@@ -184,6 +201,32 @@ class PostgresServer:
         statement = sql.SQL("COPY (SELECT {}) TO {}").format(sql.Literal(text), sql.Literal(str(path)))
         with self._session(f"writing '{path}' by the server") as connection:
             connection.execute(statement)
+
+    def has_closed_folder(self, name: str) -> bool | None:
+        """Return whether the data directory has a folder that the server cannot open; None where the role may not look.
+
+        Raises: PostgresError.
+        """
+        may_look = "SELECT has_function_privilege('pg_ls_dir(text, boolean, boolean)', 'execute')"
+        with self._session(f"opening '{name}' in the data directory") as connection:
+            [(allowed,)] = connection.execute(may_look).fetchall()
+            if not allowed:
+                return None
+            try:
+                connection.execute("SELECT count(*) FROM pg_ls_dir(%s, true, true)", (name,))
+            except psycopg.errors.InsufficientPrivilege:  # of the operating system: the role's right was asked for
+                return True
+            except psycopg.errors.WrongObjectType:
+                return False  # a file
+            return False
+
+    def configuration(self) -> KeptConfiguration | None:
+        """Return the configuration that is outside the data directory; None where the role may not see where it is.
+
+        Raises: PostgresError.
+        """
+        with self._session("reading the configuration files") as connection:
+            return read_configuration(connection, read_facts(connection).system_identifier)
 
     def _session(
         self, purpose: str, most_seconds: int | None = None

@@ -18,6 +18,7 @@ from psycopg.adapt import Loader
 from psycopg.pq import DiagnosticField
 
 from wal_pipeline.errors import PostgresError, WalPipelineError
+from wal_pipeline.text import hidden
 
 CONNECT_HINT: Final = (
     "Set WAL_PIPELINE_CONNINFO or PGHOST, PGPORT, PGUSER and PGPASSWORD (or a ~/.pgpass file) "
@@ -93,7 +94,7 @@ def open_session(
     except Exception as error:  # noqa: BLE001 - psycopg raises NotImplementedError, UnicodeError and others too
         _log.debug("unexpected exception while %s", purpose, exc_info=error)
         raise PostgresError(
-            f"PostgreSQL's answer cannot be read ({purpose}): {_without(secret, f'{type(error).__name__}: {error}')}",
+            f"PostgreSQL's answer cannot be read ({purpose}): {hidden(f'{type(error).__name__}: {error}', [secret])}",
             hint="This is a fault of this program or its driver: please report it, with the server's version.",
         ) from None
 
@@ -103,11 +104,11 @@ def readable(text: bytes) -> str:
     return text.decode("utf-8", "backslashreplace")
 
 
-def error_text(error: psycopg.Error) -> str:
-    """Return PostgreSQL's message as one line, with its detail where the server sent one."""
+def error_text(error: psycopg.Error, secret: str = "") -> str:
+    """Return PostgreSQL's message as one line, with its detail where the server sent one, and without the secret."""
     parts = [_field(error, DiagnosticField.MESSAGE_PRIMARY) or str(error)]
     parts.append(_field(error, DiagnosticField.MESSAGE_DETAIL))
-    return " ".join(" ".join(part.split()) for part in parts if part)
+    return " ".join(" ".join(hidden(part, [secret]).split()) for part in parts if part)
 
 
 def _field(error: psycopg.Error, field: DiagnosticField) -> str:
@@ -172,7 +173,7 @@ def _translated(
     error: psycopg.Error, purpose: str, limit_seconds: int, waited_seconds: float | None, secret: str
 ) -> PostgresError:
     """Return our error. ``waited_seconds`` is None where no connection was made."""
-    text = _without(secret, error_text(error))
+    text = error_text(error, secret)
     state = error.sqlstate or ""
     if waited_seconds is None:
         return PostgresError(f"cannot connect to PostgreSQL: {text}", hint=CONNECT_HINT)
@@ -194,7 +195,3 @@ def _translated(
         )
     hint = _ENCODING_HINT if isinstance(error, psycopg.errors.CharacterNotInRepertoire) else None
     return PostgresError(f"PostgreSQL answered: {text} ({purpose})", hint=hint)
-
-
-def _without(secret: str, text: str) -> str:
-    return text.replace(secret, "***") if secret else text

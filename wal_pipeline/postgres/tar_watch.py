@@ -21,6 +21,7 @@ class TarWatch:
     """Follows the headers of a POSIX tar, in whatever pieces it comes, and hands the named members to their sinks.
 
     ``sinks`` maps a member's name to the function that takes its bytes. ``seen`` holds the names of the complete ones.
+    ``folders`` are the first folders that have members, and the databases' own: ``global``, ``base/5``.
     With ``cut_bytes``, ``cuts`` has an entry for each multiple of it: the member that a cut there divides, or None
     between two members.
     """
@@ -29,6 +30,7 @@ class TarWatch:
         if cut_bytes is not None and cut_bytes % BLOCK_BYTES:
             raise ValueError(f"cuts every {cut_bytes} bytes would fall into headers")
         self.seen: set[str] = set()
+        self.folders: set[str] = set()
         self.complete = False
         self.cuts: list[TarCut | None] = []
         self._cut_bytes = cut_bytes
@@ -76,10 +78,15 @@ class TarWatch:
         _check_sum(header)
         prefix, name = _text(header[345:500]), _text(header[:100])
         self._name = f"{prefix}/{name}" if prefix else name
+        self._note_folder()
         self._size = self._left = _number(header[124:136]) if header[156:157] in _REGULAR else 0
         self._padding = -self._left % BLOCK_BYTES
         self._part = _Part.CONTENT
         self._end_member()
+
+    def _note_folder(self) -> None:
+        first, *rest = self._name.removeprefix("./").split("/", 2)
+        self.folders.add(f"base/{rest[0]}" if first == "base" and rest else first)
 
     def _take_content(self, view: memoryview) -> memoryview:
         content, rest = view[: self._left], view[self._left :]

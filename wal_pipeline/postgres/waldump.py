@@ -124,7 +124,8 @@ def _segment(path: Path, name: WalFileName | None) -> WalFileName:
 def _header(path: Path, segment: WalFileName, major: int, wal_segment_size: int) -> LongPageHeader:
     with path.open("rb") as file:
         header = check_segment(segment, file.read(LONG_HEADER_BYTES), path.stat().st_size, None)
-    if (header.server_major, header.wal_segment_size) != (major, wal_segment_size):
+    # A magic that is not known may be of the version that was named: its pg_waldump reads it, or says that it is not.
+    if header.server_major not in (None, major) or header.wal_segment_size != wal_segment_size:
         raise PostgresError(
             f"'{path.name}' is of PostgreSQL {header.server_major or f'with magic {header.magic:04X}'} "
             f"with segments of {header.wal_segment_size} bytes, expected {major} and {wal_segment_size}"

@@ -18,6 +18,7 @@ LONG_HEADER_BYTES: Final = _LONG_HEADER.size
 
 # xlog_internal.h: XLOG_PAGE_MAGIC of each release.
 MAJOR_OF_MAGIC: Final = {0xD106: 13, 0xD10D: 14, 0xD110: 15, 0xD113: 16, 0xD116: 17, 0xD118: 18}
+NEWEST_KNOWN_MAJOR: Final = max(MAJOR_OF_MAGIC.values())
 
 
 class PageFlag(IntFlag):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from wal_pipeline.commands.archive_get.prefetch_client import fingerprint
 from wal_pipeline.commands.archive_get.prefetch_folder import PrefetchFolder
 from wal_pipeline.commands.archive_get.restore_call import RestoreCall
-from wal_pipeline.commands.archive_get.restore_command import prefetch_folder, program, shell_line
+from wal_pipeline.commands.archive_get.restore_command import prefetch_folder, prefetch_root_inside, program, shell_line
 from wal_pipeline.commands.archive_get.wal_source import WalSource
 
 if TYPE_CHECKING:  # a prefetched file is delivered before settings, stores and boto3 are imported
@@ -58,7 +58,7 @@ class RecoveringCluster:
         words = program(
             self.system_identifier,
             env_file=settings_file(self.env_file),
-            prefetch_dir=self.prefetch_dir,
+            prefetch_dir=self.prefetch_dir or prefetch_root_inside(self.pgdata),
             store=self.store,
             retry_seconds=self.retry_seconds,
             prefetch=self.prefetch,
@@ -71,7 +71,7 @@ class RecoveringCluster:
         """The settings and what they describe. Raises: SettingsError."""
         from wal_pipeline.wiring.pipeline import open_pipeline
 
-        return open_pipeline(self.env_file)
+        return open_pipeline(self.env_file, quiet=True)
 
     @cached_property
     def system_identifier(self) -> int:

@@ -1,13 +1,18 @@
 """Turns the settings into an archiving run."""
 
 from collections.abc import Iterator
+from functools import cache
 
 from wal_pipeline.commands.archive_push.alerts import ArchiveAlerts
 from wal_pipeline.commands.archive_push.audit_trail import audited
 from wal_pipeline.commands.archive_push.events import ArchiveEvent
+from wal_pipeline.commands.archive_push.flow_control import ArchiveOptions
 from wal_pipeline.commands.archive_push.prepare import Preparer
-from wal_pipeline.commands.archive_push.run import ArchiveOptions, Archiver
+from wal_pipeline.commands.archive_push.run import Archiver
+from wal_pipeline.commands.continuity.archived import ArchivedWal
+from wal_pipeline.commands.continuity.guard import ContinuityGuard
 from wal_pipeline.commands.pause import PauseWatch
+from wal_pipeline.errors import WalPipelineError
 from wal_pipeline.wiring.pipeline import Pipeline
 
 
@@ -19,8 +24,35 @@ def archive_options(pipeline: Pipeline, *, linger_seconds: float) -> ArchiveOpti
         read_back=pipeline.settings.read_back,
         linger_seconds=linger_seconds,
         max_seconds=pipeline.settings.max_run_seconds,
+        max_age_seconds=pipeline.settings.max_run_age_seconds,
         max_backoff_seconds=pipeline.settings.max_backoff_seconds,
     )
+
+
+def preparer(pipeline: Pipeline) -> Preparer:
+    """Return what reads, checks and encodes the files of the spool. The server's version is asked once at most."""
+    return Preparer(
+        pipeline.spool,
+        pipeline.encoder,
+        pipeline.commits,
+        unreadable=pipeline.settings.unreadable_wal == "archive",
+        newer_major=cache(pipeline.newer_major),
+    )
+
+
+def continuity_guard(pipeline: Pipeline) -> ContinuityGuard:
+    """Return the judge of one run's files."""
+    archived = ArchivedWal(pipeline.stores, pipeline.catalog, pipeline.layout)
+    return ContinuityGuard(archived, pipeline.spool.folder, pipeline.spool.quarantine_folder)
+
+
+def archived_segment_bytes(pipeline: Pipeline) -> int | None:
+    """Return the segment size of the server's archive; None where it is empty, or server or archive do not tell."""
+    try:
+        archived = ArchivedWal(pipeline.stores, pipeline.catalog, pipeline.layout)
+        return archived.segment_size(pipeline.server.facts().system_identifier)
+    except WalPipelineError:
+        return None
 
 
 def archiver(pipeline: Pipeline, *, linger_seconds: float = 0.0) -> Archiver:
@@ -30,7 +62,8 @@ def archiver(pipeline: Pipeline, *, linger_seconds: float = 0.0) -> Archiver:
         stores=pipeline.stores,
         catalog=pipeline.catalog,
         identity=pipeline.identity,
-        preparer=Preparer(pipeline.spool, pipeline.encoder, pipeline.commits),
+        preparer=preparer(pipeline),
+        guard=lambda: continuity_guard(pipeline),
         layout=pipeline.layout,
         clock=pipeline.clock,
         options=archive_options(pipeline, linger_seconds=linger_seconds),

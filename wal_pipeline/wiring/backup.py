@@ -1,11 +1,14 @@
 """Turns the settings into what takes base backups."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from wal_pipeline.codec.stream_encoder import StreamEncoder
 from wal_pipeline.commands.backup.take import BackupOptions, BaseBackupTaker
+from wal_pipeline.commands.setup.base_backups import BackupLook, judge_stores
+from wal_pipeline.commands.setup.findings import Finding
 from wal_pipeline.postgres.backup_server import BackupServer
 from wal_pipeline.postgres.binaries import find_binaries
+from wal_pipeline.postgres.server_facts import ServerFacts
 from wal_pipeline.wiring.pipeline import Pipeline, open_server
 
 
@@ -24,19 +27,37 @@ def base_backup_taker(pipeline: Pipeline, *, archive: Callable[[], object] | Non
             threads=settings.base_backup_threads,
             recipients=settings.age_recipients,
         ),
-        options=BackupOptions(
-            scratch_folder=settings.state_folder / "base-backup",
-            staging_folder=settings.base_backup_staging_folder,
-            label=settings.base_backup_label,
-            fast_checkpoint=settings.base_backup_fast_checkpoint,
-            max_rate_kib=settings.base_backup_max_rate_kib,
-            read_back=settings.read_back,
-            volume_size_bytes=settings.base_backup_volume_mib << 20,
-            system_identifier=settings.system_identifier,
-        ),
+        options=_options(pipeline),
         catalog=pipeline.catalog,
         clock=pipeline.clock,
         identities=pipeline.identities,
         wal_timeout_seconds=settings.base_backup_wal_timeout_seconds,
         archive=archive,
+    )
+
+
+def also_for_base_backups(pipeline: Pipeline, *, with_stores: bool) -> Callable[[ServerFacts], Sequence[Finding]]:
+    """Return what setup and check look at besides archiving; ``with_stores`` asks each store that has its settings."""
+    settings = pipeline.settings
+    look = BackupLook(open_server(BackupServer, settings), settings.pgdata, _options(pipeline).staging)
+    stores = pipeline.open_stores(pipeline.usable_store_names) if with_stores else {}
+
+    def findings(facts: ServerFacts) -> Sequence[Finding]:
+        return (*look.findings(facts), *judge_stores(stores))
+
+    return findings
+
+
+def _options(pipeline: Pipeline) -> BackupOptions:
+    settings = pipeline.settings
+    return BackupOptions(
+        scratch_folder=settings.state_folder / "base-backup",
+        staging_folder=settings.base_backup_staging_folder,
+        label=settings.base_backup_label,
+        fast_checkpoint=settings.base_backup_fast_checkpoint,
+        max_rate_kib=settings.base_backup_max_rate_kib,
+        read_back=settings.read_back,
+        volume_size_bytes=settings.base_backup_volume_mib << 20,
+        system_identifier=settings.system_identifier,
+        silence_seconds=settings.base_backup_archiver_timeout_seconds,
     )

@@ -6,6 +6,7 @@ from random import Random
 from wal_pipeline.commands.drill.drill import Drill
 from wal_pipeline.commands.drill.result import DrillOptions
 from wal_pipeline.commands.restore.contents import find_system_identifier
+from wal_pipeline.host.mounts import removable
 from wal_pipeline.wiring.pipeline import Pipeline
 
 
@@ -13,7 +14,7 @@ def drills_of(pipeline: Pipeline, *, seed: int | None = None) -> Callable[[str],
     """Return a function that makes the drill of a store, by its name; ``seed`` draws the same moments again."""
     settings, random = pipeline.settings, Random(seed)  # noqa: S311 - a drill's moment is no secret
     options = DrillOptions(
-        folder=settings.scratch_folder(),
+        folder=removable(settings.scratch_folder(), f"wal-pipeline-drill-{settings.cluster}"),
         owner=settings.drill_owner,
         role=settings.drill_role,
         database=settings.drill_database,

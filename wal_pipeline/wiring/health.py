@@ -1,5 +1,7 @@
 """Turns the settings into the sources and thresholds of health, status, metrics and reports."""
 
+import os
+
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.alerts.destinations import Destination, apprise_destinations
 from wal_pipeline.commands.archive_get.wal_source import WalSource
@@ -75,5 +77,12 @@ def health_limits(pipeline: Pipeline) -> HealthLimits:
 
 
 def destinations(pipeline: Pipeline) -> list[Destination]:
-    """Return the destinations of notifications."""
+    """Return the destinations of notifications.
+
+    Apprise's library for HTTP reads a proxy from the environment alone: that of the settings file is put there.
+    """
+    settings = pipeline.settings
+    if settings.https_proxy is not None:
+        os.environ.setdefault("HTTPS_PROXY", settings.https_proxy.get_secret_value())
+        os.environ.setdefault("NO_PROXY", settings.no_proxy)
     return apprise_destinations([url.get_secret_value() for url in pipeline.settings.notification_urls])

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -159,6 +160,19 @@ class Pipeline:
             read_folder=self._read_control_file,
         )
 
+    def newer_major(self) -> int | None:
+        """Return the server's major version where it is newer than this program knows: by its word, or PGDATA's."""
+        from wal_pipeline.postgres.control_file import read_server_major
+        from wal_pipeline.wal.page_header import NEWEST_KNOWN_MAJOR
+
+        major = None
+        try:
+            major = self.server.facts().major_version
+        except PostgresError:
+            with suppress(PostgresError):
+                major = None if self.settings.pgdata is None else read_server_major(self.settings.pgdata)
+        return major if major is not None and major > NEWEST_KNOWN_MAJOR else None
+
     def ask_system_identifier(self) -> int | None:
         """Ask the server, else PGDATA's control file; None where neither answers."""
         asked = self._ask_server()
@@ -183,8 +197,17 @@ class Pipeline:
         return Layout(self.settings.prefix, self.settings.cluster, system_identifier)
 
 
-def open_pipeline(env_file: Path | None = None) -> Pipeline:
-    """Read the settings and return the objects that they describe. Raises: SettingsError."""
+def open_pipeline(env_file: Path | None = None, *, quiet: bool = False) -> Pipeline:
+    """Read the settings and return the objects that they describe.
+
+    Warns of names in the file that nothing reads, unless it is to be ``quiet``: PostgreSQL calls the restore command
+    for each file. Raises: SettingsError.
+    """
     settings = load_settings(env_file=env_file)
     pin_paths(os.environ)
+    if not quiet:
+        from wal_pipeline.wiring.settings_check import unused_names
+
+        for line in unused_names(settings.names_in_file):
+            _log.warning(line)
     return Pipeline(settings)

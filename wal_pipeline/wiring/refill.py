@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-from wal_pipeline.commands.archive_push.prepare import Preparer
 from wal_pipeline.commands.refill.base_backups import RefillOutcome, refill_store
 from wal_pipeline.commands.refill.wal_files import Refiller
 from wal_pipeline.errors import BaseBackupError
+from wal_pipeline.wiring.archive_push import preparer
 from wal_pipeline.wiring.backup import base_backup_taker
 from wal_pipeline.wiring.pipeline import Pipeline
 
@@ -22,7 +22,7 @@ def refiller(pipeline: Pipeline) -> Refiller:
         read_back=pipeline.settings.read_back,
         concurrency=pipeline.settings.concurrency,
         spool=spool,
-        preparer=None if spool is None else Preparer(spool, pipeline.encoder, pipeline.commits),
+        preparer=None if spool is None else preparer(pipeline),
     )
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from wal_pipeline.commands.archive_get.restore_command import prefetch_folder, program
+from wal_pipeline.commands.archive_get.restore_command import prefetch_folder, prefetch_root_inside, program
 from wal_pipeline.commands.restore.contents import find_system_identifier
 from wal_pipeline.commands.restore.options import RestoreOptions
 from wal_pipeline.commands.restore.original import OriginalServer
@@ -30,13 +30,14 @@ def restore_of(
             stores, settings.prefix, settings.cluster, options.system_identifier or settings.system_identifier
         )
     )
+    prefetch_root = options.prefetch_dir or prefetch_root_inside(request.pgdata)
     words = program(
         layout.system_identifier,
         env_file=settings_file(env_file),
-        prefetch_dir=options.prefetch_dir,
+        prefetch_dir=prefetch_root,
         store=options.store,
     )
-    folder = prefetch_folder(request.pgdata, layout.system_identifier, options.prefetch_dir)
+    folder = prefetch_folder(request.pgdata, layout.system_identifier, prefetch_root)
     command = RestoreCommand(tuple(words), folder)
     server = pipeline.server
     original = OriginalServer(settings.pgdata, server.address, server.answers, lambda: server.facts().system_identifier)

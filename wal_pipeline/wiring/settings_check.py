@@ -1,12 +1,15 @@
-"""Checks the settings that only Dagster's schedules and runs use, so that ``check`` and ``status`` find a bad one."""
+"""Checks settings that only Dagster's schedules and runs use, and finds names in the file that nothing reads."""
 
 import re
+from collections.abc import Collection, Iterable
+from difflib import get_close_matches
 from typing import Final
 
 from wal_pipeline.archive.records import Codec
 from wal_pipeline.codec.levels import LEVELS
 from wal_pipeline.errors import SettingsError
-from wal_pipeline.settings import Settings, variable_names
+from wal_pipeline.host.libpq_variables import CONNECTION_VARIABLES
+from wal_pipeline.settings import ENV_FILE_VARIABLE, Settings, variable_names
 
 OFF: Final = "off"
 CRON_HINT: Final = "The fields are minute, hour, day of the month, month and day of the week, in UTC."
@@ -17,7 +20,41 @@ _FIELDS: Final = ((0, 59, ()), (0, 23, ()), (1, 31, ()), (1, 12, _MONTHS), (0, 7
 _PART: Final = re.compile(r"(?:\*|(?P<first>\w+)(?:-(?P<last>\w+))?)(?:/(?P<step>[0-9]+))?")
 # Only for days, after the field's highest number: the last day, any, the last Friday, the second Friday.
 _SPECIAL: Final = re.compile(r"31 (?:l|\?)|7 (?:\?|l[0-7]|(?:[0-7]|sun|mon|tue|wed|thu|fri|sat)#[1-5])")
+_NEAR: Final = 0.85
+_INSTEAD: Final = (
+    (re.compile("(?:HTTP|ALL|FTP|SOCKS)_PROXY"), "set HTTPS_PROXY, and NO_PROXY for what is reached without it"),
+    (
+        re.compile("AWS_CA_BUNDLE|SSL_CERT_(?:FILE|DIR)|(?:REQUESTS|CURL)_CA_BUNDLE"),
+        "set WAL_PIPELINE_CA_BUNDLE, which adds to the usual authorities",
+    ),
+    (re.compile("AWS_[A-Z0-9_]+"), "each store has its own settings, which begin with R2_ and B2_"),
+    (
+        re.compile("PG(?:CLIENTENCODING|DATESTYLE|TZ|GEQO)"),
+        "the sessions set the form of their values themselves",
+    ),
+    (re.compile("PG[A-Z]+"), "it is none of libpq's variables for a connection; look for a spelling mistake"),
+    (re.compile("[RB]2_[A-Z0-9_]+"), "no setting has this name; look for a spelling mistake"),
+)
 _NAMED: Final = frozenset({"@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually"})
+
+
+def unused_names(names: Iterable[str]) -> list[str]:
+    """Return a sentence for each name of a settings file that nothing reads, and that somebody may expect to count.
+
+    The file may also serve other programs, such as docker compose: names that look like none of ours are left alone.
+    """
+    settings = {alias for aliases in variable_names().values() for alias in aliases}
+    known = settings | {ENV_FILE_VARIABLE} | CONNECTION_VARIABLES
+    unused = sorted(name for name in names if name.upper() not in known)
+    return [f"'{name}' in the settings file is not used: {why}" for name in unused if (why := _why_unused(name, known))]
+
+
+def _why_unused(name: str, known: Collection[str]) -> str | None:
+    for pattern, instead in _INSTEAD:
+        if pattern.fullmatch(name.upper()):
+            return instead
+    near = get_close_matches(name.upper(), known, n=1, cutoff=_NEAR)
+    return f"is '{near[0]}' meant?" if near else None
 
 
 def check_settings(settings: Settings) -> None:

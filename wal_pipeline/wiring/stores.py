@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from wal_pipeline.errors import SettingsError
+from wal_pipeline.host.proxy import proxy_for
 from wal_pipeline.settings import STORE_NAMES, Settings
 from wal_pipeline.stores.base import Store
 
@@ -36,6 +37,7 @@ def open_store(settings: Settings, name: str) -> Store:
         access_key_id=bucket.access_key_id.value,
         secret_access_key=bucket.secret_access_key.value,
         ca_bundle=settings.ca_bundle,
+        proxy_url=proxy_for(endpoint_url, _revealed(settings.https_proxy), settings.no_proxy),
         concurrency=2 * settings.concurrency,
     )
     return open_s3_store(profile, connection)

@@ -1,14 +1,19 @@
 """status, metrics, report and cost as they are typed."""
 
 import json
+import os
+import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from wal_pipeline.archive.records import CommitTimes
 from wal_pipeline.cli.group import Context, run
 from wal_pipeline.cli.metrics import make_server
 from wal_pipeline_tests.support.health_scene import HealthScene, scene_in_settings
@@ -42,6 +47,24 @@ def test_no_recovery(scene: HealthScene, capsys: pytest.CaptureFixture[str]) -> 
     out = capsys.readouterr().out
     assert "NO RECOVERY IS POSSIBLE: no base backup can be restored from any store" in out
     assert "type 'wal-pipeline backup' to take one" in out
+
+
+def test_wal_of_an_unknown_version_is_not_called_no_recovery(
+    scene: HealthScene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A base backup can be restored; only the moments of the commits are not known, and a note says why."""
+    records = {copy.name: copy for copy in scene.catalog.files.copies()}
+    for file in scene.catalog.files.files():
+        unread = replace(
+            file, server_major=None, commit_times=CommitTimes.UNKNOWN, first_commit_at=None, last_commit_at=None
+        )
+        scene.catalog.files.record_found([unread], [records[file.name]])
+    assert run(["status"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "not known: no commit's moment is" in out
+    assert "nothing can be recovered" not in out
+    assert "no commit yet" not in out
+    assert "is of a version of PostgreSQL that this program does not know, or encrypted" in out
 
 
 @pytest.mark.parametrize(("trouble", "code"), [("none", 0), ("gap on a store", 1), ("quarantine", 2)])
@@ -196,3 +219,24 @@ def test_bad_address(
     monkeypatch.chdir(tmp_path)
     assert run(["metrics", "--listen", address]) == 1
     assert capsys.readouterr().err == f"ERROR: '{address}' is not an address\nHINT: Write it as 127.0.0.1:9188.\n"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+@pytest.mark.parametrize(
+    "command", ["status", "status --check", "metrics", "cost", "list", "check", "alerts list", "gaps"]
+)
+def test_no_command_ends_at_a_sign_that_the_terminal_lacks(scene: HealthScene, encoding: str, command: str) -> None:
+    """The status has dots and lines; in Latin-1 they are plain ones, and the command says what it found."""
+    scene.quarantine(1)
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "wal_pipeline.cli", *command.split()],
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=False,
+    )
+    said = (done.stdout + done.stderr).decode("utf-8" if encoding == "ascii" else encoding)
+    assert "Traceback" not in said
+    assert "Encode" not in said
+    if command == "status":
+        assert ("●" in said) == (encoding == "utf-8")
+        assert "recovery" in said

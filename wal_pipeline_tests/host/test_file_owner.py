@@ -1,5 +1,6 @@
 """What root makes in the service's folders is the service's, and who may not open a file is told whose it is."""
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ import pytest
 
 from wal_pipeline.catalog.catalog import open_catalog
 from wal_pipeline.commands.audit import AuditLog
+from wal_pipeline.errors import cause_hint
 from wal_pipeline.host.file_owner import name_of_user, owner_trouble
 from wal_pipeline_tests.support.nobody import NOBODY, as_nobody, nobodys_folder
 
@@ -74,3 +76,25 @@ def test_ones_own_file_without_rights(tmp_path: Path) -> None:
     assert owner_trouble([path], os.W_OK) == (
         f"'{path}' may not be opened by its owner '{ours}'; type: sudo chmod u+rw '{path}'"
     )
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.EROFS, "mounted read-only"),
+        (errno.ENOSPC, "disk is full"),
+        (errno.EDQUOT, "quota"),
+        (errno.EIO, "fails"),
+        (errno.ESTALE, "mount it again"),
+    ],
+)
+def test_what_no_right_causes_is_not_told_as_a_missing_right(number: int, words: str) -> None:
+    """'chown' frees no disk."""
+    hint = cause_hint(OSError(number, os.strerror(number)))
+    assert hint is not None
+    assert words in hint
+
+
+def test_a_missing_right_is_left_to_whoever_knows_the_folder() -> None:
+    """The owner and the group are told there."""
+    assert cause_hint(PermissionError(errno.EACCES, "Permission denied")) is None

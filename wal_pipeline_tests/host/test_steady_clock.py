@@ -79,3 +79,16 @@ def test_a_folder_that_cannot_be_written_counts_from_this_process(tmp_path: Path
     assert one.age_seconds(1000.0, clocks.wall) == 0
     clocks.pass_time(61)
     assert one.age_seconds(1000.0, clocks.wall) == 61
+
+
+def test_a_folder_that_takes_long_to_list_is_no_step_of_the_clock(tmp_path: Path) -> None:
+    """The moment of the listing stands still for its files; each looked like a step, and none ever settled."""
+    clocks = Clocks()
+    steady(tmp_path, clocks).ages(clocks.wall)
+    clocks.pass_time(100)
+    written = (tmp_path / RECORD_NAME).stat().st_ino
+    age = SteadyTime(tmp_path, 0.0, lambda: clocks.monotonic).ages(clocks.wall)
+    for _ in range(3):
+        clocks.monotonic += 10
+        assert age(clocks.wall - 50) == 50
+    assert (tmp_path / RECORD_NAME).stat().st_ino == written

@@ -32,7 +32,7 @@ from wal_pipeline.archive.records import CommitTimes, CopyStatus
 from wal_pipeline.cli.group import run as run_cli
 from wal_pipeline.commands.archive_push.alerts import ArchiveAlerts
 from wal_pipeline.commands.archive_push.events import ArchiveEvent, CopyFailed, CopyVerified, FileReleased
-from wal_pipeline.commands.archive_push.run import ArchiveOptions
+from wal_pipeline.commands.archive_push.flow_control import ArchiveOptions
 from wal_pipeline.settings import load_settings
 from wal_pipeline.stores.s3.client import Connection
 from wal_pipeline.stores.s3.profiles import PROFILES
@@ -278,7 +278,7 @@ _MEASURED = """
 import json, sys
 from pathlib import Path
 from wal_pipeline.archive.records import Codec
-from wal_pipeline.commands.archive_push.run import ArchiveOptions
+from wal_pipeline.commands.archive_push.flow_control import ArchiveOptions
 from wal_pipeline.commands.archive_push.events import FileReleased
 from wal_pipeline_tests.support.archive_scene import ArchiveScene
 

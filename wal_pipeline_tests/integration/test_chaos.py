@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import pytest
 
+from chaos.backing_up import Backups
 from chaos.checks import compare, drain, misplaced
 from chaos.runner import run_one
 from chaos.schedule import Schedule, draw
 from chaos.stage import Stage, start_stage
+from chaos.whole_backups import TakenBackup, together
 from chaos.world import make_world
 
 pytestmark = pytest.mark.integration
@@ -60,6 +62,21 @@ def test_the_checks_see_what_is_wrong(stage: Stage) -> None:
         assert list(misplaced(world, set())) == [
             f"'{lost}.20261122T000000.000000Z' is in quarantine, and is PostgreSQL's own"
         ]
+
+
+def test_a_base_backup_that_lost_an_object_is_not_called_restorable_unseen(stage: Stage) -> None:
+    """The checks name the object, and two base backups that were stored at the same time."""
+    quiet = replace(schedule_of(12), seconds=1, events=(), linger_seconds=3)
+    with make_world(stage, quiet) as world:
+        backups = Backups(world)
+        backups.begin()
+        assert (backups.settle(), backups.taken, list(backups.problems())) == ([], 1, [])
+        key = next(key for key in stage.pair.b2.keys(stage.buckets.b2, world.prefix) if "/base.000000." in key)
+        backup_id, name = key.split("/")[-2:]
+        stage.pair.b2.client().delete_object(Bucket=stage.buckets.b2, Key=key)
+        assert list(backups.problems()) == [f"b2: '{backup_id}' was called restorable: object '{name}' is not there"]
+        both = [TakenBackup(child, backup_id, frozenset({"r2"}), frozenset()) for child in ("one", "other")]
+        assert list(together(world, both)) == ["r2: 'one' and 'other' were stored at the same time"]
 
 
 def test_a_schedule_is_drawn_from_its_seed_alone() -> None:

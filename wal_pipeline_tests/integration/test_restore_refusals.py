@@ -1,6 +1,5 @@
 """Tests what a restore refuses before it writes, and how it plans with one store left."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -116,7 +115,7 @@ def test_a_wrong_system_identifier_is_refused(history: History) -> None:
 
 
 def test_folders_that_are_not_ours_to_fill_are_refused(history: History, tmp_path: Path) -> None:
-    """Refused are a full folder, with --force one without a cluster, a file, and always a running server's."""
+    """Refused are a full folder, with --force one without a cluster, and a file."""
     (tmp_path / "precious").touch()
     with pytest.raises(RestoreError) as caught:
         prepare(history, tmp_path)
@@ -128,11 +127,6 @@ def test_folders_that_are_not_ours_to_fill_are_refused(history: History, tmp_pat
     )
     with pytest.raises(RestoreError):
         prepare(history, tmp_path / "precious")
-    (tmp_path / "PG_VERSION").write_text("18\n")
-    (tmp_path / "postmaster.pid").write_text(f"{os.getpid()}\n{tmp_path}\n")
-    with pytest.raises(RestoreError) as caught:
-        prepare(history, tmp_path, force=True)
-    assert caught.value.message == f"a server with process id {os.getpid()} runs in '{tmp_path}'"
     assert (tmp_path / "precious").exists()
 
 
@@ -155,6 +149,22 @@ def test_programs_of_another_version_are_refused(
     with pytest.raises(PostgresError) as caught:
         prepare(history, tmp_path / "new")
     assert caught.value.message.startswith("no 'postgres', 'pg_verifybackup' of PostgreSQL 18 found in ")
+
+
+def test_a_restore_without_verification_asks_for_no_pg_verifybackup(
+    history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The program is missing where only the server is installed."""
+    (tmp_path / "bin").mkdir()
+    for path in history.install.bin_folder.iterdir():
+        if path.name != "pg_verifybackup":
+            (tmp_path / "bin" / path.name).symlink_to(path)
+    monkeypatch.setattr("wal_pipeline.postgres.binaries._places", lambda *_: iter([tmp_path / "bin"]))
+    with pytest.raises(PostgresError):
+        prepare(history, tmp_path / "new")
+    prepared = prepare(history, tmp_path / "new", verify=False)
+    perform_restore(prepared, RestoreCommand(("false",)))
+    assert (tmp_path / "new/global/pg_control").exists()
 
 
 def test_force_replaces_a_cluster_and_a_failure_leaves_nothing_that_starts(

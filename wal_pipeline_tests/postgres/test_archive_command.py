@@ -5,12 +5,15 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from testbed.postgres import PostgresCluster
+from testbed.postgres_install import PostgresInstall, postgres_user
 from wal_pipeline.errors import SpoolError
-from wal_pipeline.postgres.archive_command import archives_into, durable_archive_command, is_durable
+from wal_pipeline.postgres.archive_command import archives_into, bytes_too_many, durable_archive_command, is_durable
 
 NAME = "000000010000000000000007"
 CONTENT = b"wal" * 4096
@@ -196,3 +199,36 @@ def test_is_durable(odd_spool: Path) -> None:
     assert archives_into(line, odd_spool)
     assert not is_durable(line, odd_spool.parent)
     assert not is_durable("cp %p %f", odd_spool)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("excess", [0, 1])
+def test_the_longest_command_is_as_long_as_postgresql_takes(
+    postgres_version: PostgresInstall, make_cluster: Callable[..., PostgresCluster], postgres_folder: Path, excess: int
+) -> None:
+    """A backup history file has the longest name: with one byte more PostgreSQL 15 archives none, 18 still does."""
+    room = -len(os.fsencode(postgres_folder)) - 3 + 1023 - _expanded(durable_archive_command(Path("/"))) + 1
+    first = (room + excess) // 3
+    spool = postgres_folder / ("a" * first) / ("b" * first) / ("c" * (room + excess - 2 * first))
+    subprocess.run(postgres_user().wrap(["mkdir", "-p", str(spool)]), check=True)
+    command = durable_archive_command(spool)
+    assert bytes_too_many(command, 15) == excess
+    cluster = make_cluster(postgres_version, settings={"archive_mode": "on", "archive_command": command}).start()
+    begin, end = (
+        ("pg_start_backup('x', true)", "pg_stop_backup()")
+        if postgres_version.version < 15
+        else ("pg_backup_start('x', true)", "pg_backup_stop(false)")
+    )
+    cluster.psql(f"SELECT {begin};\nSELECT {end};")
+    is_fine = excess == 0 or postgres_version.version >= 16
+
+    def settled() -> bool:
+        archived, failed = cluster.psql("SELECT archived_count, failed_count FROM pg_stat_archiver").split("|")
+        return bool(list(spool.glob("*.backup"))) or (int(failed) > 0 and not is_fine and bool(archived))
+
+    cluster.process.wait_until(settled, timeout_seconds=60)
+    assert bool(list(spool.glob("*.backup"))) == is_fine
+
+
+def _expanded(command: str) -> int:
+    return bytes_too_many(command + "x" * 5000, 15) + 1023 - 5000

@@ -99,3 +99,34 @@ def test_a_pause_by_a_session_is_no_end() -> None:
     assert (progress.state, progress.held) == (RecoveryState.REPLAYING, True)
     progress.read(f'{PREFIX}LOG:  restored log file "000000010000000000000015" from archive', 2)
     assert not progress.held
+
+
+def test_a_warning_of_the_server_is_never_thrown_away() -> None:
+    """Each is kept once, and changes no state; what is said elsewhere, or by another program, is none."""
+    progress = RecoveryProgress()
+    for line in (
+        f'{PREFIX}WARNING:  could not remove file "base/5/16384": Permission denied',
+        f'{PREFIX}WARNING:  could not remove file "base/5/16384": Permission denied',
+        f"{PREFIX}WARNING:  hot standby is not possible because of insufficient parameter settings",
+        "WARNING:  a word of the restore_command",
+    ):
+        progress.read(line, 1)
+    assert progress.warnings == ['could not remove file "base/5/16384": Permission denied']
+    assert (progress.lost, progress.state, progress.seconds) == ((), RecoveryState.STARTING, {})
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "01000: page verification failed, calculated checksum 4711 but expected 815",
+        'invalid page in block 3 of relation "base/5/16384"; zeroing out page',
+        "removing corrupt two-phase state file for transaction 731",
+    ],
+)
+def test_a_warning_that_means_loss_is_no_mere_warning(words: str) -> None:
+    """However many warnings came before it."""
+    progress = RecoveryProgress()
+    for number in range(100):
+        progress.read(f"{PREFIX}WARNING:  something else {number}", 1)
+    progress.read(f"{PREFIX}WARNING:  {words}", 2)
+    assert progress.lost == (words.removeprefix("01000: "),)

@@ -15,6 +15,7 @@ from testbed.postgres_install import PostgresInstall
 from wal_pipeline.errors import PostgresError, SettingsError
 from wal_pipeline.postgres.server import AlterableSetting, PostgresServer, SettingChange
 from wal_pipeline.postgres.server_facts import ArchiverFacts, RoleFacts
+from wal_pipeline.wal.page_header import parse_long_page_header
 
 UNREADABLE = "the PostgreSQL connection string cannot be read"
 
@@ -247,3 +248,16 @@ def test_where_a_server_is_comes_from_libpqs_variables_too(monkeypatch: pytest.M
     assert PostgresServer("").address == "db.example, port 5433"
     monkeypatch.delenv("PGHOST")
     assert PostgresServer("").address == "the default socket, port 5433"
+
+
+@pytest.mark.integration
+def test_the_first_bytes_of_the_wal_are_a_page_header(cluster: PostgresCluster, server: PostgresServer) -> None:
+    """Setup sees at once whether the server encrypts its WAL; a role without rights learns nothing."""
+    found = server.first_wal_bytes()
+    assert found is not None
+    header = parse_long_page_header("now", found)
+    assert header.server_major == cluster.install.version
+    cluster.psql("CREATE ROLE reader LOGIN")
+    conninfo = psycopg.conninfo.make_conninfo(cluster.conninfo, user="reader")
+    assert PostgresServer(conninfo).first_wal_bytes() is None
+    cluster.psql("DROP ROLE reader")

@@ -18,9 +18,12 @@ from wal_pipeline.catalog.catalog import Catalog, open_catalog
 from wal_pipeline.codec.decoder import open_stored
 from wal_pipeline.codec.encoder import Encoder
 from wal_pipeline.commands.archive_push.events import ArchiveEvent
+from wal_pipeline.commands.archive_push.flow_control import ArchiveOptions
 from wal_pipeline.commands.archive_push.prepare import Preparer
-from wal_pipeline.commands.archive_push.run import ArchiveOptions, Archiver
+from wal_pipeline.commands.archive_push.run import Archiver
 from wal_pipeline.commands.cluster_identity import ClusterIdentity
+from wal_pipeline.commands.continuity.archived import ArchivedWal
+from wal_pipeline.commands.continuity.guard import ContinuityGuard
 from wal_pipeline.commands.refill.wal_files import Refiller
 from wal_pipeline.errors import SpoolError, StoreUnavailableError
 from wal_pipeline.spool import Spool, SpoolFile
@@ -190,10 +193,15 @@ class ArchiveScene:
             catalog=self.catalog,
             identity=self.identity(),
             preparer=Preparer(self.spool, self.encoder(), NoCommits()),
+            guard=self.guard,
             layout=layout,
             clock=self.clock,
             options=self.options,
         )
+
+    def guard(self) -> ContinuityGuard:
+        archived = ArchivedWal(self.stores, self.catalog, layout)
+        return ContinuityGuard(archived, self.spool_folder, self.quarantine_folder)
 
     def refiller(self, *, with_spool: bool = True) -> Refiller:
         preparer = Preparer(self.spool, self.encoder(), NoCommits())

@@ -14,7 +14,7 @@ from wal_pipeline.archive.records import Copy, WalFile
 from wal_pipeline.catalog.files import Files
 from wal_pipeline.codec.encoder import Encoded, Encoder
 from wal_pipeline.commands.archive_push.events import CopyVerified, FileReleased
-from wal_pipeline.commands.archive_push.run import ArchiveOptions
+from wal_pipeline.commands.archive_push.flow_control import ArchiveOptions
 from wal_pipeline.spool import Spool, SpoolFile
 from wal_pipeline.stores.local.folder_tree import FolderTree
 from wal_pipeline.stores.s3.client import Connection

@@ -14,6 +14,7 @@ from wal_pipeline.archive.format.backup_manifest import (
     tar_cuts_name,
     volume_name,
 )
+from wal_pipeline.archive.format.configuration import configuration_name
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.records import BackupKind, Codec
 from wal_pipeline.stores.base import Body
@@ -82,3 +83,8 @@ def stored_object(
 def make_cuts(codec: Codec, encrypted: bool) -> BackupObject:
     """The object with the tars' cuts."""
     return BackupObject(tar_cuts_name(codec, encrypted=encrypted), 5, SHA, 9)
+
+
+def make_configuration(codec: Codec, encrypted: bool) -> BackupObject:
+    """The object with the configuration files outside the data directory."""
+    return BackupObject(configuration_name(codec, encrypted=encrypted), 6, SHA, 11)

@@ -44,7 +44,7 @@ from wal_pipeline.settings import Settings, load_settings, variable_names
 from wal_pipeline.stores.local.store import LocalFolderStore
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import require_file_name
-from wal_pipeline_tests.support.manifests import make_cuts, make_manifest
+from wal_pipeline_tests.support.manifests import make_configuration, make_cuts, make_manifest
 from wal_pipeline_tests.support.segments import name_of
 from wal_pipeline_tests.support.surface import dagster_code, published
 from wal_pipeline_tests.support.surface.command_line import argparse_parser, click_command, said
@@ -256,15 +256,17 @@ def _object_keys() -> dict[str, Any]:
 
 
 def _base_keys(codec: Codec, encrypted: bool) -> list[str]:
-    manifest = make_manifest(codec=codec, encrypted=encrypted, tar_cuts=make_cuts(codec, encrypted))
+    more = {"tar_cuts": make_cuts(codec, encrypted), "configuration": make_configuration(codec, encrypted)}
+    manifest = make_manifest(codec=codec, encrypted=encrypted, **more)
     parts = [item.name for tar in manifest.tars for item in tar.objects]
-    others = [item.name for item in (manifest.backup_manifest, manifest.tar_cuts) if item is not None]
+    others = [manifest.backup_manifest.name, *(item.name for item in more.values())]
     return [LAYOUT.base_key(manifest.backup_id, part) for part in (*parts, *others)]
 
 
 def _manifest() -> Any:
     space = BackupTablespace(16384, "/tablespace")
-    return json.loads(to_json(make_manifest(tablespaces=(space,), tar_cuts=make_cuts(Codec.ZSTD, False))))
+    more = {"tar_cuts": make_cuts(Codec.ZSTD, False), "configuration": make_configuration(Codec.ZSTD, False)}
+    return json.loads(to_json(make_manifest(tablespaces=(space,), **more)))
 
 
 def _metrics() -> dict[str, str]:

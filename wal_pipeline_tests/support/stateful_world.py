@@ -17,7 +17,7 @@ from wal_pipeline.archive.retention.rules import RetentionRule
 from wal_pipeline.catalog.backups import BaseBackupCopy
 from wal_pipeline.codec.decoder import open_stored
 from wal_pipeline.commands.archive_get.wal_source import WalSource
-from wal_pipeline.commands.archive_push.run import ArchiveOptions
+from wal_pipeline.commands.archive_push.flow_control import ArchiveOptions
 from wal_pipeline.commands.audit import AuditLog
 from wal_pipeline.commands.rebuild_catalog import rebuild
 from wal_pipeline.commands.restore.contents import gather

@@ -6,7 +6,8 @@ import pytest
 
 from wal_pipeline.errors import SettingsError
 from wal_pipeline.settings import load_settings
-from wal_pipeline.wiring.settings_check import check_settings, is_cron
+from wal_pipeline.wiring.pipeline import open_pipeline
+from wal_pipeline.wiring.settings_check import check_settings, is_cron, unused_names
 
 
 def judge(folder: Path, **given: str) -> str | None:
@@ -74,3 +75,51 @@ def test_a_cron_expression_is_what_dagster_takes_for_one(cron: str) -> None:
     from dagster._utils.schedules import is_valid_cron_schedule  # noqa: PLC0415 - the test's own
 
     assert is_cron(cron) == is_valid_cron_schedule(cron)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("ALL_PROXY", "set HTTPS_PROXY, and NO_PROXY for what is reached without it"),
+        ("http_proxy", "set HTTPS_PROXY, and NO_PROXY for what is reached without it"),
+        ("AWS_CA_BUNDLE", "set WAL_PIPELINE_CA_BUNDLE, which adds to the usual authorities"),
+        ("SSL_CERT_FILE", "set WAL_PIPELINE_CA_BUNDLE, which adds to the usual authorities"),
+        ("AWS_SECRET_ACCESS_KEY", "each store has its own settings, which begin with R2_ and B2_"),
+        ("PGDATESTYLE", "the sessions set the form of their values themselves"),
+        ("PGHOSTS", "it is none of libpq's variables for a connection; look for a spelling mistake"),
+        ("R2_KEY", "no setting has this name; look for a spelling mistake"),
+        ("PG_WAL_ARCHIVE_DIRS", "is 'PG_WAL_ARCHIVE_DIR' meant?"),
+    ],
+)
+def test_a_name_that_looks_like_ours_is_not_dropped_without_a_word(name: str, why: str) -> None:
+    """It stands in the settings file, and nothing reads it."""
+    assert unused_names([name, "R2_BUCKET_NAME"]) == [f"'{name}' in the settings file is not used: {why}"]
+
+
+def test_other_programs_names_are_left_alone() -> None:
+    """The file is docker compose's too, and perhaps an application's."""
+    names = [
+        "POSTGRES_PASSWORD",
+        "RECORDS_PASSWORD",
+        "DAGSTER_PG_HOST",
+        "TZ",
+        "HOME",
+        "no_proxy",
+        "PGDATA",
+        "PGPASSWORD",
+    ]
+    assert unused_names(names) == []
+
+
+def test_the_settings_file_is_looked_through_when_a_command_starts(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line for each name."""
+    (file := tmp_path / "settings.env").write_text("ALL_PROXY=http://proxy\nPOSTGRES_PASSWORD=x\n")
+    open_pipeline(file)
+    assert [record.getMessage() for record in caplog.records] == [
+        "'ALL_PROXY' in the settings file is not used: set HTTPS_PROXY, and NO_PROXY for what is reached without it"
+    ]
+    caplog.clear()
+    open_pipeline(file, quiet=True)
+    assert caplog.records == []

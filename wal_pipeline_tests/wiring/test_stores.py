@@ -4,11 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from wal_pipeline.errors import SettingsError
+from testbed.ports import LOOPBACK
+from testbed.tls import TlsFiles
+from wal_pipeline.errors import ObjectMissingError, SettingsError
 from wal_pipeline.settings import STORE_NAMES, Settings, load_settings
 from wal_pipeline.stores.s3.profiles import PROFILES
 from wal_pipeline.stores.s3.store import S3Store
 from wal_pipeline.wiring.stores import missing_settings, open_store
+from wal_pipeline_tests.support.connect_proxy import ConnectProxy
+from wal_pipeline_tests.support.scripted_server import ScriptedServer, error_reply
 
 KEYS = {f"{store}_{name}": "x" for store in ("R2", "B2") for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY")}
 BUCKETS = KEYS | {"R2_BUCKET_NAME": "ours", "B2_BUCKET_NAME": "ours"}
@@ -81,3 +85,23 @@ def test_no_store(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as raised:
         missing_settings(settings_of(tmp_path), "s3")
     assert raised.value.message == "'s3' is not a store, expected one of r2, b2, local"
+
+
+@pytest.mark.parametrize("bypassed", [False, True])
+def test_a_proxy_in_the_settings_file_is_not_ignored(tmp_path: Path, tls_files: TlsFiles, bypassed: bool) -> None:
+    """A restore command has the file, and the environment of whatever started PostgreSQL."""
+    with (
+        ConnectProxy() as proxy,
+        ScriptedServer(tls_files, [error_reply(404, "NoSuchKey"), error_reply(404, "NoSuchKey")]) as server,
+    ):
+        lines = {
+            "HTTPS_PROXY": proxy.url,
+            "NO_PROXY": LOOPBACK if bypassed else "example.org",
+            "R2_ENDPOINT_URL": server.url,
+            "WAL_PIPELINE_CA_BUNDLE": str(tls_files.ca_bundle),
+        }
+        (file := tmp_path / "settings.env").write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
+        store = open_store(load_settings(BUCKETS, file), "r2")
+        with pytest.raises(ObjectMissingError), store.open("a/b"):
+            pass
+        assert proxy.targets == ([] if bypassed else [server.url.removeprefix("https://")])

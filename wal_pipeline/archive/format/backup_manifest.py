@@ -24,6 +24,10 @@ All objects of one base backup lie below ``Layout.base_root/<backup id>/``:
 ``tar_cuts<codec>[.age]``
     The file within which each volume begins, so that volumes can be extracted in parallel (tar_cuts.py). It exists
     where a tar has several volumes; only speed depends on it.
+``configuration.tar<codec>[.age]``
+    The configuration files outside the data directory, as on Debian (configuration.py). It exists where there are any.
+``report.json``
+    What PostgreSQL said of it, where it said anything (backup_report.py). The manifest does not name it.
 ``manifest.json``
     The JSON of backup_manifest_json.py, never compressed or encrypted, written last and never changed: without it the
     base backup does not exist.
@@ -37,10 +41,11 @@ folders to ``pg_combinebackup`` in that order.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
+from wal_pipeline.archive.format.backup_report import REPORT_NAME, BackupReport
 from wal_pipeline.archive.format.keys import ENCRYPTED_SUFFIX, MANIFEST_NAME
 from wal_pipeline.archive.records import BackupKind, BaseBackup, Codec
 from wal_pipeline.wal.lsn import Lsn
@@ -51,7 +56,8 @@ VERSION: Final = 1
 BASE_TAR: Final = "base"
 _ENDING: Final = f"(?:{'|'.join(re.escape(codec.suffix) for codec in Codec)})(?:{re.escape(ENCRYPTED_SUFFIX)})?"
 _OBJECT: Final = re.compile(
-    rf"(?:{re.escape(MANIFEST_NAME)}|(?:backup_manifest|tar_cuts|(?:base|[1-9][0-9]{{0,9}})\.[0-9]{{6,}}\.tar){_ENDING})\Z"
+    rf"(?:{re.escape(MANIFEST_NAME)}|{re.escape(REPORT_NAME)}"
+    rf"|(?:backup_manifest|tar_cuts|configuration\.tar|(?:base|[1-9][0-9]{{0,9}})\.[0-9]{{6,}}\.tar){_ENDING})\Z"
 )
 _BACKUP_ID: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9A-F]{24}\Z")
 
@@ -142,7 +148,9 @@ class BaseBackupManifest:
     """Everything that is known about a base backup; the module's docstring says how its objects are opened.
 
     ``started_at`` is the server's clock just before the start, ``finished_at`` just after the stop.
-    ``server_version`` as in ``server_version_num``. ``tar_cuts`` is None where no tar has two volumes.
+    ``server_version`` as in ``server_version_num``. ``tar_cuts`` is None where no tar has two volumes,
+    ``configuration`` where nothing of it was outside the data directory, or nobody looked. ``report`` lies in an
+    object of its own, and is no part of what is compared.
     """
 
     backup_id: str
@@ -163,6 +171,8 @@ class BaseBackupManifest:
     tars: tuple[BackupTar, ...]
     backup_manifest: BackupObject
     tar_cuts: BackupObject | None = None
+    configuration: BackupObject | None = None
+    report: BackupReport = field(default=BackupReport(), compare=False)
 
     @property
     def parent_id(self) -> str | None:
@@ -186,9 +196,12 @@ class BaseBackupManifest:
 
     @property
     def objects(self) -> tuple[BackupObject, ...]:
-        """All objects but ``manifest.json``: the tars' volumes in order, PostgreSQL's manifest, the tars' cuts."""
-        cuts = () if self.tar_cuts is None else (self.tar_cuts,)
-        return (*(volume for tar in self.tars for volume in tar.objects), self.backup_manifest, *cuts)
+        """All objects but ``manifest.json``.
+
+        The tars' volumes in order, PostgreSQL's manifest, the tars' cuts, the configuration files.
+        """
+        more = (one for one in (self.tar_cuts, self.configuration) if one is not None)
+        return (*(volume for tar in self.tars for volume in tar.objects), self.backup_manifest, *more)
 
     @property
     def size_bytes(self) -> int:
@@ -234,4 +247,6 @@ class BaseBackupManifest:
             label=self.label,
             size_bytes=self.size_bytes,
             stored_size_bytes=self.stored_size_bytes,
+            warnings=self.report.warnings,
+            damaged_pages=self.report.damaged_pages,
         )

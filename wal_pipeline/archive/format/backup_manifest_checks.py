@@ -14,6 +14,7 @@ from wal_pipeline.archive.format.backup_manifest import (
     tar_cuts_name,
     volume_name,
 )
+from wal_pipeline.archive.format.configuration import configuration_name
 from wal_pipeline.archive.records import BackupKind
 from wal_pipeline.wal.names import check_wal_segment_size, segment_at
 
@@ -70,6 +71,8 @@ def _check_tars(manifest: BaseBackupManifest) -> None:
     _check_object(manifest.backup_manifest, name)
     if manifest.tar_cuts is not None:
         _check_object(manifest.tar_cuts, tar_cuts_name(manifest.codec, encrypted=manifest.encrypted))
+    if manifest.configuration is not None:
+        _check_object(manifest.configuration, configuration_name(manifest.codec, encrypted=manifest.encrypted))
 
 
 def _check_tablespace(space: BackupTablespace) -> None:

@@ -2,7 +2,7 @@
 
 The last key is the SHA-256 of the JSON without that key. Without it, one flipped bit in a checksum or an LSN would
 leave valid JSON that condemns the good copies on all stores. Older manifests without that key, or without
-``tar_cuts``, are read as they are.
+``tar_cuts`` and ``configuration``, are read as they are.
 """
 
 import hashlib
@@ -58,6 +58,8 @@ def to_json(manifest: BaseBackupManifest) -> bytes:
     }
     if manifest.tar_cuts is not None:
         values["tar_cuts"] = _object_values(manifest.tar_cuts)
+    if manifest.configuration is not None:
+        values["configuration"] = _object_values(manifest.configuration)
     return _text({**values, _OWN_SHA256: hashlib.sha256(_text(values)).hexdigest()})
 
 
@@ -141,7 +143,7 @@ def _manifest(value: object) -> BaseBackupManifest:
         found = (value.get("format"), value.get("version")) if isinstance(value, Mapping) else type(value).__name__
         kind = _LaterVersionError if _is_later(value) else ValueError
         raise kind(f"expected the format {(FORMAT, VERSION)}, found {found}")
-    cuts = {"tar_cuts": dict} if "tar_cuts" in value else {}
+    optional: dict[str, type] = {name: dict for name in ("tar_cuts", "configuration") if name in value}
     got = _fields(
         value,
         "manifest",
@@ -164,7 +166,7 @@ def _manifest(value: object) -> BaseBackupManifest:
         tablespaces=list,
         tars=list,
         backup_manifest=dict,
-        **cuts,
+        **optional,
     )
     return BaseBackupManifest(
         backup_id=got["backup_id"],
@@ -186,7 +188,8 @@ def _manifest(value: object) -> BaseBackupManifest:
         ),
         tars=tuple(_tar(item) for item in got["tars"]),
         backup_manifest=_object(got["backup_manifest"]),
-        tar_cuts=_object(got["tar_cuts"]) if cuts else None,
+        tar_cuts=_object(got["tar_cuts"]) if "tar_cuts" in got else None,
+        configuration=_object(got["configuration"]) if "configuration" in got else None,
     )
 
 

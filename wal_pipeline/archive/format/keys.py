@@ -3,6 +3,7 @@
 ``<prefix>/<cluster>/<system identifier>/wal/<timeline>/<timeline+log>/<file name><codec>[.age]``
 ``<prefix>/<cluster>/<system identifier>/wal/<timeline>/<timeline>.history<codec>[.age]``
 ``<prefix>/<cluster>/<system identifier>/base/<backup id>/<part>``, the part ``manifest.json`` written last.
+``<prefix>/<cluster>/<system identifier>/lease/<token>.<number>.json`` while a base backup is being stored.
 
 A cluster that is made again under the same name has another system identifier, which keeps it apart from the old one.
 """
@@ -18,6 +19,7 @@ from wal_pipeline.wal.names import FileKind, WalFileName, parse_file_name
 
 ENCRYPTED_SUFFIX: Final = ".age"
 MANIFEST_NAME: Final = "manifest.json"
+_LEASE: Final = re.compile(r"([0-9a-f]{16})\.([0-9]{6,9})\.json\Z")
 _PART: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _SUFFIXES: Final = {codec.suffix: codec for codec in Codec if codec.suffix}
 _ENDINGS: Final = frozenset(f"{codec.suffix}{age}" for codec in Codec for age in ("", ENCRYPTED_SUFFIX))
@@ -84,6 +86,20 @@ class Layout:
     def base_root(self) -> str:
         """The prefix of all base backups; ends in ``/``."""
         return f"{self.root}base/"
+
+    @property
+    def lease_root(self) -> str:
+        """The prefix of all leases; ends in ``/``."""
+        return f"{self.root}lease/"
+
+    def lease_key(self, token: str, number: int) -> str:
+        """Return the key of one sign of life of the holder ``token``, which has 16 hex digits."""
+        return f"{self.lease_root}{token}.{number:06d}.json"
+
+    def parse_lease_key(self, key: str) -> tuple[str, int] | None:
+        """Read the holder and the number from a lease's key; None where it is none."""
+        found = _LEASE.match(key.removeprefix(self.lease_root)) if key.startswith(self.lease_root) else None
+        return None if found is None else (found[1], int(found[2]))
 
     def wal_folder(self, file: WalFileName) -> str:
         """Return the folder of a file's object; ends in ``/``."""

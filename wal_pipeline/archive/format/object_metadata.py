@@ -7,6 +7,7 @@ from typing import Final
 
 from wal_pipeline.archive.records import Codec, CommitTimes, Encoding, WalFile
 from wal_pipeline.errors import InvalidWalFileError
+from wal_pipeline.wal.joint import Joint, SegmentJoints
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import parse_file_name
 
@@ -15,7 +16,10 @@ _FORMAT: Final = "wal-format"
 # B2 keeps at most ten pairs with an object, so related values share one pair, as ``name=value`` words.
 _GROUPS: Final = {
     "wal-file": ("name", "system-identifier", "size", "sha256", "spooled-at"),
-    "wal-segment": ("segment-size", "server-major", "start-lsn", "end-lsn"),
+    "wal-segment": (
+        *("segment-size", "server-major", "start-lsn", "end-lsn"),
+        *("first-timeline", "own-from", "begins", "ends"),  # absent from objects of earlier versions
+    ),
     "wal-commits": ("commit-times", "first-commit-at", "last-commit-at"),
     "wal-stored": ("codec", "encrypted", "stored-size", "stored-sha256", "stored-md5"),
 }
@@ -42,11 +46,23 @@ def to_metadata(file: WalFile, encoding: Encoding) -> dict[str, str]:
         "stored-sha256": encoding.sha256,
         "stored-md5": encoding.md5,
     }
+    values |= _joints_to_words(file.joints)
     texts = {
-        group: " ".join(f"{name}={values[name]}" for name in names if values[name] is not None)
+        group: " ".join(f"{name}={values[name]}" for name in names if values.get(name) is not None)
         for group, names in _GROUPS.items()
     }
     return {_FORMAT: FORMAT} | {group: text for group, text in texts.items() if text}
+
+
+def _joints_to_words(joints: SegmentJoints | None) -> dict[str, object | None]:
+    if joints is None:
+        return {}
+    return {
+        "first-timeline": joints.first_timeline,
+        "own-from": joints.own_from,
+        "begins": joints.begins,
+        "ends": joints.ends,
+    }
 
 
 def from_metadata(key: str, metadata: Mapping[str, str]) -> tuple[WalFile, Encoding]:
@@ -90,7 +106,16 @@ def _file(metadata: Mapping[str, str]) -> WalFile:
         commit_times=CommitTimes(metadata["commit-times"]),
         first_commit_at=_time(metadata, "first-commit-at"),
         last_commit_at=_time(metadata, "last-commit-at"),
+        joints=_joints(metadata),
     )
+
+
+def _joints(metadata: Mapping[str, str]) -> SegmentJoints | None:
+    first_timeline = _int(metadata, "first-timeline")
+    if first_timeline is None:
+        return None
+    begins, ends = (Joint.parse(text) if (text := metadata.get(name)) else None for name in ("begins", "ends"))
+    return SegmentJoints(first_timeline, _lsn(metadata, "own-from"), begins, ends)
 
 
 def _encoding(metadata: Mapping[str, str]) -> Encoding:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Final, Self
 
 from wal_pipeline.archive.records import BaseBackup, CommitTimes, WalFile
+from wal_pipeline.archive.recovery.continuity import breaks_among, split_runs
 from wal_pipeline.archive.recovery.timeline_path import Run, TimelinePath, all_paths, runs_of
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import FileKind, history_name
@@ -52,7 +53,8 @@ class ArchiveContents:
     ``copies`` are the names of the verified files, by store. ``segments`` are the files of kind SEGMENT by timeline and
     segment number. ``main`` is the path to the newest timeline with a segment or a base backup; None for an empty
     archive. Files and base backups of another segment size than the newest record's are left out, copies too: their
-    names are positions of another kind.
+    names are positions of another kind. ``breaks`` are the segments that do not continue what lies before them, with
+    the reason: no recovery passes into one.
     """
 
     system_identifier: int
@@ -64,6 +66,7 @@ class ArchiveContents:
     segments: Mapping[int, Mapping[int, WalFile]]
     paths: Mapping[int, TimelinePath]
     main: TimelinePath | None
+    breaks: Mapping[str, str] = field(default_factory=dict)
     _numbered: list[Numbered] = field(default_factory=list, init=False, repr=False)
 
     @classmethod
@@ -75,10 +78,12 @@ class ArchiveContents:
         copies: Mapping[str, Collection[str]],
         backups: Iterable[HeldBackup] = (),
         histories: Mapping[int, TimelineHistory] | None = None,
+        breaks: Mapping[str, str] | None = None,
     ) -> Self:
         """Index the records of one system identifier, and leave out others among ``files`` and ``backups``.
 
-        ``copies`` has an entry for each configured store, with names of this system identifier only.
+        ``copies`` has an entry for each configured store, with names of this system identifier only. ``breaks`` are
+        known from elsewhere; those that the records' own joints show are added.
         """
         mine = [file for file in files if file.system_identifier == system_identifier]
         held = [one for one in backups if one.backup.system_identifier == system_identifier]
@@ -101,7 +106,24 @@ class ArchiveContents:
             segments=segments,
             paths=paths,
             main=paths[max(owning)] if owning else None,
+            breaks={**(breaks or {}), **breaks_among(mine, segments, paths, histories or {})},
         )
+
+    def with_files(self, files: Iterable[WalFile]) -> Self:
+        """Return the same archive with these records instead."""
+        return type(self).of(
+            self.system_identifier,
+            files=files,
+            copies=self.copies,
+            backups=self.backups.values(),
+            histories=self.histories,
+            breaks=self.breaks,
+        )
+
+    def break_numbers(self, timeline: int) -> list[int]:
+        """Return the ascending numbers of a timeline's segments that continue nothing."""
+        prefix = f"{timeline:08X}"
+        return sorted(self.number(name) for name in self.breaks if name.startswith(prefix))
 
     @property
     def stores(self) -> tuple[str, ...]:
@@ -187,11 +209,12 @@ class Coverage:
         return len(path.pieces) == 1 or self.has(history_name(path.timeline).name)
 
     def runs_on(self, path: TimelinePath) -> list[Run]:
-        """Return the runs of segments along a path; a switch of timelines breaks no run."""
+        """Return the runs of segments along a path; a switch of timelines breaks no run, but what continues nothing."""
         found: list[Run] = []
         for piece in path.pieces:
-            for first, last in _clip(self.runs.get(piece.timeline, []), piece.first, piece.last):
-                if found and found[-1][1] + 1 == first:
+            breaks = self.contents.break_numbers(piece.timeline) if self.contents.breaks else []
+            for first, last in split_runs(_clip(self.runs.get(piece.timeline, []), piece.first, piece.last), breaks):
+                if found and found[-1][1] + 1 == first and first not in breaks:
                     found[-1] = (found[-1][0], last)
                 else:
                     found.append((first, last))

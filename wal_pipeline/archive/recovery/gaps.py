@@ -42,6 +42,18 @@ class Gap:
     held_elsewhere: int
 
 
+@dataclass(frozen=True, slots=True)
+class Break:
+    """A segment that is there and does not continue the one before it: no recovery passes into it.
+
+    ``reason`` says what shows it. ``closed_by`` is the first later base backup that can be restored without it.
+    """
+
+    segment: str
+    reason: str
+    closed_by: str | None
+
+
 class GapAcceptance(Protocol):
     """The catalog's record that a person accepted a gap. It counts on every store."""
 
@@ -98,6 +110,17 @@ def find_gaps(contents: ArchiveContents, stores: Iterable[str] | None = None) ->
         _gap(contents, store, timeline, hole, everywhere)
         for timeline in sorted(found)
         for hole in _united(found[timeline])
+    )
+
+
+def find_breaks(contents: ArchiveContents) -> tuple[Break, ...]:
+    """Return the segments of all stores together that continue nothing, by name."""
+    coverage = Coverage.of(contents, contents.stores)
+    held = [name for name in sorted(contents.breaks) if coverage.has(name)]
+    size = contents.wal_segment_size
+    return tuple(
+        Break(name, contents.breaks[name], _later_backup(coverage, int(name[:8], 16), number, Lsn(number * size)))
+        for name, number in ((name, contents.number(name)) for name in held)
     )
 
 
@@ -178,9 +201,14 @@ def _accepts(acceptance: GapAcceptance, gap: Gap) -> bool:
 
 def _closed_by(coverage: Coverage, gap: Gap) -> str | None:
     number = gap.start_lsn // coverage.contents.wal_segment_size
+    return _later_backup(coverage, gap.timeline, number, gap.end_lsn)
+
+
+def _later_backup(coverage: Coverage, timeline: int, number: int, lsn: Lsn) -> str | None:
+    """Return the first base backup that begins at ``lsn`` or later, on a path through a timeline's segment."""
     for path in coverage.contents.paths.values():
-        if path.owner(number) == gap.timeline:
-            later = (backup for backup, _ in coverage.restorable(path) if backup.start_lsn >= gap.end_lsn)
+        if path.owner(number) == timeline:
+            later = (backup for backup, _ in coverage.restorable(path) if backup.start_lsn >= lsn)
             backup = next(later, None)
             if backup is not None:
                 return backup.backup_id

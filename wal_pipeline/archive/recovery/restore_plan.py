@@ -1,14 +1,16 @@
 """Plans a restore: its base backup, its files and their stores, and the moment that it reaches, or why it cannot."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from wal_pipeline.archive.records import BaseBackup
+from wal_pipeline.archive.recovery.branches import Branch, branches_beside
 from wal_pipeline.archive.recovery.coverage import ArchiveContents, Coverage, chain_of, needed_run
 from wal_pipeline.archive.recovery.target import RecoveryTarget, TargetKind, TargetOutsideError
 from wal_pipeline.archive.recovery.target_choice import Choice, choose
 from wal_pipeline.archive.recovery.timeline_path import TimelinePath
+from wal_pipeline.archive.recovery.unread_wal import unread_wal_note
 from wal_pipeline.archive.recovery.window import RecoveryWindow, Span, WindowEnd, recovery_windows, spans_on, window_of
 from wal_pipeline.errors import RecoveryTargetError
 from wal_pipeline.wal.names import history_name, segment_name
@@ -41,7 +43,8 @@ class RestorePlan:
     absent file for the end.
 
     ``commit_at_least`` and ``commit_at_most`` bound the commit time of the last replayed transaction: equal bounds are
-    exact, None is not known. ``notes`` are sentences that a person should read before the restore.
+    exact, None is not known. ``notes`` are sentences that a person should read before the restore. ``rival`` is another
+    timeline that goes on beside the chosen one, where nobody chose: see ``require_chosen_timeline``.
     """
 
     system_identifier: int
@@ -57,6 +60,7 @@ class RestorePlan:
     commit_at_least: datetime | None
     commit_at_most: datetime | None
     notes: tuple[str, ...]
+    rival: Branch | None = None
 
     @property
     def backup(self) -> BaseBackup:
@@ -69,6 +73,8 @@ class RestorePlan:
 
         None where PostgreSQL stops by itself, or where the given target is the end of the archive, wherever it is.
         """
+        if self.target.kind is TargetKind.END and self.window.ended_by is WindowEnd.BREAK:
+            return self.wal[-1].name  # the next segment is there, and of other WAL
         stops = self.target.kind is not TargetKind.END or self.asked.kind is TargetKind.END
         return None if stops else self.wal[-1].name
 
@@ -94,7 +100,28 @@ def plan_restore(
     else:
         path = _latest(coverage) if target.timeline == "latest" else _path_to(coverage, target.timeline)
         span, choice = _choose_on(coverage, path, target, base_backup)
-    return _plan(coverage, target, span, choice)
+    branches = [branch for branch in branches_beside(coverage, span.path) if branch.goes_on]
+    rival = None
+    if target.timeline == "latest":
+        rivals = (branch for branch in branches if _is_rival(branch, target, choice, named=base_backup is not None))
+        rival = next(rivals, None)
+    plan = _plan(coverage, target, span, choice, branches)
+    if rival is None:
+        return plan
+    return replace(plan, rival=rival, notes=(*plan.notes, f"A restore wants {_options(rival, plan.timeline)}."))
+
+
+def require_chosen_timeline(plan: RestorePlan) -> None:
+    """Refuse to follow one of two timelines that are both written to, unless a person has named it.
+
+    The newer one may be a copy that archives beside its original. Raises: RecoveryTargetError.
+    """
+    if plan.rival is not None:
+        raise RecoveryTargetError(
+            f"{plan.rival.describe()}: two servers archive side by side, and which of them is wanted is not known",
+            hint=f"Choose with {_options(plan.rival, plan.timeline)}. A copy that was restored beside its original has "
+            "the newer timeline: switch its archiving off, or give it a cluster name of its own.",
+        )
 
 
 def _choose_on(
@@ -177,6 +204,8 @@ def _refuse_wrong_branch(coverage: Coverage, span: Span) -> None:
     owner = path.owner(number)
     parents = path.timelines[: path.timelines.index(owner)]
     wrong = next((parent for parent in reversed(parents) if coverage.count(parent, (number, number))), None)
+    if path.name(number) in coverage.contents.breaks:
+        return  # the plan is bound before it
     if wrong is not None and path.pieces[path.timelines.index(owner)].first == number:
         name = segment_name(wrong, number, path.wal_segment_size).name
         raise RecoveryTargetError(
@@ -184,6 +213,25 @@ def _refuse_wrong_branch(coverage: Coverage, span: Span) -> None:
             f"recovery would continue in '{name}', past the switch",
             hint=f"Recover to a time or an LSN before the switch, or along timeline {wrong}.",
         )
+
+
+def _is_rival(branch: Branch, target: RecoveryTarget, choice: Choice, *, named: bool) -> bool:
+    """Say whether a timeline beside the newest one may be the wanted one.
+
+    What lies before the place where they part is the same on both, and so is no choice; nor is a base backup that was
+    ``named`` and lies after it.
+    """
+    if not branch.is_live or choice.last_number < branch.left_number:
+        return False
+    if target.at is not None and branch.began_at is not None and target.at < branch.began_at:
+        return False
+    if target.lsn is not None and target.lsn <= branch.left_at_lsn:
+        return False
+    return not (named and choice.backup.stop_lsn > branch.left_at_lsn)
+
+
+def _options(branch: Branch, timeline: int) -> str:
+    return " or ".join(f"--timeline {one}" for one in sorted((branch.timeline, timeline)))
 
 
 def _with_other_ways(
@@ -209,7 +257,9 @@ def _reaches(window: RecoveryWindow, at: datetime) -> bool:
     return window.latest_commit_at_least is not None and window.earliest_at <= at <= window.latest_commit_at_least
 
 
-def _plan(coverage: Coverage, asked: RecoveryTarget, span: Span, choice: Choice) -> RestorePlan:
+def _plan(
+    coverage: Coverage, asked: RecoveryTarget, span: Span, choice: Choice, branches: Sequence[Branch]
+) -> RestorePlan:
     contents, path, backup = coverage.contents, span.path, choice.backup
     chain = chain_of(contents, backup) or (backup,)
     first = needed_run(backup)[0]
@@ -231,18 +281,28 @@ def _plan(coverage: Coverage, asked: RecoveryTarget, span: Span, choice: Choice)
         window=window,
         commit_at_least=choice.commit_at_least,
         commit_at_most=choice.commit_at_most,
-        notes=(*choice.notes, *_notes(coverage, span, window, choice)),
+        notes=(*choice.notes, *_notes(coverage, span, window, choice, branches)),
     )
 
 
-def _notes(coverage: Coverage, span: Span, window: RecoveryWindow, choice: Choice) -> list[str]:
-    notes = []
+def _notes(
+    coverage: Coverage, span: Span, window: RecoveryWindow, choice: Choice, branches: Sequence[Branch]
+) -> list[str]:
+    unread = unread_wal_note(coverage.contents)
+    notes = [] if unread is None else [unread]
+    notes += [f"{_capital(branch.describe())}; timeline {span.path.timeline} was chosen." for branch in branches]
     newest = max((path.timeline for path in coverage.contents.paths.values()), default=span.path.timeline)
-    if newest > span.path.timeline:
+    if newest > max([span.path.timeline, *(branch.timeline for branch in branches)]):
         notes.append(f"This recovery follows timeline {span.path.timeline}; timeline {newest} is newer.")
     if choice.to_the_end and window.ended_by is WindowEnd.GAP:
         notes.append(
             f"The recovery ends at a gap, which begins with '{window.first_missing}': later WAL is not replayed."
+        )
+    if choice.to_the_end and window.ended_by is WindowEnd.BREAK:
+        missing = window.first_missing or ""
+        notes.append(
+            f"The recovery ends before '{missing}', which is there and cannot be replayed: "
+            f"{coverage.contents.breaks[missing]}. Later WAL is not replayed."
         )
     if choice.to_the_end and coverage.stores != frozenset(coverage.contents.stores):
         everywhere = Coverage.of(coverage.contents, coverage.contents.stores)
@@ -250,6 +310,10 @@ def _notes(coverage: Coverage, span: Span, window: RecoveryWindow, choice: Choic
         if ends and ends[0] > span.run[1]:
             notes.append(f"With all stores the recovery would continue to '{span.path.name(ends[0])}'.")
     return notes
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _segment(contents: ArchiveContents, timeline: int, number: int) -> str:

@@ -68,7 +68,7 @@ def _to_time(
     last_at, known = contents.last_commit(path, span.run)
     found = _first_number_past(contents, span, backup, at, inclusive=target.inclusive)
     if found is None and known and (last_at is None or at > last_at):
-        raise _outside(contents, spans, index + 1, target, _what_is_missing(span, spans[index + 1 :]))
+        raise _outside(contents, spans, index + 1, target, _what_is_missing(contents, span, spans[index + 1 :]))
     if found is None and known and at == last_at and target.inclusive:
         choice = _to_end(contents, span, backup, replace(target, kind=TargetKind.END, at=None))
         return replace(choice, notes=(_LAST_COMMIT,))
@@ -102,9 +102,11 @@ def _last_reached(contents: ArchiveContents, span: Span) -> datetime | None:
     return None if known else first_at
 
 
-def _what_is_missing(span: Span, later: list[Span]) -> str:
+def _what_is_missing(contents: ArchiveContents, span: Span, later: list[Span]) -> str:
     if span.first_missing is None:
         return "later than the last commit that is archived"
+    if span.first_missing in contents.breaks:
+        return f"past '{span.first_missing}', which cannot be replayed ({contents.breaks[span.first_missing]}),"
     return f"{'in' if later else 'after the beginning of'} the gap that begins with '{span.first_missing}'"
 
 
@@ -122,8 +124,7 @@ def _to_lsn(
     span = spans[begun[-1]]
     if number > span.run[1]:
         later = spans[begun[-1] + 1 :]
-        missing = span.first_missing
-        where = f"past '{missing}', which is missing" if missing else "past the end of the archive"
+        where = _past_what(contents, span)
         raise TargetOutsideError(
             f"{target} is {where} on timeline {path.timeline}",
             before=str(_surely_reached(contents, span)),
@@ -134,6 +135,15 @@ def _to_lsn(
     at_most, known = contents.last_commit(path, (needed_run(backup)[0], number))
     # the record at the target may end in the next segment
     return Choice(backup, target, min(number + 1, span.run[1]), at_least, at_most if known else None)
+
+
+def _past_what(contents: ArchiveContents, span: Span) -> str:
+    missing = span.first_missing
+    if missing is None:
+        return "past the end of the archive"
+    if missing in contents.breaks:
+        return f"past '{missing}', which cannot be replayed ({contents.breaks[missing]}),"
+    return f"past '{missing}', which is missing"
 
 
 def _surely_reached(contents: ArchiveContents, span: Span) -> Lsn:

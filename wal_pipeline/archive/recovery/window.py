@@ -15,6 +15,7 @@ class WindowEnd(StrEnum):
     """Why a recovery window ends."""
 
     GAP = "gap"  # a segment is missing before later ones
+    BREAK = "break"  # the next segment is there, but does not continue the last one: see ``ArchiveContents.breaks``
     END = "end"  # nothing later is there
 
 
@@ -29,7 +30,8 @@ class RecoveryWindow:
     ``latest_commit_at`` is the time of the last commit, None where it is not known or where there is no commit
     (``commit_times_known`` says which); ``latest_commit_at_least`` is then the last commit that is known.
     ``latest_lsn`` is the end of ``last_segment``. ``first_missing`` names the first missing segment of the gap that
-    ends the window. ``left_at_lsn`` is where an abandoned branch left the path to the newest timeline, else None.
+    ends the window, or the segment that continues nothing. ``left_at_lsn`` is where an abandoned branch left the path
+    to the newest timeline, else None.
     """
 
     store: str | None
@@ -55,7 +57,8 @@ class RecoveryWindow:
 class Span:
     """A recovery window by numbers: the run of segments on a path from its first base backup's start.
 
-    ``first_missing`` is the first segment of the gap after it; None where nothing later is there on the path.
+    ``first_missing`` is the first segment of the gap after it, or the one that continues nothing; None where nothing
+    later is there on the path.
     """
 
     path: TimelinePath
@@ -141,10 +144,17 @@ def window_of(contents: ArchiveContents, store: str | None, span: Span) -> Recov
         first_segment=path.name(first),
         last_segment=path.name(last),
         segments=last - first + 1,
-        ended_by=WindowEnd.END if span.first_missing is None else WindowEnd.GAP,
+        ended_by=end_of(contents, span),
         first_missing=span.first_missing,
         left_at_lsn=_left_at(contents, path, last),
     )
+
+
+def end_of(contents: ArchiveContents, span: Span) -> WindowEnd:
+    """Say why a span ends."""
+    if span.first_missing is None:
+        return WindowEnd.END
+    return WindowEnd.BREAK if span.first_missing in contents.breaks else WindowEnd.GAP
 
 
 def _left_at(contents: ArchiveContents, path: TimelinePath, last: int) -> Lsn | None:

@@ -172,6 +172,7 @@ class Selection:
             for path in live:
                 _add(reasons, _covering(coverage, path, candidates, span))
             _add(reasons, _newest(coverage, candidates, rule.minimum_backups))
+            _add(reasons, _newest_sound(coverage, candidates, rule.minimum_backups))
         _add(reasons, _younger(known.values(), span))
         _add(reasons, ((key, "locked by the store") for key in sorted(held) if key in locked))
         unled = dict(_before_unread_histories(alone, live, held, remains, span))
@@ -216,7 +217,7 @@ def _coverages(
     """Yield the archives that this store may have tomorrow, each with the base backups that count there.
 
     What is here, and what other stores can refill. Then the same if all were whole that something is left of, and if
-    no segment were missing.
+    no segment were missing, and each continued the one before it.
     """
     yield Coverage.of(contents, [store]), held
     yield Coverage.of(contents, contents.stores), held
@@ -224,7 +225,7 @@ def _coverages(
     together = Coverage.of(healed, healed.stores)
     yield together, known
     whole = {timeline: [(runs[0][0], runs[-1][1])] for timeline, runs in together.runs.items()}
-    yield replace(together, runs=whole), known
+    yield replace(together, contents=replace(healed, breaks={}), runs=whole), known
 
 
 def restorable_ids(coverage: Coverage) -> set[str]:
@@ -260,12 +261,19 @@ def _covering(
     finished = _finished_at(mine, path, span)
     runs = coverage.runs_on(path)
     covers: dict[Run, BaseBackup] = {}
+    sound: dict[Run, BaseBackup] = {}
     for backup, run in coverage.restorable(path):
         if backup.backup_id in held and finished[backup.backup_id] <= span.begins_at:
             covers[run] = backup
-    needed = [backup for run, backup in covers.items() if run == runs[-1] or span.reached_by(path, run)]
-    reason = "the newest base backup before the window began, on the path to timeline"
-    chosen = [(backup.backup_id, f"{reason} {path.timeline}") for backup in needed]
+            if not backup.is_damaged:
+                sound[run] = backup
+    before = "before the window began, on the path to timeline"
+    chosen: list[tuple[str, str]] = []
+    needed: list[BaseBackup] = []
+    for found, which in ((covers, "the newest base backup"), (sound, "the newest base backup without damaged pages")):
+        reached = [backup for run, backup in found.items() if run == runs[-1] or span.reached_by(path, run)]
+        chosen += [(backup.backup_id, f"{which} {before} {path.timeline}") for backup in reached]
+        needed += reached
     chosen += [(key, "younger than the window") for key, at in finished.items() if at > span.begins_at]
     if needed:
         oldest = min(needed, key=mine.index)
@@ -323,6 +331,13 @@ def _newest(coverage: Coverage, candidates: Mapping[str, BaseBackup], minimum: i
     return [(one.backup_id, f"one of the newest {minimum} base backups") for one in newest]
 
 
+def _newest_sound(coverage: Coverage, candidates: Mapping[str, BaseBackup], minimum: int) -> list[tuple[str, str]]:
+    """Choose the newest ones without damaged pages: a person restores from them what the pages held."""
+    sound = {key: one for key, one in candidates.items() if not one.is_damaged}
+    found = _newest(coverage, sound, minimum) if len(sound) < len(candidates) else []
+    return [(key, f"{reason} without damaged pages") for key, reason in found]
+
+
 def _younger(backups: Iterable[BaseBackup], span: _Span) -> list[tuple[str, str]]:
     return [(one.backup_id, "younger than the window") for one in backups if one.finished_at > span.begins_at]
 
@@ -370,9 +385,14 @@ def _successors(
 ) -> Successors:
     contents = alone.contents
     return Successors(
-        tuple((way, tuple(one for one in _before_window(alone, way, span) if one.backup_id in kept)) for way in live),
-        tuple(contents.backups[key].backup for key in sorted(restorable_ids(alone)) if key in kept),
+        tuple((way, _sound(_before_window(alone, way, span), kept)) for way in live),
+        _sound((contents.backups[key].backup for key in sorted(restorable_ids(alone))), kept),
         span.begins_at,
         minimum,
         contents.wal_segment_size,
     )
+
+
+def _sound(backups: Iterable[BaseBackup], kept: Collection[str]) -> tuple[BaseBackup, ...]:
+    """Return those that stay and have no damaged pages: only they stand for another one."""
+    return tuple(one for one in backups if one.backup_id in kept and not one.is_damaged)

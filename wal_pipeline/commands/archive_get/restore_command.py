@@ -1,5 +1,6 @@
 """Generates PostgreSQL's ``restore_command``, and delivers the file that it asks for."""
 
+import os
 import shlex
 import sys
 import time
@@ -13,6 +14,7 @@ from wal_pipeline.commands.archive_get.prefetch_folder import Position, Prefetch
 from wal_pipeline.commands.archive_get.wal_source import FetchedWal, fetch_patiently
 from wal_pipeline.errors import RestoreError
 from wal_pipeline.host.durable_file import write_whole
+from wal_pipeline.host.mounts import is_writable
 from wal_pipeline.wal.names import FileKind, WalFileName
 
 # xlogarchive.c, RestoreArchivedFile: up to 125 means "not in the archive", and recovery ends as if that were all;
@@ -24,6 +26,7 @@ EXIT_FAILED: Final = 200
 _LARGEST_MEANING_ABSENT: Final = 125
 _POLL_SECONDS: Final = 0.02
 _LONGEST_WAIT_SECONDS: Final = 120.0
+_PREFETCH: Final = ".wal-pipeline-prefetch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +94,21 @@ def prefetch_folder(pgdata: Path, system_identifier: int, root: Path | None = No
     The system identifier is in its name, so that files of a cluster restored earlier are never taken.
     """
     real = pgdata.resolve()  # what the server's current folder is, also where PGDATA is a link
-    parent = real.parent / ".wal-pipeline-prefetch" if root is None else root.absolute()
+    parent = (prefetch_root_inside(pgdata) or real.parent / _PREFETCH) if root is None else root.absolute()
     return PrefetchFolder(parent / f"{real.name}-{system_identifier}")
+
+
+def prefetch_root_inside(pgdata: Path) -> Path | None:
+    """Return the folder for prefetched files in ``pg_wal``, where they cannot lie beside the data directory.
+
+    A mount point is on another disk than its parent, which may be root's too. PostgreSQL passes over it in ``pg_wal``,
+    and so does a base backup.
+    """
+    real = pgdata.resolve()
+    beside = real.parent / _PREFETCH
+    if is_writable(beside) and (beside.is_dir() or not os.path.ismount(real)):
+        return None
+    return real / "pg_wal" / _PREFETCH
 
 
 def program(

@@ -28,6 +28,7 @@ from wal_pipeline.errors import (
     StoreUnavailableError,
     WalPipelineError,
 )
+from wal_pipeline.host.memory import look_at_memory
 from wal_pipeline.stores.base import Store, StoredObject
 from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.wal.names import MAX_WAL_SEGMENT_SIZE, FileKind, WalFileName
@@ -36,6 +37,7 @@ from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, check_segment, segme
 MAX_TEXT_BYTES: Final = 1 << 20  # history and backup history files are some hundred bytes
 _METADATA_MARK: Final = "wal-format"
 _SHUN_SECONDS: Final = 60.0
+_LARGE_BYTES: Final = 64 * 2**20
 _FIRST_PAUSE_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 5.0
 
@@ -214,17 +216,29 @@ class _Copy:
     def read(self, stream: BinaryIO) -> bytes:
         """Return the stored bytes. Raises: DamagedCopyError where they are not as many as described."""
         require_wal_size(self.store, self.described.key, self.described.size_bytes)
+        self._require_memory()
         body = stream.read()
         require_size(self.store, self.described.key, len(body), self.described.size_bytes)
         return body
 
+    def _require_memory(self) -> None:
+        """Refuse a large copy that would get this process killed. Raises: StoreUnavailableError: it may fit later."""
+        stored_bytes = self.described.size_bytes
+        memory = look_at_memory() if stored_bytes >= _LARGE_BYTES else None
+        needed = (3 if self.stored.encrypted else 2) * stored_bytes
+        if memory is not None and needed > memory.available_bytes:
+            raise StoreUnavailableError(
+                self.store.name,
+                f"object '{self.described.key}' needs {needed / 2**20:,.0f} MiB of memory to be opened, "
+                f"{memory.available_bytes / 2**20:,.0f} MiB are free",
+                hint="Give this host or its container more memory, at least three times the segment.",
+            )
+
     def open(self, body: bytes) -> tuple[bytes, tuple[str, ...]]:
         """Return the file's bytes and what has to be said about them."""
         if _METADATA_MARK in self.described.metadata:
-            data = self._open_recorded(body)
-            notes: tuple[str, ...] = ()
-        else:
-            data, notes = self._open_unrecorded(body)
+            return self._open_recorded(body), ()
+        data, notes = self._open_unrecorded(body)
         self._check_form(data)
         return data, notes
 
@@ -239,11 +253,13 @@ class _Copy:
                 f"expected '{self.stored.file.name}' of {self.layout.system_identifier}"
             )
         try:
-            data = self._opened(body, min(file.size_bytes, self._largest_bytes))
+            data = self._opened(body, min(file.size_bytes, self._largest_bytes), has_pages=not file.is_unread)
             require_content(self.store, self.described.key, data, file)
         except WalPipelineError:  # the content's SHA-256 proves all; that of the stored bytes tells what is damaged
             require_bytes(self.store, self.described.key, StoredBytes.of(body), encoding)
             raise
+        if not file.is_unread:
+            self._check_form(data)
         return data
 
     def _open_unrecorded(self, body: bytes) -> tuple[bytes, tuple[str, ...]]:
@@ -254,14 +270,14 @@ class _Copy:
             f"{self.store.name}: object '{key}' has no metadata: there is no checksum to compare, only its form",
         )
 
-    def _opened(self, body: bytes, limit: int) -> bytes:
+    def _opened(self, body: bytes, limit: int, *, has_pages: bool = True) -> bytes:
         return open_stored(
             body,
             self.stored.codec,
             encrypted=self.stored.encrypted,
             identities=self.identities,
             max_size_bytes=limit,
-            size_of_start=partial(segment_size_of, self.stored.file) if self._has_pages else None,
+            size_of_start=partial(segment_size_of, self.stored.file) if has_pages and self._has_pages else None,
         )
 
     @property

@@ -172,6 +172,11 @@ class Backlog:
         """Whether the spool is to be listed again before it can be said that nothing waits."""
         return self._stale or bool(len(self.waiting) or len(self.postponed))
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no file of PostgreSQL's lay in the spool when it was listed last."""
+        return not self.listing.ready and not self.listing.growing
+
     def take_all(self) -> list[SpoolFile]:
         """Take every file off the list until the spool is listed again."""
         return [self.waiting.pop() for _ in range(len(self.waiting))]

@@ -82,4 +82,9 @@ class FileSkipped:
     needs_help: bool = False
 
 
-ArchiveEvent = FilesWaiting | CopyVerified | FileReleased | CopyFailed | FileQuarantined | FileSkipped
+@dataclass(frozen=True, slots=True)
+class SpoolEmptied:
+    """Nothing waits any more, and the run lingers for the next file."""
+
+
+ArchiveEvent = FilesWaiting | CopyVerified | FileReleased | CopyFailed | FileQuarantined | FileSkipped | SpoolEmptied

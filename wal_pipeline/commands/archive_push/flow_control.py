@@ -1,8 +1,9 @@
-"""Bounds what an archiving run has in flight, and keeps a slow store from stopping the others."""
+"""Bounds what an archiving run has in flight and how long it goes on; keeps a slow store from stopping the others."""
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import Self
 
 from wal_pipeline.commands.archive_push.job import FileJob
 from wal_pipeline.commands.archive_push.uploader import StoreUploader
@@ -10,6 +11,25 @@ from wal_pipeline.commands.archive_push.uploader import StoreUploader
 _STARVED_SECONDS = 1.0
 _IDLE_SHARE = 0.2  # a store that stands idle for less of the time while others are full does not starve
 _LOOK_SECONDS = 0.25
+_UNSETTLED_LINGER_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveOptions:
+    """How an archiving run goes about it.
+
+    ``concurrency``: files compressed at once, and uploads at once per store. ``memory_bytes`` bounds what the files
+    in flight take. ``linger_seconds``: how long it waits for new files when nothing is left. After ``max_seconds`` of
+    work, or ``max_age_seconds`` with the waiting, it takes no new file and ends.
+    """
+
+    concurrency: int = 4
+    memory_bytes: int = 160 * 2**20
+    read_back: bool = True
+    linger_seconds: float = 0.0
+    max_seconds: float = 900.0
+    max_age_seconds: float = 7200.0
+    max_backoff_seconds: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +50,57 @@ class Blocked:
 
 
 Admission = Admitted | Overtaken | Blocked
+
+
+class RunTime:
+    """How long an archiving run goes on.
+
+    It takes files for ``work_seconds`` of work: waiting for files does not count, so that one run serves a cluster that
+    finishes a segment every few minutes for ``age_seconds``. A run whose spool is empty waits ``linger_seconds`` for
+    the next file; where something is left there, a new run is to look at it soon.
+    """
+
+    def __init__(
+        self,
+        *,
+        work_seconds: float,
+        age_seconds: float,
+        linger_seconds: float,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._work_seconds = work_seconds
+        self._age_seconds = age_seconds
+        self._linger_seconds = linger_seconds
+        self._monotonic = monotonic
+        self._begun = self._looked_at = self._idle_since = monotonic()
+        self._worked_seconds = 0.0
+
+    @classmethod
+    def of(cls, options: ArchiveOptions) -> Self:
+        """Return the time of a run that begins now."""
+        return cls(
+            work_seconds=options.max_seconds,
+            age_seconds=options.max_age_seconds,
+            linger_seconds=options.linger_seconds,
+        )
+
+    def note(self, *, idle: bool) -> None:
+        """Note what the run did since the last call."""
+        now = self._monotonic()
+        if not idle:
+            self._worked_seconds += now - self._looked_at
+            self._idle_since = now
+        self._looked_at = now
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run takes no new file any more."""
+        return self._worked_seconds >= self._work_seconds or self._monotonic() - self._begun >= self._age_seconds
+
+    def has_lingered(self, *, is_empty: bool) -> bool:
+        """Whether the run has waited long enough for a file. ``is_empty``: nothing lies in the spool."""
+        seconds = self._linger_seconds if is_empty else min(self._linger_seconds, _UNSETTLED_LINGER_SECONDS)
+        return self._monotonic() - self._idle_since >= seconds
 
 
 class FlowControl:

@@ -1,4 +1,4 @@
-"""Chooses the waiting file that an archiving run takes next, and the stores that take it."""
+"""Chooses the waiting file that an archiving run takes next, the stores that take it, and when they may store it."""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -6,8 +6,9 @@ from enum import Enum, auto
 
 from wal_pipeline.commands.archive_push.backlog import Backlog, FileQueue, Recorded
 from wal_pipeline.commands.archive_push.flow_control import Admitted, Blocked, FlowControl
-from wal_pipeline.commands.archive_push.job import FileJob
+from wal_pipeline.commands.archive_push.job import FileJob, PreparedJob
 from wal_pipeline.commands.archive_push.uploader import StoreUploader
+from wal_pipeline.commands.continuity.guard import ContinuityGuard
 from wal_pipeline.spool import SpoolFile
 
 
@@ -95,3 +96,38 @@ class Intake:
 
     def _confirming_alone(self) -> int:
         return sum(not job.wanted for job in self._jobs.values())
+
+
+class JudgedOrder:
+    """Holds prepared files until they may be stored behind the files before them, which are judged first.
+
+    On a timeline of which nothing was archived from here, the first file is proven on a store before any other goes:
+    another server may have taken its name.
+    """
+
+    def __init__(self, guard: ContinuityGuard, jobs: Mapping[str, FileJob]) -> None:
+        """``jobs`` are those under way, by file name."""
+        self._guard = guard
+        self._jobs = jobs
+        self._parked: list[PreparedJob] = []
+
+    def add(self, job: PreparedJob) -> None:
+        """Take a file that was read."""
+        self._parked.append(job)
+
+    def judged(self) -> Iterator[tuple[PreparedJob, str | None]]:
+        """Yield each file whose turn has come, with the reason why it may not be archived. Raises: CatalogError.
+
+        One that may be archived counts as judged when the next one is asked for.
+        """
+        while ready := [job for job in self._parked if not self._must_wait(job)]:
+            for job in ready:
+                self._parked.remove(job)
+                reason = None if job.copies else self._guard.judge(job.file)
+                yield job, reason
+                job.job.is_judged = reason is None
+
+    def _must_wait(self, job: PreparedJob) -> bool:
+        before = [self._jobs[name] for name in self._guard.waits_for(job.file) if name in self._jobs]
+        is_known = self._guard.is_known(job.file)
+        return any(not one.is_judged or not (is_known or one.is_proved) for one in before)

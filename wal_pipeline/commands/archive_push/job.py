@@ -16,7 +16,8 @@ from wal_pipeline.spool import SpoolFile
 class FileJob:
     """One file on its way. ``wanted``: the stores that take it this time; ``waiting``: those not done yet.
 
-    ``memory_bytes``: what the file takes in memory, estimated until it ``is_prepared``.
+    ``memory_bytes``: what the file takes in memory, estimated until it ``is_prepared``. ``is_judged``: it may be
+    archived; ``is_proved``: a store has a verified copy.
     """
 
     spooled: SpoolFile
@@ -25,6 +26,8 @@ class FileJob:
     memory_bytes: int
     waiting: set[str] = field(default_factory=set)
     is_prepared: bool = False
+    is_judged: bool = False
+    is_proved: bool = False
 
     @property
     def name(self) -> str:

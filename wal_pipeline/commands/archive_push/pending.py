@@ -75,15 +75,34 @@ def pending_work(spool: Spool, catalog: Catalog, stores: Collection[str], now: d
 
 
 def _is_due(ready: Sequence[SpoolFile], catalog: Catalog, stores: frozenset[str], resting: frozenset[str]) -> bool:
-    """Whether some file can go on: to a store that is not resting, or out of the spool, which all stores must allow."""
+    """Whether some file can go on: to a store that is not resting, or out of the spool, which all stores must allow.
+
+    The newest files first: while a store rests, the older ones are most likely waiting for it alone. All others are one
+    question: a spool of 200,000 files must not cost a sensor's tick hundreds of them.
+    """
     if not resting:
         return True
     known = catalog.system_identifiers.known()
-    current = known[-1] if known else 0
-    # The newest files first: while a store rests, the older ones are most likely waiting for it alone.
-    names = [file.name.name for file in reversed(ready)]
-    for start in range(0, len(names), LOOK_UP_NAMES):
-        for recorded in look_up(catalog, names[start : start + LOOK_UP_NAMES]).values():
-            if stores - recorded.held_by(current) - resting:
-                return True
-    return False
+    current, usable = known[-1] if known else 0, stores - resting
+    if not usable:
+        return False
+    names = [file.name.name for file in ready]
+    newest = look_up(catalog, names[-LOOK_UP_NAMES:])
+    if any(usable - recorded.held_by(current) for recorded in newest.values()):
+        return True
+    older = names[:-LOOK_UP_NAMES]
+    return bool(older) and not _are_held(catalog, older, usable, current)
+
+
+def _are_held(catalog: Catalog, names: Sequence[str], stores: frozenset[str], current: int) -> bool:
+    """Whether each of the stores most likely holds all these files, by the rule of ``Recorded.held_by``."""
+    held = catalog.measures.held_names(names)
+    others = {owner for owner, _store in held} - {current}
+    ours = catalog.measures.names_of(current, names) if others else frozenset(names)
+    rest = frozenset(names) - ours
+    nothing = frozenset[str]()
+    for store in stores:
+        elsewhere = nothing.union(*(held.get((owner, store), nothing) for owner in others))
+        if ours - held.get((current, store), nothing) or rest - elsewhere:
+            return False
+    return True

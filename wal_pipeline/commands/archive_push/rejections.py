@@ -3,18 +3,22 @@
 import logging
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import Final
 
+from wal_pipeline.archive.records import WalFile
 from wal_pipeline.commands.archive_push.backlog import Backlog
 from wal_pipeline.commands.archive_push.events import ArchiveEvent, FileQuarantined, FileSkipped, QuarantineReason
 from wal_pipeline.commands.archive_push.prepare import UnknownClusterError
 from wal_pipeline.commands.archive_push.skipped_files import SkippedFiles
 from wal_pipeline.commands.cluster_identity import ClusterIdentity
-from wal_pipeline.errors import BeingWrittenError, InvalidWalFileError, SpoolError
+from wal_pipeline.errors import BeingWrittenError, InvalidWalFileError, MemoryShortError, SpoolError
 from wal_pipeline.spool import Spool, SpoolFile
+from wal_pipeline.wal.names import WalFileName
 from wal_pipeline.wal.page_header import InvalidSegmentError, SegmentFault
 
 _WRITER_SECONDS: Final = 15.0
+_MEMORY_SECONDS: Final = 5.0
 _log = logging.getLogger(__name__)
 
 
@@ -30,8 +34,13 @@ class Rejections:
         clock: Callable[[], datetime],
         *,
         forget_tries: Callable[[str], None],
+        on_other_content: Callable[[WalFileName, Path], None] = lambda _name, _path: None,
     ) -> None:
-        """``forget_tries`` is called with the name of each file in quarantine: no copy of it is missing."""
+        """``forget_tries`` is called with the name of each file in quarantine: no copy of it is missing.
+
+        ``on_other_content`` is called with each of which the archive holds other content.
+        """
+        self._on_other_content = on_other_content
         self._forget_tries = forget_tries
         self._spool = spool
         self._identity = identity
@@ -78,12 +87,17 @@ class Rejections:
             self._backlog.mark_stale()
             return FileSkipped(spooled.name.name, f"{message}; it has changed since, and is looked at again")
         self._forget_tries(spooled.name.name)
+        if reason is QuarantineReason.OTHER_CONTENT:
+            self._on_other_content(spooled.name, path)
         return FileQuarantined(spooled.name.name, reason, message, path)
 
     def unreadable(self, spooled: SpoolFile, error: Exception) -> FileSkipped:
         """Leave a file that could not be read or prepared, whatever the reason."""
         if isinstance(error, BeingWrittenError):
             return self.being_written(spooled, error)
+        if isinstance(error, MemoryShortError) and error.may_pass:
+            self._backlog.leave(spooled, _MEMORY_SECONDS)
+            return self.put_off(spooled, error.message)
         if isinstance(error, SpoolError):
             return self.leave(spooled, error.message, needs_help=True)
         _log.error("cannot prepare '%s'", spooled.name.name, exc_info=error)
@@ -103,3 +117,11 @@ class Rejections:
         """Note why a file waits, without passing it over: the next listing of the spool looks at it again."""
         self._skipped.add(spooled, message, needs_help=needs_help)
         return FileSkipped(spooled.name.name, message, needs_help)
+
+
+def other_content(recorded: WalFile, found: WalFile) -> str:
+    """Say that a file has other content than the archive holds under its name."""
+    return (
+        f"'{found.name}' has content with SHA-256 {found.sha256}, "
+        f"the archive holds it with {recorded.sha256}: a copy is never overwritten"
+    )

@@ -2,15 +2,15 @@
 
 import logging
 import queue
-import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 
 from wal_pipeline.archive.format.keys import Layout
-from wal_pipeline.archive.records import CopyStatus, WalFile
+from wal_pipeline.archive.records import CopyStatus
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.catalog.store_states import StoreState
 from wal_pipeline.commands.archive_push.backlog import Backlog
@@ -22,9 +22,10 @@ from wal_pipeline.commands.archive_push.events import (
     FileReleased,
     FilesWaiting,
     QuarantineReason,
+    SpoolEmptied,
 )
-from wal_pipeline.commands.archive_push.flow_control import FlowControl
-from wal_pipeline.commands.archive_push.intake import Intake
+from wal_pipeline.commands.archive_push.flow_control import ArchiveOptions, FlowControl, RunTime
+from wal_pipeline.commands.archive_push.intake import Intake, JudgedOrder
 from wal_pipeline.commands.archive_push.job import (
     ConfirmedResult,
     FileJob,
@@ -34,33 +35,18 @@ from wal_pipeline.commands.archive_push.job import (
     StoredResult,
 )
 from wal_pipeline.commands.archive_push.prepare import Prepared, Preparer
-from wal_pipeline.commands.archive_push.rejections import Rejections
+from wal_pipeline.commands.archive_push.rejections import Rejections, other_content
 from wal_pipeline.commands.archive_push.skipped_files import SkippedFiles
 from wal_pipeline.commands.archive_push.uploader import StoredCopy, StoreUploader
 from wal_pipeline.commands.cluster_identity import ClusterIdentity, adopt_first_segment
-from wal_pipeline.errors import CopyConflictError, InvalidWalFileError, SpoolError, StoreError
+from wal_pipeline.commands.continuity.guard import ContinuityGuard
+from wal_pipeline.errors import CopyConflictError, InvalidWalFileError, SpoolError, StoreError, StoreTooSlowError
 from wal_pipeline.spool import Spool
 from wal_pipeline.stores.base import Store
+from wal_pipeline.wal.names import WalFileName
 
 _POLL_SECONDS = 0.05
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class ArchiveOptions:
-    """How an archiving run goes about it.
-
-    ``concurrency``: files compressed at once, and uploads at once per store. ``memory_bytes`` bounds what the files
-    in flight take. ``linger_seconds``: how long it waits for new files when nothing is left; after ``max_seconds``
-    it takes no new file and ends.
-    """
-
-    concurrency: int = 4
-    memory_bytes: int = 160 * 2**20
-    read_back: bool = True
-    linger_seconds: float = 0.0
-    max_seconds: float = 900.0
-    max_backoff_seconds: float = 300.0
 
 
 class Archiver:
@@ -80,16 +66,19 @@ class Archiver:
         catalog: Catalog,
         identity: ClusterIdentity,
         preparer: Preparer,
+        guard: Callable[[], ContinuityGuard],
         layout: Callable[[int], Layout],
         clock: Callable[[], datetime],
         options: ArchiveOptions,
     ) -> None:
-        """``layout`` gives the keys for a system identifier."""
+        """``layout`` gives the keys for a system identifier. ``guard`` makes the judge of one run's files."""
         self._spool = spool
         self._stores = dict(stores)
         self._catalog = catalog
         self._identity = identity
         self._preparer = preparer
+        self._guard = guard()
+        self._make_guard = guard
         self._layout = layout
         self._clock = clock
         self._options = options
@@ -97,13 +86,16 @@ class Archiver:
         self._backlog = Backlog(spool, catalog, clock, self._deferred.owed)
         self._skipped = SkippedFiles(spool, catalog, clock)
         self._rejections = Rejections(
-            spool, identity, self._backlog, self._skipped, clock, forget_tries=self._forget_tries
+            *(spool, identity, self._backlog, self._skipped, clock),
+            forget_tries=self._forget_tries,
+            on_other_content=self._note_refused,
         )
         self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
         self._jobs: dict[str, FileJob] = {}
         self._uploaders: dict[str, StoreUploader] = {}
         self._flow = FlowControl({}, options.memory_bytes)
         self._intake = self._new_intake()
+        self._order = JudgedOrder(self._guard, self._jobs)
         self._last_jobs: list[FileJob] | None = None
         self._held: frozenset[str] = frozenset()
 
@@ -117,6 +109,8 @@ class Archiver:
         """
         with self._spool.lock():
             self._identity.refresh()
+            self._guard = self._make_guard()
+            self._order = JudgedOrder(self._guard, self._jobs)
             states = self._catalog.stores.states()
             self._uploaders = {name: self._new_uploader(store, states) for name, store in self._stores.items()}
             self._flow = FlowControl(self._uploaders, self._options.memory_bytes)
@@ -129,6 +123,7 @@ class Archiver:
                 for uploader in self._uploaders.values():
                     uploader.close()
                 try:
+                    self._deferred.keep(self._guard.save)
                     self._deferred.write()
                 finally:
                     self._skipped.save()
@@ -146,9 +141,10 @@ class Archiver:
         )
 
     def _run(self, pool: ThreadPoolExecutor, stop: Callable[[], bool]) -> Iterator[ArchiveEvent]:
-        begun = idle_since = time.monotonic()
+        run_time = RunTime.of(self._options)
+        has_told = True
         while True:
-            overtime = time.monotonic() - begun >= self._options.max_seconds
+            overtime = run_time.is_over
             held = self._awaited_stores() if overtime else frozenset()
             ending = stop() or (overtime and not held)
             if not ending:
@@ -157,13 +153,19 @@ class Archiver:
             result = self._next_result()
             if result is not None:
                 yield from self._settle(result)
-                idle_since = time.monotonic()
+                yield from self._judge_parked()
+                has_told = False
             elif ending and not self._jobs:
                 return
-            elif self._jobs or self._backlog.is_unsure:
-                idle_since = time.monotonic()
-            elif time.monotonic() - idle_since >= self._options.linger_seconds:
+            is_idle = result is None and not self._jobs and not self._backlog.is_unsure
+            run_time.note(idle=is_idle)
+            if not is_idle:
+                continue
+            if run_time.has_lingered(is_empty=self._backlog.is_empty) or self._spool.is_wanted():
                 return
+            if not has_told and self._backlog.is_empty:
+                has_told = True
+                yield SpoolEmptied()
 
     def _awaited_stores(self) -> frozenset[str]:
         """Return the stores that a run whose time is over still waits for: meanwhile the others get new files."""
@@ -192,6 +194,7 @@ class Archiver:
             adopt_first_segment(self._spool, self._backlog.listing.ready, self._identity)
         current = self._identity.current
         if current is not None:
+            self._guard.open(current)
             for job in self._intake.jobs(current, held):
                 self._begin(pool, job)
         if new:
@@ -205,61 +208,77 @@ class Archiver:
         self._jobs[job.name] = job
         job.waiting = set(job.wanted)
         self._flow.begin(job)
-        future = pool.submit(
-            self._preparer.prepare,
-            job.spooled,
-            self._identity.accepted,
-            self._identity.of_unnamed,
+        future = pool.submit(self._prepare, job, self._identity.accepted, self._identity.of_unnamed)
+        future.add_done_callback(lambda done: self._results.put(PreparedResult(job, done)))
+
+    def _prepare(self, job: FileJob, accepted: frozenset[int], of_unnamed: int | None) -> Prepared | None:
+        prepared = self._preparer.prepare(
+            *(job.spooled, accepted, of_unnamed),
             lambda file: bool(job.wanted - job.recorded.verified(file.system_identifier).keys()),
         )
-        future.add_done_callback(lambda done: self._results.put(PreparedResult(job, done)))
+        if prepared is not None and prepared.encoded is not None:
+            self._guard.look_up(prepared.file)
+        return prepared
 
     def _settle(self, result: Result) -> Iterator[ArchiveEvent]:
         match result:
             case PreparedResult(job=begun, future=prepared):
-                job = yield from self._settle_prepared(begun, prepared)
-                if job is None:
-                    return
+                yield from self._settle_prepared(begun, prepared)
+                return
             case StoredResult(job=job, store=store, future=stored):
                 yield from self._settle_stored(job, store, stored)
             case ConfirmedResult(job=job, store=store, future=confirmed):
                 yield from self._settle_confirmed(job, store, confirmed)
+        yield from self._end_if_done(job)
+
+    def _end_if_done(self, job: PreparedJob) -> Iterator[ArchiveEvent]:
         if not job.job.waiting:
             job.drop_bytes()
         if job.is_done and job.name in self._jobs:
             yield from self._finish(job)
 
-    def _settle_prepared(
-        self, begun: FileJob, future: "Future[Prepared | None]"
-    ) -> Generator[ArchiveEvent, None, PreparedJob | None]:
-        """Hand a file that was read to the stores; return None where it was rejected, or changed meanwhile."""
+    def _settle_prepared(self, begun: FileJob, future: "Future[Prepared | None]") -> Iterator[ArchiveEvent]:
+        """Park a file that was read until it is judged; drop it where it was rejected, or changed meanwhile."""
         try:
             prepared = future.result()
         except InvalidWalFileError as error:
             yield from self._rejections.refuse(begun.spooled, error)
             self._drop(begun)
-            return None
+            return
         except Exception as error:  # noqa: BLE001 - one file that cannot be read must not stop all others
             yield self._rejections.unreadable(begun.spooled, error)
             self._drop(begun)
-            return None
+            return
         if prepared is None:
             self._backlog.mark_stale()
             self._drop(begun)
-            return None
+            return
         identifier = prepared.file.system_identifier
         self._backlog.note_owner(begun.name, identifier)
         begun.is_prepared = True
         begun.memory_bytes = prepared.encoded.body.size_bytes if prepared.encoded else 0
-        recorded = begun.recorded.files.get(identifier)
+        recorded, other_size = begun.recorded.files.get(identifier), self._guard.size_fault(prepared.file)
+        if other_size is not None:  # before its content is compared: its name stands for other WAL
+            yield self._rejections.leave(begun.spooled, other_size, needs_help=True)
+            self._drop(begun)
+            return
         if begun.recorded.is_stored(identifier) and recorded is not None and recorded.sha256 != prepared.file.sha256:
-            message = _other_content(recorded, prepared.file)
+            message = other_content(recorded, prepared.file)
             yield self._rejections.quarantine(begun.spooled, QuarantineReason.OTHER_CONTENT, message)
             self._drop(begun)
-            return None
+            return
         job = PreparedJob(begun, prepared, begun.recorded.verified(identifier))
-        self._submit(job)
-        return job
+        self._order.add(job)
+
+    def _judge_parked(self) -> Iterator[ArchiveEvent]:
+        """Hand the files to the stores that may be archived behind the files before them; leave the others."""
+        for job, reason in self._order.judged():
+            if reason is None:
+                self._submit(job)
+                yield from self._end_if_done(job)
+            else:
+                yield self._rejections.leave(job.job.spooled, reason, needs_help=True)
+                self._drop(job.job)
 
     def _submit(self, job: PreparedJob) -> None:
         layout, encoded = self._layout(job.file.system_identifier), job.prepared.encoded
@@ -290,7 +309,7 @@ class Archiver:
             yield self._failed(job, store, error)
             return
         if is_there:
-            job.proved.add(store)
+            self._note_proved(job, store)
             yield CopyVerified(job.file, job.copies[store], is_new=False, seconds=job.prepared.seconds)
         else:
             copy = job.copies.pop(store)
@@ -328,16 +347,22 @@ class Archiver:
             self._deferred.keep(partial(self._catalog.stores.save_state, self._uploaders[store].state))
             self._backlog.mark_stale()
         job.copies[store] = copy
-        job.proved.add(store)
+        self._note_proved(job, store)
         job.prepared.seconds[f"store on {store}"] = stored.seconds
         return CopyVerified(job.file, copy, is_new=True, seconds=dict(job.prepared.seconds))
+
+    def _note_proved(self, job: PreparedJob, store: str) -> None:
+        job.proved.add(store)
+        if not job.job.is_proved:
+            job.job.is_proved = True
+            self._deferred.keep(partial(self._guard.note_proved, job.file))
 
     def _failed(self, job: PreparedJob, store: str, error: StoreError) -> CopyFailed:
         now = self._clock()
         failed = job.copy_on(store, CopyStatus.FAILED, None, last_error=error.message)
         self._deferred.keep(partial(self._catalog.files.record_failed, job.file, failed))
         self._deferred.tried(store, succeeded=False)
-        self._uploaders[store].failed(now, error.message)
+        self._uploaders[store].failed(now, error.message, too_slow=isinstance(error, StoreTooSlowError))
         state = self._uploaders[store].state
         self._deferred.keep(partial(self._catalog.stores.save_state, state))
         return CopyFailed(job.name, store, error.message, failed.tries, state.consecutive_failures)
@@ -363,6 +388,9 @@ class Archiver:
         else:
             self._backlog.mark_stale()
 
+    def _note_refused(self, name: WalFileName, path: Path) -> None:
+        self._guard.note_refused(name, path)
+
     def _forget_tries(self, name: str) -> None:
         self._deferred.keep(partial(self._catalog.files.forget_tries, name))
 
@@ -370,10 +398,3 @@ class Archiver:
         """Forget a job and give its places back."""
         self._flow.end(job)
         del self._jobs[job.name]
-
-
-def _other_content(recorded: WalFile, found: WalFile) -> str:
-    return (
-        f"'{found.name}' has content with SHA-256 {found.sha256}, "
-        f"the archive holds it with {recorded.sha256}: a copy is never overwritten"
-    )

@@ -21,6 +21,7 @@ from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.wal.names import FileKind, require_file_name
 
 FIRST_BACKOFF_SECONDS = 5.0
+_SUCCESSES_TO_WIDEN = 16
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class StoreUploader:
         self._width = width
         self._read_back = read_back
         self._max_backoff_seconds = max_backoff_seconds
-        self._uploads = threading.Semaphore(width)
+        self._uploads = Gate(width)
         self._failures = 0
         self._pool = ThreadPoolExecutor(2 * width, thread_name_prefix=f"store-{store.name}")
         self._holdings = _Holdings(store)
@@ -67,7 +68,7 @@ class StoreUploader:
 
     def has_room(self) -> bool:
         """Whether one more file may begin: as many as are prepared, sent and read back at once; one after a failure."""
-        return self.in_flight < (1 if self.state.consecutive_failures else 3 * self._width)
+        return self.in_flight < (1 if self.state.consecutive_failures else 3 * self._uploads.width)
 
     def submit(
         self, layout: Layout, file: WalFile, encoded: Encoded, done: Callable[["Future[StoredCopy]"], None]
@@ -91,16 +92,20 @@ class StoreUploader:
 
     def succeeded(self, now: datetime) -> bool:
         """Note a success; return whether the store had been failing until now."""
+        self._uploads.widen()
         had_failed = self.state.consecutive_failures > 0
         self.state = StoreState(self.store.name, last_failure_at=self.state.last_failure_at, last_success_at=now)
         return had_failed
 
-    def failed(self, now: datetime, message: str) -> None:
+    def failed(self, now: datetime, message: str, *, too_slow: bool = False) -> None:
         """Note a failure, and when the store is tried next. Uploads that fail together count once.
 
-        Those that did not begin are cancelled: each would wait for the same timeouts.
+        Those that did not begin are cancelled: each would wait for the same timeouts. ``too_slow``: our own time limit
+        passed, so that half as many are sent at once from now on.
         """
         self._failures += 1
+        if too_slow and not self.is_closed(now):
+            self._uploads.narrow()
         for future in tuple(self._submitted):
             future.cancel()
         if self.is_closed(now):
@@ -155,6 +160,40 @@ def is_resting(state: StoreState, now: datetime) -> bool:
     if state.retry_at is None:
         return False
     return now < state.retry_at and (state.last_failure_at is None or now >= state.last_failure_at)
+
+
+class Gate:
+    """Lets so many through at once. Narrowed to half after a time limit, it widens by one after a row of successes."""
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self._most = width
+        self._inside = 0
+        self._successes = 0
+        self._changed = threading.Condition()
+
+    def __enter__(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._inside < self.width)
+            self._inside += 1
+
+    def __exit__(self, *_error: object) -> None:
+        with self._changed:
+            self._inside -= 1
+            self._changed.notify()
+
+    def narrow(self) -> None:
+        """Let half as many through, at least one."""
+        with self._changed:
+            self.width, self._successes = max(1, self.width // 2), 0
+
+    def widen(self) -> None:
+        """Count a success. After enough of them one more may be inside."""
+        with self._changed:
+            self._successes += 1
+            if self.width < self._most and self._successes >= _SUCCESSES_TO_WIDEN * self.width:
+                self.width, self._successes = self.width + 1, 0
+                self._changed.notify()
 
 
 class _Holdings:

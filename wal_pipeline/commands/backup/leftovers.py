@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from wal_pipeline.archive.format.backup_manifest import is_backup_id, is_backup_object
+from wal_pipeline.commands.inventory.leases import find_leases, is_over, needed_backups, spent_keys
 from wal_pipeline.errors import ObjectLockedError, StoreError
 from wal_pipeline.stores.base import MultipartUpload, Store, StoredObject
 from wal_pipeline.stores.cluster_store import ClusterStore
@@ -45,17 +46,25 @@ def remove_unfinished(
 ) -> RemovedUnfinished:
     """Remove the objects of base backups that have no manifest on the store, and abort uploads below their prefix.
 
-    A base backup is left alone until nothing was added to it for ``older_than``: another machine may be taking it now,
-    or refilling it. One that has PostgreSQL's own manifest was complete but for ours, and may have lost it: it stays,
-    as do the ids to ``keep`` and all objects that are not ours. Locked objects are left for a later call.
+    A base backup that a process is storing or refilling now is left alone, whatever its age: it has a lease. Any other
+    one is left alone until nothing was added to it for ``older_than``: an older program holds no lease. One that has
+    PostgreSQL's own manifest was complete but for ours, and may have lost it: it stays, as do the ids to ``keep`` and
+    all objects that are not ours. Locked objects are left for a later call.
 
     Raises: StoreError.
     """
     store, layout = place.store, place.layout
     removed: list[str] = []
     objects = uploads = 0
-    for backup_id, leftover in sorted(_leftovers(place).items()):
-        if now - leftover.touched_at < older_than or backup_id in keep or leftover.was_complete:
+    leftovers = _leftovers(place)
+    every = find_leases(place)  # after the listing: what was listed has its lease by now
+    leases = [found for found in every if not is_over(found)]
+    if any(found.lease is None for found in leases):
+        _log.warning("%s: a lease cannot be read, so leftovers of base backups stay", store.name)
+        return RemovedUnfinished(store.name, (), 0, 0)
+    kept = needed_backups(leases).union(keep)
+    for backup_id, leftover in sorted(leftovers.items()):
+        if backup_id in kept or leftover.was_complete or now - leftover.touched_at < older_than:
             continue
         for upload in leftover.uploads:
             store.abort_upload(upload)
@@ -63,6 +72,7 @@ def remove_unfinished(
             objects += _delete(store, (item.key for item in leftover.objects))
             removed.append(backup_id)
         uploads += len(leftover.uploads)
+    _delete(store, spent_keys(every))
     if removed or uploads:
         _log.info("%s: removed %d objects of base backups without a manifest: %s", store.name, objects, removed)
     return RemovedUnfinished(store.name, tuple(removed), objects, uploads)

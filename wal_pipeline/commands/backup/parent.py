@@ -1,19 +1,29 @@
 """Chooses the base backup on which an incremental one is built, and brings its file list to this machine."""
 
+import fcntl
 import logging
-from collections.abc import Sequence
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest
 from wal_pipeline.commands.backup.objects import open_object
-from wal_pipeline.commands.inventory.listing import list_backup_ids
+from wal_pipeline.commands.inventory.listing import StoreListing, list_base_backups
 from wal_pipeline.commands.inventory.manifests import read_base_backup
+from wal_pipeline.commands.inventory.wholeness import BackupFaultKind
 from wal_pipeline.errors import BaseBackupError, CodecError, StoreError
 from wal_pipeline.stores.cluster_store import ClusterStore
 
 _log = logging.getLogger(__name__)
+_SHOWN: Final = 3
+_FOLDER: Final = "parent-"
+_MADE_SECONDS: Final = 60.0  # between a folder's making and its lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,21 +40,78 @@ class ParentBackup:
 
 
 def choose_parent(places: Sequence[ClusterStore], parent_id: str | None = None) -> str:
-    """Return ``parent_id``, or the newest base backup, where all stores that answer have it with its whole chain.
+    """Return ``parent_id``, or the newest base backup, where all stores that answer have it whole with its whole chain.
+
+    One that was taken with damaged pages is left out: what is built on it has them too, whatever became of the pages.
 
     Raises: BaseBackupError.
     """
-    held = [ids for place in places if (ids := _answer(place)) is not None]
-    common = set.intersection(*held) if held else set()
+    held = [listing for place in places if (listing := _answer(place)) is not None]
+    common = set.intersection(*map(_sound, held)) if held else set[str]()
     candidates = [parent_id] if parent_id is not None else sorted(common, reverse=True)
     for candidate in candidates:
-        if candidate in common and common.issuperset(_chain(places, candidate)):
+        if candidate in common and common.issuperset(held[0].manifests[candidate].chain):
             return candidate
     wanted = f"base backup '{parent_id}' is" if parent_id else "no base backup is"
+    reasons = _reasons(held, parent_id)
     raise BaseBackupError(
-        f"{wanted} on all stores with its whole chain, so none can be the parent of an incremental one",
+        f"{wanted} whole on all stores with its whole chain, so none can be the parent of an incremental one{reasons}",
         hint="Take a full base backup, or refill the store that lacks one.",
     )
+
+
+def _sound(listing: StoreListing) -> set[str]:
+    return {key for key, one in listing.manifests.items() if listing.is_whole(key) and not one.report.damaged_pages}
+
+
+def _reasons(held: Sequence[StoreListing], parent_id: str | None) -> str:
+    faults = [
+        f"{listing.store}: {fault.reason.removeprefix(f'{listing.store}: ')}"
+        for listing in held
+        for key, fault in listing.faults.items()
+        if parent_id in (None, key) and fault.kind is not BackupFaultKind.UNFINISHED
+    ]
+    damaged = {
+        f"base backup '{key}' was taken with damaged pages"
+        for listing in held
+        for key, one in listing.manifests.items()
+        if parent_id in (None, key) and one.report.damaged_pages
+    }
+    found = [*faults, *sorted(damaged)]
+    return f": {'; '.join(found[:_SHOWN])}" if found else ""
+
+
+@contextmanager
+def parent_folder(scratch_folder: Path) -> Iterator[Path]:
+    """Give a folder for the parent's file list, which is ours while we run, and remove it at the end.
+
+    Folders of killed processes are removed: the lock in each of them ends with its process, and nothing else tells.
+    """
+    for path in scratch_folder.glob(f"{_FOLDER}*"):
+        _remove_unlocked(path)
+    folder = Path(tempfile.mkdtemp(prefix=_FOLDER, dir=scratch_folder))
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _remove_unlocked(folder: Path) -> None:
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if datetime.now(UTC).timestamp() - folder.stat().st_mtime > _MADE_SECONDS:
+            shutil.rmtree(folder, ignore_errors=True)
+    except OSError:
+        return  # another process uses it
+    finally:
+        os.close(descriptor)
 
 
 def fetch_parent(
@@ -71,18 +138,9 @@ def fetch_parent(
     )
 
 
-def _answer(place: ClusterStore) -> set[str] | None:
+def _answer(place: ClusterStore) -> StoreListing | None:
     try:
-        return set(list_backup_ids(place))
+        return list_base_backups(place)
     except StoreError as error:
         _log.warning("the parent is chosen without asking %s", error.message)
         return None
-
-
-def _chain(places: Sequence[ClusterStore], backup_id: str) -> tuple[str, ...]:
-    for place in places:
-        try:
-            return read_base_backup(place, backup_id).chain
-        except (StoreError, BaseBackupError) as error:
-            _log.warning("%s", error.message)
-    raise BaseBackupError(f"no store has a manifest of base backup '{backup_id}' that can be read")

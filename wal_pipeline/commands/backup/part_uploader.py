@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from wal_pipeline.commands.backup.confirm import ProvenObjects
 from wal_pipeline.commands.copies.prove import prove
 from wal_pipeline.commands.copies.stored_bytes import StoredBytes
 from wal_pipeline.errors import DamagedCopyError, StoreError, StoreUnavailableError
@@ -78,6 +79,7 @@ class PartUploader:
         self._pool = ThreadPoolExecutor(limits.uploads_per_store, thread_name_prefix=f"upload-{store.name}")
         self._finisher = ThreadPoolExecutor(1, thread_name_prefix=f"verify-{store.name}")
         self._finished: list[Future[None]] = []
+        self._proven = ProvenObjects(store)
         self._open: dict[str, MultipartUpload] = {}
         self._held: set[SharedPart] = set()
         self._lock = threading.Lock()
@@ -119,6 +121,11 @@ class PartUploader:
             while self.error is None and not future.done():
                 wait([future], timeout=1.0)
                 self.check_stall()
+
+    def look_again(self) -> None:
+        """Look once more at every object that was verified: one that is gone or changed fails the store."""
+        if self.error is None:
+            self._guarded(lambda: self._retried(self._proven.require_all))
 
     def check_stall(self) -> None:
         """Fail where there was work for ``stall_seconds`` without any progress."""
@@ -187,6 +194,7 @@ class PartUploader:
         self._note_progress()
         read_back = self._read_back or outcome is PutOutcome.EXISTS
         self._retried(lambda: prove(self.store, key, stored, read_back=read_back, on_bytes=self._on_bytes))
+        self._retried(lambda: self._proven.note(key, stored))
         self._note_progress()
 
     def _guarded(self, step: Callable[[], None]) -> None:

@@ -41,6 +41,17 @@ def require_ready(facts: ServerFacts, layout: Layout, parent: ParentBackup | Non
         _check_incremental(facts, parent)
 
 
+def require_segment_size(facts: ServerFacts, archived_bytes: int | None) -> None:
+    """Refuse a server whose segment size is not the archive's (None: not known). Raises: BaseBackupError."""
+    if archived_bytes not in (facts.wal_segment_size, None):
+        raise BaseBackupError(
+            f"the server has segments of {facts.wal_segment_size} bytes, the archive of system identifier "
+            f"{facts.system_identifier} has segments of {archived_bytes}: the same names stand for other WAL",
+            hint="The server's segment size was changed. Give it a cluster name of its own (WAL_PIPELINE_CLUSTER): its "
+            "WAL waits in the spool until then. The old archive stays as it is, and can be restored.",
+        )
+
+
 def require_outside(tablespaces: Sequence[ServerTablespace]) -> None:
     """Refuse a tablespace inside the data directory. Raises: BaseBackupError."""
     inside = [space.location for space in tablespaces if not space.location.startswith("/")]

@@ -9,10 +9,12 @@ from typing import Final
 
 from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest
 from wal_pipeline.archive.format.keys import Layout
-from wal_pipeline.archive.records import CopyStatus
+from wal_pipeline.archive.records import Copy, CopyStatus
 from wal_pipeline.catalog.backups import BaseBackupCopy
 from wal_pipeline.catalog.catalog import Catalog
+from wal_pipeline.commands.backup.confirm import require_whole
 from wal_pipeline.commands.copies.read import read_source
+from wal_pipeline.commands.inventory.manifests import read_base_backup
 from wal_pipeline.errors import (
     BaseBackupError,
     CatalogError,
@@ -67,24 +69,25 @@ def await_wal(
         time.sleep(poll_seconds)
 
 
-def stored_names(place: ClusterStore) -> VerifiedNames:
+def stored_names(place: ClusterStore, wal_segment_size: int) -> Callable[[Sequence[WalFileName]], set[str]]:
     """Read the store's own copies: one whose bytes have the SHA-256 of its metadata is verified, recorded or not.
 
     It is how WAL is found that the catalog does not know, because it was lost meanwhile.
     """
 
     def found(names: Sequence[WalFileName]) -> set[str]:
-        return {name.name for name in names if _is_good(place, name)}
+        return {name.name for name in names if _is_good(place, name, wal_segment_size)}
 
     return found
 
 
-def _is_good(place: ClusterStore, name: WalFileName) -> bool:
+def _is_good(place: ClusterStore, name: WalFileName, wal_segment_size: int) -> bool:
     try:
-        return read_source(place, name) is not None
+        found = read_source(place, name)
     except (DamagedCopyError, ObjectMissingError, InvalidWalFileError) as error:
         _log.warning("%s", error.message)
         return False
+    return found is not None and found.file.size_bytes == wal_segment_size
 
 
 def _late(
@@ -147,7 +150,13 @@ class BaseBackupRecorder:
         if not outcome.stored:
             return outcome
         place = ClusterStore(self._stores[outcome.store], layout)
-        names = verified_names(self._catalog, place)
+        names = verified_names(self._catalog, place, manifest.wal_segment_size)
+        try:
+            require_whole(place, manifest)
+        except BaseBackupError as error:
+            return replace(outcome, stored=False, error=error.message)
+        except StoreError as error:
+            return replace(outcome, error=error.message)
         try:
             _require_chain(place, manifest)
             await_wal(
@@ -182,12 +191,14 @@ class BaseBackupRecorder:
         )
 
 
-def verified_names(catalog: Catalog, place: ClusterStore) -> VerifiedNames:
-    """Ask the catalog which segments have a verified copy on the store, and now and then the store itself.
+def verified_names(catalog: Catalog, place: ClusterStore, wal_segment_size: int) -> VerifiedNames:
+    """Ask the catalog which segments have a verified copy, and the store whether it has them; now and then only itself.
 
-    A catalog that was lost meanwhile does not know what was archived before, and never will by itself.
+    A record alone proves nothing: the object may be gone since. A catalog that was lost meanwhile does not know what
+    was archived before, and never will by itself.
     """
-    in_store = stored_names(place)
+    in_store = stored_names(place, wal_segment_size)
+    seen = _SeenObjects(place)
     ask_at = time.monotonic() + ASK_STORE_SECONDS
 
     def found(names: Sequence[WalFileName]) -> set[str]:
@@ -198,21 +209,54 @@ def verified_names(catalog: Catalog, place: ClusterStore) -> VerifiedNames:
             for (identifier, name), copies in recorded.items()
             if identifier == place.layout.system_identifier and place.name in copies
         }
-        verified = {name for name, copy in ours.items() if copy.status is CopyStatus.VERIFIED}
+        recorded_good = {name: copy for name, copy in ours.items() if copy.status is CopyStatus.VERIFIED}
+        asks_again = time.monotonic() >= ask_at
+        verified = seen.among(recorded_good, again=asks_again)
         unknown = [name for name in names if name.name not in ours]
-        if unknown and time.monotonic() >= ask_at:
-            verified.update(in_store(unknown))
+        if asks_again:
+            verified |= in_store(unknown)
             ask_at = time.monotonic() + ASK_STORE_SECONDS
         return verified
 
     return found
 
 
+class _SeenObjects:
+    """Looks at a store for the objects of recorded copies: a listing for each folder of segments that are asked for."""
+
+    def __init__(self, place: ClusterStore) -> None:
+        self._place = place
+        self._missed: set[str] = set()
+
+    def among(self, copies: Mapping[str, Copy], *, again: bool) -> set[str]:
+        """Return the names whose objects are there; one that was not is looked for again only where ``again``."""
+        wanted = {name: copy for name, copy in copies.items() if again or name not in self._missed}
+        listed: dict[str, int] = {}
+        for folder in sorted({copy.object_key.rpartition("/")[0] for copy in wanted.values()}):
+            listed |= {item.key: item.size_bytes for item in self._place.store.list(f"{folder}/")}
+        seen = {name for name, copy in wanted.items() if _has_size(copy, listed.get(copy.object_key))}
+        for name in sorted(wanted.keys() - seen - self._missed):
+            _log.warning("%s: '%s' is recorded as verified and is not there", self._place.name, name)
+        self._missed |= wanted.keys() - seen
+        return seen
+
+
+def _has_size(copy: Copy, size_bytes: int | None) -> bool:
+    return size_bytes is not None and (copy.encoding is None or copy.encoding.size_bytes == size_bytes)
+
+
 def _require_chain(place: ClusterStore, manifest: BaseBackupManifest) -> None:
-    """An incremental base backup without its chain on the same store cannot be restored from there."""
+    """An incremental base backup without its whole chain on the same store cannot be restored from there."""
     for backup_id in manifest.chain:
-        if place.store.head(place.layout.manifest_key(backup_id)) is None:
-            raise BaseBackupError(
-                f"{place.name}: base backup '{manifest.backup_id}' needs '{backup_id}', which is not there",
-                hint="Refill it from the other store.",
-            )
+        try:
+            require_whole(place, read_base_backup(place, backup_id))
+        except ObjectMissingError:
+            reason = "which is not there"
+        except BaseBackupError as error:
+            reason = f"which is not whole there: {error.message.removeprefix(f'{place.name}: ')}"
+        else:
+            continue
+        raise BaseBackupError(
+            f"{place.name}: base backup '{manifest.backup_id}' needs '{backup_id}', {reason}",
+            hint="Refill it from the other store.",
+        )

@@ -1,9 +1,8 @@
 """Stores the parts of a base backup one after the other: the tars from pg_basebackup, then PostgreSQL's file list."""
 
-import hashlib
 import io
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -22,12 +21,17 @@ from wal_pipeline.archive.format.backup_manifest import (
     tar_cuts_name,
     volume_name,
 )
+from wal_pipeline.archive.format.backup_report import BackupReport
+from wal_pipeline.archive.format.configuration import configuration_name
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.format.tar_cuts import Cuts, cuts_to_json
-from wal_pipeline.archive.records import BackupKind
+from wal_pipeline.archive.records import BackupKind, DamagedPages
 from wal_pipeline.codec.stream_encoder import Source, StreamEncoder
+from wal_pipeline.commands.backup.configuration import outside_configuration
 from wal_pipeline.commands.backup.staging import staging
+from wal_pipeline.commands.backup.tar_volumes import TarStream
 from wal_pipeline.commands.backup.upload import BackupUpload
+from wal_pipeline.commands.backup.watch.waits import BackupWait, SilenceWatch
 from wal_pipeline.errors import BaseBackupError
 from wal_pipeline.postgres.backup_server import BackupServer, ServerTablespace
 from wal_pipeline.postgres.pg_basebackup import BaseBackupCommand, BaseBackupRun
@@ -36,74 +40,8 @@ from wal_pipeline.postgres.tar_watch import Sink, TarWatch
 from wal_pipeline.wal.backup_label import BackupLabel, parse_backup_label, read_wal_ranges
 from wal_pipeline.wal.names import require_file_name
 
-_READ_BYTES: Final = 1 << 20
-
-
-class TarStream:
-    """Reads a tar from ``source``, hashes it, and passes it through the watch."""
-
-    def __init__(self, source: Source, watch: TarWatch, on_read: Callable[[int], object] = lambda _: None) -> None:
-        """Call ``on_read`` after each read, with the number of bytes."""
-        self.size_bytes = 0
-        self._on_read = on_read
-        self._source = source
-        self._watch = watch
-        self._sha256 = hashlib.sha256()
-        self._chunk = memoryview(b"")
-
-    @property
-    def sha256(self) -> str:
-        """The SHA-256 of the bytes that were read so far, as hex digits."""
-        return self._sha256.hexdigest()
-
-    def has_more(self) -> bool:
-        """Return whether a byte is left; the first call reads the tar's first MiB."""
-        if not self._chunk:
-            data = self._source.read(_READ_BYTES)
-            self._sha256.update(data)
-            self._watch.feed(data)
-            self.size_bytes += len(data)
-            self._chunk = memoryview(data)
-            self._on_read(len(data))
-        return bool(self._chunk)
-
-    def read(self, size: int) -> bytes:
-        """Return up to ``size`` bytes; none only at the end."""
-        if not self.has_more():
-            return b""
-        data, self._chunk = self._chunk[:size], self._chunk[size:]
-        return bytes(data)
-
-    def volumes(self, volume_size_bytes: int) -> Iterator["Volume"]:
-        """Yield the tar's volumes; each must be read to its end before the next."""
-        while self.has_more():
-            volume = Volume(self, volume_size_bytes)
-            yield volume
-            if volume.size_bytes < volume_size_bytes and self.has_more():
-                raise BaseBackupError("a volume of the tar was not read to its end")
-
-    def require_complete(self) -> None:
-        """Raise BaseBackupError where the tar was cut short: it has no end."""
-        if not self._watch.complete:
-            raise BaseBackupError(f"pg_basebackup's tar was cut short after {self.size_bytes} bytes")
-
-
-class Volume:
-    """The next bytes of a tar, up to the volume's size; ``size_bytes`` counts those that were read."""
-
-    def __init__(self, tar: TarStream, limit: int) -> None:
-        self.size_bytes = 0
-        self._tar = tar
-        self._limit = limit
-
-    def read(self, size: int) -> bytes:
-        """Return up to ``size`` bytes; none only at the volume's end."""
-        data = self._tar.read(min(size, self._limit - self.size_bytes)) if self.size_bytes < self._limit else b""
-        self.size_bytes += len(data)
-        return data
-
-
 _LABEL_FILE: Final = "backup_label"
+_FOLDERS: Final = frozenset(("global", "pg_xact", "pg_multixact", "PG_VERSION"))
 _LIST_FILE: Final = "backup_manifest"
 _log = logging.getLogger(__name__)
 
@@ -111,6 +49,7 @@ _log = logging.getLogger(__name__)
 class BackupPhase(StrEnum):
     """The phase of a base backup."""
 
+    WAITING = "waiting"  # PostgreSQL sends nothing, or another base backup runs
     STAGING = "staging"  # pg_basebackup writes into the staging folder
     COPYING = "copying"  # the tar is read, encoded and uploaded
     VERIFYING = "verifying"  # the last objects are stored and read back
@@ -121,13 +60,14 @@ class BackupProgress:
     """The progress of a base backup.
 
     ``total_bytes`` is the server's estimate of the tars' bytes (None: not known yet), of which ``read_bytes`` were
-    read. ``stored_bytes`` were handed over for upload.
+    read. ``stored_bytes`` were handed over for upload. ``wait`` is what it waits for, while it does.
     """
 
     phase: BackupPhase
     read_bytes: int
     total_bytes: int | None
     stored_bytes: int
+    wait: BackupWait | None = None
 
 
 ProgressCallback = Callable[[BackupProgress], object]
@@ -135,7 +75,10 @@ ProgressCallback = Callable[[BackupProgress], object]
 
 @dataclass(frozen=True, slots=True)
 class BackupPlan:
-    """The facts and choices before a base backup begins. ``command`` has no target yet."""
+    """The facts and choices before a base backup begins. ``command`` has no target yet.
+
+    ``silence_seconds``: a server that sends nothing for so long is waited for no longer.
+    """
 
     facts: ServerFacts
     tablespaces: tuple[ServerTablespace, ...]
@@ -144,6 +87,7 @@ class BackupPlan:
     command: BaseBackupCommand
     chain: tuple[str, ...]
     volume_size_bytes: int
+    silence_seconds: float = 14400.0
 
 
 def object_metadata(backup_id: str) -> dict[str, str]:
@@ -152,49 +96,72 @@ def object_metadata(backup_id: str) -> dict[str, str]:
 
 
 class BackupSession:
-    """One base backup from start to manifest. ``backup_id`` is known once PostgreSQL has sent its start."""
+    """One base backup from start to manifest. ``backup_id`` is known once PostgreSQL has sent its start.
 
-    def __init__(self, server: BackupServer, plan: BackupPlan, on_progress: ProgressCallback) -> None:
+    ``report`` is what PostgreSQL said of it, known at its end.
+    """
+
+    def __init__(
+        self,
+        server: BackupServer,
+        plan: BackupPlan,
+        on_progress: ProgressCallback,
+        on_named: Callable[[str], object] = lambda _: None,
+    ) -> None:
+        """``on_named`` is called with the backup id, before the first object is stored."""
         self.backup_id: str | None = None
+        self.report = BackupReport()
+        self._on_named = on_named
         self._server = server
         self._plan = plan
         self._on_progress = on_progress
         self._read_bytes = 0
         self._total_bytes: int | None = None
         self._cuts: dict[str, Cuts] = {}
+        self._folders: set[str] = set()
 
     def run(self, upload: BackupUpload, file_list: BinaryIO, staging_folder: Path | None) -> BaseBackupManifest:
         """Store all objects but the manifest, verified, and return the manifest.
 
         ``file_list`` is an empty file for ``backup_manifest``. Raises: BaseBackupError, PostgresError.
         """
+        databases = self._server.databases()
         if self._plan.tablespaces:
             tars, finished_at = self._staged(upload, file_list, staging_folder)
         else:
             tars, finished_at = self._streamed(upload, file_list)
+        self._require_folders(databases)
         listed = self._store_file_list(upload, file_list)
         tar_cuts = self._store_cuts(upload)
+        configuration = self._store_configuration(upload)
         self._report(BackupPhase.VERIFYING, upload)
         upload.wait()
-        return self._manifest(tars, listed, tar_cuts, file_list, finished_at)
+        manifest = self._manifest(tars, listed, tar_cuts, file_list, finished_at)
+        return replace(manifest, configuration=configuration)
 
     def _streamed(self, upload: BackupUpload, file_list: BinaryIO) -> tuple[tuple[BackupTar, ...], datetime]:
-        with BaseBackupRun(self._plan.command, self._server.program_environment()) as run:
+        with (
+            BaseBackupRun(self._plan.command, self._server.program_environment()) as run,
+            self._watching(run, upload) as silence,
+        ):
 
             def on_read(count: int) -> None:
                 self._total_bytes = run.total_bytes
+                run.require_nothing_lost()
                 self._count(count, upload)
 
             label = bytearray()
             kept: dict[str, Sink] = {_LABEL_FILE: label.extend, _LIST_FILE: file_list.write}
             watch = TarWatch(kept, self._plan.volume_size_bytes)
-            tar = TarStream(run.tar, watch, on_read)
+            tar = TarStream(silence.source(run.tar), watch, on_read)
             if not tar.has_more():
                 run.wait()
             self._begin(label, watch)
             volumes = self._store_volumes(upload, BASE_TAR, tar)
             run.wait()
             finished_at = self._server.clock()
+        self._folders |= watch.folders
+        self.report = _report_of(run)
         tar.require_complete()
         if _LIST_FILE not in watch.seen:
             raise BaseBackupError("pg_basebackup's tar has no 'backup_manifest'")
@@ -220,7 +187,10 @@ class BackupSession:
                 self._begin(label, watch)
             names = [*(str(space.oid) for space in self._plan.tablespaces), BASE_TAR]
             tars = tuple(self._store_staged(upload, staged, name) for name in names)
-            with (staged / _LIST_FILE).open("rb") as source:
+            listed = staged / _LIST_FILE
+            if not listed.exists():  # pg_basebackup ends before it renames it where pages had wrong checksums
+                listed = staged / f"{_LIST_FILE}.tmp"
+            with listed.open("rb") as source:
                 while data := source.read(1 << 20):
                     file_list.write(data)
         return tars, finished_at
@@ -228,14 +198,29 @@ class BackupSession:
     def _fill(self, staged: Path, upload: BackupUpload) -> None:
         command = replace(self._plan.command, target=staged)
 
-        with BaseBackupRun(command, self._server.program_environment()) as run:
+        with (
+            BaseBackupRun(command, self._server.program_environment()) as run,
+            self._watching(run, upload) as silence,
+        ):
 
             def tick() -> None:
-                self._read_bytes, self._total_bytes = run.done_bytes, run.total_bytes
-                self._report(BackupPhase.STAGING, upload)
+                if run.done_bytes != self._read_bytes:
+                    self._read_bytes, self._total_bytes = run.done_bytes, run.total_bytes
+                    self._report(BackupPhase.STAGING, upload)
 
+            silence.begins()
             run.wait(tick)
+        self.report = _report_of(run)
         self._read_bytes = 0
+
+    def _watching(self, run: BaseBackupRun, upload: BackupUpload) -> SilenceWatch:
+        return SilenceWatch(
+            self._server,
+            self._plan.silence_seconds,
+            done_bytes=lambda: run.done_bytes,
+            tell=lambda wait: self._report(BackupPhase.WAITING, upload, wait),
+            end=run.stop,
+        )
 
     def _store_staged(self, upload: BackupUpload, staged: Path, name: str) -> BackupTar:
         path = staged / f"{name}.tar"
@@ -245,6 +230,7 @@ class BackupSession:
             volumes = self._store_volumes(upload, name, tar)
             tar.require_complete()
         path.unlink()
+        self._folders |= watch.folders if name == BASE_TAR else set()
         self._cuts[name] = watch.cuts[: len(volumes) - 1]
         return BackupTar(name, tar.size_bytes, tar.sha256, volumes)
 
@@ -257,7 +243,18 @@ class BackupSession:
             expected = BackupKind.INCREMENTAL if self._plan.chain else BackupKind.FULL
             raise BaseBackupError(f"'backup_label' is of another kind of base backup, expected '{expected}'")
         self.backup_id = make_backup_id(self._plan.facts.server_at, require_file_name(found.start_segment))
+        self._on_named(self.backup_id)
         return found
+
+    def _require_folders(self, databases: frozenset[int]) -> None:
+        """Refuse a base backup without a database's folder, whatever the server said of it."""
+        wanted = _FOLDERS | {f"base/{oid}" for oid in databases & self._server.databases()}
+        missing = sorted(wanted - self._folders)
+        if missing:
+            raise BaseBackupError(
+                f"the base backup has no '{missing[0]}'" + (f" and {len(missing) - 1} more" if missing[1:] else ""),
+                hint="A symbolic link in the data directory is left out by pg_basebackup: make it a folder again.",
+            )
 
     def _store_volumes(self, upload: BackupUpload, name: str, tar: TarStream) -> tuple[BackupObject, ...]:
         encoder = self._plan.encoder
@@ -280,6 +277,13 @@ class BackupSession:
             return None
         data, encoder = cuts_to_json(self._cuts), self._plan.encoder
         name = tar_cuts_name(encoder.codec, encrypted=encoder.encrypted)
+        return self._store(upload, name, io.BytesIO(data), len(data))
+
+    def _store_configuration(self, upload: BackupUpload) -> BackupObject | None:
+        data, encoder = outside_configuration(self._server), self._plan.encoder
+        if data is None:
+            return None
+        name = configuration_name(encoder.codec, encrypted=encoder.encrypted)
         return self._store(upload, name, io.BytesIO(data), len(data))
 
     def _store(self, upload: BackupUpload, name: str, source: Source, content_size_bytes: int = 0) -> BackupObject:
@@ -306,6 +310,7 @@ class BackupSession:
             backup_id=self.backup_id or "",
             kind=BackupKind.INCREMENTAL if plan.chain else BackupKind.FULL,
             chain=plan.chain,
+            report=self.report,
             system_identifier=facts.system_identifier,
             wal_ranges=ranges,
             started_at=facts.server_at,
@@ -327,5 +332,12 @@ class BackupSession:
         self._read_bytes += count
         self._report(BackupPhase.COPYING, upload)
 
-    def _report(self, phase: BackupPhase, upload: BackupUpload) -> None:
-        self._on_progress(BackupProgress(phase, self._read_bytes, self._total_bytes, upload.stored_bytes))
+    def _report(self, phase: BackupPhase, upload: BackupUpload, wait: BackupWait | None = None) -> None:
+        self._on_progress(BackupProgress(phase, self._read_bytes, self._total_bytes, upload.stored_bytes, wait))
+
+
+def _report_of(run: BaseBackupRun) -> BackupReport:
+    pages = run.words.damaged_pages
+    if run.has_damaged_pages and not pages:
+        pages = (DamagedPages("a file that only the server's log names", (), 0),)
+    return BackupReport(run.words.warnings, pages)

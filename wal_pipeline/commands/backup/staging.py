@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from wal_pipeline.errors import BaseBackupError
+from wal_pipeline.errors import BaseBackupError, cause_hint
 
 _MARGIN_BYTES: Final = 256 << 20
 _LOCK_NAME: Final = "lock"
@@ -26,7 +26,9 @@ def staging(folder: Path, needed_bytes: int | None) -> Iterator[Path]:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(folder / _LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
-        raise BaseBackupError(f"staging folder '{folder}' cannot be used: {error.strerror}") from error
+        raise BaseBackupError(
+            f"staging folder '{folder}' cannot be used: {error.strerror}", hint=cause_hint(error)
+        ) from error
     tars = folder / _TARS_NAME
     try:
         _lock(descriptor, folder)

@@ -1,28 +1,45 @@
 """Takes a base backup, records it, and waits until each store can restore it."""
 
 import logging
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest
 from wal_pipeline.archive.format.backup_manifest_json import parse_manifest, to_json
+from wal_pipeline.archive.format.backup_report import REPORT_NAME
 from wal_pipeline.archive.format.keys import Layout
+from wal_pipeline.archive.format.lease import LeasedWork
 from wal_pipeline.archive.records import BaseBackup
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.codec.stream_encoder import StreamEncoder
+from wal_pipeline.commands.backup.lease import held_lease
 from wal_pipeline.commands.backup.leftovers import remove_unfinished, try_remove
-from wal_pipeline.commands.backup.parent import ParentBackup, choose_parent, fetch_parent
+from wal_pipeline.commands.backup.parent import ParentBackup, choose_parent, fetch_parent, parent_folder
 from wal_pipeline.commands.backup.part_uploader import UploadLimits
-from wal_pipeline.commands.backup.preconditions import require_cluster, require_outside, require_ready
+from wal_pipeline.commands.backup.preconditions import (
+    require_cluster,
+    require_outside,
+    require_ready,
+    require_segment_size,
+)
 from wal_pipeline.commands.backup.restorable import BaseBackupRecorder, StoreOutcome
-from wal_pipeline.commands.backup.session import BackupPlan, BackupSession, ProgressCallback, object_metadata
+from wal_pipeline.commands.backup.session import (
+    BackupPhase,
+    BackupPlan,
+    BackupProgress,
+    BackupSession,
+    ProgressCallback,
+    object_metadata,
+)
 from wal_pipeline.commands.backup.upload import MAX_PARTS, BackupUpload
+from wal_pipeline.commands.backup.watch.alarms import BackupAlarms
+from wal_pipeline.commands.backup.watch.waits import BackupWait
+from wal_pipeline.commands.continuity.archived import stored_segment_size
 from wal_pipeline.errors import SettingsError, StoreError
 from wal_pipeline.postgres.backup_server import BackupServer
 from wal_pipeline.postgres.pg_basebackup import BaseBackupCommand
@@ -37,9 +54,11 @@ class BackupOptions:
     """The options of a base backup.
 
     ``scratch_folder`` takes PostgreSQL's file list while the backup runs (about 150 bytes a file of the cluster),
-    ``staging_folder`` the tars of a cluster with tablespaces. ``unfinished_after``: the objects of other base backups
-    without a manifest are removed once nothing was added to them for so long. ``system_identifier`` is the cluster's by
-    the settings, None where they name none.
+    ``staging_folder`` the tars of a cluster with tablespaces; without it a folder below ``scratch_folder`` does.
+    ``unfinished_after``: the objects of other base backups without a manifest and without a lease are removed once
+    nothing was added to them for so long. A server that sends nothing for ``silence_seconds``, because its archiver or
+    a checkpoint keeps it waiting, is waited for no longer. ``wait_seconds``: so long another base backup is waited for.
+    ``system_identifier`` is the cluster's by the settings, None where they name none.
     """
 
     scratch_folder: Path
@@ -52,6 +71,13 @@ class BackupOptions:
     limits: UploadLimits = field(default_factory=UploadLimits)
     unfinished_after: timedelta = timedelta(hours=24)
     system_identifier: int | None = None
+    silence_seconds: float = 14400.0
+    wait_seconds: float = 0.0
+
+    @property
+    def staging(self) -> Path:
+        """The folder that takes the tars of a cluster with tablespaces."""
+        return self.staging_folder or self.scratch_folder / "staging"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,25 +115,72 @@ def take_base_backup(
     Raises: BaseBackupError where the server cannot be backed up or no store took it; PostgresError.
     """
     _check_options(options)
-    begun = time.monotonic()
     facts = server.facts()
     require_ready(facts, layout, parent)
     places = [ClusterStore(store, layout) for store in stores]
     for place in places:
-        _clean(place, clock(), options.unfinished_after)
-    options.scratch_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        require_segment_size(facts, stored_segment_size(place))
+
+    def on_wait(text: str) -> None:
+        wait = BackupWait(text, clock(), is_archiver=False)
+        on_progress(BackupProgress(BackupPhase.WAITING, 0, None, 0, wait))
+
+    lease = held_lease(
+        places,
+        LeasedWork.BASE_BACKUP,
+        clock=clock,
+        needs=parent.chain if parent else (),
+        wait_seconds=options.wait_seconds,
+        on_wait=on_wait,
+    )
+    with lease as held:
+        for place in held.places:
+            _clean(place, clock(), options.unfinished_after)
+        command = _command(server, pg_basebackup, options, parent)
+        plan = _plan(server, layout, encoder, command, options=options, parent=parent)
+        session = BackupSession(server, plan, on_progress, held.protect)
+        result = _stored_by(session, held.places, layout, options)
+    reasons = {name: str(getattr(error, "message", error)) for name, error in held.failures.items()}
+    return replace(result, failures={**reasons, **result.failures})
+
+
+def _plan(
+    server: BackupServer,
+    layout: Layout,
+    encoder: StreamEncoder,
+    command: BaseBackupCommand,
+    *,
+    options: BackupOptions,
+    parent: ParentBackup | None,
+) -> BackupPlan:
+    facts = server.facts()
+    require_ready(facts, layout, parent)
     tablespaces = server.tablespaces()
     require_outside(tablespaces)
-    command = _command(server, pg_basebackup, options, parent)
-    chain = parent.chain if parent else ()
-    plan = BackupPlan(facts, tablespaces, layout, encoder, command, chain, options.volume_size_bytes)
-    session = BackupSession(server, plan, on_progress)
+    return BackupPlan(
+        facts,
+        tablespaces,
+        layout,
+        encoder,
+        command,
+        parent.chain if parent else (),
+        options.volume_size_bytes,
+        options.silence_seconds,
+    )
+
+
+def _stored_by(
+    session: BackupSession, places: Sequence[ClusterStore], layout: Layout, options: BackupOptions
+) -> BaseBackupResult:
+    """Run the session and store its manifest; where that fails, nothing of it stays."""
+    begun = time.monotonic()
+    options.scratch_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         with (
-            BackupUpload(stores, options.limits, read_back=options.read_back) as upload,
+            BackupUpload([place.store for place in places], options.limits, read_back=options.read_back) as upload,
             tempfile.TemporaryFile(dir=options.scratch_folder) as file_list,
         ):
-            manifest = session.run(upload, file_list, options.staging_folder)
+            manifest = session.run(upload, file_list, options.staging)
             _store_manifest(upload, layout, manifest)
             stored_on, failures = tuple(store.name for store in upload.live_stores), upload.failures
     except BaseException:
@@ -122,7 +195,7 @@ def _command(
 ) -> BaseBackupCommand:
     return BaseBackupCommand(
         program=pg_basebackup,
-        conninfo=server.program_conninfo(),
+        conninfo=server.program_conninfo(server.message_options()),
         label=options.label,
         fast_checkpoint=options.fast_checkpoint,
         max_rate_kib=options.max_rate_kib,
@@ -133,11 +206,17 @@ def _command(
 def _store_manifest(upload: BackupUpload, layout: Layout, manifest: BaseBackupManifest) -> None:
     """Store the manifest where every object has been verified: from then on the base backup exists.
 
-    It is parsed first as a restore parses it: a manifest that a restore refuses must not be stored.
+    It is parsed first as a restore parses it: a manifest that a restore refuses must not be stored. Each object is
+    looked at once more, for the first was stored hours ago: a manifest must not name what is gone.
     """
     data = to_json(manifest)
     parse_manifest(data, backup_id=manifest.backup_id)
     metadata = object_metadata(manifest.backup_id)
+    if not manifest.report.is_empty:
+        report = (manifest.report.without_names() if manifest.encrypted else manifest.report).to_json()
+        upload.store_object(layout.base_key(manifest.backup_id, REPORT_NAME), metadata, lambda sink: sink(report))
+        upload.wait()
+    upload.look_again()
     upload.store_object(layout.manifest_key(manifest.backup_id), metadata, lambda sink: sink(data))
     upload.wait()
 
@@ -178,6 +257,11 @@ class BackupOutcome:
         """Whether it can be restored from every store."""
         return all(outcome.restorable for outcome in self.stores)
 
+    @property
+    def sound(self) -> bool:
+        """Whether it is complete, and no page was damaged when it was taken."""
+        return self.complete and not self.result.manifest.report.damaged_pages
+
 
 class BaseBackupTaker:
     """Takes base backups of one server onto its stores and records them; without the catalog, the copies count."""
@@ -209,42 +293,52 @@ class BaseBackupTaker:
         )
         self._clock = clock
         self._identities = identities
+        self._alarms = BackupAlarms(catalog, clock)
 
     def take(
         self,
         *,
         incremental: bool = False,
         parent_id: str | None = None,
+        wait_seconds: float = 0.0,
         on_progress: ProgressCallback = lambda _: None,
     ) -> BackupOutcome:
         """Take a base backup, incremental on ``parent_id`` or the newest one that all stores have.
 
-        Raises: BaseBackupError where it failed or no store took it; PostgresError, SettingsError.
+        Another one of the same cluster that is running is waited for up to ``wait_seconds``.
+
+        Raises: BaseBackupError where it failed or no store took it; BaseBackupRunningError where another one is
+        running; PostgresError, SettingsError.
         """
-        result = self._take(incremental or parent_id is not None, parent_id, on_progress)
+        options = replace(self._options, wait_seconds=wait_seconds)
+        told = self._alarms.told(on_progress)
+        with self._alarms.watching():
+            result = self._take(incremental or parent_id is not None, parent_id, options, told)
         layout = self._layout(result.manifest.system_identifier)
         outcomes = self.recorder.settle(result.manifest, layout, [_stored(name, result) for name in self._stores])
+        self._alarms.taken(result.record)
         return BackupOutcome(result, outcomes)
 
-    def _take(self, incremental: bool, parent_id: str | None, on_progress: ProgressCallback) -> BaseBackupResult:
+    def _take(
+        self, incremental: bool, parent_id: str | None, options: BackupOptions, on_progress: ProgressCallback
+    ) -> BaseBackupResult:
         facts = self._server.facts()
         require_cluster(facts, self._options.system_identifier)
         layout, stores = self._layout(facts.system_identifier), list(self._stores.values())
-        self._options.scratch_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _remove_old_parents(self._options.scratch_folder, self._clock() - self._options.unfinished_after)
-        with tempfile.TemporaryDirectory(prefix="parent-", dir=self._options.scratch_folder) as folder:
+        options.scratch_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with parent_folder(options.scratch_folder) as folder:
             parent = None
             if incremental:
                 places = [ClusterStore(store, layout) for store in stores]
                 chosen = choose_parent(places, parent_id)
-                parent = fetch_parent(places, chosen, identities=self._identities, folder=Path(folder))
+                parent = fetch_parent(places, chosen, identities=self._identities, folder=folder)
             return take_base_backup(
                 self._server,
                 self._find_program(facts.major_version),
                 stores,
                 layout,
                 encoder=self._encoder,
-                options=self._options,
+                options=options,
                 parent=parent,
                 clock=self._clock,
                 on_progress=on_progress,
@@ -255,18 +349,11 @@ def _stored(store: str, result: BaseBackupResult) -> StoreOutcome:
     return StoreOutcome(store, store in result.stored_on, error=result.failures.get(store))
 
 
-def _remove_old_parents(folder: Path, before: datetime) -> None:
-    """Remove the parents' file lists that killed base backups left."""
-    for path in folder.glob("parent-*"):
-        if path.stat().st_mtime < before.timestamp():
-            shutil.rmtree(path, ignore_errors=True)
-
-
 def audit_entry(outcome: "BackupOutcome") -> dict[str, object]:
     """Return the audit log's entry for a base backup."""
     manifest = outcome.result.manifest
     states = {
         one.store: "restorable" if one.restorable else "stored" if one.stored else "missing" for one in outcome.stores
     }
-    result = "restorable" if outcome.complete else "incomplete"
+    result = "incomplete" if not outcome.complete else "restorable" if outcome.sound else "restorable, damaged pages"
     return {"subject": manifest.backup_id, "result": result, "kind": manifest.kind.value, "stores": states}

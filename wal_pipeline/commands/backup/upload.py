@@ -61,6 +61,15 @@ class BackupUpload:
             uploader.wait()
         self.require_live()
 
+    def look_again(self) -> None:
+        """Look again at all that was stored; a store that lost or changed an object is dropped.
+
+        Raises: BaseBackupError where every store has failed.
+        """
+        for uploader in self._uploaders:
+            uploader.look_again()
+        self.require_live()
+
     def require_live(self) -> None:
         """Raise BaseBackupError where every store has failed."""
         if not self.live_stores:

@@ -10,9 +10,12 @@ from wal_pipeline.commands.check.item import CheckItem, CheckReport, try_item
 from wal_pipeline.commands.check.opened import NamedThings, check_named
 from wal_pipeline.commands.check.own_files import check_catalog, check_lock, check_other_names
 from wal_pipeline.commands.check.store import StoreCheck
+from wal_pipeline.commands.setup.data_directory import with_data_directory
 from wal_pipeline.commands.setup.findings import Finding, Level
 from wal_pipeline.commands.setup.plan import WantedArchiving, plan_setup
+from wal_pipeline.commands.setup.setup import MoreFindings
 from wal_pipeline.commands.setup.spool import judge_spool, look_at_spool_access
+from wal_pipeline.commands.setup.wal import look_at_wal
 from wal_pipeline.errors import PostgresError, SpoolError
 from wal_pipeline.postgres.server import BASIC_ARCHIVE, PostgresServer
 from wal_pipeline.postgres.server_facts import ServerFacts, archiver_trouble
@@ -34,15 +37,16 @@ def check(
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     open_catalog: Callable[[], Catalog] | None = None,
     named: NamedThings | None = None,
+    also: MoreFindings = lambda _: (),
 ) -> CheckReport:
     """Run every item, also after one failed. The small objects that it writes are removed.
 
     ``cluster_prefix`` begins the keys of the cluster's objects and ends in ``/``. ``named`` is all that the settings
-    name besides.
+    name besides. ``also`` looks at what base backups need.
     """
     with ThreadPoolExecutor(max_workers=max(1, len(stores))) as pool:
         checks = [pool.submit(StoreCheck(store, cluster_prefix, now).run) for store in stores.values()]
-        found, major = _server_and_spool(server, spool, wanted, now)
+        found, major = _server_and_spool(server, spool, wanted, now, also)
         items = [*found, *check_named(named or NamedThings(), server, major)]
         if open_catalog is not None:
             items.extend(check_catalog(open_catalog, spool))
@@ -52,7 +56,7 @@ def check(
 
 
 def _server_and_spool(
-    server: PostgresServer, spool: Spool, wanted: WantedArchiving, now: Callable[[], datetime]
+    server: PostgresServer, spool: Spool, wanted: WantedArchiving, now: Callable[[], datetime], also: MoreFindings
 ) -> tuple[tuple[CheckItem, ...], int | None]:
     """Return the items, and the server's major version where it is known."""
     seen: list[ServerFacts] = []
@@ -74,6 +78,7 @@ def _server_and_spool(
         check_lock(spool),
         try_item("spool: waiting files", lambda: _waiting(spool, now())),
         check_other_names(lambda: spool.scan(now())),
+        *(_item(finding) for finding in (also(facts) if facts else ())),
     )
     return items, facts.major_version if facts else None
 
@@ -85,7 +90,9 @@ def _findings(
     if facts is None:
         return judge_spool(look_at_spool_access(spool.folder, None, None))
     access = look_at_spool_access(spool.folder, server, facts)
-    return plan_setup(facts, access, wanted, has_basic_archive=_library(server)).findings
+    wal = look_at_wal(server, facts, bindir=wanted.bindir)
+    plan = plan_setup(facts, access, wanted, has_basic_archive=_library(server), wal=wal)
+    return with_data_directory(plan, server, facts).findings
 
 
 def _library(server: PostgresServer) -> bool | None:

@@ -2,8 +2,6 @@
 
 import os
 import pwd
-import ssl
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +10,11 @@ from typing import Any, Final
 from wal_pipeline.codec.age import decrypt, encrypt, load_identities, load_recipients
 from wal_pipeline.commands.alerts.destinations import apprise_destinations, check_destination
 from wal_pipeline.commands.check.item import CheckItem, try_item
+from wal_pipeline.commands.setup.writable import require_writable
 from wal_pipeline.errors import CodecError, PostgresError, SettingsError
-from wal_pipeline.host.file_owner import name_of_user
 from wal_pipeline.postgres.binaries import find_binaries
 from wal_pipeline.postgres.server import PostgresServer
+from wal_pipeline.stores.s3.trust import count_authorities
 
 _PROBE: Final = b"wal-pipeline checks that the identity opens what the recipients encrypt"
 _PROGRAMS: Final = ("postgres", "pg_waldump", "pg_basebackup", "pg_verifybackup", "pg_amcheck", "psql")
@@ -53,7 +52,7 @@ def check_named(named: NamedThings, server: PostgresServer, major: int | None) -
 
 def _items(named: NamedThings, major: int | None) -> Iterator[tuple[str, Callable[[], str]]]:
     for name, path in named.folders.items():
-        yield f"folder: {name}", lambda name=name, path=path: _folder(name, path)  # type: ignore[misc]
+        yield f"folder: {name}", lambda name=name, path=path: require_writable(name, path)  # type: ignore[misc]
     if named.recipients:
         yield "age recipients", lambda: _recipients(named)
     if named.identity_file is not None:
@@ -70,23 +69,6 @@ def _items(named: NamedThings, major: int | None) -> Iterator[tuple[str, Callabl
         yield "CA bundle", lambda: _authorities(named.ca_bundle or Path())
     for name, path in named.connection_files.items():
         yield f"connection: {name}", lambda name=name, path=path: _readable(name, path)  # type: ignore[misc]
-
-
-def _folder(name: str, path: Path) -> str:
-    """Write and remove a file: rights say nothing of a read-only mount. A missing folder is made when it is needed."""
-    existing = path
-    try:
-        existing = next(folder for folder in (path, *path.parents) if folder.is_symlink() or folder.exists())
-        with tempfile.TemporaryFile(dir=existing, prefix=".wal-pipeline-check.") as file:
-            file.write(b"x")
-            file.flush()
-    except OSError as error:
-        place = f"'{path}' cannot be written" if existing == path else f"'{path}' cannot be made in '{existing}'"
-        user = name_of_user(os.geteuid())
-        raise SettingsError(
-            f"{place}: {error.strerror}", hint=f"Set {name} to a folder that user '{user}' may write."
-        ) from None
-    return f"'{path}' can be written" if existing == path else f"'{path}' can be made when it is needed"
 
 
 def _recipients(named: NamedThings) -> str:
@@ -162,15 +144,7 @@ def _role_and_database(server: PostgresServer, role: str, database: str) -> str:
 
 
 def _authorities(path: Path) -> str:
-    _content("WAL_PIPELINE_CA_BUNDLE", path)
-    try:
-        context = ssl.create_default_context(cafile=str(path))
-    except (ssl.SSLError, OSError) as error:
-        raise SettingsError(
-            f"'{path}' holds no certificate that can be read: {type(error).__name__}",
-            hint="WAL_PIPELINE_CA_BUNDLE is a file with the authorities' certificates, in PEM form.",
-        ) from None
-    return f"{context.cert_store_stats()['x509_ca']} authorities in '{path}'"
+    return f"{count_authorities(path)} authorities in '{path}' are trusted beside the usual ones"
 
 
 def _readable(name: str, path: Path) -> str:

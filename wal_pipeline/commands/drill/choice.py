@@ -1,7 +1,7 @@
 """Chooses the base backup and the moment that a drill restores, and predicts the last commit by then."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from random import Random
 from typing import Any
@@ -38,8 +38,9 @@ def choose_target(place: ClusterStore, identities: Sequence[Any], random: Random
     Raises: RestoreError, RecoveryTargetError, StoreError.
     """
     found = gather([place.store], place.layout, None, identities)
-    _require_no_gap(place.store, plan_restore(found.contents, RecoveryTarget()).window)
-    plans = _plans(found)
+    end = _end(found, random)
+    _require_no_gap(place.store, found.checked_plan(lambda contents: plan_restore(contents, end)).window)
+    plans = _plans(found, end)
     plan = random.choice(plans)
     backup, size = plan.backup, plan.backup.wal_segment_size
     ends = [one.backup.stop_lsn for one in plans if one.backup.stop_lsn > backup.stop_lsn]
@@ -49,15 +50,24 @@ def choose_target(place: ClusterStore, identities: Sequence[Any], random: Random
         raise RestoreError(f"{place.name}: base backup '{backup.backup_id}' has no WAL to replay")
     if ends and choice.next_file is None:
         choice = choose_drill([file.name for file in plan.wal], backup.stop_lsn, size, random) or choice
+    choice = replace(choice, target=replace(choice.target, timeline=end.timeline))
     return DrillTarget(found.manifests[backup.backup_id], choice)
 
 
-def _plans(found: RestoreInventory) -> list[RestorePlan]:
+def _end(found: RestoreInventory, random: Random) -> RecoveryTarget:
+    """Return the end of the archive; of one of its timelines where two go on side by side, to drill each in turn."""
+    plan = plan_restore(found.contents, RecoveryTarget())
+    if plan.rival is None:
+        return plan.asked
+    return RecoveryTarget(timeline=random.choice((plan.rival.timeline, plan.timeline)))
+
+
+def _plans(found: RestoreInventory, end: RecoveryTarget) -> list[RestorePlan]:
     """Return a plan to the end of the archive from each base backup that leads there."""
     plans = []
     for backup_id in sorted(found.contents.backups):
         try:
-            plans.append(plan_restore(found.contents, RecoveryTarget(), base_backup=backup_id))
+            plans.append(plan_restore(found.contents, end, base_backup=backup_id))
         except RecoveryTargetError:
             continue  # not restorable here, or not on the way to the newest timeline
     return plans
@@ -71,6 +81,12 @@ def _require_no_gap(store: Store, window: RecoveryWindow) -> None:
             "no base backup here leads to the segments after it",
             hint="'wal-pipeline verify --repair' copies it from another store; if no store has it, take a base "
             "backup, which begins a new window.",
+        )
+    if window.ended_by is WindowEnd.BREAK:
+        raise RestoreError(
+            f"{store.name}: segment '{window.first_missing}' does not continue the segment before it: "
+            "no base backup here leads to the segments after it",
+            hint="'wal-pipeline status' says why. A base backup begins a new window.",
         )
 
 

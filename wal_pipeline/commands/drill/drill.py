@@ -111,7 +111,7 @@ class Drill:
         # The original goes on archiving: the end of the archive is where it was when the commit was predicted.
         last = target.choice.last.name if target.choice.next_file is None else None
         done = perform_restore(prepared, fetching.command(last))
-        self._result = replace(self._result, downloaded_bytes=done.downloaded_bytes)
+        self._result = replace(self._result, downloaded_bytes=done.downloaded_bytes, warnings=done.warnings)
         self._note_seconds(**done.seconds)
 
     def _recover_and_check(
@@ -131,10 +131,11 @@ class Drill:
             difference = difference_from_prediction(prepared, target, predicted, recovery, options.folder / "look")
             begun = time.monotonic()
             checks = self._check(prepared)
-            self._result = replace(self._result, checks=checks)
+            warned = (words for check in checks for words in check.warnings)
+            self._result = replace(self._result, checks=checks, warnings=(*self._result.warnings, *warned))
             self._note_seconds(checks=time.monotonic() - begun)
         failed = (f"check '{name}' failed: {output}" for name, output in failed_checks(checks).items())
-        return difference or "; ".join(failed) or None
+        return recovery.lost or difference or "; ".join(failed) or None
 
     def _note_recovery(self, recovery: RecoveryResult, rto_seconds: float) -> None:
         self._result = replace(
@@ -144,6 +145,7 @@ class Drill:
             reached_commit_at=recovery.last_commit_at,
             reached_lsn=str(recovery.replayed_lsn) if recovery.replayed_lsn is not None else None,
             not_proven=(*self._result.not_proven, *recovery.lower_words),
+            warnings=(*self._result.warnings, *recovery.warnings),
         )
         self._note_seconds(recovery=recovery.seconds.get(recovery.state.value, 0.0))
 

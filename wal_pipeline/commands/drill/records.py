@@ -51,6 +51,7 @@ def drill_values(result: DrillResult) -> dict[str, Any]:
         "downloaded_bytes": result.downloaded_bytes,
         "rto_seconds": result.rto_seconds,
         "not_proven": list(result.not_proven),
+        "warnings": list(result.warnings),
         "checks": {check.name: check.ok for check in result.checks},
         "error": result.error,
     }

@@ -27,11 +27,15 @@ class DrillOptions:
 
 @dataclass(frozen=True, slots=True)
 class DrillCheck:
-    """One check of the restored cluster. ``output`` is the end of what the program said where it failed."""
+    """One check of the restored cluster.
+
+    ``output`` is the end of what the program said where it failed, ``warnings`` what it warned of though it ended well.
+    """
 
     name: str
     ok: bool
     output: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,7 @@ class DrillResult:
     None where they do not know it; ``reached_commit_at`` is what the server reported. ``rto_seconds`` is from the plan
     to a server that takes writes. ``error`` says why the drill failed. ``not_proven`` names what a restore's server has
     and the drill's had not, and the settings that the configuration has lower than the original had them.
+    ``warnings`` are those of PostgreSQL's programs and of the server.
     """
 
     store: str
@@ -58,6 +63,7 @@ class DrillResult:
     seconds: Mapping[str, float] = field(default_factory=dict)
     checks: tuple[DrillCheck, ...] = ()
     not_proven: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     error: str | None = None
 
     @property

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from wal_pipeline.errors import RestoreError
+from wal_pipeline.postgres.postmaster import works_in
 
 MARK: Final = ".wal-pipeline-drill"
 PGDATA: Final = "pgdata"
@@ -104,7 +105,7 @@ def _stop_server(pgdata: Path) -> None:
     except (FileNotFoundError, ProcessLookupError, ValueError, IndexError):
         return
     try:
-        if named.resolve() != pgdata.resolve() or _working_folder(pid) != pgdata.resolve():
+        if named.resolve() != pgdata.resolve() or not works_in(pid, pgdata):
             return
         ended = select.poll()
         ended.register(process, select.POLLIN)
@@ -116,10 +117,3 @@ def _stop_server(pgdata: Path) -> None:
     finally:
         os.close(process)
     raise RestoreError(f"the server of a drill that was killed, process {pid} in '{pgdata}', does not stop", hint=_HINT)
-
-
-def _working_folder(pid: int) -> Path | None:
-    try:
-        return Path(f"/proc/{pid}/cwd").readlink()
-    except OSError:
-        return None

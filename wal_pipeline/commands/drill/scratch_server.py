@@ -3,6 +3,7 @@
 import os
 import subprocess
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +11,7 @@ from wal_pipeline.commands.drill.result import DrillCheck
 from wal_pipeline.commands.restore.prepare import PreparedRestore
 from wal_pipeline.commands.restore.start import ServerIsolation
 from wal_pipeline.errors import PostgresError
+from wal_pipeline.postgres.backup_words import program_warnings
 from wal_pipeline.postgres.binaries import Binaries
 from wal_pipeline.postgres.environment import plain_environment
 from wal_pipeline.postgres.isolation import copy_settings, worker_settings
@@ -17,6 +19,7 @@ from wal_pipeline.postgres.recovery_server import ServerUser
 from wal_pipeline.postgres.required_settings import configured_values
 
 _OUTPUT_CHARACTERS: Final = 2000
+_LEFT_OUT: Final = "skipping database"  # pg_amcheck.c, where amcheck is not installed in it
 _CONFIG: Final = "postgresql.conf"
 _LIBRARIES: Final = ("shared_preload_libraries", "session_preload_libraries", "local_preload_libraries")
 
@@ -105,6 +108,7 @@ class ClusterChecks:
         self._user = user
         self._environment = {
             **plain_environment(),
+            "LC_MESSAGES": "C",
             "PGHOST": str(folder / "socket"),
             "PGPORT": "5432",
             "PGUSER": role,
@@ -117,8 +121,10 @@ class ClusterChecks:
         return self._run("query", ["psql", "--no-psqlrc", "-Atc", "SELECT count(*) FROM pg_class"])
 
     def amcheck(self) -> DrillCheck:
-        """Check that every table and index of every database is sound (pg_amcheck)."""
-        return self._run("pg_amcheck", ["pg_amcheck", "--all", "--install-missing", "--jobs=2"])
+        """Check that every table and index of every database is sound (pg_amcheck); none may be left out."""
+        done = self._run("pg_amcheck", ["pg_amcheck", "--all", "--install-missing", "--jobs=2"])
+        left_out = [words for words in done.warnings if _LEFT_OUT in words]
+        return replace(done, ok=False, output="\n".join(left_out)) if done.ok and left_out else done
 
     def sql(self, path: Path) -> DrillCheck:
         """Run a file of the user's own SQL, which raises an error where something is wrong."""
@@ -141,8 +147,10 @@ class ClusterChecks:
             return DrillCheck(name, ok=False, output=str(error))
         except subprocess.TimeoutExpired:
             return DrillCheck(name, ok=False, output=f"it has not ended within {self._timeout_seconds:g} s")
-        text = (done.stdout + done.stderr).decode("utf-8", errors="replace").strip()
-        return DrillCheck(name, done.returncode == 0, "" if done.returncode == 0 else text[-_OUTPUT_CHARACTERS:])
+        words = done.stderr.decode("utf-8", errors="replace")
+        text = (done.stdout.decode("utf-8", errors="replace") + words).strip()
+        output = "" if done.returncode == 0 else text[-_OUTPUT_CHARACTERS:]
+        return DrillCheck(name, done.returncode == 0, output, program_warnings(words))
 
 
 def failed_checks(checks: tuple[DrillCheck, ...]) -> Mapping[str, str]:

@@ -23,6 +23,7 @@ from wal_pipeline.commands.backup.leftovers import RemovedUnfinished, remove_unf
 from wal_pipeline.commands.expire.damage import FindDamage, Unsettled, told_verification
 from wal_pipeline.commands.expire.plan import StorePlan, plan_store
 from wal_pipeline.commands.expire.steps import Removed, StepRunner
+from wal_pipeline.commands.inventory.leases import needed_backups, possible_leases
 from wal_pipeline.commands.inventory.survey import ClusterSurvey, Survey, Surveyor
 from wal_pipeline.errors import StoreError
 from wal_pipeline.host.gc_pause import many_objects
@@ -147,8 +148,15 @@ class Expirer:
         return StoreExpiry(plan, removed, self._remove_unfinished(cluster.survey, store, now))
 
     def _replanned(self, cluster: "_Judged", store: str, now: datetime, locked: frozenset[str]) -> StorePlan:
-        damage = cluster.unsettled.damage
-        return plan_store(cluster.survey, store, self._rule, now, locked=locked, damage=damage)
+        damage, leased = cluster.unsettled.damage, self._leased(cluster.survey, store)
+        return plan_store(cluster.survey, store, self._rule, now, locked=locked | leased, damage=damage)
+
+    def _leased(self, cluster: ClusterSurvey, store: str) -> frozenset[str]:
+        """Return the base backups that a process may be storing on the store, or building on."""
+        try:
+            return needed_backups(possible_leases(ClusterStore(self._stores[store], cluster.layout)))
+        except StoreError:  # nothing is removed from a store that does not answer
+            return frozenset(cluster.listings[store].base)
 
     def _remove_unfinished(self, cluster: ClusterSurvey, store: str, now: datetime) -> RemovedUnfinished | None:
         known = _known_backups(cluster)

@@ -15,6 +15,7 @@ from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.catalog.drills import DrillRecord
 from wal_pipeline.catalog.measures import FailedCopy, StoreLag
 from wal_pipeline.catalog.store_states import StoreState
+from wal_pipeline.commands.alerts.base_backups import BackupFailure, last_failure
 from wal_pipeline.commands.archive_push.skipped_files import stuck_files
 from wal_pipeline.commands.health.windows import CurrentWindows, FetchText, current_windows, is_ahead
 from wal_pipeline.commands.pause import Pause, current_pause
@@ -111,7 +112,8 @@ class HealthFacts:
 
     Dagster's health sensor looked last at ``sensor_looked_at``, None where it never did. ``catalog_error``: the reason
     why the catalog could not be read or written; its facts may then be missing. ``fixed_identifier`` is the system
-    identifier that the settings name, None where they name none.
+    identifier that the settings name, None where they name none. ``backup_failure``: why the last base backup failed,
+    where none succeeded since.
     """
 
     cluster: str
@@ -129,6 +131,7 @@ class HealthFacts:
     sensor_looked_at: datetime | None = None
     catalog_error: str | None = None
     fixed_identifier: int | None = None
+    backup_failure: BackupFailure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +200,7 @@ def look_at_everything(sources: FactSources) -> HealthFacts:
         server=waiting(),
         sensor_looked_at=_sensor_looked_at(catalog),
         fixed_identifier=sources.system_identifier,
+        backup_failure=last_failure(catalog),
     )
 
 

@@ -1,7 +1,7 @@
 """Finds the causes of alerts in the facts: each rule returns the observations of one kind. Pure."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -12,8 +12,14 @@ from wal_pipeline.catalog.measures import FailedCopy
 from wal_pipeline.catalog.store_states import StoreState
 from wal_pipeline.commands.archive_push.alerts import copy_subject
 from wal_pipeline.commands.cluster_identity import FIXED_VARIABLE
+from wal_pipeline.commands.health.backup_rules import (
+    base_backup_failed,
+    base_backup_waiting,
+    base_backup_warning,
+    pages_damaged,
+)
 from wal_pipeline.commands.health.facts import MOST_FAILED_COPIES, HealthFacts, StoreFacts
-from wal_pipeline.commands.health.windows import newest_finished_at, newest_id, usable_backups
+from wal_pipeline.commands.health.windows import newest_finished_at, usable_backups
 from wal_pipeline.postgres.server_facts import ServerFacts, archiver_trouble
 from wal_pipeline.text import coarse_length, coarse_size, counted, moment_utc
 from wal_pipeline.wal.names import FileKind, parse_file_name, segment_name
@@ -23,7 +29,7 @@ _MOST_FILES: Final = 20
 _QUARANTINED: Final = re.compile(r"(.+)\.\d{8}T\d{6}\.\d+Z(?:\.\d+)?\Z")
 _IDLE_WAL_BYTES: Final = 64 * 1024  # an idle server writes so much: checkpoints, snapshots of transactions
 _SENSOR_SILENT: Final = timedelta(minutes=15)
-_RESTORABLE_WITHIN: Final = timedelta(hours=1)
+_BRANCH_FORGOTTEN: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +221,27 @@ def _gaps(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] | None
         for gap in facts.windows.open_gaps(store):
             if not _is_spooled(gap, names) and (store is None or gap.held_elsewhere):
                 found.append(_gap(gap))
+    found += [
+        Observation(
+            f"break {one.segment}",
+            f"no recovery passes into '{one.segment}': {one.reason}; a base backup begins a new recovery window",
+        )
+        for one in facts.windows.open_breaks
+    ]
     return _at_most(found, _MOST_GAPS, "more gaps")
+
+
+def _older_timeline(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] | None:
+    """Judge the timelines that are written to beside a newer one, now or until a day ago."""
+    return [
+        Observation(
+            f"timeline {branch.timeline}",
+            f"{branch.describe()}: two servers archive side by side; a restore wants --timeline, and the one that is "
+            "not wanted must stop, or archive under a cluster name of its own",
+        )
+        for branch in facts.windows.branches
+        if branch.is_live or (branch.last_at is not None and facts.at - branch.last_at < _BRANCH_FORGOTTEN)
+    ]
 
 
 def _gap(gap: Gap) -> Observation:
@@ -240,27 +266,6 @@ def _is_spooled(gap: Gap, names: frozenset[str]) -> bool:
     begin = gap.start_lsn // size
     wanted = (segment_name(gap.timeline, number, size).name for number in range(begin, begin + gap.segments))
     return all(name in names for name in wanted)
-
-
-def _base_backup_failed(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] | None:
-    """Judge the newest base backup: a later one that succeeded makes an earlier failure moot."""
-    newest = newest_id({copy.backup_id for store in facts.stores for copy in store.base_backups}, facts.at)
-    if newest is None:
-        return []
-    finished_at = newest_finished_at([one for one in facts.windows.backups if one.backup_id == newest], facts.at)
-    if finished_at is not None and facts.at - finished_at < _RESTORABLE_WITHIN:
-        return []
-    return list(_failed_backups(facts, newest))
-
-
-def _failed_backups(facts: HealthFacts, newest: str) -> Iterator[Observation]:
-    for store in facts.stores:
-        copy = next((one for one in store.base_backups if one.backup_id == newest), None)
-        if copy is None:
-            yield Observation(store.store, f"base backup '{newest}' is not there")
-        elif copy.restorable_at is None:
-            reason = f": {copy.last_error}" if copy.last_error else ""
-            yield Observation(store.store, f"base backup '{newest}' cannot be restored from there{reason}")
 
 
 def _base_backup_old(facts: HealthFacts, limits: HealthLimits) -> list[Observation] | None:
@@ -350,8 +355,12 @@ _RULES: Final[Mapping[AlertKind, Rule]] = {
     AlertKind.COPY_FAILED: _copy_failed,
     AlertKind.QUARANTINE: _quarantine,
     AlertKind.GAP: _gaps,
-    AlertKind.BASE_BACKUP_FAILED: _base_backup_failed,
+    AlertKind.OLDER_TIMELINE: _older_timeline,
+    AlertKind.BASE_BACKUP_FAILED: lambda facts, _limits: base_backup_failed(facts),
     AlertKind.BASE_BACKUP_OLD: _base_backup_old,
+    AlertKind.BASE_BACKUP_WAITING: lambda facts, _limits: base_backup_waiting(facts),
+    AlertKind.BASE_BACKUP_WARNING: lambda facts, _limits: base_backup_warning(facts),
+    AlertKind.PAGES_DAMAGED: lambda facts, _limits: pages_damaged(facts),
     AlertKind.DRILL_FAILED: _drill_failed,
     AlertKind.DRILL_OLD: _drill_old,
     AlertKind.PAUSED: _paused,

@@ -6,13 +6,16 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from wal_pipeline.archive.records import BaseBackup, CopyStatus
+from wal_pipeline.archive.recovery.branches import Branch, branches_of, living_notes
 from wal_pipeline.archive.recovery.coverage import ArchiveContents, HeldBackup
-from wal_pipeline.archive.recovery.gaps import Gap, GapState, LedgerEntry, find_gaps, gap_ledger
+from wal_pipeline.archive.recovery.gaps import Break, Gap, GapState, LedgerEntry, find_breaks, find_gaps, gap_ledger
+from wal_pipeline.archive.recovery.unread_wal import unread_wal_note
 from wal_pipeline.archive.recovery.window import RecoveryWindow, windows_by_store
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.catalog.measures import SegmentRecords
+from wal_pipeline.commands.continuity.archived import known_breaks
 from wal_pipeline.errors import CatalogError, InvalidWalFileError, WalPipelineError
-from wal_pipeline.wal.names import FileKind, WalFileName, parse_file_name
+from wal_pipeline.wal.names import FileKind, WalFileName, history_name, parse_file_name
 from wal_pipeline.wal.timeline import TimelineHistory
 
 FetchText = Callable[[int, WalFileName], bytes | None]
@@ -25,8 +28,10 @@ class CurrentWindows:
     """The recovery windows at one moment.
 
     ``windows`` and ``gaps`` by store, and under None those of all stores together. ``main_timeline`` is the newest
-    timeline. ``backups`` are the base backups that some store holds whole, the oldest first. ``notes`` name the
-    timeline history files that could not be read.
+    timeline. ``backups`` are the base backups that some store holds whole, the oldest first. ``notes`` name both ends
+    of timelines that are written to side by side, the timeline history files that could not be read, and WAL that this
+    program does not read. ``branches`` are the timelines that went on beside the newest one, ``breaks`` the segments
+    that continue nothing.
     """
 
     system_identifier: int | None
@@ -37,11 +42,24 @@ class CurrentWindows:
     backups: tuple[BaseBackup, ...]
     holders: Mapping[str, frozenset[str]]
     notes: tuple[str, ...] = ()
+    branches: tuple[Branch, ...] = ()
+    breaks: tuple[Break, ...] = ()
 
     def main(self, store: str | None) -> RecoveryWindow | None:
-        """Return the window of a store (None: of all together) that a restore to the newest moment uses."""
-        on_main = [one for one in self.windows.get(store, ()) if one.left_at_lsn is None]
+        """Return the window of a store (None: of all together) that leads to the newest moment.
+
+        It is on the newest timeline, unless an older one is still written to long after the newest has ended.
+        """
+        outlived = next((branch.timeline for branch in self.branches if branch.has_outlived), None)
+        of_store = self.windows.get(store, ())
+        on_main = [one for one in of_store if outlived is not None and one.timeline == outlived]
+        on_main = on_main or [one for one in of_store if one.left_at_lsn is None]
         return max(on_main, key=lambda one: (one.latest_lsn, one.timeline), default=None)
+
+    @property
+    def open_breaks(self) -> tuple[Break, ...]:
+        """The segments that continue nothing, and after which no base backup can be restored."""
+        return tuple(one for one in self.breaks if one.closed_by is None)
 
     def open_gaps(self, store: str | None) -> tuple[Gap, ...]:
         """Return the open gaps of a store (None: of all together): those that a person must look at."""
@@ -75,6 +93,7 @@ def current_windows(
         return CurrentWindows(chosen, tuple(stores), None, empty, dict.fromkeys((None, *stores), ()), (), {})
     histories, notes = _histories(catalog, chosen, names, fetch)
     contents = _contents(catalog, chosen, {store: names.get(store, []) for store in stores}, histories)
+    branches = branches_of(contents)
     return CurrentWindows(
         system_identifier=chosen,
         stores=tuple(stores),
@@ -83,7 +102,9 @@ def current_windows(
         gaps=_gaps(catalog, contents),
         backups=tuple(held.backup for held in contents.backups.values()),
         holders={backup_id: held.stores for backup_id, held in contents.backups.items()},
-        notes=notes,
+        notes=tuple(note for note in (*living_notes(branches), *notes, unread_wal_note(contents)) if note is not None),
+        branches=branches,
+        breaks=find_breaks(contents),
     )
 
 
@@ -101,12 +122,15 @@ def _contents(
     catalog: Catalog, system_identifier: int, names: Mapping[str, list[str]], histories: dict[int, TimelineHistory]
 ) -> ArchiveContents:
     newest = catalog.files.newest(system_identifier)
+    recorded = catalog.files.files_of([history_name(timeline).name for timeline in histories])
+    begun = [file for (identifier, _), file in recorded.items() if identifier == system_identifier]
     contents = ArchiveContents.of(
         system_identifier,
-        files=[] if newest is None else [newest],
+        files=begun if newest is None else [*begun, newest],
         copies=names,
         backups=_held(catalog, system_identifier, frozenset(names)),
         histories=histories,
+        breaks=known_breaks(catalog, system_identifier),
     )
     size = contents.wal_segment_size
     segments = {

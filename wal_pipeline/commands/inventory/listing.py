@@ -8,8 +8,9 @@ from itertools import pairwise, takewhile
 from typing import Final, TypeVar
 
 from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest, is_backup_id
+from wal_pipeline.archive.format.backup_report import REPORT_NAME
 from wal_pipeline.archive.format.keys import MANIFEST_NAME, Layout, WalKeyReader
-from wal_pipeline.commands.inventory.manifests import read_base_backup
+from wal_pipeline.commands.inventory.manifests import read_base_backup, read_with_report
 from wal_pipeline.commands.inventory.wholeness import BackupFault, find_fault, unfinished, unreadable
 from wal_pipeline.errors import LaterFormatError, StoreAccessError, StoreError, WalPipelineError
 from wal_pipeline.stores.base import Store, StoredObject, StoredVersion
@@ -96,7 +97,7 @@ class ObjectSorter:
         backup_id = self.layout.backup_id_of(item.key)
         if backup_id is not None and is_backup_id(backup_id):
             self._base.setdefault(backup_id, {})[item.key.rsplit("/", 1)[-1]] = item
-        else:
+        elif self.layout.parse_lease_key(item.key) is None:
             self.others.append(item)
         return False
 
@@ -124,6 +125,14 @@ def list_store(place: ClusterStore, cuts: Sequence[str] = (), *, with_hidden: bo
     for item in objects:
         sorter.add(item)
     return sorter.listing(place.store, hidden)
+
+
+def list_base_backups(place: ClusterStore) -> StoreListing:
+    """List the base backups of one store alone, and read their manifests. Raises: StoreError."""
+    sorter = ObjectSorter(place.layout)
+    for item in place.store.list(place.layout.base_root):
+        sorter.add(item)
+    return sorter.listing(place.store, HiddenVersions())
 
 
 def list_backup_ids(place: ClusterStore) -> list[str]:
@@ -219,7 +228,8 @@ def _read_manifests(
         if MANIFEST_NAME not in base[backup_id]:
             return unfinished(backup_id)
         try:
-            return read_base_backup(place, backup_id)
+            read_it = read_with_report if REPORT_NAME in base[backup_id] else read_base_backup
+            return read_it(place, backup_id)
         except StoreError:
             raise
         except WalPipelineError as error:

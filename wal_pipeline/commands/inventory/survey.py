@@ -15,6 +15,7 @@ from wal_pipeline.catalog.files import CopyFilter
 from wal_pipeline.commands.archive_get.wal_source import WalSource
 from wal_pipeline.commands.inventory.histories import read_histories
 from wal_pipeline.commands.inventory.listing import StoreListing, cuts_of, list_store
+from wal_pipeline.commands.inventory.manifests import with_reports
 from wal_pipeline.commands.inventory.system_identifiers import system_identifiers
 from wal_pipeline.commands.inventory.wholeness import BackupFaultKind
 from wal_pipeline.errors import StoreError, WalPipelineError
@@ -193,7 +194,7 @@ def _is_sound(objects: tuple[StoredObject, ...], recorded: KnownCopy | None) -> 
 
 
 def _held(listings: Mapping[str, StoreListing], records: Records) -> list[HeldBackup]:
-    manifests = {key: manifest for one in listings.values() for key, manifest in one.manifests.items()}
+    manifests = with_reports(manifest for one in listings.values() for manifest in one.manifests.values())
     return [
         HeldBackup(
             manifest.record(),

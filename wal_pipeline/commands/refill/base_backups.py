@@ -2,20 +2,26 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
 from wal_pipeline.archive.format.backup_manifest import BackupObject, BaseBackupManifest
 from wal_pipeline.archive.format.backup_manifest_json import parse_manifest
+from wal_pipeline.archive.format.backup_report import REPORT_NAME
 from wal_pipeline.archive.format.keys import Layout
+from wal_pipeline.archive.format.lease import LeasedWork
+from wal_pipeline.commands.backup.confirm import require_whole
+from wal_pipeline.commands.backup.lease import NoStoreError, held_lease
 from wal_pipeline.commands.backup.part_uploader import UploadLimits
 from wal_pipeline.commands.backup.restorable import BaseBackupRecorder, StoreOutcome
 from wal_pipeline.commands.backup.session import object_metadata
 from wal_pipeline.commands.backup.upload import BackupUpload
 from wal_pipeline.commands.copies.prove import prove
 from wal_pipeline.commands.copies.stored_bytes import StoredBytes
-from wal_pipeline.commands.inventory.manifests import read_manifest_bytes
+from wal_pipeline.commands.inventory.manifests import read_manifest_bytes, read_report_bytes
 from wal_pipeline.errors import BaseBackupError, DamagedCopyError, StoreError
 from wal_pipeline.stores.base import Store
 from wal_pipeline.stores.cluster_store import ClusterStore
@@ -44,13 +50,16 @@ def refill_base_backup(
     limits: UploadLimits | None = None,
     read_back: bool = True,
     on_bytes: Callable[[int], object] = lambda _: None,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> RefillResult:
     """Make ``destination``'s copy of a base backup complete from ``source``'s, the manifest last.
 
     Objects that are on the destination already are read back and kept; damaged ones are replaced. Each object's
     SHA-256 is compared as it is read from the source, before its copy is stored. ``on_bytes`` counts bytes copied.
+    A lease keeps others from removing what is not complete yet.
 
-    Raises: BaseBackupError where the manifest cannot be used or the destination has another one under that id;
+    Raises: BaseBackupRunningError where another process stores it there; BaseBackupError where the manifest cannot be
+    used or the destination has another one under that id;
     DamagedCopyError where the source's bytes are wrong; StoreError.
     """
     begun = time.monotonic()
@@ -58,16 +67,39 @@ def refill_base_backup(
     manifest_key = source.layout.manifest_key(backup_id)
     where = f"{source.name}: {manifest_key}"
     manifest = parse_manifest(data, backup_id=backup_id, where=where)
-    _check_manifest(destination, backup_id, data)
-    absent = [item for item in manifest.objects if not _is_good(destination, backup_id, item)]
-    with BackupUpload([destination.store], limits or UploadLimits(), read_back=read_back) as upload:
+    with (
+        _leased(destination, backup_id, clock),
+        BackupUpload([destination.store], limits or UploadLimits(), read_back=read_back) as upload,
+    ):
+        _check_manifest(destination, backup_id, data)
+        absent = [item for item in manifest.objects if not _is_good(destination, backup_id, item)]
         for item in absent:
             _copy(upload, source, backup_id, item, on_bytes=on_bytes)
+        _copy_report(upload, source, destination, backup_id)
         _wait(upload)
+        require_whole(destination, manifest)
         upload.store_object(manifest_key, object_metadata(backup_id), lambda sink: sink(data))
         _wait(upload)
     copied_bytes = sum(item.size_bytes for item in absent)
     return RefillResult(manifest, source.name, destination.name, len(absent), copied_bytes, time.monotonic() - begun)
+
+
+@contextmanager
+def _leased(destination: ClusterStore, backup_id: str, clock: Callable[[], datetime]) -> Iterator[None]:
+    """Hold a lease on the destination, and raise its own error where it does not take one."""
+    try:
+        with held_lease([destination], LeasedWork.REFILL, clock=clock, backup_id=backup_id):
+            yield
+    except NoStoreError as error:
+        raise error.first from None
+
+
+def _copy_report(upload: BackupUpload, source: ClusterStore, destination: ClusterStore, backup_id: str) -> None:
+    """Copy what was said of the base backup, where the source has it and the destination lacks it."""
+    key = source.layout.base_key(backup_id, REPORT_NAME)
+    data = read_report_bytes(source, backup_id)
+    if data is not None and destination.store.head(key) is None:
+        upload.store_object(key, object_metadata(backup_id), lambda sink: sink(data))
 
 
 def _wait(upload: BackupUpload) -> None:

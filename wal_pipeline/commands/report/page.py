@@ -15,7 +15,7 @@ from wal_pipeline.commands.report.charts import Series, lines_svg, windows_svg
 from wal_pipeline.commands.report.figures import Figures, figures, rules
 from wal_pipeline.commands.status.status import ArchiveStatus
 from wal_pipeline.commands.status.window_line import Axis
-from wal_pipeline.errors import SettingsError
+from wal_pipeline.errors import SettingsError, cause_hint
 from wal_pipeline.host.durable_file import write_whole
 from wal_pipeline.text import billed_size, length, moment_text, size
 
@@ -74,7 +74,7 @@ def write_report(path: Path, page: str) -> None:
     except OSError as error:
         raise SettingsError(
             f"the report cannot be written to '{path}': {error.strerror}",
-            hint="Name a file in a folder that this user can write, with --output.",
+            hint=cause_hint(error) or "Name a file in a folder that this user can write, with --output.",
         ) from error
 
 

@@ -18,6 +18,7 @@ from wal_pipeline.commands.backup.objects import open_object
 from wal_pipeline.commands.copies.find import find_copies
 from wal_pipeline.errors import CodecError, RestoreError, StoreError, WalPipelineError
 from wal_pipeline.host.file_owner import name_of_user
+from wal_pipeline.host.mounts import is_writable, nearest
 from wal_pipeline.postgres.recovery import TargetAction
 from wal_pipeline.postgres.recovery_server import ServerUser
 from wal_pipeline.stores.base import Store
@@ -179,32 +180,42 @@ class DiskNeed:
 
 
 def disk_needs(
-    chain: tuple[BaseBackupManifest, ...], pgdata: Path, moves: tuple[TablespaceMove, ...]
+    chain: tuple[BaseBackupManifest, ...],
+    pgdata: Path,
+    moves: tuple[TablespaceMove, ...],
+    *,
+    work_place: Path,
+    wal_place: Path,
 ) -> tuple[DiskNeed, ...]:
     """Return the room that each file system needs. The content that --force would remove counts as free.
 
-    A chain of incremental base backups is opened beside the data directory and combined into it: it needs both.
+    Downloads are kept in ``work_place``, by default in the data directory; a chain of incremental base backups is
+    opened there and combined into the data directory. Fetched and replayed segments lie in ``wal_place``.
     """
-    wanted: dict[Path, int] = {}
     sizes = {move.oid: chain[-1].tar(str(move.oid)).size_bytes for move in moves}
     whole = max(one.size_bytes for one in chain)  # the result is about as large as its full base backup
     staged = sum(one.size_bytes for one in chain) if len(chain) > 1 else 0
-    for move in moves:
-        wanted[move.new] = sizes[move.oid] if len(chain) == 1 else chain[0].size_bytes
     objects = sorted((item.size_bytes for one in chain for item in one.objects), reverse=True)
-    wanted[pgdata] = whole - sum(sizes.values()) + staged + sum(objects[:_LARGEST_STAGED_OBJECTS]) + _WAL_ROOM_BYTES
+    wanted = [
+        (pgdata, whole - sum(sizes.values())),
+        (work_place, staged + sum(objects[:_LARGEST_STAGED_OBJECTS])),
+        (wal_place, _WAL_ROOM_BYTES),
+        *((move.new, sizes[move.oid] if len(chain) == 1 else chain[0].size_bytes) for move in moves),
+    ]
     return tuple(_merged(wanted))
 
 
-def _merged(wanted: dict[Path, int]) -> list[DiskNeed]:
-    """Add up the needs on one file system."""
+def _merged(wanted: Sequence[tuple[Path, int]]) -> list[DiskNeed]:
+    """Add up the needs on one file system, which has the name of the first folder that needs it."""
     found: dict[int, DiskNeed] = {}
-    for folder, needed in wanted.items():
-        existing = next(path for path in (folder, *folder.parents) if path.exists())
+    counted: set[Path] = set()
+    for folder, needed in wanted:
+        existing = nearest(folder)
         device = existing.stat().st_dev
         before = found.get(device)
         free = before.free_bytes if before else shutil.disk_usage(existing).free
-        free += _used_bytes(folder) if folder.exists() else 0
+        free += _used_bytes(folder) if folder.exists() and folder not in counted else 0
+        counted.add(folder)
         found[device] = DiskNeed(
             before.folder if before else folder, needed + (before.needed_bytes if before else 0), free
         )
@@ -212,7 +223,10 @@ def _merged(wanted: dict[Path, int]) -> list[DiskNeed]:
 
 
 def _used_bytes(folder: Path) -> int:
-    return sum(path.lstat().st_blocks * 512 for path in folder.rglob("*") if not path.is_symlink())
+    """Return what a folder holds on its own disk, not on those that are mounted in it."""
+    found = (path.lstat() for path in folder.rglob("*") if not path.is_symlink())
+    device = folder.stat().st_dev
+    return sum(status.st_blocks * 512 for status in found if status.st_dev == device)
 
 
 def check_disk(needs: tuple[DiskNeed, ...]) -> None:
@@ -222,7 +236,25 @@ def check_disk(needs: tuple[DiskNeed, ...]) -> None:
             raise RestoreError(
                 f"the disk of '{need.folder}' has {need.free_bytes} bytes free, "
                 f"expected at least {need.needed_bytes} for the restore",
-                hint="Make room, restore into another folder, or move tablespaces with --tablespace-map.",
+                hint="Make room, restore into another folder, move tablespaces with --tablespace-map or the WAL with "
+                "--waldir, or keep what is downloaded on another disk with --work-dir.",
+            )
+
+
+def check_writable(pgdata: Path, folders: Sequence[Path]) -> None:
+    """Refuse folders in which we may not write, before anything is downloaded. Raises: RestoreError."""
+    ours = os.geteuid()
+    if pgdata.exists() and ours not in (0, pgdata.stat().st_uid):
+        owner = name_of_user(pgdata.stat().st_uid)
+        raise RestoreError(
+            f"the data directory '{pgdata}' is of user '{owner}', and PostgreSQL starts only in one of its own user",
+            hint=f"Type: sudo chown {name_of_user(ours)} {pgdata}; or restore as root, or into another folder.",
+        )
+    for folder in (pgdata, *folders):
+        if not is_writable(folder):
+            raise RestoreError(
+                f"user '{name_of_user(ours)}' cannot write in '{nearest(folder)}'",
+                hint=f"Make '{folder}' for this user, or restore as root.",
             )
 
 

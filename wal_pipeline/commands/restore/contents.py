@@ -1,10 +1,11 @@
 """Gathers what a restore plan needs from the stores: names from lists, commit times from a few HEADs."""
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any, Final
 
 from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest
@@ -12,30 +13,56 @@ from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.format.object_metadata import from_metadata
 from wal_pipeline.archive.records import CommitTimes, WalFile
 from wal_pipeline.archive.recovery.coverage import ArchiveContents, HeldBackup
+from wal_pipeline.archive.recovery.restore_plan import RestorePlan
 from wal_pipeline.archive.recovery.timeline_path import Run, runs_of
 from wal_pipeline.commands.archive_get.wal_source import WalSource
 from wal_pipeline.commands.inventory.histories import read_histories
 from wal_pipeline.commands.inventory.listing import StoreListing, list_store
+from wal_pipeline.commands.inventory.manifests import with_reports
 from wal_pipeline.commands.inventory.system_identifiers import choose_system_identifier, system_identifiers
 from wal_pipeline.commands.inventory.wholeness import BackupFaultKind
 from wal_pipeline.errors import RestoreError, StoreError, WalPipelineError
 from wal_pipeline.stores.base import Store
 from wal_pipeline.stores.cluster_store import ClusterStore
-from wal_pipeline.wal.names import FileKind, WalFileName, parse_file_name, segment_name
+from wal_pipeline.wal.joint import read_joints
+from wal_pipeline.wal.names import FileKind, WalFileName, parse_file_name, require_file_name, segment_name
+from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, parse_long_page_header
 
 _HEADS_AT_ONCE: Final = 8
+_MOST_HEADS: Final = 512  # of segments whose joints are compared before a restore
+_NEAR: Final = 8  # segments on each side of a switch of timelines
+_LARGEST_OPENED: Final = 64 << 20
 _LONGEST_LOOK_BACK: Final = 512  # segments without a commit before the last one: an idle cluster's
 _END_OF_TIME: Final = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class RestoreInventory:
-    """All that a plan is made from. ``manifests`` by backup id; ``answered`` are the stores that could be listed."""
+    """All that a plan is made from. ``manifests`` by backup id; ``answered`` are the stores that could be listed.
+
+    ``records`` and ``source`` read what else a plan needs.
+    """
 
     contents: ArchiveContents
     manifests: dict[str, BaseBackupManifest]
     answered: tuple[Store, ...]
     notes: tuple[str, ...]
+    records: "_Records"
+    source: WalSource
+
+    def checked_plan(self, make: Callable[[ArchiveContents], RestorePlan]) -> RestorePlan:
+        """Make a plan, and make it again while a segment that it replays is found to continue nothing.
+
+        Raises: RecoveryTargetError where no plan is left.
+        """
+        contents = self.contents
+        while True:
+            plan = make(contents)
+            files = {**contents.files, **self.records.with_joints([file.name for file in plan.wal], self.source)}
+            checked = contents.with_files(files.values())
+            if checked.breaks == contents.breaks:
+                return plan
+            contents = checked
 
 
 def gather(
@@ -50,10 +77,12 @@ def gather(
     if not answered:
         raise RestoreError("no store could be listed:\n" + "\n".join(notes))
     notes += _broken_backups(listings.values())
-    histories, faults = read_histories(listings.values(), WalSource(layout, answered, tuple(identities)))
+    source = WalSource(layout, answered, tuple(identities))
+    histories, faults = read_histories(listings.values(), source)
     whole = _whole_backups(listings)
-    manifests = {manifest.backup_id: manifest for _, manifest in whole}
-    files = _Records(listings, answered, _segment_size(manifests.values())).needed(at)
+    manifests = with_reports(manifest for _, manifest in whole)
+    records = _Records(listings, answered, _segment_size(manifests.values()))
+    files = records.needed(at)
     contents = ArchiveContents.of(
         layout.system_identifier,
         files=files,
@@ -61,7 +90,7 @@ def gather(
         backups=[_held(one, whole) for one in manifests.values()],
         histories=histories,
     )
-    return RestoreInventory(contents, manifests, answered, (*notes, *faults))
+    return RestoreInventory(contents, manifests, answered, (*notes, *faults), records, source)
 
 
 def _list(stores: Sequence[Store], layout: Layout) -> tuple[dict[str, StoreListing], list[str]]:
@@ -119,12 +148,54 @@ class _Records:
         """Return the records around ``at``, and at the end of each run of segments."""
         if self.wal_segment_size is None:
             return []
+        self._read_histories()
         for timeline, runs in self._runs(self.wal_segment_size).items():
             for run in runs:
                 self._read_back(timeline, run)
                 if at is not None:
                     self._read_around(timeline, run, at)
         return [file for file in self._read.values() if file is not None]
+
+    def with_joints(self, names: Sequence[str], source: WalSource) -> dict[str, WalFile]:
+        """Return the records of segments, in the order of their replay, with what each says that it continues.
+
+        Of very many, only those at the ends and around each switch of timelines are read. Where an object's metadata
+        does not say it, as in archives of earlier versions, the segments on both sides of a switch are opened.
+        """
+        parsed = [require_file_name(name) for name in names]
+        switches = {index for index, (one, after) in enumerate(pairwise(parsed)) if one.timeline != after.timeline}
+        near = {at for index in switches for at in range(index - _NEAR, index + _NEAR + 2)}
+        chosen = [
+            name
+            for index, name in enumerate(parsed)
+            if index in near or index < _MOST_HEADS // 2 or index >= len(parsed) - _MOST_HEADS // 2
+        ]
+        missing = [name for name in chosen if name.name not in self._read]
+        with ThreadPoolExecutor(_HEADS_AT_ONCE, thread_name_prefix="head") as pool:
+            for name, file in zip(missing, pool.map(self._head, missing), strict=True):
+                self._read[name.name] = file
+        for at in sorted({at for index in switches for at in (index, index + 1)}):
+            self._open_unrecorded(parsed[at], source)
+        return {name.name: file for name in chosen if (file := self._read[name.name]) is not None}
+
+    def _open_unrecorded(self, name: WalFileName, source: WalSource) -> None:
+        """Read what a segment continues from its own pages, where its object does not say it."""
+        file = self._read[name.name]
+        if file is None or file.joints is not None or file.size_bytes > _LARGEST_OPENED:
+            return
+        try:
+            fetched = source.fetch(name)
+            if fetched is not None:
+                header = parse_long_page_header(name.name, fetched.data[:LONG_HEADER_BYTES])
+                self._read[name.name] = replace(file, joints=read_joints(fetched.data, header, name.timeline))
+        except WalPipelineError:
+            return  # it is not compared; the recovery will say what is wrong with it
+
+    def _read_histories(self) -> None:
+        """Read when each timeline began: its history file came then."""
+        parsed = (parse_file_name(name) for one in self.listings.values() for name in one.wal if ".history" in name)
+        for name in {one for one in parsed if one is not None and one.kind is FileKind.HISTORY}:
+            self._read[name.name] = self._head(name)
 
     def _runs(self, size: int) -> dict[int, list[Run]]:
         """Return the runs of each timeline, on each store alone and on all together: a plan may be for any of them."""

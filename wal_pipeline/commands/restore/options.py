@@ -45,6 +45,9 @@ class RestoreOptions:
     archiving: bool | None = None
     verify: bool = True
     prefetch_dir: Path | None = None
+    waldir: Path | None = None
+    work_dir: Path | None = None
+    restore_config: bool | None = None
     start: bool = False
     config_file: Path | None = None
     server_settings: Mapping[str, str] = field(default_factory=dict)
@@ -69,6 +72,10 @@ class RestoreOptions:
             verify=self.verify,
             archiving=self.archiving,
             bindir=bindir,
+            waldir=None if self.waldir is None else self.waldir.absolute(),
+            work_dir=None if self.work_dir is None else self.work_dir.absolute(),
+            config_file=None if self.config_file is None else self.config_file.absolute(),
+            restore_config=self.restore_config,
         )
 
     def _require_no_contradiction(self) -> None:

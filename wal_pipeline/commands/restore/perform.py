@@ -4,7 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,19 +13,20 @@ from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest
 from wal_pipeline.archive.recovery.target import RecoveryTarget, TargetKind
 from wal_pipeline.commands.archive_get.prefetch_folder import PrefetchFolder
 from wal_pipeline.commands.archive_get.restore_command import shell_line
+from wal_pipeline.commands.archive_get.wal_source import StoreHealth
 from wal_pipeline.commands.restore.download import BaseBackupSource, DownloadFault
-from wal_pipeline.commands.restore.folders import check_folders, locked
+from wal_pipeline.commands.restore.folders import check_folders
 from wal_pipeline.commands.restore.place import (
     combine_chain,
-    empty,
     extract_base_backup,
-    link_tablespaces,
     make_owned,
     own,
-    remove_staging,
     verify_files,
     write_tablespace_map,
 )
+from wal_pipeline.commands.restore.places.configuration import write_configuration
+from wal_pipeline.commands.restore.places.wal_folder import PG_WAL
+from wal_pipeline.commands.restore.places.workspace import Workspace, empty, remove_tree, workspace
 from wal_pipeline.commands.restore.prepare import PreparedRestore, require_answers
 from wal_pipeline.commands.restore.start import RecoveryResult
 from wal_pipeline.commands.restore.untar import release_pg_control
@@ -41,7 +42,8 @@ from wal_pipeline.wal.lsn import Lsn
 class RestoreResult:
     """The files of a restore are in place. ``seconds`` by phase: plan, download, combine, verify, finish.
 
-    ``mended`` says what had to be changed in the restored configuration, for a person.
+    ``mended`` says what had to be changed in the restored configuration, for a person. ``warnings`` are those of
+    pg_combinebackup and pg_verifybackup.
     """
 
     pgdata: Path
@@ -51,6 +53,7 @@ class RestoreResult:
     seconds: Mapping[str, float]
     faults: tuple[DownloadFault, ...]
     mended: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 class RestoreEvents:
@@ -124,30 +127,29 @@ class _Placement:
         self._restore_command = restore_command
         self._events = events
         self._pgdata = prepared.request.pgdata.absolute()
-        self._staging = self._pgdata.with_name(f".{self._pgdata.name}.wal-pipeline-restore")
         self._seconds = {"plan": prepared.plan_seconds}
         self._faults: list[DownloadFault] = []
         self._mended: tuple[str, ...] = ()
+        self._health = StoreHealth()
+        self._warnings: list[str] = []
         self._bytes = 0
 
     def run(self) -> RestoreResult:
-        with locked(self._pgdata):
-            return self._place()
+        with workspace(self._pgdata, self._prepared.request.work_dir) as work:
+            return self._place(work)
 
-    def _place(self) -> RestoreResult:
+    def _place(self, work: Workspace) -> RestoreResult:
+        """Fill the folders. What is there when that fails keeps its mark, so that the next restore may remove it."""
         chain = self._prepared.chain
-        self._make_folders()
+        self._make_folders(work)
         try:
             if len(chain) == 1:
-                self._place_full(chain[0])
+                self._place_full(chain[0], work)
             else:
-                self._place_chain(chain)
-            self._finish()
-        except BaseException:
-            self._keep_tablespaces()
-            raise
+                self._place_chain(chain, work)
+            self._finish(work)
         finally:
-            remove_staging(self._staging)
+            remove_tree(work.staging)
         return RestoreResult(
             self._pgdata,
             tuple(one.backup_id for one in chain),
@@ -156,81 +158,83 @@ class _Placement:
             self._seconds,
             tuple(self._faults),
             self._mended,
+            tuple(self._warnings),
         )
 
-    def _make_folders(self) -> None:
-        """Make the staging folder, and empty the folders that --force allows to empty.
+    def _make_folders(self, work: Workspace) -> None:
+        """Mark the folders, and empty those that may be emptied; make the link to the WAL where it has its own disk.
 
         Their content may have changed since the plan, so they are checked again.
 
         Raises: RestoreError where a folder may not be emptied, or holds something that the plan did not see.
         """
-        request = self._prepared.request
-        emptied = check_folders(request.pgdata, self._prepared.moves, force=request.force)
+        request, wal = self._prepared.request, self._prepared.wal_folder
+        emptied = check_folders(self._pgdata, self._prepared.moves, force=request.force, left=work.was_left)
         unplanned = [folder for folder in emptied if folder not in self._prepared.emptied]
         if unplanned:
             raise RestoreError(f"'{unplanned[0]}' was empty when the restore was planned and is not any more")
-        remove_staging(self._staging)
         try:
-            self._staging.mkdir(mode=0o700, parents=True)
-            for folder in emptied:
+            work.begin(self._others())
+            for folder in (*emptied, *([wal.folder] if wal is not None and wal.emptied else [])):
                 empty(folder)
+            if wal is not None:
+                (self._pgdata / PG_WAL).symlink_to(wal.folder)
         except OSError as error:
             raise RestoreError(f"'{error.filename}' cannot be made or emptied: {error.strerror}") from error
 
-    def _keep_tablespaces(self) -> None:
-        """Link the failed data directory to the tablespaces that were begun, so that --force may empty them later."""
-        begun = {move.oid: move.new for move in self._prepared.moves if move.new.is_dir() and any(move.new.iterdir())}
-        if begun:
-            with suppress(OSError, RestoreError):
-                (self._pgdata / "pg_tblspc").mkdir(mode=0o700, parents=True, exist_ok=True)
-                link_tablespaces(self._pgdata, begun)
+    def _others(self) -> list[Path]:
+        """Return the folders outside the data directory that are filled."""
+        wal = self._prepared.wal_folder
+        return [*(move.new for move in self._prepared.moves), *([] if wal is None else [wal.folder])]
 
-    def _folders(self) -> list[Path]:
-        return [self._pgdata, *(move.new for move in self._prepared.moves)]
-
-    def _place_full(self, manifest: BaseBackupManifest) -> None:
+    def _place_full(self, manifest: BaseBackupManifest, work: Workspace) -> None:
         with self._phase("download"):
             spaces = {move.oid: move.new for move in self._prepared.moves}
-            extract_base_backup(manifest, self._source(manifest), self._pgdata, spaces)
+            extract_base_backup(manifest, self._source(manifest, work), self._pgdata, spaces)
         release_pg_control(self._pgdata)
 
-    def _place_chain(self, chain: Sequence[BaseBackupManifest]) -> None:
+    def _place_chain(self, chain: Sequence[BaseBackupManifest], work: Workspace) -> None:
         folders: list[Path] = []
         staged: dict[int, Path] = {}
         with self._phase("download"):
             for manifest in chain:
-                folder = self._staging / manifest.backup_id
+                folder = work.staging / manifest.backup_id
                 staged = {
-                    space.oid: self._staging / f"{manifest.backup_id}.{space.oid}" for space in manifest.tablespaces
+                    space.oid: work.staging / f"{manifest.backup_id}.{space.oid}" for space in manifest.tablespaces
                 }
-                extract_base_backup(manifest, self._source(manifest), folder, staged)
+                extract_base_backup(manifest, self._source(manifest, work), folder, staged)
                 folders.append(folder)
         with self._phase("combine"):
-            combine_chain(self._prepared.binaries, folders, self._pgdata, staged, self._prepared.moves)
+            self._warnings += combine_chain(
+                self._prepared.binaries, folders, self._pgdata, staged, self._prepared.moves
+            )
 
-    def _finish(self) -> None:
+    def _finish(self, work: Workspace) -> None:
         request, prepared = self._prepared.request, self._prepared
+        remove_tree(work.staging)
         if request.verify:
             with self._phase("verify"), _flushing():
-                verify_files(prepared.binaries, self._pgdata)
+                self._warnings += verify_files(prepared.binaries, self._pgdata, prepared.moves)
         with self._phase("finish"):
             write_tablespace_map(self._pgdata, prepared.moves)
+            write_configuration(prepared.configuration, self._pgdata)
             write_recovery_settings(self._pgdata, recovery_settings(prepared, self._restore_command))
-            own(self._folders(), prepared.user)
+            own([self._pgdata, *self._others()], prepared.user)
             self._mended = keep_own_folder(self._pgdata, prepared.binaries, prepared.user)
             os.sync()  # the server itself syncs only what it writes from now on
+            work.end(self._others())
 
-    def _source(self, manifest: BaseBackupManifest) -> BaseBackupSource:
+    def _source(self, manifest: BaseBackupManifest, work: Workspace) -> BaseBackupSource:
         planned = next(one for one in self._prepared.plan.chain if one.backup.backup_id == manifest.backup_id)
         return BaseBackupSource(
             manifest,
             self._prepared.layout,
             [store for store in self._prepared.stores if store.name in planned.stores],
             identities=self._prepared.identities,
-            staging=self._staging,
+            staging=work.staging,
             # Of a chain pg_verifybackup sees only what was combined; of one base backup it reads every file.
             hash_tars=len(self._prepared.chain) > 1,
+            health=self._health,
             on_bytes=self._came,
             on_fault=self._fault,
         )

@@ -1,10 +1,9 @@
 """Puts a base backup's files in place: extracts them, combines a chain, verifies, and gives them to the server."""
 
 import os
-import shutil
 import subprocess
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -12,13 +11,19 @@ from wal_pipeline.archive.format.backup_manifest import BASE_TAR, BaseBackupMani
 from wal_pipeline.commands.archive_get.prefetch_folder import PrefetchFolder
 from wal_pipeline.commands.restore.checks import TablespaceMove
 from wal_pipeline.commands.restore.download import BaseBackupSource
+from wal_pipeline.commands.restore.places.workspace import NOT_CONTENT, combined, move_up
 from wal_pipeline.commands.restore.untar import hold_back_pg_control, release_pg_control
 from wal_pipeline.errors import RestoreError
+from wal_pipeline.host.mounts import LOST_AND_FOUND
+from wal_pipeline.postgres.backup_words import program_warnings
 from wal_pipeline.postgres.binaries import Binaries
 from wal_pipeline.postgres.recovery_server import ServerUser
+from wal_pipeline.text import length
 
 _BACKUP_MANIFEST: Final = "backup_manifest"
 _SHOWN_LINES: Final = 20
+_STALL_SECONDS: Final = 3600.0
+_LOOK_SECONDS: Final = 10.0
 
 
 def extract_base_backup(
@@ -36,8 +41,16 @@ def extract_base_backup(
     if not (pgdata / _BACKUP_MANIFEST).exists():
         source.write_backup_manifest(pgdata / _BACKUP_MANIFEST)
     link_tablespaces(pgdata, spaces)
+    limit_mode(pgdata)
+
+
+def limit_mode(pgdata: Path) -> None:
+    """Give a data directory the mode that PostgreSQL starts with. Raises: RestoreError."""
     group_reads = (pgdata / "global").stat().st_mode & 0o050  # initdb's --allow-group-access
-    pgdata.chmod(0o750 if group_reads else 0o700)
+    try:
+        pgdata.chmod(0o750 if group_reads else 0o700)
+    except OSError as error:
+        raise RestoreError(f"the mode of '{pgdata}' cannot be changed: {error.strerror}") from error
 
 
 def link_tablespaces(pgdata: Path, spaces: dict[int, Path]) -> None:
@@ -59,43 +72,108 @@ def combine_chain(
     pgdata: Path,
     staged: dict[int, Path],
     moves: Sequence[TablespaceMove],
-) -> None:
+) -> tuple[str, ...]:
     """Make ``pgdata`` from a full base backup and the incremental ones on it, with pg_combinebackup.
 
-    ``staged`` are the newest one's tablespaces by oid. Raises: RestoreError, PostgresError.
+    ``staged`` are the newest one's tablespaces by oid. Returns the program's warnings. Raises: RestoreError,
+    PostgresError.
     """
     for folder in folders:
         release_pg_control(folder)
-    mapping = [f"--tablespace-mapping={_escaped(staged[move.oid])}={_escaped(move.new)}" for move in moves]
+    mapping = [f"--tablespace-mapping={_escaped(staged[move.oid])}={_escaped(combined(move.new))}" for move in moves]
     program = binaries.program("pg_combinebackup")
-    run_tool([str(program), *mapping, f"--output={pgdata}", *map(str, folders)], "the chain cannot be combined")
+    output = combined(pgdata)  # its output must be empty, and neither the marks nor a lost+found are in it
+    command = [str(program), *mapping, f"--output={output}", *map(str, folders)]
+    warnings = run_tool(command, "the chain cannot be combined")
+    hold_back_pg_control(output)
+    try:
+        for folder in (pgdata, *(move.new for move in moves)):
+            move_up(folder)
+    except OSError as error:
+        raise RestoreError(f"'{error.filename}' cannot be moved: {error.strerror}") from error
+    link_tablespaces(pgdata, {move.oid: move.new for move in moves})
+    release_pg_control(pgdata)
+    limit_mode(pgdata)
+    return warnings
 
 
 def _escaped(path: Path) -> str:
     return str(path).replace("=", "\\=")
 
 
-def verify_files(binaries: Binaries, pgdata: Path) -> None:
-    """Compare every file with PostgreSQL's own manifest. Raises: RestoreError: then no server can start there."""
+def verify_files(binaries: Binaries, pgdata: Path, moves: Sequence[TablespaceMove] = ()) -> tuple[str, ...]:
+    """Compare every file with PostgreSQL's own manifest, and return pg_verifybackup's warnings.
+
+    What a file system or the restore itself keeps at the top of a folder is passed over.
+
+    Raises: RestoreError: then no server can start there.
+    """
     program = binaries.program("pg_verifybackup")
+    tops = ("", *(f"pg_tblspc/{move.oid}/" for move in moves))
+    ignored = [f"--ignore={top}{name}" for top in tops for name in NOT_CONTENT]
+    command = [str(program), "--no-parse-wal", "--quiet", *ignored, str(pgdata)]
     try:
-        run_tool([str(program), "--no-parse-wal", "--quiet", str(pgdata)], f"'{pgdata}' is not what was backed up")
+        return run_tool(command, f"'{pgdata}' is not what was backed up")
     except BaseException:
         hold_back_pg_control(pgdata)
         raise
 
 
-def run_tool(command: list[str], failure: str) -> None:
-    """Run one of PostgreSQL's programs. Raises: RestoreError with its last words."""
+def run_tool(command: list[str], failure: str, *, stall_seconds: float = _STALL_SECONDS) -> tuple[str, ...]:
+    """Run one of PostgreSQL's programs, and return its warnings.
+
+    Raises: RestoreError with its last words, also where it has neither read nor written for ``stall_seconds``.
+    """
+    name = Path(command[0]).name
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", check=False, env={**os.environ, "LC_ALL": "C"}
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env={**os.environ, "LC_ALL": "C"},
         )
     except OSError as error:
         raise RestoreError(f"'{command[0]}' cannot be started: {error.strerror}") from error
-    if done.returncode != 0:
-        words = "\n".join((done.stderr or done.stdout).strip().splitlines()[-_SHOWN_LINES:])
-        raise RestoreError(f"{failure}: '{Path(command[0]).name}' ended with {done.returncode}:\n{words}")
+    with process:
+        try:
+            output, words = _ended(process, stall_seconds)
+        except subprocess.TimeoutExpired as error:
+            waited = f"'{name}' has neither read nor written for {length(stall_seconds)}, and was ended"
+            raise RestoreError(
+                f"{failure}: {waited}",
+                hint=f"It waits for the disk below '{command[-1]}': is it there, and does it answer?",
+            ) from error
+        finally:
+            process.kill()
+    if process.returncode != 0:
+        said = "\n".join((words or output).strip().splitlines()[-_SHOWN_LINES:])
+        raise RestoreError(f"{failure}: '{name}' ended with {process.returncode}:\n{said}")
+    return program_warnings(words)
+
+
+def _ended(process: "subprocess.Popen[str]", stall_seconds: float) -> tuple[str, str]:
+    """Return the output at the program's end. Raises: subprocess.TimeoutExpired where it stands still."""
+    moved, since = _moved(process.pid), time.monotonic()
+    while True:
+        try:
+            return process.communicate(timeout=min(_LOOK_SECONDS, stall_seconds))
+        except subprocess.TimeoutExpired:
+            before, moved = moved, _moved(process.pid)
+            if moved is None or moved != before:  # where nobody can tell, it is not ended
+                since = time.monotonic()
+            elif time.monotonic() - since >= stall_seconds:
+                raise
+
+
+def _moved(pid: int) -> str | None:
+    """Return what the kernel counts of a process's reads and writes; None where it does not tell."""
+    try:
+        return Path(f"/proc/{pid}/io").read_text(encoding="ascii")
+    except OSError:
+        return None
 
 
 def write_tablespace_map(pgdata: Path, moves: Sequence[TablespaceMove]) -> None:
@@ -122,12 +200,17 @@ def _map_escaped(path: str) -> str:
 
 
 def own(folders: Sequence[Path], user: ServerUser) -> None:
-    """Give the folders and all below them to the server's user, where we are root. Links are not followed."""
+    """Give the folders and all below them to the server's user, where we are root. Links are not followed.
+
+    A file system's own lost+found stays root's.
+    """
     if os.geteuid() == user.uid:
         return
     for folder in folders:
         os.lchown(folder, user.uid, user.gid)
         for root, names, files in os.walk(folder):
+            if LOST_AND_FOUND in names and (Path(root) == folder or os.path.ismount(root)):
+                names.remove(LOST_AND_FOUND)
             for name in (*names, *files):
                 os.lchown(Path(root) / name, user.uid, user.gid)
 
@@ -144,23 +227,3 @@ def make_owned(folder: Path, user: ServerUser) -> None:
         PrefetchFolder(folder).check(user.uid)
     except OSError as error:
         raise RestoreError(f"'{folder}' cannot be made: {error.strerror}") from error
-
-
-def empty(folder: Path, on_remove: Callable[[Path], object] = lambda _: None) -> None:
-    """Remove everything in a folder, not the folder; links are removed and not followed."""
-    if not folder.is_dir():
-        return
-    for path in folder.iterdir():
-        if path.name == "lost+found":
-            continue
-        on_remove(path)
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-
-
-def remove_staging(folder: Path) -> None:
-    """Remove the staging folder, whatever is in it."""
-    with suppress(OSError):
-        shutil.rmtree(folder)

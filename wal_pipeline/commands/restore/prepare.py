@@ -1,7 +1,7 @@
 """Plans and checks a restore, and writes nothing."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +15,7 @@ from wal_pipeline.commands.restore.checks import (
     TablespaceMove,
     check_disk,
     check_identities,
+    check_writable,
     disk_needs,
     map_tablespaces,
     require_action,
@@ -22,13 +23,19 @@ from wal_pipeline.commands.restore.checks import (
 )
 from wal_pipeline.commands.restore.contents import gather
 from wal_pipeline.commands.restore.folders import check_data_directory, check_folders
+from wal_pipeline.commands.restore.places.configuration import ConfigurationPlan, plan_configuration
+from wal_pipeline.commands.restore.places.stored_configuration import has_own_configuration, read_kept
+from wal_pipeline.commands.restore.places.wal_folder import PG_WAL, WalFolder, other_links, plan_wal_folder, wal_place
+from wal_pipeline.commands.restore.places.workspace import left_by_restore
 from wal_pipeline.errors import RestoreError
 from wal_pipeline.postgres.binaries import Binaries, find_binaries
 from wal_pipeline.postgres.recovery import TargetAction
 from wal_pipeline.postgres.recovery_server import ServerUser
 from wal_pipeline.stores.base import Store
+from wal_pipeline.stores.cluster_store import ClusterStore
 
-_PROGRAMS: Final = ("postgres", "pg_verifybackup")
+_VERIFY: Final = "pg_verifybackup"
+_COMBINE: Final = "pg_combinebackup"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +45,10 @@ class RestoreRequest:
     ``verify``: compare all files with PostgreSQL's manifest before the end. ``archiving`` True: the server takes its
     original's place; False: it is a copy beside it, which does not archive; None: nobody has said.
     ``signs_of_original`` say that there may be one that lives.
+    ``waldir``: the folder to which ``pg_wal`` will link. ``work_dir``: where downloads are kept before they are opened,
+    instead of in the data directory.
+    ``config_file`` is the server's, where it is not in the data directory. ``restore_config``: the configuration that
+    was kept with the base backup is written into the data directory; None: where this machine has none for it.
     """
 
     pgdata: Path
@@ -51,6 +62,10 @@ class RestoreRequest:
     archiving: bool | None = None
     bindir: Path | None = None
     signs_of_original: tuple[str, ...] = ()
+    waldir: Path | None = None
+    work_dir: Path | None = None
+    config_file: Path | None = None
+    restore_config: bool | None = None
 
     @property
     def is_copy(self) -> bool:
@@ -82,6 +97,8 @@ class PreparedRestore:
     binaries: Binaries
     notes: tuple[str, ...]
     plan_seconds: float
+    wal_folder: WalFolder | None = None
+    configuration: ConfigurationPlan = field(default_factory=ConfigurationPlan)
 
     @property
     def download_bytes(self) -> int:
@@ -100,18 +117,23 @@ def prepare_restore(
     check_data_directory(request.pgdata, force=request.force)
     target = request.target
     found = gather(stores, layout, target.at or target.not_before_at, identities)
-    plan = plan_restore(found.contents, target, base_backup=request.base_backup)
+    plan = found.checked_plan(lambda contents: plan_restore(contents, target, base_backup=request.base_backup))
     require_action(plan.asked, plan.target, request.action)
     chain = tuple(found.manifests[one.backup.backup_id] for one in plan.chain)
     moves = map_tablespaces(chain[-1], request.tablespaces)
     _check_apart(request.pgdata, moves)
     emptied = check_folders(request.pgdata, moves, force=request.force)
     encrypted = check_identities(plan, chain, found.answered, layout, identities)
-    needs = disk_needs(chain, request.pgdata.absolute(), moves)
+    pgdata = request.pgdata.absolute()
+    wal_folder = plan_wal_folder(pgdata, request.waldir, replaced=pgdata in emptied)
+    user = server_user(pgdata, request.owner)
+    work_place = pgdata if request.work_dir is None else request.work_dir.absolute()
+    check_writable(pgdata, (*(move.new for move in moves), wal_place(pgdata, wal_folder), work_place))
+    needs = disk_needs(chain, pgdata, moves, work_place=work_place, wal_place=wal_place(pgdata, wal_folder))
     check_disk(needs)
-    user = server_user(request.pgdata.absolute(), request.owner)
-    programs = (*_PROGRAMS, *(("pg_combinebackup",) if len(chain) > 1 else ()))
+    programs = ("postgres", *((_VERIFY,) if request.verify else ()), *((_COMBINE,) if len(chain) > 1 else ()))
     binaries = find_binaries(chain[-1].server_version // 10_000, exactly=True, programs=programs, bindir=request.bindir)
+    configuration = _plan_configuration(request, chain[-1], found.answered, layout, identities)
     return PreparedRestore(
         request,
         plan,
@@ -126,9 +148,60 @@ def prepare_restore(
         needs,
         user,
         binaries,
-        (*found.notes, *plan.notes),
+        (
+            *_said_of(chain),
+            *found.notes,
+            *plan.notes,
+            *_folder_notes(pgdata, emptied, wal_folder),
+            *configuration.notes,
+        ),
         time.monotonic() - begun,
+        wal_folder,
+        configuration,
     )
+
+
+def _plan_configuration(
+    request: RestoreRequest,
+    manifest: BaseBackupManifest,
+    stores: Sequence[Store],
+    layout: Layout,
+    identities: Sequence[Any],
+) -> ConfigurationPlan:
+    places = [ClusterStore(store, layout) for store in stores]
+    return plan_configuration(
+        request.pgdata.absolute(),
+        manifest.server_version // 10_000,
+        kept=None if request.restore_config is False else read_kept(manifest, places, identities),
+        given=request.config_file,
+        wanted=request.restore_config,
+        has_own=lambda: has_own_configuration(manifest, places, identities),
+    )
+
+
+def _folder_notes(pgdata: Path, emptied: Sequence[Path], wal: WalFolder | None) -> list[str]:
+    """Say what becomes of what lies in the folders, before anything is removed."""
+    notes = []
+    if left_by_restore(pgdata):
+        notes.append(f"'{pgdata}' was left by a restore that did not end: what it brought is removed")
+    if wal is not None:
+        links = f"'{pgdata / PG_WAL}' {'stays' if wal.kept else 'becomes'} a link to '{wal.folder}'"
+        notes.append(f"{links}{', whose WAL is removed' if wal.emptied else ''}")
+    if pgdata in emptied:
+        notes += [
+            f"'{pgdata / name}' is a link to '{target}': the link is removed, what it points to stays as it is"
+            for name, target in other_links(pgdata).items()
+        ]
+    return notes
+
+
+def _said_of(chain: Sequence[BaseBackupManifest]) -> Iterator[str]:
+    """Yield what PostgreSQL said of the base backups when they were taken."""
+    for one in chain:
+        for pages in one.report.damaged_pages:
+            yield f"base backup '{one.backup_id}' has DAMAGED PAGES, as the cluster had: wrong checksum in {pages}"
+        for warning in one.report.warnings:
+            yield f"base backup '{one.backup_id}' was taken with a warning: {warning}"
 
 
 def _check_apart(pgdata: Path, moves: Sequence[TablespaceMove]) -> None:

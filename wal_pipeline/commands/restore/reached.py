@@ -63,10 +63,16 @@ def _place(fetch: Callable[[WalFileName], FetchedWal | None], wanted: list[WalFi
 
 
 def require_reached(prepared: PreparedRestore, recovery: RecoveryResult) -> None:
-    """Refuse a recovery that ended elsewhere than planned. One whose server does not say where it ended passes.
+    """Refuse a recovery that lost data by the server's own words, or ended elsewhere than planned.
 
-    Raises: RestoreError where it ended before or after them.
+    One whose server does not say where it ended passes. Raises: RestoreError.
     """
+    if recovery.lost is not None:
+        raise RestoreError(
+            f"{recovery.lost} (in '{prepared.request.pgdata}')",
+            hint=f"Do not let anyone use this server before you know what is lost: look into its log '{recovery.log}', "
+            "and restore again from an older base backup, which has the same moments.",
+        )
     if recovery.replayed_lsn is None and recovery.state is not RecoveryState.OPEN:
         return  # it stopped at the target by its own account, and says no more
     if recovery.redo_lsn is None and recovery.replayed_lsn is None:

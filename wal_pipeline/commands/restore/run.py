@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from wal_pipeline.archive.format.keys import Layout
+from wal_pipeline.archive.recovery.restore_plan import require_chosen_timeline
 from wal_pipeline.commands.audit import AuditLog
 from wal_pipeline.commands.restore.checks import check_runnable
 from wal_pipeline.commands.restore.options import RestoreOptions
@@ -14,6 +15,7 @@ from wal_pipeline.commands.restore.perform import RestoreCommand, RestoreEvents,
 from wal_pipeline.commands.restore.prepare import PreparedRestore, RestoreRequest, prepare_restore, require_answers
 from wal_pipeline.commands.restore.reached import require_reached
 from wal_pipeline.commands.restore.start import RecoveryResult, restored_server, start_and_watch
+from wal_pipeline.host.mounts import has_room_beside
 from wal_pipeline.postgres.recovery import drop_setting
 from wal_pipeline.postgres.replay_progress import RecoveryState
 from wal_pipeline.stores.base import Store
@@ -53,7 +55,10 @@ class Restore:
         if self.options.plan_only:
             return
         require_role(request)
+        require_chosen_timeline(prepared.plan)
         require_answers(prepared)
+        if self.options.start and prepared.configuration.trouble is not None:
+            raise prepared.configuration.trouble
         check_runnable(self.command.program, prepared.user)
         result = self._perform(prepared, events)
         recovery = self._start(prepared, events) if self.options.start else None
@@ -73,9 +78,8 @@ class Restore:
         folders = () if self.command.prefetched is None else (self.command.prefetched.path,)
         isolation = restored_server(prepared, self.options.server_settings, self.options.config_file, folders)
         events.starting(prepared)
-        recovery = start_and_watch(
-            prepared, isolation, log=recovery_log(self.request.pgdata), on_progress=events.recovering
-        )
+        log = recovery_log(self.request.pgdata, self.request.work_dir)
+        recovery = start_and_watch(prepared, isolation, log=log, on_progress=events.recovering)
         if recovery.state is RecoveryState.OPEN:
             drop_setting(self.request.pgdata, "hot_standby")  # a standby that is made of it shall be a hot one
         if recovery.state is not RecoveryState.PAUSED and self.command.prefetched is not None:
@@ -83,6 +87,11 @@ class Restore:
         return recovery
 
 
-def recovery_log(pgdata: Path) -> Path:
-    """Return the log of a restored server until its next restart: a file beside its data directory."""
-    return pgdata.with_name(f"{pgdata.name}-recovery.log")
+def recovery_log(pgdata: Path, work_dir: Path | None = None) -> Path:
+    """Return the log of a restored server until its next restart: a file beside its data directory.
+
+    In ``work_dir`` where there is one, and in the data directory where nothing can lie beside it.
+    """
+    if work_dir is None and not has_room_beside(pgdata):
+        return pgdata / "wal-pipeline-recovery.log"
+    return (work_dir or pgdata.parent) / f"{pgdata.name}-recovery.log"

@@ -13,12 +13,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from wal_pipeline.commands.restore.places.configuration import CONFIG_NAME, find_outside
 from wal_pipeline.commands.restore.prepare import PreparedRestore
 from wal_pipeline.errors import PostgresError, RestoreError
 from wal_pipeline.postgres.binaries import Binaries
 from wal_pipeline.postgres.isolation import copy_settings, own_access_files, worker_settings
 from wal_pipeline.postgres.recovery_server import RecoveryLimits, RecoveryServer, ServerUser
-from wal_pipeline.postgres.replay_progress import RecoveryProgress, RecoveryState
+from wal_pipeline.postgres.replay_progress import RecoveryProgress, RecoveryState, lost_words
 from wal_pipeline.postgres.required_settings import (
     REQUIRED_SETTINGS,
     configured_values,
@@ -54,7 +55,8 @@ class RecoveryResult:
     ``replayed_lsn`` and ``last_commit_at`` are of the last record and the last commit that were replayed; None where
     the server did not tell (no commit at all, or a paused server that does not let us in). ``redo_lsn`` is where replay
     began. ``settings`` stand on the server's command line; of these ``raised`` are as high as on the original, because
-    recovery needs them so. ``lower`` are settings that were higher on the original, with its values.
+    recovery needs them so. ``lower`` are settings that were higher on the original, with its values. ``warnings`` are
+    the server's while it recovered.
     """
 
     state: RecoveryState
@@ -70,6 +72,13 @@ class RecoveryResult:
     settings: Mapping[str, str] = field(default_factory=dict)
     raised: Mapping[str, int] = field(default_factory=dict)
     lower: Mapping[str, int] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def lost(self) -> str | None:
+        """The loss that the server itself tells, though it goes on; None where it tells none."""
+        found = lost_words(self.warnings)
+        return f"PostgreSQL lost data while it recovered: {'; '.join(found)}" if found else None
 
     @property
     def lower_words(self) -> tuple[str, ...]:
@@ -123,17 +132,16 @@ def _is_on(settings: Mapping[str, str], name: str) -> bool:
 def find_config_file(pgdata: Path, major: int, given: Path | None = None) -> Path | None:
     """Return the configuration file outside the data directory; None where it is inside.
 
-    Debian keeps it in /etc/postgresql. Raises: RestoreError where there is none.
+    Raises: RestoreError where there is none.
     """
     if given is not None:
         return given.absolute()
-    if (pgdata / "postgresql.conf").exists():
+    if (pgdata / CONFIG_NAME).exists():
         return None
-    for path in sorted(Path(f"/etc/postgresql/{major}").glob("*/postgresql.conf")):
-        if f"'{pgdata}'" in path.read_text(encoding="utf-8", errors="replace"):
-            return path
+    if (found := find_outside(pgdata.absolute(), major)) is not None:
+        return found
     raise RestoreError(
-        f"'{pgdata}' has no postgresql.conf, so the server cannot be started",
+        f"'{pgdata}' has no {CONFIG_NAME}, so the server cannot be started",
         hint="Name the configuration file with --config-file, or start the server yourself: all else is in place.",
     )
 
@@ -195,6 +203,7 @@ class _Recovery:
         self._server: RecoveryServer | None = None
         self._raised: dict[str, int] = {}
         self._segments = 0
+        self._warnings: dict[str, None] = {}
 
     def run(self) -> RecoveryResult:
         """Start the server, and watch its recovery to the end."""
@@ -221,6 +230,7 @@ class _Recovery:
             settings=self._settings(),
             raised=self._raised,
             lower=self._lower(low),
+            warnings=tuple(self._warnings),
         )
 
     def stop(self) -> None:
@@ -234,6 +244,7 @@ class _Recovery:
             server.start()
             try:
                 progress = server.watch(self._limits, self._on_progress)
+                self._warnings.update(dict.fromkeys(progress.warnings))
             except PostgresError:
                 self._segments += server.progress.segments
                 if server.is_running or not self._raise_settings(self._too_low()):

@@ -11,6 +11,7 @@ from typing import Final
 from wal_pipeline.archive.format.tar_cuts import TarCut
 from wal_pipeline.commands.restore.byte_pipe import Producer, relayed
 from wal_pipeline.errors import RestoreError
+from wal_pipeline.host.mounts import LOST_AND_FOUND
 
 PG_CONTROL: Final = "global/pg_control"
 HELD_BACK: Final = "global/pg_control.wal-pipeline-restore"
@@ -139,6 +140,8 @@ class _Extraction:
     def _extract(self, member: tarfile.TarInfo) -> TarCut | None:
         path = self._path(member.name)
         if member.isdir() and not member.size:
+            if path == self._folder / LOST_AND_FOUND and path.is_dir():
+                return None  # the file system's own, where the original had one too
             self._make_folder(path)
             path.chmod((member.mode & _MODE_LIMIT) | 0o700)
             return None

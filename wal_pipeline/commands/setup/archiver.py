@@ -1,13 +1,21 @@
 """Judges the server's archive library or command, and chooses the one that it should have. Pure."""
 
+import os
 import re
+import shlex
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 from wal_pipeline.commands.setup.findings import Finding, Level
-from wal_pipeline.postgres.archive_command import archives_into, durable_archive_command, is_durable
+from wal_pipeline.postgres.archive_command import (
+    MAX_EXPANDED_BYTES,
+    archives_into,
+    bytes_too_many,
+    durable_archive_command,
+    is_durable,
+)
 from wal_pipeline.postgres.server import BASIC_ARCHIVE, AlterableSetting, SettingChange
 from wal_pipeline.postgres.server_facts import ServerFacts
 
@@ -76,16 +84,38 @@ def changes_to(method: Method, spool: Path) -> tuple[SettingChange, ...]:
 def judge_archiver(facts: ServerFacts, spool: Path, method: Method, *, replace: bool) -> Finding:
     """Judge the server's archiver. A foreign one is replaced only where ``replace`` says so: someone relies on it."""
     current = current_archiver(facts, spool)
-    changes = changes_to(method, spool)
-    if current is ArchiverKind.BASIC_ARCHIVE and method is not Method.GROUP_COMMAND:
-        return Finding(_NAME, Level.OK, f"archive_library 'basic_archive' writes into '{spool}'")
-    if current is ArchiverKind.DURABLE_COMMAND and facts.archive_command in _good_commands(method, spool):
-        return Finding(_NAME, Level.OK, f"archive_command writes durably into '{spool}'")
     if current is ArchiverKind.FOREIGN and not replace:
         lines = ("wal-pipeline setup --apply --replace",)
         return Finding(_NAME, Level.PROBLEM, _foreign_message(facts, spool), lines=lines)
+    if current is ArchiverKind.BASIC_ARCHIVE and method is not Method.GROUP_COMMAND:
+        return Finding(_NAME, Level.OK, f"archive_library 'basic_archive' writes into '{spool}'")
+    changes = changes_to(method, spool)
+    wanted = next(change.value for change in changes if change.setting is AlterableSetting.ARCHIVE_COMMAND)
+    if excess := bytes_too_many(wanted, facts.major_version):
+        return Finding(_NAME, Level.PROBLEM, _too_long(facts, excess), lines=_shorter_lines(spool, excess))
+    cut = 0 if facts.archive_library else bytes_too_many(facts.archive_command, facts.major_version)
+    if cut:
+        return Finding(_NAME, Level.PROBLEM, _too_long(facts, cut), changes)
+    if current is ArchiverKind.DURABLE_COMMAND and facts.archive_command in _good_commands(method, spool):
+        return Finding(_NAME, Level.OK, f"archive_command writes durably into '{spool}'")
     status = Level.WARNING if current is ArchiverKind.OTHER_COMMAND else Level.PROBLEM
     return Finding(_NAME, status, _messages(facts, spool)[current], changes)
+
+
+def _too_long(facts: ServerFacts, excess: int) -> str:
+    return (
+        f"archive_command for this spool is {excess} bytes too long: PostgreSQL {facts.major_version} cuts it off at "
+        f"{MAX_EXPANDED_BYTES} bytes, with the names of its files in it, and archives nothing"
+    )
+
+
+def _shorter_lines(spool: Path, excess: int) -> tuple[str, ...]:
+    longest = len(os.fsencode(spool)) - excess  # the path stands once in the line
+    return (
+        f"sudo ln -s {shlex.quote(str(spool))} /wal-spool",
+        f"and set PG_WAL_ARCHIVE_DIR=/wal-spool, or another path of at most {longest} bytes, then type "
+        "'wal-pipeline setup --apply'",
+    )
 
 
 def _good_commands(method: Method, spool: Path) -> tuple[str, ...]:

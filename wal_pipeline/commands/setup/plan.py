@@ -5,10 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from wal_pipeline.codec.encoder import Encoder
 from wal_pipeline.commands.cluster_identity import FIXED_VARIABLE
 from wal_pipeline.commands.setup.archiver import Method, judge_archiver
 from wal_pipeline.commands.setup.findings import Finding, Level
 from wal_pipeline.commands.setup.spool import FilesReadable, SpoolAccess, judge_spool
+from wal_pipeline.commands.setup.wal import WalLook, judge_wal
 from wal_pipeline.postgres.server import AlterableSetting, SettingChange
 from wal_pipeline.postgres.server_facts import ServerFacts
 
@@ -21,21 +23,43 @@ _GOOD_VALUES: Final = ("on", "always", "replica", "logical")
 class WantedArchiving:
     """The archiving that we want. ``replace_foreign`` allows to replace an archiver that writes to another place.
 
-    ``system_identifier`` is the cluster's by the settings, None where they name none.
+    ``system_identifier`` is the cluster's by the settings, None where they name none. ``encoder`` is what segments are
+    compressed with, ``bindir`` where PostgreSQL's programs are looked for first, and ``unreadable_wal`` says that WAL
+    is archived which cannot be read. ``quarantine`` is the folder for files that cannot be archived; None: it is not
+    judged. ``archived_segment_bytes`` is the segment size of the server's archive so far; None where it has none.
     """
 
     spool: Path
     archive_timeout_seconds: int = 300
     replace_foreign: bool = False
     system_identifier: int | None = None
+    encoder: Encoder | None = None
+    bindir: Path | None = None
+    unreadable_wal: bool = False
+    quarantine: Path | None = None
+    archived_segment_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SetupPlan:
-    """The findings, and the restart that the server needs. ``restart_line`` is the shell line for it."""
+    """The findings, and the restart that the server needs. ``restart_line`` is the shell line for it.
+
+    ``others`` are no part of archiving: what base backups need.
+    """
 
     findings: tuple[Finding, ...]
     restart_line: str | None = None
+    others: tuple[Finding, ...] = ()
+
+    @property
+    def all_findings(self) -> tuple[Finding, ...]:
+        """All findings, those about archiving first."""
+        return (*self.findings, *self.others)
+
+    @property
+    def all_problems(self) -> tuple[Finding, ...]:
+        """The findings that keep archiving or base backups from working."""
+        return tuple(finding for finding in self.all_findings if finding.status is Level.PROBLEM)
 
     @property
     def changes(self) -> tuple[SettingChange, ...]:
@@ -49,9 +73,14 @@ class SetupPlan:
 
 
 def plan_setup(
-    facts: ServerFacts, access: SpoolAccess, wanted: WantedArchiving, *, has_basic_archive: bool | None
+    facts: ServerFacts,
+    access: SpoolAccess,
+    wanted: WantedArchiving,
+    *,
+    has_basic_archive: bool | None,
+    wal: WalLook | None = None,
 ) -> SetupPlan:
-    """Judge the server and the spool. ``has_basic_archive`` is None where it could not be tried."""
+    """Judge the server, its WAL and the spool. ``has_basic_archive`` is None where it could not be tried."""
     version = _version(facts)
     if version.status is Level.PROBLEM:
         return SetupPlan((version,))
@@ -59,10 +88,12 @@ def plan_setup(
     findings = (
         version,
         *_identifier(facts, wanted.system_identifier),
+        *judge_wal(facts, wal or WalLook(), wanted.encoder, unreadable=wanted.unreadable_wal),
         _wal_level(facts),
         _archive_mode(facts),
         judge_archiver(facts, wanted.spool, method, replace=wanted.replace_foreign),
         _archive_timeout(facts, wanted.archive_timeout_seconds),
+        *_segment_size(facts, wanted.archived_segment_bytes),
         *judge_spool(access),
     )
     findings = tuple(_unless_overridden(finding, facts) for finding in findings)
@@ -135,6 +166,18 @@ def _archive_timeout(facts: ServerFacts, wanted_seconds: int) -> Finding:
     shown = f"{found} s" if found else "off"
     message = f"{shown}, expected at most {wanted_seconds} s: it bounds the age of the last change that no store has"
     return Finding("archive_timeout", Level.PROBLEM, message, (change,))
+
+
+def _segment_size(facts: ServerFacts, archived_bytes: int | None) -> tuple[Finding, ...]:
+    """Find a server whose segment size was changed: its names stand for other WAL than the archive's."""
+    if archived_bytes in (facts.wal_segment_size, None):
+        return ()
+    message = (
+        f"{facts.wal_segment_size} bytes, the archive of this system identifier has segments of {archived_bytes}: "
+        "nothing of this server can be archived there"
+    )
+    line = "give the server a cluster name of its own (WAL_PIPELINE_CLUSTER), and take a base backup there"
+    return (Finding("wal_segment_size", Level.PROBLEM, message, lines=(line,)),)
 
 
 def _unless_overridden(finding: Finding, facts: ServerFacts) -> Finding:

@@ -1,19 +1,28 @@
 """Sets up archiving: looks at the server, finds faults, mends them where asked, and proves that archiving works."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
+from wal_pipeline.commands.setup.data_directory import with_data_directory
+from wal_pipeline.commands.setup.findings import Finding
 from wal_pipeline.commands.setup.plan import SetupPlan, WantedArchiving, plan_setup
 from wal_pipeline.commands.setup.proof import Proof
+from wal_pipeline.commands.setup.quarantine import with_quarantine
 from wal_pipeline.commands.setup.spool import look_at_spool_access, make_spool
+from wal_pipeline.commands.setup.wal import look_at_wal
 from wal_pipeline.errors import PostgresError
 from wal_pipeline.postgres.server import BASIC_ARCHIVE, AlterableSetting, PostgresServer, SettingChange
 from wal_pipeline.postgres.server_facts import ServerFacts
 
 _RELOAD_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.1
+MoreFindings = Callable[[ServerFacts], Sequence[Finding]]
+
+
+def _nothing(_facts: ServerFacts) -> Sequence[Finding]:
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,21 +41,30 @@ class SetupReport:
     @property
     def ok(self) -> bool:
         """True where no problem is left, and the proof succeeded where one was tried."""
-        return not self.after.problems and (self.proof is None or self.proof.ok)
+        return not self.after.all_problems and (self.proof is None or self.proof.ok)
 
 
-def look_at_archiving(server: PostgresServer, wanted: WantedArchiving) -> SetupPlan:
+def look_at_archiving(server: PostgresServer, wanted: WantedArchiving, also: MoreFindings = _nothing) -> SetupPlan:
     """Look at the server and the spool, and plan. Changes nothing; the server writes a small file, which we remove.
+
+    ``also`` looks at what is no part of archiving, such as what a base backup needs.
 
     Raises: PostgresError where the server cannot be reached.
     """
     facts = server.facts()
     access = look_at_spool_access(wanted.spool, server, facts)
-    return plan_setup(facts, access, wanted, has_basic_archive=server.has_library(BASIC_ARCHIVE))
+    wal = look_at_wal(server, facts, bindir=wanted.bindir)
+    has_library = server.has_library(BASIC_ARCHIVE)
+    plan = plan_setup(facts, access, wanted, has_basic_archive=has_library, wal=wal)
+    plan = with_data_directory(with_quarantine(plan, wanted.quarantine), server, facts)
+    return replace(plan, others=(*plan.others, *also(facts)))
 
 
 def apply_setup(
-    server: PostgresServer, wanted: WantedArchiving, prove: Callable[[], Proof] | None = None
+    server: PostgresServer,
+    wanted: WantedArchiving,
+    prove: Callable[[], Proof] | None = None,
+    also: MoreFindings = _nothing,
 ) -> SetupReport:
     """Mend the faults that settings can mend, then prove archiving. A second call changes nothing and proves again.
 
@@ -55,12 +73,12 @@ def apply_setup(
     Raises: PostgresError where the server refuses, SpoolError where the spool cannot be made.
     """
     made_spool = _make_missing_spool(server, wanted)
-    before = look_at_archiving(server, wanted)
+    before = look_at_archiving(server, wanted, also)
     if before.changes:
         server.alter_system(before.changes)
         server.reload()
         wait_until_in_force(server, before.changes)
-    after = look_at_archiving(server, wanted) if before.changes else before
+    after = look_at_archiving(server, wanted, also) if before.changes else before
     proof = prove() if prove is not None and not after.problems else None
     return SetupReport(before, after, before.changes, made_spool, proof)
 

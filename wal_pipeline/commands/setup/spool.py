@@ -1,5 +1,6 @@
 """Judges the rights in the spool: PostgreSQL must write there, we must read and remove there."""
 
+import errno
 import os
 import pwd
 import secrets
@@ -12,8 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from wal_pipeline.commands.setup.findings import Finding, Level
-from wal_pipeline.errors import PostgresError, SpoolError
-from wal_pipeline.host.file_owner import name_of_user
+from wal_pipeline.errors import READ_ONLY_HINT, PostgresError, SpoolError, cause_hint
+from wal_pipeline.host.file_owner import is_read_only, name_of_user
 from wal_pipeline.postgres.server import PostgresServer
 from wal_pipeline.postgres.server_facts import ServerFacts
 
@@ -51,6 +52,7 @@ class SpoolAccess:
     we_can_read: bool = False
     we_can_remove: bool = False
     others_can_write: bool = False
+    is_read_only: bool = False
     free_bytes: int = 0
     our_uid: int = 0
     server_uid: int | None = None
@@ -73,6 +75,7 @@ def look_at_spool_access(folder: Path, server: PostgresServer | None, facts: Ser
         we_can_read=os.access(folder, os.R_OK | os.X_OK, effective_ids=True),
         we_can_remove=os.access(folder, os.W_OK | os.X_OK, effective_ids=True),
         others_can_write=bool(status.st_mode & stat.S_IWOTH),
+        is_read_only=is_read_only(folder),
         free_bytes=shutil.disk_usage(folder).free,
         our_uid=os.geteuid(),
         server_uid=server_uid,
@@ -99,7 +102,8 @@ def make_spool(folder: Path, server_uid: int | None) -> None:
             os.chown(folder, server_uid, _primary_group(server_uid))
     except OSError as error:
         raise SpoolError(
-            f"spool '{folder}' cannot be made: {error.strerror}", hint=f"Type: {install_line(folder, server_uid)}"
+            f"spool '{folder}' cannot be made: {error.strerror}",
+            hint=cause_hint(error) or f"Type: {install_line(folder, server_uid)}",
         ) from error
 
 
@@ -182,11 +186,16 @@ def judge_spool(access: SpoolAccess) -> tuple[Finding, ...]:
         return (Finding(_NAME, Level.PROBLEM, f"'{access.folder}' does not exist", lines=(line,)),)
     if not access.is_folder:
         return (Finding(_NAME, Level.PROBLEM, f"'{access.folder}' is not a folder"),)
+    if access.is_read_only:
+        return (_folder(access),)  # no right of any user is wrong then
     return (_folder(access), _server_writes(access), _we_read(access))
 
 
 def _folder(access: SpoolAccess) -> Finding:
     ours = name_of_user(access.our_uid)
+    if access.is_read_only:
+        message = f"'{access.folder}' is on a file system that is mounted read-only for this process"
+        return Finding(_NAME, Level.PROBLEM, message, lines=(READ_ONLY_HINT,))
     if not access.we_can_read or not access.we_can_remove:
         missing = "read" if not access.we_can_read else "remove files from"
         message = f"user '{ours}' cannot {missing} '{access.folder}'"
@@ -197,12 +206,22 @@ def _folder(access: SpoolAccess) -> Finding:
     return Finding(_NAME, Level.OK, f"'{access.folder}', {access.free_bytes / 2**30:.1f} GiB free")
 
 
+def _refused_write_line(access: SpoolAccess, server: str) -> str:
+    """Return what mends that PostgreSQL cannot write, by its own words: they end with the operating system's."""
+    folder = shell_word(access.folder)
+    if os.strerror(errno.EROFS) in access.writes_message:
+        return f"let the server's own unit write there (ReadWritePaths={access.folder}), or mount it for writing"
+    if os.strerror(errno.ENOSPC) in access.writes_message:
+        return f"make room on the disk of {folder}: 'wal-pipeline archive' empties the spool"
+    return f"sudo chown {server} {folder} && sudo chmod u+rwx {folder}"
+
+
 def _server_writes(access: SpoolAccess) -> Finding:
     server = _server_user(access.server_uid)
     if access.server_writes is ServerWrites.YES:
         return Finding(_WRITES_NAME, Level.OK, f"PostgreSQL writes there as user '{server}'")
     if access.server_writes is ServerWrites.REFUSED:
-        line = f"sudo chown {server} {shell_word(access.folder)} && sudo chmod u+rwx {shell_word(access.folder)}"
+        line = _refused_write_line(access, server)
         return Finding(_WRITES_NAME, Level.PROBLEM, access.writes_message, lines=(line,))
     if access.server_writes is ServerWrites.ELSEWHERE:
         message = (

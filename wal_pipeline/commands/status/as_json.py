@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from wal_pipeline.archive.recovery.branches import Branch
 from wal_pipeline.archive.recovery.gaps import Gap
 from wal_pipeline.archive.recovery.window import RecoveryWindow
 from wal_pipeline.commands.health.facts import SpoolFacts, StoreFacts
@@ -28,6 +29,8 @@ def status_as_json(status: ArchiveStatus) -> dict[str, Any]:
         "stores": {store.store: _store(store, status) for store in facts.stores},
         "windows": [_window(window) for window in windows.windows.get(None, ())],
         "gaps": [_gap(gap) for gap in windows.open_gaps(None)],
+        "breaks": [{"segment": one.segment, "reason": one.reason} for one in windows.open_breaks],
+        "branches": [_branch(branch) for branch in windows.branches],
         "spool": None if facts.spool is None else _spool(facts.spool),
         "pause": None if facts.pause is None else facts.pause.describe(),
         "problems": [_problem(problem) for problem in status.problems],
@@ -95,6 +98,18 @@ def _window(window: RecoveryWindow) -> dict[str, Any]:
         "segments": window.segments,
         "ended_by": window.ended_by.value,
         "base_backups": list(window.backup_ids),
+    }
+
+
+def _branch(branch: Branch) -> dict[str, Any]:
+    return {
+        "timeline": branch.timeline,
+        "beside": branch.chosen,
+        "parted_at_lsn": str(branch.left_at_lsn),
+        "last_segment": branch.last_segment,
+        "last_at": moment_json(branch.last_at),
+        "beside_last_at": moment_json(branch.chosen_at),
+        "live": branch.is_live,
     }
 
 

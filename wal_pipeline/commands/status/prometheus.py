@@ -16,7 +16,7 @@ from wal_pipeline.archive.alerts import Severity
 from wal_pipeline.commands.health.facts import StoreFacts
 from wal_pipeline.commands.health.windows import newest_finished_at
 from wal_pipeline.commands.status.status import ArchiveStatus, lag_seconds
-from wal_pipeline.errors import SettingsError
+from wal_pipeline.errors import SettingsError, cause_hint
 from wal_pipeline.host.durable_file import write_whole
 
 PREFIX: Final = "wal_pipeline_"
@@ -173,7 +173,8 @@ def write_textfile(path: Path, text: str) -> None:
     except OSError as error:
         raise SettingsError(
             f"metrics cannot be written to '{path}': {error.strerror}",
-            hint="Name a file in a folder that this user can write, such as node_exporter's textfile folder.",
+            hint=cause_hint(error)
+            or "Name a file in a folder that this user can write, such as node_exporter's textfile folder.",
         ) from error
 
 

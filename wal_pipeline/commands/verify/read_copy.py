@@ -1,7 +1,7 @@
 """Reads one copy back from a store and proves that it is what its name promises, down to the file's own bytes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -29,19 +29,25 @@ from wal_pipeline.errors import (
 )
 from wal_pipeline.stores.base import Store
 from wal_pipeline.stores.cluster_store import ClusterStore
+from wal_pipeline.wal.joint import SegmentJoints, read_joints
 from wal_pipeline.wal.names import MAX_WAL_SEGMENT_SIZE, FileKind, require_file_name
 from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, check_segment, segment_size_of
 
 
 @dataclass(frozen=True, slots=True)
 class ReadCopy:
-    """One copy that was read: its fault, or None, how many stored bytes were read, and the SHA-256 of its content."""
+    """One copy that was read: its fault, or None, how many stored bytes were read, and the SHA-256 of its content.
+
+    ``file`` describes a good copy of a WAL file, with the joints that its content has, or that its metadata says where
+    it was not opened.
+    """
 
     item: Item
     store: str
     fault: Fault | None
     read_bytes: int
     content_sha256: str | None = None
+    file: WalFile | None = None
 
 
 class _FaultError(Exception):
@@ -66,14 +72,14 @@ class CopyReader:
         """
         item = Item(place.layout.system_identifier, ItemKind.WAL_FILE, name)
         try:
-            read_bytes, content_sha256 = self._read(place, name, key, recorded)
+            read_bytes, file = self._read(place, name, key, recorded)
         except _FaultError as found:
             return _faulty(place, item, found.kind, f"{place.name}: {found.message}")
         except (DamagedCopyError, ObjectMissingError) as error:
             return _faulty(place, item, _kind_of(error), error.message)
-        return ReadCopy(item, place.name, None, read_bytes, content_sha256)
+        return ReadCopy(item, place.name, None, read_bytes, file.sha256, file)
 
-    def _read(self, place: ClusterStore, name: str, key: str, recorded: WalFile | None) -> tuple[int, str]:
+    def _read(self, place: ClusterStore, name: str, key: str, recorded: WalFile | None) -> tuple[int, WalFile]:
         store = place.store
         found = head_proved(store, key)
         try:
@@ -85,30 +91,36 @@ class CopyReader:
         require_wal_size(store, key, found.size_bytes)
         data = read_proved(store, key, encoding)
         if not encoding.encrypted or self.identities:
-            self._check_content(store, key, data, file, encoding)
+            file = replace(file, joints=self._check_content(store, key, data, file, encoding) or file.joints)
         if recorded is not None and file.sha256 != recorded.sha256:
             raise _FaultError(FaultKind.OTHER_CONTENT, wrong_content(key, file.sha256, recorded.sha256))
-        return len(data), file.sha256
+        return len(data), file
 
-    def _check_content(self, store: Store, key: str, data: bytes, file: WalFile, encoding: Encoding) -> None:
+    def _check_content(
+        self, store: Store, key: str, data: bytes, file: WalFile, encoding: Encoding
+    ) -> SegmentJoints | None:
+        """Compare an object's content with what is promised, and return what a segment's pages say it continues."""
         name = require_file_name(file.name)
-        has_pages = file.kind in (FileKind.SEGMENT, FileKind.PARTIAL)
+        is_segment = file.kind in (FileKind.SEGMENT, FileKind.PARTIAL)
+        has_pages = is_segment and not file.is_unread
         try:
             content = open_stored(
                 data,
                 encoding.codec,
                 encrypted=encoding.encrypted,
                 identities=self.identities,
-                max_size_bytes=min(file.size_bytes, MAX_WAL_SEGMENT_SIZE if has_pages else MAX_TEXT_BYTES),
+                max_size_bytes=min(file.size_bytes, MAX_WAL_SEGMENT_SIZE if is_segment else MAX_TEXT_BYTES),
                 size_of_start=partial(segment_size_of, name) if has_pages else None,
             )
             require_content(store, key, content, file)
             if has_pages:
-                check_segment(name, content[:LONG_HEADER_BYTES], len(content), {file.system_identifier})
+                header = check_segment(name, content[:LONG_HEADER_BYTES], len(content), {file.system_identifier})
+                return read_joints(content, header, file.timeline) if file.kind is FileKind.SEGMENT else None
         except CodecError as error:
             raise _FaultError(FaultKind.CORRUPT, f"object '{key}' cannot be opened: {error.message}") from None
         except (InvalidWalFileError, InvalidWalNameError) as error:
             raise _FaultError(FaultKind.REPLACED, f"object '{key}' holds something else: {error.message}") from None
+        return None
 
 
 def _check_says(key: str, file: WalFile, layout: Layout, name: str) -> None:
@@ -130,14 +142,22 @@ def _kind_of(error: DamagedCopyError | ObjectMissingError) -> FaultKind:
 
 
 def read_backup(place: ClusterStore, manifest: BaseBackupManifest) -> ReadCopy:
-    """Read all objects of a base backup back and compare them with its manifest; the first fault ends it.
+    """Read all objects of a base backup back and compare them with its manifest; every bad one is named.
 
     Raises: StoreError where the store does not answer.
     """
     item = Item(place.layout.system_identifier, ItemKind.BASE_BACKUP, manifest.backup_id)
+    found: list[DamagedCopyError | ObjectMissingError] = []
+    read_bytes = 0
     for part in manifest.objects:
         try:
             prove(place.store, place.layout.base_key(manifest.backup_id, part.name), part)
+            read_bytes += part.size_bytes
         except (DamagedCopyError, ObjectMissingError) as error:
-            return _faulty(place, item, _kind_of(error), error.message)
-    return ReadCopy(item, place.name, None, manifest.stored_size_bytes)
+            found.append(error)
+    if not found:
+        return ReadCopy(item, place.name, None, read_bytes)
+    reasons = "; ".join(error.message.removeprefix(f"{place.name}: ") for error in found)
+    count = f"{len(found)} objects: " if len(found) > 1 else ""
+    fault = Fault(item, place.name, _kind_of(found[0]), f"{place.name}: {count}{reasons}")
+    return ReadCopy(item, place.name, fault, read_bytes)

@@ -6,11 +6,16 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from wal_pipeline.archive.alerts import AlertKind, Observation, Severity
-from wal_pipeline.archive.records import CopyStatus
+from wal_pipeline.archive.records import CopyStatus, WalFile
+from wal_pipeline.archive.recovery.coverage import ArchiveContents
+from wal_pipeline.archive.recovery.gaps import find_breaks
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.alerts.settle import settle_seen
+from wal_pipeline.commands.continuity.archived import record_breaks
 from wal_pipeline.commands.inventory.survey import ClusterSurvey
+from wal_pipeline.commands.verify.read_copy import ReadCopy
 from wal_pipeline.commands.verify.results import Fault, FaultKind, Item, ItemKind, Tally
+from wal_pipeline.wal.names import FileKind
 
 if TYPE_CHECKING:
     from wal_pipeline.commands.verify.results import Verification
@@ -28,6 +33,38 @@ def record_read(catalog: Catalog, survey: ClusterSurvey, store: str, items: Sequ
     for item in items:
         if item.kind is ItemKind.BASE_BACKUP:
             _record_backup(catalog, survey, (store, item.name), CopyStatus.VERIFIED, read_at=at)
+
+
+def breaks_found(catalog: Catalog, survey: ClusterSurvey, read: Mapping[Item, ReadCopy]) -> list[str]:
+    """Compare the segments that were read with each other, record which continue nothing, and say which are open.
+
+    Those that are recorded from before count too. Raises: CatalogError.
+    """
+    contents, identifier = survey.contents, survey.layout.system_identifier
+    files = [one.file for item, one in read.items() if item.system_identifier == identifier and one.file is not None]
+    compared = ArchiveContents.of(
+        identifier,
+        files=[*files, *(file for name, file in contents.files.items() if name not in {one.name for one in files})],
+        copies=contents.copies,
+        backups=contents.backups.values(),
+        histories=contents.histories,
+    )
+    names = {file.name for file in files if _was_compared(compared, file)}
+    breaks = record_breaks(catalog, identifier, names, compared.breaks)
+    found = find_breaks(replace(compared, breaks=breaks))
+    return [
+        f"'{one.segment}' is there, and no recovery passes into it: {one.reason}" for one in found if not one.closed_by
+    ]
+
+
+def _was_compared(contents: ArchiveContents, file: WalFile) -> bool:
+    """Whether the segment before a segment was read too."""
+    if file.kind is not FileKind.SEGMENT or file.joints is None or file.timeline not in contents.paths:
+        return False
+    number = contents.number(file.name) - 1
+    path = contents.paths[file.timeline]
+    before = contents.segments.get(path.owner(number), {}).get(number) if number >= path.pieces[0].first else None
+    return before is not None and before.joints is not None
 
 
 def record_faults(catalog: Catalog, survey: ClusterSurvey, faults: Sequence[Fault]) -> None:

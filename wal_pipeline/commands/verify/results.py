@@ -74,7 +74,8 @@ class Verification:
     """The outcome of one verification. ``tallies`` by store; ``silent``: why a store was left out, or not finished.
 
     ``repairs`` are for ``faults`` that were tried to heal; ``refilled`` the copies that came of it. ``lost`` are the
-    items of which no store that answered has a good copy.
+    items of which no store that answered has a good copy. ``breaks`` say which segments continue nothing, though all
+    copies are good, and that no base backup after them can be restored.
     """
 
     begun_at: datetime
@@ -86,6 +87,7 @@ class Verification:
     repairs: tuple[Repair, ...]
     refilled: tuple[CopyVerified, ...]
     notes: tuple[str, ...]
+    breaks: tuple[str, ...] = ()
 
     @property
     def open_faults(self) -> tuple[Fault, ...]:
@@ -96,4 +98,5 @@ class Verification:
     @property
     def is_right(self) -> bool:
         """Whether every store answered and all is as it should be now."""
-        return not (self.silent or self.open_faults or any(tally.unrecorded for tally in self.tallies.values()))
+        unrecorded = any(tally.unrecorded for tally in self.tallies.values())
+        return not (self.silent or self.open_faults or self.breaks or unrecorded)

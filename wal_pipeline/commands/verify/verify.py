@@ -11,13 +11,20 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
+from wal_pipeline.archive.recovery.branches import branches_of, living_notes
 from wal_pipeline.archive.retention.rules import RetentionRule
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.copies.find import find_copies
 from wal_pipeline.commands.inventory.survey import ClusterSurvey, Surveyor
 from wal_pipeline.commands.verify.compare import Comparer, WantedCopies
 from wal_pipeline.commands.verify.read_copy import CopyReader, ReadCopy, read_backup
-from wal_pipeline.commands.verify.records import record_faults, record_found_again, record_read, settle_alerts
+from wal_pipeline.commands.verify.records import (
+    breaks_found,
+    record_faults,
+    record_found_again,
+    record_read,
+    settle_alerts,
+)
 from wal_pipeline.commands.verify.repair import Repairer
 from wal_pipeline.commands.verify.results import Fault, FaultKind, Item, ItemKind, Repair, Tally, Verification
 from wal_pipeline.commands.verify.verdict import record_verdict
@@ -73,6 +80,7 @@ class _Round:
     lost: set[Item] = field(default_factory=set)
     repairs: list[Repair] = field(default_factory=list)
     contents: dict[Item, ReadCopy] = field(default_factory=dict)
+    breaks: list[str] = field(default_factory=list)
 
     def other_content(self, read: ReadCopy) -> Fault | None:
         """Compare a good copy with the first one that was read: the catalog may know neither."""
@@ -132,7 +140,8 @@ class Verifier:
             lost=frozenset(state.lost),
             repairs=tuple(state.repairs),
             refilled=tuple(repairer.refilled),
-            notes=tuple(note for cluster in survey.clusters for note in cluster.notes),
+            notes=tuple(note for cluster in survey.clusters for note in _notes(cluster)),
+            breaks=tuple(state.breaks),
         )
         settle_alerts(self._catalog, done, self._clock())
         record_verdict(self._catalog, done)
@@ -150,9 +159,11 @@ class Verifier:
         self._read(survey, suspects, state)
         if state.share is not None:
             self._read(survey, self._chosen(survey, compared.wanted, state), state)
+            self._read(survey, self._named_in_full(survey, compared.faults), state)
         mine = {key: fault for key, fault in state.faults.items() if key not in before}
         self._read(survey, self._counterparts(survey, mine.values(), state), state)
         mine = {key: fault for key, fault in state.faults.items() if key not in before}
+        state.breaks += breaks_found(self._catalog, survey, state.contents)
         record_faults(self._catalog, survey, list(mine.values()))
         record_found_again(self._catalog, survey, set(mine))
         state.lost |= {fault.item for fault in mine.values() if not self._sources(survey, fault, state)}
@@ -181,6 +192,16 @@ class Verifier:
         known = state.faults.keys() | state.good
         candidates = [one for one in self._candidates(survey, wanted) if (one.store, one.item) not in known]
         return [(one.store, one.item) for one in choose_share(candidates, state.share or 0)]
+
+    def _named_in_full(self, survey: ClusterSurvey, faults: Iterable[Fault]) -> list[tuple[str, Item]]:
+        """Return the base backups that lack an object: reading them names all else that is wrong with them."""
+        return [
+            (fault.store, fault.item)
+            for fault in faults
+            if fault.item.kind is ItemKind.BASE_BACKUP
+            and fault.kind in (FaultKind.MISSING, FaultKind.TRUNCATED)
+            and fault.item.name in survey.listings[fault.store].manifests
+        ]
 
     def _candidates(self, survey: ClusterSurvey, wanted: WantedCopies) -> Iterator[Candidate]:
         identifier = survey.layout.system_identifier
@@ -282,3 +303,7 @@ def _add_tallies(total: Mapping[str, Tally], more: Mapping[str, Tally]) -> None:
         total[store].stored_bytes += tally.stored_bytes
         total[store].pending += tally.pending
         total[store].unrecorded += tally.unrecorded
+
+
+def _notes(cluster: ClusterSurvey) -> tuple[str, ...]:
+    return (*cluster.notes, *living_notes(branches_of(cluster.contents)))

@@ -31,6 +31,10 @@ def backup_materialization(
     }
     if backup.parent_id is not None:
         metadata["parent_id"] = dg.MetadataValue.text(backup.parent_id)
+    if backup.warnings:
+        metadata["warnings"] = dg.MetadataValue.text("\n".join(backup.warnings))
+    if backup.damaged_pages:
+        metadata["damaged_pages"] = dg.MetadataValue.text("\n".join(str(one) for one in backup.damaged_pages))
     if store.error is not None:
         metadata["error"] = dg.MetadataValue.text(store.error)
     if seconds is not None:

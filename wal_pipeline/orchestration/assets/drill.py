@@ -85,6 +85,8 @@ def _metadata(results: "list[DrillResult]") -> dict[str, dg.MetadataValue]:
                 found[f"{prefix}{name}_commit_at"] = dg.MetadataValue.timestamp(at)
         if result.not_proven:
             found[prefix + "not_proven"] = dg.MetadataValue.text("\n".join(result.not_proven))
+        if result.warnings:
+            found[prefix + "warnings"] = dg.MetadataValue.text("\n".join(result.warnings))
         if result.error is not None:
             found[prefix + "error"] = dg.MetadataValue.text(result.error)
     return found

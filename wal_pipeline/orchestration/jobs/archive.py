@@ -1,11 +1,24 @@
 """Defines the archiving run: one op, which drains the spool and records each copy as it goes."""
 
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from typing import TYPE_CHECKING, Final
+
 import dagster as dg
+from dagster._core.errors import DagsterExecutionInterruptedError
 
 from wal_pipeline.orchestration.jobs.archive_recorder import RunRecorder
 from wal_pipeline.orchestration.keys import ARCHIVE_JOB, QUEUE_TAG, Keys, warm_queue
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.runs.event_batches import RunRecords
+from wal_pipeline.wiring.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from wal_pipeline.commands.archive_push.events import ArchiveEvent
+    from wal_pipeline.orchestration.assets.closing_events import Event
+
+_REPORT_SECONDS: Final = 300.0
 
 
 class ArchiveConfig(dg.Config):
@@ -24,16 +37,10 @@ def build_archive_job(keys: Keys) -> dg.JobDefinition:
         "line and in its materializations. A store that fails does not delay the others.",
     )
     def archive_spool(context: dg.OpExecutionContext, config: ArchiveConfig, wal_pipeline: WalPipelineResource):  # type: ignore[no-untyped-def]
-        from wal_pipeline.orchestration.assets.closing_events import Stored, closing_events
-        from wal_pipeline.wiring.archive_push import archive_now
-
         pipeline = wal_pipeline.open()
         linger = pipeline.settings.linger_seconds if config.linger_seconds is None else config.linger_seconds
-        with RunRecords(context) as records:
-            recorder = RunRecorder(context, keys, pipeline.settings.stores, records)
-            for event in archive_now(pipeline, linger_seconds=linger, by=f"run {context.run_id}"):
-                recorder.record(event)
-        yield from closing_events(keys, pipeline, context.instance, Stored(recorder.stored), context.log)
+        recorder = RunRecorder(context, keys, pipeline.settings.stores)
+        yield from _record_events(context, keys, pipeline, recorder, linger_seconds=linger)
         context.add_output_metadata(
             {"files_released": recorder.released, "files_quarantined": len(recorder.quarantined)}
         )
@@ -50,6 +57,48 @@ def build_archive_job(keys: Keys) -> dg.JobDefinition:
         archive_spool()
 
     return archive_wal
+
+
+def _record_events(
+    context: dg.OpExecutionContext, keys: Keys, pipeline: Pipeline, recorder: RunRecorder, *, linger_seconds: float
+) -> "Iterator[Event]":
+    """Archive and record, and report the recovery window whenever the spool is empty, and at the end.
+
+    A run lingers for hours, and the UI must not show a recovery window as old as that. A run that is interrupted while
+    it only waits for files has done all that it had to do: it is a service that was restarted, and no failure.
+    """
+    from wal_pipeline.orchestration.assets.closing_events import Stored, closing_events
+    from wal_pipeline.wiring.archive_push import archive_now
+
+    reported_at = float("-inf")
+    run = archive_now(pipeline, linger_seconds=linger_seconds, by=f"run {context.run_id}")
+    with closing(run) as events:  # type: ignore[type-var]
+        is_over = False
+        while not is_over:
+            with RunRecords(context) as records:
+                is_over = _record_until_report_is_due(context, events, recorder, records, reported_at + _REPORT_SECONDS)
+            reported_at = time.monotonic()
+            yield from closing_events(keys, pipeline, context.instance, Stored(recorder.take_stored()), context.log)
+
+
+def _record_until_report_is_due(
+    context: dg.OpExecutionContext,
+    events: "Iterator[ArchiveEvent]",
+    recorder: RunRecorder,
+    records: RunRecords,
+    due_at: float,
+) -> bool:
+    """Record events until the run's end (True), or until the spool is empty after ``due_at`` (False)."""
+    try:
+        for event in events:
+            recorder.record(event, records)
+            if recorder.is_idle and time.monotonic() >= due_at and recorder.stored:
+                return False
+    except DagsterExecutionInterruptedError:
+        if not recorder.is_idle:
+            raise
+        context.log.info("the run was told to end while it waited for files")
+    return True
 
 
 def _raise_failures(recorder: RunRecorder) -> None:

@@ -13,6 +13,7 @@ from wal_pipeline.commands.archive_push.events import (
     FileReleased,
     FileSkipped,
     FilesWaiting,
+    SpoolEmptied,
 )
 from wal_pipeline.orchestration.assets.segment_metadata import segment_materialization
 from wal_pipeline.orchestration.keys import Keys
@@ -22,30 +23,32 @@ from wal_pipeline.orchestration.runs.event_batches import RunRecords
 class RunRecorder:
     """Writes the events of one archiving run into Dagster, and counts them for the run's end."""
 
-    def __init__(self, context: dg.OpExecutionContext, keys: Keys, stores: Sequence[str], records: RunRecords) -> None:
+    def __init__(self, context: dg.OpExecutionContext, keys: Keys, stores: Sequence[str]) -> None:
+        """``is_idle``: the spool is empty, and the run waits for files. ``stored``: copies since the last report."""
         self._context = context
-        self._records = records
         self._keys = keys
         self._stores = stores
         self._partitions_name = keys.wal_partitions_name
         self._partitions: set[str] | None = None
         self._materialized: dict[str, set[str]] = {}
         self._recorded: set[str] = set()
+        self.is_idle = False
         self.released = 0
         self.stored: Counter[str] = Counter()
         self.failures: dict[tuple[str, str], CopyFailed] = {}
         self.quarantined: list[FileQuarantined] = []
         self.stuck: dict[str, FileSkipped] = {}
 
-    def record(self, event: ArchiveEvent) -> None:
+    def record(self, event: ArchiveEvent, records: RunRecords) -> None:
         """Log the event, and record the copy where it stored one."""
+        self.is_idle = isinstance(event, SpoolEmptied)
         match event:
             case FilesWaiting():
                 self._add_partitions(event.names)
             case CopyVerified():
-                self._verified(event)
+                self._verified(event, records)
             case FileReleased():
-                self._released(event)
+                self._released(event, records)
             case CopyFailed():
                 self.failures[event.name, event.store] = event
                 self._context.log.error(f"{event.name} is not on {event.store}: {event.message}")
@@ -60,7 +63,12 @@ class RunRecorder:
             case FileSkipped():
                 self._context.log.warning(f"{event.name} stays in the spool: {event.message}")
 
-    def _verified(self, event: CopyVerified) -> None:
+    def take_stored(self) -> Counter[str]:
+        """Return how many copies each store got since the last call."""
+        stored, self.stored = self.stored, Counter()
+        return stored
+
+    def _verified(self, event: CopyVerified, records: RunRecords) -> None:
         name, store = event.file.name, event.copy.store
         self.failures.pop((name, store), None)
         if not event.is_new and name in self._known(store):
@@ -68,12 +76,12 @@ class RunRecorder:
         self._add_partitions([name])
         self.stored[store] += 1
         self._recorded.add(name)
-        self._records.materialized(segment_materialization(self._keys, event.file, event.copy, event.seconds))
+        records.materialized(segment_materialization(self._keys, event.file, event.copy, event.seconds))
 
-    def _released(self, event: FileReleased) -> None:
+    def _released(self, event: FileReleased, records: RunRecords) -> None:
         self.released += 1
         self._settled(event.file.name)
-        self._records.released(event)
+        records.released(event)
 
     def _settled(self, name: str) -> None:
         """Drop the failures of a file that has left the spool."""

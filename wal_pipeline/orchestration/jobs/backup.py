@@ -9,14 +9,22 @@ from wal_pipeline.orchestration.keys import BACKUP_JOB, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 
 if TYPE_CHECKING:  # a run imports what it needs: every run's start loads this module
+    from collections.abc import Callable
+
+    from wal_pipeline.commands.backup.session import BackupProgress
     from wal_pipeline.commands.backup.take import BackupOutcome
 
 
 class BackupConfig(dg.Config):
-    """``incremental``: build on the newest base backup, or on ``parent_id``. It needs PostgreSQL 17 or newer."""
+    """``incremental``: build on the newest base backup, or on ``parent_id``. It needs PostgreSQL 17 or newer.
+
+    Another base backup of the cluster is waited for up to ``wait_seconds``: longer than a lease lasts, so that a run
+    which follows a killed one takes over from it.
+    """
 
     incremental: bool = False
     parent_id: str | None = None
+    wait_seconds: float = 900.0
 
 
 def build_backup_job(keys: Keys) -> dg.JobDefinition:
@@ -35,7 +43,12 @@ def build_backup_job(keys: Keys) -> dg.JobDefinition:
         pipeline = wal_pipeline.open()
         taker = base_backup_taker(pipeline)
         with pipeline.audit.work("base backup", keys.cluster, by=f"run {context.run_id}") as told:
-            outcome = taker.take(incremental=config.incremental, parent_id=config.parent_id)
+            outcome = taker.take(
+                incremental=config.incremental,
+                parent_id=config.parent_id,
+                wait_seconds=config.wait_seconds,
+                on_progress=_waits_into(context.log.warning),
+            )
             told.update(audit_entry(outcome))
         context.instance.add_dynamic_partitions(keys.base_backup_partitions_name, [outcome.result.manifest.backup_id])
         for store in outcome.stores:
@@ -58,8 +71,23 @@ def build_backup_job(keys: Keys) -> dg.JobDefinition:
     return take_base_backup
 
 
+def _waits_into(warn: "Callable[[str], object]") -> "Callable[[BackupProgress], None]":
+    def show(now: "BackupProgress") -> None:
+        if now.wait is not None:
+            warn(now.wait.text)
+
+    return show
+
+
 def _raise_incomplete(outcome: "BackupOutcome") -> None:
-    """Fail the run, after the good copies were recorded, where a store lacks the base backup or its WAL."""
+    """Fail the run, after the good copies were recorded, where a store lacks the base backup or pages were damaged."""
+    report = outcome.result.manifest.report
+    if outcome.complete and report.damaged_pages:
+        raise dg.Failure(
+            description=f"base backup '{outcome.result.manifest.backup_id}' is kept and restorable, but holds "
+            f"{report.damage_text}",
+            allow_retries=False,
+        )
     lacking = [store for store in outcome.stores if not store.restorable]
     if lacking:
         raise dg.Failure(

@@ -1,7 +1,8 @@
 """Defines the job that expires what the recovery window no longer needs."""
 
+import time
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -68,10 +69,25 @@ def purge(
         context.log.warning("partitions stay: not every store answered, or the spool is not on this machine")
     else:
         partitions = _remove_partitions(context, pipeline, keys, done, known)
-    runs = purge_runs(instance, keys, before, at_most=settings.dagster_purge_runs)
+    runs, is_done = _purge_runs(context, pipeline, keys, before)
     purge_ticks(instance, location_of(context.run), before)
     purge_checks(instance, keys, max(before, pipeline.clock() - CHECKS_KEPT_FOR))
-    return Purged(partitions, runs)
+    return Purged(partitions, runs, is_done)
+
+
+def _purge_runs(context: dg.OpExecutionContext, pipeline: Pipeline, keys: Keys, before: datetime) -> tuple[int, bool]:
+    """Remove old runs; return how many, and whether all went that may go."""
+    settings = pipeline.settings
+    most, seconds = settings.dagster_purge_runs, settings.dagster_purge_seconds
+    begun = time.monotonic()
+    removed = purge_runs(context.instance, keys, before, at_most=most, max_seconds=seconds)
+    is_done = removed < most and time.monotonic() - begun < seconds
+    if not is_done:
+        context.log.warning(
+            f"{removed} old runs were removed, and more may be due: WAL_PIPELINE_DAGSTER_PURGE_RUNS ({most}) or "
+            f"WAL_PIPELINE_DAGSTER_PURGE_SECONDS ({seconds:g}) ended it; the next expiry goes on"
+        )
+    return removed, is_done
 
 
 def _remove_partitions(
@@ -102,6 +118,7 @@ def _metadata(done: "Expiry", purged: Purged) -> dict[str, dg.MetadataValue]:
     found: dict[str, dg.MetadataValue] = {
         "partitions_removed": dg.MetadataValue.int(purged.partitions),
         "runs_removed": dg.MetadataValue.int(purged.runs),
+        "all_old_runs_removed": dg.MetadataValue.bool(purged.is_done),
     }
     totals: dict[str, int] = {}
     for store in done.stores:

@@ -1,31 +1,38 @@
 """Removes old records from Dagster: partitions that no store holds, runs, ticks and check results."""
 
-from collections.abc import Iterable, Iterator
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final
 
 import dagster as dg
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.event_log import SqlEventLogStorage
-from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
+from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
 from sqlalchemy import delete, func, select
 
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.runs.subject import is_of
 
+_log = logging.getLogger(__name__)
 _FINISHED: Final = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 _PAGE: Final = 200
-_LOOKED_AT_PER_REMOVED: Final = 5
+_SQLITE_ENDS: Final = ("", "-wal", "-shm", "-journal")
 CHECKS_KEPT_FOR: Final = timedelta(days=14)
 
 
 @dataclass(frozen=True)
 class Purged:
-    """How many records were removed from Dagster."""
+    """How many records were removed from Dagster. ``is_done``: no run is left that may go."""
 
     partitions: int
     runs: int
+    is_done: bool = True
 
 
 def remove_partitions(instance: dg.DagsterInstance, name: str, known: Iterable[str], held: frozenset[str]) -> int:
@@ -36,23 +43,33 @@ def remove_partitions(instance: dg.DagsterInstance, name: str, known: Iterable[s
     return len(gone)
 
 
-def purge_runs(instance: dg.DagsterInstance, keys: Keys, before: datetime, *, at_most: int) -> int:
-    """Remove finished runs of this cluster that were created before a moment, the oldest first, with their events.
+def purge_runs(
+    instance: dg.DagsterInstance,
+    keys: Keys,
+    before: datetime,
+    *,
+    at_most: int,
+    max_seconds: float = math.inf,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> int:
+    """Remove this cluster's finished runs that were created before a moment, the oldest first; return how many.
 
     A run stays while one of its materializations belongs to a partition that exists, or is an asset's latest one: the
-    UI shows from it what is stored. One call removes ``at_most`` runs and looks at five times as many.
+    UI shows from it what is stored. It ends when nothing is left that may go, after ``at_most`` runs, or after
+    ``max_seconds``.
     """
-    live = {
-        name: frozenset(instance.get_dynamic_partitions(name))
-        for name in (keys.wal_partitions_name, keys.base_backup_partitions_name)
-    }
-    partitions = frozenset().union(*live.values())
+    deadline = monotonic() + max_seconds
+    needs = _Needs(instance, keys)
     removed = 0
-    for run in _old_runs(instance, before, at_most * _LOOKED_AT_PER_REMOVED):
-        if removed >= at_most:
-            break
-        if is_of(run, keys) and not _is_needed(instance, run.run_id, partitions):
-            instance.delete_run(run.run_id)
+    for page in _pages_of_old_runs(instance, before):
+        needed = needs.among(page.runs)
+        for run in page.runs:
+            if removed >= at_most or monotonic() >= deadline:
+                return removed
+            if not is_of(run, keys) or run.run_id in needed:
+                page.keep(run)
+                continue
+            _delete_run(instance, run.run_id)
             removed += 1
     return removed
 
@@ -95,24 +112,92 @@ def purge_checks(instance: dg.DagsterInstance, keys: Keys, before: datetime) -> 
         return int(connection.execute(old).rowcount)
 
 
-def _old_runs(instance: dg.DagsterInstance, before: datetime, limit: int) -> Iterator[dg.DagsterRun]:
-    wanted, cursor, seen = dg.RunsFilter(statuses=_FINISHED, created_before=before), None, 0
-    while seen < limit:
-        page = instance.get_runs(wanted, cursor=cursor, limit=min(_PAGE, limit - seen), ascending=True)
-        if not page:
+class _Page:
+    """Some old runs, in the order of their creation. ``keep`` is called for each that stays."""
+
+    def __init__(self, runs: Sequence[dg.DagsterRun], kept: list[str]) -> None:
+        self.runs = runs
+        self._kept = kept
+
+    def keep(self, run: dg.DagsterRun) -> None:
+        """Note that a run stays, so that the next page may begin after it."""
+        self._kept.append(run.run_id)
+
+
+def _pages_of_old_runs(instance: dg.DagsterInstance, before: datetime) -> Iterator[_Page]:
+    """Yield the finished runs created before a moment, each once, whatever is removed meanwhile.
+
+    A page begins after a run that stays: after one that is gone Dagster finds nothing at all. Where somebody else
+    removed that run too, the page begins after the one that stayed before it.
+    """
+    wanted, kept = dg.RunsFilter(statuses=_FINISHED, created_before=before), list[str]()
+    while True:
+        runs = instance.get_runs(wanted, cursor=kept[-1] if kept else None, limit=_PAGE, ascending=True)
+        if runs:
+            yield _Page(runs, kept)
+        elif kept and instance.get_run_by_id(kept[-1]) is None:
+            kept.pop()
+        else:
             return
-        cursor, seen = page[-1].run_id, seen + len(page)
-        yield from page
 
 
-def _is_needed(instance: dg.DagsterInstance, run_id: str, partitions: frozenset[str]) -> bool:
-    for record in instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION):
-        event = record.dagster_event
-        if event is None or event.asset_key is None:
-            continue
-        if event.partition is not None and event.partition in partitions:
-            return True
-        latest = instance.get_latest_materialization_event(event.asset_key) if event.partition is None else None
-        if latest is not None and latest.run_id == run_id:
-            return True
-    return False
+class _Needs:
+    """Which runs the UI still needs, by the partitions that exist now."""
+
+    def __init__(self, instance: dg.DagsterInstance, keys: Keys) -> None:
+        self._instance = instance
+        names = (keys.wal_partitions_name, keys.base_backup_partitions_name)
+        self._partitions = frozenset().union(*(instance.get_dynamic_partitions(name) for name in names))
+        self._latest: dict[dg.AssetKey, str | None] = {}
+
+    def among(self, runs: Sequence[dg.DagsterRun]) -> frozenset[str]:
+        """Return the ids of those runs that are needed."""
+        materialized = self._materialized([run.run_id for run in runs])
+        return frozenset(
+            run_id for run_id, asset, partition in materialized if self._is_needed(run_id, asset, partition)
+        )
+
+    def _is_needed(self, run_id: str, asset: dg.AssetKey, partition: str | None) -> bool:
+        if partition is not None:
+            return partition in self._partitions
+        if asset not in self._latest:
+            event = self._instance.get_latest_materialization_event(asset)
+            self._latest[asset] = None if event is None else event.run_id
+        return self._latest[asset] == run_id
+
+    def _materialized(self, run_ids: Sequence[str]) -> Iterator[tuple[str, dg.AssetKey, str | None]]:
+        """Yield what these runs materialized. One query serves all: a history of years has a hundred thousand runs."""
+        storage, table = self._instance.event_log_storage, SqlEventLogStorageTable
+        if not isinstance(storage, SqlEventLogStorage):
+            yield from self._materialized_by_logs(run_ids)
+            return
+        these = select(table.c.run_id, table.c.asset_key, table.c.partition).where(
+            table.c.run_id.in_(run_ids),
+            table.c.dagster_event_type == dg.DagsterEventType.ASSET_MATERIALIZATION.value,
+        )
+        with storage.index_connection() as connection:
+            rows = connection.execute(these.distinct()).all()
+        for run_id, asset, partition in rows:
+            key = dg.AssetKey.from_db_string(asset)
+            if key is not None:
+                yield run_id, key, partition
+
+    def _materialized_by_logs(self, run_ids: Sequence[str]) -> Iterator[tuple[str, dg.AssetKey, str | None]]:
+        for run_id in run_ids:
+            for record in self._instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION):
+                event = record.dagster_event
+                if event is not None and event.asset_key is not None:
+                    yield run_id, event.asset_key, event.partition
+
+
+def _delete_run(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Remove a run, its events and what Dagster itself leaves: the output of its steps, and its own SQLite file."""
+    instance.delete_run(run_id)
+    storage = instance.event_log_storage
+    try:
+        instance.compute_log_manager.delete_logs(prefix=[run_id])
+        if isinstance(storage, SqliteEventLogStorage):
+            for end in _SQLITE_ENDS:
+                Path(f"{storage.path_for_shard(run_id)}{end}").unlink(missing_ok=True)
+    except OSError as error:
+        _log.warning("files of the removed run %s stay: %s", run_id, error)

@@ -29,5 +29,8 @@ class RestoreConfig(dg.Config):
     owner: str | None = None
     archiving: bool | None = None
     verify: bool = True
+    waldir: str | None = None
+    work_dir: str | None = None
+    restore_config: bool | None = None
     start: bool = False
     server_settings: dict[str, str] = {}  # noqa: RUF012

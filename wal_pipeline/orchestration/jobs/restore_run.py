@@ -4,6 +4,7 @@ Loaded by that run alone.
 """
 
 from pathlib import Path
+from typing import Final
 
 import dagster as dg
 
@@ -28,10 +29,14 @@ def run_restore(context: dg.OpExecutionContext, config: RestoreConfig, resource:
     restore_of(resource.open(), options_of(config), env_file=env_file, by=by).run(_RunLog(context))
 
 
+_FOLDERS: Final = ("pgdata", "waldir", "work_dir")
+
+
 def options_of(config: RestoreConfig) -> RestoreOptions:
     """Return the options that a run's configuration names."""
     tablespaces = {old: Path(new) for old, new in config.tablespaces.items()}
-    return RestoreOptions(**{**dict(config), "pgdata": Path(config.pgdata), "tablespaces": tablespaces})
+    folders = {name: Path(value) for name in _FOLDERS if (value := getattr(config, name)) is not None}
+    return RestoreOptions(**{**dict(config), **folders, "tablespaces": tablespaces})
 
 
 class _RunLog(RestoreEvents):

@@ -6,12 +6,16 @@ from typing import Final
 import dagster as dg
 
 from wal_pipeline.archive.alerts import Alert, AlertKind, Observation
-from wal_pipeline.orchestration.keys import Keys
+from wal_pipeline.commands.archive_push.skipped_files import stuck_files
+from wal_pipeline.orchestration.keys import ARCHIVE_JOB, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
+from wal_pipeline.orchestration.runs.in_flight import run_in_flight
 from wal_pipeline.orchestration.runs.subject import alert_is_by_hand, is_by_hand, is_of, subject_of
+from wal_pipeline.text import on_one_line
 from wal_pipeline.wiring.pipeline import Pipeline
 
 ALERT_LASTS: Final = timedelta(days=7)
+_AT_WORK_SECONDS: Final = 120.0
 _MOST_TEXT: Final = 500
 _MOST_RUNS: Final = 500
 _BY_HAND = (
@@ -34,7 +38,8 @@ def build_run_failure_sensor(keys: Keys) -> dg.SensorDefinition:
         if not is_of(run, keys):
             return
         pipeline = wal_pipeline.open()
-        message = f"run {run.run_id} failed: {_why(context)}{_BY_HAND if is_by_hand(run) else ''}"
+        reason = on_one_line(_why(context), pipeline.settings.secret_values(), most=_MOST_TEXT)
+        message = f"run {run.run_id} failed: {reason}{_BY_HAND if is_by_hand(run) else ''}"
         details = {"run_id": run.run_id, "job_name": run.job_name, "by_hand": is_by_hand(run)}
         seen = Observation(subject_of(run), message, details=details)
         pipeline.catalog.alerts.observe(AlertKind.RUN_FAILED, seen, pipeline.clock())
@@ -50,7 +55,7 @@ def resolve_run_failures(instance: dg.DagsterInstance, keys: Keys, pipeline: Pip
         is_over = alert_is_by_hand(alert.subject, alert.details) and (
             pipeline.clock() - alert.last_seen_at >= ALERT_LASTS
         )
-        if is_over or _succeeded_since(instance, keys, alert):
+        if is_over or _succeeded_since(instance, keys, alert) or _archives_again(instance, keys, pipeline, alert):
             pipeline.catalog.alerts.resolve(alert.kind, alert.subject, pipeline.clock())
 
 
@@ -69,13 +74,29 @@ def _succeeded_since(instance: dg.DagsterInstance, keys: Keys, alert: Alert) -> 
     )
 
 
+def _archives_again(instance: dg.DagsterInstance, keys: Keys, pipeline: Pipeline, alert: Alert) -> bool:
+    """Whether a later archiving run has been at work for a while, and neither a store nor a file stands in its way.
+
+    Such a run may last for hours before it succeeds, and what failed may have been a restart of the machine.
+    """
+    if alert.subject != ARCHIVE_JOB:
+        return False
+    run = run_in_flight(instance, ARCHIVE_JOB, keys.tags, since=alert.last_seen_at)
+    record = None if run is None else instance.get_run_record_by_id(run.run_id)
+    if record is None or record.start_time is None:
+        return False
+    is_old = pipeline.clock().timestamp() - record.start_time >= _AT_WORK_SECONDS
+    fails = any(state.consecutive_failures for state in pipeline.catalog.stores.states().values())
+    return is_old and not fails and not stuck_files(pipeline.catalog)
+
+
 def _why(context: dg.RunFailureSensorContext) -> str:
-    """Return the reason in one line: the step's description where it failed on purpose, else the error's text."""
+    """Return the reason: the step's description where it failed on purpose, else the error's text."""
     for event in context.get_step_failure_events():
         data = event.step_failure_data
         if data.user_failure_data is not None and data.user_failure_data.description:
-            return f"{event.step_key}: {data.user_failure_data.description}"[:_MOST_TEXT]
+            return f"{event.step_key}: {data.user_failure_data.description}"
         if data.error is not None:
             cause = data.error.cause or data.error
-            return f"{event.step_key}: {' '.join(cause.message.split())}"[:_MOST_TEXT]
-    return " ".join((context.failure_event.message or "no reason was given").split())[:_MOST_TEXT]
+            return f"{event.step_key}: {cause.message}"
+    return context.failure_event.message or "no reason was given"

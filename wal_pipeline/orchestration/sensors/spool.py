@@ -1,6 +1,7 @@
 """Defines the sensor that starts an archiving run when files wait in the spool."""
 
 import time
+from collections.abc import Callable
 
 import dagster as dg
 
@@ -14,6 +15,8 @@ from wal_pipeline.wiring.pipeline import Pipeline
 _LOOK_SECONDS = 0.1
 _LOOK_AT_RUNS_SECONDS = 0.5
 _LOOK_AGAIN_SECONDS = 5.0
+_LOOK_AGAIN_SHARE = 2  # look again only after twice as long as the last look took
+_TICK_SECONDS = 50.0  # Dagster gives up a tick after 60 s
 
 
 def build_spool_sensor(keys: Keys, job: dg.JobDefinition, *, interval_seconds: int) -> dg.SensorDefinition:
@@ -31,13 +34,16 @@ def build_spool_sensor(keys: Keys, job: dg.JobDefinition, *, interval_seconds: i
         context: dg.SensorEvaluationContext, wal_pipeline: WalPipelineResource
     ) -> dg.RunRequest | dg.SkipReason:
         pipeline = wal_pipeline.open()
+        looks = Looks(lambda: _look(pipeline), time.monotonic() + _TICK_SECONDS)
         deadline = time.monotonic() + pipeline.settings.sensor_wait_seconds
         watch = LostRunWatch.from_cursor(context.cursor, pipeline.settings.lost_run_seconds)
         run_id = _wait_for_run(context.instance, keys, pipeline, watch, deadline)
         context.update_cursor(watch.cursor)
         if run_id is not None:
-            return dg.SkipReason(f"run {run_id} is archiving; {_look(pipeline).describe()}")
-        work = _wait_for_work(pipeline, deadline)
+            return dg.SkipReason("; ".join([f"run {run_id} is archiving", *looks.described()]))
+        work = _wait_for_work(pipeline, looks, deadline)
+        if work is None:
+            return dg.SkipReason("there was no time to look at the spool; the next tick does")
         if not work.is_due:
             return dg.SkipReason(work.describe())
         if not _wait_for_lock(pipeline, deadline):
@@ -84,15 +90,58 @@ def _wait_for_lock(pipeline: Pipeline, deadline: float) -> bool:
     return True
 
 
-def _wait_for_work(pipeline: Pipeline, deadline: float) -> PendingWork:
+class Looks:
+    """The looks at the spool of one tick. None begins that would end after the tick's time, by how long the last took.
+
+    A spool of 200,000 files takes some seconds to list.
+    """
+
+    def __init__(
+        self, look: Callable[[], PendingWork], ends_at: float, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        """``ends_at`` is a time of ``monotonic``."""
+        self._look = look
+        self._ends_at = ends_at
+        self._monotonic = monotonic
+        self._took_seconds = 0.0
+        self._looked_at = float("-inf")
+
+    def look(self) -> PendingWork | None:
+        """Look; None where there is no time for it."""
+        begun = self._monotonic()
+        if begun + self._took_seconds >= self._ends_at:
+            return None
+        work = self._look()
+        self._looked_at = self._monotonic()
+        self._took_seconds = self._looked_at - begun
+        return work
+
+    def described(self) -> list[str]:
+        """Look, and describe what waits, as a part of a tick's text; nothing where there is no time for it."""
+        work = self.look()
+        return [] if work is None else [work.describe()]
+
+    def may_look_again(self) -> bool:
+        """Whether a look, which lists the whole spool, is worth its time now."""
+        return self._monotonic() - self._looked_at >= _LOOK_AGAIN_SHARE * self._took_seconds
+
+    def is_old(self) -> bool:
+        """Whether the last look was so long ago that something may have changed which shows in no folder."""
+        return self._monotonic() - self._looked_at > max(_LOOK_AGAIN_SECONDS, _LOOK_AGAIN_SHARE * self._took_seconds)
+
+
+def _wait_for_work(pipeline: Pipeline, looks: Looks, deadline: float) -> PendingWork | None:
     """Wait until a run has work, and return that work. A change of the folder is seen at once."""
-    work, changed_ns = _look(pipeline), pipeline.spool.changed_ns()
-    looked = time.monotonic()
-    while not work.is_due and time.monotonic() < deadline:
+    work, changed_ns = looks.look(), pipeline.spool.changed_ns()
+    while work is not None and not work.is_due and time.monotonic() < deadline:
         time.sleep(_LOOK_SECONDS)
         now_changed = pipeline.spool.changed_ns()
-        if now_changed != changed_ns or work.growing or time.monotonic() - looked > _LOOK_AGAIN_SECONDS:
-            work, changed_ns, looked = _look(pipeline), now_changed, time.monotonic()
+        has_changed = (now_changed != changed_ns or work.growing) and looks.may_look_again()
+        if has_changed or looks.is_old():
+            seen = looks.look()
+            if seen is None:
+                return work
+            work, changed_ns = seen, now_changed
     return work
 
 

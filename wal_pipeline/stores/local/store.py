@@ -24,6 +24,7 @@ from wal_pipeline.errors import (
     StoreAccessError,
     StoreError,
     StoreUnavailableError,
+    cause_hint,
 )
 from wal_pipeline.stores.base import (
     Body,
@@ -269,10 +270,11 @@ class LocalFolderStore(Store):
     def _error_of(self, action: str, error: OSError) -> StoreError:
         text = f"cannot {action} in '{self._folder}': {error.strerror or error}"
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            return StoreAccessError(self.name, text, hint="Check the folder's owner and mode.")
+            return StoreAccessError(self.name, text, hint=cause_hint(error) or "Check the folder's owner and mode.")
         if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EEXIST):
             return StoreError(self.name, text, hint="The key does not fit into this folder's tree of files.")
-        return StoreUnavailableError(self.name, text, hint="Check the disk: its space, its mount and its health.")
+        hint = cause_hint(error) or "Check the disk: its space, its mount and its health."
+        return StoreUnavailableError(self.name, text, hint=hint)
 
 
 def _join(folder: Path, parts: tuple[UploadedPart, ...], file: BinaryIO) -> str:

@@ -18,27 +18,35 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConnectTimeoutError,
     ParamValidationError,
+    ProxyConnectionError,
+    ReadTimeoutError,
     SSLError,
 )
 from botocore.loaders import Loader
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
-from wal_pipeline.errors import StoreError, StoreUnavailableError
+from wal_pipeline.errors import StoreError, StoreTooSlowError, StoreUnavailableError
 from wal_pipeline.stores.base import Body
 from wal_pipeline.stores.request_meter import RequestMeter
 from wal_pipeline.stores.s3.errors import Call, ErrorAnswer, error_of
 from wal_pipeline.stores.s3.listing_parser import moment, take_entries
+from wal_pipeline.stores.s3.trust import trusted_authorities
+from wal_pipeline.text import on_one_line
 
 _SIGNATURE: Final = "wal-pipeline-s3v4"
 _SEND_BYTES: Final = 256 * 1024
+_SLOW_SEND_BYTES: Final = 16 * 1024
+_UPLOADS: Final = frozenset({"put_object", "upload_part"})
 # No file and no AWS_* variable of the user who runs this may change the target of our requests.
 _NO_PROFILE: Final = {
     "profile": (None, None, None, None),
     "config_file": (None, None, os.devnull, None),
     "credentials_file": (None, None, os.devnull, None),
     "ignore_configured_endpoint_urls": (None, None, True, None),
+    "ca_bundle": (None, None, None, None),
 }
 
 
@@ -46,7 +54,9 @@ _NO_PROFILE: Final = {
 class Connection:
     """The way to one bucket. ``store`` names it in errors; the keys are never shown.
 
-    ``concurrency`` is the number of threads that call at once. One request is sent at most ``max_attempts`` times.
+    ``ca_bundle`` holds authorities that are trusted beside the usual ones. ``proxy_url`` is as HTTPS_PROXY has it; an
+    empty one means no proxy, and None what the environment says. ``concurrency`` is the number of threads that call at
+    once. One request is sent at most ``max_attempts`` times.
     """
 
     store: str
@@ -56,10 +66,25 @@ class Connection:
     access_key_id: str = field(repr=False)
     secret_access_key: str = field(repr=False)
     ca_bundle: Path | None = None
+    proxy_url: str | None = field(default=None, repr=False)
     concurrency: int = 4
     max_attempts: int = 5
     connect_timeout_seconds: float = 10
     read_timeout_seconds: float = 60
+
+
+@dataclass(slots=True)
+class Pace:
+    """How many bytes are handed to a connection at once: fewer for good once that took too long.
+
+    A connection's time limit counts for each piece. On a slow line that several uploads share, 256 KiB can take longer.
+    """
+
+    send_bytes: int = _SEND_BYTES
+
+    def slow_down(self) -> None:
+        """Send small pieces from now on."""
+        self.send_bytes = _SLOW_SEND_BYTES
 
 
 class SendBody:
@@ -69,8 +94,9 @@ class SendBody:
     to 256 KiB whatever the requested size: urllib3 requests 16 KiB, which costs a TLS record and a Python call each.
     """
 
-    def __init__(self, body: Body) -> None:
+    def __init__(self, body: Body, pace: Pace | None = None) -> None:
         self.sha256 = body.sha256
+        self._pace = pace or Pace()
         self._view = memoryview(body.data).cast("B")
         self._position = 0
 
@@ -81,8 +107,8 @@ class SendBody:
         return True
 
     def read(self, _size: int = -1) -> memoryview:
-        """Return the next bytes, at most 256 KiB; empty at the end."""
-        chunk = self._view[self._position : self._position + _SEND_BYTES]
+        """Return the next bytes, as many as the pace says; empty at the end."""
+        chunk = self._view[self._position : self._position + self._pace.send_bytes]
         self._position += len(chunk)
         return chunk
 
@@ -115,7 +141,9 @@ class S3Client:
     def __init__(self, connection: Connection, meter: RequestMeter) -> None:
         self.connection = connection
         self.meter = meter
+        self.pace = Pace()
         self._client = _make_client(connection)
+        self._client.meta.events.register_first("needs-retry.s3", self._note_slow_line)
 
     def call(
         self, operation: str, action: str, *, key: str = "", needs: tuple[str, ...] = (), **parameters: Any
@@ -171,12 +199,27 @@ class S3Client:
             dated_at=_date(metadata.get("HTTPHeaders", {}).get("date")),
         )
 
+    def _note_slow_line(self, caught_exception: BaseException | None = None, **_event: Any) -> None:
+        """Send smaller pieces in the tries that follow our own time limit."""
+        if caught_exception is not None and _is_own_write_limit(caught_exception):
+            self.pace.slow_down()
+
     def _unreachable(self, call: Call, error: BaseException) -> StoreUnavailableError:
-        hint = f"Check the network and {call.settings_prefix}_ENDPOINT_URL; the call is tried again later."
+        if _is_own_write_limit(error):
+            return _too_slow(call, "took no more bytes")
+        if isinstance(error, ReadTimeoutError) and call.operation in _UPLOADS:
+            return _too_slow(call, "did not confirm the upload")
+        hint = (
+            f"Check the network, {call.settings_prefix}_ENDPOINT_URL and, where a proxy is needed, HTTPS_PROXY in the "
+            "settings file; the call is tried again later."
+        )
         if isinstance(error, SSLError):
             hint = (
-                "The server's certificate is not trusted: check the endpoint, this machine's clock and the CA bundle."
+                "The server's certificate is not trusted: check the endpoint, this machine's clock and "
+                "WAL_PIPELINE_CA_BUNDLE, whose authorities are trusted beside the usual ones."
             )
+        if isinstance(error, ProxyConnectionError):
+            hint = "Check HTTPS_PROXY and NO_PROXY, of the environment or the settings file; it is tried again later."
         return StoreUnavailableError(
             call.store, f"cannot {call.action}: '{call.endpoint_url}' {self._reason(error)}", hint=hint
         )
@@ -198,10 +241,31 @@ class S3Client:
 
     def _clean(self, text: object) -> str:
         """Return provider text on one line, without our keys."""
-        line = " ".join(str(text).split())[:300]
-        for secret in (self.connection.secret_access_key, self.connection.access_key_id):
-            line = line.replace(secret, "***") if secret else line
-        return line
+        to = self.connection
+        return on_one_line(str(text), (to.secret_access_key, to.access_key_id, to.proxy_url or ""))
+
+
+def _is_own_write_limit(error: BaseException) -> bool:
+    """Whether our own time limit for a write passed: botocore takes that for a connection that the server closed."""
+    if isinstance(error, (ReadTimeoutError, ConnectTimeoutError)):
+        return False
+    seen: list[object] = [error]
+    for one in seen:
+        if type(one) is TimeoutError:
+            return True
+        inner = getattr(one, "kwargs", {}).get("error") if isinstance(one, BotoCoreError) else None
+        more = [inner, *getattr(one, "args", ()), getattr(one, "__cause__", None), getattr(one, "__context__", None)]
+        seen += [found for found in more if isinstance(found, BaseException) and found not in seen]
+    return False
+
+
+def _too_slow(call: Call, what: str) -> StoreTooSlowError:
+    return StoreTooSlowError(
+        call.store,
+        f"cannot {call.action}: '{call.endpoint_url}' {what} within our own time limit",
+        hint="The line is slow, or carries too many uploads at once: fewer are sent at once from now on. Where it "
+        "happens again and again, lower WAL_PIPELINE_CONCURRENCY.",
+    )
 
 
 @cache
@@ -220,7 +284,7 @@ def _make_client(to: Connection) -> Any:
         region_name=to.region,
         botocore_session=core,
     )
-    verify = str(to.ca_bundle) if to.ca_bundle else None
+    verify = trusted_authorities(to.ca_bundle)
     client = session.client("s3", endpoint_url=to.endpoint_url, verify=verify, config=_config(to))
     events = client.meta.events
     for operation in ("PutObject", "UploadPart"):
@@ -245,9 +309,16 @@ def _config(to: Connection) -> Config:
         read_timeout=to.read_timeout_seconds,
         max_pool_connections=max(to.concurrency, 1),
         tcp_keepalive=True,
+        proxies=_proxies(to.proxy_url),
         use_dualstack_endpoint=False,
         use_fips_endpoint=False,
     )
+
+
+def _proxies(url: str | None) -> dict[str, str] | None:
+    if url is None:
+        return None
+    return {"https": url, "http": url} if url else {}
 
 
 def _known_digest_signer(**_event: Any) -> Any:

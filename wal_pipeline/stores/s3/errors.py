@@ -29,11 +29,39 @@ _UNAVAILABLE: Final = frozenset(
         "ConditionalRequestConflict",
     }
 )
+_PAYING: Final = frozenset({429, 507})  # statuses that busy servers and caps share
 _SKEWED: Final = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
 _ACCESS: Final = frozenset(
     {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "Unauthorized", "AuthorizationHeaderMalformed"}
 )
 _LOCKED: Final = re.compile(r"\block|retention|legal hold|\bworm\b", re.IGNORECASE)
+
+
+# What a provider may mean by a refusal that has nothing to do with the key, in the order in which it is looked for.
+_ACCOUNT: Final = (
+    (
+        re.compile(r"\bcaps?\b|quota|(?:limit|allowance)\S* (?:was |is |has been )?(?:exceeded|reached)", re.I),
+        "A cap of the account is reached: raise it at the provider's page (B2: 'Caps & Alerts'). Where it is the "
+        "storage cap, 'wal-pipeline expire' shows what may go.",
+    ),
+    (
+        re.compile(
+            r"billing|payment|overdue|past due|suspend|AccountProblem|NotEntitled|not entitled to|NotSignedUp|"
+            r"OptInRequired|enable R2|account\S* (?:problem|trouble|is closed|is disabled)",
+            re.I,
+        ),
+        "The provider refuses the account, not the key: look at its billing and at the state of the account.",
+    ),
+    (
+        re.compile(r"\bIP\b|source ?ip|(?:client|source) address|not allowed from|geo\S*block", re.I),
+        "The provider refuses this host's address: look at the IP rules of the key and of the bucket, and at the "
+        "address from which this host, or its proxy, goes out.",
+    ),
+    (
+        re.compile(r"ExpiredToken|(?:token|key|credential)\S*.{0,30}\bexpired", re.I),
+        "The key has expired: make a new one, for {prefix}_ACCESS_KEY_ID and {prefix}_SECRET_ACCESS_KEY.",
+    ),
+)
 
 
 class PreconditionFailedError(StoreError):
@@ -115,7 +143,15 @@ def error_of(call: Call, answer: ErrorAnswer, *, now: datetime) -> StoreError:  
         return _refused(call, answer, now)
     if answer.status == 404:
         return _not_s3(call, answer)
-    return StoreError(call.store, f"cannot {call.action}: the store answered {answer}")
+    return StoreError(call.store, f"cannot {call.action}: the store answered {answer}", hint=account_hint(call, answer))
+
+
+def account_hint(call: Call, answer: ErrorAnswer) -> str | None:
+    """Return what to do where the provider says that the account or the address is refused; None where it does not."""
+    said = f"{answer.code} {answer.message}"
+    found = (hint for pattern, hint in _ACCOUNT if pattern.search(said))
+    hint = next(found, None)
+    return None if hint is None else hint.format(prefix=call.settings_prefix)
 
 
 def locked_error(store: str, key: str, reason: str) -> ObjectLockedError:
@@ -147,7 +183,8 @@ def _unavailable(call: Call, answer: ErrorAnswer) -> StoreError:
     return StoreUnavailableError(
         call.store,
         f"cannot {call.action}: the store answered {answer}",
-        hint="The store is busy or failing; the call is tried again later. If it lasts, see the provider's status.",
+        hint=(account_hint(call, answer) if answer.status in _PAYING else None)
+        or "The store is busy or failing; the call is tried again later. If it lasts, see the provider's status.",
     )
 
 
@@ -174,6 +211,7 @@ def _refused(call: Call, answer: ErrorAnswer, now: datetime) -> StoreError:
     return StoreAccessError(
         call.store,
         f"cannot {call.action} in bucket '{call.bucket}': access denied ({answer})",
-        hint=f"Check {prefix}_ACCESS_KEY_ID and {prefix}_SECRET_ACCESS_KEY, and that the key may list, read, write and "
-        f"delete in {prefix}_BUCKET_NAME.",
+        hint=account_hint(call, answer)
+        or f"Check {prefix}_ACCESS_KEY_ID and {prefix}_SECRET_ACCESS_KEY, and that the key may list, read, write and "
+        f"delete in {prefix}_BUCKET_NAME. Where it is right, the provider's page shows caps, billing and IP rules.",
     )

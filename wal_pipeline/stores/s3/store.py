@@ -56,6 +56,8 @@ class S3Store(Store):
         self._listing = S3Listing(client)
         # Becomes False for good where the server answers 501.
         self._conditional_put = profile.conditional_put
+        # Becomes True for good where an answer shows that the bucket keeps versions all the same.
+        self._keeps_versions = profile.keeps_versions
 
     def put_if_absent(self, key: str, body: Body, metadata: Mapping[str, str]) -> PutOutcome:
         """See ``Store``. Without conditional puts it looks, puts, and takes the put back where another came first."""
@@ -94,21 +96,16 @@ class S3Store(Store):
     def delete(self, key: str) -> int:
         """See ``Store``."""
         check_key(self.name, key)
-        if not self.profile.keeps_versions:
-            return self._delete_plain(key)
-        versions = tuple(self._versions_of(key))
-        for version in versions:
-            self._delete_version(key, version.version_id)
-        return len(versions)
+        return self._delete_versions(key) if self._keeps_versions else self._delete_plain(key)
 
     @property
     def keeps_versions(self) -> bool:
         """See ``Store``."""
-        return self.profile.keeps_versions
+        return self._keeps_versions
 
     def versions(self, prefix: str, *, start_after: str = "") -> Iterator[StoredVersion]:
         """See ``Store``."""
-        if self.profile.keeps_versions:
+        if self._keeps_versions:
             return self._listing.versions(prefix, start_after)
         return (
             StoredVersion(
@@ -218,7 +215,9 @@ class S3Store(Store):
 
     def _send(self, operation: str, action: str, key: str, body: Body, **parameters: Any) -> dict[str, Any]:
         md5 = base64.b64encode(body.md5).decode()
-        answer = self._client.call(operation, action, key=key, Body=SendBody(body), ContentMD5=md5, **parameters)
+        answer = self._client.call(
+            operation, action, key=key, Body=SendBody(body, self._client.pace), ContentMD5=md5, **parameters
+        )
         self.meter.add_bytes(sent=body.size_bytes)
         return answer
 
@@ -301,8 +300,22 @@ class S3Store(Store):
     def _delete_plain(self, key: str) -> int:
         if self.head(key) is None:
             return 0
-        self._client.call("delete_object", f"delete object '{key}'", key=key)
-        return 1
+        answer = self._client.call("delete_object", f"delete object '{key}'", key=key)
+        if not answer.get("DeleteMarker"):
+            return 1
+        # The bucket keeps versions though its provider does not: that only hid the bytes, which are billed and may be
+        # locked. The marker goes last, so that what a lock holds stays hidden.
+        self._keeps_versions = True
+        return self._delete_versions(key, markers_last=True)
+
+    def _delete_versions(self, key: str, *, markers_last: bool = False) -> int:
+        """Remove all versions of a key, the newest first, and return how many."""
+        versions = list(self._versions_of(key))
+        if markers_last:
+            versions.sort(key=lambda version: version.is_delete_marker)
+        for version in versions:
+            self._delete_version(key, version.version_id)
+        return len(versions)
 
     def _delete_version(self, key: str, version_id: str) -> None:
         try:

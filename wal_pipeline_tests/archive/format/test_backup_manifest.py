@@ -14,6 +14,7 @@ from wal_pipeline.archive.format.backup_manifest import (
     BackupTablespace,
     WalRange,
     is_backup_id,
+    is_backup_object,
     make_backup_id,
 )
 from wal_pipeline.archive.format.backup_manifest_json import parse_manifest, to_json
@@ -21,12 +22,13 @@ from wal_pipeline.archive.records import Codec
 from wal_pipeline.errors import BaseBackupError
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import segment_at
-from wal_pipeline_tests.support.manifests import MIB, STARTED_AT, make_cuts, make_manifest, make_tar
+from wal_pipeline_tests.support.manifests import MIB, STARTED_AT, make_configuration, make_cuts, make_manifest, make_tar
 
 
 def refused(change: Callable[[dict[str, Any]], object]) -> str:
     """The message with which a changed manifest is refused that has no checksum of its own."""
-    manifest = make_manifest(tar_cuts=make_cuts(Codec.ZSTD, False))
+    cuts, configuration = make_cuts(Codec.ZSTD, False), make_configuration(Codec.ZSTD, False)
+    manifest = make_manifest(tar_cuts=cuts, configuration=configuration)
     values = json.loads(to_json(manifest))
     del values["manifest_sha256"]
     change(values)
@@ -70,15 +72,20 @@ def test_what_is_written_is_read_back(  # noqa: PLR0917 - Hypothesis passes by n
         tablespaces=tuple(BackupTablespace(oid, f"/space/{oid}") for oid in oids),
         tars=tuple(make_tar(name, volumes, codec, encrypted) for name in (*map(str, oids), "base")),
         tar_cuts=make_cuts(codec, encrypted),
+        configuration=make_configuration(codec, encrypted),
     )
     assert parse_manifest(to_json(manifest), backup_id=manifest.backup_id) == manifest
+    assert all(is_backup_object(item.name) for item in manifest.objects)  # retention and verification know each
+    older = replace(manifest, configuration=None)
+    assert parse_manifest(to_json(older), backup_id=manifest.backup_id) == older
     assert parse_manifest(to_json(replace(manifest, tar_cuts=None)), backup_id=manifest.backup_id).tar_cuts is None
 
 
 def test_the_record_carries_the_sums() -> None:
     """The catalog's record has the tar's bytes and the stored bytes of all objects."""
-    record = make_manifest(tar_cuts=make_cuts(Codec.ZSTD, False)).record()
-    assert (record.size_bytes, record.stored_size_bytes) == (1024, 334 + 9 + 10 + 5)
+    cuts, configuration = make_cuts(Codec.ZSTD, False), make_configuration(Codec.ZSTD, False)
+    record = make_manifest(tar_cuts=cuts, configuration=configuration).record()
+    assert (record.size_bytes, record.stored_size_bytes) == (1024, 334 + 9 + 10 + 5 + 6)
     assert (record.timeline, record.start_lsn, record.stop_lsn) == (1, Lsn.parse("0/2000028"), Lsn.parse("0/2000120"))
 
 
@@ -130,6 +137,7 @@ def test_ids_sort_by_time() -> None:
         (set_to(["../x"], "chain"), "'../x' is not the id of a base backup"),
         (set_to("../cuts", "tar_cuts", "name"), "object '../cuts', expected 'tar_cuts.zst'"),
         (set_to(None, "tar_cuts"), "manifest: 'tar_cuts' is NoneType, expected dict"),
+        (set_to("../c", "configuration", "name"), "object '../c', expected 'configuration.tar.zst'"),
     ],
 )  # fmt: skip
 def test_a_manifest_that_cannot_be_trusted_is_refused(change: Callable[[dict[str, Any]], None], message: str) -> None:

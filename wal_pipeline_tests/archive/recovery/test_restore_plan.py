@@ -187,7 +187,10 @@ def test_current_stays_on_the_base_backups_timeline() -> None:
     """PostgreSQL's word for it."""
     plan = plan_restore(FORK, RecoveryTarget(timeline="current"))
     assert (plan.timeline, plan.backup.backup_id) == (1, "two")
-    assert plan.notes == ("This recovery follows timeline 1; timeline 2 is newer.",)
+    assert plan.notes == (
+        "Timeline 2 goes on until 2026-01-10 18:00:00Z ('000000020000000000000009') past 0/54CCCC, where it parts from "
+        "timeline 1, which has commits until 2026-01-08 18:00:00Z; timeline 1 was chosen.",
+    )
 
 
 def test_a_timeline_by_number_is_followed() -> None:

@@ -1,8 +1,11 @@
 """Retention decides which objects stay and why, which expire, and in which order."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import assume, given, settings
 
+from wal_pipeline.archive.records import DamagedPages
 from wal_pipeline.archive.recovery.coverage import ArchiveContents
 from wal_pipeline.archive.retention.plan import Expired, ObjectKind, RetentionPlan, Step, plan_retention
 from wal_pipeline.archive.retention.rules import RetentionRule
@@ -73,6 +76,23 @@ def test_the_newest_base_backups_stay_however_old() -> None:
     plan = plan_retention(contents(day_segments(1, range(1, 5)), backups), "r2", day(99), rule)
     assert expired(plan) == ["a", name(1, 1)]
     assert reasons(plan)["b"] == "one of the newest 2 base backups"
+
+
+def test_a_base_backup_with_damaged_pages_never_replaces_a_sound_one() -> None:
+    """However many follow: what the pages held can be restored from the sound one alone, with all WAL since."""
+    pages = (DamagedPages("base/5/16384", (3,), 1),)
+    bad = [
+        replace(backup(key, 1, at + 0.1, at + 0.5), damaged_pages=pages) for key, at in (("c", 5), ("d", 8), ("e", 15))
+    ]
+    backups = [backup("a", 1, 2.1, 2.5), backup("b", 1, 3.1, 3.5), *bad]
+    plan = plan_retention(contents(day_segments(1, range(1, 21)), backups), "r2", day(20), RULE)
+    assert expired(plan) == ["a", name(1, 1), name(1, 2)]
+    assert reasons(plan)["d"] == "the newest base backup before the window began, on the path to timeline 1"
+    assert reasons(plan)["b"] == (
+        "the newest base backup without damaged pages before the window began, on the path to timeline 1"
+    )
+    old = plan_retention(contents(day_segments(1, range(1, 21)), backups), "r2", day(99), RULE)
+    assert expired(old) == ["a", name(1, 1), name(1, 2)]
 
 
 def test_a_base_backup_that_is_not_restorable_here_does_not_count_as_the_one_before_the_window() -> None:

@@ -1,17 +1,22 @@
 """One file from whichever store has a good copy: what counts as good, and what as absent."""
 
 import gzip
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import zstandard
 
 from wal_pipeline.archive.format.object_metadata import to_metadata
-from wal_pipeline.archive.records import Codec
+from wal_pipeline.archive.records import Codec, WalFile
 from wal_pipeline.codec.encoder import Encoder, describe
 from wal_pipeline.commands.archive_get.wal_source import StoreHealth, WalSource, WalUnreachableError, fetch_patiently
+from wal_pipeline.commands.copies.put import store_copy
 from wal_pipeline.commands.copies.stored_bytes import StoredBytes
 from wal_pipeline.errors import SettingsError, StoreUnavailableError
+from wal_pipeline.host.memory import Memory
+from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline_tests.support.restore_archive import LAYOUT, WatchedStore, describe_file, name_of, segment_bytes
 
 NAME = "000000010000000000000003"
@@ -296,3 +301,55 @@ def test_no_patience_with_damage(source: WalSource, r2: WatchedStore) -> None:
     _flip(r2.path_of(r2.add(NAME)))
     with pytest.raises(WalUnreachableError):
         fetch_patiently(lambda: source.fetch(name_of(NAME)), 60, say=pytest.fail, sleep=pytest.fail)
+
+
+def unread(name: str, content: bytes) -> WalFile:
+    """Describe encrypted WAL as the archiver does: by its name and its digest."""
+    return replace(
+        describe_file(name, segment_bytes(name)), server_major=None, sha256=hashlib.sha256(content).hexdigest()
+    )
+
+
+def test_encrypted_wal_is_not_refused_by_a_restore(source: WalSource, r2: WatchedStore, b2: WatchedStore) -> None:
+    """Its digest proves what it is; a damaged copy is still passed over for a good one."""
+    content = hashlib.shake_256(b"7").digest(1 << 20)
+    for store in (r2, b2):
+        store_copy(
+            ClusterStore(store, LAYOUT), unread(NAME, content), Encoder(Codec.ZSTD).encode(content), read_back=True
+        )
+    fetched = source.fetch(name_of(NAME))
+    assert fetched is not None
+    assert fetched.data == content
+    [path] = [path for path in r2.folder.rglob(f"{NAME}*") if path.is_file() and path.stat().st_size > 1000]
+    damaged = bytearray(path.read_bytes())
+    damaged[-20] ^= 1
+    path.chmod(0o600)
+    path.write_bytes(damaged)
+    fetched = WalSource(LAYOUT, (r2, b2)).fetch(name_of(NAME))
+    assert fetched is not None
+    assert (fetched.data, fetched.store) == (content, "b2")
+
+
+def test_a_segment_that_was_read_must_still_be_one(source: WalSource, r2: WatchedStore) -> None:
+    """Only what was archived unread is taken by its digest alone."""
+    content = hashlib.shake_256(b"8").digest(1 << 20)
+    claimed = replace(unread(NAME, content), server_major=18)
+    store_copy(ClusterStore(r2, LAYOUT), claimed, Encoder(Codec.ZSTD).encode(content), read_back=False)
+    with pytest.raises(WalUnreachableError, match="does not begin with a WAL page"):
+        source.fetch(name_of(NAME))
+
+
+def test_a_segment_that_does_not_fit_does_not_get_the_restore_killed(
+    source: WalSource, r2: WatchedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it needs and what there is, for the server's log; it is tried again, and is never called absent."""
+    key = r2.add(NAME, codec=Codec.NONE)
+    module = "wal_pipeline.commands.archive_get.wal_source"
+    monkeypatch.setattr(f"{module}._LARGE_BYTES", 1 << 20)
+    monkeypatch.setattr(f"{module}.look_at_memory", lambda: Memory(1 << 20, 1 << 20))
+    with pytest.raises(WalUnreachableError) as raised:
+        source.fetch(name_of(NAME))
+    assert raised.value.may_pass
+    assert f"r2: object '{key}' needs 2 MiB of memory to be opened, 1 MiB are free" in raised.value.message
+    monkeypatch.setattr(f"{module}.look_at_memory", lambda: Memory(1 << 30, 1 << 30))
+    assert WalSource(LAYOUT, (r2,)).fetch(name_of(NAME)) is not None

@@ -8,7 +8,7 @@ import pytest
 from wal_pipeline.catalog.store_states import StoreState
 from wal_pipeline.commands.archive_push import flow_control
 from wal_pipeline.commands.archive_push.backlog import Recorded
-from wal_pipeline.commands.archive_push.flow_control import Admitted, Blocked, FlowControl, Overtaken
+from wal_pipeline.commands.archive_push.flow_control import Admitted, Blocked, FlowControl, Overtaken, RunTime
 from wal_pipeline.commands.archive_push.job import FileJob
 from wal_pipeline.commands.archive_push.uploader import StoreUploader
 from wal_pipeline.spool import SpoolFile
@@ -103,3 +103,57 @@ def test_memory_bounds_what_is_in_flight_but_for_an_idle_store(quick_folder: Pat
     assert flow.choose(100 * SEGMENT_BYTES, BOTH, ()) == Blocked()
     flow.done(flow._jobs[0], "b2")
     assert flow.choose(100 * SEGMENT_BYTES, {"b2"}, ()) == Admitted(frozenset({"b2"}))
+
+
+class Clock:
+    """Seconds that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def runs_of_a_day(every_seconds: float, work_seconds: float, **limits: float) -> int:
+    """Count the runs that a day of segments at equal distances makes, each with so much work."""
+    wanted = {"work_seconds": 900.0, "age_seconds": 7200.0, "linger_seconds": 1800.0} | limits
+    clock, runs, next_at = Clock(), 0, 0.0
+    while next_at < 86_400:
+        clock.now, runs = next_at, runs + 1
+        run_time = RunTime(**wanted, monotonic=clock)
+        while not run_time.is_over and not run_time.has_lingered(is_empty=True):
+            is_busy = clock.now >= next_at
+            clock.now += work_seconds if is_busy else min(1.0, next_at - clock.now)
+            next_at += every_seconds if is_busy else 0
+            run_time.note(idle=not is_busy)
+        next_at = max(next_at, clock.now)
+    return runs
+
+
+@pytest.mark.parametrize("every_seconds", [15, 60, 300, 1000])
+def test_a_quiet_cluster_does_not_make_a_run_for_each_segment(every_seconds: int) -> None:
+    """A segment each five minutes made 288 runs a day, one each 15 s up to 5,760: a dozen or two are enough."""
+    assert runs_of_a_day(every_seconds, 1.5) <= 13
+
+
+def test_a_cluster_without_a_pause_still_ends_its_runs() -> None:
+    """A run of work is as long as before: Dagster's UI shows all that one run did."""
+    assert 90 <= runs_of_a_day(1.0, 1.0) <= 97
+
+
+def test_a_run_does_not_linger_over_files_that_it_could_not_archive() -> None:
+    """A store that fails, or a file that is stuck, shows in a run that ended, and the next run tries again."""
+    clock = Clock()
+    run_time = RunTime(work_seconds=900, age_seconds=7200, linger_seconds=1800, monotonic=clock)
+    clock.now = 10.0
+    assert run_time.has_lingered(is_empty=False)
+    assert not run_time.has_lingered(is_empty=True)
+
+
+def test_a_shorter_linger_of_a_persons_choice_counts_in_both_cases() -> None:
+    """``wal-pipeline archive`` does not wait at all."""
+    clock = Clock()
+    run_time = RunTime(work_seconds=900, age_seconds=7200, linger_seconds=0, monotonic=clock)
+    assert run_time.has_lingered(is_empty=False)
+    assert run_time.has_lingered(is_empty=True)

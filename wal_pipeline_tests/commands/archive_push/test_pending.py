@@ -1,13 +1,16 @@
 """Whether the spool holds work now, and how a sensor's tick says so."""
 
-from collections.abc import Collection
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import event
 
 from wal_pipeline.archive.records import CopyStatus
 from wal_pipeline.catalog.store_states import StoreState
+from wal_pipeline.commands.archive_push.backlog import look_up
 from wal_pipeline.commands.archive_push.pending import PendingWork, pending_work
 from wal_pipeline.commands.pause import pause
 from wal_pipeline_tests.support.archive_scene import ArchiveScene, fill
@@ -97,23 +100,67 @@ def test_a_pause(scene: ArchiveScene) -> None:
     assert "archiving is paused until " in work.describe()
 
 
-@pytest.mark.parametrize(("stores", "look_ups"), [(("b2",), 10), ((), 1)])
-def test_ten_thousand_files(
-    scene: ArchiveScene, stores: tuple[str, ...], look_ups: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While a store rests, a look-up for each thousand files decides; where the newest is due, one is enough."""
-    fill(scene.spool_folder, 10_000)
-    files = [replace(segment(), name=name_of(number)) for number in range(1, 10_001)]
-    scene.catalog.files.record_found(files, [copy_of(file, store) for file in files for store in stores])
-    looked_up: list[int] = []
-    asked = scene.catalog.files.copies_of
+def queries_of_a_look(scene: ArchiveScene) -> tuple[PendingWork, int]:
+    """Look once; return what was seen, and how many statements the catalog's database ran for it."""
+    statements: list[str] = []
+    engine = scene.catalog.measures._database._engine
 
-    def copies_of(names: Collection[str]) -> object:
-        looked_up.append(len(names))
-        return asked(names)
+    def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        statements.append(statement)
 
-    monkeypatch.setattr(scene.catalog.files, "copies_of", copies_of)
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        return look(scene), sum(not one.startswith("BEGIN") for one in statements)
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+
+
+@pytest.mark.parametrize("owners", [(SYSTEM_IDENTIFIER,), (SYSTEM_IDENTIFIER, SYSTEM_IDENTIFIER + 1)])
+def test_a_spool_that_is_ten_times_as_full_costs_no_more_queries(scene: ArchiveScene, owners: tuple[int, ...]) -> None:
+    """While a store rests that lacks every file, a tick asks about all of them at once."""
     rest(scene, "r2")
-    work = look(scene)
-    assert (work.files, work.is_due) == (10_000, not stores)
-    assert looked_up == [1000] * look_ups
+    scene.catalog.system_identifiers.add(SYSTEM_IDENTIFIER, "test", scene.clock())
+    asked = []
+    for first, last in ((1, 2_000), (2_001, 20_000)):
+        fill(scene.spool_folder, last)
+        for number, owner in enumerate(owners):
+            names = [name_of(one) for one in range(first, last + 1) if one % len(owners) == number]
+            files = [replace(segment(), name=name, system_identifier=owner) for name in names]
+            scene.catalog.files.record_found(files, [copy_of(file, "b2") for file in files])
+        work, queries = queries_of_a_look(scene)
+        assert (work.files, work.is_due) == (last, False)
+        asked.append(queries)
+    assert asked[0] == asked[1] <= 10
+
+
+def test_the_oldest_of_many_files_is_not_overlooked(scene: ArchiveScene) -> None:
+    """One file that the other store lacks is work, however many after it wait for the resting store alone."""
+    fill(scene.spool_folder, 3_000)
+    files = [replace(segment(), name=name_of(number)) for number in range(2, 3_001)]
+    scene.catalog.files.record_found(files, [copy_of(file, "b2") for file in files])
+    rest(scene, "r2")
+    assert look(scene).is_due
+
+
+HOLDERS = st.sampled_from([(), ("r2",), ("b2",), ("r2", "b2")])
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.dictionaries(st.sampled_from([0, 1]), HOLDERS), min_size=1, max_size=8), st.integers(1, 3))
+def test_asking_about_all_files_at_once_says_what_asking_one_by_one_says(
+    tmp_path_factory: pytest.TempPathFactory, recorded: list[dict[int, tuple[str, ...]]], one_by_one: int
+) -> None:
+    """Files of the current cluster, of an earlier one under the same name, of both, of none."""
+    scene = ArchiveScene(tmp_path_factory.mktemp("scene"))
+    fill(scene.spool_folder, len(recorded))
+    for number, owners in enumerate(recorded, start=1):
+        for owner, stores in owners.items():
+            file = replace(segment(), name=name_of(number), system_identifier=SYSTEM_IDENTIFIER + owner)
+            scene.catalog.files.record_found([file], [copy_of(file, store) for store in stores])
+    scene.catalog.system_identifiers.add(SYSTEM_IDENTIFIER, "test", scene.clock())
+    rest(scene, "r2")
+    names = [name_of(number) for number in range(1, len(recorded) + 1)]
+    found = look_up(scene.catalog, names).values()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("wal_pipeline.commands.archive_push.pending.LOOK_UP_NAMES", one_by_one)
+        assert look(scene).is_due == any("b2" not in one.held_by(SYSTEM_IDENTIFIER) for one in found)

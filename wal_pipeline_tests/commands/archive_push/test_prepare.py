@@ -1,16 +1,21 @@
 """A file of the spool is read, checked, described and encoded once."""
 
 import hashlib
+import os
+import subprocess
+import sys
+import textwrap
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from wal_pipeline.archive.records import Codec, CommitTimes
+from wal_pipeline.archive.records import Codec, CommitTimes, WalFile
 from wal_pipeline.codec.encoder import Encoder
 from wal_pipeline.commands.archive_push.prepare import Preparer, UnreadableWalError
-from wal_pipeline.errors import InvalidWalFileError
+from wal_pipeline.errors import InvalidWalFileError, MemoryShortError
+from wal_pipeline.host.memory import Memory
 from wal_pipeline.postgres.commits import Commit, CommitReader, CommitSpan
 from wal_pipeline.spool import Spool, SpoolFile
 from wal_pipeline.wal.lsn import Lsn
@@ -148,3 +153,139 @@ def test_a_file_that_changed(spool: Spool) -> None:
     (spool.folder / name_of(1)).unlink()
     preparer = Preparer(spool, Encoder(Codec.ZSTD), NoCommits())
     assert preparer.prepare(file, {SYSTEM_IDENTIFIER}, SYSTEM_IDENTIFIER, lambda _file: True) is None
+
+
+def large(spool: Spool) -> SpoolFile:
+    """A segment of 64 MiB, which takes no space."""
+    name = name_of(1, size=64 << 20)
+    (spool.folder / name).touch()
+    os.truncate(spool.folder / name, 64 << 20)
+    return listed(spool, name)
+
+
+@pytest.mark.parametrize(
+    ("memory", "may_pass", "found"),
+    [(Memory(200 << 20, 150 << 20), False, "200 MiB"), (Memory(400 << 20, 150 << 20), True, "150 MiB free")],
+)
+def test_a_segment_that_does_not_fit_does_not_get_the_run_killed(
+    spool: Spool, memory: Memory, may_pass: bool, found: str
+) -> None:
+    """It is refused by its name before it is read: what it needs, and what there is."""
+    preparer = Preparer(spool, Encoder(Codec.ZSTD), NoCommits(), lambda: memory)
+    with pytest.raises(MemoryShortError) as raised:
+        preparer.prepare(large(spool), {SYSTEM_IDENTIFIER}, SYSTEM_IDENTIFIER, lambda _file: True)
+    assert raised.value.message == (
+        f"'{name_of(1, size=64 << 20)}' of 64 MiB needs about 256 MiB of memory to be archived with zstd, found {found}"
+    )
+    assert raised.value.may_pass is may_pass
+    assert raised.value.hint is not None
+    assert raised.value.hint.startswith("Give this host or its container more memory.")
+
+
+def test_a_small_segment_asks_for_no_memory(spool: Spool) -> None:
+    """Sixteen MiB fit wherever this program does, and a host that is short of memory must go on archiving."""
+    spool_segments(spool.folder, [5])
+    preparer = Preparer(spool, Encoder(Codec.ZSTD), NoCommits(), lambda: Memory(1, 1))
+    assert preparer.prepare(listed(spool, name_of(5)), {SYSTEM_IDENTIFIER}, SYSTEM_IDENTIFIER, lambda _file: True)
+
+
+@pytest.mark.parametrize("codec", list(Codec))
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_encoding_does_not_need_more_than_is_said(codec: Codec, encrypted: bool) -> None:
+    """Measured in a process of its own, with content that does not shrink."""
+    program = textwrap.dedent("""
+        import os, resource, sys
+        from wal_pipeline.archive.records import Codec
+        from wal_pipeline.codec.encoder import Encoder
+        recipients = ["age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"] if sys.argv[2] == "True" else []
+        encoder = Encoder(Codec(sys.argv[1]), None, recipients)
+        encoder.encode(os.urandom(1 << 20))
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        encoder.encode(os.urandom(96 << 20))
+        used = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+        print(used, encoder.needed_bytes(96 << 20))
+    """)
+    done = subprocess.run(
+        [sys.executable, "-c", program, codec.value, str(encrypted)], capture_output=True, text=True, check=True
+    )
+    used, said = (int(word) for word in done.stdout.split())
+    assert used <= said + (16 << 20)
+
+
+def unread(
+    spool: Spool, *, settled: bool = True, unreadable: bool = True, first: bytes = b"\x4a\x41"
+) -> WalFile | None:
+    """Prepare a segment of bytes that are no WAL page."""
+    (spool.folder / name_of(7)).write_bytes((b"\x4a\x41" + bytes(range(256)) * (SEGMENT_BYTES // 256))[:SEGMENT_BYTES])
+    preparer = Preparer(spool, Encoder(Codec.ZSTD), NoCommits(), unreadable=unreadable)
+    file = listed(spool, name_of(7), settled=True)
+    prepared = preparer.prepare(file, {SYSTEM_IDENTIFIER}, SYSTEM_IDENTIFIER, lambda _file: True)
+    return None if prepared is None else prepared.file
+
+
+def test_encrypted_wal_is_not_lost_where_the_setting_says_so(spool: Spool) -> None:
+    """It is archived by its name and its digest; nothing is claimed of what is in it."""
+    file = unread(spool)
+    assert file is not None
+    assert (file.system_identifier, file.server_major, file.is_unread) == (SYSTEM_IDENTIFIER, None, True)
+    assert (file.wal_segment_size, file.start_lsn, file.end_lsn) == (
+        SEGMENT_BYTES,
+        Lsn(7 * SEGMENT_BYTES),
+        Lsn(8 * SEGMENT_BYTES),
+    )
+    assert file.commit_times is CommitTimes.UNKNOWN
+    assert file.sha256 == hashlib.sha256((spool.folder / name_of(7)).read_bytes()).hexdigest()
+
+
+def test_without_the_setting_it_is_refused(spool: Spool) -> None:
+    """As before: a foreign file is no segment."""
+    with pytest.raises(InvalidWalFileError, match="does not begin with a WAL page"):
+        unread(spool, unreadable=False)
+
+
+def test_space_that_is_set_aside_is_not_taken_for_encrypted_wal(spool: Spool) -> None:
+    """A copy that just began has a segment's size and nothing but zeros."""
+    (spool.folder / name_of(7)).write_bytes(bytes(SEGMENT_BYTES))
+    preparer = Preparer(spool, Encoder(Codec.ZSTD), NoCommits(), unreadable=True)
+    with pytest.raises(InvalidWalFileError):
+        preparer.prepare(listed(spool, name_of(7)), {SYSTEM_IDENTIFIER}, SYSTEM_IDENTIFIER, lambda _file: True)
+
+
+NO_COMMIT = CommitSpan(first=None, last=None, count=0, latest_at=None)
+
+
+def newer_segment(spool: Spool) -> None:
+    """A segment whose pages have a magic that is not known yet."""
+    data = bytearray(segment_bytes(8))
+    data[:2] = b"\x21\xd1"
+    (spool.folder / name_of(8)).write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("span", "major", "times"),
+    [(NO_COMMIT, 19, CommitTimes.KNOWN), (None, None, CommitTimes.UNKNOWN)],
+)
+def test_a_newer_versions_wal_is_read_with_its_own_program(
+    spool: Spool, span: CommitSpan | None, major: int | None, times: CommitTimes
+) -> None:
+    """The server says its version, and pg_waldump of it whether that is so."""
+    newer_segment(spool)
+    commits = Commits(span)
+    preparer = Preparer(spool, Encoder(Codec.ZSTD), commits, newer_major=lambda: 19)
+    prepared = preparer.prepare(
+        listed(spool, name_of(8), settled=True), {SYSTEM_IDENTIFIER}, SYSTEM_IDENTIFIER, lambda _file: True
+    )
+    assert prepared is not None
+    assert commits.asked[0][1] == 19
+    assert (prepared.file.server_major, prepared.file.commit_times) == (major, times)
+
+
+def test_nobody_is_asked_about_wal_that_is_known(spool: Spool) -> None:
+    """A connection for each segment would be one too many."""
+    spool_segments(spool.folder, [5])
+
+    def fail() -> int:
+        raise AssertionError
+
+    preparer = Preparer(spool, Encoder(Codec.ZSTD), NoCommits(), newer_major=fail)
+    assert preparer.prepare(listed(spool, name_of(5)), {SYSTEM_IDENTIFIER}, SYSTEM_IDENTIFIER, lambda _file: True)

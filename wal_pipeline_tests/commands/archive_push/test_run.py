@@ -16,7 +16,7 @@ from wal_pipeline.commands.archive_push.events import (
     FileSkipped,
     FilesWaiting,
 )
-from wal_pipeline.commands.archive_push.run import ArchiveOptions
+from wal_pipeline.commands.archive_push.flow_control import ArchiveOptions
 from wal_pipeline.errors import CatalogError, SpoolBusyError, SpoolError
 from wal_pipeline.spool import Spool, SpoolFile
 from wal_pipeline_tests.support.archive_scene import (

@@ -1,5 +1,8 @@
 """Tests that an archiving run tells its own cluster's files from those of other clusters."""
 
+import os
+import time
+
 import pytest
 
 from wal_pipeline.commands.archive_push.events import (
@@ -148,3 +151,35 @@ def test_the_first_segment_tells_the_cluster(scene: ArchiveScene) -> None:
     scene.run()
     assert_archived(scene, made)
     assert scene.catalog.system_identifiers.known() == [SYSTEM_IDENTIFIER]
+
+
+def test_a_history_file_left_over_an_upgrade_is_not_the_new_clusters(scene: ArchiveScene) -> None:
+    """It goes to the old cluster's part of the stores where that is known, else to quarantine with an alert."""
+    born = int(time.time()) - 3600
+    newer = born << 32
+    history = scene.spool_folder / "00000002.history"
+    scene.server_identifier = newer
+    made = spool_segments(scene.spool_folder, [1], system_identifier=newer)
+    history.write_bytes(history_bytes([1]))
+    os.utime(history, (born - 7200, born - 7200))
+    event = one(scene.run(), FileQuarantined)
+    assert event.reason is QuarantineReason.WRONG_CLUSTER
+    assert "another cluster left it in the spool, as before pg_upgrade" in event.message
+    assert_archived(scene, made)
+
+
+def test_a_history_file_left_over_an_upgrade_is_archived_for_the_old_cluster(scene: ArchiveScene) -> None:
+    """So that a restore of the old cluster has it, and the new one's archive names no timeline that it never had."""
+    spool_segments(scene.spool_folder, [1])
+    scene.run()
+    born = int(time.time()) - 3600
+    scene.server_identifier = newer = born << 32
+    history = scene.spool_folder / "00000002.history"
+    history.write_bytes(history_bytes([1]))
+    os.utime(history, (born - 7200, born - 7200))
+    spool_segments(scene.spool_folder, [2], system_identifier=newer)
+    scene.run()
+    assert (scene.spooled(), scene.quarantined()) == ([], [])
+    on_r2 = scene.catalog.files.names_on("r2")
+    assert (SYSTEM_IDENTIFIER, "00000002.history") in on_r2
+    assert (newer, "00000002.history") not in on_r2

@@ -7,8 +7,8 @@ import pytest
 
 from wal_pipeline.archive.records import CopyStatus
 from wal_pipeline.commands.archive_push.events import CopyFailed, CopyVerified, FileQuarantined, FileReleased
+from wal_pipeline.commands.archive_push.flow_control import ArchiveOptions
 from wal_pipeline.commands.archive_push.pending import pending_work
-from wal_pipeline.commands.archive_push.run import ArchiveOptions
 from wal_pipeline.stores.base import Body
 from wal_pipeline_tests.support.archive_scene import ArchiveScene, contents, fail, nothing
 from wal_pipeline_tests.support.segments import name_of, segment_bytes, spool_segments

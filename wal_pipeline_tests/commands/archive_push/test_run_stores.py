@@ -12,7 +12,7 @@ import pytest
 
 from wal_pipeline.archive.records import Codec, CopyStatus
 from wal_pipeline.commands.archive_push.events import CopyFailed
-from wal_pipeline.commands.archive_push.run import ArchiveOptions
+from wal_pipeline.commands.archive_push.flow_control import ArchiveOptions
 from wal_pipeline_tests.support.archive_scene import (
     PATIENCE_SECONDS,
     ArchiveScene,

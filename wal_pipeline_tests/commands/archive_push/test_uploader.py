@@ -11,7 +11,7 @@ import pytest
 from wal_pipeline.archive.records import Codec, WalFile
 from wal_pipeline.catalog.store_states import StoreState
 from wal_pipeline.codec.encoder import Encoded, Encoder
-from wal_pipeline.commands.archive_push.uploader import StoredCopy, StoreUploader, is_resting
+from wal_pipeline.commands.archive_push.uploader import Gate, StoredCopy, StoreUploader, is_resting
 from wal_pipeline.errors import StoreError
 from wal_pipeline_tests.support.archive_scene import WatchedStore, fail, folder_store, layout
 from wal_pipeline_tests.support.restore_archive import describe_file
@@ -154,3 +154,46 @@ def test_a_listing_that_failed_is_made_again(store: WatchedStore) -> None:
     store.before = lambda _call, _key: None
     (stored,) = upload(uploader, 1)
     assert stored.result().object_key == store.created[0]
+
+
+def test_after_our_own_time_limit_fewer_uploads_are_sent_at_once(store: WatchedStore) -> None:
+    """Half as many for each outage of that kind, at least one; a row of successes lets one more in."""
+    uploader, now, widths = lane_of(store, width=8), NOON, []
+    for _ in range(5):
+        uploader.failed(now, "r2: too slow", too_slow=True)
+        uploader.failed(now, "r2: too slow", too_slow=True)  # of the same outage
+        widths.append(uploader._uploads.width)
+        assert uploader.state.retry_at is not None
+        now = uploader.state.retry_at
+    assert widths == [4, 2, 1, 1, 1]
+    for _ in range(16):
+        uploader.succeeded(now)
+    assert uploader._uploads.width == 2
+    uploader.failed(now, "r2: down")
+    assert uploader._uploads.width == 2
+
+
+def test_a_gate_lets_no_more_inside_than_its_width() -> None:
+    """Also while it is narrowed, and it never gets stuck."""
+    gate, inside, most = Gate(4), [], []
+    lock = threading.Lock()
+
+    def work(number: int) -> None:
+        for turn in range(20):
+            with gate:
+                with lock:
+                    inside.append(number)
+                    most.append(len(inside))
+                if turn == 10 and number == 0:
+                    gate.narrow()
+                with lock:
+                    inside.remove(number)
+                gate.widen()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert not any(thread.is_alive() for thread in threads)
+    assert max(most) <= 4

@@ -42,6 +42,17 @@ def test_only_what_has_no_manifest_is_removed(store: LocalFolderStore) -> None:
     assert list(store.uploads("")) == []
 
 
+def test_configuration_of_a_killed_base_backup_is_removed_too(store: LocalFolderStore) -> None:
+    """Its name is known as ours, also where no manifest names it."""
+    store.put_if_absent(LAYOUT.base_key(CUT, "configuration.tar.zst.age"), Body.of(b"x"), {})
+    removed = remove_unfinished(ClusterStore(store, LAYOUT), now=now() + timedelta(hours=1), older_than=timedelta(0))
+    assert removed.objects == 2
+    assert [item.key for item in store.list("")] == [
+        LAYOUT.base_key(FINISHED, "base.000000.tar.zst"),
+        LAYOUT.manifest_key(FINISHED),
+    ]
+
+
 def test_what_is_young_may_still_be_running(store: LocalFolderStore) -> None:
     """Another machine may be taking that base backup now."""
     removed = remove_unfinished(ClusterStore(store, LAYOUT), now=now(), older_than=timedelta(hours=24))

@@ -13,7 +13,7 @@ from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import WalFileName
 from wal_pipeline_tests.support.manifests import make_manifest
-from wal_pipeline_tests.support.restore_archive import LAYOUT, WatchedStore, segment_bytes
+from wal_pipeline_tests.support.restore_archive import LAYOUT, SEGMENT_SIZE, WatchedStore, segment_bytes
 
 MANIFEST = make_manifest(wal_ranges=(WalRange(1, Lsn.parse("0/2000028"), Lsn.parse("0/7000120")),))
 NAMES = [f"00000001000000000000000{n}" for n in range(2, 8)]
@@ -77,4 +77,4 @@ def test_the_store_itself_is_asked_for_copies_that_are_whole(tmp_path: Path) -> 
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     store.add_bare(LAYOUT.wal_key(bare, Codec.GZIP, encrypted=True), b"x")
     store.add(partial.name + ".partial", segment_bytes(partial.name))
-    assert stored_names(ClusterStore(store, LAYOUT))([whole, damaged, bare, partial]) == {whole.name}
+    assert stored_names(ClusterStore(store, LAYOUT), SEGMENT_SIZE)([whole, damaged, bare, partial]) == {whole.name}

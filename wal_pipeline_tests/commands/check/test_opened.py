@@ -158,6 +158,7 @@ def test_files(tmp_path: Path, tls_files: TlsFiles) -> None:
         == f"failed: '{tmp_path}/no' cannot be read: No such file or directory"
     )
     assert only(NamedThings(ca_bundle=tls_files.ca_bundle)).startswith("ok: 1 authorities in ")
+    assert only(NamedThings(ca_bundle=tls_files.ca_bundle.parent)).startswith("ok: ")
     assert only(NamedThings(ca_bundle=tmp_path / "sql")).startswith("failed: ")
     assert only(NamedThings(connection_files={"sslcert": tmp_path / "no"})) == (
         f"failed: '{tmp_path}/no' cannot be read: No such file or directory"

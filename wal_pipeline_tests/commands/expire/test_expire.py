@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from wal_pipeline.archive.alerts import AlertKind
+from wal_pipeline.archive.format.lease import Lease, LeasedWork
 from wal_pipeline.archive.records import CopyStatus
 from wal_pipeline.archive.recovery.coverage import Coverage
 from wal_pipeline.archive.retention.rules import RetentionRule, restorable_ids
@@ -68,6 +69,17 @@ def test_confirmed_each_store_keeps_just_what_the_window_needs(scene: UpkeepScen
     assert (lines[0]["action"], lines[0]["subject"], lines[0]["result"]) == ("delete", backups[0].backup_id, "removed")
     again = scene.expirer().plan()
     assert [store.plan.plan and store.plan.plan.expire for store in again.stores] == [(), ()]
+
+
+def test_what_a_running_base_backup_builds_on_never_goes(scene: UpkeepScene) -> None:
+    """An incremental one is being taken on an old one. No clock is asked, for this host's may be days ahead."""
+    backups = scene.run_for(24)
+    old = backups[0].backup_id
+    lease = Lease("0f" * 8, LeasedWork.BASE_BACKUP, None, (old,), "db2", 1, "", "1.0", scene.now, scene.now)
+    scene.stores["r2"].put_if_absent(LAYOUT.lease_key(lease.token, 1), Body.of(lease.to_json()), {})
+    scene.now += DAY / 24
+    assert scene.expirer().expire().is_complete
+    assert (old in scene.backups("r2"), old in scene.backups("b2")) == (True, False)
 
 
 def test_a_crash_at_any_deletion_leaves_no_base_backup_that_looks_restorable_and_is_not(tmp_path: Path) -> None:

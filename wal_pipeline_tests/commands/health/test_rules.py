@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 
 from wal_pipeline.archive.alerts import AlertKind, Observation, Severity
+from wal_pipeline.archive.records import DamagedPages
 from wal_pipeline.catalog.drills import DrillRecord
 from wal_pipeline.catalog.store_states import StoreState
+from wal_pipeline.commands.alerts.base_backups import forget_failure, keep_failure
 from wal_pipeline.commands.archive_push.skipped_files import SkippedFiles
 from wal_pipeline.commands.health.facts import DiskFacts, HealthFacts, ServerLook, look_at_everything, note_sensor
 from wal_pipeline.commands.health.rules import HealthLimits, observe
 from wal_pipeline.commands.pause import pause
+from wal_pipeline.errors import BaseBackupError
 from wal_pipeline.postgres.server import PostgresServer
 from wal_pipeline.postgres.server_facts import ServerFacts
 from wal_pipeline.wal.lsn import Lsn
@@ -306,6 +309,35 @@ def test_base_backups(scene: HealthScene) -> None:
         ("b2", "no base backup: nothing can be restored from there, whatever WAL it holds", Severity.CRITICAL),
     ]
     assert [one.message for one in found[AlertKind.BASE_BACKUP_FAILED]] == [f"base backup '{backup_id}' is not there"]
+
+
+def test_the_words_about_the_newest_base_backup_alone_count(scene: HealthScene) -> None:
+    """Damaged pages are critical, warnings are not; a later one without both resolves them."""
+    (older,) = scene.catalog.base_backups.all()
+    said = replace(older, damaged_pages=(DamagedPages("base/5/16384", (3,), 1),), warnings=("skipping it",))
+    scene.catalog.base_backups.record(said, [])
+    found = seen(scene.facts())
+    assert [(one.subject, one.message) for one in found[AlertKind.PAGES_DAMAGED]] == [
+        (
+            "base/5/16384",
+            f"'base/5/16384' block 3: wrong checksum when base backup '{older.backup_id}' was taken, "
+            "which has it as it was",
+        )
+    ]
+    assert [one.message for one in found[AlertKind.BASE_BACKUP_WARNING]] == [
+        f"base backup '{older.backup_id}': skipping it"
+    ]
+    scene.back_up(9)
+    assert seen(scene.facts()).keys().isdisjoint({AlertKind.PAGES_DAMAGED, AlertKind.BASE_BACKUP_WARNING})
+
+
+def test_a_base_backup_that_failed_stays_told_until_one_succeeds(scene: HealthScene) -> None:
+    """The newest one is good, and the last try was not."""
+    keep_failure(scene.catalog, BaseBackupError("no store took it"), scene.now)
+    (message,) = only(scene.facts(), AlertKind.BASE_BACKUP_FAILED)
+    assert message.startswith("server: no base backup was taken at ")
+    forget_failure(scene.catalog)
+    assert seen(scene.facts()).get(AlertKind.BASE_BACKUP_FAILED, []) == []
 
 
 def test_base_backups_of_the_future(scene: HealthScene) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from wal_pipeline.commands.restore.checks import TablespaceMove
-from wal_pipeline.commands.restore.folders import check_folders, locked
+from wal_pipeline.commands.restore.folders import check_folders
 from wal_pipeline.commands.restore.perform import RestoreCommand, perform_restore
+from wal_pipeline.commands.restore.places.workspace import left_by_restore
 from wal_pipeline.commands.restore.prepare import RestoreRequest
 from wal_pipeline.errors import RestoreError
 from wal_pipeline.stores.base import Body
@@ -80,36 +81,27 @@ def test_empty_folders_are_filled(tmp_path: Path, space: Path) -> None:
     assert check_folders(tmp_path / "new", move_to(tmp_path / "none"), force=True) == ()
 
 
-def test_a_running_server_is_not_replaced(old: Path) -> None:
-    """Its process lives, whatever --force says."""
-    (old / "postmaster.pid").write_text(f"{os.getpid()}\n{old}\n")
-    with pytest.raises(RestoreError, match=f"a server with process id {os.getpid()} runs in "):
-        check_folders(old, (), force=True)
+@pytest.mark.parametrize("pid", [os.getpid(), os.getppid(), 1], ids=["ours", "parent", "first"])
+def test_a_postmaster_pid_of_the_dead_does_not_stop_a_restore(old: Path, pid: int) -> None:
+    """Its number is another process's now, such as our own: PostgreSQL starts with such a file too."""
+    (old / "postmaster.pid").write_text(f"{pid}\n{old}\n")
+    assert check_folders(old, (), force=True) == (old,)
 
 
-def test_one_restore_at_a_time(tmp_path: Path) -> None:
-    """The second is refused while the first is at work, and nothing is left behind."""
-    new = tmp_path / "new"
-    with locked(new):
-        with pytest.raises(RestoreError, match="is at work: it holds the lock"), locked(new):
-            pytest.fail("two restores at once")
-        with locked(tmp_path / "other"):
-            pass
-    with locked(new):
-        pass
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_lock_follows_no_link(tmp_path: Path) -> None:
-    """Whoever may write beside the data directory has no other file locked and removed."""
-    (tmp_path / "precious").touch()
-    (tmp_path / ".new.wal-pipeline-restore.lock").symlink_to(tmp_path / "precious")
-    with pytest.raises(RestoreError, match="cannot be locked"), locked(tmp_path / "new"):
-        pytest.fail("a link was followed")
+@pytest.mark.parametrize("force", [True, False])
+def test_the_hints_do_not_send_a_person_in_a_circle(tmp_path: Path, force: bool) -> None:
+    """A folder without a cluster is refused in both cases, and --force is advised in neither."""
+    (tmp_path / "base").mkdir()
+    with pytest.raises(RestoreError) as caught:
+        check_folders(tmp_path, (), force=force)
+    assert caught.value.hint == (
+        "It holds 'base', which is not of a cluster, and --force removes only what was one: "
+        "restore into another folder, or remove these files yourself."
+    )
 
 
 def test_a_failed_restore_can_be_tried_again(tmp_path: Path) -> None:
-    """Its data directory links to the tablespace that was begun, so that --force knows it as its own."""
+    """Its marks tell that what lies in both folders is its own, with or without --force."""
     store = folder_store("r2", tmp_path / "store")
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as made:
@@ -130,8 +122,13 @@ def test_a_failed_restore_can_be_tried_again(tmp_path: Path) -> None:
         layout=LAYOUT,
         identities=(),
         plan_seconds=0.0,
+        wal_folder=None,
     )
     with pytest.raises(RestoreError, match="could not be had from any store"):
         perform_restore(prepared, RestoreCommand(("false",)))
     assert (tmp_path / "space/PG_18_202506291").is_dir()
-    assert check_folders(tmp_path / "new", moves, force=True) == (tmp_path / "new", tmp_path / "space")
+    for force in (True, False):
+        assert check_folders(tmp_path / "new", moves, force=force) == (tmp_path / "space",)
+    assert left_by_restore(tmp_path / "new")
+    with pytest.raises(RestoreError, match="another server may use it"):
+        check_folders(tmp_path / "other", moves, force=True)

@@ -141,3 +141,16 @@ def test_an_early_or_late_end_is_wrong(
     with pytest.raises(RestoreError) as caught:
         check(prepared, target, lsn, commit_at)
     assert words in caught.value.message
+
+
+def test_a_recovery_that_lost_data_is_never_called_good(prepared: PreparedRestore) -> None:
+    """It ended where it was planned to, and the server said that it emptied a damaged page."""
+    words = 'invalid page in block 3 of relation "base/5/16384"; zeroing out page'
+    result = RecoveryResult(RecoveryState.OPEN, END, at(40), 2, None, 3, {}, LOG, 1, warnings=("something else", words))
+    with pytest.raises(RestoreError) as caught:
+        require_reached(prepared, result)
+    assert caught.value.message == f"PostgreSQL lost data while it recovered: {words} (in '/srv/pgdata')"
+    assert caught.value.hint == (
+        f"Do not let anyone use this server before you know what is lost: look into its log '{LOG}', and restore again "
+        "from an older base backup, which has the same moments."
+    )

@@ -1,5 +1,8 @@
 """What is wrong with a server's archiving, and what mends it: decided without a server."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +11,8 @@ from wal_pipeline.commands.setup.archiver import ArchiverKind, Method, changes_t
 from wal_pipeline.commands.setup.findings import Finding, Level
 from wal_pipeline.commands.setup.plan import SetupPlan, WantedArchiving, choose_method, plan_setup, restart_line
 from wal_pipeline.commands.setup.spool import FilesReadable, ServerWrites, SpoolAccess
-from wal_pipeline.postgres.archive_command import durable_archive_command
+from wal_pipeline.errors import READ_ONLY_HINT
+from wal_pipeline.postgres.archive_command import bytes_too_many, durable_archive_command
 from wal_pipeline.postgres.server import AlterableSetting, SettingChange
 from wal_pipeline.postgres.server_facts import ServerFacts
 from wal_pipeline_tests.support.server_facts import ACCESS, GOOD, SPOOL, access, facts
@@ -247,6 +251,24 @@ def test_a_standby() -> None:
             "sudo chown root /srv/wal && sudo chmod u+rwx /srv/wal",
         ),
         (
+            {"is_read_only": True, "we_can_remove": False},
+            "spool",
+            "'/srv/wal' is on a file system that is mounted read-only for this process",
+            READ_ONLY_HINT,
+        ),
+        (
+            {"server_writes": ServerWrites.REFUSED, "writes_message": "could not open file: Read-only file system"},
+            "spool: server writes",
+            "could not open file: Read-only file system",
+            "let the server's own unit write there (ReadWritePaths=/srv/wal), or mount it for writing",
+        ),
+        (
+            {"server_writes": ServerWrites.REFUSED, "writes_message": "could not write: No space left on device"},
+            "spool: server writes",
+            "could not write: No space left on device",
+            "make room on the disk of /srv/wal: 'wal-pipeline archive' empties the spool",
+        ),
+        (
             {"server_writes": ServerWrites.ELSEWHERE},
             "spool: server writes",
             "PostgreSQL wrote a file into its '/srv/wal', but it is not in ours: "
@@ -322,3 +344,44 @@ def test_choose_method() -> None:
         Method.BASIC_ARCHIVE,
         Method.COMMAND,
     ]
+
+
+@pytest.mark.parametrize("group", [True, False])
+def test_a_command_that_postgresql_15_would_cut_off_is_not_accepted(group: bool) -> None:
+    """It exits with 2 for ever; the way out is a shorter path. PostgreSQL 16 and newer have no such limit."""
+    long = Path("/srv/" + "d" * 600)
+    readable = FilesReadable.WITH_GROUP_BIT if group else FilesReadable.YES
+    given = access(folder=long, files_readable=readable)
+    wanted = WantedArchiving(long, 300, replace_foreign=False)
+    command = durable_archive_command(long, group_readable=group)
+    excess = bytes_too_many(command, 15)
+    assert excess > 0
+    for archive_command in ("", command):
+        old = facts(
+            server_version_num=150020, archive_library="", archive_directory="", archive_command=archive_command
+        )
+        [bad] = plan_setup(old, given, wanted, has_basic_archive=False).problems
+        assert bad.message.startswith(f"archive_command for this spool is {excess} bytes too long: PostgreSQL 15 cuts")
+        assert bad.changes == ()
+        assert f"at most {605 - excess} bytes" in " ".join(bad.lines)
+        shortest = Path("/" + "d" * (604 - excess))
+        assert bytes_too_many(durable_archive_command(shortest, group_readable=group), 15) == 0
+        assert bytes_too_many(durable_archive_command(Path(f"{shortest}d"), group_readable=group), 15) == 1
+        new = replace(old, server_version_num=160000)
+        assert not any(
+            "too long" in one.message for one in plan_setup(new, given, wanted, has_basic_archive=False).findings
+        )
+
+
+def test_a_command_that_is_cut_off_now_is_replaced_by_the_library() -> None:
+    """Where the server has basic_archive, setup mends it."""
+    long = Path("/srv/" + "d" * 600)
+    old = facts(
+        server_version_num=150020,
+        archive_library="",
+        archive_directory="",
+        archive_command=durable_archive_command(long),
+    )
+    [bad] = plan_setup(old, access(folder=long), WantedArchiving(long), has_basic_archive=True).problems
+    assert "too long" in bad.message
+    assert bad.changes == changes_to(Method.BASIC_ARCHIVE, long)

@@ -1,7 +1,11 @@
 """Tests the archiving run in Dagster: its records, the checks that it answers at its end, and its failures."""
 
 import logging
+import os
+import signal
+import threading
 import time
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -10,6 +14,7 @@ import pytest
 
 from wal_pipeline.orchestration.assets.closing_events import Stored, closing_events
 from wal_pipeline.orchestration.keys import CONTENT_CHECK, NAMES_CHECK
+from wal_pipeline.spool import Spool
 from wal_pipeline_tests.support.archive_scene import fail, nothing
 from wal_pipeline_tests.support.damage import damage
 from wal_pipeline_tests.support.segments import name_of
@@ -151,3 +156,54 @@ def test_a_store_that_recovers_within_the_run(tmp_path: Path, instance: dg.Dagst
     assert done.success
     for store in STORES:
         assert {name_of(5), name_of(6)} <= instance.get_materialized_partitions(KEYS.wal_segment(store))
+
+
+def after_its_first_file(scene: UpkeepScene, during: Callable[[], None], seconds: float = 30.0) -> threading.Thread:
+    """Call ``during`` once the run at work has emptied the spool."""
+
+    def wait() -> None:
+        deadline = time.monotonic() + seconds
+        while any((scene.folder / "spool").glob("0*")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        during()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+def test_a_run_that_lingers_does_not_leave_the_recovery_window_as_it_was(
+    scene: UpkeepScene, instance: dg.DagsterInstance
+) -> None:
+    """A run may wait for hours: the window of its first files is reported when the spool is empty, not at its end."""
+    spool(scene, 5)
+    seen: list[int] = []
+
+    def look_and_end() -> None:
+        deadline = time.monotonic() + 10
+        while not seen and time.monotonic() < deadline:
+            found = instance.get_latest_materialization_event(KEYS.recovery_window)
+            seen.extend([1] if found is not None else [])
+            time.sleep(0.05)
+        with Spool(scene.folder / "spool", scene.folder / "quarantine", 60.0).wanted():
+            time.sleep(2)
+
+    thread = after_its_first_file(scene, look_and_end)
+    begun = time.monotonic()
+    assert archive(scene, instance, linger_seconds=60).success
+    thread.join()
+    assert seen == [1]
+    assert time.monotonic() - begun < 40
+
+
+def test_a_run_that_only_waits_for_files_is_no_failure_when_it_is_told_to_end(
+    scene: UpkeepScene, instance: dg.DagsterInstance
+) -> None:
+    """Restarting the services must open no alert: nearly always a run is in flight, and it has done its work."""
+    spool(scene, 5)
+    thread = after_its_first_file(scene, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    done = archive(scene, instance, linger_seconds=60)
+    thread.join()
+    assert done.success
+    assert name_of(5) in instance.get_materialized_partitions(KEYS.wal_segment("b2"))

@@ -1,15 +1,23 @@
 """Tests that a failed run opens an alert, which a success of the same job or assets resolves."""
 
-from datetime import timedelta
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
+import pytest
+from dagster._core.events import DagsterEvent
+from dagster._core.utils import make_new_run_id
 
 from wal_pipeline.archive.alerts import AlertKind, Observation
+from wal_pipeline.catalog.store_states import StoreState
 from wal_pipeline.orchestration.resource import WalPipelineResource
-from wal_pipeline.orchestration.sensors.run_failure import build_run_failure_sensor
+from wal_pipeline.orchestration.sensors.run_failure import build_run_failure_sensor, resolve_run_failures
 from wal_pipeline_tests.support.health_pipeline import KEYS, some_job, tick
 from wal_pipeline_tests.support.health_scene import HealthScene
+
+KEY = "AKIA0123456789ABCDEF" * 2
 
 
 def tell_of_failure(
@@ -40,6 +48,33 @@ def test_failed_run(
     some_job.execute_in_process(instance=instance, resources=resources)
     tick(instance, resource, None)
     assert scene.catalog.alerts.active() == []
+
+
+@dg.op
+def shows_a_key() -> None:
+    """Fail with the text of a library that repeats a key, which ends in a line feed, and goes on for long."""
+    raise ValueError(f"Invalid header value {KEY[:20]}\n" * 40 + KEY)
+
+
+@dg.job(name="some_job", tags={"wal_pipeline/cluster": "main"})
+def showing_job() -> None:
+    """Run the one op."""
+    shows_a_key()
+
+
+def test_no_part_of_a_key_stays_in_the_alert_of_a_failed_run(
+    scene: HealthScene, resource: WalPipelineResource, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is taken out before the text is joined and cut."""
+    monkeypatch.setenv("R2_SECRET_ACCESS_KEY", KEY)
+    monkeypatch.setenv("R2_ACCESS_KEY_ID", KEY[:20])
+    failed = showing_job.execute_in_process(
+        instance=instance, resources={"wal_pipeline": resource}, raise_on_error=False
+    )
+    tell_of_failure(instance, resource, failed)
+    [alert] = scene.catalog.alerts.active()
+    assert KEY[:8] not in alert.message
+    assert "Invalid header value *** Invalid header" in alert.message
 
 
 def materialize(
@@ -93,3 +128,44 @@ def test_failed_run_that_was_started_by_hand_ends_after_days(
         scene.catalog.alerts.observe(AlertKind.RUN_FAILED, seen, scene.now - timedelta(days=days))
     tick(instance, resource, None)
     assert {alert.subject for alert in scene.catalog.alerts.active()} == {"main/two", "expire_archive"}
+
+
+def test_the_alert_of_a_lost_run_does_not_stay_while_the_next_one_works_for_hours(
+    scene: HealthScene, resource: WalPipelineResource, instance: dg.DagsterInstance
+) -> None:
+    """A host that was restarted leaves a failed run; the next one lingers, and succeeds only much later."""
+    now = datetime.now(UTC)
+    seen = Observation("archive_wal", "run x failed", details={"job_name": "archive_wal"})
+    scene.catalog.alerts.observe(AlertKind.RUN_FAILED, seen, now - timedelta(minutes=5))
+    run = dg.DagsterRun(
+        job_name="archive_wal", run_id=make_new_run_id(), status=dg.DagsterRunStatus.STARTED, tags=KEYS.tags
+    )
+    instance.add_run(run)
+    pipeline = resource.open()
+
+    def resolve(seconds: float) -> list[str]:
+        """Look at the alerts, so long after the run began."""
+        later = replace(pipeline, clock=lambda: datetime.now(UTC) + timedelta(seconds=seconds))
+        resolve_run_failures(instance, KEYS, later)
+        return [alert.subject for alert in scene.catalog.alerts.active()]
+
+    assert resolve(600) == ["archive_wal"]  # it was not seen to begin
+    instance.handle_new_event(run_started(run))
+    assert resolve(30) == ["archive_wal"]
+    scene.catalog.stores.save_state(StoreState("r2", 1, "down", now, None, now + timedelta(minutes=5)))
+    assert resolve(600) == ["archive_wal"]
+    scene.catalog.stores.save_state(StoreState("r2"))
+    assert resolve(600) == []
+
+
+def run_started(run: dg.DagsterRun) -> dg.EventLogEntry:
+    """Return the event with which Dagster notes that a run began."""
+    return dg.EventLogEntry(
+        error_info=None,
+        level=10,
+        user_message="",
+        run_id=run.run_id,
+        timestamp=time.time(),
+        job_name=run.job_name,
+        dagster_event=DagsterEvent("PIPELINE_START", run.job_name),
+    )

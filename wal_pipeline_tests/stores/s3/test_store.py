@@ -94,7 +94,8 @@ def test_an_endpoint_that_is_down_is_unavailable(store: S3Store, server: Seaweed
         other.head("a")
     assert str(raised.value) == (
         f"{store.name}: cannot look at object 'a': '{url}' cannot be reached\n"
-        f"HINT: Check the network and {store.name.upper()}_ENDPOINT_URL; the call is tried again later."
+        f"HINT: Check the network, {store.name.upper()}_ENDPOINT_URL and, where a proxy is needed, HTTPS_PROXY in the "
+        "settings file; the call is tried again later."
     )
 
 
@@ -228,3 +229,35 @@ def test_an_object_is_described_and_read_in_one_request(stores: dict[str, S3Stor
     assert {name: count - before.get(name, 0) for name, count in after.items() if count != before.get(name, 0)} == {
         "get_object": 1
     }
+
+
+def test_a_bucket_with_versions_under_a_store_without_does_not_keep_hidden_bytes(s3_pair: S3Pair) -> None:
+    """MinIO or AWS S3 under the name r2: a delete said "removed it", and the version stayed and was billed."""
+    bucket = s3_pair.fresh_buckets("versions").b2
+    store = connect(R2, s3_pair.b2, bucket)
+    assert not store.keeps_versions
+    for key in ("a", "b"):
+        store.put_if_absent(key, body(b"bytes"), {})
+    assert store.delete("a") == 2  # the version, and the marker that the delete itself made
+    assert store.keeps_versions
+    assert store.delete("b") == 1
+    assert list(connect(B2, s3_pair.b2, bucket).versions("")) == []
+
+
+def test_a_lock_under_a_store_without_versions_is_told(s3_pair: S3Pair) -> None:
+    """The bytes stay, and nobody is to believe that the room is free."""
+    bucket = s3_pair.b2.fresh_bucket("lockedr2", versioning=True, object_lock=True)
+    store = connect(R2, s3_pair.b2, bucket)
+    store.put_if_absent("a", body(b"bytes"), {})
+    client = s3_pair.b2.client()
+    client.put_object_legal_hold(Bucket=bucket, Key="a", LegalHold={"Status": "ON"})
+    with pytest.raises(ObjectLockedError, match="r2: object 'a' is locked and may not be deleted"):
+        store.delete("a")
+    client.put_object_legal_hold(
+        Bucket=bucket,
+        Key="a",
+        VersionId=next(one.version_id for one in store.versions("a") if not one.is_delete_marker),
+        LegalHold={"Status": "OFF"},
+    )
+    store.delete("a")
+    assert list(store.versions("")) == []

@@ -1,7 +1,11 @@
 """A store copes with a server that misbehaves, and sends exactly the expected requests over TLS."""
 
 import base64
+import contextlib
+import socket
+import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -14,10 +18,11 @@ from wal_pipeline.errors import (
     ObjectLockedError,
     StoreAccessError,
     StoreError,
+    StoreTooSlowError,
     StoreUnavailableError,
 )
 from wal_pipeline.stores.base import Body, PutOutcome
-from wal_pipeline.stores.s3.client import Connection
+from wal_pipeline.stores.s3.client import Connection, SendBody
 from wal_pipeline.stores.s3.profiles import B2, R2, StoreProfile
 from wal_pipeline.stores.s3.store import S3Store, open_s3_store
 from wal_pipeline_tests.support.scripted_server import Reply, ScriptedServer, error_reply
@@ -277,3 +282,85 @@ def test_making_a_store_sends_nothing(scripted: Scripted) -> None:
     """The network is not touched before the first call."""
     _, server = scripted()
     assert server.requests == []
+
+
+class StandingServer:
+    """A server that takes a TLS connection and then reads nothing: a line that carries no more bytes."""
+
+    def __init__(self, tls: TlsFiles) -> None:
+        self._context = tls.server_context()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self.url = f"https://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._connections: list[socket.socket] = []
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for connection in self._connections:
+            connection.close()
+        self._thread.join(10)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                plain, _ = self._listener.accept()
+                self._connections.append(self._context.wrap_socket(plain, server_side=True))
+
+
+def test_our_own_time_limit_is_not_told_as_a_connection_that_the_store_closed(tls_files: TlsFiles) -> None:
+    """The line is too slow for so many uploads: the setting is named, and the next tries send small pieces."""
+    server = StandingServer(tls_files)
+    connection = Connection(
+        store="r2",
+        bucket="bucket",
+        access_key_id="AKIDNEVERSHOWN",
+        secret_access_key=SECRET,
+        endpoint_url=server.url,
+        region="auto",
+        ca_bundle=tls_files.ca_bundle,
+        max_attempts=2,
+        connect_timeout_seconds=0.5,
+        read_timeout_seconds=0.5,
+    )
+    store = open_s3_store(R2, connection)
+    try:
+        with pytest.raises(StoreTooSlowError) as raised:
+            store.put_if_absent("a/b", Body.of(bytes(32 << 20)), {})
+    finally:
+        server.close()
+    assert raised.value.message == (
+        f"r2: cannot put object 'a/b': '{server.url}' took no more bytes within our own time limit"
+    )
+    assert raised.value.hint is not None
+    assert "lower WAL_PIPELINE_CONCURRENCY" in raised.value.hint
+    assert len(SendBody(Body.of(bytes(1 << 20)), store._client.pace).read()) == 16 * 1024
+
+
+def test_an_upload_that_is_not_confirmed_in_time_is_our_own_limit_too(scripted: Scripted, tls_files: TlsFiles) -> None:
+    """What was sent may still lie in this machine's buffers."""
+    server = StandingServer(tls_files)
+    store, _ = scripted(profile=R2)
+    slow = replace(store._client.connection, endpoint_url=server.url, read_timeout_seconds=0.3, max_attempts=1)
+    try:
+        with pytest.raises(StoreTooSlowError, match="did not confirm the upload within our own time limit"):
+            open_s3_store(R2, slow).put_if_absent("a/b", SENT, {})
+        with pytest.raises(StoreUnavailableError, match="stopped answering"):
+            open_s3_store(R2, slow).head("a/b")
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("name", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"])
+def test_no_variable_of_other_programs_chooses_whom_we_trust(
+    scripted: Scripted, tls_files: TlsFiles, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """AWS_CA_BUNDLE did, whatever the settings said."""
+    monkeypatch.setenv(name, str(tls_files.ca_bundle))
+    store, _ = scripted(Reply(headers=ETAG))
+    unsaid = replace(store._client.connection, ca_bundle=None, max_attempts=1)
+    with pytest.raises(StoreUnavailableError, match="does not prove who it is") as raised:
+        open_s3_store(R2, unsaid).head("a/b")
+    assert "WAL_PIPELINE_CA_BUNDLE" in (raised.value.hint or "")

@@ -1,0 +1,1 @@
+"""Finds and prepares the places of a restore: its work folder, the folder of the WAL, the configuration."""

@@ -1,0 +1,1 @@
+"""Tests the room that keeps the WAL of two servers apart."""

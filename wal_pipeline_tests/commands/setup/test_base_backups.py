@@ -1,0 +1,106 @@
+"""Setup and check name what would end the first base backup, or leave something out of it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from wal_pipeline.commands.setup.base_backups import BackupLook, judge_data_directory, judge_stores
+from wal_pipeline.commands.setup.findings import Finding, Level
+from wal_pipeline.errors import PostgresError
+from wal_pipeline.postgres.backup_server import BackupServer, ServerTablespace
+from wal_pipeline.stores.local.store import LocalFolderStore
+from wal_pipeline_tests.support.base_backup_scene import folder_store
+from wal_pipeline_tests.support.server_facts import GOOD
+
+SPACES = (ServerTablespace(16384, "/srv/fast"),)
+
+
+class KnownServer(BackupServer):
+    """A server that says what a test wants it to say of its tablespaces."""
+
+    def __init__(self, size_bytes: int | None, spaces: tuple[ServerTablespace, ...] | None = SPACES) -> None:
+        super().__init__("")
+        self._size_bytes = size_bytes
+        self._spaces = spaces
+
+    def tablespaces(self) -> tuple[ServerTablespace, ...]:
+        if self._spaces is None:
+            raise PostgresError("the role may not see them")
+        return self._spaces
+
+    def size_bytes(self) -> int | None:
+        return self._size_bytes
+
+
+@pytest.fixture
+def pgdata(tmp_path: Path) -> Path:
+    """A data directory with a few entries."""
+    for name in ("base/5", "global", "pg_wal"):
+        (tmp_path / "pgdata" / name).mkdir(parents=True)
+    return tmp_path / "pgdata"
+
+
+def judged(pgdata: Path) -> list[tuple[Level, str]]:
+    facts = replace(GOOD, data_directory=str(pgdata))
+    return [(found.status, found.message) for found in judge_data_directory(pgdata, facts)]
+
+
+def test_a_data_directory_that_is_whole_is_good(pgdata: Path, tmp_path: Path) -> None:
+    """A linked pg_wal is followed by PostgreSQL itself."""
+    (pgdata / "pg_wal").rmdir()
+    (pgdata / "pg_wal").symlink_to(tmp_path)
+    assert judged(pgdata) == [(Level.OK, "a base backup has all that lies in it")]
+
+
+def test_a_linked_database_is_told_before_the_first_base_backup(pgdata: Path, tmp_path: Path) -> None:
+    """It is a problem; a linked configuration file is a warning."""
+    (pgdata / "base" / "16384").symlink_to(tmp_path)
+    (pgdata / "pg_hba.conf").symlink_to(tmp_path / "pg_hba.conf")
+    assert judged(pgdata) == [
+        (
+            Level.PROBLEM,
+            "'base/16384' is a symbolic link: base backups lack what it points to, and so are refused",
+        ),
+        (
+            Level.WARNING,
+            "'pg_hba.conf' is a symbolic link: no base backup has it, so a restored cluster lacks it",
+        ),
+    ]
+
+
+def test_a_data_directory_that_is_not_here_is_not_called_good(tmp_path: Path) -> None:
+    """Nothing was looked at, so nothing is said."""
+    assert judged(tmp_path / "elsewhere") == []
+
+
+def spaces(server: BackupServer, folder: Path) -> list[Finding]:
+    """Return the findings about tablespaces."""
+    return list(BackupLook(server, None, folder).findings(replace(GOOD, data_directory=None)))
+
+
+def test_the_room_for_tablespaces_is_told_before_the_first_base_backup(tmp_path: Path) -> None:
+    """Too little is a problem with its way out; a size that the server does not tell is not taken for enough."""
+    folder = tmp_path / "state" / "staging"
+    (enough,) = spaces(KnownServer(1 << 20), folder)
+    assert enough.status is Level.OK
+    assert enough.message.startswith(f"1 tablespace: base backups are staged in '{folder}', which needs 1.0 MiB of ")
+    (short,) = spaces(KnownServer(1 << 60), folder)
+    assert short.status is Level.PROBLEM
+    assert short.lines == ("set WAL_PIPELINE_BASE_BACKUP_STAGING_FOLDER to a folder on a larger disk",)
+    (unknown,) = spaces(KnownServer(None), folder)
+    assert unknown.status is Level.WARNING
+    assert "room for the whole cluster, whose size is not known" in unknown.message
+    (unseen,) = spaces(KnownServer(None, None), folder)
+    assert (unseen.status, unseen.message) == (Level.WARNING, "not known: the role may not see them")
+    assert spaces(KnownServer(None, ()), folder) == []
+
+
+def test_a_store_that_is_not_prepared_is_told(tmp_path: Path) -> None:
+    """With the line that makes its folders."""
+    (tmp_path / "bare").mkdir()
+    bare = LocalFolderStore("bare", tmp_path / "bare")
+    bad, good = judge_stores({"bare": bare, "local": folder_store("local", tmp_path)})
+    assert (bad.name, bad.status) == ("store bare", Level.PROBLEM)
+    assert "mkdir -p" in bad.lines[0]
+    assert (good.name, good.status, good.message) == ("store local", Level.OK, "it answers")
