@@ -6,13 +6,14 @@ BIN := $(VENV)/bin
 ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test fuzz check bench chaos dev clean
+.PHONY: demo test matrix fuzz check bench chaos dev clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   run the main job for real: PostgreSQL, two S3 servers, Dagster (ARGS=\"--once --json\")"
 	@echo "make test   run the tests               make check  ruff, mypy, the rules of the house"
 	@echo "make bench  measure                     make chaos  break things on purpose"
+	@echo "make matrix one story in each kind of environment (ARGS=\"--strength 3\": more of them)"
 	@echo "make fuzz   the property tests with new random examples"
 	@echo "make dev    Dagster with your settings  make clean  remove .venv"
 
@@ -28,6 +29,9 @@ demo: $(BIN)/.installed
 
 test: $(BIN)/.installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 1 $(ARGS)
+
+matrix: $(BIN)/.installed
+	$(BIN)/python -m pytest -n 2 --max-worker-restart 1 -m matrix wal_pipeline_tests/matrix $(ARGS)
 
 fuzz: $(BIN)/.installed
 	$(BIN)/python -m pytest -n 2 --max-worker-restart 1 -m hypothesis --hypothesis-profile random $(ARGS)

@@ -165,8 +165,10 @@ def _give(folder: Path, *, mode: int = 0o755) -> None:
 
 @contextmanager
 def _disk(folder: Path, *, lost_and_found: bool = True) -> Iterator[None]:
-    """Mount a small file system, which PostgreSQL's user owns, at a folder below one of root's. As ext4 is made,
-    it has a folder ``lost+found`` that only root can read. Raises: NoMountPointError."""
+    """Mount a small file system, which PostgreSQL's user owns, at a folder below one of root's.
+
+    As a new ext4 it has a folder ``lost+found`` that only root can read. Raises: NoMountPointError.
+    """
     folder.parent.mkdir(exist_ok=True)
     os.chown(folder.parent, os.getuid(), os.getgid())
     folder.parent.chmod(0o755)
