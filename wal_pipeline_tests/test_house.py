@@ -69,7 +69,6 @@ _TESTED_IN: Final = {
     "commands/archive_push/test_run.py": "commands/archive_push/{events,job,rejections}",
     "commands/archive_push/test_prepare.py": "postgres/commits",
     "commands/backup/test_take.py": "archive/format/tar_cuts commands/backup/{parent,preconditions,session}",
-    "postgres/test_configuration_files.py": "commands/backup/configuration",
     "commands/backup/test_upload.py": "commands/backup/part_uploader",
     "commands/backup/test_leftovers.py": "commands/backup/staging",
     "commands/backup/test_restorable.py": "commands/refill/base_backups",

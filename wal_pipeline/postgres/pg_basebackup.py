@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Self, cast
 
+from wal_pipeline.archive.format.backup_report import BackupReport
+from wal_pipeline.archive.records import DamagedPages
 from wal_pipeline.errors import BaseBackupError
 from wal_pipeline.postgres.backup_words import BackupWords
 
@@ -86,6 +88,14 @@ class BaseBackupRun:
         if self._process.stdout is None:
             raise BaseBackupError("pg_basebackup writes into a folder, not to its standard output")
         return cast(BinaryIO, self._process.stdout)
+
+    @property
+    def report(self) -> BackupReport:
+        """The warnings of PostgreSQL and its damaged pages, known at the end."""
+        pages = self.words.damaged_pages
+        if self.has_damaged_pages and not pages:
+            pages = (DamagedPages("a file that only the server's log names", (), 0),)
+        return BackupReport(self.words.warnings, pages)
 
     def wait(self, tick: Callable[[], object] = lambda: None) -> None:
         """Wait for the end, and call ``tick`` once a second meanwhile.
@@ -184,7 +194,6 @@ def _hint(text: str) -> str | None:
         "no pg_hba.conf entry": "Allow replication connections for this role in pg_hba.conf ('host replication ...').",
         "must be superuser or replication role": "ALTER ROLE ... REPLICATION, or use another role.",
         "permission denied to start WAL sender": "ALTER ROLE ... REPLICATION, or use another role.",
-        '"./lost+found"': "The server's user must be able to open it: sudo chown --reference=PGDATA PGDATA/lost+found.",
         "max_wal_senders": "Raise max_wal_senders on the server, or end another replication connection.",
     }
     return next((hint for part, hint in hints.items() if part in text), None)
