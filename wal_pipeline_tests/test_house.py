@@ -71,7 +71,6 @@ _TESTED_IN: Final = {
     "commands/backup/test_take.py": (
         "archive/format/tar_cuts commands/backup/{parent,preconditions,session,tar_volumes}"
     ),
-    "postgres/test_configuration_files.py": "commands/backup/configuration",
     "commands/backup/test_upload.py": "commands/backup/part_uploader",
     "commands/backup/test_leftovers.py": "commands/backup/staging",
     "commands/backup/test_restorable.py": "commands/refill/base_backups",

@@ -8,6 +8,7 @@ from typing import Final
 
 from psycopg.conninfo import make_conninfo
 
+from wal_pipeline.archive.format.configuration import KeptConfiguration
 from wal_pipeline.errors import PostgresError, SettingsError
 from wal_pipeline.postgres.server import PostgresServer
 from wal_pipeline.text import moment_utc
@@ -33,6 +34,10 @@ SELECT p.phase, a.last_failed_wal, a.last_failed_time, a.last_archived_wal, a.la
 FROM pg_stat_progress_basebackup p JOIN pg_stat_activity s USING (pid), pg_stat_archiver a
 ORDER BY s.backend_start DESC LIMIT 1
 """
+_PLACES_HIDDEN: Final = (
+    "whether configuration files are outside the data directory is not known, and none is kept: grant "
+    "pg_read_all_settings to the role"
+)
 _SILENT_LEVELS: Final = ("error", "fatal", "panic")
 _ENGLISH: Final = ("", "C", "POSIX")
 _ARCHIVER_PHASE: Final = "waiting for wal archiving to finish"
@@ -108,6 +113,21 @@ class BackupServer(PostgresServer):
             _log.warning("the size of the cluster is not known: %s", error.message)
             return None
         return None if row is None else int(row[0])
+
+    def outside_configuration(self) -> tuple[KeptConfiguration | None, tuple[str, ...]]:
+        """Return the configuration outside the data directory, and a warning for each thing that could not be read.
+
+        None where nothing is outside, or where it is not known what is. A base backup without it restores all data, so
+        nothing is raised.
+        """
+        try:
+            kept = self.configuration()
+        except PostgresError as error:
+            return None, (f"the configuration outside the data directory is not kept: {error.message}",)
+        if kept is None:
+            return None, (_PLACES_HIDDEN,)
+        warnings = tuple(f"a configuration file is not kept: {reason}" for reason in kept.missing.values())
+        return (None if kept.is_empty else kept), warnings
 
     def clock(self) -> datetime:
         """Return the server's time. Raises: PostgresError."""

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Self, cast
 
+from wal_pipeline.archive.format.backup_report import BackupReport
+from wal_pipeline.archive.records import DamagedPages
 from wal_pipeline.errors import BaseBackupError
 from wal_pipeline.postgres.backup_words import BackupWords
 
@@ -86,6 +88,14 @@ class BaseBackupRun:
         if self._process.stdout is None:
             raise BaseBackupError("pg_basebackup writes into a folder, not to its standard output")
         return cast(BinaryIO, self._process.stdout)
+
+    @property
+    def report(self) -> BackupReport:
+        """The warnings of PostgreSQL and its damaged pages, known at the end."""
+        pages = self.words.damaged_pages
+        if self.has_damaged_pages and not pages:
+            pages = (DamagedPages("a file that only the server's log names", (), 0),)
+        return BackupReport(self.words.warnings, pages)
 
     def wait(self, tick: Callable[[], object] = lambda: None) -> None:
         """Wait for the end, and call ``tick`` once a second meanwhile.

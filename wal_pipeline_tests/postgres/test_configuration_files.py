@@ -1,6 +1,5 @@
 """Which files of a server's configuration are kept, and what is said of those that cannot be."""
 
-import logging
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,9 +8,9 @@ import pytest
 
 from testbed.postgres import PostgresCluster
 from testbed.postgres_install import PostgresInstall, owned_folder
-from wal_pipeline.archive.format.configuration import KeptConfiguration, configuration_from_tar
-from wal_pipeline.commands.backup.configuration import outside_configuration
+from wal_pipeline.archive.format.configuration import KeptConfiguration
 from wal_pipeline.postgres import configuration_files
+from wal_pipeline.postgres.backup_server import BackupServer
 from wal_pipeline.postgres.server import PostgresServer
 
 pytestmark = pytest.mark.integration
@@ -38,7 +37,7 @@ def test_a_usual_server_has_nothing_outside(postgres_version: PostgresInstall, m
     """Then a base backup has no object for it."""
     cluster = make_cluster(postgres_version, wal_segment_size_mb=1).start()
     assert kept(cluster).is_empty
-    assert outside_configuration(PostgresServer(cluster.conninfo)) is None
+    assert BackupServer(cluster.conninfo).outside_configuration() == (None, ())
 
 
 def test_files_that_name_each_other_end(postgres18: PostgresInstall, make_cluster: MakeCluster, etc: Path) -> None:
@@ -72,22 +71,28 @@ def test_a_role_without_rights_reads_on_the_host(
 
 
 def test_what_is_not_kept_is_a_warning_and_ends_no_base_backup(
-    postgres18: PostgresInstall, make_cluster: MakeCluster, etc: Path, caplog: pytest.LogCaptureFixture
+    postgres18: PostgresInstall, make_cluster: MakeCluster, etc: Path
 ) -> None:
-    """Each file by its name; and what the role may not see."""
+    """Each file by its name; what the role may not see; and a server that does not answer any more."""
     cluster = make_cluster(postgres18, wal_segment_size_mb=1).start()
+    assert BackupServer(cluster.conninfo).outside_configuration() == (None, ())
     (etc / "a.conf").write_text("include 'gone.conf'\n")
     with (cluster.pgdata / "postgresql.conf").open("a") as conf:
         conf.write(f"include '{etc}/a.conf'\n")
-    with caplog.at_level(logging.WARNING):
-        data = outside_configuration(PostgresServer(cluster.conninfo))
-    assert data is not None
-    assert configuration_from_tar(data).files == {f"{etc}/a.conf": b"include 'gone.conf'\n"}
-    assert f"a configuration file is not kept with the base backup: '{etc}/gone.conf' cannot be read: " in caplog.text
+    found, warnings = BackupServer(cluster.conninfo).outside_configuration()
+    assert found is not None
+    assert found.files == {f"{etc}/a.conf": b"include 'gone.conf'\n"}
+    [warning] = warnings
+    assert warning.startswith(f"a configuration file is not kept: '{etc}/gone.conf' cannot be read: ")
     cluster.psql("CREATE ROLE blind LOGIN REPLICATION")
-    caplog.clear()
-    assert outside_configuration(PostgresServer(f"{cluster.conninfo} user=blind")) is None
-    assert "grant pg_read_all_settings to the role" in caplog.text
+    assert BackupServer(f"{cluster.conninfo} user=blind").outside_configuration() == (
+        None,
+        (
+            "whether configuration files are outside the data directory is not known, and none is kept: "
+            "grant pg_read_all_settings to the role",
+        ),
+    )
     cluster.stop()
-    assert outside_configuration(PostgresServer(cluster.conninfo, connect_timeout_seconds=2)) is None
-    assert "the configuration files are not kept with the base backup: cannot connect" in caplog.text
+    found, [warning] = BackupServer(cluster.conninfo, connect_timeout_seconds=2).outside_configuration()
+    assert found is None
+    assert warning.startswith("the configuration outside the data directory is not kept: cannot connect")

@@ -19,7 +19,10 @@ _OWN_SHA256: Final = "report_sha256"
 
 @dataclass(frozen=True, slots=True)
 class BackupReport:
-    """The warnings of PostgreSQL's programs and server, and the pages with wrong checksums."""
+    """The warnings of PostgreSQL's programs and server, and the pages with wrong checksums.
+
+    Among the warnings are configuration files outside the data directory that could not be kept.
+    """
 
     warnings: tuple[str, ...] = ()
     damaged_pages: tuple[DamagedPages, ...] = ()

@@ -1,4 +1,4 @@
-"""Reads one object of a base backup from a store and proves its bytes."""
+"""Reads one object of a base backup from a store and proves its bytes; gives the metadata that each has."""
 
 from collections.abc import Sequence
 from typing import Any, BinaryIO
@@ -8,6 +8,11 @@ from wal_pipeline.codec.stream_decoder import Sink, StoredStream, StreamOpener, 
 from wal_pipeline.commands.copies.stored_bytes import HashedStream, require_bytes
 from wal_pipeline.errors import CodecError
 from wal_pipeline.stores.cluster_store import ClusterStore
+
+
+def object_metadata(backup_id: str) -> dict[str, str]:
+    """Return the metadata of every object of a base backup; the manifest has the rest."""
+    return {"base-format": "1", "base-backup-id": backup_id}
 
 
 def open_object(

@@ -22,12 +22,12 @@ from wal_pipeline.archive.format.backup_manifest import (
     volume_name,
 )
 from wal_pipeline.archive.format.backup_report import BackupReport
-from wal_pipeline.archive.format.configuration import configuration_name
+from wal_pipeline.archive.format.configuration import configuration_name, configuration_to_tar
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.format.tar_cuts import Cuts, cuts_to_json
-from wal_pipeline.archive.records import BackupKind, DamagedPages
+from wal_pipeline.archive.records import BackupKind
 from wal_pipeline.codec.stream_encoder import Source, StreamEncoder
-from wal_pipeline.commands.backup.configuration import outside_configuration
+from wal_pipeline.commands.backup.objects import object_metadata
 from wal_pipeline.commands.backup.staging import staging
 from wal_pipeline.commands.backup.tar_volumes import TarStream
 from wal_pipeline.commands.backup.upload import BackupUpload
@@ -88,11 +88,6 @@ class BackupPlan:
     chain: tuple[str, ...]
     volume_size_bytes: int
     silence_seconds: float = 14400.0
-
-
-def object_metadata(backup_id: str) -> dict[str, str]:
-    """Return the metadata of every object of a base backup; the manifest has the rest."""
-    return {"base-format": "1", "base-backup-id": backup_id}
 
 
 class BackupSession:
@@ -161,7 +156,7 @@ class BackupSession:
             run.wait()
             finished_at = self._server.clock()
         self._folders |= watch.folders
-        self.report = _report_of(run)
+        self.report = run.report
         tar.require_complete()
         if _LIST_FILE not in watch.seen:
             raise BaseBackupError("pg_basebackup's tar has no 'backup_manifest'")
@@ -210,7 +205,7 @@ class BackupSession:
 
             silence.begins()
             run.wait(tick)
-        self.report = _report_of(run)
+        self.report = run.report
         self._read_bytes = 0
 
     def _watching(self, run: BaseBackupRun, upload: BackupUpload) -> SilenceWatch:
@@ -280,9 +275,11 @@ class BackupSession:
         return self._store(upload, name, io.BytesIO(data), len(data))
 
     def _store_configuration(self, upload: BackupUpload) -> BackupObject | None:
-        data, encoder = outside_configuration(self._server), self._plan.encoder
-        if data is None:
+        kept, warnings = self._server.outside_configuration()
+        self.report = replace(self.report, warnings=(*self.report.warnings, *warnings))
+        if kept is None:
             return None
+        data, encoder = configuration_to_tar(kept), self._plan.encoder
         name = configuration_name(encoder.codec, encrypted=encoder.encrypted)
         return self._store(upload, name, io.BytesIO(data), len(data))
 
@@ -334,10 +331,3 @@ class BackupSession:
 
     def _report(self, phase: BackupPhase, upload: BackupUpload, wait: BackupWait | None = None) -> None:
         self._on_progress(BackupProgress(phase, self._read_bytes, self._total_bytes, upload.stored_bytes, wait))
-
-
-def _report_of(run: BaseBackupRun) -> BackupReport:
-    pages = run.words.damaged_pages
-    if run.has_damaged_pages and not pages:
-        pages = (DamagedPages("a file that only the server's log names", (), 0),)
-    return BackupReport(run.words.warnings, pages)

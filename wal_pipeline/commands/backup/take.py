@@ -19,6 +19,7 @@ from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.codec.stream_encoder import StreamEncoder
 from wal_pipeline.commands.backup.lease import held_lease
 from wal_pipeline.commands.backup.leftovers import remove_unfinished, try_remove
+from wal_pipeline.commands.backup.objects import object_metadata
 from wal_pipeline.commands.backup.parent import ParentBackup, choose_parent, fetch_parent, parent_folder
 from wal_pipeline.commands.backup.part_uploader import UploadLimits
 from wal_pipeline.commands.backup.preconditions import (
@@ -34,7 +35,6 @@ from wal_pipeline.commands.backup.session import (
     BackupProgress,
     BackupSession,
     ProgressCallback,
-    object_metadata,
 )
 from wal_pipeline.commands.backup.upload import MAX_PARTS, BackupUpload
 from wal_pipeline.commands.backup.watch.alarms import BackupAlarms

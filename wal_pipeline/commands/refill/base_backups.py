@@ -15,9 +15,9 @@ from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.format.lease import LeasedWork
 from wal_pipeline.commands.backup.confirm import require_whole
 from wal_pipeline.commands.backup.lease import NoStoreError, held_lease
+from wal_pipeline.commands.backup.objects import object_metadata
 from wal_pipeline.commands.backup.part_uploader import UploadLimits
 from wal_pipeline.commands.backup.restorable import BaseBackupRecorder, StoreOutcome
-from wal_pipeline.commands.backup.session import object_metadata
 from wal_pipeline.commands.backup.upload import BackupUpload
 from wal_pipeline.commands.copies.prove import prove
 from wal_pipeline.commands.copies.stored_bytes import StoredBytes
