@@ -11,6 +11,7 @@ from wal_pipeline.archive.recovery.restore_plan import RestorePlan, plan_restore
 from wal_pipeline.archive.recovery.target import RecoveryTarget
 from wal_pipeline.commands.archive_push.events import ArchiveEvent
 from wal_pipeline.commands.restore.contents import gather
+from wal_pipeline.postgres.archive_command import durable_archive_command
 from wal_pipeline.settings import load_settings
 from wal_pipeline.stores.base import Store
 from wal_pipeline.wiring.archive_push import archive_now
@@ -38,7 +39,7 @@ class Host:
         (folder / "state").mkdir()
         settings = {
             "archive_mode": "on",
-            "archive_command": f"test ! -e {used}/%f && cp %p {used}/.%f && mv {used}/.%f {used}/%f",
+            "archive_command": durable_archive_command(used),  # two servers may archive the same file
             "autovacuum": "off",
         }
         cluster = PostgresCluster(install, folder / "server", settings=settings)

@@ -7,7 +7,6 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.records import CopyStatus
@@ -43,7 +42,6 @@ from wal_pipeline.commands.continuity.guard import ContinuityGuard
 from wal_pipeline.errors import CopyConflictError, InvalidWalFileError, SpoolError, StoreError, StoreTooSlowError
 from wal_pipeline.spool import Spool
 from wal_pipeline.stores.base import Store
-from wal_pipeline.wal.names import WalFileName
 
 _POLL_SECONDS = 0.05
 _log = logging.getLogger(__name__)
@@ -88,7 +86,7 @@ class Archiver:
         self._rejections = Rejections(
             *(spool, identity, self._backlog, self._skipped, clock),
             forget_tries=self._forget_tries,
-            on_other_content=self._note_refused,
+            on_other_content=lambda name, path: self._guard.note_refused(name, path),  # noqa: PLW0108 - each run has its own
         )
         self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
         self._jobs: dict[str, FileJob] = {}
@@ -387,9 +385,6 @@ class Archiver:
             yield FileReleased(job.file, tuple(job.copies.values()), dict(job.prepared.seconds))
         else:
             self._backlog.mark_stale()
-
-    def _note_refused(self, name: WalFileName, path: Path) -> None:
-        self._guard.note_refused(name, path)
 
     def _forget_tries(self, name: str) -> None:
         self._deferred.keep(partial(self._catalog.files.forget_tries, name))
