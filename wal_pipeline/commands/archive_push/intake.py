@@ -101,8 +101,8 @@ class Intake:
 class JudgedOrder:
     """Holds prepared files until they may be stored behind the files before them, which are judged first.
 
-    On a timeline of which nothing was archived from here, the first file is proven on a store before any other goes:
-    another server may have taken its name.
+    On each timeline of a run, the first new segment is proven on a store before any other goes: another server may have
+    taken its name, or this one was set back.
     """
 
     def __init__(self, guard: ContinuityGuard, jobs: Mapping[str, FileJob]) -> None:

@@ -346,6 +346,8 @@ class Archiver:
             self._backlog.mark_stale()
         job.copies[store] = copy
         self._note_proved(job, store)
+        if stored.is_new:
+            self._guard.note_new(job.file)
         job.prepared.seconds[f"store on {store}"] = stored.seconds
         return CopyVerified(job.file, copy, is_new=True, seconds=dict(job.prepared.seconds))
 

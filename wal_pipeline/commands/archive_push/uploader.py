@@ -28,11 +28,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class StoredCopy:
-    """A verified copy: its key, how it is encoded there, and the wall time of put and read-back."""
+    """A verified copy: its key, how it is encoded there, and the wall time of put and read-back.
+
+    ``is_new``: the store had none before.
+    """
 
     object_key: str
     encoding: Encoding
     seconds: float
+    is_new: bool
 
 
 class StoreUploader:
@@ -134,15 +138,16 @@ class StoreUploader:
 
     def _store(self, layout: Layout, file: WalFile, encoded: Encoded, failures: int) -> StoredCopy:
         begun = time.monotonic()
+        found = self._holdings.find(layout, file)
         key, encoding = store_copy(
             ClusterStore(self.store, layout),
             file,
             encoded,
             read_back=self._read_back,
-            found=self._holdings.find(layout, file),
+            found=found,
             uploads=self._upload(failures),
         )
-        return StoredCopy(key, encoding, time.monotonic() - begun)
+        return StoredCopy(key, encoding, time.monotonic() - begun, is_new=not found)
 
     def _guarded(self, file: WalFile, work: Callable[[], _T]) -> _T:
         try:

@@ -34,6 +34,7 @@ class ContinuityGuard:
         self._spool_folder = spool_folder
         self._refused = RefusedFiles.of(quarantine_folder)
         self._texts: dict[str, bytes] = {}
+        self._begun: set[int] = set()
 
     def open(self, system_identifier: int) -> None:
         """Read what the catalog knows of a cluster. Raises: CatalogError."""
@@ -64,9 +65,17 @@ class ContinuityGuard:
         return history if before is None else (*history, before.name)
 
     def is_known(self, file: WalFile) -> bool:
-        """Whether a file's timeline is this server's: else each file is proven before the next is judged."""
-        is_ours = file.timeline == 1 or file.timeline in self._archived.cluster(file.system_identifier).newest
-        return is_ours and not self._refused.others(file.timeline, self._history(file))
+        """Whether this run goes on where the archive ends: else each file is proven before the next is judged.
+
+        Until a store took a segment of the timeline that it did not have, what the catalog knows may be older than the
+        archive: it was lost, or set back together with the server, which writes archived names anew.
+        """
+        return file.timeline in self._begun and not self._refused.others(file.timeline, self._history(file))
+
+    def note_new(self, file: WalFile) -> None:
+        """Note that a store took a file that it did not have."""
+        if file.kind is FileKind.SEGMENT:
+            self._begun.add(file.timeline)
 
     def judge(self, file: WalFile) -> str | None:
         """Return why a file must not be archived; None where nothing speaks against it. Raises: CatalogError."""
