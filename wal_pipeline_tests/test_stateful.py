@@ -157,6 +157,19 @@ class Archive(RuleBasedStateMachine):
         self.world.scene.ahead += timedelta(minutes=10)
         self.world.back_up()
 
+    @precondition(lambda self: self.world.next_number > 1 and not self.world.backups.running)
+    @rule()
+    def begin_a_base_backup(self) -> None:
+        """A base backup stores its objects, and then waits for PostgreSQL's archiver, perhaps for days."""
+        self.world.scene.ahead += timedelta(minutes=10)
+        self.world.begin_backup()
+
+    @precondition(lambda self: self.world.backups.running)
+    @rule()
+    def finish_a_base_backup(self) -> None:
+        """It stores its manifest, and all that it stored before is still there."""
+        self.world.finish_backup()
+
     @rule(days=st.integers(1, 6), troubles=troubles)
     def expire(self, days: int, troubles: list[Trouble]) -> None:
         """Days pass and retention is applied. It removes nothing that a base backup on that store needs."""
@@ -177,7 +190,7 @@ class Archive(RuleBasedStateMachine):
 
 TestArchive = Archive.TestCase
 TestArchive.settings = settings(
-    max_examples=20 if settings.default.derandomize else 200,  # the latter: make fuzz
+    max_examples=40 if settings.default.derandomize else 400,  # the latter: make fuzz
     stateful_step_count=14,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],

@@ -1,25 +1,32 @@
 """The base backups of the stateful test: what was made, what accidents did to it, and what expiry may take."""
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
 from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest
+from wal_pipeline.archive.format.lease import Lease, LeasedWork
 from wal_pipeline.stores.base import Body
 from wal_pipeline.wal.names import require_file_name
 from wal_pipeline_tests.support.archive_scene import WatchedStore, layout
 from wal_pipeline_tests.support.segments import SEGMENT_BYTES
 from wal_pipeline_tests.support.stateful_store import damaged
 
+_AT = datetime(2026, 11, 22, tzinfo=UTC)
 ACCIDENTS = ("flip", "half", "swallow")
 
 
 @dataclass
 class MadeBackups:
-    """The base backups that were put on the stores, by id, with the bytes of their objects."""
+    """The base backups that were put on the stores, by id, with the bytes of their objects.
+
+    ``running``: the keys of those that a living process stores now, without a manifest, and of its lease.
+    """
 
     stores: Mapping[str, WatchedStore]
     made: dict[str, tuple[BaseBackupManifest, dict[str, bytes]]] = field(default_factory=dict)
+    running: dict[str, list[str]] = field(default_factory=dict)
 
     def put(self, manifest: BaseBackupManifest, parts: dict[str, bytes]) -> None:
         """Put a base backup on every store."""
@@ -28,9 +35,41 @@ class MadeBackups:
             for name, data in parts.items():
                 store.inner.put_if_absent(layout().base_key(manifest.backup_id, name), Body.of(data), {})
 
+    def begin(self, manifest: BaseBackupManifest, parts: dict[str, bytes]) -> None:
+        """Put a lease and the volumes on every store, as a process does that then waits for PostgreSQL's archiver."""
+        lease = Lease(
+            secrets.token_hex(8), LeasedWork.BASE_BACKUP, manifest.backup_id, (), "db1", 4711, "", "1.0", _AT, _AT
+        )
+        objects = {layout().lease_key(lease.token, 1): lease.to_json()}
+        objects |= {
+            layout().base_key(manifest.backup_id, name): data for name, data in parts.items() if name.endswith(".tar")
+        }
+        for store in self.stores.values():
+            for key, data in objects.items():
+                store.inner.put_if_absent(key, Body.of(data), {})
+        self.running[manifest.backup_id] = list(objects)
+        self.made[manifest.backup_id] = (manifest, parts)
+
+    def finish(self) -> BaseBackupManifest:
+        """Let the oldest that runs store the rest, the manifest last, and remove its lease."""
+        backup_id = min(self.running)
+        lease = self.running.pop(backup_id)[0]
+        manifest, parts = self.made[backup_id]
+        self.put(manifest, parts)
+        for store in self.stores.values():
+            store.inner.delete(lease)
+        return manifest
+
+    def check_running(self) -> None:
+        """Check that nobody removed what a living process stores. Raises: AssertionError."""
+        for backup_id, keys in self.running.items():
+            for store in self.stores.values():
+                gone = [key for key in keys if store.inner.head(key) is None]
+                assert not gone, f"{store.name}: '{backup_id}' is stored now, and {gone} went"
+
     def spoil(self, store: str, number: int, how: str) -> None:
         """Damage or remove one object of a base backup on a store."""
-        there = sorted(self.ids_on(store))
+        there = sorted(self.ids_on(store) - self.running.keys())
         if not there:
             return
         backup_id = there[number % len(there)]

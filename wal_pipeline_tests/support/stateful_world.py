@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 
+from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest
 from wal_pipeline.archive.format.object_metadata import from_metadata
 from wal_pipeline.archive.records import Codec, CopyStatus
 from wal_pipeline.archive.recovery.window import windows_by_store
@@ -88,7 +89,18 @@ class World:
         """Put a base backup that begins in the newest segment on both stores."""
         manifest, parts = base_backup(self.next_number - 1, self.scene.clock())
         self.backups.put(manifest, parts)
-        at = manifest.finished_at
+        self._record(manifest)
+
+    def begin_backup(self) -> None:
+        """Begin a base backup in the newest segment, which then stands still."""
+        self.backups.begin(*base_backup(self.next_number - 1, self.scene.clock()))
+
+    def finish_backup(self) -> None:
+        """End the oldest base backup that runs."""
+        self._record(self.backups.finish())
+
+    def _record(self, manifest: BaseBackupManifest) -> None:
+        parts, at = self.backups.made[manifest.backup_id][1], manifest.finished_at
         copies = [
             BaseBackupCopy(
                 manifest.backup_id,
@@ -204,6 +216,7 @@ class World:
             wrong = [name for name, found in files.items() if found != digest(self.truth[name])]
             assert not wrong, f"{store} has other content under {wrong}"
         self._check_strangers(waiting)
+        self.backups.check_running()
 
     def _check_copy(self, store: str, name: str, good: bool, waits: bool) -> None:
         key = (store, name)
