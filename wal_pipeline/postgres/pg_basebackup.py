@@ -187,9 +187,9 @@ class BaseBackupRun:
 
 def _hint(text: str) -> str | None:
     hints = {
-        '"./lost+found"': "The server's user must be able to open it: sudo chown --reference=PGDATA PGDATA/lost+found.",
         "could not open directory": "PostgreSQL's user must be able to read all that lies in the data directory: give "
-        "it to that user (chown), or move it out.",
+        "it to that user ('sudo chown --reference=PGDATA PGDATA/lost+found'), or move it out. A 'lost+found' says that "
+        "the data directory is a mount point; a folder below it is the better data directory.",
         "WAL summaries are required": "Take a full base backup: WAL summaries do not reach back to the parent.",
         "no pg_hba.conf entry": "Allow replication connections for this role in pg_hba.conf ('host replication ...').",
         "must be superuser or replication role": "ALTER ROLE ... REPLICATION, or use another role.",

@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from wal_pipeline.commands.backup import waits
+from wal_pipeline.commands.backup.watch import waits
 from wal_pipeline.commands.backup.watch.waits import BackupWait, SilenceWatch
 from wal_pipeline.errors import BaseBackupError, PostgresError
 from wal_pipeline.postgres.backup_server import BackupPhaseSeen, BackupServer
