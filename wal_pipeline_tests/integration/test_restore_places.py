@@ -26,6 +26,7 @@ from wal_pipeline_tests.support.mounts import mounted
 from wal_pipeline_tests.support.restore_history import History, Moment, run_restore
 
 pytestmark = pytest.mark.integration
+root_alone = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a folder to another user")
 RESTORE = (sys.executable, "-P", "-m", "wal_pipeline.cli", "restore", "--no-archiving")
 
 
@@ -89,6 +90,7 @@ def started(lost: Lost, pgdata: Path, *arguments: str) -> Iterator[PostgresClust
         cluster.remove()
 
 
+@root_alone
 def test_a_mount_point_in_roots_folder_is_filled(lost: Lost, tmp_path: Path) -> None:
     """Nothing is written beside it, its lost+found stays root's, and a tablespace may be a mount point too."""
     parent = Path(owned_folder("roots"))
@@ -106,10 +108,9 @@ def test_a_mount_point_in_roots_folder_is_filled(lost: Lost, tmp_path: Path) -> 
             assert (folder / "lost+found").stat().st_uid == 0
 
 
+@root_alone
 def test_root_fills_a_mount_point_and_gives_no_lost_and_found_away(lost: Lost, room: Path) -> None:
     """The small parent takes nothing, and what the server needs is its own."""
-    if os.geteuid() != 0:
-        pytest.skip("root alone")
     pipeline = Pipeline(load_settings(lost.history.environment))
     stores = tuple(pipeline.stores.values())
     layout = pipeline.layout(find_system_identifier(stores, "", "main", None))
@@ -132,6 +133,7 @@ def test_root_fills_a_mount_point_and_gives_no_lost_and_found_away(lost: Lost, r
             assert {path.lstat().st_uid for path in others} == {postgres_user().uid}
 
 
+@root_alone
 def test_a_folder_that_cannot_be_written_is_told_in_the_plan(lost: Lost) -> None:
     """Before the download: a folder of another user, whose mount was not given to PostgreSQL's."""
     folder = owned_folder("roots")
