@@ -60,8 +60,12 @@ def recovery(tmp_path: Path) -> Iterator[Recovery]:
     yield made
     lock = made.folder.path / "lock"
     with lock.open("a") as held:
-        made.folder.destroy()
-        wait_until(lambda: not is_locked(held.fileno()))
+
+        def has_ended() -> bool:
+            made.folder.destroy()  # again, where a file that was fetched meanwhile kept the folder
+            return not is_locked(held.fileno())
+
+        wait_until(has_ended)
 
 
 def test_one_start_serves_a_whole_recovery(recovery: Recovery) -> None:
