@@ -158,11 +158,14 @@ class Archive(RuleBasedStateMachine):
         self.world.back_up()
 
     @precondition(lambda self: self.world.next_number > 1 and not self.world.backups.running)
-    @rule()
-    def begin_a_base_backup(self) -> None:
-        """A base backup stores its objects, and then waits for PostgreSQL's archiver, perhaps for days."""
+    @rule(days=st.integers(0, 6))
+    def begin_a_base_backup(self, days: int) -> None:
+        """A base backup stores its objects, and then waits for PostgreSQL's archiver, perhaps for days of upkeep."""
         self.world.scene.ahead += timedelta(minutes=10)
         self.world.begin_backup()
+        if days:
+            self.verify_and_repair(troubles=[])
+            self.expire(days=days, troubles=[])
 
     @precondition(lambda self: self.world.backups.running)
     @rule()
