@@ -1,4 +1,4 @@
-"""Runs a real Dagster instance on loopback: code server, daemon and web server, each a process of its own."""
+"""Runs a real Dagster instance on loopback: code servers, daemon and web server, each a process of its own."""
 
 import json
 import os
@@ -33,7 +33,7 @@ mutation Launch($params: ExecutionParams!) {
 
 
 class DagsterInstance:
-    """The project's dagster.yaml in a home of its own. One code server loads the code; all others ask it."""
+    """The project's dagster.yaml in a home of its own. Code servers load the code; all others ask them."""
 
     def __init__(
         self,
@@ -42,24 +42,28 @@ class DagsterInstance:
         *,
         instance_file: Path = PROJECT / "dagster.yaml",
         schedules: bool = False,
+        location: str = LOCATION,
+        fleet: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         """``environment``: the program's settings, for the code server and its runs.
+
+        ``fleet``: further code locations by name, each with the settings of a cluster of its own.
 
         Without ``schedules`` nothing runs at a fixed hour, such as retention, which may remove WAL that a test expects.
         """
         self.folder = folder
         self._instance_file = instance_file
         self.home = folder / "home"
-        self._code_port, self._web_port = free_ports(2)
+        self.location = location
+        (self._web_port,) = free_ports(1)
         off = {} if schedules else _NO_SCHEDULES
         self.environment = {**clean_environment(), **off, **environment, "DAGSTER_HOME": str(self.home)}
         python = sys.executable
         workspace = str(folder / "workspace.yaml")
-        self.code_server = self._process(
-            "code-server",
-            *(python, "-m", "dagster", "api", "grpc", "--module-name", "wal_pipeline.definitions"),
-            *("--location-name", LOCATION, "--host", LOOPBACK, "--port", str(self._code_port)),
-        )
+        others = {name: {**self.environment, **settings} for name, settings in (fleet or {}).items()}
+        self._ports = dict(zip([location, *others], free_ports(1 + len(others)), strict=True))
+        self.code_server = self._code_server(location, self.environment)
+        self.other_code_servers = {name: self._code_server(name, own) for name, own in others.items()}
         self.daemon = self._process("daemon", python, "-m", "dagster._daemon", "run", "--workspace", workspace)
         self.web_server = self._process(
             "web-server",
@@ -74,8 +78,10 @@ class DagsterInstance:
         return f"http://{LOOPBACK}:{self._web_port}"
 
     def start(self) -> Self:
-        """Start all three processes and return when they work."""
+        """Start all processes and return when they work."""
         self.start_code_server()
+        for name, server in self.other_code_servers.items():  # one by one: the first makes the records' files
+            self._start_code_server(name, server)
         with ThreadPoolExecutor(2) as pool:
             for started in (pool.submit(self.start_daemon), pool.submit(self.start_web_server)):
                 started.result()
@@ -83,8 +89,7 @@ class DagsterInstance:
 
     def start_code_server(self) -> None:
         """Start the code server; it listens once the code is loaded."""
-        self.code_server.start()
-        self.code_server.wait_until(lambda: _listens(self._code_port), timeout_seconds=120)
+        self._start_code_server(self.location, self.code_server)
 
     def start_daemon(self) -> None:
         """Start the daemon, which evaluates the sensors."""
@@ -102,8 +107,8 @@ class DagsterInstance:
         self._write_files()
 
     def stop(self) -> None:
-        """End all three processes and the runs, in an order in which none starts a new run."""
-        for process in (self.daemon, self.web_server, self.code_server):
+        """End all processes and the runs, in an order in which none starts a new run."""
+        for process in (self.daemon, self.web_server, self.code_server, *self.other_code_servers.values()):
             process.kill()
 
     def __enter__(self) -> Self:
@@ -131,13 +136,23 @@ class DagsterInstance:
         data: dict[str, Any] = answer["data"]
         return data
 
-    def launch_job(self, name: str) -> str:
+    def launch_job(self, name: str, config: Mapping[str, Any] | None = None) -> str:
         """Start a run of a job, as a person does in the UI, and return its id. Raises: ServerError."""
-        selector = {"repositoryLocationName": LOCATION, "repositoryName": REPOSITORY, "jobName": name}
-        answer = self.graphql(_LAUNCH, params={"selector": selector, "runConfigData": {}})["launchRun"]
+        selector = {"repositoryLocationName": self.location, "repositoryName": REPOSITORY, "jobName": name}
+        answer = self.graphql(_LAUNCH, params={"selector": selector, "runConfigData": config or {}})["launchRun"]
         if answer["__typename"] != "LaunchRunSuccess":
             raise ServerError(f"job '{name}' was not started: {answer}")
         return str(answer["run"]["runId"])
+
+    def _code_server(self, location: str, environment: Mapping[str, str]) -> ChildProcess:
+        command = [sys.executable, "-m", "dagster", "api", "grpc", "--module-name", "wal_pipeline.definitions"]
+        command += ["--location-name", location, "--host", LOOPBACK, "--port", str(self._ports[location])]
+        name = "code-server" if location == self.location else f"code-server-{location}"
+        return ChildProcess(name, command, log=self.folder / f"{name}.log", env=environment, cwd=PROJECT)
+
+    def _start_code_server(self, location: str, server: ChildProcess) -> None:
+        server.start()
+        server.wait_until(lambda: _listens(self._ports[location]), timeout_seconds=120)
 
     def _process(self, name: str, *command: str) -> ChildProcess:
         return ChildProcess(name, command, log=self.folder / f"{name}.log", env=self.environment, cwd=PROJECT)
@@ -145,10 +160,11 @@ class DagsterInstance:
     def _write_files(self) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(self._instance_file, self.home / "dagster.yaml")
-        (self.folder / "workspace.yaml").write_text(
-            "load_from:\n  - grpc_server:\n"
-            f"      host: {LOOPBACK}\n      port: {self._code_port}\n      location_name: {LOCATION}\n"
-        )
+        entries = [
+            f"  - grpc_server:\n      host: {LOOPBACK}\n      port: {port}\n      location_name: {location}\n"
+            for location, port in self._ports.items()
+        ]
+        (self.folder / "workspace.yaml").write_text("".join(["load_from:\n", *entries]))
 
     def _answers(self) -> bool:
         try:

@@ -1,0 +1,1 @@
+"""Shows clusters with a known history to a browser."""

@@ -1,0 +1,152 @@
+"""Plays the histories that the browser looks at: one cluster, and a fleet of three."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from testbed.dagster_instance import DagsterInstance
+from testbed.postgres_install import PostgresInstall
+from testbed.s3_pair import S3Pair
+from testbed.seaweed import SeaweedServer
+from testbed.tls import TlsFiles
+from wal_pipeline_tests.support.ui.cluster import STORES, WatchedCluster, start_cluster
+
+ORDERS: Final = "orders"
+FLEET: Final = ("billing", "orders", "users")
+_MATERIALIZED = """
+query Materialized($key: AssetKeyInput!) {
+  assetOrError(assetKey: $key) { ... on Asset { assetMaterializations { partition } } }
+}"""
+_RUN = "query Run($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
+_ENDED = ("SUCCESS", "FAILURE", "CANCELED")
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """One cluster in its own Dagster, idle since its history ended.
+
+    ``names``: the segments with commits, in order, all on both stores. ``screens``: what ``status`` printed at a
+    moment of the history, by its name. ``target``: a moment between two commits, which can be restored.
+    """
+
+    cluster: WatchedCluster
+    dagster: DagsterInstance
+    names: list[str]
+    target: str
+    screens: Mapping[str, str]
+
+    def run(self, job: str, config: Mapping[str, Any] | None = None) -> str:
+        """Run a job, wait for its end, and return its run's id."""
+        run_id = self.dagster.launch_job(job, config)
+        wait(self.dagster, lambda: run_status(self.dagster, run_id) in _ENDED)
+        return run_id
+
+    def missing(self, store: str) -> set[str]:
+        """The names of the history that Dagster does not show as materialized on a store."""
+        return set(self.names) - materialized(self.dagster, self.cluster.name, store)
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Three clusters in one Dagster. ``orders`` is healthy, r2 of ``billing`` is down, ``users`` has a past gap.
+
+    ``gone``: the segments that b2 of ``users`` lost.
+    """
+
+    clusters: Mapping[str, WatchedCluster]
+    dagster: DagsterInstance
+    gone: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def start_orders(folder: Path, install: PostgresInstall, pair: S3Pair) -> Iterator[Orders]:
+    """Start Dagster and a cluster, and play: base backup, WAL with commits, a drill, a second base backup, cost."""
+    with ExitStack() as stack:
+        cluster = stack.enter_context(start_cluster(ORDERS, install, pair))
+        dagster = stack.enter_context(DagsterInstance(folder / "dagster", _settings(cluster), schedules=True))
+        screens = {}
+        cluster.command("backup")
+        screens["new"] = cluster.terminal("status")
+        names = cluster.write(5)
+        target = cluster.commit()
+        names += cluster.write(3)
+        cluster.wait_archived(names)
+        orders = Orders(cluster, dagster, names, target, screens)
+        wait(dagster, lambda: not any(orders.missing(store) for store in STORES))
+        screens["healthy"] = cluster.terminal("status")
+        for job in ("recovery_drill", "take_base_backup", "report_cost", "check_archive"):
+            orders.run(job)
+        yield orders
+
+
+@contextmanager
+def start_fleet(folder: Path, install: PostgresInstall, pair: S3Pair, tls: TlsFiles) -> Iterator[Fleet]:
+    """Start three clusters in one Dagster, and let each have its history."""
+    with ExitStack() as stack:
+        own_r2 = stack.enter_context(SeaweedServer(folder / "r2", name="r2", tls=tls))
+        pairs = {"billing": S3Pair(own_r2, pair.b2), "orders": pair, "users": pair}
+        clusters = {name: stack.enter_context(start_cluster(name, install, pairs[name])) for name in FLEET}
+        first, *others = FLEET
+        dagster = DagsterInstance(
+            folder / "dagster",
+            _settings(clusters[first]),
+            schedules=True,
+            location=first,
+            fleet={name: _settings(clusters[name]) for name in others},
+        )
+        stack.enter_context(dagster)
+        with ThreadPoolExecutor(2) as pool:
+            names = dict(zip(FLEET, pool.map(_begin, clusters.values()), strict=True))
+        own_r2.stop()
+        late = clusters["billing"].write(2)
+        gone = names["users"][1:5]
+        _lose(clusters["users"], gone)
+        clusters["billing"].wait_archived(late, "b2")
+        for name in FLEET:
+            wait(dagster, lambda name=name: materialized(dagster, name, "b2") >= set(names[name]) - set(gone))
+        yield Fleet(clusters, dagster, gone)
+
+
+def wait(dagster: DagsterInstance, is_done: Callable[[], bool], *, timeout_seconds: float = 150) -> None:
+    """Wait until Dagster has done something. A failure shows the daemon's log."""
+    deadline = time.monotonic() + timeout_seconds
+    while not is_done():
+        assert time.monotonic() < deadline, f"not done; the daemon says:\n{dagster.daemon.log_tail(60)}"
+        time.sleep(0.3)
+
+
+def run_status(dagster: DagsterInstance, run_id: str) -> str:
+    """The status of a run, such as ``SUCCESS``."""
+    return str(dagster.graphql(_RUN, id=run_id)["runOrError"]["status"])
+
+
+def materialized(dagster: DagsterInstance, cluster: str, store: str) -> set[str]:
+    """The WAL files of a cluster of which Dagster has ever recorded a copy on a store."""
+    found = dagster.graphql(_MATERIALIZED, key={"path": [cluster, "wal_segment", store]})["assetOrError"]
+    return {item["partition"] for item in found.get("assetMaterializations", ())}
+
+
+def _settings(cluster: WatchedCluster) -> dict[str, str]:
+    return {"WAL_PIPELINE_ENV_FILE": str(cluster.env_file)}
+
+
+def _begin(cluster: WatchedCluster) -> list[str]:
+    """Take a base backup and write segments with commits."""
+    cluster.command("backup")
+    names = cluster.write(6)
+    cluster.wait_archived(names)
+    return names
+
+
+def _lose(cluster: WatchedCluster, names: list[str]) -> None:
+    """Delete these copies on b2, find that out, and begin a new window with a base backup."""
+    cluster.delete("b2", names)
+    found = json.loads(cluster.command("verify", "--json", expect=(1,)))
+    assert found, "a verification that fails prints what it found"
+    cluster.command("backup", expect=(0, 1))
+    cluster.wait_archived(cluster.write(1))

@@ -1,0 +1,1 @@
+"""Tests what a person sees in Dagster's UI, in a real browser."""
