@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test matrix fuzz check bench chaos dev clean
+.PHONY: demo test test-ui matrix fuzz check bench chaos dev clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make test   run the tests               make check  ruff, mypy, the rules of the house"
 	@echo "make bench  measure                     make chaos  break things on purpose"
 	@echo "make matrix one story in each kind of environment (ARGS=\"--strength 3\": more of them)"
+	@echo "make test-ui look at Dagster's UI in a browser (ARGS=--write-pictures: keep pictures and seconds for docs/)"
 	@echo "make fuzz   the property tests with new random examples"
 	@echo "make dev    Dagster with your settings  make clean  remove .venv"
 
@@ -29,6 +30,9 @@ demo: $(BIN)/.installed
 
 test: $(BIN)/.installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 1 $(ARGS)
+
+test-ui: $(BIN)/.installed
+	$(BIN)/python -m pytest -m ui wal_pipeline_tests/ui $(ARGS)
 
 matrix: $(BIN)/.installed
 	$(BIN)/python -m pytest -n 2 --max-worker-restart 1 -m matrix wal_pipeline_tests/matrix $(ARGS)

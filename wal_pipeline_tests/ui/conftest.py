@@ -1,6 +1,5 @@
 """Gives the tests a browser, one cluster with a known history, and a fleet of three."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="session")
-def browser(request: pytest.FixtureRequest) -> Iterator[Page]:
+def browser() -> Iterator[Page]:
     """A page of Chromium; skips where it is not installed."""
     if not CHROMIUM.exists():
         pytest.skip(f"no browser at {CHROMIUM}: apt-get install -y chromium")
@@ -55,3 +54,15 @@ def fleet(
     """Three clusters in one Dagster."""
     with start_fleet(tmp_path_factory.mktemp("fleet"), postgres15, s3_pair, tls_files) as scene:
         yield scene
+
+
+@pytest.fixture
+def ui(browser: Page, orders: Orders, pictures: Path | None) -> Screen:
+    """The browser at the UI of the one cluster."""
+    return Screen(browser, orders.dagster.url, pictures)
+
+
+@pytest.fixture
+def fleet_ui(browser: Page, fleet: Fleet, pictures: Path | None) -> Screen:
+    """The browser at the UI of the fleet."""
+    return Screen(browser, fleet.dagster.url, pictures)

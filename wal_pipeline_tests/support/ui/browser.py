@@ -5,10 +5,9 @@ language or lock file comes into the project.
 """
 
 import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -30,11 +29,6 @@ class Screen:
     page: Page
     url: str
     pictures: Path | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def at(self, url: str) -> "Screen":
-        """Return the same browser for another web server."""
-        return Screen(self.page, url, self.pictures, self.seconds)
 
     def open(self, path: str, *texts: str | re.Pattern[str]) -> None:
         """Open a page of the UI and wait until it shows each of these texts."""
@@ -48,12 +42,6 @@ class Screen:
         expect(found).to_be_visible(timeout=_WAIT_MILLISECONDS)
         return found
 
-    def timed(self, name: str, path: str, text: str | re.Pattern[str]) -> None:
-        """Open a page, and note under this name the seconds until it shows this text."""
-        begun = time.monotonic()
-        self.open(path, text)
-        self.seconds[name] = time.monotonic() - begun
-
     def click(self, text: str, *, exact: bool = True, role: str | None = None) -> None:
         """Click on the first thing with this text, or with this role and name."""
         found = self.page.get_by_role(role, name=text, exact=exact) if role else self.page.get_by_text(text, exact=exact)  # type: ignore[arg-type]
@@ -63,6 +51,23 @@ class Screen:
     def text(self) -> str:
         """All text that the page shows now."""
         return self.page.inner_text("body")
+
+    def metadata(self) -> dict[str, str]:
+        """The rows of an asset page's metadata, from the first to the last: their keys and what they show."""
+        self.see("Timestamp")
+        return dict(self.page.evaluate(_METADATA))
+
+    def metadata_value(self, row: int) -> str:
+        """What this row of an asset page's metadata shows, counted from 0."""
+        return list(self.metadata().values())[row]
+
+    def assert_order(self, *texts: str) -> None:
+        """Require that the page shows these texts one after the other, from its beginning."""
+        text, begin = self.text, 0
+        for wanted in texts:
+            found = text.find(wanted, begin)
+            assert found >= 0, f"{wanted!r} is not on the page behind the texts before it:\n{text}"
+            begin = found + len(wanted)
 
     def picture(self, name: str) -> None:
         """Keep a picture of what the page shows now."""
@@ -81,6 +86,12 @@ class Screen:
         self.page.locator("pre").screenshot(path=self.pictures / f"{name}.png")
 
 
+_METADATA: Final = """() => {
+  const table = [...document.querySelectorAll("table")].find(
+    one => one.querySelector("th, td")?.innerText.trim() === "Key");
+  const rows = [...table.querySelectorAll(":scope > tbody > tr")].map(row => [...row.children].map(cell => cell.innerText.trim()));
+  return rows.filter(cells => cells.length > 2).map(cells => [cells[0], cells.at(-1)]);
+}"""
 _TERMINAL: Final = """<body style="margin:0;background:#fff"><pre style="display:inline-block;margin:0;padding:14px 18px;
 background:#fff;color:#222;font:14px/1.25 'DejaVu Sans Mono','Liberation Mono',monospace">SCREEN</pre></body>"""
 

@@ -23,6 +23,7 @@ query Materialized($key: AssetKeyInput!) {
   assetOrError(assetKey: $key) { ... on Asset { assetMaterializations { partition } } }
 }"""
 _RUN = "query Run($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
+_RUNS = "query Runs($filter: RunsFilter!) { runsOrError(filter: $filter) { ... on Runs { results { runId } } } }"
 _ENDED = ("SUCCESS", "FAILURE", "CANCELED")
 
 
@@ -45,6 +46,11 @@ class Orders:
         run_id = self.dagster.launch_job(job, config)
         wait(self.dagster, lambda: run_status(self.dagster, run_id) in _ENDED)
         return run_id
+
+    def archiving_run(self) -> str:
+        """The id of the newest run that archived WAL."""
+        found = self.dagster.graphql(_RUNS, filter={"pipelineName": "archive_wal", "statuses": ["SUCCESS"]})
+        return str(found["runsOrError"]["results"][0]["runId"])
 
     def missing(self, store: str) -> set[str]:
         """The names of the history that Dagster does not show as materialized on a store."""

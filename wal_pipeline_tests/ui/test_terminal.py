@@ -1,0 +1,51 @@
+"""Tests what 'status' prints in a terminal of 80 columns, at moments of a known history, and keeps pictures of it."""
+
+import re
+
+import pytest
+from rich.text import Text
+
+from wal_pipeline_tests.support.ui.browser import Screen
+from wal_pipeline_tests.support.ui.history import Fleet, Orders
+
+pytestmark = pytest.mark.ui
+COLUMNS = 80
+
+
+def shown(screen: Screen, name: str, output: str) -> str:
+    """Keep a picture of the output, require that no line is too long, and return its text."""
+    screen.terminal_picture(name, output, columns=COLUMNS)
+    text = Text.from_ansi(output).plain
+    assert max(len(line) for line in text.splitlines()) <= COLUMNS, text
+    return text
+
+
+def test_a_new_cluster_is_not_said_to_be_lost(ui: Screen, orders: Orders) -> None:
+    """Right after the first base backup all is well: recoverable to its end, nothing committed since."""
+    text = shown(ui, "status-new", orders.screens["new"])
+    assert " OK " in text
+    assert "nothing can be recovered" not in text
+
+
+def test_a_healthy_cluster_is_not_red(ui: Screen, orders: Orders) -> None:
+    """After commits that are on both stores nothing would be lost."""
+    assert " OK " in shown(ui, "status-healthy", orders.screens["healthy"])
+
+
+def test_an_idle_cluster_is_not_said_to_lose_more_each_minute(ui: Screen, orders: Orders) -> None:
+    """A cluster without commits has an RPO of zero, whatever the age of its last one."""
+    text = shown(ui, "status-idle", orders.cluster.terminal("status"))
+    assert re.search(r"RPO +0 s", text)
+
+
+def test_a_store_that_is_down_is_named(fleet_ui: Screen, fleet: Fleet) -> None:
+    """The screen names the store, and says what can be recovered without it."""
+    text = shown(fleet_ui, "status-one-store-down", fleet.clusters["billing"].terminal("status"))
+    assert re.search(r"r2.*(down|failed|cannot be reached)", text)
+
+
+def test_a_past_gap_is_not_forgotten(fleet_ui: Screen, fleet: Fleet) -> None:
+    """The screen counts the gap on b2 that is past, and the bar has a mark."""
+    text = shown(fleet_ui, "status-gap", fleet.clusters["users"].terminal("status"))
+    assert re.search(r"past", text)
+    assert "4 segments" in text

@@ -1,0 +1,60 @@
+"""Tests that the page of the recovery window begins with its answer."""
+
+import re
+
+import pytest
+
+from wal_pipeline_tests.support.ui.browser import Screen
+from wal_pipeline_tests.support.ui.history import Fleet
+
+pytestmark = pytest.mark.ui
+WINDOW = "/assets/{cluster}/recovery_window"
+
+
+def test_the_first_row_is_not_a_number_but_the_answer(ui: Screen) -> None:
+    """First comes a sentence, then a table with a line for each store, then the picture; nothing is behind a click."""
+    ui.open(WINDOW.format(cluster="orders"), "Timestamp")
+    first, second, third, *_ = ui.metadata().values()
+    assert re.match(r"orders can be recovered to \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC from r2 and b2", first)
+    for column in ("store", "from", "to", "RPO", "gaps", "base backups", "segments", "bytes"):
+        assert column in second
+    assert re.search(r"any store.*\br2\b.*\bb2\b", second, re.DOTALL)
+    assert third
+    ui.picture("recovery-window")
+
+
+def test_an_idle_cluster_is_not_said_to_lose_anything(ui: Screen) -> None:
+    """Minutes after the last commit the RPO of each store is still zero."""
+    ui.open(WINDOW.format(cluster="orders"), "nothing committed since")
+    assert ui.metadata()  # the table has no RPO other than 0
+    assert not re.search(r"at most|not there yet", ui.text)
+
+
+def test_the_checks_of_the_window_are_about_the_window(ui: Screen) -> None:
+    """Its checks say what can be restored from each store and that no gap is inside; drills are checked elsewhere."""
+    ui.open(WINDOW.format(cluster="orders") + "?view=checks", "Checks (")
+    assert "last_drill" not in ui.text
+    assert "r2" in ui.text
+    assert "b2" in ui.text
+    assert "gap" in ui.text
+    assert "Failed" not in ui.text
+
+
+def test_a_cluster_without_a_drill_is_not_red(fleet_ui: Screen, fleet: Fleet) -> None:
+    """The drill's checks stand on recovery_drill, and no drill that is not due yet is no error."""
+    fleet_ui.open("/assets/orders/recovery_drill?view=checks", "last_drill_r2", "last_drill_b2")
+    fleet_ui.open(WINDOW.format(cluster="orders") + "?view=checks", "Checks (")
+    assert "Failed" not in fleet_ui.text
+
+
+def test_a_store_that_is_down_does_not_take_the_answer_away(fleet_ui: Screen) -> None:
+    """The page says to which moment the other store leads, and that r2 reaches less far."""
+    fleet_ui.open(WINDOW.format(cluster="billing"), "billing can be recovered to")
+    assert re.search(r"from b2.*; from r2 to .* only", fleet_ui.metadata_value(0))
+
+
+def test_a_past_gap_is_not_forgotten(fleet_ui: Screen, fleet: Fleet) -> None:
+    """The check of b2 names the gap that a base backup made past: how many segments, and from where to refill."""
+    fleet_ui.open("/assets/users/wal_segment/b2?view=checks", "no_gap")
+    fleet_ui.click("no_gap")
+    fleet_ui.see(re.compile(rf"past gap.*{len(fleet.gone)} segments.*refillable from r2"))
