@@ -5,7 +5,7 @@ import re
 import pytest
 
 from wal_pipeline_tests.support.ui.browser import Screen
-from wal_pipeline_tests.support.ui.history import Orders, run_status, wait
+from wal_pipeline_tests.support.ui.history import Orders, run_status
 
 pytestmark = pytest.mark.ui
 LAUNCHPAD = "/locations/wal_pipeline/jobs/restore_cluster/playground"
@@ -34,6 +34,6 @@ def test_an_error_does_not_begin_with_a_stack_or_a_class(ui: Screen, orders: Ord
     config = {"pgdata": str(orders.cluster.folder / "restored"), "to_time": "2020-01-01 00:00:00+00"}
     run_id = orders.run("restore_cluster", {"ops": {"restore": {"config": config}}})
     ui.open(f"/runs/{run_id}", re.compile("STEP_FAILURE"))
-    ui.picture("failed-run")
+    ui.picture("failed-run", around=ui.page.get_by_text("ERROR: ").filter(visible=True).last)
     ui.assert_order("STEP_FAILURE", "HINT:", "Stack Trace")
     assert not re.search(r"\b[\w.]+Error:|events\.Failure", ui.text)

@@ -15,6 +15,8 @@ def test_the_time_of_an_archiving_run_is_not_hidden(ui: Screen, orders: Orders) 
     """The run's page has a table by step."""
     ui.open(f"/runs/{orders.archiving_run()}", re.compile("STEP_OUTPUT"))
     ui.assert_order(*STEPS)
+    ui.page.get_by_text("View full message").last.click()
+    ui.see("the whole run")
     ui.picture("archiving-run")
 
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from wal_pipeline_tests.support.ui.browser import Screen
-from wal_pipeline_tests.support.ui.history import Fleet
+from wal_pipeline_tests.support.ui.history import Fleet, wait
 
 pytestmark = pytest.mark.ui
 WINDOW = "/assets/{cluster}/recovery_window"
@@ -14,12 +14,13 @@ WINDOW = "/assets/{cluster}/recovery_window"
 def test_the_first_row_is_not_a_number_but_the_answer(ui: Screen) -> None:
     """First comes a sentence, then a table with a line for each store, then the picture; nothing is behind a click."""
     ui.open(WINDOW.format(cluster="orders"), "Timestamp")
-    first, second, third, *_ = ui.metadata().values()
+    rows = ui.metadata()
+    first, second, *_ = rows.values()
     assert re.match(r"orders can be recovered to \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC from r2 and b2", first)
     for column in ("store", "from", "to", "RPO", "gaps", "base backups", "segments", "bytes"):
         assert column in second
     assert re.search(r"any store.*\br2\b.*\bb2\b", second, re.DOTALL)
-    assert third
+    ui.page.locator(f"tr:has(:text-is('{list(rows)[2]}')) img").last.wait_for()
     ui.picture("recovery-window")
 
 
@@ -48,9 +49,22 @@ def test_a_cluster_without_a_drill_is_not_red(fleet_ui: Screen, fleet: Fleet) ->
 
 
 def test_a_store_that_is_down_does_not_take_the_answer_away(fleet_ui: Screen) -> None:
-    """The page says to which moment the other store leads, and that r2 reaches less far."""
+    """The page says to which moment the other store leads, that nothing is lost there, and that r2 reaches less far."""
     fleet_ui.open(WINDOW.format(cluster="billing"), "billing can be recovered to")
-    assert re.search(r"from b2.*; from r2 to .* only", fleet_ui.metadata_value(0))
+    assert re.search(r"from b2, nothing committed since; from r2 to .* only", fleet_ui.metadata_value(0))
+
+
+def test_what_needs_a_person_is_not_only_in_the_terminal(fleet_ui: Screen, fleet: Fleet) -> None:
+    """The asset open_alerts lists the store that is down, with the command that mends it."""
+    fleet_ui.open("/assets/billing/open_alerts")
+    wait(fleet.dagster, lambda: _is_listed(fleet_ui, "store_down r2"))
+    fleet_ui.see("what mends it")
+    fleet_ui.picture("open-alerts")
+
+
+def _is_listed(ui: Screen, text: str) -> bool:
+    ui.page.reload()
+    return text in " ".join(ui.metadata().values())
 
 
 def test_a_past_gap_is_not_forgotten(fleet_ui: Screen, fleet: Fleet) -> None:

@@ -11,15 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from playwright.sync_api import Locator, Page, expect, sync_playwright
+from playwright.sync_api import FloatRect, Locator, Page, sync_playwright
+from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 from rich.console import Console
 from rich.text import Text
 
 CHROMIUM: Final = Path("/usr/bin/chromium")
 WIDTH, HEIGHT = 1440, 900
 _ARGUMENTS: Final = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
-_WAIT_MILLISECONDS: Final = 30_000
-_SETTLE_MILLISECONDS: Final = 700
+_WAIT_MILLISECONDS: Final = 20_000
+_SETTLE_MILLISECONDS: Final = 2_500
+_MARGIN, _LINES = 24.0, 84.0  # in pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +41,24 @@ class Screen:
     def see(self, text: str | re.Pattern[str]) -> Locator:
         """Wait until the page shows this text, and return its first place."""
         found = self.page.get_by_text(text).filter(visible=True).first
-        expect(found).to_be_visible(timeout=_WAIT_MILLISECONDS)
+        try:
+            found.wait_for(timeout=_WAIT_MILLISECONDS)
+        except PlaywrightTimeoutError:
+            raise AssertionError(f"{self.page.url} does not show {text!r}, but:\n{self.text}") from None
         return found
 
-    def click(self, text: str, *, exact: bool = True, role: str | None = None) -> None:
-        """Click on the first thing with this text, or with this role and name."""
-        found = self.page.get_by_role(role, name=text, exact=exact) if role else self.page.get_by_text(text, exact=exact)  # type: ignore[arg-type]
-        found.filter(visible=True).first.click(timeout=_WAIT_MILLISECONDS)
+    def click(self, text: str) -> None:
+        """Click on the first thing with exactly this text."""
+        self.page.get_by_text(text, exact=True).filter(visible=True).first.click()
+
+    @contextmanager
+    def taller(self) -> Iterator[None]:
+        """Make the window so tall that a list shows all its rows, which Dagster else makes as they scroll by."""
+        self.page.set_viewport_size({"width": WIDTH, "height": 4 * HEIGHT})
+        try:
+            yield
+        finally:
+            self.page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
 
     @property
     def text(self) -> str:
@@ -69,11 +82,16 @@ class Screen:
             assert found >= 0, f"{wanted!r} is not on the page behind the texts before it:\n{text}"
             begin = found + len(wanted)
 
-    def picture(self, name: str) -> None:
-        """Keep a picture of what the page shows now."""
-        if self.pictures is not None:
-            self.page.wait_for_timeout(_SETTLE_MILLISECONDS)
-            self.page.screenshot(path=self.pictures / f"{name}.png")
+    def picture(self, name: str, *, around: Locator | None = None) -> None:
+        """Keep a picture of what the page shows now, or of the first lines of one thing."""
+        if self.pictures is None:
+            return
+        self.page.wait_for_timeout(_SETTLE_MILLISECONDS)
+        box = None if around is None else around.bounding_box()
+        clip: FloatRect = {"x": 0, "y": 0, "width": WIDTH, "height": HEIGHT}
+        if box is not None:
+            clip = {"x": box["x"] - _MARGIN, "y": box["y"] - _MARGIN, "width": WIDTH - box["x"], "height": _LINES}
+        self.page.screenshot(path=self.pictures / f"{name}.png", clip=clip)
 
     def terminal_picture(self, name: str, output: str, *, columns: int = 80) -> None:
         """Keep a picture of a terminal of this width with this output."""
@@ -81,19 +99,24 @@ class Screen:
             return
         with Path("/dev/null").open("w") as nowhere:
             console = Console(file=nowhere, record=True, width=columns, force_terminal=True, color_system="truecolor")
-            console.print(Text.from_ansi(output), soft_wrap=False)
-        self.page.set_content(_TERMINAL.replace("SCREEN", console.export_html(inline_styles=True, code_format="{code}")))
+            console.print(Text.from_ansi(output), soft_wrap=True)
+        shown = console.export_html(inline_styles=True, code_format="{code}")
+        self.page.set_content(_TERMINAL.replace("COLUMNS", str(columns)).replace("SCREEN", shown))
         self.page.locator("pre").screenshot(path=self.pictures / f"{name}.png")
 
 
 _METADATA: Final = """() => {
   const table = [...document.querySelectorAll("table")].find(
     one => one.querySelector("th, td")?.innerText.trim() === "Key");
-  const rows = [...table.querySelectorAll(":scope > tbody > tr")].map(row => [...row.children].map(cell => cell.innerText.trim()));
+  const texts = row => [...row.children].map(cell => cell.innerText.trim());
+  const rows = [...table.querySelectorAll(":scope > tbody > tr")].map(texts);
   return rows.filter(cells => cells.length > 2).map(cells => [cells[0], cells.at(-1)]);
 }"""
-_TERMINAL: Final = """<body style="margin:0;background:#fff"><pre style="display:inline-block;margin:0;padding:14px 18px;
-background:#fff;color:#222;font:14px/1.25 'DejaVu Sans Mono','Liberation Mono',monospace">SCREEN</pre></body>"""
+# A terminal breaks a line that is too long wherever its width ends.
+_TERMINAL: Final = """<body style="margin:0"><pre
+style="display:inline-block;margin:0;padding:14px 18px;width:COLUMNSch;
+white-space:pre-wrap;word-break:break-all;color:#222;font:14px/1.25 'DejaVu Sans Mono','Liberation Mono',monospace"
+>SCREEN</pre></body>"""
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ _COMMAND_SECONDS = 240
 _QUICK = {
     "WAL_PIPELINE_LINGER_SECONDS": "2",
     "WAL_PIPELINE_SENSOR_INTERVAL_SECONDS": "1",
-    "WAL_PIPELINE_MAX_BACKOFF_SECONDS": "5",
+    "WAL_PIPELINE_MAX_BACKOFF_SECONDS": "30",
     "WAL_PIPELINE_BASE_BACKUP_WAL_TIMEOUT_SECONDS": "30",
 }
 
@@ -58,12 +59,13 @@ class WatchedCluster:
             self.server.psql("INSERT INTO orders DEFAULT VALUES")
         return self.server.value("SELECT clock_timestamp()")
 
-    def write(self, segments: int) -> list[str]:
+    def write(self, segments: int, *, pause_seconds: float = 0) -> list[str]:
         """Commit and finish a segment, ``segments`` times, and return the segments' names."""
         found = []
         for _ in range(segments):
             self.commit()
             found.append(self.server.switch_wal())
+            time.sleep(pause_seconds)
         self.server.process.wait_until(lambda: self._has_left_pg_wal(found[-1]))
         return found
 
@@ -113,7 +115,8 @@ class WatchedCluster:
         return text
 
     def _command(self, words: tuple[str, ...]) -> list[str]:
-        return [sys.executable, "-m", "wal_pipeline.cli", "--env-file", str(self.env_file), *words]
+        settings = [] if "--env-file" in words else ["--env-file", str(self.env_file)]
+        return [sys.executable, "-m", "wal_pipeline.cli", *settings, *words]
 
     def _has_left_pg_wal(self, name: str) -> bool:
         return (self.server.pgdata / "pg_wal" / "archive_status" / f"{name}.done").exists()
@@ -150,6 +153,7 @@ def _write_settings(cluster: WatchedCluster) -> None:
         **_QUICK,
         "WAL_PIPELINE_CA_BUNDLE": str(cluster.pair.r2.ca_bundle),
         "WAL_PIPELINE_CLUSTER": cluster.name,
+        "WAL_PIPELINE_OWNERS": "team:dba",
         "WAL_PIPELINE_CONNINFO": cluster.server.conninfo,
         "WAL_PIPELINE_STATE_FOLDER": str(cluster.folder / "state"),
         "PG_WAL_ARCHIVE_DIR": str(cluster.spool),

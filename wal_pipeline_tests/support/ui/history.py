@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from wal_pipeline_tests.support.ui.cluster import STORES, WatchedCluster, start_
 
 ORDERS: Final = "orders"
 FLEET: Final = ("billing", "orders", "users")
+_PAUSE_SECONDS = 1.0  # so that a gap is so long that the bar of the windows shows it
 _MATERIALIZED = """
 query Materialized($key: AssetKeyInput!) {
   assetOrError(assetKey: $key) { ... on Asset { assetMaterializations { partition } } }
@@ -61,12 +62,13 @@ class Orders:
 class Fleet:
     """Three clusters in one Dagster. ``orders`` is healthy, r2 of ``billing`` is down, ``users`` has a past gap.
 
-    ``gone``: the segments that b2 of ``users`` lost.
+    ``gone``: the segments that b2 of ``users`` lost. ``screens``: what ``status`` printed, by the cluster's name.
     """
 
     clusters: Mapping[str, WatchedCluster]
     dagster: DagsterInstance
-    gone: list[str] = field(default_factory=list)
+    gone: list[str]
+    screens: Mapping[str, str]
 
 
 @contextmanager
@@ -112,10 +114,11 @@ def start_fleet(folder: Path, install: PostgresInstall, pair: S3Pair, tls: TlsFi
         late = clusters["billing"].write(2)
         gone = names["users"][1:5]
         _lose(clusters["users"], gone)
+        screens = {"users": clusters["users"].terminal("status")}
         clusters["billing"].wait_archived(late, "b2")
         for name in FLEET:
-            wait(dagster, lambda name=name: materialized(dagster, name, "b2") >= set(names[name]) - set(gone))
-        yield Fleet(clusters, dagster, gone)
+            wait(dagster, _shows(dagster, name, set(names[name]) - set(gone)))
+        yield Fleet(clusters, dagster, gone, screens)
 
 
 def wait(dagster: DagsterInstance, is_done: Callable[[], bool], *, timeout_seconds: float = 150) -> None:
@@ -137,6 +140,10 @@ def materialized(dagster: DagsterInstance, cluster: str, store: str) -> set[str]
     return {item["partition"] for item in found.get("assetMaterializations", ())}
 
 
+def _shows(dagster: DagsterInstance, cluster: str, names: set[str]) -> Callable[[], bool]:
+    return lambda: materialized(dagster, cluster, "b2") >= names
+
+
 def _settings(cluster: WatchedCluster) -> dict[str, str]:
     return {"WAL_PIPELINE_ENV_FILE": str(cluster.env_file)}
 
@@ -144,7 +151,7 @@ def _settings(cluster: WatchedCluster) -> dict[str, str]:
 def _begin(cluster: WatchedCluster) -> list[str]:
     """Take a base backup and write segments with commits."""
     cluster.command("backup")
-    names = cluster.write(6)
+    names = cluster.write(6, pause_seconds=_PAUSE_SECONDS)
     cluster.wait_archived(names)
     return names
 

@@ -1,4 +1,4 @@
-"""Keeps the seconds in which the terminal and the UI answer an on-call person, and the table of them in the documents."""
+"""Keeps the seconds in which the terminal and the UI answer an on-call person, and writes the documents' table."""
 
 import json
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ _BEGIN: Final = "| question | in the terminal | s | in the UI | s |\n|---|---|--
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One row. ``place``: where the UI shows the answer. Seconds: from the command or the page's address to the text."""
+    """One row. ``place``: where the UI shows the answer. The seconds end when the answer is there."""
 
     question: str
     command: str
