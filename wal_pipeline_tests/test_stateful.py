@@ -43,8 +43,8 @@ class Archive(RuleBasedStateMachine):
         """Archive everything, let a person look at the quarantine, and heal the spoilt copies."""
         self.world.scene.settle()
         self.world.archive()
-        self.world.judge_strangers()
-        self.world.archive()
+        while self.world.judge_strangers():
+            self.world.archive()
         if self.world.spoilt:
             self.world.verify()
         self.world.check()
@@ -139,6 +139,8 @@ class Archive(RuleBasedStateMachine):
     @rule(number=numbers, store=st.sampled_from(STORES), how=st.sampled_from(["half", "flip", "swallow"]))
     def spoil(self, number: int, store: str, how: str) -> None:
         """Damage or delete a copy on one store."""
+        if self.world.records_lost and self.world.strangers_wait():  # nothing tells the wrong file from the lost one
+            return
         self.world.spoil(store, self.pick(number), how)
 
     @rule(number=numbers, store=st.sampled_from(STORES), how=st.sampled_from(ACCIDENTS))
@@ -197,6 +199,8 @@ class Archive(RuleBasedStateMachine):
     @rule(and_rebuild=st.booleans())
     def lose_catalog(self, and_rebuild: bool) -> None:
         """The catalog is deleted in the middle of the work."""
+        if self.world.spoilt and self.world.strangers_wait():  # nothing would tell the wrong file from the lost one
+            return
         self.world.lose_catalog(and_rebuild=and_rebuild)
 
 

@@ -40,7 +40,8 @@ class World:
 
     ``truth``: the content that PostgreSQL archived, by name. ``expired`` and ``spoilt``: copies (store, name) that
     retention removed, or an accident of the test. ``strangers``: wrong content that was put into the spool. ``judged``:
-    the SHA-256 of those that a person has taken out of quarantine.
+    the SHA-256 of those that a person has taken out of quarantine. ``records_lost``: the catalog was lost, and what it
+    knew of contents was not read from the stores since.
     """
 
     folder: Path
@@ -51,6 +52,7 @@ class World:
     was_good: set[tuple[str, str]] = field(default_factory=set)
     strangers: list[bytes] = field(default_factory=list)
     judged: set[str] = field(default_factory=set)
+    records_lost: bool = False
     spooled_at: dict[str, datetime] = field(default_factory=dict)
     next_number: int = 1
 
@@ -139,6 +141,7 @@ class World:
     def lose_catalog(self, *, and_rebuild: bool) -> None:
         """Remove the catalog, and perhaps rebuild it from the stores."""
         self.scene.lose_catalog()
+        self.records_lost = not and_rebuild
         if and_rebuild:
             rebuild(list(self.scene.stores.values()), self.scene.catalog, "", CLUSTER, workers=1)
 
@@ -169,10 +172,10 @@ class World:
                 running.close()  # type: ignore[attr-defined]
                 return
 
-    def judge_strangers(self) -> None:
+    def judge_strangers(self) -> bool:
         """Let a person take what is in quarantine away: until then what may continue it stays in the spool.
 
-        Raises: AssertionError where something waits for another reason.
+        Returns whether there was any. Raises: AssertionError where something waits for another reason.
         """
         quarantined = self.scene.quarantined()
         refused = {name.partition(".")[0] for name in quarantined}
@@ -184,6 +187,7 @@ class World:
             path = self.scene.quarantine_folder / name
             self.judged.add(digest(path.read_bytes()))
             path.unlink()
+        return bool(quarantined)
 
     def verify(self) -> Verification:
         """Read everything back, and heal it."""
