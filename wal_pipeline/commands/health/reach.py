@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import count, takewhile
+from itertools import takewhile
 from os import R_OK, access
 from pathlib import Path
 from typing import Final
@@ -76,7 +76,7 @@ class UnarchivedWal:
 
         first = begin // size
         last = first + _MOST_FILES - 1 if end is None else min(first + _MOST_FILES, (max(end, 1) - 1) // size + 1) - 1
-        found = takewhile(lambda one: one[1] is not None, map(places, (n for n in count(first) if n <= last)))
+        found = takewhile(lambda one: one[1] is not None, map(places, range(first, last + 1)))
         yield from ((name, path) for name, path in [places(first - 1)] if first and path is not None)
         yield from ((name, path) for name, path in found if path is not None)
 
