@@ -13,6 +13,7 @@ from wal_pipeline.orchestration.assets.recovery_window import build_window_asset
 from wal_pipeline.orchestration.assets.segments import build_segment_assets, build_spool_asset
 from wal_pipeline.orchestration.jobs.archive import build_archive_job
 from wal_pipeline.orchestration.jobs.backup import build_backup_job
+from wal_pipeline.orchestration.jobs.bad_copies import build_bad_copies_job
 from wal_pipeline.orchestration.jobs.expire import build_retention_job
 from wal_pipeline.orchestration.jobs.record import build_record_job
 from wal_pipeline.orchestration.jobs.restore import build_restore_job
@@ -43,6 +44,7 @@ def defs() -> dg.Definitions:
     check_archive = build_check_job(keys, checks)
     report_cost = build_cost_job(keys)
     record_archive = build_record_job(keys)
+    report_bad_copies = build_bad_copies_job(keys)
     expire_archive = build_retention_job(keys)
     verification = build_verification_checks(keys, settings.stores)
     verify_archive = build_verification_job(keys, verification)
@@ -65,6 +67,7 @@ def defs() -> dg.Definitions:
             check_archive,
             report_cost,
             record_archive,
+            report_bad_copies,
             build_restore_job(keys),
             expire_archive,
             verify_archive,
@@ -72,7 +75,7 @@ def defs() -> dg.Definitions:
         schedules=build_schedules(settings),
         sensors=[
             build_spool_sensor(keys, archive_wal, interval_seconds=settings.sensor_interval_seconds),
-            build_record_sensor(keys, record_archive),
+            build_record_sensor(keys, record_archive, report_bad_copies),
             build_health_sensor(keys, interval_seconds=settings.health_interval_seconds),
             build_run_failure_sensor(keys),
         ],

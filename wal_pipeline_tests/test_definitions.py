@@ -16,6 +16,7 @@ JOBS = {
     "check_archive",
     "report_cost",
     "record_archive",
+    "report_bad_copies",
     "restore_cluster",
     "expire_archive",
     "verify_archive",

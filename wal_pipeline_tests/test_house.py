@@ -97,6 +97,7 @@ _TESTED_IN: Final = {
         "orchestration/assets/{base_backup_metadata,segment_metadata} orchestration/jobs/unrecorded wiring/archive_push"
     ),
     "orchestration/jobs/test_record_lost.py": "orchestration/runs/event_batches",
+    "orchestration/jobs/test_bad_copies.py": "orchestration/runs/{last_evaluation,partition_statuses}",
     "orchestration/assets/test_archive_checks.py": "commands/health/asset_checks",
     "orchestration/runs/test_subject.py": "orchestration/keys",
     "integration/test_restore_job.py": "orchestration/jobs/{restore,restore_config,restore_run} wiring/restore",

@@ -9,6 +9,7 @@ EXPIRE_JOB: Final = "expire_archive"
 VERIFY_JOB: Final = "verify_archive"
 BACKUP_JOB: Final = "take_base_backup"
 RECORD_JOB: Final = "record_archive"
+BAD_COPIES_JOB: Final = "report_bad_copies"
 RESTORE_JOB: Final = "restore_cluster"
 ARCHIVE_JOB: Final = "archive_wal"
 CHECK_JOB: Final = "check_archive"
@@ -74,6 +75,7 @@ class Keys:
 
 NAMES_CHECK: Final = "names_and_sizes"
 CONTENT_CHECK: Final = "content"
+VERIFIED_AT: Final = "verified_at"  # the check's metadata: when the verification of its verdict began
 BACKUP_CHECK: Final = "newest_fresh"
 DRILL_CHECK: Final = "last_drill_{store}"
 QUEUE_TAG: Final = "dagster-celery/queue"  # as dagster_celery.tags spells it; that package need not be installed

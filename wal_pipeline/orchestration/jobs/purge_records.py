@@ -21,6 +21,11 @@ from wal_pipeline.orchestration.runs.subject import is_of
 
 _log = logging.getLogger(__name__)
 _FINISHED: Final = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+# A partition is shown as failed while the failed run stays that was to materialize it.
+_SHOWN_EVENTS: Final = (
+    dg.DagsterEventType.ASSET_MATERIALIZATION,
+    dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
+)
 _PAGE: Final = 200
 _SQLITE_ENDS: Final = ("", "-wal", "-shm", "-journal")
 CHECKS_KEPT_FOR: Final = timedelta(days=14)
@@ -55,8 +60,8 @@ def purge_runs(
     """Remove this cluster's finished runs that were created before a moment, the oldest first; return how many.
 
     A run stays while one of its materializations belongs to a partition that exists, or is an asset's latest one: the
-    UI shows from it what is stored. It ends when nothing is left that may go, after ``at_most`` runs, or after
-    ``max_seconds``.
+    UI shows from it what is stored, and from a failed one what is not. It ends when nothing is left that may go, after
+    ``at_most`` runs, or after ``max_seconds``.
     """
     deadline = monotonic() + max_seconds
     needs = _Needs(instance, keys)
@@ -166,14 +171,17 @@ class _Needs:
         return self._latest[asset] == run_id
 
     def _materialized(self, run_ids: Sequence[str]) -> Iterator[tuple[str, dg.AssetKey, str | None]]:
-        """Yield what these runs materialized. One query serves all: a history of years has a hundred thousand runs."""
+        """Yield what these runs materialized or were to materialize.
+
+        One query serves all: a history of years has a hundred thousand runs.
+        """
         storage, table = self._instance.event_log_storage, SqlEventLogStorageTable
         if not isinstance(storage, SqlEventLogStorage):
             yield from self._materialized_by_logs(run_ids)
             return
         these = select(table.c.run_id, table.c.asset_key, table.c.partition).where(
             table.c.run_id.in_(run_ids),
-            table.c.dagster_event_type == dg.DagsterEventType.ASSET_MATERIALIZATION.value,
+            table.c.dagster_event_type.in_([one.value for one in _SHOWN_EVENTS]),
         )
         with storage.index_connection() as connection:
             rows = connection.execute(these.distinct()).all()
@@ -184,7 +192,7 @@ class _Needs:
 
     def _materialized_by_logs(self, run_ids: Sequence[str]) -> Iterator[tuple[str, dg.AssetKey, str | None]]:
         for run_id in run_ids:
-            for record in self._instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION):
+            for record in self._instance.all_logs(run_id, of_type=set(_SHOWN_EVENTS)):
                 event = record.dagster_event
                 if event is not None and event.asset_key is not None:
                     yield run_id, event.asset_key, event.partition
