@@ -9,8 +9,11 @@ from wal_pipeline.orchestration.assets.archive_checks import build_archive_check
 from wal_pipeline.orchestration.assets.base_backups import build_backup_assets
 from wal_pipeline.orchestration.assets.cost import build_cost_asset, build_cost_job
 from wal_pipeline.orchestration.assets.drill import build_drill_asset, build_drill_job
+from wal_pipeline.orchestration.assets.open_alerts import build_alerts_asset
+from wal_pipeline.orchestration.assets.owners import with_owners
 from wal_pipeline.orchestration.assets.recovery_window import build_window_asset
-from wal_pipeline.orchestration.assets.segments import build_segment_assets, build_spool_asset
+from wal_pipeline.orchestration.assets.segments import build_segment_assets
+from wal_pipeline.orchestration.assets.spool import build_spool_asset
 from wal_pipeline.orchestration.jobs.archive import build_archive_job
 from wal_pipeline.orchestration.jobs.backup import build_backup_job
 from wal_pipeline.orchestration.jobs.bad_copies import build_bad_copies_job
@@ -25,7 +28,7 @@ from wal_pipeline.orchestration.sensors.health import build_health_sensor
 from wal_pipeline.orchestration.sensors.record import build_record_sensor
 from wal_pipeline.orchestration.sensors.run_failure import build_run_failure_sensor
 from wal_pipeline.orchestration.sensors.spool import build_spool_sensor
-from wal_pipeline.settings import load_settings
+from wal_pipeline.settings import Settings, load_settings
 
 # The modules loaded by now stay as long as the process. Each full collection would look through all their objects,
 # which takes 0.1 s of a run's start.
@@ -50,16 +53,7 @@ def defs() -> dg.Definitions:
     verify_archive = build_verification_job(keys, verification)
     return dg.Definitions(
         asset_checks=[checks, verification],
-        assets=[
-            build_spool_asset(keys),
-            build_segment_assets(keys, settings.stores),
-            with_freshness(
-                build_backup_assets(keys, settings.stores), timedelta(hours=settings.base_backup_max_age_hours)
-            ),
-            with_freshness(build_drill_asset(keys, settings.stores), timedelta(days=settings.drill_max_age_days)),
-            build_window_asset(keys, settings.stores),
-            build_cost_asset(keys, settings.stores),
-        ],
+        assets=with_owners(_assets(keys, settings), settings.owners),
         jobs=[
             archive_wal,
             take_base_backup,
@@ -82,3 +76,17 @@ def defs() -> dg.Definitions:
         resources={"wal_pipeline": WalPipelineResource()},
         executor=dg.in_process_executor,  # a process for each step would add seconds to each in a backfill
     )
+
+
+def _assets(keys: Keys, settings: Settings) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+    """Return the assets in the order of a file's way."""
+    stores = settings.stores
+    return [
+        build_spool_asset(keys),
+        build_segment_assets(keys, stores),
+        with_freshness(build_backup_assets(keys, stores), timedelta(hours=settings.base_backup_max_age_hours)),
+        build_window_asset(keys, stores),
+        build_alerts_asset(keys),
+        with_freshness(build_drill_asset(keys, stores), timedelta(days=settings.drill_max_age_days)),
+        build_cost_asset(keys, stores),
+    ]

@@ -1,6 +1,8 @@
 """Defines the names that Dagster uses: jobs, asset keys, partitions, checks, tags and queues."""
 
+import re
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 import dagster as dg
@@ -18,6 +20,17 @@ DRILL_JOB: Final = "recovery_drill"
 CLUSTER_TAG: Final = "wal_pipeline/cluster"
 
 
+class AssetGroup(StrEnum):
+    """The groups of assets. The UI lists groups by name, so the number sets their order: that of a file's way."""
+
+    SPOOL = "1_spool"
+    WAL = "2_wal"
+    BASE_BACKUPS = "3_base_backups"
+    WINDOW = "4_recovery_window"
+    DRILL = "5_recovery_drill"
+    COST = "6_cost"
+
+
 @dataclass(frozen=True)
 class Keys:
     """The keys of one cluster. All begin with its name, so that many clusters can share one UI."""
@@ -28,6 +41,14 @@ class Keys:
     def tags(self) -> dict[str, str]:
         """The tags of every job of this cluster, which tell its runs from those of other clusters."""
         return {CLUSTER_TAG: self.cluster}
+
+    def group(self, group: AssetGroup) -> str:
+        """Return a group's name, ``orders_2_wal``: without the cluster, lineage would join the groups of clusters."""
+        return f"{re.sub(r'[^A-Za-z0-9_]', '_', self.cluster)}_{group.value}"
+
+    def title(self, what: str) -> str:
+        """Return the title of an asset, ``orders: WAL on r2``: its description begins with it."""
+        return f"{self.cluster}: {what}"
 
     @property
     def spool(self) -> dg.AssetKey:
@@ -51,6 +72,21 @@ class Keys:
     def recovery_drill(self) -> dg.AssetKey:
         """Real restores into a scratch cluster."""
         return dg.AssetKey([self.cluster, "recovery_drill"])
+
+    @property
+    def open_alerts(self) -> dg.AssetKey:
+        """What needs a person."""
+        return dg.AssetKey([self.cluster, "open_alerts"])
+
+    @property
+    def cost(self) -> dg.AssetKey:
+        """The cost of the archive."""
+        return dg.AssetKey([self.cluster, "cost"])
+
+    @property
+    def shown_each_minute(self) -> tuple[dg.AssetKey, ...]:
+        """The assets that the health sensor brings up to date."""
+        return (self.spool, self.recovery_window, self.open_alerts)
 
     @property
     def wal_partitions_name(self) -> str:
@@ -78,6 +114,7 @@ CONTENT_CHECK: Final = "content"
 VERIFIED_AT: Final = "verified_at"  # the check's metadata: when the verification of its verdict began
 BACKUP_CHECK: Final = "newest_fresh"
 DRILL_CHECK: Final = "last_drill_{store}"
+WINDOW_CHECK: Final = "{name}_{store}"
 QUEUE_TAG: Final = "dagster-celery/queue"  # as dagster_celery.tags spells it; that package need not be installed
 
 

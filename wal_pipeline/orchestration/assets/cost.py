@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from wal_pipeline.orchestration.keys import COST_JOB, Keys
+from wal_pipeline.orchestration.keys import COST_JOB, AssetGroup, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 
 
@@ -13,11 +13,12 @@ def build_cost_asset(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefinition:
     """Return the asset of one cluster's cost."""
 
     @dg.asset(
-        key=dg.AssetKey([keys.cluster, "cost"]),
+        key=keys.cost,
         deps=[keys.wal_segment(store) for store in stores],
-        group_name="cost",
-        description="The cost of storage, of the last 30 days' requests and of one full restore, in US dollars a month "
-        "for each store.",
+        group_name=keys.group(AssetGroup.COST),
+        kinds={"s3"},
+        description=f"{keys.title('cost')}. The cost of storage, of the last 30 days' requests and of one full "
+        "restore, in US dollars a month for each store.",
     )
     def cost(wal_pipeline: WalPipelineResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
         from wal_pipeline.commands.cost.cost import cost_as_json, current_cost
@@ -36,7 +37,7 @@ def build_cost_job(keys: Keys) -> UnresolvedAssetJobDefinition:
     """Return the job that computes the cost now."""
     return dg.define_asset_job(
         COST_JOB,
-        selection=dg.AssetSelection.assets(dg.AssetKey([keys.cluster, "cost"])),
+        selection=dg.AssetSelection.assets(keys.cost),
         executor_def=dg.in_process_executor,
         tags=keys.tags,
         description="Compute the cost of the archive.",

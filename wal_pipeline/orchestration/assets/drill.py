@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from wal_pipeline.orchestration.keys import DRILL_JOB, Keys
+from wal_pipeline.orchestration.keys import DRILL_JOB, AssetGroup, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 
 if TYPE_CHECKING:
@@ -24,10 +24,11 @@ def build_drill_asset(keys: Keys, stores: tuple[str, ...]) -> dg.AssetsDefinitio
             dg.AssetSpec(
                 keys.recovery_drill,
                 deps=[key for store in stores for key in (keys.base_backup(store), keys.wal_segment(store))],
-                group_name="recovery",
+                group_name=keys.group(AssetGroup.DRILL),
                 kinds={"postgres"},
-                description="A real restore from each store alone into a scratch cluster: started, compared with what "
-                "the archive's records foretold, checked with pg_amcheck and your own SQL, measured, removed.",
+                description=f"{keys.title('recovery drill')}. A real restore from each store alone into a scratch "
+                "cluster: started, compared with what the archive's records foretold, checked with pg_amcheck and your "
+                "own SQL, measured, removed.",
             )
         ],
         check_specs=[

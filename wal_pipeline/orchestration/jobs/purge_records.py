@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Final
 
 import dagster as dg
+from dagster._core.instance.utils import RUNLESS_RUN_ID
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.event_log import SqlEventLogStorage
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
 from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
-from sqlalchemy import delete, func, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, and_, delete, func, select
 
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.runs.subject import is_of
@@ -108,13 +109,33 @@ def purge_checks(instance: dg.DagsterInstance, keys: Keys, before: datetime) -> 
     running = table.c.execution_status == AssetCheckExecutionRecordStatus.PLANNED.value
     newest = select(func.max(table.c.id)).group_by(table.c.asset_key, table.c.check_name, running)
     ours = dg.AssetKey([keys.cluster, ""]).to_string().removesuffix('""]')
-    old = delete(table).where(
+    plain = before.astimezone(UTC).replace(tzinfo=None)
+    is_old = and_(
         table.c.asset_key.startswith(ours, autoescape=True),
-        table.c.create_timestamp < before.astimezone(UTC).replace(tzinfo=None),
+        table.c.create_timestamp < plain,
         table.c.id.not_in(newest.scalar_subquery()),
     )
     with storage.index_connection() as connection:
-        return int(connection.execute(old).rowcount)
+        _purge_events_of_no_run(
+            connection, select(table.c.evaluation_event_storage_id).where(is_old, _of_no_run(table))
+        )
+        removed = int(connection.execute(delete(table).where(is_old)).rowcount)
+    if isinstance(storage, SqliteEventLogStorage):  # it writes each of these events twice, and reads the second nowhere
+        logged = SqlEventLogStorageTable
+        with storage.run_connection(RUNLESS_RUN_ID) as connection:
+            _purge_events_of_no_run(connection, select(logged.c.id).where(logged.c.timestamp < plain))
+    return removed
+
+
+def _purge_events_of_no_run(connection: Connection, ids: Select[tuple[int]]) -> None:
+    """Remove the check evaluations that a sensor reported: Dagster deletes the others with their run."""
+    logged = SqlEventLogStorageTable
+    is_evaluation = logged.c.dagster_event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION.value
+    connection.execute(delete(logged).where(_of_no_run(logged), is_evaluation, logged.c.id.in_(ids.scalar_subquery())))
+
+
+def _of_no_run(table: Table) -> ColumnElement[bool]:
+    return table.c.run_id == RUNLESS_RUN_ID
 
 
 class _Page:
