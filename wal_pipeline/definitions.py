@@ -25,6 +25,7 @@ from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.schedules import build_schedules
 from wal_pipeline.orchestration.sensors.health import build_health_sensor
+from wal_pipeline.orchestration.sensors.links import LinkedSensor
 from wal_pipeline.orchestration.sensors.record import build_record_sensor
 from wal_pipeline.orchestration.sensors.run_failure import build_run_failure_sensor
 from wal_pipeline.orchestration.sensors.spool import build_spool_sensor
@@ -51,6 +52,7 @@ def defs() -> dg.Definitions:
     expire_archive = build_retention_job(keys)
     verification = build_verification_checks(keys, settings.stores)
     verify_archive = build_verification_job(keys, verification)
+    wal, base_backups = (list(map(key, settings.stores)) for key in (keys.wal_segment, keys.base_backup))
     return dg.Definitions(
         asset_checks=[checks, verification],
         assets=with_owners(_assets(keys, settings), settings.owners),
@@ -68,8 +70,11 @@ def defs() -> dg.Definitions:
         ],
         schedules=build_schedules(settings),
         sensors=[
-            build_spool_sensor(keys, archive_wal, interval_seconds=settings.sensor_interval_seconds),
-            build_record_sensor(keys, record_archive, report_bad_copies),
+            LinkedSensor.of(
+                build_spool_sensor(keys, archive_wal, interval_seconds=settings.sensor_interval_seconds),
+                [keys.spool, *wal],
+            ),
+            LinkedSensor.of(build_record_sensor(keys, record_archive, report_bad_copies), [*wal, *base_backups]),
             build_health_sensor(keys, interval_seconds=settings.health_interval_seconds),
             build_run_failure_sensor(keys),
         ],
