@@ -1,7 +1,7 @@
 """Asks Dagster's own GraphQL in this process, as the UI does: the real definitions over a test's instance."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +31,13 @@ query Statuses($key: AssetKeyInput!) {
 }"""
 
 
+def partitions_by_status(ask: Callable[..., Mapping[str, Any]], key: dg.AssetKey) -> dict[str, list[str]]:
+    """Return the partitions of an asset by status, as the dialog of a backfill has them."""
+    statuses = ask(_STATUSES, key={"path": list(key.path)})["assetNodeOrError"]["assetPartitionStatuses"]
+    names = {"materialized": "materialized", "failed": "failed", "missing": "unmaterialized"}
+    return {name: sorted(statuses[f"{found}Partitions"]) for name, found in names.items()}
+
+
 @dataclass
 class DagsterUi:
     """What the UI asks of a web server."""
@@ -53,10 +60,7 @@ class DagsterUi:
 
     def partitions(self, key: dg.AssetKey) -> dict[str, list[str]]:
         """Return the partitions of an asset by status: ``materialized``, ``failed`` and ``missing``."""
-        node = self.ask(_STATUSES, key={"path": list(key.path)})["assetNodeOrError"]
-        statuses = node["assetPartitionStatuses"]
-        names = {"materialized": "materialized", "failed": "failed", "missing": "unmaterialized"}
-        return {name: sorted(statuses[f"{found}Partitions"]) for name, found in names.items()}
+        return partitions_by_status(self.ask, key)
 
 
 @contextmanager
