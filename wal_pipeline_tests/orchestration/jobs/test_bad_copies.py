@@ -146,6 +146,27 @@ def test_what_a_run_of_dagster_finds_does_not_stay_green(scene: UpkeepScene, ins
     assert shown(instance)["failed"] == [name_of(5)]
 
 
+def test_what_a_backfill_finds_damaged_does_not_stay_green(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
+    """A backfill of r2 reads b2's copy, which is damaged: then b2's partition is not green either."""
+    damage(scene, "b2", name_of(3), "bit turned")
+    damage(scene, "r2", name_of(3), "deleted")
+    done = fill(scene, instance, build_segment_assets(KEYS, STORES), KEYS.wal_segment("r2"), name_of(3))
+    assert not done.success
+    assert scene.recorded("b2")[name_of(3)] is CopyStatus.DAMAGED
+    follow(scene, instance)
+    assert shown(instance)["failed"] == [name_of(3)]
+
+
+def test_a_copy_whose_record_was_lost_does_not_stay_green(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
+    """'catalog rebuild' forgets a copy that is gone; the next verification records that it is missing."""
+    damage(scene, "b2", name_of(3), "deleted")
+    scene.catalog.files.remove_copy(scene_identifier(scene), [name_of(3)], "b2")
+    scene.verify()
+    assert scene.recorded("b2")[name_of(3)] is CopyStatus.MISSING
+    follow(scene, instance)
+    assert shown(instance)["failed"] == [name_of(3)]
+
+
 def test_a_base_backup_that_is_gone_does_not_stay_green(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
     """The same holds for base backups."""
     backup_id = scene.catalog.base_backups.all()[-1].backup_id
