@@ -26,7 +26,7 @@ def gaps_command(ctx: click.Context) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 @pass_context
 def list_gaps(context: Context, as_json: bool = False) -> int:
-    """List the gaps of each store and of all together, and the segments that continue nothing.
+    """List the gaps of each store and of any store, and the segments that continue nothing.
 
     Exit code 1 where one is open.
     """
@@ -48,7 +48,7 @@ def _print(ledger: "Sequence[LedgerEntry]", breaks: "Sequence[Break]") -> None:
         _tell(entry)
     for one in breaks:
         closed = f"closed by base backup {one.closed_by}" if one.closed_by else "open"
-        click.echo(f"{'all':<6} {closed}: no recovery passes into {one.segment}: {one.reason}")
+        click.echo(f"{'any store':<9} {closed}: no recovery passes into {one.segment}: {one.reason}")
     if not ledger and not breaks:
         click.echo("no gaps")
 
@@ -93,11 +93,10 @@ def acknowledge(context: Context, first_missing: str, reason: str, by: str | Non
 
 
 def _windows(context: Context) -> "CurrentWindows":
-    from wal_pipeline.commands.health.windows import current_windows
-    from wal_pipeline.wiring.health import fetch_history
+    from wal_pipeline.commands.health.facts import look_at_everything
+    from wal_pipeline.wiring.health import fact_sources
 
-    pipeline = context.pipeline
-    return current_windows(pipeline.catalog, pipeline.settings.stores, fetch=fetch_history(pipeline))
+    return look_at_everything(fact_sources(context.pipeline, ask_server=False)).windows
 
 
 def _entries(windows: "CurrentWindows") -> "list[LedgerEntry]":
@@ -127,9 +126,10 @@ def _values(entry: "LedgerEntry") -> dict[str, Any]:
 
 def _tell(entry: "LedgerEntry") -> None:
     gap = entry.gap
-    refill = f", {gap.held_elsewhere} of them on another store: backfill brings them" if gap.held_elsewhere else ""
+    from wal_pipeline.commands.health.answer import gap_text, store_name
+
     closed = f" by base backup {entry.closed_by}" if entry.closed_by else ""
+    state = entry.state.value.replace("_", " ")
     click.echo(
-        f"{gap.store or 'all':<6} {entry.state.value}{closed}: {gap.segments} segments missing, "
-        f"{gap.first_missing} to {gap.last_missing}{refill}"
+        f"{store_name(gap.store):<9} {state}{closed}: {gap.first_missing} to {gap.last_missing}; {gap_text(gap)}"
     )
