@@ -75,7 +75,7 @@ class Keys:
 
     @property
     def open_alerts(self) -> dg.AssetKey:
-        """What needs a person."""
+        """The list of what needs a person."""
         return dg.AssetKey([self.cluster, "open_alerts"])
 
     @property

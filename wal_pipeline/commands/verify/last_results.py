@@ -15,7 +15,7 @@ _MOST_NAMED: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class StoreResult:
-    """What one verification found of one kind of copies on one store.
+    """The result of one verification for one kind of copies on one store.
 
     ``is_deep``: it read the content of a share, not only names and sizes. ``silent``: why the store was left out, or
     not finished. ``faults`` were not healed, and ``lost`` of them have no good copy on any store. ``first_faults`` are

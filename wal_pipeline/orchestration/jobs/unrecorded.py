@@ -12,7 +12,6 @@ import dagster as dg
 
 from wal_pipeline.archive.records import CopyStatus
 from wal_pipeline.catalog.catalog import Catalog
-from wal_pipeline.commands.verify.last_results import read_results
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.runs.partition_statuses import ShownPartitions, shown_partitions
 
@@ -23,7 +22,7 @@ Names = Mapping[str, frozenset[str]]
 
 @dataclass(frozen=True)
 class Unrecorded:
-    """What Dagster does not show as the catalog has it: names and ids, by store.
+    """Names and ids, by store, that Dagster does not show as the catalog has them.
 
     ``files`` and ``base_backups`` are good copies without a record in Dagster, or with a failed one. ``bad_files`` and
     ``bad_base_backups`` are copies that Dagster shows as good, and that are missing or damaged by the catalog.
@@ -56,6 +55,8 @@ class Unrecorded:
 
 def catalog_totals(catalog: Catalog, stores: Sequence[str], now: datetime) -> list[list[Any]]:
     """Return counts and bytes that change with the catalog's copies, as a cheap comparison. Raises: CatalogError."""
+    from wal_pipeline.commands.verify.last_results import read_results
+
     files: list[list[Any]] = [
         [total.store, total.status.value, total.files, total.stored_bytes]
         for total in catalog.files.totals()

@@ -67,7 +67,7 @@ def build_record_sensor(keys: Keys, record: dg.JobDefinition, bad_copies: dg.Job
 
 @dataclass(frozen=True)
 class Differences:
-    """What Dagster does not show as the catalog has it. ``verdicts``: results of checks that it does not show."""
+    """The differences between catalog and Dagster. ``verdicts``: results of checks that Dagster does not show."""
 
     copies: Unrecorded
     verdicts: int
