@@ -1,5 +1,6 @@
 """Removes most of the events that a sensor reported each minute: Dagster keeps each for ever."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -11,7 +12,9 @@ from dagster._core.storage.event_log import SqlEventLogStorage
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
 from sqlalchemy import ColumnElement, Connection, and_, delete, select
+from sqlalchemy.exc import SQLAlchemyError
 
+_log = logging.getLogger(__name__)
 _SLOT: Final = timedelta(minutes=10)
 _LOOK_BACK: Final = timedelta(hours=2)
 _TYPES: Final = (dg.DagsterEventType.ASSET_MATERIALIZATION.value, dg.DagsterEventType.ASSET_OBSERVATION.value)
@@ -20,19 +23,26 @@ _TYPES: Final = (dg.DagsterEventType.ASSET_MATERIALIZATION.value, dg.DagsterEven
 def thin_events(instance: dg.DagsterInstance, assets: Iterable[dg.AssetKey], now: datetime, before: datetime) -> int:
     """Remove events of no run: of the last two hours all but one in ten minutes, and all older than ``before``.
 
-    The newest of each asset stays. Plots keep a point for each ten minutes. Returns how many were removed.
+    The newest of each asset stays. Plots keep a point for each ten minutes. Returns how many were removed. A storage
+    that refuses, such as a busy SQLite, is left for the next minute.
     """
     storage = instance.event_log_storage
     if not isinstance(storage, SqlEventLogStorage):
         return 0
-    removed = 0
-    for asset in assets:
-        with storage.index_connection() as connection:
-            recent = _moments(connection, asset, now)
-            removed += _remove(connection, asset, recent, before)
-        if isinstance(storage, SqliteEventLogStorage):  # it writes such events twice
-            with storage.run_connection(RUNLESS_RUN_ID) as connection:
-                _remove(connection, asset, recent, before)
+    try:
+        return sum(_thin(storage, asset, now, before) for asset in assets)
+    except SQLAlchemyError as error:
+        _log.warning("events that were reported each minute stay: %s", error)
+        return 0
+
+
+def _thin(storage: SqlEventLogStorage, asset: dg.AssetKey, now: datetime, before: datetime) -> int:
+    with storage.index_connection() as connection:
+        recent = _moments(connection, asset, now)
+        removed = _remove(connection, asset, recent, before)
+    if isinstance(storage, SqliteEventLogStorage):  # it writes such events twice
+        with storage.run_connection(RUNLESS_RUN_ID) as connection:
+            _remove(connection, asset, recent, before)
     return removed
 
 
