@@ -54,9 +54,7 @@ _TESTED_IN: Final = {
     "cli/test_upkeep.py": "cli/{expire,verify}",
     "cli/test_gaps.py": "cli/pause",
     "integration/test_backup_process.py": "cli/backup wiring/backup",
-    "integration/test_drill.py": (
-        "cli/drill commands/drill/{choice,comparison,drill,records,result} orchestration/assets/drill wiring/drill"
-    ),
+    "integration/test_drill.py": ("cli/drill commands/drill/{choice,comparison,drill,records,result} wiring/drill"),
     "integration/test_restore.py": "cli/{restore,restore_text} commands/restore/{perform,prepare,run}",
     "test_readme.py": "cli/{main,registry}",
     "codec/test_stream_encoder.py": "codec/stream_decoder commands/backup/objects",
@@ -97,6 +95,7 @@ _TESTED_IN: Final = {
         "orchestration/assets/{base_backup_metadata,segment_metadata} orchestration/jobs/unrecorded wiring/archive_push"
     ),
     "orchestration/jobs/test_record_lost.py": "orchestration/runs/event_batches",
+    "orchestration/jobs/test_bad_copies.py": "orchestration/runs/{last_evaluation,partition_statuses}",
     "orchestration/runs/test_subject.py": "orchestration/keys",
     "integration/test_restore_job.py": "orchestration/jobs/{restore,restore_config,restore_run} wiring/restore",
     "test_secrets.py": "orchestration/jobs/backup",

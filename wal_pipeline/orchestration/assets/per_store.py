@@ -4,21 +4,27 @@ from collections.abc import Callable, Sequence
 
 import dagster as dg
 
-from wal_pipeline.orchestration.keys import Keys
+from wal_pipeline.orchestration.keys import AssetGroup, Keys
 
 
 def store_specs(
-    keys: Keys, stores: Sequence[str], key: Callable[[str], dg.AssetKey], *, group: str, description: str
+    keys: Keys,
+    stores: Sequence[str],
+    key: Callable[[str], dg.AssetKey],
+    *,
+    group: AssetGroup,
+    title: str,
+    description: str,
 ) -> list[dg.AssetSpec]:
-    """Return the spec of each store's asset. ``{store}`` in the description is its name."""
+    """Return the spec of each store's asset. ``{store}`` in the title and the description is its name."""
     return [
         dg.AssetSpec(
             key(store),
             deps=[keys.spool],
-            group_name=group,
-            kinds={"s3" if store != "local" else "file"},
+            group_name=keys.group(group),
+            kinds={"postgres", "s3" if store != "local" else "file"},
             skippable=True,
-            description=description.format(store=store),
+            description=f"{keys.title(title)}. {description}".format(store=store),
         )
         for store in stores
     ]

@@ -25,10 +25,12 @@ def build_record_job(keys: Keys) -> dg.JobDefinition:
     @dg.op(
         out=dg.Out(dg.Nothing),
         description="Compare the catalog with Dagster's records, and add the partitions and materializations of copies "
-        "that 'wal-pipeline archive' or 'setup' stored, or that 'wal-pipeline catalog rebuild' found. Stores nothing.",
+        "that 'wal-pipeline archive' or 'setup' stored, or that 'wal-pipeline catalog rebuild' or 'verify' found, and "
+        "the verdicts of 'wal-pipeline verify'. Stores nothing.",
     )
     def record_copies(context: dg.OpExecutionContext, wal_pipeline: WalPipelineResource):  # type: ignore[no-untyped-def]
         from wal_pipeline.orchestration.assets.closing_events import Stored, closing_events
+        from wal_pipeline.orchestration.jobs.verify import unshown_results
 
         pipeline = wal_pipeline.open()
         catalog, stores = pipeline.catalog, pipeline.settings.stores
@@ -40,6 +42,7 @@ def build_record_job(keys: Keys) -> dg.JobDefinition:
         context.add_output_metadata({"found": found.count, "recorded": recorded})
         files, base_backups = ({s: 0 for s, names in one.items() if names} for one in (found.files, found.base_backups))
         yield from closing_events(keys, pipeline, context.instance, Stored(files, base_backups), context.log)
+        yield from unshown_results(context.instance, keys, catalog)
         yield dg.Output(None)
 
     @dg.job(

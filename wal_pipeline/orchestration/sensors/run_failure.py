@@ -7,7 +7,7 @@ import dagster as dg
 
 from wal_pipeline.archive.alerts import Alert, AlertKind, Observation
 from wal_pipeline.commands.archive_push.skipped_files import stuck_files
-from wal_pipeline.orchestration.keys import ARCHIVE_JOB, Keys
+from wal_pipeline.orchestration.keys import ARCHIVE_JOB, BAD_COPIES_JOB, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.runs.in_flight import run_in_flight
 from wal_pipeline.orchestration.runs.subject import alert_is_by_hand, is_by_hand, is_of, subject_of
@@ -35,7 +35,7 @@ def build_run_failure_sensor(keys: Keys) -> dg.SensorDefinition:
     )
     def run_failure_sensor(context: dg.RunFailureSensorContext, wal_pipeline: WalPipelineResource) -> None:
         run = context.dagster_run
-        if not is_of(run, keys):
+        if not is_of(run, keys) or run.job_name == BAD_COPIES_JOB:  # its findings have alerts of their own
             return
         pipeline = wal_pipeline.open()
         reason = on_one_line(_why(context), pipeline.settings.secret_values(), most=_MOST_TEXT)
