@@ -11,6 +11,8 @@ BACKUP_JOB: Final = "take_base_backup"
 RECORD_JOB: Final = "record_archive"
 RESTORE_JOB: Final = "restore_cluster"
 ARCHIVE_JOB: Final = "archive_wal"
+PAUSE_JOB: Final = "pause_archiving"
+RESUME_JOB: Final = "resume_archiving"
 CHECK_JOB: Final = "check_archive"
 COST_JOB: Final = "report_cost"
 DRILL_JOB: Final = "recovery_drill"
@@ -27,6 +29,10 @@ class Keys:
     def tags(self) -> dict[str, str]:
         """The tags of every job of this cluster, which tell its runs from those of other clusters."""
         return {CLUSTER_TAG: self.cluster}
+
+    def described(self, text: str) -> str:
+        """Return the description of a job, a schedule or a sensor: where the UI shows it, it shows whose it is."""
+        return f"Cluster '{self.cluster}': {text}"
 
     @property
     def spool(self) -> dg.AssetKey:
@@ -76,7 +82,6 @@ NAMES_CHECK: Final = "names_and_sizes"
 CONTENT_CHECK: Final = "content"
 BACKUP_CHECK: Final = "newest_fresh"
 DRILL_CHECK: Final = "last_drill_{store}"
-QUEUE_TAG: Final = "dagster-celery/queue"  # as dagster_celery.tags spells it; that package need not be installed
 
 
 def warm_queue(cluster: str) -> str:

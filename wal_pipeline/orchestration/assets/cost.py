@@ -7,6 +7,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from wal_pipeline.orchestration.keys import COST_JOB, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
+from wal_pipeline.orchestration.runs.failures import with_plain_errors
 
 
 def build_cost_asset(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefinition:
@@ -19,6 +20,7 @@ def build_cost_asset(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefinition:
         description="The cost of storage, of the last 30 days' requests and of one full restore, in US dollars a month "
         "for each store.",
     )
+    @with_plain_errors
     def cost(wal_pipeline: WalPipelineResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
         from wal_pipeline.commands.cost.cost import cost_as_json, current_cost
 
@@ -39,5 +41,5 @@ def build_cost_job(keys: Keys) -> UnresolvedAssetJobDefinition:
         selection=dg.AssetSelection.assets(dg.AssetKey([keys.cluster, "cost"])),
         executor_def=dg.in_process_executor,
         tags=keys.tags,
-        description="Compute the cost of the archive.",
+        description=keys.described("Compute the cost of the archive."),
     )

@@ -10,6 +10,7 @@ import dagster as dg
 from wal_pipeline.archive.records import CopyStatus
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
+from wal_pipeline.orchestration.runs.failures import with_plain_errors
 from wal_pipeline.wiring.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def build_window_asset(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefinition
         "together, up to the exact last commit. Each archiving run brings it up to date. If `can_recover` is false, "
         "there is no base backup, and WAL alone recovers nothing.",
     )
+    @with_plain_errors
     def recovery_window(wal_pipeline: WalPipelineResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
         pipeline = wal_pipeline.open()
         metadata = window_metadata(look_at_windows(pipeline), pipeline.clock())
