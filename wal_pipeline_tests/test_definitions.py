@@ -17,6 +17,8 @@ JOBS = {
     "report_cost",
     "record_archive",
     "restore_cluster",
+    "pause_archiving",
+    "resume_archiving",
     "expire_archive",
     "verify_archive",
 }

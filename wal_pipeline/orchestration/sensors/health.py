@@ -27,8 +27,12 @@ def build_health_sensor(keys: Keys, *, interval_seconds: int) -> dg.SensorDefini
         name="health_sensor",
         minimum_interval_seconds=interval_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Looks at pg_stat_archiver, the spool, the disks, the stores' records, base backups, drills and "
-        "gaps. Opens, refreshes and resolves alerts, and sends them. Its numbers are observations of the spool asset.",
+        tags=keys.tags,
+        description=keys.described(
+            "Looks at pg_stat_archiver, the spool, the disks, the stores' records, base backups, drills and gaps."
+            " Opens, refreshes and resolves alerts, and sends them. Its numbers are observations of the spool "
+            "asset."
+        ),
     )
     def health_sensor(context: dg.SensorEvaluationContext, wal_pipeline: WalPipelineResource) -> dg.SensorResult:
         from wal_pipeline.commands.alerts.catalog_outage import CatalogOutage

@@ -27,8 +27,11 @@ def build_record_sensor(keys: Keys, job: dg.JobDefinition) -> dg.SensorDefinitio
         job=job,
         minimum_interval_seconds=_INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Compares the catalog with Dagster's records after the catalog changed. Starts the job that adds "
-        "the copies that the command line stored or a rebuild found.",
+        tags=keys.tags,
+        description=keys.described(
+            "Compares the catalog with Dagster's records after the catalog changed. Starts the job that adds the "
+            "copies that the command line stored or a rebuild found."
+        ),
     )
     def record_sensor(
         context: dg.SensorEvaluationContext, wal_pipeline: WalPipelineResource
