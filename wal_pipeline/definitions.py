@@ -18,6 +18,7 @@ from wal_pipeline.orchestration.jobs.archive import build_archive_job
 from wal_pipeline.orchestration.jobs.backup import build_backup_job
 from wal_pipeline.orchestration.jobs.bad_copies import build_bad_copies_job
 from wal_pipeline.orchestration.jobs.expire import build_retention_job
+from wal_pipeline.orchestration.jobs.pause import build_pause_job, build_resume_job
 from wal_pipeline.orchestration.jobs.record import build_record_job
 from wal_pipeline.orchestration.jobs.restore import build_restore_job
 from wal_pipeline.orchestration.jobs.verify import build_verification_checks, build_verification_job
@@ -65,6 +66,8 @@ def defs() -> dg.Definitions:
             record_archive,
             report_bad_copies,
             build_restore_job(keys),
+            build_pause_job(keys),
+            build_resume_job(keys),
             expire_archive,
             verify_archive,
         ],

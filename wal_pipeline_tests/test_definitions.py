@@ -18,6 +18,8 @@ JOBS = {
     "record_archive",
     "report_bad_copies",
     "restore_cluster",
+    "pause_archiving",
+    "resume_archiving",
     "expire_archive",
     "verify_archive",
 }

@@ -97,6 +97,7 @@ _TESTED_IN: Final = {
     "orchestration/jobs/test_record_lost.py": "orchestration/runs/event_batches",
     "orchestration/jobs/test_bad_copies.py": "orchestration/runs/{last_evaluation,partition_statuses}",
     "orchestration/runs/test_subject.py": "orchestration/keys",
+    "integration/test_ui_answers.py": "orchestration/jobs/pause orchestration/runs/backfill_queue",
     "integration/test_restore_job.py": "orchestration/jobs/{restore,restore_config,restore_run} wiring/restore",
     "test_secrets.py": "orchestration/jobs/backup",
     "integration/test_upkeep.py": "wiring/{expire,verify}",

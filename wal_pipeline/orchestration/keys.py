@@ -14,6 +14,8 @@ RECORD_JOB: Final = "record_archive"
 BAD_COPIES_JOB: Final = "report_bad_copies"
 RESTORE_JOB: Final = "restore_cluster"
 ARCHIVE_JOB: Final = "archive_wal"
+PAUSE_JOB: Final = "pause_archiving"
+RESUME_JOB: Final = "resume_archiving"
 CHECK_JOB: Final = "check_archive"
 COST_JOB: Final = "report_cost"
 DRILL_JOB: Final = "recovery_drill"
@@ -49,6 +51,10 @@ class Keys:
     def title(self, what: str) -> str:
         """Return the title of an asset, ``orders: WAL on r2``: its description begins with it."""
         return f"{self.cluster}: {what}"
+
+    def described(self, text: str) -> str:
+        """Return the description of a job, a schedule or a sensor: where the UI shows it, it shows whose it is."""
+        return f"Cluster '{self.cluster}': {text}"
 
     @property
     def spool(self) -> dg.AssetKey:
@@ -115,7 +121,6 @@ VERIFIED_AT: Final = "verified_at"  # the check's metadata: when the verificatio
 BACKUP_CHECK: Final = "newest_fresh"
 DRILL_CHECK: Final = "last_drill_{store}"
 WINDOW_CHECK: Final = "{name}_{store}"
-QUEUE_TAG: Final = "dagster-celery/queue"  # as dagster_celery.tags spells it; that package need not be installed
 
 
 def warm_queue(cluster: str) -> str:

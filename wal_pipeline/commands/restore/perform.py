@@ -62,6 +62,9 @@ class RestoreEvents:
     def planned(self, prepared: PreparedRestore) -> None:
         """The plan is made and checked, and nothing is written yet."""
 
+    def writing(self) -> None:
+        """Nothing stands against the restore any more, and the first folder is about to be changed."""
+
     def phase(self, name: str) -> None:
         """A phase begins."""
 

@@ -67,6 +67,7 @@ class Restore:
             require_reached(prepared, recovery)
 
     def _perform(self, prepared: PreparedRestore, events: RestoreEvents) -> RestoreResult:
+        events.writing()
         values = {"pgdata": str(self.request.pgdata), "store": self.options.store}
         with self.audit.work("restore", self.layout.cluster, by=self.by, **values) as line:
             result = perform_restore(prepared, self.command, events)

@@ -9,6 +9,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from wal_pipeline.orchestration.keys import BACKUP_CHECK, CHECK_JOB, DRILL_CHECK, WINDOW_CHECK, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
+from wal_pipeline.orchestration.runs.failures import with_plain_errors
 from wal_pipeline.wiring.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def build_archive_checks(keys: Keys, stores: Sequence[str]) -> dg.AssetChecksDef
 
     # A backfill also runs the checks of its assets, and fails where it cannot choose some of them.
     @dg.multi_asset_check(name="archive_checks", specs=specs, can_subset=True)
+    @with_plain_errors
     def archive_checks(
         context: dg.AssetCheckExecutionContext, wal_pipeline: WalPipelineResource
     ) -> Iterator[dg.AssetCheckResult]:
@@ -94,8 +96,10 @@ def build_check_job(keys: Keys, checks: dg.AssetChecksDefinition) -> UnresolvedA
         selection=dg.AssetSelection.checks(checks),
         executor_def=dg.in_process_executor,
         tags=keys.tags,
-        description="Evaluate the checks of gaps, files, freshness, base backups, drills and the spool, from the "
-        "records. Reads no object from a store: verify_archive does that.",
+        description=keys.described(
+            "Evaluate the checks of gaps, files, freshness, base backups, drills and the spool, from the records."
+            " Reads no object from a store: verify_archive does that."
+        ),
     )
 
 

@@ -10,6 +10,7 @@ from wal_pipeline.orchestration.assets.base_backup_metadata import backup_materi
 from wal_pipeline.orchestration.assets.per_store import chosen_partitions, store_specs
 from wal_pipeline.orchestration.keys import AssetGroup, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
+from wal_pipeline.orchestration.runs.failures import with_plain_errors
 
 
 def build_backup_assets(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefinition:
@@ -35,6 +36,7 @@ def build_backup_assets(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefinitio
         partitions_def=keys.base_backup_partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
+    @with_plain_errors
     def base_backup(context: dg.AssetExecutionContext, wal_pipeline: WalPipelineResource):  # type: ignore[no-untyped-def]
         from wal_pipeline.orchestration.assets.closing_events import Stored, closing_events
         from wal_pipeline.wiring.refill import base_backup_refill

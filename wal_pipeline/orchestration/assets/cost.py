@@ -9,6 +9,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from wal_pipeline.archive.cost import Cost, StoreCost, cents
 from wal_pipeline.orchestration.keys import COST_JOB, AssetGroup, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
+from wal_pipeline.orchestration.runs.failures import with_plain_errors
 from wal_pipeline.text import billed_size
 
 
@@ -23,6 +24,7 @@ def build_cost_asset(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefinition:
         description=f"{keys.title('cost')}. The cost of storage, of the last 30 days' requests and of one full "
         "restore, in US dollars a month for each store.",
     )
+    @with_plain_errors
     def cost(wal_pipeline: WalPipelineResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
         from wal_pipeline.commands.cost.cost import current_cost
 
@@ -40,7 +42,7 @@ def build_cost_job(keys: Keys) -> UnresolvedAssetJobDefinition:
         selection=dg.AssetSelection.assets(keys.cost),
         executor_def=dg.in_process_executor,
         tags=keys.tags,
-        description="Compute the cost of the archive.",
+        description=keys.described("Compute the cost of the archive."),
     )
 
 

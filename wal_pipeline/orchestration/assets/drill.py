@@ -8,6 +8,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from wal_pipeline.orchestration.keys import DRILL_JOB, AssetGroup, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
+from wal_pipeline.orchestration.runs.failures import with_plain_errors
 from wal_pipeline.text import length, moment_utc, size
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def build_drill_asset(keys: Keys, stores: tuple[str, ...]) -> dg.AssetsDefinitio
             )
         ],
     )
+    @with_plain_errors
     def drill_each_store(
         context: dg.AssetExecutionContext,
         wal_pipeline: WalPipelineResource,
@@ -67,7 +69,7 @@ def build_drill_job(keys: Keys) -> UnresolvedAssetJobDefinition:
         selection=dg.AssetSelection.assets(keys.recovery_drill),
         executor_def=dg.in_process_executor,
         tags=keys.tags,
-        description="A recovery drill from every store, now.",
+        description=keys.described("A recovery drill from every store, now."),
     )
 
 

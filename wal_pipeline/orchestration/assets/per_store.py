@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import dagster as dg
 
 from wal_pipeline.orchestration.keys import AssetGroup, Keys
+from wal_pipeline.orchestration.runs.failures import RunError
 
 
 def store_specs(
@@ -34,11 +35,9 @@ def chosen_partitions(context: dg.AssetExecutionContext) -> list[str]:
     """Return the partitions of this run.
 
     Dagster takes a range that ends before it begins for an empty one, and such a run would succeed without doing
-    anything. Raises: dagster.Failure where there is no partition.
+    anything. Raises: RunError where there is no partition.
     """
     names = list(context.partition_keys) if context.has_partition_key or context.has_partition_key_range else []
     if not names:
-        raise dg.Failure(
-            "nothing was chosen: the run has no partition, or its range ends before it begins", allow_retries=False
-        )
+        raise RunError.refused("nothing was chosen: the run has no partition, or its range ends before it begins")
     return names

@@ -9,6 +9,7 @@ import dagster as dg
 
 from wal_pipeline.orchestration.keys import AssetGroup, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
+from wal_pipeline.orchestration.runs.failures import with_plain_errors
 
 if TYPE_CHECKING:
     from wal_pipeline.commands.health.facts import HealthFacts
@@ -29,6 +30,7 @@ def build_window_asset(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefinition
         "each store and from any store: with the copies of all of them taken together. The health sensor brings it up "
         "to date each minute. `wal-pipeline status` says the same in a terminal.",
     )
+    @with_plain_errors
     def recovery_window(wal_pipeline: WalPipelineResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
         from wal_pipeline.commands.health.facts import look_at_everything
         from wal_pipeline.wiring.health import fact_sources

@@ -11,6 +11,7 @@ from wal_pipeline.orchestration.assets.per_store import chosen_partitions, store
 from wal_pipeline.orchestration.assets.segment_metadata import segment_materialization
 from wal_pipeline.orchestration.keys import AssetGroup, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
+from wal_pipeline.orchestration.runs.failures import with_plain_errors
 
 
 def build_segment_assets(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefinition:
@@ -36,6 +37,7 @@ def build_segment_assets(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefiniti
         partitions_def=keys.wal_partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
+    @with_plain_errors
     def wal_segment(context: dg.AssetExecutionContext, wal_pipeline: WalPipelineResource):  # type: ignore[no-untyped-def]
         from wal_pipeline.orchestration.assets.closing_events import Stored, closing_events
         from wal_pipeline.wiring.refill import refiller

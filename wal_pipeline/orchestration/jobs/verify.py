@@ -11,6 +11,7 @@ from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.orchestration.assets.segment_metadata import segment_materialization
 from wal_pipeline.orchestration.keys import CONTENT_CHECK, NAMES_CHECK, VERIFIED_AT, VERIFY_JOB, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
+from wal_pipeline.orchestration.runs.failures import with_plain_errors
 from wal_pipeline.orchestration.runs.last_evaluation import last_evaluation
 from wal_pipeline.text import counted, size
 from wal_pipeline.wiring.verify import verifier
@@ -47,6 +48,7 @@ def build_verification_checks(keys: Keys, stores: Sequence[str]) -> dg.AssetChec
 
     # A backfill also runs the checks of its assets. It must fill those assets only, and not read every store.
     @dg.multi_asset_check(name=OP_NAME, specs=specs, can_subset=True)
+    @with_plain_errors
     def verification(  # type: ignore[no-untyped-def]
         context: dg.AssetCheckExecutionContext, config: VerifyConfig, wal_pipeline: WalPipelineResource
     ):
@@ -125,9 +127,11 @@ def build_verification_job(keys: Keys, checks: dg.AssetChecksDefinition) -> Unre
         selection=dg.AssetSelection.checks(checks),
         executor_def=dg.in_process_executor,
         tags=keys.tags,
-        description="Compare the stores with each other and with the catalog. With deep, also read back the share that "
-        "was read longest ago. A missing or damaged copy is refilled from a good one; where no store has a good one, "
-        "an alert is opened.",
+        description=keys.described(
+            "Compare the stores with each other and with the catalog. With deep, also read back the share that "
+            "was read longest ago. A missing or damaged copy is refilled from a good one; where no store has a "
+            "good one, an alert is opened."
+        ),
     )
 
 

@@ -26,9 +26,12 @@ def build_health_sensor(keys: Keys, *, interval_seconds: int) -> dg.SensorDefini
         asset_selection=dg.AssetSelection.assets(*keys.shown_each_minute),
         minimum_interval_seconds=interval_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Looks at pg_stat_archiver, the spool, the disks, the stores' records, base backups, drills and "
-        "gaps. Opens, refreshes and resolves alerts, and sends them. Brings the assets of the spool, the recovery "
-        "window and the open alerts up to date.",
+        tags=keys.tags,
+        description=keys.described(
+            "Looks at pg_stat_archiver, the spool, the disks, the stores' records, base backups, drills and gaps. "
+            "Opens, refreshes and resolves alerts, and sends them. Brings the assets of the spool, the recovery "
+            "window and the open alerts up to date."
+        ),
     )
     def health_sensor(context: dg.SensorEvaluationContext, wal_pipeline: WalPipelineResource) -> dg.SensorResult:
         from wal_pipeline.commands.alerts.catalog_outage import CatalogOutage

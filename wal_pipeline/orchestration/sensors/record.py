@@ -31,9 +31,12 @@ def build_record_sensor(keys: Keys, record: dg.JobDefinition, bad_copies: dg.Job
         jobs=[record, bad_copies],
         minimum_interval_seconds=_INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Compares the catalog with Dagster's records after the catalog changed, and once a day. Starts the "
-        "job that adds the copies and verdicts that the command line brought, and the job that marks partitions as "
-        "failed whose copy was found to be missing or damaged.",
+        tags=keys.tags,
+        description=keys.described(
+            "Compares the catalog with Dagster's records after the catalog changed, and once a day. Starts the job "
+            "that adds the copies and verdicts that the command line brought, and the job that marks partitions as "
+            "failed whose copy was found to be missing or damaged."
+        ),
     )
     def record_sensor(
         context: dg.SensorEvaluationContext, wal_pipeline: WalPipelineResource

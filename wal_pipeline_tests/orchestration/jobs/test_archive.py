@@ -128,7 +128,7 @@ def test_a_store_that_stays_down_fails_the_run(scene: UpkeepScene, instance: dg.
     [failure] = [event for event in done.all_events if event.event_type_value == "STEP_FAILURE"]
     told = failure.step_failure_data.user_failure_data
     assert told is not None
-    assert told.description == "b2 failed; the spool keeps every file, and the next run tries again"
+    assert told.description == ("b2: cannot list: it is down; the spool keeps every file, and the next run tries again")
     assert told.metadata["b2"].value == "b2: cannot list: it is down"
     assert name_of(5) in instance.get_materialized_partitions(KEYS.wal_segment("r2"))
 
