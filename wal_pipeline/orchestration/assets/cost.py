@@ -49,14 +49,7 @@ def build_cost_job(keys: Keys) -> UnresolvedAssetJobDefinition:
 def cost_metadata(cost: Cost) -> dict[str, dg.MetadataValue]:
     """Return the sentence, a table with a row for each store, and the numbers that the UI plots."""
     columns = ("store", "stored", "storage", "requests", "a month", "one restore")
-    rows = [
-        (
-            store,
-            billed_size(one.stored_bytes),
-            *map(_money, (one.storage_usd, one.requests_usd, one.month_usd, one.restore_usd)),
-        )
-        for store, one in cost.stores.items()
-    ]
+    rows = [_row(store, one) for store, one in cost.stores.items()]
     said = f"{_money(cost.month_usd)} a month, of which {_money(cost.storage_usd)} is storage"
     found: dict[str, dg.MetadataValue] = {
         "answer": dg.MetadataValue.text(said),
