@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wal_pipeline.cli.group import Context, pass_context
+from wal_pipeline.cli.say import say
+from wal_pipeline.cli.spoken_group import SpokenGroup
 from wal_pipeline.text import moment_json, shown_name
 
 if TYPE_CHECKING:
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from wal_pipeline.commands.health.windows import CurrentWindows
 
 
-@click.group("gaps", invoke_without_command=True)
+@click.group("gaps", cls=SpokenGroup, invoke_without_command=True)
 @click.pass_context
 def gaps_command(ctx: click.Context) -> int:
     """Show the gaps of each store's archive, or accept one."""
@@ -28,7 +30,7 @@ def gaps_command(ctx: click.Context) -> int:
 def list_gaps(context: Context, as_json: bool = False) -> int:
     """List the gaps of each store and of all together, and the segments that continue nothing.
 
-    Exit code 1 where one is open.
+    By this host's records: no store is asked. Exit code 1 where one is open, or where there are no records.
     """
     from wal_pipeline.archive.recovery.gaps import GapState
 
@@ -39,7 +41,7 @@ def list_gaps(context: Context, as_json: bool = False) -> int:
     else:
         _print(ledger, windows.breaks)
         for note in windows.notes:
-            click.echo(f"note: {note}")
+            say(f"note: {note}")
     return 1 if windows.open_breaks or any(entry.state is GapState.OPEN for entry in ledger) else 0
 
 
@@ -48,9 +50,9 @@ def _print(ledger: "Sequence[LedgerEntry]", breaks: "Sequence[Break]") -> None:
         _tell(entry)
     for one in breaks:
         closed = f"closed by base backup {one.closed_by}" if one.closed_by else "open"
-        click.echo(f"{'all':<6} {closed}: no recovery passes into {one.segment}: {one.reason}")
+        say(f"{'all':<6} {closed}: no recovery passes into {one.segment}: {one.reason}")
     if not ledger and not breaks:
-        click.echo("no gaps")
+        say("no gaps by this host's records")
 
 
 @gaps_command.command("ack")
@@ -88,7 +90,7 @@ def acknowledge(context: Context, first_missing: str, reason: str, by: str | Non
         pipeline.catalog.gaps.acknowledge(accepted)
         subject = f"gap {gap.first_missing} to {gap.last_missing}"
         pipeline.audit.write("acknowledge", subject, "acknowledged", by=by, reason=reason)
-    click.echo(f"the gap from {first_missing} on is accepted by {who}")
+    say(f"the gap from {first_missing} on is accepted by {who}")
     return 0
 
 
@@ -97,6 +99,7 @@ def _windows(context: Context) -> "CurrentWindows":
     from wal_pipeline.wiring.health import fetch_history
 
     pipeline = context.pipeline
+    context.require_records()
     return current_windows(pipeline.catalog, pipeline.settings.stores, fetch=fetch_history(pipeline))
 
 
@@ -129,7 +132,7 @@ def _tell(entry: "LedgerEntry") -> None:
     gap = entry.gap
     refill = f", {gap.held_elsewhere} of them on another store: backfill brings them" if gap.held_elsewhere else ""
     closed = f" by base backup {entry.closed_by}" if entry.closed_by else ""
-    click.echo(
+    say(
         f"{gap.store or 'all':<6} {entry.state.value}{closed}: {gap.segments} segments missing, "
         f"{gap.first_missing} to {gap.last_missing}{refill}"
     )

@@ -1,13 +1,16 @@
 """Runs a command line: loads the command that was typed, and turns errors into messages and exit codes."""
 
+import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
 
 from wal_pipeline import __version__
-from wal_pipeline.cli.registry import COMMANDS, load_command
+from wal_pipeline.cli.registry import ARCHIVE_GET, COMMANDS, HEADINGS, load_command
+from wal_pipeline.cli.say import say
+from wal_pipeline.cli.spoken_group import SpokenGroup
 from wal_pipeline.errors import WalPipelineError
 from wal_pipeline.host.output import accept_any_text
 from wal_pipeline.wiring.pipeline import Pipeline, open_pipeline
@@ -16,8 +19,27 @@ _INTERRUPTED = 130
 _STRICT = ("check", "status")
 
 
-class LazyGroup(click.Group):
-    """A group that imports a command when it is typed."""
+class LazyGroup(SpokenGroup):
+    """A group that imports a command when it is typed, and prints our errors with their hints."""
+
+    def headings(self) -> Mapping[str, Sequence[str]]:
+        """Return the names of the commands by heading."""
+        return HEADINGS
+
+    def sentence(self, ctx: click.Context, name: str) -> str:
+        """Return what a command does. ``archive-get`` is none of click's."""
+        if name != ARCHIVE_GET:
+            return super().sentence(ctx, name)
+        return "Fetch one file of the WAL archive, as PostgreSQL's restore_command."
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command that was typed. An error of ours is printed while it is known how this program is typed."""
+        try:
+            return super().invoke(ctx)
+        except WalPipelineError as error:
+            text = str(error).encode("utf-8", "backslashreplace").decode()  # a name may hold bytes that are no text
+            say(f"ERROR: {text}", err=True)
+            return 1
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Return the commands in the order in which a person needs them."""
@@ -49,6 +71,19 @@ class Context:
             self._pipeline = opened
         return self._pipeline
 
+    def missing_settings(self) -> list[str]:
+        """Return the variables without which a configured store cannot be asked. Raises: SettingsError."""
+        from wal_pipeline.wiring.stores import missing_settings
+
+        settings = self.pipeline.settings
+        return [variable for store in settings.stores for variable in missing_settings(settings, store)]
+
+    def require_records(self) -> None:
+        """Refuse to tell of an archive of which this host has no records. Raises: CatalogError, SettingsError."""
+        from wal_pipeline.commands.health.no_records import require_records
+
+        require_records(self.pipeline.catalog, self.pipeline.settings.cluster, self.missing_settings())
+
     def close(self) -> None:
         """Add the command's requests to the stores to the catalog's counts."""
         if self._pipeline is not None:
@@ -78,14 +113,11 @@ def run(arguments: Sequence[str]) -> int:
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
     except click.ClickException as error:
-        error.show()
+        error.show(text := io.StringIO())
+        say(text.getvalue().rstrip("\n"), err=True)
         return error.exit_code
-    except WalPipelineError as error:
-        text = str(error).encode("utf-8", "backslashreplace").decode()  # a name may hold bytes that are no text
-        click.echo(f"ERROR: {text}", err=True)
-        return 1
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
+        say("interrupted", err=True)
         return _INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()

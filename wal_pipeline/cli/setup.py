@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wal_pipeline.cli.group import Context, pass_context
+from wal_pipeline.cli.say import make_console, say, typed
 
 if TYPE_CHECKING:
     from wal_pipeline.commands.setup.findings import Finding
@@ -46,7 +47,7 @@ def setup_command(
     wanted = wanted_archiving(pipeline, replace_foreign=replace)
     also = also_for_base_backups(pipeline, with_stores=True)
     if apply_it:
-        prover = _prover(pipeline, wait, lambda line: click.echo(line, err=True))
+        prover = _prover(pipeline, wait, lambda line: say(line, err=True))
         report = apply_setup(pipeline.server, wanted, prover.prove, also)
     else:
         plan = look_at_archiving(pipeline.server, wanted, also)
@@ -64,7 +65,7 @@ def _print_systemd(pipeline: "Pipeline") -> int:
     from wal_pipeline.wiring.check import used_paths
 
     used = used_paths(pipeline)
-    click.echo(drop_in(used), nl=False)
+    say(drop_in(used).rstrip("\n"))
     missing = [
         f"{one.variable}: '{one.path}' is not there: make it before the unit starts"
         for one in used
@@ -72,7 +73,7 @@ def _print_systemd(pipeline: "Pipeline") -> int:
     ]
     warnings = [*hidden_paths(used), *missing]
     for line in warnings:
-        click.echo(f"WARNING: {line}", err=True)
+        say(f"WARNING: {line}", err=True)
     return 1 if warnings else 0
 
 
@@ -132,20 +133,19 @@ def _proof_as_json(proof: "Proof") -> dict[str, Any]:
 
 
 def _print(report: "SetupReport", *, applied: bool) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False)
+    console = make_console()
     table = Table(box=None, pad_edge=False)
     for heading in ("", "what", "found"):
         table.add_column(heading, overflow="fold")
     for finding in report.after.all_findings:
         status = finding.status.value
-        table.add_row(Text(status, style=_COLOURS[status]), finding.name, Text(finding.message))
+        table.add_row(Text(status, style=_COLOURS[status]), finding.name, Text(typed(finding.message)))
     console.print(table)
     for line in _next_lines(report, applied=applied):
-        console.print(line, markup=False, soft_wrap=True)
+        say(line)
 
 
 def _next_lines(report: "SetupReport", *, applied: bool) -> list[str]:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from wal_pipeline.archive.cost import Prices, cents
+from wal_pipeline.archive.cost import Prices, dollars
 from wal_pipeline.archive.recovery.window import RecoveryWindow
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.cost.cost import current_cost
@@ -62,7 +62,7 @@ def _template() -> "Template":
     loader = PackageLoader(__package__, package_path=".")
     environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(
-        {"moment": moment_text, "size": size, "billed_size": billed_size, "length_of": length, "cents": cents}
+        {"moment": moment_text, "size": size, "billed_size": billed_size, "length_of": length, "dollars": dollars}
     )
     return environment.get_template(_TEMPLATE)
 

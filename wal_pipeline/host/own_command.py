@@ -1,0 +1,36 @@
+"""Says how this program is typed here: with its path where it is not on PATH, and with the settings file that is used.
+
+Messages name a command as ``'wal-pipeline verify'``. Only where they are printed is it known how a person has to type it.
+"""
+
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import Final
+
+NAME: Final = "wal-pipeline"
+
+
+def own_command(env_file: Path | str | None = None) -> str:
+    """Return the words that start this program in the reader's shell; ``env_file``: the settings file that was named."""
+    named = "" if env_file is None else f" --env-file {shlex.quote(str(env_file))}"
+    return _program() + named
+
+
+def typeable(text: str, env_file: Path | str | None = None) -> str:
+    """Return a text in which each quoted command of this program is written as it has to be typed."""
+    if f"'{NAME}" not in text:
+        return text
+    command = own_command(env_file)
+    return text.replace(f"'{NAME} ", f"'{command} ").replace(f"'{NAME}'", f"'{command}'")
+
+
+def _program() -> str:
+    """Return the program's name where the shell finds this installation by it, else its path."""
+    beside, found = Path(sys.executable).with_name(NAME), shutil.which(NAME)
+    if not beside.is_file():
+        return f"{shlex.quote(sys.executable)} -m wal_pipeline.cli"
+    if found is not None and Path(found).resolve() == beside.resolve():
+        return NAME
+    return shlex.quote(str(beside))
