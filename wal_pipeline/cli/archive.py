@@ -52,9 +52,7 @@ def archive_command(context: Context, linger: float, as_json: bool) -> int:
         "spool_left": left,
         "seconds": round(seconds, 3),
     }
-    say(
-        json.dumps(summary) if as_json else "{released} archived, {spool_left} left in the spool".format(**summary)
-    )
+    say(json.dumps(summary) if as_json else "{released} archived, {spool_left} left in the spool".format(**summary))
     return 1 if left or counts["FileQuarantined"] else 0
 
 

@@ -58,6 +58,8 @@ def _print(report: "CheckReport") -> None:
         verdict = Text("ok", style="green") if item.ok else Text("failed", style="red")
         table.add_row(verdict, item.name, Text(typed(item.message)))
     console.print(table)
+    told: set[tuple[str, str]] = set()
     for item in report.items:
-        if item.hint:
+        if item.hint and (item.message, item.hint) not in told:
+            told.add((item.message, item.hint))
             say(f"\n{item.name}: {item.message}\nHINT: {item.hint}")

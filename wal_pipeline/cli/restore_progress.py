@@ -18,8 +18,8 @@ from rich.progress import (
 )
 
 from wal_pipeline.cli.progress_columns import BinarySpeedColumn
-from wal_pipeline.cli.say import say, typed
 from wal_pipeline.cli.restore_text import plan_text, plan_values, result_text, result_values
+from wal_pipeline.cli.say import say, typed
 from wal_pipeline.commands.restore.download import DownloadFault
 from wal_pipeline.commands.restore.perform import RestoreEvents, RestoreResult
 from wal_pipeline.commands.restore.prepare import PreparedRestore

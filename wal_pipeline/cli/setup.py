@@ -153,17 +153,24 @@ def _next_lines(report: "SetupReport", *, applied: bool) -> list[str]:
     lines: list[str] = []
     if report.applied:
         lines += ["", "Changed:", *(f"  {change.line}" for change in report.applied)]
-    left = [line for finding in report.after.all_findings for line in finding.mending if finding.status.value != "ok"]
-    if left:
+    after = report.after
+    if left := _lines_left(report):
         lines += ["", "To mend it:", *(f"  {line}" for line in left)]
-    if report.after.changes:
-        lines += ["  SELECT pg_reload_conf();"] + (
-            [] if applied else ["", "'wal-pipeline setup --apply' does the SQL for you."]
-        )
-    if report.after.restart_line is not None:
-        lines += ["", "PostgreSQL must be restarted, then type 'wal-pipeline setup --apply' again to prove it:"]
-        lines += [f"  {report.after.restart_line}"]
+    if after.changes and not applied:
+        lines += ["", "'wal-pipeline setup --apply' does the SQL for you."]
+    if after.restart_line is not None:
+        again = ", then type 'wal-pipeline setup --apply' again to prove it" if applied else " after it"
+        lines += ["", f"PostgreSQL must be restarted{again}:", f"  {after.restart_line}"]
     return lines + _proof_lines(report)
+
+
+def _lines_left(report: "SetupReport") -> list[str]:
+    """Return the lines that mend what is left, each once, SQL first. The restart stands below, by itself."""
+    after = report.after
+    changes = [change.line for change in after.changes]
+    wrong = [finding for finding in after.all_findings if finding.status.value != "ok"]
+    others = dict.fromkeys(line for finding in wrong for line in finding.lines if line != after.restart_line)
+    return [*changes, *(["SELECT pg_reload_conf();"] if changes else []), *others]
 
 
 def _proof_lines(report: "SetupReport") -> list[str]:

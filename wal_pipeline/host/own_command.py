@@ -1,6 +1,6 @@
-"""Says how this program is typed here: with its path where it is not on PATH, and with the settings file that is used.
+"""Says how this program is typed here: with its path where it is not on PATH, and with its settings file.
 
-Messages name a command as ``'wal-pipeline verify'``. Only where they are printed is it known how a person has to type it.
+Messages name a command as ``'wal-pipeline verify'``. How a person has to type it is known only where they are printed.
 """
 
 import shlex
@@ -13,7 +13,7 @@ NAME: Final = "wal-pipeline"
 
 
 def own_command(env_file: Path | str | None = None) -> str:
-    """Return the words that start this program in the reader's shell; ``env_file``: the settings file that was named."""
+    """Return the words that start this program in the reader's shell. ``env_file``: the file that ``--env-file`` named."""
     named = "" if env_file is None else f" --env-file {shlex.quote(str(env_file))}"
     return _program() + named
 
@@ -24,6 +24,13 @@ def typeable(text: str, env_file: Path | str | None = None) -> str:
         return text
     command = own_command(env_file)
     return text.replace(f"'{NAME} ", f"'{command} ").replace(f"'{NAME}'", f"'{command}'")
+
+
+def this_command() -> str | None:
+    """Return the command that is running, as it has to be typed again; None where this is another program's process."""
+    if Path(sys.argv[0]).name != NAME and not sys.argv[0].endswith("wal_pipeline/cli/__main__.py"):
+        return None
+    return shlex.join([*shlex.split(_program()), *sys.argv[1:]])
 
 
 def _program() -> str:

@@ -136,9 +136,7 @@ def test_a_small_disk_is_refused(history: History, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(restore_checks.shutil, "disk_usage", lambda _: real._replace(free=1 << 20))
     with pytest.raises(RestoreError) as caught:
         prepare(history, tmp_path / "new")
-    assert caught.value.message.startswith(
-        f"the disk of '{tmp_path / 'new'}' has {1 << 20} bytes free, expected at least "
-    )
+    assert caught.value.message.startswith(f"the disk of '{tmp_path / 'new'}' has 1.0 MiB free, expected at least ")
 
 
 def test_programs_of_another_version_are_refused(

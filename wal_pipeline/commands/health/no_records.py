@@ -16,7 +16,8 @@ def no_records(cluster: str, missing: Sequence[str]) -> CatalogError:
     """Return the error for a cluster without records. ``missing``: the variables without which a store is not asked."""
     unset = f" Set these first, without which a store cannot be asked: {', '.join(missing)}." if missing else ""
     return CatalogError(
-        f"this host has no records of cluster '{cluster}', and this command asks no store: nothing is known of its archive",
+        f"this host has no records of cluster '{cluster}', and this command asks no store: nothing is known of its "
+        "archive",
         hint=f"'wal-pipeline catalog rebuild' asks the stores and makes the records.{unset}",
     )
 
