@@ -46,10 +46,10 @@ def list_command(
     from wal_pipeline.errors import SettingsError
 
     pipeline = context.pipeline
-    context.require_records()
     if base_backups:
         if status or store or since:
             raise SettingsError("--base-backups lists all of them, without --status, --store and --since")
+        context.require_records()
         return _list_backups(pipeline.catalog, list(pipeline.settings.stores), as_json=as_json)
     names = list(pipeline.settings.stores)
     if store is not None and store not in names:
@@ -59,6 +59,7 @@ def list_command(
         store=store,
         since=parse_moment(since, pipeline.clock()) if since else None,
     )
+    context.require_records()
     found = list_files(pipeline.catalog, only)
     if as_json:
         click.echo(json.dumps([listed_file_as_json(item) for item in found], indent=1))

@@ -13,7 +13,7 @@ NAME: Final = "wal-pipeline"
 
 
 def own_command(env_file: Path | str | None = None) -> str:
-    """Return the words that start this program in the reader's shell. ``env_file``: the file that ``--env-file`` named."""
+    """Return the words that start this program in the reader's shell. ``env_file``: what ``--env-file`` named."""
     named = "" if env_file is None else f" --env-file {shlex.quote(str(env_file))}"
     return _program() + named
 
@@ -31,6 +31,15 @@ def this_command() -> str | None:
     if Path(sys.argv[0]).name != NAME and not sys.argv[0].endswith("wal_pipeline/cli/__main__.py"):
         return None
     return shlex.join([*shlex.split(_program()), *sys.argv[1:]])
+
+
+def with_other_value(option: str, old: str, new: str) -> str:
+    """Return the command that is running with another value of an option; that option alone in another program."""
+    values = {f"{option}={old}": f"{option}={new}", old: new}
+    changed = [values.get(word, word) for word in sys.argv[1:]]
+    if this_command() is None or changed == sys.argv[1:]:
+        return f"{option} {shlex.quote(new)}"
+    return shlex.join([*shlex.split(_program()), *changed])
 
 
 def _program() -> str:

@@ -238,5 +238,5 @@ def test_the_command_line_is_checked(history: History) -> None:
     zone = run_restore(history, "--pgdata=/x", "--to-time=2026-11-22 17:45:00")
     assert (zone.returncode, zone.stderr.splitlines()[0]) == (
         1,
-        "ERROR: the recovery target '2026-11-22T17:45:00' has no time zone",
+        "ERROR: the recovery target '2026-11-22 17:45:00' has no time zone",
     )
