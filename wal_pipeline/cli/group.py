@@ -59,6 +59,10 @@ class Context:
         self._strict = strict
         self._pipeline: Pipeline | None = None
 
+    def for_file(self, env_file: Path) -> "Context":
+        """Return the same for another settings file."""
+        return Context(env_file, strict=self._strict)
+
     @property
     def pipeline(self) -> Pipeline:
         """The objects that the settings describe. Raises: SettingsError."""

@@ -27,6 +27,7 @@ def report_command(context: Context, output: Path, days: int) -> int:
     from wal_pipeline.wiring.health import fact_sources, health_limits
 
     pipeline = context.pipeline
+    context.require_records()
     limits = health_limits(pipeline)
     status = judge(look_at_everything(fact_sources(pipeline)), limits)
     write_report(output, render_report(status, pipeline.catalog, limits, pipeline.settings.prices(), days=days))

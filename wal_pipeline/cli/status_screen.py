@@ -15,6 +15,7 @@ from wal_pipeline.commands.status.window_line import Cell, axis_of, draw
 from wal_pipeline.text import counted, length, moment_text, size
 
 _COLOURS = {Rating.OK: "green", Rating.WARNING: "yellow", Rating.CRITICAL: "red", Rating.UNKNOWN: "dim"}
+_MARKS = {Rating.OK: "●", Rating.WARNING: "▲", Rating.CRITICAL: "■", Rating.UNKNOWN: "○"}  # also without colours
 _SEVERITIES = {Severity.CRITICAL: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
 _CELLS = {Cell.NOTHING: "dim", Cell.WINDOW: "green", Cell.GAP: "bold red", Cell.BACKUP: "bold cyan"}
 _MOST_PROBLEMS = 8
@@ -60,7 +61,7 @@ def _metrics(status: ArchiveStatus) -> Table:
         table.add_column(title, no_wrap=title != "now")
     for metric in status.metrics:
         colour = _COLOURS[metric.verdict]
-        verdict = Text("●", style=colour) if metric.verdict is not Rating.UNKNOWN else Text("○", style="dim")
+        verdict = Text(_MARKS[metric.verdict], style=colour)
         table.add_row(metric.name, Text(metric.shown, style=colour), metric.goal, verdict)
     return table
 
