@@ -1,9 +1,9 @@
 """Finds out how far each store's recovery window reaches: from the records, the server, and the WAL on this host."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import count, takewhile
+from itertools import takewhile
 from os import R_OK, access
 from pathlib import Path
 from typing import Final
@@ -17,7 +17,7 @@ from wal_pipeline.postgres.waldump import PgWaldump
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import WalFileName, segment_name
 
-Reaches = dict[str | None, RecoveryReach]
+Reaches = Mapping[str | None, RecoveryReach]
 _MOST_FILES: Final = 64  # segments that wait; the first commit is mostly in the first of them
 
 
@@ -76,7 +76,7 @@ class UnarchivedWal:
 
         first = begin // size
         last = first + _MOST_FILES - 1 if end is None else min(first + _MOST_FILES, (max(end, 1) - 1) // size + 1) - 1
-        found = takewhile(lambda one: one[1] is not None, map(places, (n for n in count(first) if n <= last)))
+        found = takewhile(lambda one: one[1] is not None, map(places, range(first, last + 1)))
         yield from ((name, path) for name, path in [places(first - 1)] if first and path is not None)
         yield from ((name, path) for name, path in found if path is not None)
 
@@ -86,7 +86,7 @@ def look_at_reaches(
 ) -> Reaches:
     """Return how far the main window of each store (None: any store) reaches; none where there is no window."""
     read: dict[tuple[int, Lsn], tuple[CommitsBeyond, str | None]] = {}
-    found: Reaches = {}
+    found: dict[str | None, RecoveryReach] = {}
     for store in windows.windows:
         window = windows.main(store)
         if window is None:

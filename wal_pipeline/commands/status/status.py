@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Final
 
 from wal_pipeline.archive.alerts import AlertKind, Observation, Severity, default_severity
+from wal_pipeline.archive.recovery.reach import RecoveryReach
 from wal_pipeline.catalog.drills import DrillRecord
 from wal_pipeline.commands.health.facts import HealthFacts
 from wal_pipeline.commands.health.rules import HealthLimits, observe
@@ -54,15 +55,21 @@ class Problem:
 class RecoveryPoint:
     """The loss if the server were lost now, and the time that a restore takes.
 
-    ``rpo_seconds`` is the age of the last commit that a store can bring back; while the server is idle it grows, and
-    nothing is lost. ``unarchived_bytes`` is the WAL that the server has written since, None where the server was not
-    asked. ``rto_seconds`` by store: the duration of the last good drill's restore.
+    ``reach`` says how far the window of any store reaches, with the RPO: see ``RecoveryReach``. None where nothing can
+    be recovered. ``latest_commit_at`` is the last commit that a store can bring back, as far as it is known.
+    ``unarchived_bytes`` is the WAL that the server has written since, with or without commits; None where the server
+    was not asked. ``rto_seconds`` by store: the duration of the last good drill's restore.
     """
 
     latest_commit_at: datetime | None
-    rpo_seconds: float | None
+    reach: RecoveryReach | None
     unarchived_bytes: int | None
     rto_seconds: Mapping[str, float]
+
+    @property
+    def rpo_seconds(self) -> float | None:
+        """The RPO, or the most that it can be; None where it is not known."""
+        return None if self.reach is None else self.reach.rpo_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,14 +139,13 @@ def current_problems(facts: HealthFacts, observed: Mapping[AlertKind, Sequence[O
 
 def recovery_point(facts: HealthFacts) -> RecoveryPoint:
     """Return the loss if the server were lost now, and the time that a restore takes."""
-    latest_at = facts.windows.latest_commit_at
     window, server = facts.windows.main(None), facts.server.facts
     unarchived = None
     if window is not None and server is not None and server.system_identifier == facts.windows.system_identifier:
         unarchived = max(0, server.wal_lsn - window.latest_lsn)
     return RecoveryPoint(
-        latest_commit_at=latest_at,
-        rpo_seconds=None if latest_at is None else max(0.0, (facts.at - latest_at).total_seconds()),
+        latest_commit_at=facts.windows.latest_commit_at,
+        reach=facts.reaches.get(None),
         unarchived_bytes=unarchived,
         rto_seconds={
             store.store: rto_seconds(store.last_drill)

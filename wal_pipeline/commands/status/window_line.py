@@ -2,10 +2,13 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
+from wal_pipeline.archive.recovery.gaps import GapState, LedgerEntry
+from wal_pipeline.archive.recovery.window import RecoveryWindow
+from wal_pipeline.commands.health.reach import Reaches
 from wal_pipeline.commands.health.windows import CurrentWindows
 
 _LEAST_SPAN: Final = timedelta(minutes=1)
@@ -16,8 +19,16 @@ class Cell(StrEnum):
 
     NOTHING = "·"
     WINDOW = "━"
+    PAST_GAP = "░"
     GAP = "✖"
     BACKUP = "◆"
+
+
+_GAP_CELLS: Final = (
+    (GapState.CLOSED, Cell.PAST_GAP),
+    (GapState.ACKNOWLEDGED, Cell.PAST_GAP),
+    (GapState.OPEN, Cell.GAP),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +52,43 @@ def axis_of(windows: CurrentWindows, now: datetime) -> Axis:
     return Axis(min(begin_at, now - _LEAST_SPAN), now)
 
 
-def draw(windows: CurrentWindows, store: str | None, axis: Axis, width: int) -> list[Cell]:
-    """Return one store's line (None: all stores together)."""
+def draw(
+    windows: CurrentWindows, store: str | None, axis: Axis, width: int, reaches: Reaches | None = None
+) -> list[Cell]:
+    """Return one store's line (None: any store). A window is drawn up to where it reaches by ``reaches``."""
     cells = [Cell.NOTHING] * width
     for window in windows.windows.get(store, ()):
-        end_at = window.latest_commit_at_least or window.earliest_at
+        end_at = window_end(windows, store, window, reaches)
         _fill(cells, Cell.WINDOW, axis.share(window.earliest_at), axis.share(end_at))
-    for gap in windows.open_gaps(store):
-        moments = [at for at in (gap.last_commit_before_at, gap.first_commit_after_at) if at is not None]
-        if moments:
-            _fill(cells, Cell.GAP, axis.share(moments[0]), axis.share(moments[-1]))
+    for state, cell in _GAP_CELLS:
+        for begin_at, end_at in (gap_span(windows, one) for one in windows.gaps.get(store, ()) if one.state is state):
+            _fill(cells, cell, axis.share(begin_at), axis.share(end_at))
     for at in backup_moments(windows, store):
         _fill(cells, Cell.BACKUP, axis.share(at), axis.share(at))
     return cells
+
+
+def window_end(
+    windows: CurrentWindows, store: str | None, window: RecoveryWindow, reaches: Reaches | None = None
+) -> datetime:
+    """Return the moment to which a window reaches: by ``reaches`` for the main one, else what is certain."""
+    reach = (reaches or {}).get(store)
+    return reach.at if reach is not None and window == windows.main(store) else window.reaches_at_least
+
+
+def gap_span(windows: CurrentWindows, entry: LedgerEntry) -> tuple[datetime, datetime]:
+    """Return the moments around a gap, the nearest that are known.
+
+    Where no commit before it is known, it begins with the base backup before it; where none after it is known, it ends
+    with the base backup that closed it. The same moment twice is one place.
+    """
+    gap = entry.gap
+    closed = [one.finished_at for one in windows.backups if one.backup_id == entry.closed_by]
+    begun = [one.finished_at for one in windows.backups if one.stop_lsn <= gap.start_lsn]
+    ends = [gap.first_commit_after_at] if gap.first_commit_after_at is not None else closed
+    begins = [gap.last_commit_before_at] if gap.last_commit_before_at is not None else begun or ends
+    known = begins or [datetime.max.replace(tzinfo=UTC)]
+    return max(known), max([*known, *ends])
 
 
 def backup_moments(windows: CurrentWindows, store: str | None) -> Iterable[datetime]:
