@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from wal_pipeline.archive.alerts import Severity
+from wal_pipeline.cli.say import typed
 from wal_pipeline.commands.health.answer import end_text, gaps_text, recovery_answer, rpo_text, store_name
 from wal_pipeline.commands.health.facts import HealthFacts, StoreFacts
 from wal_pipeline.commands.status.status import ArchiveStatus, Problem, Rating
@@ -64,7 +65,7 @@ def _print_answer(console: Console, status: ArchiveStatus) -> None:
     facts = status.facts
     console.print(Text(recovery_answer(facts), style="bold" if status.can_recover else "bold red"), soft_wrap=True)
     if not status.can_recover and facts.files and not facts.windows.backups:
-        console.print("type 'wal-pipeline backup' to take a base backup", style="red")
+        console.print(typed("type 'wal-pipeline backup' to take a base backup"), style="red")
 
 
 def _metrics(status: ArchiveStatus) -> Table:
@@ -198,7 +199,8 @@ def _print_problems(console: Console, status: ArchiveStatus) -> None:
     for problem in status.problems[:_MOST_PROBLEMS]:
         console.print(_problem(problem))
     if len(status.problems) > _MOST_PROBLEMS:
-        console.print(f"and {len(status.problems) - _MOST_PROBLEMS} more: see 'wal-pipeline alerts'", style="dim")
+        more = f"and {len(status.problems) - _MOST_PROBLEMS} more: see 'wal-pipeline alerts'"
+        console.print(typed(more), style="dim")
 
 
 def _problem(problem: Problem) -> Text:
@@ -206,4 +208,6 @@ def _problem(problem: Problem) -> Text:
     since = f" (since {problem.since_at:%m-%d %H:%M})" if problem.since_at else ""
     known = " [acknowledged]" if problem.acknowledged else ""
     name = f"{problem.kind.value} {problem.subject}".strip()
-    return Text.assemble((f"{problem.severity.value:<9}", style), (name, "bold"), f": {problem.message}{since}{known}")
+    return Text.assemble(
+        (f"{problem.severity.value:<9}", style), (name, "bold"), typed(f": {problem.message}{since}{known}")
+    )
