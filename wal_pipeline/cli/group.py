@@ -99,7 +99,9 @@ pass_context = click.make_pass_decorator(Context)
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
-    "--env-file", type=click.Path(path_type=Path, dir_okay=False), help="Read settings from this file instead of .env."
+    "--env-file",
+    type=click.Path(path_type=Path, dir_okay=False, readable=False),  # we say which folder or line is wrong
+    help="Read settings from this file instead of .env.",
 )
 @click.version_option(__version__, prog_name="wal-pipeline")
 @click.pass_context
