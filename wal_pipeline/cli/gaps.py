@@ -8,7 +8,7 @@ import click
 from wal_pipeline.cli.group import Context, pass_context
 from wal_pipeline.cli.say import say
 from wal_pipeline.cli.spoken_group import SpokenGroup
-from wal_pipeline.text import moment_json, shown_name
+from wal_pipeline.text import counted, moment_json, shown_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +50,7 @@ def _print(ledger: "Sequence[LedgerEntry]", breaks: "Sequence[Break]") -> None:
         _tell(entry)
     for one in breaks:
         closed = f"closed by base backup {one.closed_by}" if one.closed_by else "open"
-        say(f"{'all':<6} {closed}: no recovery passes into {one.segment}: {one.reason}")
+        say(f"{'any store':<9} {closed}: no recovery passes into {one.segment}: {one.reason}")
     if not ledger and not breaks:
         say("no gaps by this host's records")
 
@@ -129,10 +129,12 @@ def _values(entry: "LedgerEntry") -> dict[str, Any]:
 
 
 def _tell(entry: "LedgerEntry") -> None:
+    from wal_pipeline.commands.health.answer import store_name
+
     gap = entry.gap
     refill = f", {gap.held_elsewhere} of them on another store: backfill brings them" if gap.held_elsewhere else ""
     closed = f" by base backup {entry.closed_by}" if entry.closed_by else ""
     say(
-        f"{gap.store or 'all':<6} {entry.state.value}{closed}: {gap.segments} segments missing, "
+        f"{store_name(gap.store):<9} {entry.state.value}{closed}: {counted(gap.segments, 'segment')} missing, "
         f"{gap.first_missing} to {gap.last_missing}{refill}"
     )

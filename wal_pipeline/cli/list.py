@@ -82,7 +82,7 @@ def _list_backups(catalog: "Catalog", names: Sequence[str], *, as_json: bool) ->
     console = make_console()
     table = Table(box=None, pad_edge=False, caption=f"base backups: {len(found)}", caption_justify="left")
     for title in ("base backup", "kind", "finished (UTC)", *names):
-        table.add_column(title, overflow="fold")
+        table.add_column(title, no_wrap=title == "base backup", overflow="fold")
     for item in found:
         states = (_backup_state(item, store) for store in names)
         finished = moment_text(item.backup.finished_at)

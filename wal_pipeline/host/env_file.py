@@ -22,8 +22,7 @@ from typing import Final
 from dotenv.parser import parse_stream
 
 from wal_pipeline.errors import SettingsError
-from wal_pipeline.host.file_owner import name_of_user
-from wal_pipeline.host.way_to import closed_folder, way_hint
+from wal_pipeline.host.file_owner import closed_folder, name_of_user, way_hint
 
 _LINE: Final = re.compile(r"\s*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*(.*)", re.DOTALL)
 _NAME: Final = re.compile(r"\s*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)")

@@ -18,9 +18,8 @@ from wal_pipeline.commands.archive_get.wal_source import WalSource
 from wal_pipeline.commands.backup.objects import open_object
 from wal_pipeline.commands.copies.find import find_copies
 from wal_pipeline.errors import CodecError, RestoreError, StoreError, WalPipelineError
-from wal_pipeline.host.file_owner import name_of_user
+from wal_pipeline.host.file_owner import name_of_user, way_hint
 from wal_pipeline.host.mounts import is_writable, nearest
-from wal_pipeline.host.way_to import way_hint
 from wal_pipeline.postgres.recovery import TargetAction
 from wal_pipeline.postgres.recovery_server import ServerUser
 from wal_pipeline.stores.base import Store

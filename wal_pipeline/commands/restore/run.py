@@ -18,8 +18,8 @@ from wal_pipeline.commands.restore.prepare import PreparedRestore, RestoreReques
 from wal_pipeline.commands.restore.reached import require_reached
 from wal_pipeline.commands.restore.start import RecoveryResult, restored_server, start_and_watch
 from wal_pipeline.errors import RestoreError, WalPipelineError
+from wal_pipeline.host.file_owner import way_hint
 from wal_pipeline.host.mounts import has_room_beside
-from wal_pipeline.host.way_to import way_hint
 from wal_pipeline.postgres.recovery import drop_setting
 from wal_pipeline.postgres.recovery_server import require_own_log
 from wal_pipeline.postgres.replay_progress import RecoveryState
