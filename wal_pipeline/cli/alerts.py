@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wal_pipeline.cli.group import Context, pass_context
-from wal_pipeline.cli.say import say
+from wal_pipeline.cli.printing import print_line
 from wal_pipeline.cli.spoken_group import SpokenGroup
 from wal_pipeline.text import moment_json, moment_utc, shown_name
 
@@ -34,7 +34,7 @@ def list_alerts(context: Context, show_all: bool = False, as_json: bool = False)
     if as_json:
         click.echo(json.dumps([_as_json(alert) for alert in alerts], indent=1))
     elif not alerts:
-        say(f"{'no alerts' if show_all else 'no open alerts'} are recorded; {_last_look(context)}")
+        print_line(f"{'no alerts' if show_all else 'no open alerts'} are recorded; {_last_look(context)}")
     else:
         for alert in alerts:
             _tell(alert)
@@ -90,7 +90,7 @@ def deliver(context: Context) -> int:
         outage=memory.read(),
     )
     memory.write(report.outage)
-    say(report.describe())
+    print_line(report.describe())
     return 1 if report.delivery.failures or report.outage is not None else 0
 
 
@@ -106,7 +106,7 @@ def send_test(context: Context) -> int:
     )
     failures = [destination.send(message) for destination in destinations]
     for destination, failure in zip(destinations, failures, strict=True):
-        say(f"{destination.name}: sent" if failure is None else failure)
+        print_line(f"{destination.name}: sent" if failure is None else failure)
     return 1 if any(failures) else 0
 
 
@@ -141,12 +141,12 @@ def _destinations(context: Context) -> "list[Destination]":
 
 def _tell(alert: "Alert") -> None:
     until = f", until {moment_utc(alert.resolved_at)}" if alert.resolved_at else ""
-    say(
+    print_line(
         f"{alert.id:>5}  {alert.severity.value:<8}  {alert.kind.value} {alert.subject}: {alert.message}\n"
         f"       since {moment_utc(alert.opened_at)}{until}, times seen {alert.times_seen}"
     )
     if alert.acknowledged_at is not None:
-        say(f"       acknowledged by {alert.acknowledged_by}: {alert.acknowledged_reason}")
+        print_line(f"       acknowledged by {alert.acknowledged_by}: {alert.acknowledged_reason}")
 
 
 def _as_json(alert: "Alert") -> dict[str, Any]:

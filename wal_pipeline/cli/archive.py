@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from wal_pipeline.cli.group import Context, pass_context
-from wal_pipeline.cli.say import say, typed
+from wal_pipeline.cli.printing import print_line, typed
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -52,7 +52,9 @@ def archive_command(context: Context, linger: float, as_json: bool) -> int:
         "spool_left": left,
         "seconds": round(seconds, 3),
     }
-    say(json.dumps(summary) if as_json else "{released} archived, {spool_left} left in the spool".format(**summary))
+    print_line(
+        json.dumps(summary) if as_json else "{released} archived, {spool_left} left in the spool".format(**summary)
+    )
     return 1 if left or counts["FileQuarantined"] else 0
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wal_pipeline.cli.group import Context, pass_context
-from wal_pipeline.cli.say import say, typed
+from wal_pipeline.cli.printing import print_line, typed
 from wal_pipeline.text import length, size
 
 if TYPE_CHECKING:
@@ -71,9 +71,9 @@ def backup_command(
     summary = _summary(outcome)
     click.echo(json.dumps(summary) if as_json else _text(outcome))
     for warning in outcome.result.manifest.report.warnings:
-        say(f"WARNING: {warning}", err=True)
+        print_line(f"WARNING: {warning}", err=True)
     for error in _errors(outcome):
-        say(f"ERROR: {error}", err=True)
+        print_line(f"ERROR: {error}", err=True)
     return 0 if outcome.sound else 1
 
 
@@ -92,7 +92,7 @@ def _archiving(pipeline: "Pipeline") -> "Callable[[], None] | None":
         except SpoolBusyError:
             return
         except SpoolError as error:  # the base backup is stored: waiting shows whether its WAL comes
-            say(f"WARNING: {error}", err=True)
+            print_line(f"WARNING: {error}", err=True)
 
     return archive
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from wal_pipeline.cli.group import Context, pass_context
-from wal_pipeline.cli.say import say
+from wal_pipeline.cli.printing import print_line
 from wal_pipeline.cli.spoken_group import SpokenGroup
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def rebuild_command(context: Context, workers: int, as_json: bool) -> int:
     stores = list(pipeline.stores.values())
     aside = set_aside(pipeline.settings.catalog(), pipeline.clock())
     if aside is not None:
-        say(f"the old catalog was set aside: {aside}", err=True)
+        print_line(f"the old catalog was set aside: {aside}", err=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}: {task.completed:.0f} objects"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         tasks = {store.name: progress.add_task(store.name, total=None) for store in stores}
@@ -67,11 +67,11 @@ def rebuild_command(context: Context, workers: int, as_json: bool) -> int:
 
 def _tell(store: "RebuiltStore") -> None:
     if store.error is None:
-        say(f"{store.store}: copies {store.copies}, base backups {store.base_backups}")
+        print_line(f"{store.store}: copies {store.copies}, base backups {store.base_backups}")
     else:
         read = f", copies {store.copies} and base backups {store.base_backups} of it were read" if store.copies else ""
-        say(f"{store.store}: not read to its end{read}")
-        say(f"ERROR: {store.error}; the records of the unread part stay as they were")
+        print_line(f"{store.store}: not read to its end{read}")
+        print_line(f"ERROR: {store.error}; the records of the unread part stay as they were")
     for title, lines in (
         ("not as it should be", store.damaged),
         ("could not be read", store.faults),
@@ -80,8 +80,8 @@ def _tell(store: "RebuiltStore") -> None:
         ("recorded, not there any more, now forgotten", store.forgotten),
     ):
         if lines:
-            say(f"  {title} ({len(lines)}):")
+            print_line(f"  {title} ({len(lines)}):")
         for line in lines[:_SHOWN]:
-            say(f"    {line}")
+            print_line(f"    {line}")
         if len(lines) > _SHOWN:
-            say(f"    and {len(lines) - _SHOWN} more: see --json")
+            print_line(f"    and {len(lines) - _SHOWN} more: see --json")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from wal_pipeline.cli.group import Context, pass_context
-from wal_pipeline.cli.say import make_console, say, typed
+from wal_pipeline.cli.printing import make_console, print_line, typed
 
 if TYPE_CHECKING:
     from wal_pipeline.commands.check.item import CheckReport
@@ -62,4 +62,4 @@ def _print(report: "CheckReport") -> None:
     for item in report.items:
         if item.hint and (item.message, item.hint) not in told:
             told.add((item.message, item.hint))
-            say(f"\n{item.name}: {item.message}\nHINT: {item.hint}")
+            print_line(f"\n{item.name}: {item.message}\nHINT: {item.hint}")

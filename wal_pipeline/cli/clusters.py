@@ -11,7 +11,7 @@ from typing import Any, Final
 from rich.table import Table
 from rich.text import Text
 
-from wal_pipeline.cli.say import make_console
+from wal_pipeline.cli.printing import make_console
 from wal_pipeline.commands.health.answer import end_text, rpo_text
 from wal_pipeline.commands.health.facts import look_at_everything
 from wal_pipeline.commands.health.no_records import has_records, no_records

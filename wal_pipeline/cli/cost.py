@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from wal_pipeline.cli.group import Context, pass_context
-from wal_pipeline.cli.say import make_console
+from wal_pipeline.cli.printing import make_console
 from wal_pipeline.text import billed_size
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wal_pipeline.cli.group import Context, pass_context
-from wal_pipeline.cli.say import make_console, say
+from wal_pipeline.cli.printing import make_console, print_line
 from wal_pipeline.text import moment_json, size
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def expire_command(context: Context, confirm: bool, trust_clock: bool, as_json: 
         for store in done.stores:
             console.print(_table(store))
         for line in _lines(done):
-            say(line)
+            print_line(line)
     return 0 if done.is_complete else 1
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wal_pipeline.cli.group import Context, pass_context
-from wal_pipeline.cli.say import say
+from wal_pipeline.cli.printing import print_line
 from wal_pipeline.cli.spoken_group import SpokenGroup
 from wal_pipeline.text import counted, moment_json, shown_name
 
@@ -41,7 +41,7 @@ def list_gaps(context: Context, as_json: bool = False) -> int:
     else:
         _print(ledger, windows.breaks)
         for note in windows.notes:
-            say(f"note: {note}")
+            print_line(f"note: {note}")
     return 1 if windows.open_breaks or any(entry.state is GapState.OPEN for entry in ledger) else 0
 
 
@@ -50,9 +50,9 @@ def _print(ledger: "Sequence[LedgerEntry]", breaks: "Sequence[Break]") -> None:
         _tell(entry)
     for one in breaks:
         closed = f"closed by base backup {one.closed_by}" if one.closed_by else "open"
-        say(f"{'any store':<9} {closed}: no recovery passes into {one.segment}: {one.reason}")
+        print_line(f"{'any store':<9} {closed}: no recovery passes into {one.segment}: {one.reason}")
     if not ledger and not breaks:
-        say("no gaps by this host's records")
+        print_line("no gaps by this host's records")
 
 
 @gaps_command.command("ack")
@@ -90,7 +90,7 @@ def acknowledge(context: Context, first_missing: str, reason: str, by: str | Non
         pipeline.catalog.gaps.acknowledge(accepted)
         subject = f"gap {gap.first_missing} to {gap.last_missing}"
         pipeline.audit.write("acknowledge", subject, "acknowledged", by=by, reason=reason)
-    say(f"the gap from {first_missing} on is accepted by {who}")
+    print_line(f"the gap from {first_missing} on is accepted by {who}")
     return 0
 
 
@@ -134,7 +134,7 @@ def _tell(entry: "LedgerEntry") -> None:
     gap = entry.gap
     refill = f", {gap.held_elsewhere} of them on another store: backfill brings them" if gap.held_elsewhere else ""
     closed = f" by base backup {entry.closed_by}" if entry.closed_by else ""
-    say(
+    print_line(
         f"{store_name(gap.store):<9} {entry.state.value}{closed}: {counted(gap.segments, 'segment')} missing, "
         f"{gap.first_missing} to {gap.last_missing}{refill}"
     )

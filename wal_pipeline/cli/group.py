@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from wal_pipeline import __version__
+from wal_pipeline.cli.printing import print_line
 from wal_pipeline.cli.registry import ARCHIVE_GET, COMMANDS, HEADINGS, load_command
-from wal_pipeline.cli.say import say
 from wal_pipeline.cli.spoken_group import SpokenGroup
 from wal_pipeline.errors import WalPipelineError
 from wal_pipeline.host.output import accept_any_text
@@ -38,7 +38,7 @@ class LazyGroup(SpokenGroup):
             return super().invoke(ctx)
         except WalPipelineError as error:
             text = str(error).encode("utf-8", "backslashreplace").decode()  # a name may hold bytes that are no text
-            say(f"ERROR: {text}", err=True)
+            print_line(f"ERROR: {text}", err=True)
             return 1
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
@@ -120,10 +120,10 @@ def run(arguments: Sequence[str]) -> int:
         return leaving.exit_code
     except click.ClickException as error:
         error.show(text := io.StringIO())
-        say(text.getvalue().rstrip("\n"), err=True)
+        print_line(text.getvalue().rstrip("\n"), err=True)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        say("interrupted", err=True)
+        print_line("interrupted", err=True)
         return _INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()

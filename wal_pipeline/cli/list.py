@@ -8,7 +8,7 @@ import click
 
 from wal_pipeline.archive.records import CopyStatus
 from wal_pipeline.cli.group import Context, pass_context
-from wal_pipeline.cli.say import make_console, typed
+from wal_pipeline.cli.printing import make_console, typed
 from wal_pipeline.text import moment_text
 
 if TYPE_CHECKING:

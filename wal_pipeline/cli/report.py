@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from wal_pipeline.cli.group import Context, pass_context
-from wal_pipeline.cli.say import say
+from wal_pipeline.cli.printing import print_line
 from wal_pipeline.text import size
 
 
@@ -31,5 +31,5 @@ def report_command(context: Context, output: Path, days: int) -> int:
     limits = health_limits(pipeline)
     status = judge(look_at_everything(fact_sources(pipeline)), limits)
     write_report(output, render_report(status, pipeline.catalog, limits, pipeline.settings.prices(), days=days))
-    say(f"{output.absolute()}: {size(output.stat().st_size)}")
+    print_line(f"{output.absolute()}: {size(output.stat().st_size)}")
     return 0

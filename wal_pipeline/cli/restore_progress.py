@@ -17,9 +17,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from wal_pipeline.cli.printing import print_line, typed
 from wal_pipeline.cli.progress_columns import BinarySpeedColumn
 from wal_pipeline.cli.restore_text import plan_text, plan_values, result_text, result_values
-from wal_pipeline.cli.say import say, typed
 from wal_pipeline.commands.restore.download import DownloadFault
 from wal_pipeline.commands.restore.perform import RestoreEvents, RestoreResult
 from wal_pipeline.commands.restore.prepare import PreparedRestore
@@ -53,7 +53,7 @@ class RestoreScreen(RestoreEvents):
         """Print the plan; as JSON only where there is nothing more to come."""
         self._download_bytes, self._segments = prepared.download_bytes, len(prepared.plan.wal)
         if not self._as_json:
-            say(plan_text(prepared, self._cluster))
+            print_line(plan_text(prepared, self._cluster))
         elif self._plan_only:
             click.echo(json.dumps(plan_values(prepared)))
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wal_pipeline.cli.group import Context, pass_context
-from wal_pipeline.cli.say import make_console, say, typed
+from wal_pipeline.cli.printing import make_console, print_line, typed
 
 if TYPE_CHECKING:
     from wal_pipeline.commands.setup.findings import Finding
@@ -47,7 +47,7 @@ def setup_command(
     wanted = wanted_archiving(pipeline, replace_foreign=replace)
     also = also_for_base_backups(pipeline, with_stores=True)
     if apply_it:
-        prover = _prover(pipeline, wait, lambda line: say(line, err=True))
+        prover = _prover(pipeline, wait, lambda line: print_line(line, err=True))
         report = apply_setup(pipeline.server, wanted, prover.prove, also)
     else:
         plan = look_at_archiving(pipeline.server, wanted, also)
@@ -65,7 +65,7 @@ def _print_systemd(pipeline: "Pipeline") -> int:
     from wal_pipeline.wiring.check import used_paths
 
     used = used_paths(pipeline)
-    say(drop_in(used).rstrip("\n"))
+    print_line(drop_in(used).rstrip("\n"))
     missing = [
         f"{one.variable}: '{one.path}' is not there: make it before the unit starts"
         for one in used
@@ -73,7 +73,7 @@ def _print_systemd(pipeline: "Pipeline") -> int:
     ]
     warnings = [*hidden_paths(used), *missing]
     for line in warnings:
-        say(f"WARNING: {line}", err=True)
+        print_line(f"WARNING: {line}", err=True)
     return 1 if warnings else 0
 
 
@@ -145,7 +145,7 @@ def _print(report: "SetupReport", *, applied: bool) -> None:
         table.add_row(Text(status, style=_COLOURS[status]), finding.name, Text(typed(finding.message)))
     console.print(table)
     for line in _next_lines(report, applied=applied):
-        say(line)
+        print_line(line)
 
 
 def _next_lines(report: "SetupReport", *, applied: bool) -> list[str]:

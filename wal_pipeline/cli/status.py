@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wal_pipeline.cli.group import Context, pass_context
-from wal_pipeline.cli.say import say
+from wal_pipeline.cli.printing import print_line
 from wal_pipeline.errors import WalPipelineError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _clusters(env_files: tuple[Path, ...], *, check: bool, as_json: bool, ask_se
         click.echo(json.dumps([look.values for look in looks], indent=1))
     elif check:
         for look in looks:
-            say(look.check_line)
+            print_line(look.check_line)
     else:
         print_clusters(looks)
     return looks[0].rating.exit_code
@@ -75,7 +75,7 @@ def _screen(context: Context, *, ask_server: bool, as_json: bool) -> int:
     else:
         print_screen(status)
         if missing := context.missing_settings():
-            say(f"not set: {', '.join(missing)}; what is shown of such a store is what this host has recorded")
+            print_line(f"not set: {', '.join(missing)}; what is shown of such a store is what this host has recorded")
     return 0 if unknown is None else 1
 
 
@@ -84,14 +84,14 @@ def _print_unknown(status: "ArchiveStatus", unknown: WalPipelineError) -> None:
     from wal_pipeline.text import moment_text
 
     facts = status.facts
-    say(f"{facts.cluster}  UNKNOWN  {moment_text(facts.at)} UTC")
-    say(f"{unknown.message}\nHINT: {unknown.hint}")
+    print_line(f"{facts.cluster}  UNKNOWN  {moment_text(facts.at)} UTC")
+    print_line(f"{unknown.message}\nHINT: {unknown.hint}")
     if facts.spool is not None:
-        say(f"spool: {facts.spool.error or f'{facts.spool.files} files wait'}")
+        print_line(f"spool: {facts.spool.error or f'{facts.spool.files} files wait'}")
     if facts.server.error is not None:
-        say(f"server: {facts.server.error}")
+        print_line(f"server: {facts.server.error}")
     for problem in status.problems:
-        say(f"{problem.severity.value}: {problem.kind.value} {problem.subject}: {problem.message}")
+        print_line(f"{problem.severity.value}: {problem.kind.value} {problem.subject}: {problem.message}")
 
 
 def _values(status: "ArchiveStatus", unknown: WalPipelineError | None) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def _check(context: Context, *, ask_server: bool, as_json: bool) -> int:
     except WalPipelineError as error:
         said = " ".join(error.message.replace("|", "/").split())
         values = {"verdict": Rating.UNKNOWN.value, "error": error.message}
-        click.echo(json.dumps(values, indent=1)) if as_json else say(f"WAL-PIPELINE UNKNOWN - {said}")
+        click.echo(json.dumps(values, indent=1)) if as_json else print_line(f"WAL-PIPELINE UNKNOWN - {said}")
         return Rating.UNKNOWN.exit_code
-    click.echo(json.dumps(status_as_json(status), indent=1)) if as_json else say(check_line(status))
+    click.echo(json.dumps(status_as_json(status), indent=1)) if as_json else print_line(check_line(status))
     return status.verdict.exit_code

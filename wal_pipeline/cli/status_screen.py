@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from wal_pipeline.archive.alerts import Severity
-from wal_pipeline.cli.say import typed
+from wal_pipeline.cli.printing import typed
 from wal_pipeline.commands.health.answer import end_text, gaps_text, recovery_answer, rpo_text, store_name
 from wal_pipeline.commands.health.facts import HealthFacts, StoreFacts
 from wal_pipeline.commands.status.status import ArchiveStatus, Problem, Rating

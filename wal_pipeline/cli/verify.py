@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wal_pipeline.cli.group import Context, pass_context
-from wal_pipeline.cli.say import say
+from wal_pipeline.cli.printing import print_line
 from wal_pipeline.text import moment_json, size
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def verify_command(context: Context, deep: bool, share: float | None, repair: bo
         click.echo(json.dumps(verification_as_json(done), indent=1))
     else:
         for line in _lines(done):
-            say(line)
+            print_line(line)
     return 0 if done.is_right else 1
 
 

@@ -19,7 +19,7 @@ def typed(text: str) -> str:
     return typeable(text, None if context is None else context.find_root().params.get("env_file"))
 
 
-def say(text: str = "", *, err: bool = False) -> None:
+def print_line(text: str = "", *, err: bool = False) -> None:
     """Print a line. The stream is handed over: click writes UTF-8 where it finds one whose encoding is ASCII."""
     click.echo(typed(text), file=sys.stderr if err else sys.stdout)
 
