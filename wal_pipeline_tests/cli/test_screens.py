@@ -40,7 +40,7 @@ TYPED = [
     ["restore", "--pgdata", "/x", "--plan"],
     ["staus"],
 ]
-CLAIMS = (
+CLAIMS = ("no gaps", "NO RECOVERY", "cannot be recovered", "take a base backup", "all is right", "files: 0", "$0")
     "no gaps",
     "NO RECOVERY",
     "cannot be recovered",
