@@ -83,7 +83,7 @@ _TESTED_IN: Final = {
     "commands/restore/test_contents.py": "commands/inventory/system_identifiers",
     "commands/restore/test_reached.py": "commands/restore/start",
     "commands/test_rebuild_catalog.py": "commands/inventory/scan",
-    "commands/report/test_page.py": "commands/report/{charts,figures} commands/status/window_line",
+    "commands/report/test_page.py": "commands/report/{charts,figures}",
     "commands/setup/test_plan.py": "commands/setup/{archiver,findings,spool}",
     "commands/setup/test_setup.py": "commands/setup/proof",
     "commands/setup/test_quarantine.py": "commands/setup/writable",
@@ -98,7 +98,6 @@ _TESTED_IN: Final = {
         "orchestration/assets/{base_backup_metadata,segment_metadata} orchestration/jobs/unrecorded wiring/archive_push"
     ),
     "orchestration/jobs/test_record_lost.py": "orchestration/runs/event_batches",
-    "orchestration/assets/test_archive_checks.py": "commands/health/asset_checks",
     "orchestration/runs/test_subject.py": "orchestration/keys",
     "integration/test_restore_job.py": "orchestration/jobs/{restore,restore_config,restore_run} wiring/restore",
     "test_secrets.py": "orchestration/jobs/backup",

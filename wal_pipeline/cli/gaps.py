@@ -8,7 +8,7 @@ import click
 from wal_pipeline.cli.group import Context, pass_context
 from wal_pipeline.cli.printing import print_line
 from wal_pipeline.cli.spoken_group import SpokenGroup
-from wal_pipeline.text import counted, moment_json, shown_name
+from wal_pipeline.text import moment_json, shown_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,7 @@ def gaps_command(ctx: click.Context) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 @pass_context
 def list_gaps(context: Context, as_json: bool = False) -> int:
-    """List the gaps of each store and of all together, and the segments that continue nothing.
+    """List the gaps of each store and of any store, and the segments that continue nothing.
 
     By this host's records: no store is asked. Exit code 1 where one is open, or where there are no records.
     """
@@ -95,12 +95,11 @@ def acknowledge(context: Context, first_missing: str, reason: str, by: str | Non
 
 
 def _windows(context: Context) -> "CurrentWindows":
-    from wal_pipeline.commands.health.windows import current_windows
-    from wal_pipeline.wiring.health import fetch_history
+    from wal_pipeline.commands.health.facts import look_at_everything
+    from wal_pipeline.wiring.health import fact_sources
 
-    pipeline = context.pipeline
     context.require_records()
-    return current_windows(pipeline.catalog, pipeline.settings.stores, fetch=fetch_history(pipeline))
+    return look_at_everything(fact_sources(context.pipeline, ask_server=False)).windows
 
 
 def _entries(windows: "CurrentWindows") -> "list[LedgerEntry]":
@@ -129,12 +128,11 @@ def _values(entry: "LedgerEntry") -> dict[str, Any]:
 
 
 def _tell(entry: "LedgerEntry") -> None:
-    from wal_pipeline.commands.health.answer import store_name
+    from wal_pipeline.commands.health.answer import gap_text, store_name
 
     gap = entry.gap
-    refill = f", {gap.held_elsewhere} of them on another store: backfill brings them" if gap.held_elsewhere else ""
     closed = f" by base backup {entry.closed_by}" if entry.closed_by else ""
+    state = entry.state.value.replace("_", " ")
     print_line(
-        f"{store_name(gap.store):<9} {entry.state.value}{closed}: {counted(gap.segments, 'segment')} missing, "
-        f"{gap.first_missing} to {gap.last_missing}{refill}"
+        f"{store_name(gap.store):<9} {state}{closed}: {gap.first_missing} to {gap.last_missing}; {gap_text(gap)}"
     )

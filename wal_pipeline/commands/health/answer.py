@@ -14,6 +14,7 @@ from wal_pipeline.commands.health.facts import HealthFacts
 from wal_pipeline.text import counted, length, moment_text, size
 
 ANY_STORE: Final = "any store"
+_UTC: Final = " UTC"
 _GAP_WORDS: Final = (
     (GapState.OPEN, "open"),
     (GapState.ON_ITS_WAY, "on its way"),
@@ -54,7 +55,7 @@ def recovery_answer(facts: HealthFacts) -> str:
     if window is None or reach is None:
         return why_not(facts)
     best, lagging = _by_reach(facts, window)
-    said = f"{facts.cluster} can be recovered to {end_text(window)} UTC from {best}, {since_text(reach)}"
+    said = f"{facts.cluster} can be recovered to {end_text(window, _UTC)} from {best}, {since_text(reach)}"
     return "; ".join([said, *lagging])
 
 
@@ -64,7 +65,7 @@ def store_answer(facts: HealthFacts, store: str | None) -> str:
     if window is None or reach is None:
         return f"nothing can be restored from {name}: {_lack(facts, store)}"
     begins = moment_text(window.earliest_at)
-    return f"from {name} each moment from {begins} to {end_text(window)} UTC can be restored, {since_text(reach)}"
+    return f"from {name} each moment from {begins} to {end_text(window, _UTC)} can be restored, {since_text(reach)}"
 
 
 def why_not(facts: HealthFacts) -> str:
@@ -87,9 +88,12 @@ def store_name(store: str | None) -> str:
     return ANY_STORE if store is None else store
 
 
-def end_text(window: RecoveryWindow) -> str:
-    """Return the last moment that a window surely holds: its last commit, or the end of its newest base backup."""
-    return moment_text(window.reaches_at_least) + ("" if window.commit_times_known else " or later")
+def end_text(window: RecoveryWindow, zone: str = "") -> str:
+    """Return the last moment that a window surely holds: its last commit, or the end of its newest base backup.
+
+    ``zone`` (`` UTC``) stands behind the moment, for a sentence.
+    """
+    return moment_text(window.reaches_at_least) + zone + ("" if window.commit_times_known else " or later")
 
 
 def since_text(reach: RecoveryReach) -> str:
@@ -167,7 +171,7 @@ def _is_as_far(one: RecoveryWindow, other: RecoveryWindow) -> bool:
 def _lagging(facts: HealthFacts, stores: Sequence[str]) -> Iterator[str]:
     for store in stores:
         window = facts.windows.main(store)
-        yield f"from {store} {'nothing' if window is None else f'to {end_text(window)} only'}"
+        yield f"from {store} {'nothing' if window is None else f'to {end_text(window, _UTC)} only'}"
 
 
 def _lack(facts: HealthFacts, store: str | None) -> str:

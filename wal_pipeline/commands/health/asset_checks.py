@@ -52,7 +52,7 @@ def no_gap(facts: HealthFacts, _limits: HealthLimits, store: StoreFacts) -> Chec
     }
     parts = [_gaps_said("open", opened) if opened else "no open gap"]
     parts += [_gaps_said(word, found[state]) for word, state in _OTHER_GAPS if found[state]]
-    return CheckVerdict(not opened and not past, "; ".join(parts), numbers, is_warning=not opened)
+    return CheckVerdict(not opened and not past, "; ".join(parts), numbers, is_warning=bool(past) and not opened)
 
 
 def _gaps_said(word: str, gaps: Sequence[Gap]) -> str:

@@ -1,15 +1,16 @@
 """Renders the report: one HTML page from the catalog's records, which needs no network."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import astuple
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from wal_pipeline.archive.cost import Prices, dollars
+from wal_pipeline.archive.recovery.window import RecoveryWindow
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.cost.cost import current_cost
-from wal_pipeline.commands.health.answer import COLUMNS, answer_rows, recovery_answer
+from wal_pipeline.commands.health.answer import end_text, gaps_text, recovery_answer, rpo_text, store_name
 from wal_pipeline.commands.health.rules import HealthLimits
 from wal_pipeline.commands.report.charts import Series, lines_svg, windows_svg
 from wal_pipeline.commands.report.figures import Figures, figures, rules
@@ -17,7 +18,7 @@ from wal_pipeline.commands.status.status import ArchiveStatus
 from wal_pipeline.commands.status.window_line import Axis
 from wal_pipeline.errors import SettingsError, cause_hint
 from wal_pipeline.host.durable_file import write_whole
-from wal_pipeline.host.own_command import own_command, typeable
+from wal_pipeline.host.own_command import typeable
 from wal_pipeline.text import billed_size, length, moment_text, size
 
 if TYPE_CHECKING:
@@ -25,6 +26,17 @@ if TYPE_CHECKING:
 
 MOST_ALERTS: Final = 50
 _TEMPLATE: Final = "page.html.j2"  # package data beside this file
+
+
+@dataclass(frozen=True, slots=True)
+class WindowRow:
+    """One row of the table of recovery windows. ``store`` may be 'any store'."""
+
+    store: str
+    window: RecoveryWindow | None
+    end: str
+    rpo: str
+    gaps: str
 
 
 def render_report(
@@ -38,12 +50,10 @@ def render_report(
         status=status,
         days=days,
         begin_at=axis.begin_at,
-        figures=made,
         answer=typeable(recovery_answer(status.facts)),
-        backup_command=f"{own_command()} backup",
-        columns=COLUMNS,
-        windows=[astuple(row) for row in answer_rows(status.facts)],
-        windows_svg=windows_svg(status.facts.windows, status.facts.at),
+        figures=made,
+        windows=_window_rows(status),
+        windows_svg=windows_svg(status.facts.windows, status.facts.at, status.facts.reaches),
         lag_goal_seconds=limits.lag_goal_seconds,
         cost=current_cost(catalog, prices, status.facts.at).cost,
         **_pictures(made, axis, limits),
@@ -71,6 +81,21 @@ def write_report(path: Path, page: str) -> None:
             f"the report cannot be written to '{path}': {error.strerror}",
             hint=cause_hint(error) or "Name a file in a folder that this user can write, with --output.",
         ) from error
+
+
+def _window_rows(status: ArchiveStatus) -> list[WindowRow]:
+    facts = status.facts
+    mains = [(store, facts.windows.main(store)) for store in (None, *facts.windows.stores)]
+    return [
+        WindowRow(
+            store=store_name(store),
+            window=window,
+            end="-" if window is None else end_text(window),
+            rpo=rpo_text(facts.reaches.get(store)),
+            gaps=gaps_text(facts, store),
+        )
+        for store, window in mains
+    ]
 
 
 def _lists(status: ArchiveStatus, catalog: Catalog, since: datetime) -> dict[str, Any]:

@@ -47,13 +47,12 @@ def check_line(status: ArchiveStatus) -> str:
     verdict, facts = status.verdict, status.facts
     active = [problem for problem in status.problems if not problem.acknowledged]
     if not active:
-        said = recovery_answer(facts)
+        said = recovery_answer(facts).removeprefix(f"{facts.cluster} ")
     else:
         more = f" (and {len(active) - 1} more)" if len(active) > 1 else ""
         said = f"{active[0].kind.value} {active[0].subject}: {active[0].message}{more}"
-        said = f"{facts.cluster}: {said}"
     said = " ".join(said.replace("|", "/").split())
-    return f"WAL-PIPELINE {verdict.value.upper()} - {said} | {' '.join(_figures(status))}"
+    return f"WAL-PIPELINE {verdict.value.upper()} - {facts.cluster}: {said} | {' '.join(_figures(status))}"
 
 
 def _figures(status: ArchiveStatus) -> list[str]:

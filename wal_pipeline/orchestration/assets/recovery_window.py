@@ -28,8 +28,8 @@ def build_window_asset(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefinition
         deps=[*(keys.wal_segment(store) for store in stores), *(keys.base_backup(store) for store in stores)],
         group_name=GROUP,
         kinds={"postgres"},
-        description="The span of moments to which the cluster can be recovered, from each store and from all stores "
-        "together, up to the exact last commit. Each archiving run brings it up to date. If `can_recover` is false, "
+        description="The span of moments to which the cluster can be recovered, from each store and from any "
+        "store, up to the exact last commit. Each archiving run brings it up to date. If `can_recover` is false, "
         "there is no base backup, and WAL alone recovers nothing.",
     )
     def recovery_window(wal_pipeline: WalPipelineResource) -> dg.MaterializeResult:  # type: ignore[type-arg]

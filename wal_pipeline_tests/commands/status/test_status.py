@@ -64,6 +64,7 @@ def test_recovery_point(scene: HealthScene) -> None:
     )
     point = status_of(scene, server=server).point
     assert (point.latest_commit_at, point.rpo_seconds) == (NOW - timedelta(seconds=90), 90.0)
+    assert point.reach is not None and point.reach.rpo_is_bound
     assert point.unarchived_bytes == 2 * SIZE + 100
     assert point.rto_seconds == {"b2": 12.5}
 
@@ -83,15 +84,16 @@ def test_without_base_backup(tmp_path: Path) -> None:
 def test_empty_archive_is_not_well(tmp_path: Path) -> None:
     """Nothing is wrong yet, and yet nothing can be recovered."""
     assert check_line(status_of(HealthScene(tmp_path))) == (
-        "WAL-PIPELINE WARNING - main: nothing can be recovered: there is no base backup | "
-        "spool_files=0 spool_bytes=0B alerts=0"
+        "WAL-PIPELINE WARNING - main: this host has no records of main: whether it can be recovered was not looked at; "
+        "'wal-pipeline catalog rebuild' asks the stores | spool_files=0 spool_bytes=0B alerts=0"
     )
 
 
 def test_check_line(scene: HealthScene) -> None:
     """All is well, in one line with the figures."""
     assert check_line(status_of(scene)) == (
-        "WAL-PIPELINE OK - main: archiving works | lag=2.0s spool_files=0 spool_bytes=0B rpo=90s alerts=0"
+        "WAL-PIPELINE OK - main: can be recovered to 2026-11-22 11:58:30 UTC from r2 and b2, nothing committed since | "
+        "lag=2.0s spool_files=0 spool_bytes=0B rpo=0s last_commit_age=90s alerts=0"
     )
 
 
@@ -121,11 +123,12 @@ def test_picture(scene: HealthScene) -> None:
     scene.catalog.files.remove_copy(SYSTEM, [name(7)], "b2")
     scene.catalog.base_backups.remove_copy(SYSTEM, scene.catalog.base_backups.all()[0].backup_id, "r2")
     scene.back_up(2, timedelta(minutes=80))
-    windows = status_of(scene).facts.windows
+    facts = status_of(scene).facts
+    windows = facts.windows
     axis = axis_of(windows, NOW)
     assert axis.begin_at == NOW - timedelta(minutes=80)
-    assert "".join(draw(windows, "r2", axis, 16)) == "◆━━━━━━━━━━━━━━━"
-    assert "".join(draw(windows, "b2", axis, 16)) == "◆━━━◆━━✖✖✖✖✖····"
+    assert "".join(draw(windows, "r2", axis, 16, facts.reaches)) == "◆━━━━━━━━━━━━━━━"
+    assert "".join(draw(windows, "b2", axis, 16, facts.reaches)) == "◆━━━◆━━✖✖✖✖✖····"
 
 
 def test_no_store_holds_the_same(scene: HealthScene) -> None:
