@@ -41,15 +41,6 @@ TYPED = [
     ["staus"],
 ]
 CLAIMS = ("no gaps", "NO RECOVERY", "cannot be recovered", "take a base backup", "all is right", "files: 0", "$0")
-    "no gaps",
-    "NO RECOVERY",
-    "cannot be recovered",
-    "take a base backup",
-    "all is right",
-    "files: 0",
-    "$0",
-    "none",
-)
 SETTINGS = {
     "none": {},
     "half": {"R2_ACCOUNT_ID": "a", "R2_BUCKET_NAME": "b"},
