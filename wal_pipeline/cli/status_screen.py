@@ -71,7 +71,7 @@ def _print_answer(console: Console, status: ArchiveStatus) -> None:
 def _metrics(status: ArchiveStatus) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for title in ("metric", "now", "goal", ""):
-        table.add_column(title, no_wrap=title != "now")
+        table.add_column(title, no_wrap=title != "now", overflow="fold")
     for metric in status.metrics:
         colour = _COLOURS[metric.verdict]
         verdict = Text(_MARKS[metric.verdict], style=colour)
@@ -119,7 +119,7 @@ def _legend() -> Text:
 def _details(status: ArchiveStatus) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
-    table.add_column()
+    table.add_column(overflow="fold")
     for name, text in _rows(status):
         table.add_row(name, text)
     return table

@@ -75,8 +75,11 @@ def test_the_exit_code_is_not_better_than_the_worst(
     assert all({"cluster", "verdict", "env_file"} <= one.keys() for one in found)
 
 
-def test_one_file_is_the_whole_screen(files: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_file_is_the_whole_screen(
+    files: dict[str, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A person who writes the option behind the command means that cluster; twice it is refused."""
+    monkeypatch.delenv("WAL_PIPELINE_CATALOG_URL")
     assert run(["--env-file", str(files["well"]), "status", "--env-file", str(files["bad"])]) == 2
     assert "Give --env-file before 'status' or after it, not both." in capsys.readouterr().err
     assert look(files, "new") == 1

@@ -29,7 +29,7 @@ TYPED = [
     ["metrics"],
     ["check"],
     ["setup"],
-    ["pause", "--reason", "Wartung \u2026 \u00e4\u4e2d"],
+    ["pause", "--reason", "Wartung \u00e4\u4e2d"],
     ["archive"],
     ["resume"],
     ["verify"],
@@ -40,7 +40,7 @@ TYPED = [
     ["restore", "--pgdata", "/x", "--plan"],
     ["staus"],
 ]
-CLAIMS = ("no gaps", "NO RECOVERY", "cannot be recovered", "take a base backup", "all is right", "files: 0", "$0")
+CLAIMS = ("no gaps", "NO RECOVERY", "cannot be recovered", "take a base backup", "\nall is right", "files: 0", "$0")
 SETTINGS = {
     "none": {},
     "half": {"R2_ACCOUNT_ID": "a", "R2_BUCKET_NAME": "b"},
@@ -81,7 +81,7 @@ def test_no_terminal_is_too_narrow_or_too_poor(
         text = "\n".join(typed.lines)
         assert "\u00e2\u0094" not in text, arguments  # the bytes of UTF-8 in Latin-1
         assert "Traceback" not in text, arguments
-        if arguments[0] != "pause" and encoding == "utf-8":
+        if encoding == "utf-8":
             assert "\u2026" not in text, arguments  # nothing is cut
 
 

@@ -10,7 +10,7 @@ def test_no_sentence_of_the_help_is_cut(capsys: pytest.CaptureFixture[str]) -> N
     """Each command stands under its heading with a whole sentence; the groups' own help too."""
     for arguments in ([], ["alerts"], ["gaps"], ["catalog"]):
         assert run([*arguments, "--help"]) == 0
-        assert "..." not in capsys.readouterr().out
+        assert "..." not in capsys.readouterr().out.replace("[ARGS]...", "")
     assert run(["--help"]) == 0
     out = capsys.readouterr().out
     places = [out.index(f"\n{heading}:\n") for heading in HEADINGS]
@@ -28,7 +28,7 @@ def test_no_sentence_of_the_help_is_cut(capsys: pytest.CaptureFixture[str]) -> N
         (["archive-gt"], "'archive-get'"),
         (["gaps", "lst"], "No such command 'lst'. Did you mean 'list'?"),
         (["alerts", "delivr"], "Did you mean 'deliver'?"),
-        (["status", "--chek"], "No such option '--chek'. Did you mean '--check'?"),
+        (["status", "--chek"], "'--check'"),
     ],
 )
 def test_a_misspelt_word_does_not_end_without_the_right_one(
