@@ -61,6 +61,7 @@ _TESTED_IN: Final = {
     "commands/alerts/test_deliver.py": "commands/alerts/destinations",
     "commands/archive_get/test_prefetch_client.py": "commands/fetch_ask",
     "commands/archive_get/test_prefetch_server.py": "commands/archive_get/{file_answers,prefetch_folder}",
+    "cli/test_screens.py": "cli/{printing,progress_columns} commands/health/no_records",
     "cli/test_archive_get.py": "commands/archive_get/background wiring/archive_get",
     "commands/archive_get/test_wal_source.py": "commands/copies/find",
     "commands/test_audit.py": "commands/archive_push/audit_trail",

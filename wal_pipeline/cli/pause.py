@@ -5,6 +5,7 @@ from datetime import timedelta
 import click
 
 from wal_pipeline.cli.group import Context, pass_context
+from wal_pipeline.cli.printing import print_line
 from wal_pipeline.errors import SettingsError
 from wal_pipeline.text import shown_name
 
@@ -38,7 +39,7 @@ def pause_command(context: Context, length: timedelta, reason: str) -> None:
     pipeline, reason = context.pipeline, shown_name(reason)
     made = pause(pipeline.catalog, pipeline.clock(), length=length, reason=reason, by=running_user())
     pipeline.audit.write("pause", pipeline.settings.cluster, "paused", until=made.until_at, reason=reason)
-    click.echo(made.describe())
+    print_line(made.describe())
 
 
 @click.command("resume")
@@ -50,4 +51,4 @@ def resume_command(context: Context) -> None:
     pipeline = context.pipeline
     ended = resume(pipeline.catalog, pipeline.clock())
     pipeline.audit.write("resume", pipeline.settings.cluster, "resumed" if ended is not None else "was not paused")
-    click.echo("archiving goes on" if ended is not None else "archiving was not paused")
+    print_line("archiving goes on" if ended is not None else "archiving was not paused")

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from wal_pipeline.archive.alerts import Severity
+from wal_pipeline.cli.printing import typed
 from wal_pipeline.commands.health.answer import end_text, gaps_text, recovery_answer, rpo_text, store_name
 from wal_pipeline.commands.health.facts import HealthFacts, StoreFacts
 from wal_pipeline.commands.status.status import ArchiveStatus, Problem, Rating
@@ -15,6 +16,7 @@ from wal_pipeline.commands.status.window_line import Cell, axis_of, draw
 from wal_pipeline.text import counted, length, moment_text, size
 
 _COLOURS = {Rating.OK: "green", Rating.WARNING: "yellow", Rating.CRITICAL: "red", Rating.UNKNOWN: "dim"}
+_MARKS = {Rating.OK: "●", Rating.WARNING: "▲", Rating.CRITICAL: "■", Rating.UNKNOWN: "○"}  # also without colours
 _SEVERITIES = {Severity.CRITICAL: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
 _CELLS = {
     Cell.NOTHING: "dim",
@@ -63,16 +65,16 @@ def _print_answer(console: Console, status: ArchiveStatus) -> None:
     facts = status.facts
     console.print(Text(recovery_answer(facts), style="bold" if status.can_recover else "bold red"), soft_wrap=True)
     if not status.can_recover and facts.files and not facts.windows.backups:
-        console.print("type 'wal-pipeline backup' to take a base backup", style="red")
+        console.print(typed("type 'wal-pipeline backup' to take a base backup"), style="red")
 
 
 def _metrics(status: ArchiveStatus) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for title in ("metric", "now", "goal", ""):
-        table.add_column(title, no_wrap=title != "now")
+        table.add_column(title, no_wrap=title != "now", overflow="fold")
     for metric in status.metrics:
         colour = _COLOURS[metric.verdict]
-        verdict = Text("●", style=colour) if metric.verdict is not Rating.UNKNOWN else Text("○", style="dim")
+        verdict = Text(_MARKS[metric.verdict], style=colour)
         table.add_row(metric.name, Text(metric.shown, style=colour), metric.goal, verdict)
     return table
 
@@ -117,7 +119,7 @@ def _legend() -> Text:
 def _details(status: ArchiveStatus) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
-    table.add_column()
+    table.add_column(overflow="fold")
     for name, text in _rows(status):
         table.add_row(name, text)
     return table
@@ -197,7 +199,8 @@ def _print_problems(console: Console, status: ArchiveStatus) -> None:
     for problem in status.problems[:_MOST_PROBLEMS]:
         console.print(_problem(problem))
     if len(status.problems) > _MOST_PROBLEMS:
-        console.print(f"and {len(status.problems) - _MOST_PROBLEMS} more: see 'wal-pipeline alerts'", style="dim")
+        more = f"and {len(status.problems) - _MOST_PROBLEMS} more: see 'wal-pipeline alerts'"
+        console.print(typed(more), style="dim")
 
 
 def _problem(problem: Problem) -> Text:
@@ -205,4 +208,6 @@ def _problem(problem: Problem) -> Text:
     since = f" (since {problem.since_at:%m-%d %H:%M})" if problem.since_at else ""
     known = " [acknowledged]" if problem.acknowledged else ""
     name = f"{problem.kind.value} {problem.subject}".strip()
-    return Text.assemble((f"{problem.severity.value:<9}", style), (name, "bold"), f": {problem.message}{since}{known}")
+    return Text.assemble(
+        (f"{problem.severity.value:<9}", style), (name, "bold"), typed(f": {problem.message}{since}{known}")
+    )

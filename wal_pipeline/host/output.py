@@ -7,6 +7,8 @@ from typing import Final
 _HANDLER: Final = "wal-pipeline-plain"
 _PLAIN: Final = {
     "●": "*",
+    "▲": "!",
+    "■": "X",
     "○": "o",
     "◆": "#",
     "✖": "X",

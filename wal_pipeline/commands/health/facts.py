@@ -198,7 +198,7 @@ def look_at_everything(sources: FactSources) -> HealthFacts:
         spool=spool,
         disks=_disks(sources.disk_folders),
         server=server,
-        sensor_looked_at=_sensor_looked_at(catalog),
+        sensor_looked_at=sensor_looked_at(catalog),
         fixed_identifier=sources.system_identifier,
         backup_failure=last_failure(catalog),
         reaches=look_at_reaches(windows, server, sources.unarchived, now),
@@ -232,7 +232,8 @@ def note_sensor(catalog: Catalog, now: datetime) -> None:
     catalog.values.put(_SENSOR_KEY, now.isoformat())
 
 
-def _sensor_looked_at(catalog: Catalog) -> datetime | None:
+def sensor_looked_at(catalog: Catalog) -> datetime | None:
+    """Return when Dagster's health sensor looked last; None where it never did. Raises: CatalogError."""
     looked_at = catalog.values.get(_SENSOR_KEY)
     return None if looked_at is None else datetime.fromisoformat(looked_at)
 

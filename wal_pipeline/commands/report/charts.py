@@ -130,28 +130,33 @@ def lines_svg(
     """
     top = max(label) or 1.0
     bottom_y = height - _BOTTOM
+    left = max(_LEFT, 18 + _text_width(max(label.values(), key=len, default="")))
 
     def x(at: datetime) -> float:
-        return _LEFT + axis.share(at) * (width - _LEFT - _RIGHT)
+        return left + axis.share(at) * (width - left - _RIGHT)
 
     def y(value: float) -> float:
         return bottom_y - min(1.0, value / top) * (bottom_y - _TOP)
 
     parts = [_open(width, height)]
     for value, said in label.items():
-        parts.append(_rule(width, y(value), _GRID))
-        parts.append(_text(_LEFT - 10, y(value) + 4, said, anchor="end"))
-    parts += _time_axis(axis, width, _TOP, bottom_y)
+        parts.append(_rule(left, width, y(value), _GRID))
+        parts.append(_text(left - 10, y(value) + 4, said, anchor="end"))
+    parts += _time_axis(axis, width, _TOP, bottom_y, left)
     if goal is not None and goal <= top:
-        parts.append(_rule(width, y(goal), _GAP, dashes="5 4"))
+        parts.append(_rule(left, width, y(goal), _GAP, dashes="5 4"))
+    mark_x = left
     for index, one in enumerate(series):
         colour = COLOURS[index % len(COLOURS)]
-        if one.points:
+        if len(one.points) == 1:
+            [(at, value)] = one.points
+            parts.append(f"<circle cx='{x(at):.1f}' cy='{y(value):.1f}' r='{2 + _width(index):.1f}' fill='{colour}'/>")
+        elif one.points:
             path = " ".join(f"{x(at):.1f},{y(value):.1f}" for at, value in one.points)
             parts.append(f"<polyline points='{path}' fill='none' stroke='{colour}' stroke-width='{_width(index)}'/>")
-        mark_x = _LEFT + index * 110
         parts.append(f"<rect x='{mark_x}' y='{height - 17}' width='10' height='10' rx='2' fill='{colour}'/>")
         parts.append(_text(mark_x + 16, height - 8, one.name))
+        mark_x += 34 + _text_width(one.name)
     return "".join([*parts, "</svg>"])
 
 
@@ -167,10 +172,10 @@ def _open(width: int, height: int) -> str:
     )
 
 
-def _time_axis(axis: Axis, width: int, top: float, bottom: float) -> list[str]:
+def _time_axis(axis: Axis, width: int, top: float, bottom: float, left: int = _LEFT) -> list[str]:
     parts = []
     for at in ticks(axis):
-        x = _LEFT + axis.share(at) * (width - _LEFT - _RIGHT)
+        x = left + axis.share(at) * (width - left - _RIGHT)
         parts.append(f"<line x1='{x:.1f}' y1='{top}' x2='{x:.1f}' y2='{bottom}' stroke='{_GRID}'/>")
         shown = f"{at:%b} {at.day}" if at.hour == at.minute == 0 else f"{at:%H:%M}"
         parts.append(_text(x, bottom + 15, shown, anchor="middle"))
@@ -189,9 +194,14 @@ def ticks(axis: Axis, most: int = 9) -> list[datetime]:
     return [first + step * index for index in range(count)]
 
 
-def _rule(width: int, y: float, colour: str, *, dashes: str = "") -> str:
+def _text_width(said: str) -> int:
+    """Return the pixels that a text of the pictures' font takes, rather too many than too few."""
+    return 8 * len(said)
+
+
+def _rule(left: int, width: int, y: float, colour: str, *, dashes: str = "") -> str:
     dashed = f" stroke-dasharray='{dashes}'" if dashes else ""
-    return f"<line x1='{_LEFT}' y1='{y:.1f}' x2='{width - _RIGHT}' y2='{y:.1f}' stroke='{colour}'{dashed}/>"
+    return f"<line x1='{left}' y1='{y:.1f}' x2='{width - _RIGHT}' y2='{y:.1f}' stroke='{colour}'{dashed}/>"
 
 
 def _text(x: float, y: float, said: str, *, anchor: str = "start", weight: int = 400) -> str:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from wal_pipeline.archive.cost import Prices, cents
+from wal_pipeline.archive.cost import Prices, dollars
 from wal_pipeline.archive.recovery.window import RecoveryWindow
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.cost.cost import current_cost
@@ -18,6 +18,7 @@ from wal_pipeline.commands.status.status import ArchiveStatus
 from wal_pipeline.commands.status.window_line import Axis
 from wal_pipeline.errors import SettingsError, cause_hint
 from wal_pipeline.host.durable_file import write_whole
+from wal_pipeline.host.own_command import typeable
 from wal_pipeline.text import billed_size, length, moment_text, size
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def render_report(
         status=status,
         days=days,
         begin_at=axis.begin_at,
-        answer=recovery_answer(status.facts),
+        answer=typeable(recovery_answer(status.facts)),
         figures=made,
         windows=_window_rows(status),
         windows_svg=windows_svg(status.facts.windows, status.facts.at, status.facts.reaches),
@@ -66,7 +67,7 @@ def _template() -> "Template":
     loader = PackageLoader(__package__, package_path=".")
     environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(
-        {"moment": moment_text, "size": size, "billed_size": billed_size, "length_of": length, "cents": cents}
+        {"moment": moment_text, "size": size, "billed_size": billed_size, "length_of": length, "dollars": dollars}
     )
     return environment.get_template(_TEMPLATE)
 

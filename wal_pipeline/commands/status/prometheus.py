@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from wal_pipeline.archive.alerts import Severity
 from wal_pipeline.commands.health.facts import StoreFacts
+from wal_pipeline.commands.health.no_records import has_records
 from wal_pipeline.commands.health.windows import newest_finished_at
 from wal_pipeline.commands.status.status import ArchiveStatus, lag_seconds
 from wal_pipeline.errors import SettingsError, cause_hint
@@ -67,6 +68,16 @@ STORE_METRICS: Final = {
     "store_restore_seconds": "What the last good drill's restore took (RTO).",
 }
 ACTIVE_ALERTS: Final = "active_alerts"
+# Left out where this host has no records: a zero would be said of an archive at which nobody has looked.
+_OF_RECORDS: Final = (
+    "can_recover",
+    "files",
+    "wal_bytes",
+    "store_stored_bytes",
+    "store_files",
+    "store_base_backups",
+    "store_gaps",
+)
 
 
 class StatusCollector(Collector):
@@ -79,8 +90,9 @@ class StatusCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         """Yield every metric that is known."""
         cluster = self._status.facts.cluster
+        known = has_records(self._status.facts)
         for name, value in self._cluster_values().items():
-            if value is not None:
+            if value is not None and (known or name not in _OF_RECORDS):
                 kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
                 family = kind(PREFIX + name, CLUSTER_METRICS[name], labels=_LABELS)
                 family.add_metric([cluster], float(value))
@@ -94,7 +106,7 @@ class StatusCollector(Collector):
             family = GaugeMetricFamily(PREFIX + name, text, labels=_STORE_LABELS)
             for store, known in values.items():
                 value = known[name]
-                if value is not None:
+                if value is not None and (name not in _OF_RECORDS or has_records(self._status.facts)):
                     family.add_metric([cluster, store], float(value))
             if family.samples:
                 yield family

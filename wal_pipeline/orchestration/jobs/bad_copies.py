@@ -8,6 +8,7 @@ from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.orchestration.jobs.unrecorded import Unrecorded, find_unrecorded
 from wal_pipeline.orchestration.keys import BAD_COPIES_JOB, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
+from wal_pipeline.orchestration.runs.failures import with_plain_errors
 from wal_pipeline.orchestration.runs.partition_statuses import plan_to_fail
 
 COPIES_PER_RUN = 2000
@@ -22,6 +23,7 @@ def build_bad_copies_job(keys: Keys) -> dg.JobDefinition:
         description="Compare the catalog with Dagster's records, and mark as failed the partitions whose copy is "
         "missing or damaged by the catalog. Changes nothing on the stores.",
     )
+    @with_plain_errors
     def mark_bad_copies(context: dg.OpExecutionContext, wal_pipeline: WalPipelineResource) -> None:
         pipeline = wal_pipeline.open()
         catalog, stores = pipeline.catalog, pipeline.settings.stores
@@ -35,9 +37,11 @@ def build_bad_copies_job(keys: Keys) -> dg.JobDefinition:
         name=BAD_COPIES_JOB,
         executor_def=dg.in_process_executor,
         tags=keys.tags,
-        description="Show in Dagster the copies that were found to be missing or damaged, as by a verification. "
-        "The run ends as failed on purpose, and its partitions with it: in the dialog of a backfill 'Failed and "
-        "missing' chooses them. The record sensor starts it.",
+        description=keys.described(
+            "Show in Dagster the copies that were found to be missing or damaged, as by a verification. The run ends "
+            "as failed on purpose, and its partitions with it: in the dialog of a backfill 'Failed and missing' "
+            "chooses them. The record sensor starts it."
+        ),
     )
     def report_bad_copies() -> None:
         mark_bad_copies()
