@@ -1,12 +1,11 @@
 """Defines the cost of the archive as an asset whose numbers the UI plots, and its job."""
 
 from collections.abc import Sequence
-from decimal import Decimal
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from wal_pipeline.archive.cost import Cost, StoreCost, cents
+from wal_pipeline.archive.cost import Cost, StoreCost, dollars
 from wal_pipeline.orchestration.keys import COST_JOB, AssetGroup, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.runs.failures import with_plain_errors
@@ -50,7 +49,7 @@ def cost_metadata(cost: Cost) -> dict[str, dg.MetadataValue]:
     """Return the sentence, a table with a row for each store, and the numbers that the UI plots."""
     columns = ("store", "stored", "storage", "requests", "a month", "one restore")
     rows = [_row(store, one) for store, one in cost.stores.items()]
-    said = f"{_money(cost.month_usd)} a month, of which {_money(cost.storage_usd)} is storage"
+    said = f"{dollars(cost.month_usd)} a month, of which {dollars(cost.storage_usd)} is storage"
     found: dict[str, dg.MetadataValue] = {
         "answer": dg.MetadataValue.text(said),
         "stores": dg.MetadataValue.table(
@@ -67,8 +66,4 @@ def cost_metadata(cost: Cost) -> dict[str, dg.MetadataValue]:
 
 def _row(store: str, one: StoreCost) -> tuple[str, ...]:
     usd = (one.storage_usd, one.requests_usd, one.month_usd, one.restore_usd)
-    return (store, billed_size(one.stored_bytes), *map(_money, usd))
-
-
-def _money(usd: Decimal) -> str:
-    return f"${cents(usd)}"
+    return (store, billed_size(one.stored_bytes), *map(dollars, usd))
