@@ -59,7 +59,8 @@ STORE_METRICS: Final = {
     "store_gaps": "Open gaps.",
     "store_window_begin_timestamp_seconds": "The first moment that can be restored from the store.",
     "store_window_end_timestamp_seconds": "The moment before which the store has each commit.",
-    "store_recovery_point_seconds": "RPO of this store alone; an upper bound where recovery_point_is_bound is 1.",
+    "store_recovery_point_seconds": "RPO of this store alone.",
+    "store_recovery_point_is_bound": "1 where store_recovery_point_seconds is an upper bound.",
     "store_last_base_backup_timestamp_seconds": "When the newest base backup was finished; 0: all are of the future.",
     "store_last_drill_timestamp_seconds": "When the last drill ended.",
     "store_last_drill_ok": "1 where the last drill passed.",
@@ -154,6 +155,7 @@ class StatusCollector(Collector):
             "store_window_begin_timestamp_seconds": None if window is None else window.earliest_at.timestamp(),
             "store_window_end_timestamp_seconds": None if reach is None else reach.at.timestamp(),
             "store_recovery_point_seconds": None if reach is None else reach.rpo_seconds,
+            "store_recovery_point_is_bound": None if reach is None else reach.rpo_is_bound,
             "store_last_base_backup_timestamp_seconds": _seconds(newest_at, missing=0.0 if held else None),
             "store_last_drill_timestamp_seconds": drill.finished_at.timestamp()
             if drill and drill.finished_at

@@ -20,15 +20,12 @@ class Cell(StrEnum):
     NOTHING = "·"
     WINDOW = "━"
     PAST_GAP = "░"
-    GAP = "✖"
     BACKUP = "◆"
+    GAP = "✖"
 
 
-_GAP_CELLS: Final = (
-    (GapState.CLOSED, Cell.PAST_GAP),
-    (GapState.ACKNOWLEDGED, Cell.PAST_GAP),
-    (GapState.OPEN, Cell.GAP),
-)
+_PAST: Final = frozenset({GapState.CLOSED, GapState.ACKNOWLEDGED})
+_OPEN: Final = frozenset({GapState.OPEN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +57,11 @@ def draw(
     for window in windows.windows.get(store, ()):
         end_at = window_end(windows, store, window, reaches)
         _fill(cells, Cell.WINDOW, axis.share(window.earliest_at), axis.share(end_at))
-    for state, cell in _GAP_CELLS:
-        for begin_at, end_at in (gap_span(windows, one) for one in windows.gaps.get(store, ()) if one.state is state):
-            _fill(cells, cell, axis.share(begin_at), axis.share(end_at))
-    for at in backup_moments(windows, store):
-        _fill(cells, Cell.BACKUP, axis.share(at), axis.share(at))
+    spans = [(Cell.PAST_GAP, *gap_span(windows, one)) for one in windows.gaps.get(store, ()) if one.state in _PAST]
+    spans += [(Cell.BACKUP, at, at) for at in backup_moments(windows, store)]
+    spans += [(Cell.GAP, *gap_span(windows, one)) for one in windows.gaps.get(store, ()) if one.state in _OPEN]
+    for cell, begin_at, end_at in spans:
+        _fill(cells, cell, axis.share(begin_at), axis.share(end_at))
     return cells
 
 
