@@ -8,6 +8,7 @@ import dagster as dg
 from wal_pipeline.archive.alerts import Alert
 from wal_pipeline.orchestration.keys import AssetGroup, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
+from wal_pipeline.orchestration.runs.failures import with_plain_errors
 from wal_pipeline.text import length, moment_utc
 
 _COLUMNS = ("severity", "what", "since", "what mends it")
@@ -26,6 +27,7 @@ def build_alerts_asset(keys: Keys) -> dg.AssetsDefinition:
         "first, with the command that mends each. The health sensor brings it up to date each minute. "
         "`wal-pipeline alerts` says the same in a terminal.",
     )
+    @with_plain_errors
     def open_alerts(wal_pipeline: WalPipelineResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
         pipeline = wal_pipeline.open()
         return dg.MaterializeResult(metadata=alerts_metadata(pipeline.catalog.alerts.active(), pipeline.clock()))
