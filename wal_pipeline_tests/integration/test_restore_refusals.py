@@ -1,7 +1,9 @@
 """Tests what a restore refuses before it writes, and how it plans with one store left."""
 
+import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -226,6 +228,25 @@ def test_one_store_down_is_told_and_the_other_is_planned_from(history: History, 
     assert not (tmp_path / "new").exists()
     alone = prepare_restore(request, [pipeline.stores["b2"]], pipeline.layout(identifier))
     assert alone.silent == ()
+
+
+def test_a_plan_does_not_hide_what_the_restore_refuses(history: History, postgres_folder: Path) -> None:
+    """It shows all of it at once, and the restore begins with none of it."""
+    broken = replace(history, environment={**history.environment, "R2_ENDPOINT_URL": "https://127.0.0.1:9"})
+    (postgres_folder / "new-recovery.log").symlink_to("/etc/hostname")
+    words = [f"--pgdata={postgres_folder}/new", f"--to-time={history.moments['before the gap']}", "--start"]
+    planned = run_restore(broken, *words, "--plan", "--json")
+    assert planned.returncode == 0, planned.stderr
+    refused = [one["message"] for one in json.loads(planned.stdout)["will_refuse"]]
+    assert [message.split(" ")[:4] for message in refused] == [
+        ["r2", "did", "not", "answer,"],
+        ["the", "log", f"'{postgres_folder}/new-recovery.log'", "is"],
+    ]
+    shown = run_restore(broken, *words)
+    assert shown.returncode == 1
+    assert shown.stdout.count("\n  will refuse     ") == 2
+    assert shown.stderr.splitlines()[0] == f"ERROR: {refused[0]}"
+    assert not (postgres_folder / "new").exists()
 
 
 def test_the_command_line_is_checked(history: History) -> None:
