@@ -23,14 +23,18 @@ CLUSTER_TAG: Final = "wal_pipeline/cluster"
 
 
 class AssetGroup(StrEnum):
-    """The groups of assets. The UI lists groups by name, so the number sets their order: that of a file's way."""
+    """The groups of assets. The UI lists groups by name, so the number sets their order: that of a file's way.
+
+    They are short, because lineage cuts the name of a group after some 16 characters, and the cluster's comes first.
+    """
 
     SPOOL = "1_spool"
     WAL = "2_wal"
-    BASE_BACKUPS = "3_base_backups"
-    WINDOW = "4_recovery_window"
-    DRILL = "5_recovery_drill"
+    BASE_BACKUPS = "3_backups"
+    WINDOW = "4_window"
+    DRILL = "5_drill"
     COST = "6_cost"
+    ALERTS = "7_alerts"
 
 
 @dataclass(frozen=True)

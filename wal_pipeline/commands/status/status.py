@@ -88,11 +88,16 @@ class ArchiveStatus:
 
     @property
     def verdict(self) -> Rating:
-        """The worst problem that nobody acknowledged; never OK where nothing can be recovered."""
+        """The worst problem that nobody acknowledged; never OK where nothing can be recovered.
+
+        Nor is it where copies fail or wait too long now, which becomes a problem only after some tries.
+        """
         ranks = [problem.severity for problem in self.problems if not problem.acknowledged]
         if Severity.CRITICAL in ranks:
             return Rating.CRITICAL
-        return Rating.WARNING if Severity.WARNING in ranks or not self.can_recover else Rating.OK
+        known = any(problem.acknowledged for problem in self.problems)
+        missed = not known and any(self.metric(name).verdict is Rating.WARNING for name in (LAG, STORAGE, FAILED))
+        return Rating.WARNING if Severity.WARNING in ranks or not self.can_recover or missed else Rating.OK
 
     def metric(self, name: str) -> Metric:
         """Return one of the five metrics."""
@@ -181,7 +186,7 @@ def _success_rate(facts: HealthFacts, limits: HealthLimits) -> Metric:
     if not succeeded + failed:
         return Metric(SUCCESS_RATE, None, "nothing was archived for a day", goal, Rating.UNKNOWN)
     rate = succeeded / (succeeded + failed)
-    verdict = Rating.OK if rate >= limits.success_rate_goal else Rating.CRITICAL
+    verdict = Rating.OK if rate >= limits.success_rate_goal else Rating.WARNING
     return Metric(SUCCESS_RATE, rate, f"{_share(rate)} ({succeeded} of {succeeded + failed} copies)", goal, verdict)
 
 

@@ -62,6 +62,9 @@ def draw(
     spans += [(Cell.GAP, *gap_span(windows, one)) for one in windows.gaps.get(store, ()) if one.state in _OPEN]
     for cell, begin_at, end_at in spans:
         _fill(cells, cell, axis.share(begin_at), axis.share(end_at))
+    for cell, begin_at, end_at in spans:
+        if cell is Cell.PAST_GAP:
+            keep_visible(cells, axis.share(begin_at), axis.share(end_at))
     return cells
 
 
@@ -96,3 +99,10 @@ def backup_moments(windows: CurrentWindows, store: str | None) -> Iterable[datet
 def _fill(cells: list[Cell], cell: Cell, begin: float, end: float) -> None:
     first, last = (min(len(cells) - 1, int(share * len(cells))) for share in (begin, end))
     cells[first : last + 1] = [cell] * (last + 1 - first)
+
+
+def keep_visible(cells: list[Cell], begin: float, end: float) -> None:
+    """Show a past gap that base backups close together would hide: it takes the place of the one that closed it."""
+    first, last = (min(len(cells) - 1, int(share * len(cells))) for share in (begin, end))
+    if all(cell is Cell.BACKUP for cell in cells[first : last + 1]):
+        cells[first] = Cell.PAST_GAP

@@ -40,8 +40,8 @@ def closing_events(
     from wal_pipeline.wiring.health import fact_sources, health_limits
 
     try:
-        # PostgreSQL is not asked: it has just archived, and a run does not wait for a server that does not answer.
-        facts, limits = look_at_everything(fact_sources(pipeline, ask_server=False)), health_limits(pipeline)
+        # PostgreSQL is asked: else the window says "at most" where the health sensor knows that nothing is missing.
+        facts, limits = look_at_everything(fact_sources(pipeline)), health_limits(pipeline)
         yield window_materialization(keys, facts)
         yield from _facts_checks(keys, facts, limits, stored)
         names = (NAMES_CHECK, CONTENT_CHECK) if pipeline.settings.read_back else (NAMES_CHECK,)

@@ -11,7 +11,7 @@ from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.runs.failures import with_plain_errors
 from wal_pipeline.text import length, moment_utc
 
-_COLUMNS = ("severity", "what", "since", "what mends it")
+_COLUMNS = ("severity", "what", "what mends it", "since", "found")
 _FIRST_NAMED = 3
 
 
@@ -21,7 +21,7 @@ def build_alerts_asset(keys: Keys) -> dg.AssetsDefinition:
     @dg.asset(
         key=keys.open_alerts,
         deps=[keys.spool, keys.recovery_window, keys.recovery_drill],
-        group_name=keys.group(AssetGroup.WINDOW),
+        group_name=keys.group(AssetGroup.ALERTS),
         kinds={"postgres"},
         description=f"{keys.title('what needs a person')}. The open alerts that nobody acknowledged, the most urgent "
         "first, with the command that mends each. The health sensor brings it up to date each minute. "
@@ -62,11 +62,12 @@ def alerts_sentence(open_ones: Sequence[Alert]) -> str:
     return f"{need} a person: {named}{more}"
 
 
-def _row(alert: Alert, now: datetime) -> tuple[str, str, str, str]:
+def _row(alert: Alert, now: datetime) -> tuple[str, ...]:
     from wal_pipeline.commands.alerts.remedies import remedy
 
     severity = alert.severity.value
     if alert.acknowledged_at is not None:
         severity += f", acknowledged by {alert.acknowledged_by}: {alert.acknowledged_reason}"
-    what = f"{alert.kind.value} {alert.subject}: {alert.message}"
-    return severity, what, f"{moment_utc(alert.opened_at)} ({length(now - alert.opened_at)})", remedy(alert.kind)
+    what = f"{alert.kind.value} {alert.subject}".strip()
+    since = f"{moment_utc(alert.opened_at)} ({length(now - alert.opened_at)})"
+    return severity, what, remedy(alert.kind), since, alert.message

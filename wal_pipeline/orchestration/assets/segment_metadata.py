@@ -7,6 +7,14 @@ import dagster as dg
 from wal_pipeline.archive.records import CommitTimes, Copy, WalFile
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.text import length, moment_text, moment_utc, size
+from wal_pipeline.wal.names import FileKind
+
+_KINDS = {
+    FileKind.SEGMENT: "a segment",
+    FileKind.PARTIAL: "a partial segment",
+    FileKind.HISTORY: "a timeline history file",
+    FileKind.BACKUP_HISTORY: "a backup history file",
+}
 
 Metadata = dict[str, dg.MetadataValue]
 
@@ -45,7 +53,7 @@ def _commits(file: WalFile) -> str:
         if file.first_commit_at is None or file.last_commit_at is None:
             return "no commit in this segment"
         return f"commits from {moment_text(file.first_commit_at)} to {moment_utc(file.last_commit_at)}"
-    return "commit times unknown" if file.commit_times is CommitTimes.UNKNOWN else "not a segment"
+    return "commit times unknown" if file.commit_times is CommitTimes.UNKNOWN else _KINDS[file.kind]
 
 
 def _numbers(file: WalFile, copy: Copy, seconds: Mapping[str, float]) -> Metadata:

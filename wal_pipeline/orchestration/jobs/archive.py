@@ -13,7 +13,7 @@ from wal_pipeline.orchestration.jobs.step_times import RECORD_IN_DAGSTER
 from wal_pipeline.orchestration.keys import ARCHIVE_JOB, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.runs.event_batches import RunRecords
-from wal_pipeline.orchestration.runs.failures import with_plain_errors
+from wal_pipeline.orchestration.runs.failures import ALERT_OF_STORE, with_plain_errors
 from wal_pipeline.text import counted
 from wal_pipeline.wiring.pipeline import Pipeline
 
@@ -108,11 +108,13 @@ def _record_until_report_is_due(
 
 def _metadata(recorder: RunRecorder) -> dict[str, dg.MetadataValue]:
     """Return what the run did and where its time went: its one op shows no steps."""
-    return {
-        "files_released": dg.MetadataValue.int(recorder.released),
-        "files_quarantined": dg.MetadataValue.int(len(recorder.quarantined)),
+    found: dict[str, dg.MetadataValue] = {
+        "answer": dg.MetadataValue.text(recorder.times.sentence(recorder.released)),
         "where_the_time_went": recorder.times.table(),
     }
+    if recorder.quarantined:
+        found["files_quarantined"] = dg.MetadataValue.int(len(recorder.quarantined))
+    return found | {"files_released": dg.MetadataValue.int(recorder.released)}
 
 
 def _texts(pairs: Iterable[tuple[str, str]]) -> dict[str, dg.MetadataValue]:
@@ -125,7 +127,9 @@ def _raise_failures(recorder: RunRecorder) -> None:
         last = {store: failed for (_, store), failed in sorted(recorder.failures.items())}
         raise dg.Failure(
             description=_failed_text([last[store] for store in sorted(last)]),
-            metadata=_texts((store, last[store].message) for store in sorted(last)) | _metadata(recorder),
+            metadata=_texts((store, last[store].message) for store in sorted(last))
+            | _texts([(ALERT_OF_STORE, "each store that goes on failing has an alert of its own")])
+            | _metadata(recorder),
             allow_retries=False,
         )
     if recorder.stuck:

@@ -7,9 +7,10 @@ from collections.abc import Callable
 import dagster as dg
 
 from wal_pipeline.commands.archive_push.events import ArchiveEvent, CopyVerified, FileReleased, SpoolEmptied
-from wal_pipeline.text import length
+from wal_pipeline.text import counted, length
 
 READ: dict[str, str] = {"checksum": "read and checksum", "compress": "compress"}
+_MOST_NAMED = 3
 RECORD = "record in the catalog"
 RECORD_IN_DAGSTER = "record in Dagster"
 WAIT = "wait for files"
@@ -44,19 +45,26 @@ class StepTimes:
             case _:
                 pass
 
+    def sentence(self, released: int) -> str:
+        """Say what the run did and which steps took longest, on one line."""
+        self._end_wait()
+        longest = [step for step, _ in self._seconds.most_common(_MOST_NAMED)]
+        parts = ", ".join(f"{step} {_shown(self._seconds[step])}" for step in longest)
+        files = f"{counted(released, 'file')} in {_shown(self._monotonic() - self._begun)}"
+        return f"{files}: {parts}" if parts else files
+
     def table(self) -> dg.TableMetadataValue:
         """Return a row for each step, in the order in which a file goes through them, and one for the whole run."""
         self._end_wait()
         stored = sorted(step for step in self._seconds if step.startswith("store "))
         steps = [*READ.values(), *stored, RECORD, RECORD_IN_DAGSTER, WAIT]
         rows = [self._row(step) for step in steps if self._times[step]]
-        whole = {"step": "the whole run (steps overlap)", "time": length(self._monotonic() - self._begun)}
+        whole = {"step": "the whole run (steps overlap)", "time": _shown(self._monotonic() - self._begun)}
         return dg.MetadataValue.table([*rows, dg.TableRecord({**whole, "times": 1, "each": whole["time"]})])
 
     def _row(self, step: str) -> dg.TableRecord:
         seconds, times = self._seconds[step], self._times[step]
-        each = f"{seconds / times * 1000:.1f} ms" if seconds < 10 * times else length(seconds / times)
-        return dg.TableRecord({"step": step, "time": length(seconds), "times": times, "each": each})
+        return dg.TableRecord({"step": step, "time": _shown(seconds), "times": times, "each": _shown(seconds / times)})
 
     def _copy(self, event: CopyVerified) -> None:
         if event.file.name not in self._read:
@@ -73,3 +81,7 @@ class StepTimes:
         if self._idle_since is not None:
             self.add(WAIT, self._monotonic() - self._idle_since)
             self._idle_since = None
+
+
+def _shown(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else length(seconds)

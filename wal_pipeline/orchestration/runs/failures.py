@@ -13,6 +13,8 @@ from wal_pipeline.errors import WalPipelineError
 
 # The row of a failure's metadata that tells the run failure sensor, and a person, that nothing needs to be mended.
 NOTHING_CHANGED: Final = "nothing_was_changed"
+# The row of a run that failed because of a store alone: the alert about the store tells it.
+ALERT_OF_STORE: Final = "alert"
 _CORRECT: Final = "do what the error says, and start the run again"
 _HINT: Final = re.compile(r"\.?\s*\n\s*HINT:")
 _Body = TypeVar("_Body", bound=Callable[..., Any])

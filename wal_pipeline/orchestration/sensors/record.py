@@ -20,7 +20,8 @@ _LOST_AFTER: Final = timedelta(minutes=15)
 _LOOK_AGAIN_SECONDS: Final = 2.0
 _INTERVAL_SECONDS: Final = 60
 _COMPARE_EVERY: Final = timedelta(days=1)  # what Dagster itself lost, such as a removed run, shows in no total
-_SHARE: Final = 100  # the next comparison waits a hundred times as long as one took: 1 s at 100,000 files
+_SHARE: Final = 100  # after a slow comparison the next waits a hundred times as long as it took
+_QUICK_SECONDS: Final = 2.0  # 100,000 files take 1 s; the first one of a process also imports what it needs
 
 
 def build_record_sensor(keys: Keys, record: dg.JobDefinition, bad_copies: dg.JobDefinition) -> dg.SensorDefinition:
@@ -54,7 +55,8 @@ def build_record_sensor(keys: Keys, record: dg.JobDefinition, bad_copies: dg.Job
             return dg.SkipReason("a run is recording")
         begun = time.monotonic()
         differs = Differences.found(context.instance, keys, pipeline)
-        wait_seconds = _SHARE * (time.monotonic() - begun)
+        took_seconds = time.monotonic() - begun
+        wait_seconds = 0.0 if took_seconds < _QUICK_SECONDS else _SHARE * took_seconds
         if differs:
             time.sleep(_LOOK_AGAIN_SECONDS)
             differs = differs.still(Differences.found(context.instance, keys, pipeline))

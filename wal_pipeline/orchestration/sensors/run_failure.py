@@ -12,7 +12,7 @@ from wal_pipeline.archive.alerts import Alert, AlertKind, Observation
 from wal_pipeline.commands.archive_push.skipped_files import stuck_files
 from wal_pipeline.orchestration.keys import ARCHIVE_JOB, BAD_COPIES_JOB, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
-from wal_pipeline.orchestration.runs.failures import NOTHING_CHANGED, one_line
+from wal_pipeline.orchestration.runs.failures import ALERT_OF_STORE, NOTHING_CHANGED, one_line
 from wal_pipeline.orchestration.runs.in_flight import run_in_flight
 from wal_pipeline.orchestration.runs.subject import (
     alert_is_by_hand,
@@ -53,6 +53,9 @@ def build_run_failure_sensor(keys: Keys) -> dg.SensorDefinition:
             return
         if was_started_by_a_person(run) and _changed_nothing(context):
             context.log.info(f"no alert: a person started run {run.run_id} with what cannot be done; its page says why")
+            return
+        if _has_row(context, ALERT_OF_STORE):
+            context.log.info(f"no alert of its own for run {run.run_id}: the one about the store tells it")
             return
         pipeline = wal_pipeline.open()
         reason = on_one_line(_why(context), pipeline.settings.secret_values(), most=_MOST_TEXT)
@@ -112,8 +115,13 @@ def _changed_nothing(context: dg.RunFailureSensorContext) -> bool:
     error = _error_of_run(context)
     if error is not None and error.cls_name == DagsterInvalidConfigError.__name__:
         return True
+    return _has_row(context, NOTHING_CHANGED)
+
+
+def _has_row(context: dg.RunFailureSensorContext, name: str) -> bool:
+    """Whether each failed step has this row in its metadata."""
     found = [event.step_failure_data.user_failure_data for event in context.get_step_failure_events()]
-    return bool(found) and all(one is not None and NOTHING_CHANGED in one.metadata for one in found)
+    return bool(found) and all(one is not None and name in one.metadata for one in found)
 
 
 def _why(context: dg.RunFailureSensorContext) -> str:

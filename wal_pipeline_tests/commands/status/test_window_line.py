@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from wal_pipeline.commands.report.charts import windows_svg
-from wal_pipeline.commands.status.window_line import axis_of, draw
+from wal_pipeline.commands.status.window_line import Cell, axis_of, draw, keep_visible
 from wal_pipeline_tests.support.health_scene import NOW, SYSTEM, HealthScene, name
 
 
@@ -51,3 +51,11 @@ def test_a_gap_without_a_known_commit_is_drawn(scene: HealthScene) -> None:
         scene.catalog.files.record_found([quiet], [records[file.name]])
     scene.catalog.files.remove_copy(SYSTEM, [name(4)], "b2")
     assert "✖" in line(scene, "b2")
+
+
+def test_a_past_gap_between_close_base_backups_is_not_hidden() -> None:
+    """Its mark stands even where both base backups fall on the same cell."""
+    cells = [Cell.BACKUP, Cell.NOTHING, Cell.BACKUP]
+    keep_visible(cells, 0.0, 0.1)
+    keep_visible(cells, 0.5, 0.5)
+    assert cells == [Cell.PAST_GAP, Cell.NOTHING, Cell.BACKUP]

@@ -17,7 +17,7 @@ from wal_pipeline.archive.alerts import AlertKind, Observation
 from wal_pipeline.catalog.store_states import StoreState
 from wal_pipeline.errors import SettingsError, StoreUnavailableError
 from wal_pipeline.orchestration.resource import WalPipelineResource
-from wal_pipeline.orchestration.runs.failures import with_plain_errors
+from wal_pipeline.orchestration.runs.failures import ALERT_OF_STORE, with_plain_errors
 from wal_pipeline.orchestration.sensors.run_failure import build_run_failure_sensor, resolve_run_failures
 from wal_pipeline_tests.support.health_pipeline import KEYS, some_job, tick
 from wal_pipeline_tests.support.health_scene import HealthScene
@@ -137,6 +137,17 @@ def test_a_run_that_a_person_started_and_that_failed_on_the_way_opens_one(
     assert down == ["r2: cannot put. HINT: Wait. (run X)"]
     [defect] = alerts_after(scene, resource, instance, lambda: KeyError("size"))
     assert defect == "unexpected: 'size' (KeyError); the run's page has the stack (run X)"
+
+
+def test_a_run_that_only_a_store_let_fail_opens_none(
+    scene: HealthScene, resource: WalPipelineResource, instance: dg.DagsterInstance
+) -> None:
+    """The alert about the store tells it; this one would stand before it, and say less."""
+
+    def failed() -> Exception:
+        return dg.Failure("r2: no answer", {ALERT_OF_STORE: dg.MetadataValue.text("the store has one")})
+
+    assert alerts_after(scene, resource, instance, failed, SCHEDULED) == []
 
 
 def test_a_configuration_that_dagster_refuses_opens_none(
