@@ -25,16 +25,14 @@ CLUSTER_TAG: Final = "wal_pipeline/cluster"
 class AssetGroup(StrEnum):
     """The groups of assets. The UI lists groups by name, so the number sets their order: that of a file's way.
 
-    They are short, because lineage cuts the name of a group after some 16 characters, and the cluster's comes first.
+    They are few, because lineage shows the health of a group only where the boxes are large enough, and have short
+    names, because it cuts them after some 16 characters, and the cluster's name comes first.
     """
 
-    SPOOL = "1_spool"
-    WAL = "2_wal"
-    BASE_BACKUPS = "3_backups"
-    WINDOW = "4_window"
-    DRILL = "5_drill"
-    COST = "6_cost"
-    ALERTS = "7_alerts"
+    WAL = "1_wal"  # the spool and what comes out of it
+    BASE_BACKUPS = "2_backups"
+    RECOVERY = "3_recovery"  # the window, the drill, and what needs a person
+    COST = "4_cost"
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class Keys:
         return {CLUSTER_TAG: self.cluster}
 
     def group(self, group: AssetGroup) -> str:
-        """Return a group's name, ``orders_2_wal``: without the cluster, lineage would join the groups of clusters."""
+        """Return a group's name, ``orders_1_wal``: without the cluster, lineage would join the groups of clusters."""
         return f"{re.sub(r'[^A-Za-z0-9_]', '_', self.cluster)}_{group.value}"
 
     def title(self, what: str) -> str:

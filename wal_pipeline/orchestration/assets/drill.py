@@ -26,7 +26,7 @@ def build_drill_asset(keys: Keys, stores: tuple[str, ...]) -> dg.AssetsDefinitio
             dg.AssetSpec(
                 keys.recovery_drill,
                 deps=[key for store in stores for key in (keys.base_backup(store), keys.wal_segment(store))],
-                group_name=keys.group(AssetGroup.DRILL),
+                group_name=keys.group(AssetGroup.RECOVERY),
                 kinds={"postgres"},
                 description=f"{keys.title('recovery drill')}. A real restore from each store alone into a scratch "
                 "cluster: started, compared with what the archive's records foretold, checked with pg_amcheck and your "

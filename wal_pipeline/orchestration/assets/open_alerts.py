@@ -21,7 +21,7 @@ def build_alerts_asset(keys: Keys) -> dg.AssetsDefinition:
     @dg.asset(
         key=keys.open_alerts,
         deps=[keys.spool, keys.recovery_window, keys.recovery_drill],
-        group_name=keys.group(AssetGroup.ALERTS),
+        group_name=keys.group(AssetGroup.RECOVERY),
         kinds={"postgres"},
         description=f"{keys.title('what needs a person')}. The open alerts that nobody acknowledged, the most urgent "
         "first, with the command that mends each. The health sensor brings it up to date each minute. "

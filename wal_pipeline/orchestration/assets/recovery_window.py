@@ -24,7 +24,7 @@ def build_window_asset(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefinition
     @dg.asset(
         key=keys.recovery_window,
         deps=[*(keys.wal_segment(store) for store in stores), *(keys.base_backup(store) for store in stores)],
-        group_name=keys.group(AssetGroup.WINDOW),
+        group_name=keys.group(AssetGroup.RECOVERY),
         kinds={"postgres"},
         description=f"{keys.title('recovery window')}. The span of moments to which the cluster can be recovered, from "
         "each store and from any store: with the copies of all of them taken together. The health sensor brings it up "

@@ -18,7 +18,7 @@ def build_spool_asset(keys: Keys) -> dg.AssetSpec:
     """Return the spool as an external asset, because PostgreSQL fills it and not Dagster."""
     return dg.AssetSpec(
         keys.spool,
-        group_name=keys.group(AssetGroup.SPOOL),
+        group_name=keys.group(AssetGroup.WAL),
         kinds={"postgres", "file"},
         description=f"{keys.title('spool')}. The local folder into which PostgreSQL archives finished WAL. A file "
         "leaves it only when every store has a verified copy. The health sensor looks at it each minute.",
