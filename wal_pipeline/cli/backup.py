@@ -69,7 +69,7 @@ def backup_command(
         )
         told.update(audit_entry(outcome))
     summary = _summary(outcome)
-    click.echo(json.dumps(summary) if as_json else _text(outcome))
+    click.echo(json.dumps(summary)) if as_json else print_line(_text(outcome))
     for warning in outcome.result.manifest.report.warnings:
         print_line(f"WARNING: {warning}", err=True)
     for error in _errors(outcome):

@@ -91,7 +91,10 @@ class RestoreScreen(RestoreEvents):
         """Print the result."""
         self._show(None)
         values = {**plan_values(prepared), **result_values(prepared, result, recovery)}
-        click.echo(json.dumps(values) if self._as_json else result_text(prepared, result, recovery))
+        if self._as_json:
+            click.echo(json.dumps(values))
+        else:
+            print_line(result_text(prepared, result, recovery))
 
     def _show(self, bar: "_Bar | None") -> None:
         if self._bar is not None:
