@@ -205,7 +205,7 @@ def test_the_job_starts_the_server_and_reports_the_moment(lost: History, postgre
         assert cluster.value("SELECT count(*) FROM marks") == "1"
         [output] = [event for event in done.all_events if event.is_successful_output]
         metadata = output.step_output_data.metadata
-        assert {"pgdata", "downloaded_bytes", "timeline", "download_seconds", "recovery_seconds"} <= set(metadata)
+        assert {"pgdata", "downloaded", "timeline", "download_took", "recovery_took"} <= set(metadata)
         assert {"last_commit_at", "replayed_lsn"} <= set(metadata)
         assert not (postgres_folder / ".wal-pipeline-prefetch").exists()
     finally:

@@ -11,6 +11,7 @@ from wal_pipeline.archive.recovery.gaps import Gap, GapState
 from wal_pipeline.archive.recovery.reach import RecoveryReach
 from wal_pipeline.archive.recovery.window import RecoveryWindow
 from wal_pipeline.commands.health.facts import HealthFacts
+from wal_pipeline.commands.health.no_records import has_records
 from wal_pipeline.text import counted, length, moment_text, size
 
 ANY_STORE: Final = "any store"
@@ -70,7 +71,7 @@ def store_answer(facts: HealthFacts, store: str | None) -> str:
 
 def why_not(facts: HealthFacts) -> str:
     """Say why nothing can be recovered from any store, as far as this host's records tell."""
-    if not facts.files and not facts.windows.backups:
+    if not has_records(facts):
         return (
             f"this host has no records of {facts.cluster}: whether it can be recovered was not looked at; "
             "'wal-pipeline catalog rebuild' asks the stores"

@@ -92,7 +92,7 @@ def every_file(facts: HealthFacts, _limits: HealthLimits, store: StoreFacts) -> 
 def newest_fresh(facts: HealthFacts, limits: HealthLimits, store: StoreFacts) -> CheckVerdict:
     """Pass where archived WAL arrives within the goal. An idle server archives nothing and passes."""
     oldest_at = facts.spool.oldest_at if facts.spool is not None else None
-    waited = 0.0 if oldest_at is None else (facts.at - oldest_at).total_seconds()
+    waited = 0.0 if oldest_at is None else max(0.0, (facts.at - oldest_at).total_seconds())
     lag = store.lag.p95_seconds if store.lag is not None else 0.0
     stuck = observe(facts, limits).get(AlertKind.NO_NEW_WAL) or []
     passed = waited <= limits.lag_goal_seconds and lag <= limits.lag_goal_seconds and not stuck

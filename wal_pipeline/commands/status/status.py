@@ -176,7 +176,7 @@ def lag_seconds(facts: HealthFacts) -> float | None:
     waited = facts.spool.oldest_at if facts.spool is not None and facts.pause is None else None
     values = [store.lag.p95_seconds for store in facts.stores if store.lag is not None]
     if waited is not None:
-        values.append((facts.at - waited).total_seconds())
+        values.append(max(0.0, (facts.at - waited).total_seconds()))  # another clock may date it ahead
     return max(values, default=None)
 
 

@@ -16,13 +16,14 @@ from wal_pipeline.commands.restore.start import RecoveryResult
 from wal_pipeline.errors import WalPipelineError
 from wal_pipeline.orchestration.jobs.restore_config import LATEST, NO_FOLDER, RestoreConfig
 from wal_pipeline.orchestration.resource import WalPipelineResource
-from wal_pipeline.orchestration.runs.failures import RunError
+from wal_pipeline.orchestration.runs.failures import RunError, one_line
 from wal_pipeline.postgres.replay_progress import RecoveryProgress
-from wal_pipeline.text import counted, moment_text, size
+from wal_pipeline.text import counted, length, moment_text, size
 from wal_pipeline.wiring.restore import restore_of
 
 _NOT_READ: Final = ("what_they_take",)
 _FOLDERS: Final = ("pgdata", "waldir", "work_dir")
+_WILL_REFUSE: Final = "will refuse"
 _ONLY_PLANNED: Final = "only planned, nothing was written: start the job with plan_only false to restore"
 
 
@@ -71,8 +72,11 @@ class _RunLog(RestoreEvents):
         """Log the plan, and keep it as the result of a run that only plans."""
         rows = _plan_rows(prepared)
         self._context.log.info("\n".join(f"{name}: {text}" for name, text in rows))
-        self.metadata = {"result": dg.MetadataValue.text(_ONLY_PLANNED)}
-        self.metadata |= {name.replace(" ", "_"): dg.MetadataValue.text(text) for name, text in rows}
+        refusals = [text for name, text in rows if name == _WILL_REFUSE]
+        said = f"only planned; the restore would be refused: {'; '.join(refusals)}" if refusals else _ONLY_PLANNED
+        self.metadata = {"result": dg.MetadataValue.text(said)}
+        others = [(name, text) for name, text in rows if name != _WILL_REFUSE]
+        self.metadata |= {name.replace(" ", "_"): dg.MetadataValue.text(text) for name, text in others}
 
     def writing(self) -> None:
         """Note that from now on a failure leaves something behind."""
@@ -113,6 +117,7 @@ def _plan_rows(prepared: PreparedRestore) -> list[tuple[str, str]]:
     first, last = plan.commit_at_least, plan.commit_at_most
     commit = moment_text(first) if first == last else f"between {moment_text(first)} and {moment_text(last)}"
     return [
+        *((_WILL_REFUSE, one_line(str(refusal))) for refusal in prepared.refusals),
         ("target", f"{plan.asked} on timeline {plan.timeline}, then {request.action.value}"),
         ("last commit", f"{commit} UTC"),
         ("base backup", " + ".join(one.backup_id for one in prepared.chain)),
@@ -142,13 +147,13 @@ def _role(prepared: PreparedRestore) -> str:
 def _metadata(result: RestoreResult, recovery: RecoveryResult | None) -> dict[str, dg.MetadataValue]:
     found: dict[str, dg.MetadataValue] = {
         "pgdata": dg.MetadataValue.path(str(result.pgdata)),
-        "downloaded_bytes": dg.MetadataValue.int(result.downloaded_bytes),
+        "downloaded": dg.MetadataValue.text(size(result.downloaded_bytes)),
         "timeline": dg.MetadataValue.int(result.timeline),
-        **{f"{phase}_seconds": dg.MetadataValue.float(value) for phase, value in result.seconds.items()},
+        **{f"{phase}_took": dg.MetadataValue.text(length(value)) for phase, value in result.seconds.items()},
     }
     found["recovery"] = dg.MetadataValue.text(_reached(recovery))
     if recovery is not None:
-        found["recovery_seconds"] = dg.MetadataValue.float(recovery.seconds["total"])
+        found["recovery_took"] = dg.MetadataValue.text(length(recovery.seconds["total"]))
         if recovery.last_commit_at is not None:
             found["last_commit_at"] = dg.MetadataValue.timestamp(recovery.last_commit_at)
         if recovery.replayed_lsn is not None:
