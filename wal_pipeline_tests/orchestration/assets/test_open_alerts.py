@@ -34,7 +34,7 @@ def test_the_most_urgent_comes_first() -> None:
         ("warning", "2026-11-29 11:05:00Z (3 h)"),
         ("critical, acknowledged by eva: a base backup follows", "2026-11-29 14:05:00Z (0.0 s)"),
     ]
-    assert table.records[1].data["what"] == "store_down b2: b2: no answer"
+    assert (table.records[1].data["what"], table.records[1].data["found"]) == ("store_down b2", "b2: no answer")
     assert table.records[1].data["what mends it"] == "wal-pipeline check"
 
 
