@@ -17,6 +17,7 @@ from testbed.dagster_instance import PROJECT, clean_environment
 from testbed.ports import LOOPBACK
 from testbed.postgres import PostgresCluster
 from testbed.postgres_install import postgres_user
+from wal_pipeline.host.own_command import own_command
 
 _MAKE: Final = "CREATE TABLE orders AS SELECT i AS id, md5(i::text) AS label FROM generate_series(1, 10000) AS i"
 _CONTENT: Final = "SELECT count(*) || ' ' || md5(string_agg(label, ',' ORDER BY id)) FROM orders"
@@ -43,7 +44,7 @@ class RestoreReport:
 
 def have_an_accident(scene: Scene, tell: Tell) -> Accident:
     """Take a base backup, make a table, note the moment, and drop the table."""
-    tell("wal-pipeline backup")
+    tell(scene.typed("backup"))
     backup = json.loads(scene.command("backup", "--json"))
     tell(f"base backup {backup['backup_id']}: {backup['size_bytes'] / 2**20:.0f} MiB, on both stores")
     scene.cluster.psql(_MAKE)
@@ -56,8 +57,8 @@ def have_an_accident(scene: Scene, tell: Tell) -> Accident:
 
 def undo(scene: Scene, accident: Accident, tell: Tell) -> RestoreReport:
     """Restore to just before, on a machine that has nothing but the stores' credentials, and look for the table."""
-    tell(f"wal-pipeline restore --to-time '{accident.before}' --start")
     with _fresh_machine(scene) as (cluster, env_file):
+        tell(f"{own_command(env_file)} restore --pgdata {cluster.pgdata} --to-time '{accident.before}' --start")
         begun = time.monotonic()
         answer = _restore(cluster, env_file, accident.before)
         rto_seconds = time.monotonic() - begun
@@ -103,6 +104,7 @@ def _restore(cluster: PostgresCluster, env_file: Path, before: str) -> dict[str,
         cwd=PROJECT,
     )
     if finished.returncode != 0:
-        raise DemoError(f"'wal-pipeline restore' ended with {finished.returncode}:\n{finished.stderr}".rstrip())
+        typed = f"{own_command(env_file)} restore"
+        raise DemoError(f"'{typed}' ended with {finished.returncode}:\n{finished.stderr}".rstrip())
     answer: dict[str, Any] = json.loads(finished.stdout)
     return answer

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from testbed.dagster_instance import PROJECT, DagsterInstance, clean_environment
 from testbed.postgres import PostgresCluster
 from testbed.postgres_install import postgres_18, postgres_user
 from testbed.s3_pair import S3Buckets, S3Pair
+from wal_pipeline.host.own_command import own_command
 from wal_pipeline.wiring.pipeline import Pipeline, open_pipeline
 
 Tell = Callable[[str], None]
@@ -60,6 +62,10 @@ class Scene:
         """The program's objects for the demo's settings."""
         return open_pipeline(self.env_file)
 
+    def typed(self, *arguments: str) -> str:
+        """Return a command of the program as a person has to type it to look into this demo."""
+        return f"{own_command(self.env_file)} {shlex.join(arguments)}"
+
     def command(self, *arguments: str, expect: tuple[int, ...] = (0,)) -> str:
         """Run ``wal-pipeline`` with these arguments and return its output. Raises: DemoError."""
         finished = subprocess.run(
@@ -73,7 +79,7 @@ class Scene:
         )
         if finished.returncode not in expect:
             raise DemoError(
-                f"'wal-pipeline {' '.join(arguments)}' ended with {finished.returncode}:\n"
+                f"'{self.typed(*arguments)}' ended with {finished.returncode}:\n"
                 f"{finished.stdout}{finished.stderr}".rstrip()
             )
         return finished.stdout
@@ -106,7 +112,7 @@ def start_scene(folder: Path, tell: Tell, mode: Mode) -> Iterator[Scene]:
 
 def set_up_archiving(scene: Scene, tell: Tell) -> None:
     """Configure archiving as a person does: ``wal-pipeline setup --apply``, a restart if it asks, and once more."""
-    tell("wal-pipeline setup --apply")
+    tell(scene.typed("setup", "--apply"))
     report = _setup(scene)
     if report["restart_line"] is not None:
         tell("restarting PostgreSQL, as setup asks: " + str(report["restart_line"]))
@@ -114,7 +120,7 @@ def set_up_archiving(scene: Scene, tell: Tell) -> None:
         report = _setup(scene)
     proof = report["proof"]
     if not report["ok"] or proof is None:
-        raise DemoError(f"'wal-pipeline setup --apply' did not prove that archiving works: {json.dumps(report)}")
+        raise DemoError(f"'{scene.typed('setup', '--apply')}' did not prove that archiving works: {json.dumps(report)}")
     copies = ", ".join(f"{store} after {seconds:.1f} s" for store, seconds in proof["copies"].items())
     tell(f"proved: segment {proof['segment']} is on {copies}")
 

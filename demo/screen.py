@@ -77,6 +77,6 @@ def _address(scene: Scene) -> Text:
         "Dagster: ",
         (scene.dagster.url, "bold cyan underline"),
         "\nTry:     ",
-        f"wal-pipeline --env-file {scene.env_file} list",
+        scene.typed("list"),
         "\nCtrl-C stops everything.",
     )

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import sys
 import urllib.error
 import urllib.request
@@ -12,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
-from testbed.ports import LOOPBACK, free_ports
+from testbed.ports import LOOPBACK, free_ports, listens
 from testbed.processes import ChildProcess, ServerError
 from wal_pipeline.settings import PREFIX, Settings
 
@@ -152,7 +151,7 @@ class DagsterInstance:
 
     def _start_code_server(self, location: str, server: ChildProcess) -> None:
         server.start()
-        server.wait_until(lambda: _listens(self._ports[location]), timeout_seconds=120)
+        server.wait_until(lambda: listens(self._ports[location]), timeout_seconds=120)
 
     def _process(self, name: str, *command: str) -> ChildProcess:
         return ChildProcess(name, command, log=self.folder / f"{name}.log", env=self.environment, cwd=PROJECT)
@@ -177,9 +176,3 @@ class DagsterInstance:
 def clean_environment() -> dict[str, str]:
     """Return this process's environment without any setting of ours, PostgreSQL's, Dagster's or AWS's."""
     return {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex((LOOPBACK, port)) == 0

@@ -26,8 +26,11 @@ class WalPipelineError(Exception):
     """The base of all our errors.
 
     The message is lower case, without a full stop, with names in quotes, and gives the found and the expected value.
-    ``hint`` is one sentence: what a person can do now.
+    ``hint`` is one sentence: what a person can do now. ``is_refusal``: something was asked for that cannot be done,
+    and nothing was changed.
     """
+
+    is_refusal = False
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -40,6 +43,8 @@ class WalPipelineError(Exception):
 
 class SettingsError(WalPipelineError):
     """A setting is missing, misspelt or has a value that cannot be used."""
+
+    is_refusal = True
 
 
 class InvalidWalNameError(WalPipelineError):
@@ -57,6 +62,8 @@ class SpoolError(WalPipelineError):
 class SpoolBusyError(SpoolError):
     """Another process of ours is archiving from this spool."""
 
+    is_refusal = True
+
 
 class BeingWrittenError(SpoolError):
     """A process has the file open for writing, so the file must wait until it is closed."""
@@ -72,6 +79,8 @@ class MemoryShortError(SpoolError):
 
 class PausedError(WalPipelineError):
     """Archiving is paused."""
+
+    is_refusal = True
 
 
 class StoreError(WalPipelineError):
@@ -135,6 +144,8 @@ class PostgresError(WalPipelineError):
 class RecoveryTargetError(WalPipelineError):
     """The recovery target cannot be reached with the base backups and WAL on the stores."""
 
+    is_refusal = True
+
 
 class RestoreError(WalPipelineError):
     """A restore cannot begin or continue."""
@@ -144,12 +155,20 @@ class BaseBackupError(WalPipelineError):
     """A base backup failed or is not restorable."""
 
 
+class ParentError(BaseBackupError):
+    """A base backup that was asked for cannot be the parent of an incremental one."""
+
+    is_refusal = True
+
+
 class LaterFormatError(BaseBackupError):
     """A base backup's manifest was written by a newer version of this program."""
 
 
 class BaseBackupRunningError(BaseBackupError):
     """Another process is taking a base backup of the same cluster, or storing the same one."""
+
+    is_refusal = True
 
 
 class RetentionError(WalPipelineError):

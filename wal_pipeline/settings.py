@@ -56,7 +56,8 @@ _PATHS: Final = (
     "drill_folder",
     "drill_sql_file",
 )
-_SPLITTERS: Final = {"stores": split_words, "age_recipients": split_recipients, "notification_urls": split_urls}
+_WORDS: Final = dict.fromkeys(("stores", "owners"), split_words)
+_SPLITTERS: Final = _WORDS | {"age_recipients": split_recipients, "notification_urls": split_urls}
 DEFAULT_STATE_FOLDER: Final = Path("~/.local/state/wal-pipeline")
 
 StoreName = Literal["r2", "b2", "local"]
@@ -75,6 +76,7 @@ class Settings(BaseSettings):
 
     # The cluster
     cluster: str = "main"
+    owners: Words = ()
     pgdata: Path | None = Field(None, validation_alias="PGDATA")
     spool_folder: Path | None = Field(None, validation_alias="PG_WAL_ARCHIVE_DIR")
     conninfo: SecretStr = SecretStr("")
@@ -197,8 +199,7 @@ class Settings(BaseSettings):
         """Take values from ``load_settings`` alone, which refuses unknown names in the environment and the file."""
         return (init_settings,)
 
-    # All names in the settings file, libpq's variables of it, and the folder at which relative paths in the connection
-    # string begin.
+    # Names in the settings file, libpq's variables of it, and the folder of relative paths in the connection string.
     _names_in_file: tuple[str, ...] = PrivateAttr(())
     _server_variables: Mapping[str, SecretStr] = PrivateAttr(default_factory=dict)
     _conninfo_folder: Path = PrivateAttr(default_factory=Path.cwd)
@@ -247,10 +248,8 @@ class Settings(BaseSettings):
     def require_spool_folder(self) -> Path:
         """Return the spool. Raises: SettingsError where ``PG_WAL_ARCHIVE_DIR`` is not set."""
         if self.spool_folder is None:
-            raise SettingsError(
-                "PG_WAL_ARCHIVE_DIR is not set",
-                hint="Set it to the folder into which PostgreSQL archives its WAL.",
-            )
+            hint = "Set it to the folder into which PostgreSQL archives its WAL."
+            raise SettingsError("PG_WAL_ARCHIVE_DIR is not set", hint=hint)
         return self.spool_folder
 
     def quarantine(self) -> Path:
@@ -322,9 +321,8 @@ def load_settings(environment: Mapping[str, str] | None = None, env_file: Path |
     try:
         settings = Settings.model_validate(_by_alias(values))
     except ValidationError as error:
-        raise SettingsError(
-            "\n".join(describe_faults(error, variable_names())), hint=_HINT
-        ) from None  # pydantic's text repeats the values
+        faults = "\n".join(describe_faults(error, variable_names()))
+        raise SettingsError(faults, hint=_HINT) from None  # pydantic's text repeats the values
     settings._names_in_file = tuple(in_file)
     variables = {name: value for name, value in from_file.items() if name in CONNECTION_VARIABLES and value}
     settings._server_variables = {name: SecretStr(value) for name, value in absolute_files(variables, folder).items()}

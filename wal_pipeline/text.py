@@ -46,10 +46,13 @@ def billed_size(size_bytes: int) -> str:
 
 
 def length(span: timedelta | float | None) -> str:
-    """Return a length of time (seconds), rounded: ``2.5 s``, ``90 min``; ``-`` for None."""
+    """Return a length of time (seconds), rounded: ``2.5 s``, ``90 min``; ``-`` for None.
+
+    The age of what another clock dates into the future is none: ``0.0 s``.
+    """
     if span is None:
         return "-"
-    seconds = span.total_seconds() if isinstance(span, timedelta) else span
+    seconds = max(0.0, span.total_seconds() if isinstance(span, timedelta) else span)
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 120:
@@ -60,8 +63,8 @@ def length(span: timedelta | float | None) -> str:
 
 
 def coarse_length(span: timedelta) -> str:
-    """Return the whole seconds, minutes, hours or days of a length of time."""
-    seconds = round(span.total_seconds())
+    """Return the whole seconds, minutes, hours or days of a length of time; a negative one is none."""
+    seconds = max(0, round(span.total_seconds()))
     if seconds < 120:
         return f"{seconds} s"
     if seconds < 7200:

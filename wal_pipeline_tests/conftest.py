@@ -1,6 +1,8 @@
 """Gives every test real S3 servers and real PostgreSQL clusters, which start once for a session."""
 
+import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +14,8 @@ from testbed.postgres_install import DEBIAN_15_HINT, PostgresInstall, owned_fold
 from testbed.s3_pair import S3Buckets, S3Pair
 from testbed.tls import TlsFiles, make_tls
 
+# This program is found by its name, as on a host where it is installed: hints name it without a path.
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 # Each run has the same examples, so that it judges the change and not its luck. 'make fuzz' draws new ones.
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("random", derandomize=False, print_blob=True, deadline=None)

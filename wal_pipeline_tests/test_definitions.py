@@ -16,7 +16,10 @@ JOBS = {
     "check_archive",
     "report_cost",
     "record_archive",
+    "report_bad_copies",
     "restore_cluster",
+    "pause_archiving",
+    "resume_archiving",
     "expire_archive",
     "verify_archive",
 }
@@ -69,6 +72,7 @@ def test_the_assets_begin_with_the_clusters_name(repository: dg.RepositoryDefini
         "main/base_backup/b2",
         "main/recovery_window",
         "main/recovery_drill",
+        "main/open_alerts",
         "main/cost",
     }
 

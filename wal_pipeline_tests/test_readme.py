@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from wal_pipeline.cli.main import _NOT_CLICK
-from wal_pipeline.cli.registry import COMMANDS
+from wal_pipeline.cli.registry import HEADINGS
 
 PROJECT = Path(__file__).parents[1]
 README = (PROJECT / "README.md").read_text()
@@ -18,7 +17,12 @@ def test_every_command_is_in_the_table_and_no_other() -> None:
     named = [
         name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`([a-z-]+)`", row)
     ]
-    assert [name for name in named if name != "wal-pipeline"] == [*COMMANDS, *_NOT_CLICK]
+    assert [name for name in named if name != "wal-pipeline"] == [name for names in HEADINGS.values() for name in names]
+
+
+def test_the_table_has_the_headings_of_the_help() -> None:
+    """In the same order."""
+    assert re.findall(r"^\| \*\*(.*?)\*\* \|", README, re.MULTILINE) == [heading.lower() for heading in HEADINGS]
 
 
 @pytest.mark.parametrize("document", ["README.md", "docs/img/README.md"])

@@ -9,6 +9,7 @@ from typing import Final
 GB: Final = 10**9  # bytes; the stores' price lists count in powers of ten
 _MILLION: Final = Decimal(10**6)
 _CENT: Final = Decimal("0.01")
+_SMALLEST: Final = Decimal("0.001")
 _MONTH_DAYS: Final = 30
 _DAY_SECONDS: Final = 86_400
 _MOST_RUNS_A_DAY: Final = 8_640
@@ -153,9 +154,15 @@ def forecast(
     return Cost(stored, {store: store_cost(usage, one) for store, one in prices.items()})
 
 
-def cents(usd: Decimal) -> Decimal:
-    """Round to whole cents, half a cent up, for people. Sums are made before rounding."""
-    return usd.quantize(_CENT, ROUND_HALF_UP)
+def dollars(usd: Decimal) -> str:
+    """Return a sum for people: ``$12.35``, below a dollar ``$0.004``. Sums are made before rounding, a half goes up.
+
+    What is less than half of the last place is still not nothing: ``<$0.001``.
+    """
+    if usd and usd < _SMALLEST / 2:
+        return f"<${_SMALLEST}"
+    rounded = usd.quantize(_CENT if usd >= 1 else _SMALLEST, ROUND_HALF_UP)
+    return f"${rounded.quantize(_CENT) if rounded >= 1 or not rounded else rounded}"
 
 
 def _gigabytes(size_bytes: int) -> Decimal:

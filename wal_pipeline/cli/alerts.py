@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wal_pipeline.cli.group import Context, pass_context
+from wal_pipeline.cli.printing import print_line
+from wal_pipeline.cli.spoken_group import SpokenGroup
 from wal_pipeline.text import moment_json, moment_utc, shown_name
 
 if TYPE_CHECKING:
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from wal_pipeline.commands.alerts.destinations import Destination
 
 
-@click.group("alerts", invoke_without_command=True)
+@click.group("alerts", cls=SpokenGroup, invoke_without_command=True)
 @click.pass_context
 def alerts_command(ctx: click.Context) -> int:
     """Show the open alerts, acknowledge or close one, send the new ones, or try the notifications."""
@@ -32,7 +34,7 @@ def list_alerts(context: Context, show_all: bool = False, as_json: bool = False)
     if as_json:
         click.echo(json.dumps([_as_json(alert) for alert in alerts], indent=1))
     elif not alerts:
-        click.echo("no alerts" if show_all else "no open alerts")
+        print_line(f"{'no alerts' if show_all else 'no open alerts'} are recorded; {_last_look(context)}")
     else:
         for alert in alerts:
             _tell(alert)
@@ -88,7 +90,7 @@ def deliver(context: Context) -> int:
         outage=memory.read(),
     )
     memory.write(report.outage)
-    click.echo(report.describe())
+    print_line(report.describe())
     return 1 if report.delivery.failures or report.outage is not None else 0
 
 
@@ -104,8 +106,18 @@ def send_test(context: Context) -> int:
     )
     failures = [destination.send(message) for destination in destinations]
     for destination, failure in zip(destinations, failures, strict=True):
-        click.echo(f"{destination.name}: sent" if failure is None else failure)
+        print_line(f"{destination.name}: sent" if failure is None else failure)
     return 1 if any(failures) else 0
+
+
+def _last_look(context: Context) -> str:
+    """Say how old the records of alerts are: nobody may have looked."""
+    from wal_pipeline.commands.health.facts import sensor_looked_at
+
+    looked_at = sensor_looked_at(context.pipeline.catalog)
+    if looked_at is None:
+        return "Dagster's health sensor has not looked yet: 'wal-pipeline status' looks now"
+    return f"Dagster's health sensor looked last at {moment_utc(looked_at)}"
 
 
 def _note(context: Context, alert: "Alert", done: tuple[str, str], *, reason: str, by: str | None) -> int:
@@ -129,12 +141,12 @@ def _destinations(context: Context) -> "list[Destination]":
 
 def _tell(alert: "Alert") -> None:
     until = f", until {moment_utc(alert.resolved_at)}" if alert.resolved_at else ""
-    click.echo(
+    print_line(
         f"{alert.id:>5}  {alert.severity.value:<8}  {alert.kind.value} {alert.subject}: {alert.message}\n"
         f"       since {moment_utc(alert.opened_at)}{until}, times seen {alert.times_seen}"
     )
     if alert.acknowledged_at is not None:
-        click.echo(f"       acknowledged by {alert.acknowledged_by}: {alert.acknowledged_reason}")
+        print_line(f"       acknowledged by {alert.acknowledged_by}: {alert.acknowledged_reason}")
 
 
 def _as_json(alert: "Alert") -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from wal_pipeline.cli.group import Context, pass_context
+from wal_pipeline.cli.printing import print_line, typed
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -51,7 +52,7 @@ def archive_command(context: Context, linger: float, as_json: bool) -> int:
         "spool_left": left,
         "seconds": round(seconds, 3),
     }
-    click.echo(
+    print_line(
         json.dumps(summary) if as_json else "{released} archived, {spool_left} left in the spool".format(**summary)
     )
     return 1 if left or counts["FileQuarantined"] else 0
@@ -69,4 +70,4 @@ def _tell(event: "ArchiveEvent", progress: "Progress") -> None:
     else:
         return
     # Printed as it is: a store's message holds no markup of ours, and a line of a log must not be broken.
-    progress.console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+    progress.console.print(typed(text), style=style, markup=False, highlight=False, soft_wrap=True)

@@ -50,9 +50,10 @@ def _leave(code: int) -> NoReturn:
 
 def _report(error: BaseException) -> None:
     from wal_pipeline.errors import WalPipelineError
+    from wal_pipeline.host.own_command import typeable
 
     if isinstance(error, WalPipelineError):
-        say(f"ERROR: {error}")
+        say(f"ERROR: {typeable(str(error))}")
     else:
         say("ERROR: " + "".join(traceback.format_exception_only(error)).strip())
         traceback.print_exception(error)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wal_pipeline.cli.group import Context, pass_context
+from wal_pipeline.cli.printing import print_line, typed
+from wal_pipeline.text import length, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,8 +48,9 @@ def backup_command(
     cluster had wrong checksums: it is kept then, and restorable.
     """
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from wal_pipeline.cli.progress_columns import BinarySpeedColumn
     from wal_pipeline.commands.backup.take import audit_entry
     from wal_pipeline.wiring.backup import base_backup_taker
 
@@ -56,7 +59,7 @@ def backup_command(
         TextColumn("{task.description}"),
         BarColumn(),
         DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
+        BinarySpeedColumn(),
         TimeElapsedColumn(),
     )
     audited = context.pipeline.audit.work("base backup", context.pipeline.settings.cluster)
@@ -66,11 +69,11 @@ def backup_command(
         )
         told.update(audit_entry(outcome))
     summary = _summary(outcome)
-    click.echo(json.dumps(summary) if as_json else _text(outcome))
+    click.echo(json.dumps(summary)) if as_json else print_line(_text(outcome))
     for warning in outcome.result.manifest.report.warnings:
-        click.echo(f"WARNING: {warning}", err=True)
+        print_line(f"WARNING: {warning}", err=True)
     for error in _errors(outcome):
-        click.echo(f"ERROR: {error}", err=True)
+        print_line(f"ERROR: {error}", err=True)
     return 0 if outcome.sound else 1
 
 
@@ -89,7 +92,7 @@ def _archiving(pipeline: "Pipeline") -> "Callable[[], None] | None":
         except SpoolBusyError:
             return
         except SpoolError as error:  # the base backup is stored: waiting shows whether its WAL comes
-            click.echo(f"WARNING: {error}", err=True)
+            print_line(f"WARNING: {error}", err=True)
 
     return archive
 
@@ -99,7 +102,7 @@ def _shown(progress: "Progress") -> "Callable[[BackupProgress], None]":
 
     def show(now: "BackupProgress") -> None:
         if now.wait is not None:
-            progress.console.print(now.wait.text, markup=False, highlight=False, soft_wrap=True)
+            progress.console.print(typed(now.wait.text), markup=False, highlight=False, soft_wrap=True)
         total = max(now.total_bytes, now.read_bytes) if now.total_bytes is not None else None
         progress.update(task, description=now.phase.value, completed=now.read_bytes, total=total)
 
@@ -152,9 +155,9 @@ def _errors(outcome: "BackupOutcome") -> "Iterator[BaseBackupError]":
 
 
 def _text(outcome: "BackupOutcome") -> str:
-    manifest, seconds = outcome.result.manifest, round(outcome.result.seconds, 3)
-    head = f"{manifest.kind.value} base backup {manifest.backup_id}: {manifest.size_bytes} bytes"
-    lines = [f"{head}, {manifest.stored_size_bytes} stored, {seconds} s"]
+    manifest = outcome.result.manifest
+    head = f"{manifest.kind.value} base backup {manifest.backup_id}: {size(manifest.size_bytes)}"
+    lines = [f"{head}, {size(manifest.stored_size_bytes)} stored, {length(outcome.result.seconds)}"]
     for found in outcome.stores:
         state = "restorable" if found.restorable else "stored, not restorable yet" if found.stored else "missing"
         damaged = ", with damaged pages" if found.restorable and manifest.report.damaged_pages else ""

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from wal_pipeline.cli.group import Context, pass_context
+from wal_pipeline.cli.printing import print_line
+from wal_pipeline.cli.spoken_group import SpokenGroup
 
 if TYPE_CHECKING:
     from wal_pipeline.commands.rebuild_catalog import RebuiltStore
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 _SHOWN = 20
 
 
-@click.group("catalog")
+@click.group("catalog", cls=SpokenGroup)
 def catalog_command() -> None:
     """The backup records: an index of the stores that can be made again from them."""
 
@@ -40,7 +42,7 @@ def rebuild_command(context: Context, workers: int, as_json: bool) -> int:
     stores = list(pipeline.stores.values())
     aside = set_aside(pipeline.settings.catalog(), pipeline.clock())
     if aside is not None:
-        click.echo(f"the old catalog was set aside: {aside}", err=True)
+        print_line(f"the old catalog was set aside: {aside}", err=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}: {task.completed:.0f} objects"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         tasks = {store.name: progress.add_task(store.name, total=None) for store in stores}
@@ -64,9 +66,12 @@ def rebuild_command(context: Context, workers: int, as_json: bool) -> int:
 
 
 def _tell(store: "RebuiltStore") -> None:
-    click.echo(f"{store.store}: copies {store.copies}, base backups {store.base_backups}")
-    if store.error is not None:
-        click.echo(f"ERROR: {store.error}; the records of the unread part stay as they were")
+    if store.error is None:
+        print_line(f"{store.store}: copies {store.copies}, base backups {store.base_backups}")
+    else:
+        read = f", copies {store.copies} and base backups {store.base_backups} of it were read" if store.copies else ""
+        print_line(f"{store.store}: not read to its end{read}")
+        print_line(f"ERROR: {store.error}; the records of the unread part stay as they were")
     for title, lines in (
         ("not as it should be", store.damaged),
         ("could not be read", store.faults),
@@ -75,8 +80,8 @@ def _tell(store: "RebuiltStore") -> None:
         ("recorded, not there any more, now forgotten", store.forgotten),
     ):
         if lines:
-            click.echo(f"  {title} ({len(lines)}):")
+            print_line(f"  {title} ({len(lines)}):")
         for line in lines[:_SHOWN]:
-            click.echo(f"    {line}")
+            print_line(f"    {line}")
         if len(lines) > _SHOWN:
-            click.echo(f"    and {len(lines) - _SHOWN} more: see --json")
+            print_line(f"    and {len(lines) - _SHOWN} more: see --json")

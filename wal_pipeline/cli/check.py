@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from wal_pipeline.cli.group import Context, pass_context
+from wal_pipeline.cli.printing import make_console, print_line, typed
 
 if TYPE_CHECKING:
     from wal_pipeline.commands.check.item import CheckReport
@@ -46,18 +47,19 @@ def check_command(context: Context, as_json: bool) -> int:
 
 
 def _print(report: "CheckReport") -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False)
+    console = make_console()
     table = Table(box=None, pad_edge=False)
     for heading in ("", "what", "found"):
         table.add_column(heading, overflow="fold")
     for item in report.items:
         verdict = Text("ok", style="green") if item.ok else Text("failed", style="red")
-        table.add_row(verdict, item.name, Text(item.message))
+        table.add_row(verdict, item.name, Text(typed(item.message)))
     console.print(table)
+    told: set[tuple[str, str]] = set()
     for item in report.items:
-        if item.hint:
-            console.print(f"\n{item.name}: {item.message}\nHINT: {item.hint}", markup=False, soft_wrap=True)
+        if item.hint and (item.message, item.hint) not in told:
+            told.add((item.message, item.hint))
+            print_line(f"\n{item.name}: {item.message}\nHINT: {item.hint}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from wal_pipeline.cli.group import Context, pass_context
+from wal_pipeline.cli.printing import make_console
 from wal_pipeline.text import billed_size
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def cost_command(
         days = pipeline.settings.retention_days if retention_days is None else retention_days
         cost = _forecast(context, wal_per_day, reduction, days)
     else:
+        context.require_records()
         report = current_cost(pipeline.catalog, pipeline.settings.prices(), pipeline.clock())
         cost, usage = report.cost, report.usage
     if as_json:
@@ -62,20 +64,19 @@ def _forecast(context: Context, wal_per_day: str, reduction: float, days: int) -
 
 
 def _print(cost: "Cost", usage: "Mapping[str, Usage] | None") -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    from wal_pipeline.archive.cost import cents
+    from wal_pipeline.archive.cost import dollars
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for title in ("store", "stored", "storage", "requests", "a month", "one restore"):
-        table.add_column(title, justify="left" if title == "store" else "right", no_wrap=True)
+        table.add_column(title, justify="left" if title == "store" else "right", overflow="fold")
     for store, one in cost.stores.items():
-        money = (f"${cents(value)}" for value in (one.storage_usd, one.requests_usd, one.month_usd, one.restore_usd))
+        money = (dollars(value) for value in (one.storage_usd, one.requests_usd, one.month_usd, one.restore_usd))
         table.add_row(store, billed_size(one.stored_bytes), *money)
-    console = Console(highlight=False)
+    console = make_console()
     console.print(table)
-    console.print(f"together ${cents(cost.month_usd)} a month, of which ${cents(cost.storage_usd)} is storage")
+    console.print(f"together {dollars(cost.month_usd)} a month, of which {dollars(cost.storage_usd)} is storage")
     for store, done in (usage or {}).items():
         console.print(
             f"{store}: {done.class_a_requests} class A and {done.class_b_requests} class B requests in 30 days; "

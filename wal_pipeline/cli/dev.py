@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from wal_pipeline.cli.group import Context, pass_context
+from wal_pipeline.cli.printing import print_line
 
 _PACKAGE = Path(__file__).parents[1]
 
@@ -25,7 +26,7 @@ def dev_command(context: Context, host: str, port: int) -> None:
     settings = context.pipeline.settings  # a faulty setting shows here, not in a sensor's first tick
     home = Path(os.environ.get("DAGSTER_HOME") or settings.state_folder / "dagster").absolute()
     prepare_home(home)
-    click.echo(f"Dagster's records are in {home}; the UI will be at http://{host}:{port}", err=True)
+    print_line(f"Dagster's records are in {home}; the UI will be at http://{host}:{port}", err=True)
     environment = {**os.environ, "DAGSTER_HOME": str(home), **_env_file_variable()}
     sys.stderr.flush()
     os.execve(sys.executable, dagster_command(host, port), environment)  # noqa: S606 - no shell is wanted

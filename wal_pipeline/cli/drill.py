@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wal_pipeline.cli.group import Context, pass_context
+from wal_pipeline.cli.printing import print_line
 
 if TYPE_CHECKING:
     from wal_pipeline.commands.drill.result import DrillResult
@@ -36,7 +37,7 @@ def drill_command(context: Context, stores: tuple[str, ...], seed: int | None, a
         for result in run_drills(drills_of(pipeline, seed=seed), chosen, pipeline.catalog, pipeline.audit):
             results.append(result)
             if not as_json:
-                click.echo(_text(result))
+                print_line(_text(result))
     if as_json:
         click.echo(json.dumps({"drills": [_values(result) for result in results]}))
     return 0 if results and all(result.ok for result in results) else 1

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wal_pipeline.cli.group import Context, pass_context
-from wal_pipeline.text import moment_json
+from wal_pipeline.cli.printing import make_console, print_line
+from wal_pipeline.text import moment_json, size
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -30,8 +31,6 @@ def expire_command(context: Context, confirm: bool, trust_clock: bool, as_json: 
     that no verification has settled ('wal-pipeline verify --repair'), as nothing expires from it until then; also where
     everything in the archive is older than the window, which may only mean that this host's clock is wrong.
     """
-    from rich.console import Console
-
     from wal_pipeline.wiring.expire import expirer
 
     made = expirer(context.pipeline)
@@ -39,13 +38,11 @@ def expire_command(context: Context, confirm: bool, trust_clock: bool, as_json: 
     if as_json:
         click.echo(json.dumps(expiry_as_json(done)))  # in one line: Python is slow to indent
     else:
-        console = Console(highlight=False)
-        if not console.is_terminal:
-            console.width = 200
+        console = make_console()
         for store in done.stores:
             console.print(_table(store))
         for line in _lines(done):
-            click.echo(line)
+            print_line(line)
     return 0 if done.is_complete else 1
 
 
@@ -108,8 +105,8 @@ def _table(store: "StoreExpiry") -> "Table":
     plan = store.plan.plan
     title = f"{store.plan.store}, system identifier {store.plan.layout.system_identifier}"
     table = Table(title=title, box=None, pad_edge=False, title_justify="left")
-    for name in ("", "what", "count", "bytes", "why"):
-        table.add_column(name, justify="right" if name in ("count", "bytes") else "left")
+    for name in ("", "what", "count", "size", "why"):
+        table.add_column(name, justify="right" if name in ("count", "size") else "left", overflow="fold")
     if plan is not None:
         for row in (*_rows("stays", plan.keep), *_rows("may go", plan.expire)):
             table.add_row(*row)
@@ -126,7 +123,7 @@ def _rows(word: str, entries: "Iterable[Kept | Expired]") -> Iterator[tuple[str,
         counts[key] += 0 if getattr(entry, "step", None) == "backup_objects" else 1
         sizes[key] += entry.stored_bytes
     for (what, reason), count in counts.items():
-        yield word, what, str(count), f"{sizes[what, reason]:,}", reason
+        yield word, what, str(count), size(sizes[what, reason]), reason
 
 
 def _kind(entry: "Kept | Expired") -> str:
@@ -151,19 +148,19 @@ def _lines(done: "Expiry") -> Iterator[str]:
 def _store_lines(store: "StoreExpiry") -> Iterator[str]:
     plan, removed, name = store.plan.plan, store.removed, store.plan.store
     if plan is not None:
-        yield f"{name}: {plan.kept_bytes:,} bytes stay, {plan.freed_bytes:,} bytes may go"
+        yield f"{name}: {size(plan.kept_bytes)} stay, {size(plan.freed_bytes)} may go"
         yield from (f"warning: {warning}" for warning in plan.warnings)
     yield from (f"note: {note}" for note in store.plan.notes)
     hidden = store.plan.hidden
     if hidden.total_bytes:
         objects = len(hidden.size_bytes)
-        yield f"{name}: {hidden.total_bytes:,} bytes in {objects} objects are hidden versions, and billed"
+        yield f"{name}: {size(hidden.total_bytes)} in {objects} objects are hidden versions, and billed"
     if hidden.error is not None:
         yield f"{name}: hidden versions could not be listed: {hidden.error}"
     if removed is not None:
         yield (
             f"{name}: removed {len(removed.files)} files and {len(removed.base_backups)} base backups, "
-            f"{removed.versions} versions, {removed.freed_bytes:,} bytes"
+            f"{removed.versions} versions, {size(removed.freed_bytes)}"
         )
     if store.unfinished is not None and store.unfinished.objects:
         yield f"{name}: removed {store.unfinished.objects} objects of base backups without a manifest"

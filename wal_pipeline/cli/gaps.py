@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wal_pipeline.cli.group import Context, pass_context
+from wal_pipeline.cli.printing import print_line
+from wal_pipeline.cli.spoken_group import SpokenGroup
 from wal_pipeline.text import moment_json, shown_name
 
 if TYPE_CHECKING:
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from wal_pipeline.commands.health.windows import CurrentWindows
 
 
-@click.group("gaps", invoke_without_command=True)
+@click.group("gaps", cls=SpokenGroup, invoke_without_command=True)
 @click.pass_context
 def gaps_command(ctx: click.Context) -> int:
     """Show the gaps of each store's archive, or accept one."""
@@ -26,9 +28,9 @@ def gaps_command(ctx: click.Context) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 @pass_context
 def list_gaps(context: Context, as_json: bool = False) -> int:
-    """List the gaps of each store and of all together, and the segments that continue nothing.
+    """List the gaps of each store and of any store, and the segments that continue nothing.
 
-    Exit code 1 where one is open.
+    By this host's records: no store is asked. Exit code 1 where one is open, or where there are no records.
     """
     from wal_pipeline.archive.recovery.gaps import GapState
 
@@ -39,7 +41,7 @@ def list_gaps(context: Context, as_json: bool = False) -> int:
     else:
         _print(ledger, windows.breaks)
         for note in windows.notes:
-            click.echo(f"note: {note}")
+            print_line(f"note: {note}")
     return 1 if windows.open_breaks or any(entry.state is GapState.OPEN for entry in ledger) else 0
 
 
@@ -48,9 +50,9 @@ def _print(ledger: "Sequence[LedgerEntry]", breaks: "Sequence[Break]") -> None:
         _tell(entry)
     for one in breaks:
         closed = f"closed by base backup {one.closed_by}" if one.closed_by else "open"
-        click.echo(f"{'all':<6} {closed}: no recovery passes into {one.segment}: {one.reason}")
+        print_line(f"{'any store':<9} {closed}: no recovery passes into {one.segment}: {one.reason}")
     if not ledger and not breaks:
-        click.echo("no gaps")
+        print_line("no gaps by this host's records")
 
 
 @gaps_command.command("ack")
@@ -88,16 +90,16 @@ def acknowledge(context: Context, first_missing: str, reason: str, by: str | Non
         pipeline.catalog.gaps.acknowledge(accepted)
         subject = f"gap {gap.first_missing} to {gap.last_missing}"
         pipeline.audit.write("acknowledge", subject, "acknowledged", by=by, reason=reason)
-    click.echo(f"the gap from {first_missing} on is accepted by {who}")
+    print_line(f"the gap from {first_missing} on is accepted by {who}")
     return 0
 
 
 def _windows(context: Context) -> "CurrentWindows":
-    from wal_pipeline.commands.health.windows import current_windows
-    from wal_pipeline.wiring.health import fetch_history
+    from wal_pipeline.commands.health.facts import look_at_everything
+    from wal_pipeline.wiring.health import fact_sources
 
-    pipeline = context.pipeline
-    return current_windows(pipeline.catalog, pipeline.settings.stores, fetch=fetch_history(pipeline))
+    context.require_records()
+    return look_at_everything(fact_sources(context.pipeline, ask_server=False)).windows
 
 
 def _entries(windows: "CurrentWindows") -> "list[LedgerEntry]":
@@ -126,10 +128,11 @@ def _values(entry: "LedgerEntry") -> dict[str, Any]:
 
 
 def _tell(entry: "LedgerEntry") -> None:
+    from wal_pipeline.commands.health.answer import gap_text, store_name
+
     gap = entry.gap
-    refill = f", {gap.held_elsewhere} of them on another store: backfill brings them" if gap.held_elsewhere else ""
     closed = f" by base backup {entry.closed_by}" if entry.closed_by else ""
-    click.echo(
-        f"{gap.store or 'all':<6} {entry.state.value}{closed}: {gap.segments} segments missing, "
-        f"{gap.first_missing} to {gap.last_missing}{refill}"
+    state = entry.state.value.replace("_", " ")
+    print_line(
+        f"{store_name(gap.store):<9} {state}{closed}: {gap.first_missing} to {gap.last_missing}; {gap_text(gap)}"
     )

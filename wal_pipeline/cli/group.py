@@ -1,13 +1,16 @@
 """Runs a command line: loads the command that was typed, and turns errors into messages and exit codes."""
 
+import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
 
 from wal_pipeline import __version__
-from wal_pipeline.cli.registry import COMMANDS, load_command
+from wal_pipeline.cli.printing import print_line
+from wal_pipeline.cli.registry import ARCHIVE_GET, COMMANDS, HEADINGS, load_command
+from wal_pipeline.cli.spoken_group import SpokenGroup
 from wal_pipeline.errors import WalPipelineError
 from wal_pipeline.host.output import accept_any_text
 from wal_pipeline.wiring.pipeline import Pipeline, open_pipeline
@@ -16,8 +19,27 @@ _INTERRUPTED = 130
 _STRICT = ("check", "status")
 
 
-class LazyGroup(click.Group):
-    """A group that imports a command when it is typed."""
+class LazyGroup(SpokenGroup):
+    """A group that imports a command when it is typed, and prints our errors with their hints."""
+
+    def headings(self) -> Mapping[str, Sequence[str]]:
+        """Return the names of the commands by heading."""
+        return HEADINGS
+
+    def sentence(self, ctx: click.Context, name: str) -> str:
+        """Return what a command does. ``archive-get`` is none of click's."""
+        if name != ARCHIVE_GET:
+            return super().sentence(ctx, name)
+        return "Fetch one file of the WAL archive, as PostgreSQL's restore_command."
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command that was typed. An error of ours is printed while it is known how this program is typed."""
+        try:
+            return super().invoke(ctx)
+        except WalPipelineError as error:
+            text = str(error).encode("utf-8", "backslashreplace").decode()  # a name may hold bytes that are no text
+            print_line(f"ERROR: {text}", err=True)
+            return 1
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Return the commands in the order in which a person needs them."""
@@ -37,6 +59,10 @@ class Context:
         self._strict = strict
         self._pipeline: Pipeline | None = None
 
+    def for_file(self, env_file: Path) -> "Context":
+        """Return the same for another settings file."""
+        return Context(env_file, strict=self._strict)
+
     @property
     def pipeline(self) -> Pipeline:
         """The objects that the settings describe. Raises: SettingsError."""
@@ -49,6 +75,19 @@ class Context:
             self._pipeline = opened
         return self._pipeline
 
+    def missing_settings(self) -> list[str]:
+        """Return the variables without which a configured store cannot be asked. Raises: SettingsError."""
+        from wal_pipeline.wiring.stores import missing_settings
+
+        settings = self.pipeline.settings
+        return [variable for store in settings.stores for variable in missing_settings(settings, store)]
+
+    def require_records(self) -> None:
+        """Refuse to tell of an archive of which this host has no records. Raises: CatalogError, SettingsError."""
+        from wal_pipeline.commands.health.no_records import require_records
+
+        require_records(self.pipeline.catalog, self.pipeline.settings.cluster, self.missing_settings())
+
     def close(self) -> None:
         """Add the command's requests to the stores to the catalog's counts."""
         if self._pipeline is not None:
@@ -60,7 +99,9 @@ pass_context = click.make_pass_decorator(Context)
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
-    "--env-file", type=click.Path(path_type=Path, dir_okay=False), help="Read settings from this file instead of .env."
+    "--env-file",
+    type=click.Path(path_type=Path, dir_okay=False, readable=False),  # we say which folder or line is wrong
+    help="Read settings from this file instead of .env.",
 )
 @click.version_option(__version__, prog_name="wal-pipeline")
 @click.pass_context
@@ -78,14 +119,11 @@ def run(arguments: Sequence[str]) -> int:
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
     except click.ClickException as error:
-        error.show()
+        error.show(text := io.StringIO())
+        print_line(text.getvalue().rstrip("\n"), err=True)
         return error.exit_code
-    except WalPipelineError as error:
-        text = str(error).encode("utf-8", "backslashreplace").decode()  # a name may hold bytes that are no text
-        click.echo(f"ERROR: {text}", err=True)
-        return 1
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
+        print_line("interrupted", err=True)
         return _INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()

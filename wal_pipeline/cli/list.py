@@ -1,13 +1,14 @@
 """``wal-pipeline list`` lists the files of the WAL archive, or the base backups, and their copies."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from wal_pipeline.archive.records import CopyStatus
 from wal_pipeline.cli.group import Context, pass_context
+from wal_pipeline.cli.printing import make_console, typed
 from wal_pipeline.text import moment_text
 
 if TYPE_CHECKING:
@@ -39,9 +40,7 @@ _COLOURS = {
 def list_command(
     context: Context, *, status: str | None, store: str | None, since: str | None, base_backups: bool, as_json: bool
 ) -> int:
-    """List the files of the WAL archive with the records of their copies."""
-    from rich.console import Console
-
+    """List the files of the WAL archive by this host's records, with the records of their copies."""
     from wal_pipeline.catalog.files import CopyFilter
     from wal_pipeline.commands.list_files import list_files, listed_file_as_json, parse_moment
     from wal_pipeline.errors import SettingsError
@@ -50,6 +49,7 @@ def list_command(
     if base_backups:
         if status or store or since:
             raise SettingsError("--base-backups lists all of them, without --status, --store and --since")
+        context.require_records()
         return _list_backups(pipeline.catalog, list(pipeline.settings.stores), as_json=as_json)
     names = list(pipeline.settings.stores)
     if store is not None and store not in names:
@@ -59,20 +59,17 @@ def list_command(
         store=store,
         since=parse_moment(since, pipeline.clock()) if since else None,
     )
+    context.require_records()
     found = list_files(pipeline.catalog, only)
     if as_json:
         click.echo(json.dumps([listed_file_as_json(item) for item in found], indent=1))
         return 0
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 200  # a pipe has no width: nothing is cut off
-    console.print(_table(found, names))
-    _print_errors(console.print, found)
+    make_console().print(_table(found, names))
+    _print_errors(found)
     return 0
 
 
 def _list_backups(catalog: "Catalog", names: Sequence[str], *, as_json: bool) -> int:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
@@ -82,12 +79,10 @@ def _list_backups(catalog: "Catalog", names: Sequence[str], *, as_json: bool) ->
     if as_json:
         click.echo(json.dumps([listed_backup_as_json(item) for item in found], indent=1))
         return 0
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 200
+    console = make_console()
     table = Table(box=None, pad_edge=False, caption=f"base backups: {len(found)}", caption_justify="left")
     for title in ("base backup", "kind", "finished (UTC)", *names):
-        table.add_column(title, no_wrap=True)
+        table.add_column(title, no_wrap=title == "base backup", overflow="fold")
     for item in found:
         states = (_backup_state(item, store) for store in names)
         finished = moment_text(item.backup.finished_at)
@@ -114,7 +109,7 @@ def _table(found: "Sequence[ListedFile]", stores: Sequence[str]) -> "Table":
 
     table = Table(box=None, pad_edge=False, caption=f"files: {len(found)}", caption_justify="left")
     for title in ("file", "spooled (UTC)", "last commit (UTC)", *stores):
-        table.add_column(title, no_wrap=True)
+        table.add_column(title, no_wrap=title == "file", overflow="fold")
     for item in found:
         file = item.file
         states = (_state(item, store) for store in stores)
@@ -130,10 +125,12 @@ def _state(item: "ListedFile", store: str) -> str:
     return f"[{_COLOURS[copy.status]}]{copy.status.value}[/]{size}"
 
 
-def _print_errors(tell: Callable[[str], None], found: "Sequence[ListedFile]") -> None:
-    from rich.markup import escape
+def _print_errors(found: "Sequence[ListedFile]") -> None:
+    from rich.text import Text
 
+    console = make_console()
     for item in found:
         for copy in item.copies.values():
             if copy.last_error is not None:
-                tell(f"[red]{item.file.name}: {escape(copy.last_error)} (tries: {copy.tries})[/red]")
+                said = typed(f"{item.file.name}: {copy.last_error} (tries: {copy.tries})")
+                console.print(Text(said, style="red"), soft_wrap=True)

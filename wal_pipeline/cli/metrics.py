@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from wal_pipeline.cli.group import Context, pass_context
+from wal_pipeline.cli.printing import print_line
 
 
 @click.command("metrics")
@@ -46,7 +47,7 @@ def _serve(context: Context, listen: str) -> None:
         server = make_server(context, host.strip("[]"), int(port))
     except OSError as error:
         raise SettingsError(f"cannot listen at '{listen}': {error.strerror}") from error
-    click.echo(f"metrics at http://{host}:{server.server_port}/metrics", err=True)
+    print_line(f"metrics at http://{host}:{server.server_port}/metrics", err=True)
     with server:
         server.serve_forever()
 

@@ -1,14 +1,13 @@
 """``wal-pipeline pause`` stops archiving for a while, ``wal-pipeline resume`` ends the pause."""
 
-import re
 from datetime import timedelta
 
 import click
 
 from wal_pipeline.cli.group import Context, pass_context
+from wal_pipeline.cli.printing import print_line
+from wal_pipeline.errors import SettingsError
 from wal_pipeline.text import shown_name
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class Length(click.ParamType[timedelta]):
@@ -20,10 +19,12 @@ class Length(click.ParamType[timedelta]):
         """Read the text."""
         if isinstance(value, timedelta):
             return value
-        match = re.fullmatch(r"(\d{1,6})([smhd])", str(value))
-        if match is None:
-            self.fail(f"'{value}' is not a length of time: write 30m, 2h or 1d", param, ctx)
-        return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+        from wal_pipeline.commands.pause import length_from_text
+
+        try:
+            return length_from_text(str(value))
+        except SettingsError as error:
+            self.fail(f"{error.message}: {error.hint}", param, ctx)
 
 
 @click.command("pause")
@@ -38,7 +39,7 @@ def pause_command(context: Context, length: timedelta, reason: str) -> None:
     pipeline, reason = context.pipeline, shown_name(reason)
     made = pause(pipeline.catalog, pipeline.clock(), length=length, reason=reason, by=running_user())
     pipeline.audit.write("pause", pipeline.settings.cluster, "paused", until=made.until_at, reason=reason)
-    click.echo(made.describe())
+    print_line(made.describe())
 
 
 @click.command("resume")
@@ -50,4 +51,4 @@ def resume_command(context: Context) -> None:
     pipeline = context.pipeline
     ended = resume(pipeline.catalog, pipeline.clock())
     pipeline.audit.write("resume", pipeline.settings.cluster, "resumed" if ended is not None else "was not paused")
-    click.echo("archiving goes on" if ended is not None else "archiving was not paused")
+    print_line("archiving goes on" if ended is not None else "archiving was not paused")

@@ -8,25 +8,32 @@ if TYPE_CHECKING:
 
 # A command's module holds a function of the same name, with '_command' after it. The order is that of the help.
 COMMANDS: Final = {
-    "setup": "wal_pipeline.cli.setup",
-    "check": "wal_pipeline.cli.check",
-    "dev": "wal_pipeline.cli.dev",
-    "archive": "wal_pipeline.cli.archive",
-    "list": "wal_pipeline.cli.list",
-    "catalog": "wal_pipeline.cli.catalog",
-    "backup": "wal_pipeline.cli.backup",
-    "restore": "wal_pipeline.cli.restore",
-    "verify": "wal_pipeline.cli.verify",
-    "expire": "wal_pipeline.cli.expire",
-    "pause": "wal_pipeline.cli.pause",
-    "resume": "wal_pipeline.cli.pause",
-    "drill": "wal_pipeline.cli.drill",
-    "gaps": "wal_pipeline.cli.gaps",
-    "alerts": "wal_pipeline.cli.alerts",
     "status": "wal_pipeline.cli.status",
-    "metrics": "wal_pipeline.cli.metrics",
+    "check": "wal_pipeline.cli.check",
+    "alerts": "wal_pipeline.cli.alerts",
+    "list": "wal_pipeline.cli.list",
+    "gaps": "wal_pipeline.cli.gaps",
     "report": "wal_pipeline.cli.report",
     "cost": "wal_pipeline.cli.cost",
+    "backup": "wal_pipeline.cli.backup",
+    "restore": "wal_pipeline.cli.restore",
+    "drill": "wal_pipeline.cli.drill",
+    "setup": "wal_pipeline.cli.setup",
+    "dev": "wal_pipeline.cli.dev",
+    "metrics": "wal_pipeline.cli.metrics",
+    "archive": "wal_pipeline.cli.archive",
+    "verify": "wal_pipeline.cli.verify",
+    "expire": "wal_pipeline.cli.expire",
+    "catalog": "wal_pipeline.cli.catalog",
+    "pause": "wal_pipeline.cli.pause",
+    "resume": "wal_pipeline.cli.pause",
+}
+ARCHIVE_GET: Final = "archive-get"  # started without click, by cli/main.py
+HEADINGS: Final = {
+    "Every day": ("status", "check", "alerts", "list", "gaps", "report", "cost"),
+    "Recovery": ("backup", "restore", "drill", ARCHIVE_GET),
+    "Set-up": ("setup", "dev", "metrics"),
+    "Upkeep": ("archive", "verify", "expire", "catalog", "pause", "resume"),
 }
 
 

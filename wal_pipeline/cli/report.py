@@ -5,6 +5,8 @@ from pathlib import Path
 import click
 
 from wal_pipeline.cli.group import Context, pass_context
+from wal_pipeline.cli.printing import print_line
+from wal_pipeline.text import size
 
 
 @click.command("report")
@@ -25,8 +27,9 @@ def report_command(context: Context, output: Path, days: int) -> int:
     from wal_pipeline.wiring.health import fact_sources, health_limits
 
     pipeline = context.pipeline
+    context.require_records()
     limits = health_limits(pipeline)
     status = judge(look_at_everything(fact_sources(pipeline)), limits)
     write_report(output, render_report(status, pipeline.catalog, limits, pipeline.settings.prices(), days=days))
-    click.echo(f"{output.absolute()}: {output.stat().st_size} bytes")
+    print_line(f"{output.absolute()}: {size(output.stat().st_size)}")
     return 0

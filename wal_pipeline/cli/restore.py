@@ -110,13 +110,17 @@ def _unless(_context: click.Context, _option: click.Parameter, given: bool) -> b
 def restore_command(ctx: click.Context, context: Context, /, *, as_json: bool, **options: Any) -> int:
     """Restore the cluster to a chosen moment, by default to the end of the archive.
 
-    Needs only the stores' credentials and the cluster's name: neither Dagster nor the catalog.
+    Needs only the stores' credentials and the cluster's name: neither Dagster nor the catalog. The plan, which --plan
+    prints alone, ends with all that the restore will refuse.
     """
     from wal_pipeline.archive.recovery.target_text import TargetTextError
     from wal_pipeline.cli.restore_progress import RestoreScreen
+    from wal_pipeline.cli.time_readings import refuse_ambiguous
     from wal_pipeline.commands.restore.options import RestoreOptionError, RestoreOptions
     from wal_pipeline.wiring.restore import restore_of
 
+    if options["to_time"] is not None:
+        refuse_ambiguous("--to-time", options["to_time"], context.pipeline.clock())
     try:
         restore = restore_of(
             context.pipeline, RestoreOptions(**options), env_file=ctx.find_root().params.get("env_file")

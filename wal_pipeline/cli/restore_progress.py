@@ -15,9 +15,10 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
-    TransferSpeedColumn,
 )
 
+from wal_pipeline.cli.printing import print_line, typed
+from wal_pipeline.cli.progress_columns import BinarySpeedColumn
 from wal_pipeline.cli.restore_text import plan_text, plan_values, result_text, result_values
 from wal_pipeline.commands.restore.download import DownloadFault
 from wal_pipeline.commands.restore.perform import RestoreEvents, RestoreResult
@@ -52,14 +53,14 @@ class RestoreScreen(RestoreEvents):
         """Print the plan; as JSON only where there is nothing more to come."""
         self._download_bytes, self._segments = prepared.download_bytes, len(prepared.plan.wal)
         if not self._as_json:
-            click.echo(plan_text(prepared, self._cluster))
+            print_line(plan_text(prepared, self._cluster))
         elif self._plan_only:
             click.echo(json.dumps(plan_values(prepared)))
 
     def phase(self, name: str) -> None:
         """Show the phase beside the bytes."""
         if self._bar is None:
-            columns = (DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn())
+            columns = (DownloadColumn(binary_units=True), BinarySpeedColumn(), TimeRemainingColumn())
             self._show(_Bar(name, self._download_bytes, *columns))
         else:
             self._bar.update(name)
@@ -90,7 +91,10 @@ class RestoreScreen(RestoreEvents):
         """Print the result."""
         self._show(None)
         values = {**plan_values(prepared), **result_values(prepared, result, recovery)}
-        click.echo(json.dumps(values) if self._as_json else result_text(prepared, result, recovery))
+        if self._as_json:
+            click.echo(json.dumps(values))
+        else:
+            print_line(result_text(prepared, result, recovery))
 
     def _show(self, bar: "_Bar | None") -> None:
         if self._bar is not None:
@@ -113,7 +117,7 @@ class _Bar:
         self._progress.advance(self._task, count)
 
     def say(self, text: str) -> None:
-        self._progress.console.print(text, style="yellow", markup=False, highlight=False)
+        self._progress.console.print(typed(text), style="yellow", markup=False, highlight=False)
 
     def stop(self) -> None:
         self._progress.stop()

@@ -9,6 +9,7 @@ from wal_pipeline.archive.recovery.restore_plan import PlannedBackup
 from wal_pipeline.commands.restore.perform import RestoreResult, apart_in_a_copy
 from wal_pipeline.commands.restore.prepare import PreparedRestore
 from wal_pipeline.commands.restore.start import RecoveryResult
+from wal_pipeline.errors import WalPipelineError
 from wal_pipeline.postgres.isolation import told_apart
 from wal_pipeline.postgres.recovery import AUTO_CONF, TargetAction
 from wal_pipeline.postgres.replay_progress import RecoveryState
@@ -38,9 +39,14 @@ def plan_text(prepared: PreparedRestore, cluster: str) -> str:
         ("archiving", _role(prepared)),
         *([("set apart", ", ".join(apart_in_a_copy(prepared)))] if request.is_copy else []),
         *(("note", note) for note in (*prepared.notes, *_role_notes(prepared))),
+        *(("will refuse", _refusal(refusal)) for refusal in prepared.refusals),
     ]
     head = f"Restore of cluster '{cluster}' (system identifier {plan.system_identifier})"
     return "\n".join([head, *(f"  {name:<15} {text}" for name, text in rows)])
+
+
+def _refusal(refusal: WalPipelineError) -> str:
+    return " ".join(f"{refusal.message}. {refusal.hint or ''}".split())
 
 
 def _role(prepared: PreparedRestore) -> str:
@@ -126,6 +132,7 @@ def plan_values(prepared: PreparedRestore) -> dict[str, Any]:
         "commit_at_most": moment_json(plan.commit_at_most),
         "download_bytes": prepared.download_bytes,
         "notes": list(prepared.notes),
+        "will_refuse": [{"message": one.message, "hint": one.hint} for one in prepared.refusals],
         "archiving": prepared.request.archiving,
         "signs_of_original": list(prepared.request.signs_of_original),
         "set_apart": list(apart_in_a_copy(prepared)) if prepared.request.is_copy else [],

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wal_pipeline.cli.group import Context, pass_context
+from wal_pipeline.cli.printing import make_console, print_line, typed
 
 if TYPE_CHECKING:
     from wal_pipeline.commands.setup.findings import Finding
@@ -46,7 +47,7 @@ def setup_command(
     wanted = wanted_archiving(pipeline, replace_foreign=replace)
     also = also_for_base_backups(pipeline, with_stores=True)
     if apply_it:
-        prover = _prover(pipeline, wait, lambda line: click.echo(line, err=True))
+        prover = _prover(pipeline, wait, lambda line: print_line(line, err=True))
         report = apply_setup(pipeline.server, wanted, prover.prove, also)
     else:
         plan = look_at_archiving(pipeline.server, wanted, also)
@@ -64,7 +65,7 @@ def _print_systemd(pipeline: "Pipeline") -> int:
     from wal_pipeline.wiring.check import used_paths
 
     used = used_paths(pipeline)
-    click.echo(drop_in(used), nl=False)
+    print_line(drop_in(used).rstrip("\n"))
     missing = [
         f"{one.variable}: '{one.path}' is not there: make it before the unit starts"
         for one in used
@@ -72,7 +73,7 @@ def _print_systemd(pipeline: "Pipeline") -> int:
     ]
     warnings = [*hidden_paths(used), *missing]
     for line in warnings:
-        click.echo(f"WARNING: {line}", err=True)
+        print_line(f"WARNING: {line}", err=True)
     return 1 if warnings else 0
 
 
@@ -132,20 +133,19 @@ def _proof_as_json(proof: "Proof") -> dict[str, Any]:
 
 
 def _print(report: "SetupReport", *, applied: bool) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False)
+    console = make_console()
     table = Table(box=None, pad_edge=False)
     for heading in ("", "what", "found"):
         table.add_column(heading, overflow="fold")
     for finding in report.after.all_findings:
         status = finding.status.value
-        table.add_row(Text(status, style=_COLOURS[status]), finding.name, Text(finding.message))
+        table.add_row(Text(status, style=_COLOURS[status]), finding.name, Text(typed(finding.message)))
     console.print(table)
     for line in _next_lines(report, applied=applied):
-        console.print(line, markup=False, soft_wrap=True)
+        print_line(line)
 
 
 def _next_lines(report: "SetupReport", *, applied: bool) -> list[str]:
@@ -153,17 +153,24 @@ def _next_lines(report: "SetupReport", *, applied: bool) -> list[str]:
     lines: list[str] = []
     if report.applied:
         lines += ["", "Changed:", *(f"  {change.line}" for change in report.applied)]
-    left = [line for finding in report.after.all_findings for line in finding.mending if finding.status.value != "ok"]
-    if left:
+    after = report.after
+    if left := _lines_left(report):
         lines += ["", "To mend it:", *(f"  {line}" for line in left)]
-    if report.after.changes:
-        lines += ["  SELECT pg_reload_conf();"] + (
-            [] if applied else ["", "'wal-pipeline setup --apply' does the SQL for you."]
-        )
-    if report.after.restart_line is not None:
-        lines += ["", "PostgreSQL must be restarted, then type 'wal-pipeline setup --apply' again to prove it:"]
-        lines += [f"  {report.after.restart_line}"]
+    if after.changes and not applied:
+        lines += ["", "'wal-pipeline setup --apply' does the SQL for you."]
+    if after.restart_line is not None:
+        again = ", then type 'wal-pipeline setup --apply' again to prove it" if applied else " after it"
+        lines += ["", f"PostgreSQL must be restarted{again}:", f"  {after.restart_line}"]
     return lines + _proof_lines(report)
+
+
+def _lines_left(report: "SetupReport") -> list[str]:
+    """Return the lines that mend what is left, each once, SQL first. The restart stands below, by itself."""
+    after = report.after
+    changes = [change.line for change in after.changes]
+    wrong = [finding for finding in after.all_findings if finding.status.value != "ok"]
+    others = dict.fromkeys(line for finding in wrong for line in finding.lines if line != after.restart_line)
+    return [*changes, *(["SELECT pg_reload_conf();"] if changes else []), *others]
 
 
 def _proof_lines(report: "SetupReport") -> list[str]:

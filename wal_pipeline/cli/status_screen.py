@@ -8,15 +8,23 @@ from rich.table import Table
 from rich.text import Text
 
 from wal_pipeline.archive.alerts import Severity
-from wal_pipeline.archive.recovery.window import RecoveryWindow
+from wal_pipeline.cli.printing import typed
+from wal_pipeline.commands.health.answer import end_text, gaps_text, recovery_answer, rpo_text, store_name
 from wal_pipeline.commands.health.facts import HealthFacts, StoreFacts
 from wal_pipeline.commands.status.status import ArchiveStatus, Problem, Rating
 from wal_pipeline.commands.status.window_line import Cell, axis_of, draw
 from wal_pipeline.text import counted, length, moment_text, size
 
 _COLOURS = {Rating.OK: "green", Rating.WARNING: "yellow", Rating.CRITICAL: "red", Rating.UNKNOWN: "dim"}
+_MARKS = {Rating.OK: "●", Rating.WARNING: "▲", Rating.CRITICAL: "■", Rating.UNKNOWN: "○"}  # also without colours
 _SEVERITIES = {Severity.CRITICAL: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
-_CELLS = {Cell.NOTHING: "dim", Cell.WINDOW: "green", Cell.GAP: "bold red", Cell.BACKUP: "bold cyan"}
+_CELLS = {
+    Cell.NOTHING: "dim",
+    Cell.WINDOW: "green",
+    Cell.PAST_GAP: "yellow",
+    Cell.GAP: "bold red",
+    Cell.BACKUP: "bold cyan",
+}
 _MOST_PROBLEMS = 8
 _PICTURE_WIDTH = 60
 
@@ -29,14 +37,12 @@ def print_screen(status: ArchiveStatus, console: Console | None = None) -> None:
     console.print(_head(status))
     if status.facts.pause is not None:
         console.print(Text(f"PAUSED  {status.facts.pause.describe()}", style="bold yellow"))
-    if not status.can_recover:
-        console.print(Text("NO RECOVERY IS POSSIBLE: no base backup can be restored from any store", "bold red"))
-        console.print("type 'wal-pipeline backup' to take one", style="red")
+    _print_answer(console, status)
     console.print()
     console.print(_metrics(status))
     console.print()
     for line in _windows(status, min(_PICTURE_WIDTH, max(20, console.width - 60))):
-        console.print(line, soft_wrap=True)
+        console.print(line, soft_wrap=not console.is_terminal)
     console.print()
     console.print(_details(status))
     _print_problems(console, status)
@@ -54,13 +60,22 @@ def _head(status: ArchiveStatus) -> Text:
     return head
 
 
+def _print_answer(console: Console, status: ArchiveStatus) -> None:
+    """Print first what somebody who was woken up asks first."""
+    facts = status.facts
+    answer = Text(recovery_answer(facts), style="bold" if status.can_recover else "bold red")
+    console.print(answer, soft_wrap=not console.is_terminal)  # a terminal would break a line in mid-word
+    if not status.can_recover and facts.files and not facts.windows.backups:
+        console.print(typed("type 'wal-pipeline backup' to take a base backup"), style="red")
+
+
 def _metrics(status: ArchiveStatus) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for title in ("metric", "now", "goal", ""):
-        table.add_column(title, no_wrap=title != "now")
+        table.add_column(title, no_wrap=title != "now", overflow="fold")
     for metric in status.metrics:
         colour = _COLOURS[metric.verdict]
-        verdict = Text("●", style=colour) if metric.verdict is not Rating.UNKNOWN else Text("○", style="dim")
+        verdict = Text(_MARKS[metric.verdict], style=colour)
         table.add_row(metric.name, Text(metric.shown, style=colour), metric.goal, verdict)
     return table
 
@@ -72,46 +87,40 @@ def _windows(status: ArchiveStatus, width: int) -> Iterator[Text]:
     ruler = begin + " " * max(1, width - len(begin) - len(end)) + end
     yield Text.assemble(("recovery  ", "bold"), (ruler, "dim"), ("  to", "dim"))
     for store in (None, *facts.windows.stores):
-        name = "all" if store is None else store
-        line = Text(f"{name:<10}")
-        for cell in draw(facts.windows, store, axis, width):
+        line = Text(f"{store_name(store):<10}")
+        for cell in draw(facts.windows, store, axis, width, facts.reaches):
             line.append(cell.value, style=_CELLS[cell])
         line.append("  ")
-        line.append_text(_end(facts.windows.main(store)))
-        gaps = facts.windows.open_gaps(store)
-        if gaps:
-            line.append(f"  {counted(len(gaps), 'gap')}", style="bold red")
+        line.append_text(_end(facts, store))
+        if facts.windows.gaps.get(store):
+            style = "bold red" if facts.windows.open_gaps(store) else "yellow"
+            line.append(f"  gaps: {gaps_text(facts, store)}", style=style)
         yield line
     yield _legend()
 
 
-def _end(window: RecoveryWindow | None) -> Text:
+def _end(facts: HealthFacts, store: str | None) -> Text:
+    window = facts.windows.main(store)
     if window is None:
-        return Text("no recovery from here", style="red")
-    at = window.latest_commit_at_least
-    if at is None and not window.commit_times_known:
-        return Text(f"moment not known, {window.latest_lsn}, timeline {window.timeline}")
-    moment = "no commit yet" if at is None else moment_text(at)
-    more = "" if window.commit_times_known else " or later"
-    return Text(f"{moment}{more}, {window.latest_lsn}, timeline {window.timeline}")
+        return Text("nothing can be restored", style="red")
+    return Text(f"{end_text(window)}, RPO {rpo_text(facts.reaches.get(store))}")
 
 
 def _legend() -> Text:
-    return Text.assemble(
-        " " * 10,
-        (Cell.WINDOW.value, "green"),
-        (" can be restored  ", "dim"),
-        (Cell.BACKUP.value, "bold cyan"),
-        (" base backup  ", "dim"),
-        (Cell.GAP.value, "bold red"),
-        (" gap", "dim"),
+    marks = (
+        (Cell.WINDOW, " can be restored  "),
+        (Cell.BACKUP, " base backup  "),
+        (Cell.GAP, " gap  "),
+        (Cell.PAST_GAP, " past gap"),
     )
+    parts = (part for cell, said in marks for part in ((cell.value, _CELLS[cell]), (said, "dim")))
+    return Text.assemble(" " * 10, *parts)
 
 
 def _details(status: ArchiveStatus) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
-    table.add_column()
+    table.add_column(overflow="fold")
     for name, text in _rows(status):
         table.add_row(name, text)
     return table
@@ -119,10 +128,7 @@ def _details(status: ArchiveStatus) -> Table:
 
 def _rows(status: ArchiveStatus) -> Iterator[tuple[str, str]]:
     facts, point = status.facts, status.point
-    unarchived = "" if point.unarchived_bytes is None else f"; {size(point.unarchived_bytes)} of WAL not archived yet"
-    none = "not known: no commit's moment is" if status.can_recover else "nothing can be recovered"
-    rpo = none if point.rpo_seconds is None else f"{length(point.rpo_seconds)} since last commit"
-    yield "RPO now", rpo + unarchived
+    yield "RPO now", _rpo(status)
     rto = ", ".join(f"{store} {length(seconds)}" for store, seconds in point.rto_seconds.items())
     yield "RTO measured", rto or "no drill yet"
     yield "spool", _spool(facts)
@@ -134,6 +140,19 @@ def _rows(status: ArchiveStatus) -> Iterator[tuple[str, str]]:
         yield "server", facts.server.error
     for note in facts.windows.notes:
         yield "note", note
+
+
+def _rpo(status: ArchiveStatus) -> str:
+    """Return what would be lost if the server were lost now, and what else tells how fresh the archive is."""
+    reach, unarchived = status.point.reach, status.point.unarchived_bytes
+    if reach is None:
+        return "nothing can be recovered" if status.facts.files else "not known: this host has no records"
+    parts = [rpo_text(reach) + (f" ({reach.unknown})" if reach.unknown else "")]
+    if reach.last_commit_age_seconds is not None:
+        parts.append(f"last commit {length(reach.last_commit_age_seconds)} ago")
+    if unarchived:
+        parts.append(f"{size(unarchived)} of WAL not archived yet")
+    return "; ".join(parts)
 
 
 def _ratio(facts: HealthFacts) -> str:
@@ -181,7 +200,8 @@ def _print_problems(console: Console, status: ArchiveStatus) -> None:
     for problem in status.problems[:_MOST_PROBLEMS]:
         console.print(_problem(problem))
     if len(status.problems) > _MOST_PROBLEMS:
-        console.print(f"and {len(status.problems) - _MOST_PROBLEMS} more: see 'wal-pipeline alerts'", style="dim")
+        more = f"and {len(status.problems) - _MOST_PROBLEMS} more: see 'wal-pipeline alerts'"
+        console.print(typed(more), style="dim")
 
 
 def _problem(problem: Problem) -> Text:
@@ -189,4 +209,6 @@ def _problem(problem: Problem) -> Text:
     since = f" (since {problem.since_at:%m-%d %H:%M})" if problem.since_at else ""
     known = " [acknowledged]" if problem.acknowledged else ""
     name = f"{problem.kind.value} {problem.subject}".strip()
-    return Text.assemble((f"{problem.severity.value:<9}", style), (name, "bold"), f": {problem.message}{since}{known}")
+    return Text.assemble(
+        (f"{problem.severity.value:<9}", style), (name, "bold"), typed(f": {problem.message}{since}{known}")
+    )

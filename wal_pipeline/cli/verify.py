@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wal_pipeline.cli.group import Context, pass_context
-from wal_pipeline.text import moment_json
+from wal_pipeline.cli.printing import print_line
+from wal_pipeline.text import moment_json, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +41,7 @@ def verify_command(context: Context, deep: bool, share: float | None, repair: bo
         click.echo(json.dumps(verification_as_json(done), indent=1))
     else:
         for line in _lines(done):
-            click.echo(line)
+            print_line(line)
     return 0 if done.is_right else 1
 
 
@@ -90,9 +91,9 @@ def _lines(done: "Verification") -> "Iterator[str]":
         if name in done.silent:
             yield f"{name}: not verified: {done.silent[name]}"
             continue
-        read = f", {tally.read} read ({tally.read_bytes:,} bytes)" if tally.read else ""
+        read = f", {tally.read} read ({size(tally.read_bytes)})" if tally.read else ""
         pending = f", {tally.pending} on their way" if tally.pending else ""
-        yield f"{name}: {tally.items} copies, {tally.stored_bytes:,} bytes{read}{pending}"
+        yield f"{name}: {tally.items} copies, {size(tally.stored_bytes)}{read}{pending}"
         if tally.unrecorded:
             yield (
                 f"{name}: {len(tally.unrecorded)} copies are not in the catalog, first '{tally.unrecorded[0]}'; "
@@ -109,4 +110,11 @@ def _lines(done: "Verification") -> "Iterator[str]":
         yield f"and {len(done.faults) - _SHOWN} more: see --json"
     yield from (f"break: {said}" for said in done.breaks)
     yield from (f"note: {note}" for note in done.notes)
-    yield "all is right" if done.is_right else "not all is right"
+    yield _verdict(done)
+
+
+def _verdict(done: "Verification") -> str:
+    if not done.is_right:
+        return "not all is right"
+    stored = any(tally.items for tally in done.tallies.values())
+    return "all is right" if stored else "nothing is stored: there was nothing to compare"

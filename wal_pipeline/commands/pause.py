@@ -1,6 +1,7 @@
 """Pauses archiving and resumes it: the spool keeps everything meanwhile, and the pause ends by itself."""
 
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from wal_pipeline.text import moment_json, moment_text
 
 DEFAULT_PAUSE: Final = timedelta(hours=1)
 LONGEST_PAUSE: Final = timedelta(days=7)
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _KEY: Final = "pause"
 _ASK_SECONDS: Final = 1.0
 _log = logging.getLogger(__name__)
@@ -52,6 +54,14 @@ class Pause:
         return self.since_at - (self.until_at - self.since_at) <= now < self.until_at
 
 
+def length_from_text(text: str) -> timedelta:
+    """Return the length of time that a text names: ``90s``, ``30m``, ``2h`` or ``1d``. Raises: SettingsError."""
+    match = re.fullmatch(r"(\d{1,6})([smhd])", text.strip())
+    if match is None:
+        raise SettingsError(f"'{text}' is not a length of time", hint="Write 30m, 2h or 1d.")
+    return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+
+
 def pause(catalog: Catalog, now: datetime, *, length: timedelta, reason: str, by: str) -> Pause:
     """Pause archiving: runs take no new file and finish those on their way. Replaces an earlier pause.
 
@@ -87,7 +97,9 @@ def refuse_if_paused(catalog: Catalog, now: datetime) -> None:
     """Raise PausedError where archiving is paused."""
     found = current_pause(catalog, now)
     if found is not None:
-        raise PausedError(found.describe(), hint="'wal-pipeline resume' ends the pause now.")
+        raise PausedError(
+            found.describe(), hint="'wal-pipeline resume', or the job resume_archiving, ends the pause now."
+        )
 
 
 class PauseWatch:

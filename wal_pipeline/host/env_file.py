@@ -12,7 +12,9 @@ two lines with one name.
 """
 
 import io
+import os
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -20,6 +22,7 @@ from typing import Final
 from dotenv.parser import parse_stream
 
 from wal_pipeline.errors import SettingsError
+from wal_pipeline.host.file_owner import closed_folder, name_of_user, way_hint
 
 _LINE: Final = re.compile(r"\s*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*(.*)", re.DOTALL)
 _NAME: Final = re.compile(r"\s*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)")
@@ -44,8 +47,17 @@ def find_env_file(given: Path | str | None) -> Path | None:
         path = Path(named or ".env").expanduser().absolute()
     except RuntimeError:
         raise SettingsError(f"settings file '{named}' is in a home folder that is not known", hint=FILE_HINT) from None
-    if named and not path.exists():
-        raise SettingsError(f"settings file '{named}' does not exist", hint=FILE_HINT)
+    try:
+        path.stat()
+    except PermissionError:
+        if named:
+            raise _refused(path) from None
+        message = f"user '{name_of_user(os.geteuid())}' cannot look for settings in the current folder, '{path.parent}'"
+        raise SettingsError(message, hint=f"Change into another folder (cd /). {FILE_HINT}") from None
+    except OSError:
+        if named:
+            raise SettingsError(f"settings file '{named}' does not exist", hint=FILE_HINT) from None
+        return None
     return path if named or path.is_file() else None
 
 
@@ -130,5 +142,21 @@ def _text(path: Path) -> str:
         raise SettingsError(
             f"settings file '{path}' is no UTF-8 text: byte {error.start + 1} cannot be read", hint=FILE_HINT
         ) from None  # the error's own text repeats the values
+    except PermissionError:
+        raise _refused(path) from None
     except OSError as error:
         raise SettingsError(f"settings file '{path}' cannot be read: {error.strerror}", hint=FILE_HINT) from error
+
+
+def _refused(path: Path) -> SettingsError:
+    """Return the error for a file that this user may not read: the folder or the file that is closed, and the line."""
+    uid = os.geteuid()
+    user = name_of_user(uid)
+    if closed_folder(path, uid) is None:
+        hint = f"It holds keys, and is for one user. Type: sudo chown {user} {shlex.quote(str(path))}"
+    else:
+        hint = (
+            f"{way_hint([path], uid)}. Better keep it in /etc: "
+            f"sudo install -D -o {user} -m 0600 {shlex.quote(str(path))} /etc/wal-pipeline/stores.env"
+        )
+    return SettingsError(f"settings file '{path}' cannot be read by user '{user}'", hint=hint)

@@ -7,9 +7,12 @@ from typing import Final
 _HANDLER: Final = "wal-pipeline-plain"
 _PLAIN: Final = {
     "●": "*",
+    "▲": "!",
+    "■": "X",
     "○": "o",
     "◆": "#",
     "✖": "X",
+    "░": "-",
     "━": "=",
     "╸": "=",
     "╺": "=",

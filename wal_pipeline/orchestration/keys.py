@@ -1,6 +1,8 @@
 """Defines the names that Dagster uses: jobs, asset keys, partitions, checks, tags and queues."""
 
+import re
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 import dagster as dg
@@ -9,12 +11,28 @@ EXPIRE_JOB: Final = "expire_archive"
 VERIFY_JOB: Final = "verify_archive"
 BACKUP_JOB: Final = "take_base_backup"
 RECORD_JOB: Final = "record_archive"
+BAD_COPIES_JOB: Final = "report_bad_copies"
 RESTORE_JOB: Final = "restore_cluster"
 ARCHIVE_JOB: Final = "archive_wal"
+PAUSE_JOB: Final = "pause_archiving"
+RESUME_JOB: Final = "resume_archiving"
 CHECK_JOB: Final = "check_archive"
 COST_JOB: Final = "report_cost"
 DRILL_JOB: Final = "recovery_drill"
 CLUSTER_TAG: Final = "wal_pipeline/cluster"
+
+
+class AssetGroup(StrEnum):
+    """The groups of assets. The UI lists groups by name, so the number sets their order: that of a file's way.
+
+    They are few, because lineage shows the health of a group only where the boxes are large enough, and have short
+    names, because it cuts them after some 16 characters, and the cluster's name comes first.
+    """
+
+    WAL = "1_wal"  # the spool and what comes out of it
+    BASE_BACKUPS = "2_backups"
+    RECOVERY = "3_recovery"  # the window, the drill, and what needs a person
+    COST = "4_cost"
 
 
 @dataclass(frozen=True)
@@ -27,6 +45,18 @@ class Keys:
     def tags(self) -> dict[str, str]:
         """The tags of every job of this cluster, which tell its runs from those of other clusters."""
         return {CLUSTER_TAG: self.cluster}
+
+    def group(self, group: AssetGroup) -> str:
+        """Return a group's name, ``orders_1_wal``: without the cluster, lineage would join the groups of clusters."""
+        return f"{re.sub(r'[^A-Za-z0-9_]', '_', self.cluster)}_{group.value}"
+
+    def title(self, what: str) -> str:
+        """Return the title of an asset, ``orders: WAL on r2``: its description begins with it."""
+        return f"{self.cluster}: {what}"
+
+    def described(self, text: str) -> str:
+        """Return the description of a job, a schedule or a sensor: where the UI shows it, it shows whose it is."""
+        return f"Cluster '{self.cluster}': {text}"
 
     @property
     def spool(self) -> dg.AssetKey:
@@ -52,6 +82,21 @@ class Keys:
         return dg.AssetKey([self.cluster, "recovery_drill"])
 
     @property
+    def open_alerts(self) -> dg.AssetKey:
+        """The list of what needs a person."""
+        return dg.AssetKey([self.cluster, "open_alerts"])
+
+    @property
+    def cost(self) -> dg.AssetKey:
+        """The cost of the archive."""
+        return dg.AssetKey([self.cluster, "cost"])
+
+    @property
+    def shown_each_minute(self) -> tuple[dg.AssetKey, ...]:
+        """The assets that the health sensor brings up to date."""
+        return (self.spool, self.recovery_window, self.open_alerts)
+
+    @property
     def wal_partitions_name(self) -> str:
         """The name under which the instance keeps the segment assets' partitions."""
         return f"{self.cluster}/wal_file"
@@ -74,9 +119,10 @@ class Keys:
 
 NAMES_CHECK: Final = "names_and_sizes"
 CONTENT_CHECK: Final = "content"
+VERIFIED_AT: Final = "verified_at"  # the check's metadata: when the verification of its verdict began
 BACKUP_CHECK: Final = "newest_fresh"
 DRILL_CHECK: Final = "last_drill_{store}"
-QUEUE_TAG: Final = "dagster-celery/queue"  # as dagster_celery.tags spells it; that package need not be installed
+WINDOW_CHECK: Final = "{name}_{store}"
 
 
 def warm_queue(cluster: str) -> str:

@@ -8,9 +8,9 @@ import dagster as dg
 from dagster._core.errors import DagsterInvalidDefinitionError
 
 from wal_pipeline.orchestration.jobs import verify as verification_job
-from wal_pipeline.orchestration.keys import BACKUP_JOB, CHECK_JOB, COST_JOB, DRILL_JOB, EXPIRE_JOB, VERIFY_JOB
+from wal_pipeline.orchestration.keys import BACKUP_JOB, CHECK_JOB, COST_JOB, DRILL_JOB, EXPIRE_JOB, VERIFY_JOB, Keys
 from wal_pipeline.settings import Settings, variable_names
-from wal_pipeline.wiring.settings_check import OFF, cron_error
+from wal_pipeline.wiring.settings_check import OFF, cron_error, cron_of, minutes_of
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ TIMINGS: Final = (
 
 def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     """Return the schedules that are on. Raises: SettingsError where a setting is no cron expression."""
-    crons = [(timing, str(getattr(settings, timing.setting)).strip()) for timing in TIMINGS]
-    return [_schedule(timing, cron) for timing, cron in crons if cron.lower() != OFF]
+    crons = [(timing, cron_of(settings, timing.setting)) for timing in TIMINGS]
+    return [_schedule(settings, timing, cron) for timing, cron in crons if cron.lower() != OFF]
 
 
-def _schedule(timing: Timing, cron: str) -> dg.ScheduleDefinition:
-    variable = variable_names()[timing.setting][0]
+def _schedule(settings: Settings, timing: Timing, cron: str) -> dg.ScheduleDefinition:
+    variable, keys = variable_names()[timing.setting][0], Keys(settings.cluster)
     try:
         return dg.ScheduleDefinition(
             job_name=timing.job_name,
@@ -57,7 +57,11 @@ def _schedule(timing: Timing, cron: str) -> dg.ScheduleDefinition:
             execution_timezone="UTC",
             run_config=dict(timing.run_config),
             default_status=dg.DefaultScheduleStatus.RUNNING,
-            description=f"{timing.description} {variable} sets when; '{OFF}' switches it off.",
+            tags=keys.tags,
+            description=keys.described(
+                f"{timing.description} {variable} sets when, else the usual time and {minutes_of(keys.cluster)} "
+                f"minutes, from the cluster's name. '{OFF}' switches it off."
+            ),
         )
     except DagsterInvalidDefinitionError as error:
         raise cron_error(variable, cron) from error

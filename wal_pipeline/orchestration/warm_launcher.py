@@ -9,11 +9,11 @@ from celery.exceptions import CeleryError
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, LaunchRunContext, WorkerStatus
 from dagster._serdes import ConfigurableClassData
 from dagster_celery.launcher import CeleryRunLauncher
-from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
+from dagster_celery.tags import DAGSTER_CELERY_QUEUE_TAG, DAGSTER_CELERY_TASK_ID_TAG
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
-from wal_pipeline.orchestration.keys import QUEUE_TAG
+from wal_pipeline.orchestration.keys import ARCHIVE_JOB, CLUSTER_TAG, warm_queue
 
 _PING_SECONDS: Final = 1.0
 # A slow or missing Redis must not delay the daemon: after these seconds the run starts without a worker.
@@ -35,8 +35,14 @@ _UNREACHABLE: Final = (KombuError, CeleryError, RedisError, OSError)
 _log = logging.getLogger(__name__)
 
 
+def queue_of(run: dg.DagsterRun) -> str | None:
+    """Return the queue of an archiving run's cluster; None for any other run."""
+    cluster = run.tags.get(CLUSTER_TAG)
+    return warm_queue(cluster) if run.job_name == ARCHIVE_JOB and cluster is not None else None
+
+
 class WarmRunLauncher(CeleryRunLauncher):
-    """Hands runs with a queue to the warm worker of that queue; starts all others as Dagster's default launcher does.
+    """Hands archiving runs to the warm worker of their cluster; starts all others as Dagster's default launcher does.
 
     Warm workers make archiving quicker, and archiving works without them. Where Redis is gone or no worker answers,
     the code server starts the run, as if this launcher were not there.
@@ -67,7 +73,7 @@ class WarmRunLauncher(CeleryRunLauncher):
 
     def launch_run(self, context: LaunchRunContext) -> None:
         """Hand the run to its worker, or start it without one. Raises: what the default launcher raises."""
-        queue = context.dagster_run.tags.get(QUEUE_TAG)
+        queue = queue_of(context.dagster_run)
         if queue is None or not self._hand_over(context, queue):
             self._cold.launch_run(context)
 
@@ -75,7 +81,7 @@ class WarmRunLauncher(CeleryRunLauncher):
         """Hand the run to its worker. Return whether the worker has it now."""
         try:
             if self._worker_answers(queue):
-                super().launch_run(context)
+                self._queue(context, queue)
                 return True
             reason = f"No warm worker of queue '{queue}' answers."
         except _UNREACHABLE as error:
@@ -85,6 +91,12 @@ class WarmRunLauncher(CeleryRunLauncher):
             f"{reason} The run starts without a warm worker.", context.dagster_run, cls=type(self)
         )
         return False
+
+    def _queue(self, context: LaunchRunContext, queue: str) -> None:
+        """Hand the run over with the tag by which Celery finds its queue. It is not kept: the UI would show it."""
+        run = context.dagster_run
+        tags = {**run.tags, DAGSTER_CELERY_QUEUE_TAG: queue}
+        super().launch_run(context._replace(dagster_run=run.with_tags(tags)))
 
     def _worker_answers(self, queue: str) -> bool:
         """Ask before the run is queued: a queued run that no worker takes would keep all others waiting."""

@@ -42,6 +42,14 @@ class CommitSpan:
     unseen_start: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class FirstCommit:
+    """The first commit in a stretch of WAL. None: the stretch was read up to ``read_to``, and holds none."""
+
+    commit: Commit | None
+    read_to: Lsn
+
+
 class CommitReader(ABC):
     """Reads the commits of a segment."""
 

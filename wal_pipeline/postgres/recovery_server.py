@@ -137,23 +137,15 @@ class RecoveryServer:
             descriptor = os.open(self._log, flags, 0o666)
         except OSError as error:
             if error.errno == errno.ELOOP:
-                raise self._foreign_log() from error
+                raise _foreign_log(self._log) from error
             raise PostgresError(f"the log '{self._log}' cannot be opened: {error.strerror}") from error
-        found = os.fstat(descriptor)
-        owned = found.st_uid in (os.geteuid(), self._user.uid)
-        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or not owned:
+        if not _is_own_log(os.fstat(descriptor), self._user):
             os.close(descriptor)
-            raise self._foreign_log()
+            raise _foreign_log(self._log)
         os.set_blocking(descriptor, True)
         log = open(descriptor, "ab")  # noqa: PTH123, SIM115 - its own flags; the caller closes it
         log.seek(0, os.SEEK_END)
         return log
-
-    def _foreign_log(self) -> PostgresError:
-        return PostgresError(
-            f"the log '{self._log}' is not a plain file of ours or of the server's user, with no other name",
-            hint="Look at what it is, then remove it.",
-        )
 
     def watch(
         self,
@@ -286,3 +278,25 @@ def waited_for(progress: RecoveryProgress, signs: StartupSigns) -> str:
 
 def _open_no_link(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW)
+
+
+def require_own_log(log: Path, user: ServerUser) -> None:
+    """Refuse what lies where the log shall be, before a restore begins. Raises: PostgresError."""
+    try:
+        found = log.lstat()
+    except OSError:
+        return
+    if not _is_own_log(found, user):
+        raise _foreign_log(log)
+
+
+def _is_own_log(found: os.stat_result, user: ServerUser) -> bool:
+    owned = found.st_uid in (os.geteuid(), user.uid)
+    return stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and owned
+
+
+def _foreign_log(log: Path) -> PostgresError:
+    return PostgresError(
+        f"the log '{log}' is not a plain file of ours or of the server's user, with no other name",
+        hint="Look at what it is, then remove it.",
+    )

@@ -38,6 +38,16 @@ SELECT current_setting('server_version_num')::int AS server_version_num,
        current_setting('basic_archive.archive_directory', true) AS archive_directory,
        clock_timestamp() AS server_at
 """
+# Where no transaction ran when the last checkpoint began (oldest_active_xid; 0: the server was shut down then) and none
+# has ended since (a snapshot's xmax follows the last xid that ended), the WAL from its redo position on has no commit.
+_IDLE_SQL: Final = """
+SELECT CASE WHEN NOT pg_is_in_recovery()
+             AND oldest_active_xid::text::bigint IN (0, split_part(next_xid, ':', 2)::bigint)
+             AND pg_snapshot_xmax(pg_current_snapshot())::text::numeric
+                 <= split_part(next_xid, ':', 1)::numeric * 4294967296 + split_part(next_xid, ':', 2)::numeric
+            THEN redo_lsn END::text AS idle_since_lsn
+FROM pg_control_checkpoint()
+"""
 _PLACE_SQL: Final = """
 SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint AS timeline,
        (SELECT setting::bigint FROM pg_settings WHERE name = 'wal_segment_size') AS wal_segment_size
@@ -103,6 +113,7 @@ class ServerFacts:
     its value (pg_settings.source: ``default``, ``configuration file``, ``command line`` …). ``file_settings`` are the
     values in the configuration files, in force or not; it is empty for a role that is no superuser.
     ``data_directory`` is None where the role may not see it; ``summarize_wal`` is None before PostgreSQL 17.
+    ``idle_since_lsn``: no commit lies in the WAL from there to ``wal_lsn``; None where that is not known.
     """
 
     server_version_num: int
@@ -129,6 +140,7 @@ class ServerFacts:
     archiver: ArchiverFacts
     role: RoleFacts
     server_at: datetime
+    idle_since_lsn: Lsn | None = None
 
     @property
     def major_version(self) -> int:
@@ -147,6 +159,7 @@ def read_facts(connection: psycopg.Connection[Any]) -> ServerFacts:
     Raises: psycopg.Error, which ``PostgresServer`` turns into ours.
     """
     state = _one_row(connection, _STATE_SQL)
+    idle_since_lsn = _one_row(connection, _IDLE_SQL)["idle_since_lsn"]  # after the state: it speaks of WAL up to there
     settings = {
         row["name"]: row
         for row in _rows(
@@ -182,6 +195,7 @@ def read_facts(connection: psycopg.Connection[Any]) -> ServerFacts:
         archiver=_archiver(connection, role),
         role=RoleFacts(**{name: role[name] for name in RoleFacts.__slots__}),
         server_at=state["server_at"],
+        idle_since_lsn=Lsn.parse(idle_since_lsn) if idle_since_lsn else None,
     )
 
 

@@ -6,6 +6,7 @@ change for a server, a database, a role or by ``PGDATESTYLE``, ``PGOPTIONS`` and
 
 import logging
 import os
+import re
 import socket
 import threading
 import time
@@ -18,6 +19,7 @@ from psycopg.adapt import Loader
 from psycopg.pq import DiagnosticField
 
 from wal_pipeline.errors import PostgresError, WalPipelineError
+from wal_pipeline.host.own_command import this_command
 from wal_pipeline.text import hidden
 
 CONNECT_HINT: Final = (
@@ -29,6 +31,7 @@ STATEMENT_SECONDS: Final = 30
 _CONNECT_SECONDS: Final = 10
 _GRACE_SECONDS: Final = 5.0
 _LOST: Final = ("08", "57P")
+_PEER: Final = re.compile(r'Peer authentication failed|role ".*" does not exist')
 _CANCELLED: Final = "57014"
 _TEXT_TYPES: Final = ("text", "name", "varchar", "bpchar", '"char"', 0)  # 0: a type that psycopg does not know
 # PostgreSQL takes settings and file names as bytes. In this encoding it converts and checks none of them, so that a
@@ -148,6 +151,18 @@ def _time_limit(seconds: float) -> str:
     return f"SET statement_timeout = {round(seconds * 1000)}"
 
 
+def _peer_hint(text: str) -> str | None:
+    """Say what to type where the server takes a local user for the role of the same name, and that is not the one."""
+    if not _PEER.search(text):
+        return None
+    command = this_command()
+    again = "Run this as the server's user" if command is None else f"As the server's user: sudo -u postgres {command}"
+    return (
+        "Through its socket PostgreSQL usually takes a user for the role of the same name (peer); PGUSER or "
+        f"WAL_PIPELINE_CONNINFO names another one. {again}"
+    )
+
+
 @contextmanager
 def _cut_after(connection: psycopg.Connection[Any], seconds: float) -> Iterator[None]:
     """Shut the connection's socket after so many seconds: a process that waits for a disk cannot be cancelled."""
@@ -176,7 +191,7 @@ def _translated(
     text = error_text(error, secret)
     state = error.sqlstate or ""
     if waited_seconds is None:
-        return PostgresError(f"cannot connect to PostgreSQL: {text}", hint=CONNECT_HINT)
+        return PostgresError(f"cannot connect to PostgreSQL: {text}", hint=_peer_hint(text) or CONNECT_HINT)
     if waited_seconds >= limit_seconds and (state in ("", _CANCELLED)):
         return PostgresError(
             f"PostgreSQL did not finish within {limit_seconds} s: {purpose}",

@@ -6,27 +6,29 @@ import re
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from wal_pipeline.errors import InvalidWalFileError, InvalidWalNameError, PostgresError
 from wal_pipeline.postgres.binaries import find_binaries
-from wal_pipeline.postgres.commits import Commit, CommitReader, CommitSpan
-from wal_pipeline.postgres.waldump_output import Scan, parse_output
+from wal_pipeline.postgres.commits import Commit, CommitReader, CommitSpan, FirstCommit
+from wal_pipeline.postgres.waldump_output import CommitRecord, Scan, parse_first, parse_output
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import FileKind, WalFileName, parse_file_name, segment_name
 from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, LongPageHeader, check_segment
 from wal_pipeline.wal.pages import first_record, record_end
 
-__all__ = ["Commit", "CommitReader", "CommitSpan", "PgWaldump"]
+__all__ = ["Commit", "CommitReader", "CommitSpan", "FirstCommit", "PgWaldump"]
 
 _log = logging.getLogger(__name__)
 _NO_RECORD: Final = "could not find a valid record after "
 _LSN: Final = re.compile(r"\b[0-9A-F]{1,8}/[0-9A-F]{1,8}\b")
 _TAIL_BYTES: Final = 256 * 1024  # before a boundary, where a commit record that crosses it may begin
+_LONG_TAIL_BYTES: Final = 1 << 20  # the same, where one try must be enough
 
 
 class PgWaldump(CommitReader):
@@ -85,6 +87,43 @@ class PgWaldump(CommitReader):
         before = segment_name(segment.timeline, segment.number(wal_segment_size) - 1, wal_segment_size)
         return self._with_start(span, header, {before: previous, segment: path}, program)
 
+    def first_commit(
+        self, files: Mapping[WalFileName, Path], begin: Lsn, end: Lsn | None, *, system_identifier: int
+    ) -> FirstCommit:
+        """Return the first commit whose record ends after ``begin``, a segment's start, and up to ``end``.
+
+        ``files`` are consecutive segments of one timeline: the one that starts at ``begin``, those after it as far as
+        they are at hand, and the one before it, which is needed where a record crosses ``begin``. Without ``end``,
+        nothing proves that there is no commit.
+
+        Raises: PostgresError, InvalidWalFileError, InvalidWalNameError, OSError.
+        """
+        unread = FirstCommit(None, begin)
+        headers = {name: _any_header(path, name, system_identifier) for name, path in files.items()}
+        first = next((name for name, header in headers.items() if header.page_address == begin), None)
+        major = None if first is None else headers[first].server_major
+        if first is None or major is None:
+            return unread
+        header, crosses = headers[first], _record_ends_inside(headers[first])
+        has_before = any(one.page_address < begin for one in headers.values())
+        if crosses and not has_before:
+            return unread
+        start = Lsn(begin - min(_LONG_TAIL_BYTES, header.wal_segment_size)) if crosses else begin
+        size, last = header.wal_segment_size, max(one.page_address for one in headers.values())
+        known_end = Lsn(last + size) if end is None else min(end, Lsn(last + size))
+        command: list[Path | str] = [self._program(major), "-r", "Transaction"]
+        command += ["-t", str(first.timeline), "-s", str(start), "-e", str(known_end)]
+
+        def ends_after(record: CommitRecord) -> bool:
+            return record_end(record.commit.lsn, record.size_bytes, size, header.block_size) > begin
+
+        with _held(files) as (folder, descriptors):
+            parse = partial(parse_first, is_wanted=ends_after)
+            scan = _scan([*command, "-p", folder], self._timeout_seconds, pass_fds=descriptors, parse=parse)
+        if scan.first is not None:
+            return FirstCommit(scan.first.commit, begin)
+        return unread if scan.error is not None or end is None else FirstCommit(None, known_end)
+
     def _program(self, major: int) -> Path:
         """Look for the program once, and again while it is missing, as it may be installed meanwhile."""
         program = self._programs.get(major)
@@ -133,6 +172,11 @@ def _header(path: Path, segment: WalFileName, major: int, wal_segment_size: int)
     return header
 
 
+def _any_header(path: Path, name: WalFileName, system_identifier: int) -> LongPageHeader:
+    with path.open("rb") as file:
+        return check_segment(name, file.read(LONG_HEADER_BYTES), path.stat().st_size, [system_identifier])
+
+
 @contextmanager
 def _folder_of(path: Path, name: WalFileName) -> Iterator[Path]:
     """Give a folder in which the segment has its own name: its own folder, or a temporary one with a link."""
@@ -160,7 +204,13 @@ def _held(files: Mapping[WalFileName, Path]) -> Iterator[tuple[Path, tuple[int, 
         yield folder, tuple(descriptors)
 
 
-def _scan(command: list[Path | str], timeout_seconds: float, *, pass_fds: Sequence[int] = ()) -> Scan:
+def _scan(
+    command: list[Path | str],
+    timeout_seconds: float,
+    *,
+    pass_fds: Sequence[int] = (),
+    parse: Callable[[Iterable[bytes]], Scan] = parse_output,
+) -> Scan:
     """Run pg_waldump and read its lines as they come: a segment of 1 GiB prints hundreds of MB.
 
     Raises: PostgresError where it cannot be started, runs too long, or prints lines that cannot be read.
@@ -189,13 +239,14 @@ def _scan(command: list[Path | str], timeout_seconds: float, *, pass_fds: Sequen
     timer.start()
     try:
         with process:
-            scan = parse_output(process.stdout or ())
+            scan = parse(process.stdout or ())
     finally:
         timer.cancel()
         process.kill()  # needed where reading its output failed; else it has ended already
     if timed_out.is_set():
         raise PostgresError(f"'{command[0]}' took more than {timeout_seconds:g} s and was stopped")
-    if process.returncode != 0 and scan.error is None:
+    ended_early = process.returncode < 0 and scan.first is not None  # ``parse`` wanted no more lines
+    if process.returncode != 0 and scan.error is None and not ended_early:
         raise PostgresError(f"'{command[0]}' ended with exit code {process.returncode} and no error message")
     return scan
 

@@ -1,7 +1,7 @@
 """Reads pg_waldump's output line by line."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -58,6 +58,19 @@ def parse_output(lines: Iterable[bytes]) -> Scan:
             error = error or _error_text(line)
     newest = _record(latest)
     return Scan(_record(first), _record(last), newest.commit.at if newest else None, count, error)
+
+
+def parse_first(lines: Iterable[bytes], is_wanted: Callable[[CommitRecord], bool]) -> Scan:
+    """Read pg_waldump's lines up to the first commit that is wanted, and none after it."""
+    error: str | None = None
+    for line in lines:
+        if line.find(_COMMIT_MARK) >= 0:
+            found = _record(line)
+            if found is not None and is_wanted(found):
+                return Scan(found, found, found.commit.at, 1, error)
+        elif line.startswith(_ERROR_MARK):
+            error = error or _error_text(line)
+    return Scan(None, None, None, 0, error)
 
 
 def _error_text(line: bytes) -> str:

@@ -10,6 +10,7 @@ from wal_pipeline.postgres.backup_server import BackupServer
 from wal_pipeline.postgres.binaries import find_binaries
 from wal_pipeline.postgres.server_facts import ServerFacts
 from wal_pipeline.wiring.pipeline import Pipeline, open_server
+from wal_pipeline.wiring.stores import missing_settings
 
 
 def base_backup_taker(pipeline: Pipeline, *, archive: Callable[[], object] | None = None) -> BaseBackupTaker:
@@ -41,9 +42,10 @@ def also_for_base_backups(pipeline: Pipeline, *, with_stores: bool) -> Callable[
     settings = pipeline.settings
     look = BackupLook(open_server(BackupServer, settings), settings.pgdata, _options(pipeline).staging)
     stores = pipeline.open_stores(pipeline.usable_store_names) if with_stores else {}
+    missing = {str(name): missing_settings(settings, name) for name in settings.stores} if with_stores else {}
 
     def findings(facts: ServerFacts) -> Sequence[Finding]:
-        return (*look.findings(facts), *judge_stores(stores))
+        return (*look.findings(facts), *judge_stores(stores, missing))
 
     return findings
 

@@ -10,6 +10,7 @@ from wal_pipeline.errors import SettingsError
 from wal_pipeline.settings import Settings, variable_names
 from wal_pipeline.wiring.archive_push import archived_segment_bytes
 from wal_pipeline.wiring.pipeline import Pipeline
+from wal_pipeline.wiring.settings_check import describe_crons
 
 
 def named_things(pipeline: Pipeline) -> NamedThings:
@@ -33,6 +34,7 @@ def named_things(pipeline: Pipeline) -> NamedThings:
         ca_bundle=settings.ca_bundle,
         folders={names[field][0]: folder for field, folder in folders.items() if folder is not None},
         connection_files=pipeline.server.connection_files,
+        schedules=describe_crons(settings),
     )
 
 

@@ -1,16 +1,21 @@
 """Turns the settings into the sources and thresholds of health, status, metrics and reports."""
 
 import os
+from typing import Final
 
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.alerts.destinations import Destination, apprise_destinations
 from wal_pipeline.commands.archive_get.wal_source import WalSource
 from wal_pipeline.commands.health.facts import FactSources, UnopenedCatalog
 from wal_pipeline.commands.health.history_source import HistoryFetch
+from wal_pipeline.commands.health.reach import UnarchivedWal
 from wal_pipeline.commands.health.rules import HealthLimits
 from wal_pipeline.errors import CatalogError
+from wal_pipeline.postgres.waldump import PgWaldump
 from wal_pipeline.stores.base import Store
 from wal_pipeline.wiring.pipeline import Pipeline
+
+_WALDUMP_SECONDS: Final = 3.0  # a screen waits no longer
 
 
 def fact_sources(
@@ -35,7 +40,14 @@ def fact_sources(
         system_identifier=settings.system_identifier,
         disk_folders=(*(() if spool is None else (spool.folder,)), settings.state_folder),
         failed_tries=settings.copy_failed_tries,
+        unarchived=_unarchived(pipeline),
     )
+
+
+def _unarchived(pipeline: Pipeline) -> UnarchivedWal:
+    settings = pipeline.settings
+    reader = PgWaldump(bindir=settings.pgbindir, timeout_seconds=_WALDUMP_SECONDS)
+    return UnarchivedWal(reader, settings.spool_folder, settings.pgdata)
 
 
 def _catalog_or_reason(pipeline: Pipeline) -> Catalog | UnopenedCatalog:

@@ -1,8 +1,9 @@
-"""Checks settings that only Dagster's schedules and runs use, and finds names in the file that nothing reads."""
+"""Checks the settings of schedules and runs, says when each schedule runs, and finds names that nothing reads."""
 
 import re
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
+from hashlib import sha256
 from typing import Final
 
 from wal_pipeline.archive.records import Codec
@@ -21,6 +22,7 @@ _PART: Final = re.compile(r"(?:\*|(?P<first>\w+)(?:-(?P<last>\w+))?)(?:/(?P<step
 # Only for days, after the field's highest number: the last day, any, the last Friday, the second Friday.
 _SPECIAL: Final = re.compile(r"31 (?:l|\?)|7 (?:\?|l[0-7]|(?:[0-7]|sun|mon|tue|wed|thu|fri|sat)#[1-5])")
 _NEAR: Final = 0.85
+_SPREAD_MINUTES: Final = 60
 _INSTEAD: Final = (
     (re.compile("(?:HTTP|ALL|FTP|SOCKS)_PROXY"), "set HTTPS_PROXY, and NO_PROXY for what is reached without it"),
     (
@@ -74,6 +76,35 @@ def _check_level(variable: str, codec: Codec, level: int | None) -> None:
             f"{variable}_LEVEL is {level}, expected {lowest} to {highest} for codec '{codec}'",
             hint=f"Without it the codec's usual level is taken; {variable} chooses the codec.",
         )
+
+
+def minutes_of(cluster: str) -> int:
+    """Return by how many minutes, 0 to 59, a cluster's schedules run later: always the same for one name.
+
+    Many clusters share a daemon, and often a line to the stores: their base backups shall not begin in one minute. All
+    of a cluster's schedules move by the same minutes, so that expiry still follows verification.
+    """
+    return int.from_bytes(sha256(cluster.encode()).digest()[:8], "big") % _SPREAD_MINUTES
+
+
+def cron_of(settings: Settings, field: str) -> str:
+    """Return the cron expression of a schedule, by the field of the settings that holds it. One that is set counts."""
+    cron = str(getattr(settings, field)).strip()
+    return cron if field in settings.model_fields_set else _later(cron, minutes_of(settings.cluster))
+
+
+def describe_crons(settings: Settings) -> str:
+    """Return one line with the cron expression of each schedule that counts."""
+    names = [name for name in Settings.model_fields if name.endswith("_cron")]
+    texts = [f"{name.removesuffix('_cron').replace('_', ' ')} '{cron_of(settings, name)}'" for name in names]
+    return f"cron in UTC: {', '.join(texts)}"
+
+
+def _later(cron: str, minutes: int) -> str:
+    """Move a default, whose minute and hour are numbers and whose hour is early in the day."""
+    minute, hour, days = cron.split(" ", 2)
+    hours, minute_of_hour = divmod(60 * int(hour) + int(minute) + minutes, 60)
+    return f"{minute_of_hour} {hours} {days}"
 
 
 def cron_error(variable: str, cron: str) -> SettingsError:

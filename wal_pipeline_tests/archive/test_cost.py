@@ -11,7 +11,7 @@ from wal_pipeline.archive.cost import (
     FileRate,
     Prices,
     Usage,
-    cents,
+    dollars,
     forecast,
     measured_cost,
 )
@@ -60,8 +60,14 @@ def test_the_default_prices_are_those_of_the_two_stores() -> None:
 
 def test_only_what_people_read_is_rounded() -> None:
     """Half a cent is rounded up."""
-    assert cents(Decimal("0.125")) == Decimal("0.13")
-    assert cents(Decimal("0.12499")) == Decimal("0.12")
+    shown = {"12.345": "$12.35", "1": "$1.00", "0.9996": "$1.00", "0.125": "$0.125", "0.004": "$0.004", "0": "$0.00"}
+    assert {usd: dollars(Decimal(usd)) for usd in shown} == shown
+
+
+def test_a_small_cost_is_not_shown_as_nothing() -> None:
+    """A few hundred requests cost less than a tenth of a cent, and something."""
+    assert dollars(Decimal("0.0004")) == "<$0.001"
+    assert dollars(Decimal("0.0005")) == "$0.001"
 
 
 @pytest.mark.parametrize(("rate", "reduction", "days"), [(-1, 0.5, 30), (1, 1.1, 30), (1, -0.1, 30), (1, 0.5, -1)])

@@ -65,7 +65,7 @@ def test_control_c_stops_everything(folder: Path) -> None:
     )
     assert demo.stderr is not None
     for line in demo.stderr:
-        if line.startswith("wal-pipeline setup"):
+        if line.endswith(" setup --apply\n"):
             break
     assert processes_below(folder, wait_seconds=0)
     demo.send_signal(signal.SIGINT)

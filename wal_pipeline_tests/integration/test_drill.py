@@ -262,7 +262,7 @@ def test_a_drill_that_is_told_to_end_leaves_nothing(scene: DrillScene) -> None:
 
 @pytest.mark.usefixtures("only18")
 def test_the_job_records_numbers_and_a_check(scene: DrillScene, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The asset's materialization holds each store's measures, and its check passes."""
+    """The asset's materialization holds each store's measures, and all its checks pass, also the former warnings."""
     for name, value in scene.environment().items():
         monkeypatch.setenv(name, value)
     from wal_pipeline.definitions import defs  # noqa: PLC0415 - reads the settings
@@ -272,14 +272,16 @@ def test_the_job_records_numbers_and_a_check(scene: DrillScene, monkeypatch: pyt
     with dg.DagsterInstance.ephemeral() as instance:
         run = defs().get_job_def("recovery_drill").execute_in_process(instance=instance)
         (event,) = run.get_asset_materialization_events()
-        metadata = {name: value.value for name, value in event.materialization.metadata.items()}
-        (check,) = run.get_asset_check_evaluations()
+        metadata = event.materialization.metadata
+        checks = {one.check_name: one.passed for one in run.get_asset_check_evaluations()}
     _open.cache_clear()
-    assert (check.check_name, check.passed) == ("drill_passed", True)
-    for store in STORES:
-        assert metadata[f"{store}/ok"] is True
-        assert metadata[f"{store}/rto_seconds"] > 0
-        assert metadata[f"{store}/segments"] > 0
+    assert checks == dict.fromkeys(("drill_passed", *(f"last_drill_{store}" for store in STORES)), True)
+    assert str(metadata["answer"].value).startswith("the cluster was restored from ")
+    table = metadata["stores"]
+    assert isinstance(table, dg.TableMetadataValue)
+    assert [row.data["result"] for row in table.records] == ["passed"] * len(STORES)
+    assert all(int(str(row.data["segments"])) > 0 for row in table.records)
+    assert all(float(str(metadata[f"{store}: RTO seconds"].value)) > 0 for store in STORES)
 
 
 @pytest.mark.usefixtures("only18")

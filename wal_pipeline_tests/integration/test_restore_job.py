@@ -13,9 +13,11 @@ import pytest
 from testbed.postgres import PostgresCluster
 from testbed.postgres_install import PostgresInstall, is_open_to, postgres_user
 from testbed.s3_pair import S3Pair
+from wal_pipeline.errors import RestoreError
 from wal_pipeline.orchestration.jobs.restore import build_restore_job
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource, _open
+from wal_pipeline.orchestration.runs.failures import NOTHING_CHANGED
 from wal_pipeline_tests.support.restore_history import History
 
 pytestmark = pytest.mark.integration
@@ -50,6 +52,38 @@ def failure_of(done: dg.ExecuteInProcessResult) -> str:
     return str(failure.step_failure_data)
 
 
+def failure_line(done: dg.ExecuteInProcessResult) -> str:
+    """Return the first line that a failed run's page shows."""
+    [failure] = [event for event in done.all_events if event.is_step_failure]
+    error = failure.step_failure_data.error
+    assert error is not None
+    assert error.message.startswith("ERROR: ")
+    return error.message.removesuffix("\n")
+
+
+def says_nothing_changed(done: dg.ExecuteInProcessResult) -> bool:
+    """Whether a failed run's page says that it changed nothing."""
+    [failure] = [event for event in done.all_events if event.is_step_failure]
+    told = failure.step_failure_data.user_failure_data
+    return told is not None and NOTHING_CHANGED in told.metadata
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_restore_that_failed_on_its_way_does_not_say_that_nothing_changed(
+    postgres_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first folder was made when the download failed, so a person has to look."""
+
+    def fails(*_args: object, **_values: object) -> None:
+        raise RestoreError("the disk is full")
+
+    monkeypatch.setattr("wal_pipeline.commands.restore.perform._Placement._place_full", fails)
+    monkeypatch.setattr("wal_pipeline.commands.restore.run.check_runnable", lambda *_args: None)
+    done = restore(postgres_folder / "pgdata", plan_only=False)
+    assert failure_line(done) == "ERROR: the disk is full"
+    assert not says_nothing_changed(done)
+
+
 def audit_lines(folder: Path) -> list[dict[str, str]]:
     """Return the audit log of this test's code location."""
     path = folder / "own-state" / "audit.jsonl"
@@ -70,9 +104,16 @@ def restore(pgdata: Path, **config: object) -> dg.ExecuteInProcessResult:
 
 @pytest.mark.usefixtures("environment")
 def test_the_plan_is_the_default_and_writes_nothing(postgres_folder: Path) -> None:
-    """A job with default settings only plans."""
-    assert restore(postgres_folder / "pgdata").success
+    """A job with default settings only plans, and the plan is its result, in rows that need no click."""
+    done = restore(postgres_folder / "pgdata")
+    assert done.success
     assert list(postgres_folder.iterdir()) == []
+    [output] = [event for event in done.all_events if event.is_successful_output]
+    found = {name: value.value for name, value in output.step_output_data.metadata.items()}
+    assert list(found)[:7] == ["result", "target", "last_commit", "base_backup", "WAL", "download", "data_directory"]
+    assert found["result"] == "only planned, nothing was written: start the job with plan_only false to restore"
+    assert found["target"] == "the end of the archive on timeline 1, then promote"
+    assert found["data_directory"] == str(postgres_folder / "pgdata")
 
 
 @pytest.mark.usefixtures("environment")
@@ -81,6 +122,7 @@ def test_a_target_outside_the_window_fails_the_run(postgres_folder: Path) -> Non
     done = restore(postgres_folder / "pgdata", to_time="2099-01-01 00:00:00+00", plan_only=False)
     assert not done.success
     assert "is later than the last commit that is archived on timeline 1" in failure_of(done)
+    assert says_nothing_changed(done)
     assert list(postgres_folder.iterdir()) == []
 
 
@@ -95,6 +137,7 @@ def test_what_may_be_a_copy_fails_the_run_before_it_writes(
     failure = failure_of(restore(postgres_folder / "copy", plan_only=False))
     assert "the restored server may be a copy beside its original" in failure
     assert "In a run's configuration: archiving: false or true." in failure
+    assert "\n" not in failure_line(restore(postgres_folder / "copy", plan_only=False))
     assert list(postgres_folder.iterdir()) == []
 
 
@@ -162,7 +205,7 @@ def test_the_job_starts_the_server_and_reports_the_moment(lost: History, postgre
         assert cluster.value("SELECT count(*) FROM marks") == "1"
         [output] = [event for event in done.all_events if event.is_successful_output]
         metadata = output.step_output_data.metadata
-        assert {"pgdata", "downloaded_bytes", "timeline", "download_seconds", "recovery_seconds"} <= set(metadata)
+        assert {"pgdata", "downloaded", "timeline", "download_took", "recovery_took"} <= set(metadata)
         assert {"last_commit_at", "replayed_lsn"} <= set(metadata)
         assert not (postgres_folder / ".wal-pipeline-prefetch").exists()
     finally:

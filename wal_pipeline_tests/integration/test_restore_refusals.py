@@ -1,7 +1,9 @@
 """Tests what a restore refuses before it writes, and how it plans with one store left."""
 
+import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -66,17 +68,17 @@ def test_a_moment_before_the_gap_is_planned(history: History, tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", ["in the gap", "after the gap"])
 def test_a_moment_past_the_gap_is_refused(history: History, tmp_path: Path, name: str) -> None:
-    """The error names the nearest moment that can be reached."""
+    """The error names the nearest moment, and calls nothing lost that was overtaken a moment ago."""
     with pytest.raises(TargetOutsideError) as caught:
         prepare(history, tmp_path / "new", target=to_time(history.moments[name]))
-    assert "the gap that begins with '" in caught.value.message
+    assert "', which is on its way to the store or lost (try again in a minute)," in caught.value.message
     assert caught.value.before is not None
 
 
 def test_the_end_stops_at_the_gap_and_says_so(history: History, tmp_path: Path) -> None:
     """Recovery to the end is possible up to the gap; a note says that later WAL is not replayed."""
     notes = prepare(history, tmp_path / "new").notes
-    assert any("ends at a gap" in note for note in notes)
+    assert any("which later segments have overtaken on its way to the store, or which is lost" in one for one in notes)
 
 
 def test_a_moment_before_the_first_base_backup_is_refused(history: History, tmp_path: Path) -> None:
@@ -136,9 +138,7 @@ def test_a_small_disk_is_refused(history: History, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(restore_checks.shutil, "disk_usage", lambda _: real._replace(free=1 << 20))
     with pytest.raises(RestoreError) as caught:
         prepare(history, tmp_path / "new")
-    assert caught.value.message.startswith(
-        f"the disk of '{tmp_path / 'new'}' has {1 << 20} bytes free, expected at least "
-    )
+    assert caught.value.message.startswith(f"the disk of '{tmp_path / 'new'}' has 1.0 MiB free, expected at least ")
 
 
 def test_programs_of_another_version_are_refused(
@@ -230,6 +230,25 @@ def test_one_store_down_is_told_and_the_other_is_planned_from(history: History, 
     assert alone.silent == ()
 
 
+def test_a_plan_does_not_hide_what_the_restore_refuses(history: History, postgres_folder: Path) -> None:
+    """It shows all of it at once, and the restore begins with none of it."""
+    broken = replace(history, environment={**history.environment, "R2_ENDPOINT_URL": "https://127.0.0.1:9"})
+    (postgres_folder / "new-recovery.log").symlink_to("/etc/hostname")
+    words = [f"--pgdata={postgres_folder}/new", f"--to-time={history.moments['before the gap']}", "--start"]
+    planned = run_restore(broken, *words, "--plan", "--json")
+    assert planned.returncode == 0, planned.stderr
+    refused = [one["message"] for one in json.loads(planned.stdout)["will_refuse"]]
+    assert [message.split(" ")[:4] for message in refused] == [
+        ["r2", "did", "not", "answer,"],
+        ["the", "log", f"'{postgres_folder}/new-recovery.log'", "is"],
+    ]
+    shown = run_restore(broken, *words)
+    assert shown.returncode == 1
+    assert shown.stdout.count("\n  will refuse     ") == 2
+    assert shown.stderr.splitlines()[0] == f"ERROR: {refused[0]}"
+    assert not (postgres_folder / "new").exists()
+
+
 def test_the_command_line_is_checked(history: History) -> None:
     """Two targets, a missing zone and a missing data directory each end with a message and exit code 2 or 1."""
     two = run_restore(history, "--pgdata=/x", "--immediate", "--to-xid=700")
@@ -240,5 +259,5 @@ def test_the_command_line_is_checked(history: History) -> None:
     zone = run_restore(history, "--pgdata=/x", "--to-time=2026-11-22 17:45:00")
     assert (zone.returncode, zone.stderr.splitlines()[0]) == (
         1,
-        "ERROR: the recovery target '2026-11-22T17:45:00' has no time zone",
+        "ERROR: the recovery target '2026-11-22 17:45:00' has no time zone",
     )

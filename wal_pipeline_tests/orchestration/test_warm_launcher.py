@@ -10,13 +10,14 @@ import pytest
 from dagster._core.instance import InstanceRef
 from dagster._core.launcher import LaunchRunContext, WorkerStatus
 from dagster._serdes import pack_value
+from dagster_celery.launcher import CeleryRunLauncher
 from dagster_celery.tags import DAGSTER_CELERY_QUEUE_TAG, DAGSTER_CELERY_TASK_ID_TAG
 
 from testbed.ports import LOOPBACK, free_port
 from testbed.warm_workers import INSTANCE_FILE
 from wal_pipeline.orchestration.jobs.archive import build_archive_job
-from wal_pipeline.orchestration.keys import QUEUE_TAG, Keys, warm_queue
-from wal_pipeline.orchestration.warm_launcher import WarmRunLauncher
+from wal_pipeline.orchestration.keys import CLUSTER_TAG, Keys, warm_queue
+from wal_pipeline.orchestration.warm_launcher import WarmRunLauncher, queue_of
 
 PASSWORD = "a-password-of-redis"
 
@@ -24,6 +25,11 @@ PASSWORD = "a-password-of-redis"
 @dg.job
 def some_job() -> None:
     """Do nothing."""
+
+
+@dg.job
+def archive_wal() -> None:
+    """Do nothing, under the name of the archiving run."""
 
 
 @pytest.fixture
@@ -46,13 +52,13 @@ class ColdLauncher:
         self.launched.append(context.dagster_run.run_id)
 
 
-def start(instance: Any, tags: dict[str, str]) -> tuple[dg.DagsterRun, ColdLauncher]:
+def start(instance: Any, job: dg.JobDefinition, tags: dict[str, str]) -> tuple[dg.DagsterRun, ColdLauncher]:
     """Launch a run with these tags."""
     cold = ColdLauncher()
     launcher = instance.run_launcher
     assert isinstance(launcher, WarmRunLauncher)
     launcher._cold = cold  # type: ignore[assignment]
-    run = instance.create_run_for_job(some_job, tags=tags)
+    run = instance.create_run_for_job(job, tags=tags)
     launcher.launch_run(LaunchRunContext(run, None))
     return run, cold
 
@@ -64,13 +70,13 @@ def messages(instance: Any, run: dg.DagsterRun) -> list[str]:
 
 def test_a_run_without_a_queue_is_started_as_ever(instance: Any) -> None:
     """Base backups and drills do not run in a warm worker."""
-    run, cold = start(instance, {})
+    run, cold = start(instance, some_job, {CLUSTER_TAG: "main"})
     assert (cold.launched, messages(instance, run)) == ([run.run_id], [])
 
 
 def test_without_redis_the_run_is_started_as_ever(instance: Any) -> None:
     """The run's log says so, without the URL and its password."""
-    run, cold = start(instance, {QUEUE_TAG: "archive_main"})
+    run, cold = start(instance, archive_wal, {CLUSTER_TAG: "main"})
     assert cold.launched == [run.run_id]
     assert messages(instance, run) == [
         "[WarmRunLauncher] Redis cannot be reached (OperationalError). The run starts without a warm worker."
@@ -97,7 +103,19 @@ def test_redis_is_told_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert PASSWORD not in message
 
 
-def test_archiving_runs_have_the_queue_of_their_cluster() -> None:
+def test_archiving_runs_have_the_queue_of_their_cluster(instance: Any) -> None:
     """A worker takes only its own cluster's runs, because only that spool is beside it."""
-    assert build_archive_job(Keys("orders")).tags[QUEUE_TAG] == warm_queue("orders") == "archive_orders"
-    assert QUEUE_TAG == DAGSTER_CELERY_QUEUE_TAG
+    run = instance.create_run_for_job(archive_wal, tags=Keys("orders").tags)
+    assert queue_of(run) == warm_queue("orders") == "archive_orders"
+
+
+def test_a_run_has_a_tag_of_celery_only_on_its_way_to_celery(instance: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Celery's launcher finds its queue by the tag, and the records of the run, which the UI shows, have none."""
+    handed: list[dg.DagsterRun] = []
+    monkeypatch.setattr(CeleryRunLauncher, "launch_run", lambda _self, context: handed.append(context.dagster_run))
+    monkeypatch.setattr(WarmRunLauncher, "_worker_answers", lambda _self, _queue: True)
+    run, cold = start(instance, archive_wal, Keys("orders").tags)
+    assert cold.launched == []
+    assert [one.tags.get(DAGSTER_CELERY_QUEUE_TAG) for one in handed] == ["archive_orders"]
+    assert DAGSTER_CELERY_QUEUE_TAG not in instance.get_run_by_id(run.run_id).tags
+    assert DAGSTER_CELERY_QUEUE_TAG not in build_archive_job(Keys("orders")).tags

@@ -108,8 +108,8 @@ class DaemonScene:
         finally:
             catalog.close()
 
-    def command(self, *words: str) -> str:
-        """Run ``wal-pipeline`` with the scene's settings and return its output."""
+    def command(self, *words: str, code: int = 0) -> str:
+        """Run ``wal-pipeline`` with the scene's settings, require its exit code, and return its output."""
         done = subprocess.run(
             [sys.executable, "-m", "wal_pipeline.cli", *words],
             capture_output=True,
@@ -119,7 +119,7 @@ class DaemonScene:
             env=self.dagster.environment,
             cwd=PROJECT,
         )
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == code, done.stderr
         return done.stdout
 
     def hide(self, store: str, names: list[str]) -> None:

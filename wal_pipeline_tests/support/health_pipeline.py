@@ -20,6 +20,14 @@ def tick(instance: dg.DagsterInstance, resource: WalPipelineResource, cursor: st
     return result
 
 
+def tick_and_report(instance: dg.DagsterInstance, resource: WalPipelineResource, cursor: str | None) -> dg.SensorResult:
+    """Evaluate the sensor once, and report its events to the instance, as the daemon does."""
+    result = tick(instance, resource, cursor)
+    for event in result.asset_events:
+        instance.report_runless_asset_event(event)
+    return result
+
+
 @dg.op
 def breaks(wal_pipeline: WalPipelineResource) -> None:
     """Fail while the file ``broken`` lies in the current folder."""

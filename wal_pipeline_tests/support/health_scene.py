@@ -11,7 +11,8 @@ import pytest
 from wal_pipeline.archive.records import BackupKind, BaseBackup, Codec, CommitTimes, Copy, CopyStatus, Encoding, WalFile
 from wal_pipeline.catalog.backups import BaseBackupCopy
 from wal_pipeline.catalog.catalog import Catalog, open_catalog
-from wal_pipeline.commands.health.facts import FactSources, HealthFacts, ServerLook, look_at_everything
+from wal_pipeline.commands.health.facts import FactSources, HealthFacts, look_at_everything
+from wal_pipeline.commands.health.reach import ServerLook, look_at_reaches
 from wal_pipeline.postgres.server_facts import ServerFacts
 from wal_pipeline.spool import Spool
 from wal_pipeline.wal.lsn import Lsn
@@ -101,7 +102,9 @@ class HealthScene:
         """Return the facts, with a server that archives well unless another one is given."""
         seen = look_at_everything(self.sources)
         good = server_facts(system_identifier=SYSTEM, server_at=self.now, wal_segment_size=SIZE, wal_lsn=Lsn(0))
-        return replace(seen, **{"server": ServerLook(server or good), **changed})
+        look = ServerLook(server or good)
+        reaches = look_at_reaches(seen.windows, look, None, self.now)
+        return replace(seen, **{"server": look, "reaches": reaches, **changed})
 
 
 def _file(number: int, at: datetime) -> WalFile:

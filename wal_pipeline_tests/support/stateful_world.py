@@ -39,7 +39,9 @@ class World:
     """The folders, stores and catalog, and the model's knowledge of them.
 
     ``truth``: the content that PostgreSQL archived, by name. ``expired`` and ``spoilt``: copies (store, name) that
-    retention removed, or an accident of the test. ``strangers``: wrong content that was put into the spool.
+    retention removed, or an accident of the test. ``strangers``: wrong content that was put into the spool. ``judged``:
+    the SHA-256 of those that a person has taken out of quarantine. ``records_lost``: the catalog was lost, and what it
+    knew of contents was not read from the stores since.
     """
 
     folder: Path
@@ -49,6 +51,8 @@ class World:
     spoilt: set[tuple[str, str]] = field(default_factory=set)
     was_good: set[tuple[str, str]] = field(default_factory=set)
     strangers: list[bytes] = field(default_factory=list)
+    judged: set[str] = field(default_factory=set)
+    records_lost: bool = False
     spooled_at: dict[str, datetime] = field(default_factory=dict)
     next_number: int = 1
 
@@ -86,13 +90,15 @@ class World:
         self.next_number += count
 
     def back_up(self) -> None:
-        """Put a base backup that begins in the newest segment on both stores."""
+        """Put a base backup that begins in the open segment on both stores, and archive that segment."""
+        self.write(1)
         manifest, parts = base_backup(self.next_number - 1, self.scene.clock())
         self.backups.put(manifest, parts)
         self._record(manifest)
 
     def begin_backup(self) -> None:
-        """Begin a base backup in the newest segment, which then stands still."""
+        """Begin a base backup in the open segment, archive that one, and stand still."""
+        self.write(1)
         self.backups.begin(*base_backup(self.next_number - 1, self.scene.clock()))
 
     def finish_backup(self) -> None:
@@ -135,6 +141,7 @@ class World:
     def lose_catalog(self, *, and_rebuild: bool) -> None:
         """Remove the catalog, and perhaps rebuild it from the stores."""
         self.scene.lose_catalog()
+        self.records_lost = not and_rebuild
         if and_rebuild:
             rebuild(list(self.scene.stores.values()), self.scene.catalog, "", CLUSTER, workers=1)
 
@@ -164,6 +171,23 @@ class World:
             if number == events:
                 running.close()  # type: ignore[attr-defined]
                 return
+
+    def judge_strangers(self) -> bool:
+        """Let a person take what is in quarantine away: until then what may continue it stays in the spool.
+
+        Returns whether there was any. Raises: AssertionError where something waits for another reason.
+        """
+        quarantined = self.scene.quarantined()
+        refused = {name.partition(".")[0] for name in quarantined}
+        for name in sorted(self.scene.spooled()):
+            before = name_of(require_file_name(name).number(SEGMENT_BYTES) - 1)
+            assert before in refused, f"'{name}' waits, and nothing before it was refused"
+            refused.add(name)
+        for name in quarantined:
+            path = self.scene.quarantine_folder / name
+            self.judged.add(digest(path.read_bytes()))
+            path.unlink()
+        return bool(quarantined)
 
     def verify(self) -> Verification:
         """Read everything back, and heal it."""
@@ -231,6 +255,7 @@ class World:
     def _check_strangers(self, waiting: Mapping[str, str]) -> None:
         folder = self.scene.quarantine_folder
         kept = {digest(path.read_bytes()) for path in folder.iterdir()} if folder.exists() else set()
+        kept |= self.judged
         for stranger in self.strangers:
             assert digest(stranger) in kept | set(waiting.values()), "what could not be archived was lost"
 

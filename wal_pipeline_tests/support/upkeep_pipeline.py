@@ -6,8 +6,10 @@ from typing import Any, ClassVar
 import dagster as dg
 from dagster._core.loader import LoadingContextForTest
 
-from wal_pipeline.orchestration.assets.segments import build_segment_assets, build_spool_asset
+from wal_pipeline.orchestration.assets.segments import build_segment_assets
+from wal_pipeline.orchestration.assets.spool import build_spool_asset
 from wal_pipeline.orchestration.jobs.archive import build_archive_job
+from wal_pipeline.orchestration.jobs.bad_copies import build_bad_copies_job
 from wal_pipeline.orchestration.jobs.record import build_record_job
 from wal_pipeline.orchestration.jobs.verify import build_verification_checks, build_verification_job
 from wal_pipeline.orchestration.keys import VERIFY_JOB, Keys
@@ -107,13 +109,40 @@ def record(scene: UpkeepScene, instance: dg.DagsterInstance) -> dg.ExecuteInProc
 
 def tick(
     scene: UpkeepScene, instance: dg.DagsterInstance, cursor: str | None
-) -> tuple[dg.RunRequest | dg.SkipReason, str | None]:
+) -> tuple[list[str | None] | dg.SkipReason, str | None]:
+    """Evaluate the record sensor once; return the names of the jobs that it starts, or why it starts none."""
     resources = {"wal_pipeline": scene_resource(scene)}
     with dg.build_sensor_context(instance=instance, cursor=cursor, resources=resources) as context:
-        result = build_record_sensor(KEYS, build_record_job(KEYS))(context)
-        assert isinstance(result, dg.RunRequest | dg.SkipReason)
-        return result, context.cursor
+        result = build_record_sensor(KEYS, build_record_job(KEYS), build_bad_copies_job(KEYS))(context)
+        asked = result if isinstance(result, dg.SkipReason) else [one.job_name for one in result]
+        return asked, context.cursor
+
+
+def mark_bad(scene: UpkeepScene, instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
+    return build_bad_copies_job(KEYS).execute_in_process(
+        instance=instance, resources={"wal_pipeline": scene_resource(scene)}, raise_on_error=False
+    )
 
 
 def wal_materialized(instance: dg.DagsterInstance) -> dict[str, set[str]]:
     return {store: instance.get_materialized_partitions(KEYS.wal_segment(store)) for store in STORES}
+
+
+def fill(
+    scene: UpkeepScene,
+    instance: dg.DagsterInstance,
+    asset: dg.AssetsDefinition,
+    chosen: dg.AssetKey,
+    partition: str,
+    *checks: dg.AssetChecksDefinition,
+) -> dg.ExecuteInProcessResult:
+    """Materialize one partition of one store's asset, as the UI does."""
+    definitions = dg.Definitions(
+        assets=[build_spool_asset(KEYS), asset],
+        asset_checks=list(checks),
+        jobs=[dg.define_asset_job("fill", selection=dg.AssetSelection.assets(chosen))],
+        resources={"wal_pipeline": scene_resource(scene)},
+        executor=dg.in_process_executor,
+    )
+    job = definitions.resolve_job_def("fill")
+    return job.execute_in_process(instance=instance, partition_key=partition, raise_on_error=False)

@@ -75,7 +75,7 @@ def branches_beside(coverage: Coverage, path: TimelinePath) -> tuple[Branch, ...
 
 
 def branches_of(contents: ArchiveContents) -> tuple[Branch, ...]:
-    """Return the timelines that went on beside the newest one, on all stores together, by timeline."""
+    """Return the timelines that went on beside the newest one, on any store, by timeline."""
     if contents.main is None:
         return ()
     beside = branches_beside(Coverage.of(contents, contents.stores), contents.main)

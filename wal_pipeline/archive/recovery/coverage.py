@@ -54,7 +54,8 @@ class ArchiveContents:
     segment number. ``main`` is the path to the newest timeline with a segment or a base backup; None for an empty
     archive. Files and base backups of another segment size than the newest record's are left out, copies too: their
     names are positions of another kind. ``breaks`` are the segments that do not continue what lies before them, with
-    the reason: no recovery passes into one.
+    the reason: no recovery passes into one. ``arriving`` are missing segments that may be on their way: segments after
+    them were stored lately.
     """
 
     system_identifier: int
@@ -67,6 +68,7 @@ class ArchiveContents:
     paths: Mapping[int, TimelinePath]
     main: TimelinePath | None
     breaks: Mapping[str, str] = field(default_factory=dict)
+    arriving: frozenset[str] = frozenset()
     _numbered: list[Numbered] = field(default_factory=list, init=False, repr=False)
 
     @classmethod
@@ -79,6 +81,7 @@ class ArchiveContents:
         backups: Iterable[HeldBackup] = (),
         histories: Mapping[int, TimelineHistory] | None = None,
         breaks: Mapping[str, str] | None = None,
+        arriving: frozenset[str] = frozenset(),
     ) -> Self:
         """Index the records of one system identifier, and leave out others among ``files`` and ``backups``.
 
@@ -107,6 +110,7 @@ class ArchiveContents:
             paths=paths,
             main=paths[max(owning)] if owning else None,
             breaks={**(breaks or {}), **breaks_among(mine, segments, paths, histories or {})},
+            arriving=arriving,
         )
 
     def with_files(self, files: Iterable[WalFile]) -> Self:
@@ -118,6 +122,7 @@ class ArchiveContents:
             backups=self.backups.values(),
             histories=self.histories,
             breaks=self.breaks,
+            arriving=self.arriving,
         )
 
     def break_numbers(self, timeline: int) -> list[int]:

@@ -1,6 +1,6 @@
 """Finds gaps, which are missing segments, and keeps a ledger of each gap's state."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -17,6 +17,7 @@ class GapState(StrEnum):
 
     OPEN = "open"  # a person must look at it
     ACKNOWLEDGED = "acknowledged"  # a person accepted it
+    ON_ITS_WAY = "on_its_way"  # all its segments wait in the spool: later ones were stored before them
     CLOSED = "closed"  # a later base backup made it moot: only moments before that base backup need it
 
 
@@ -24,8 +25,9 @@ class GapState(StrEnum):
 class Gap:
     """Segments of one timeline that are missing while later ones are there.
 
-    ``store`` is None for all stores together. ``first_missing`` and ``last_missing`` are names, ``segments`` counts
-    them, ``end_lsn`` is exclusive. ``held_elsewhere`` of them are on another store: a backfill copies them from there.
+    ``store`` is None for any store. ``first_missing`` and ``last_missing`` are names, ``segments`` counts
+    them, ``end_lsn`` is exclusive. ``held_elsewhere`` of them are on another store, and ``held_by`` names those stores:
+    'wal-pipeline verify --repair' copies them from there.
     The moments between ``last_commit_before_at`` and ``first_commit_after_at`` (None: not known) cannot be restored.
     """
 
@@ -40,6 +42,17 @@ class Gap:
     last_commit_before_at: datetime | None
     first_commit_after_at: datetime | None
     held_elsewhere: int
+    held_by: tuple[str, ...] = ()
+
+    def is_among(self, names: Collection[str]) -> bool:
+        """Return whether each missing segment is among ``names``."""
+        if self.segments > len(names):
+            return False
+        size = (self.end_lsn - self.start_lsn) // self.segments or 1
+        size = 1 << (size - 1).bit_length()  # the very last segment of all ends one byte early
+        begin = self.start_lsn // size
+        wanted = (segment_name(self.timeline, number, size).name for number in range(begin, begin + self.segments))
+        return all(name in names for name in wanted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +106,7 @@ class _Hole:
 
 
 def find_gaps(contents: ArchiveContents, stores: Iterable[str] | None = None) -> tuple[Gap, ...]:
-    """Return the gaps of the ``stores`` taken together (all by default), by timeline and position.
+    """Return the gaps of the ``stores`` taken together (by default of any store), by timeline and position.
 
     Segments missing before the start of the oldest base backup are no gap: nothing needs them. On a path without a base
     backup each hole between segments is a gap. Segments missing at the end are late, not lost, and no gap.
@@ -114,7 +127,7 @@ def find_gaps(contents: ArchiveContents, stores: Iterable[str] | None = None) ->
 
 
 def find_breaks(contents: ArchiveContents) -> tuple[Break, ...]:
-    """Return the segments of all stores together that continue nothing, by name."""
+    """Return the segments on any store that continue nothing, by name."""
     coverage = Coverage.of(contents, contents.stores)
     held = [name for name in sorted(contents.breaks) if coverage.has(name)]
     size = contents.wal_segment_size
@@ -187,6 +200,7 @@ def _gap(contents: ArchiveContents, store: str | None, timeline: int, hole: _Hol
         last_commit_before_at=hole.before_at,
         first_commit_after_at=hole.after_at,
         held_elsewhere=everywhere.count(timeline, hole.run),
+        held_by=tuple(one for one in contents.stores if Coverage.of(contents, [one]).count(timeline, hole.run)),
     )
 
 

@@ -247,14 +247,14 @@ def _with_other_ways(
     if coverage.stores != frozenset(contents.stores):
         for window in recovery_windows(contents):
             if _reaches(window, target.at):
-                ways.append(f"With all stores it can be reached on timeline {window.timeline}.")
+                ways.append(f"From any store it can be reached on timeline {window.timeline}.")
     return TargetOutsideError(
         error.message, before=error.before, after=error.after, hint=" ".join(ways) if ways else None
     )
 
 
 def _reaches(window: RecoveryWindow, at: datetime) -> bool:
-    return window.latest_commit_at_least is not None and window.earliest_at <= at <= window.latest_commit_at_least
+    return window.earliest_at <= at <= window.reaches_at_least
 
 
 def _plan(
@@ -294,7 +294,12 @@ def _notes(
     newest = max((path.timeline for path in coverage.contents.paths.values()), default=span.path.timeline)
     if newest > max([span.path.timeline, *(branch.timeline for branch in branches)]):
         notes.append(f"This recovery follows timeline {span.path.timeline}; timeline {newest} is newer.")
-    if choice.to_the_end and window.ended_by is WindowEnd.GAP:
+    if choice.to_the_end and window.first_missing in coverage.contents.arriving:
+        notes.append(
+            f"The recovery ends before '{window.first_missing}', which later segments have overtaken on its way to the "
+            "store, or which is lost: make the plan again in a minute. Later WAL is not replayed."
+        )
+    elif choice.to_the_end and window.ended_by is WindowEnd.GAP:
         notes.append(
             f"The recovery ends at a gap, which begins with '{window.first_missing}': later WAL is not replayed."
         )
@@ -308,7 +313,7 @@ def _notes(
         everywhere = Coverage.of(coverage.contents, coverage.contents.stores)
         ends = [run[1] for run in everywhere.runs_on(span.path) if run[0] <= span.run[1] <= run[1]]
         if ends and ends[0] > span.run[1]:
-            notes.append(f"With all stores the recovery would continue to '{span.path.name(ends[0])}'.")
+            notes.append(f"From any store the recovery would continue to '{span.path.name(ends[0])}'.")
     return notes
 
 

@@ -17,6 +17,10 @@ _UNSEEN: Final = "Commit times are not known up to the target: PostgreSQL fails 
 _LAST_COMMIT: Final = (
     "The target is the last commit that is archived: recovery ends with the last segment of this plan."
 )
+_NOTHING_SINCE: Final = (
+    "No commit lies between the last one that is archived and the target, after which a base backup was taken: "
+    "recovery ends with the last segment of this plan."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,9 @@ def _to_time(
     last_at, known = contents.last_commit(path, span.run)
     found = _first_number_past(contents, span, backup, at, inclusive=target.inclusive)
     if found is None and known and (last_at is None or at > last_at):
+        if at <= max(one.finished_at for one in span.backups):
+            choice = _to_end(contents, span, backup, replace(target, kind=TargetKind.END, at=None))
+            return replace(choice, notes=(_NOTHING_SINCE,))
         raise _outside(contents, spans, index + 1, target, _what_is_missing(contents, span, spans[index + 1 :]))
     if found is None and known and at == last_at and target.inclusive:
         choice = _to_end(contents, span, backup, replace(target, kind=TargetKind.END, at=None))
@@ -81,25 +88,20 @@ def _outside(
     contents: ArchiveContents, spans: list[Span], index: int, target: RecoveryTarget, where: str
 ) -> TargetOutsideError:
     """Return the error for a time between the windows before ``index`` and the later ones."""
-    begins = (span.backups[0].finished_at for span in spans[index:] if _last_reached(contents, span) is not None)
-    ends = (_last_reached(contents, span) for span in reversed(spans[:index]))
-    before = next((at for at in ends if at is not None), None)
-    after = next(begins, None)
+    before = _last_reached(contents, spans[index - 1]) if index else None
+    after = spans[index].backups[0].finished_at if index < len(spans) else None
     return TargetOutsideError(
         f"{target} is {where} on timeline {spans[0].path.timeline}",
         before=None if before is None else before.isoformat(" "),
         after=None if after is None else after.isoformat(" "),
-        hint="The end of the archive can be reached." if before is None and index else None,
     )
 
 
-def _last_reached(contents: ArchiveContents, span: Span) -> datetime | None:
-    """Return the last time that can be a target in a window; None where no commit follows its first base backup."""
-    last_at, known = contents.last_commit(span.path, span.run)
-    first_at = span.backups[0].finished_at
-    if last_at is not None and last_at >= first_at:
-        return last_at
-    return None if known else first_at
+def _last_reached(contents: ArchiveContents, span: Span) -> datetime:
+    """Return the last time that can surely be a target in a window: that of its last commit or base backup."""
+    last_at, _ = contents.last_commit(span.path, span.run)
+    ends = [one.finished_at for one in span.backups]
+    return max(ends if last_at is None else [*ends, last_at])
 
 
 def _what_is_missing(contents: ArchiveContents, span: Span, later: list[Span]) -> str:
@@ -107,6 +109,8 @@ def _what_is_missing(contents: ArchiveContents, span: Span, later: list[Span]) -
         return "later than the last commit that is archived"
     if span.first_missing in contents.breaks:
         return f"past '{span.first_missing}', which cannot be replayed ({contents.breaks[span.first_missing]}),"
+    if span.first_missing in contents.arriving:
+        return f"past '{span.first_missing}', which is on its way to the store or lost (try again in a minute),"
     return f"{'in' if later else 'after the beginning of'} the gap that begins with '{span.first_missing}'"
 
 
@@ -143,6 +147,8 @@ def _past_what(contents: ArchiveContents, span: Span) -> str:
         return "past the end of the archive"
     if missing in contents.breaks:
         return f"past '{missing}', which cannot be replayed ({contents.breaks[missing]}),"
+    if missing in contents.arriving:
+        return f"past '{missing}', which is on its way to the store or lost (try again in a minute),"
     return f"past '{missing}', which is missing"
 
 

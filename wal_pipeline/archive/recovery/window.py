@@ -1,4 +1,4 @@
-"""Computes the recovery windows, the spans of moments that can be restored, per store and for all together."""
+"""Computes the recovery windows, the spans of moments that can be restored, for each store and for any store."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -23,12 +23,15 @@ class WindowEnd(StrEnum):
 class RecoveryWindow:
     """One span of moments that can be restored along the path to ``timeline``.
 
-    ``store`` is None for all stores together. ``timelines`` are those that replay follows. ``backup_ids`` are the base
-    backups to begin from, in WAL order; the first becomes consistent at ``earliest_at`` and ``earliest_lsn``. Any later
-    time up to ``latest_commit_at`` can be the target.
+    ``store`` is None for any store: their copies taken together. ``timelines`` are those that replay follows.
+    ``backup_ids`` are the base backups to begin from, in WAL order; the first becomes consistent at ``earliest_at`` and
+    ``earliest_lsn``. Any later time up to ``latest_commit_at`` can be the target.
 
     ``latest_commit_at`` is the time of the last commit, None where it is not known or where there is no commit
     (``commit_times_known`` says which); ``latest_commit_at_least`` is then the last commit that is known.
+    ``reaches_at_least`` is the later of that commit and the end of the newest base backup: the window certainly reaches
+    so far, and mostly further (see ``reach.py``).
+
     ``latest_lsn`` is the end of ``last_segment``. ``first_missing`` names the first missing segment of the gap that
     ends the window, or the segment that continues nothing. ``left_at_lsn`` is where an abandoned branch left the path
     to the newest timeline, else None.
@@ -44,6 +47,7 @@ class RecoveryWindow:
     latest_commit_at: datetime | None
     latest_commit_at_least: datetime | None
     commit_times_known: bool
+    reaches_at_least: datetime
     latest_lsn: Lsn
     first_segment: str
     last_segment: str
@@ -85,7 +89,7 @@ def spans_on(coverage: Coverage, path: TimelinePath) -> list[Span]:
 
 
 def recovery_windows(contents: ArchiveContents, stores: Iterable[str] | None = None) -> tuple[RecoveryWindow, ...]:
-    """Return the recovery windows of the ``stores`` taken together; of all stores by default.
+    """Return the recovery windows of the ``stores`` taken together; by default of any store.
 
     Ordered by timeline and position. A window that is wholly part of another one is not listed.
     """
@@ -97,7 +101,7 @@ def recovery_windows(contents: ArchiveContents, stores: Iterable[str] | None = N
 
 
 def windows_by_store(contents: ArchiveContents) -> dict[str | None, tuple[RecoveryWindow, ...]]:
-    """Return the recovery windows of each store alone, and under None those of all stores together."""
+    """Return the recovery windows of each store alone, and under None those of any store."""
     windows: dict[str | None, tuple[RecoveryWindow, ...]] = {None: recovery_windows(contents)}
     return windows | {store: recovery_windows(contents, [store]) for store in contents.stores}
 
@@ -125,10 +129,11 @@ def _first_number(backups: list[BaseBackup]) -> int:
 
 
 def window_of(contents: ArchiveContents, store: str | None, span: Span) -> RecoveryWindow:
-    """Return a span as a recovery window of ``store`` (None: all stores together)."""
+    """Return a span as a recovery window of ``store`` (None: any store)."""
     path, (first, last) = span.path, span.run
     last_commit_at, known = contents.last_commit(path, span.run)
     earliest = span.backups[0]
+    ends = [one.finished_at for one in span.backups] + ([] if last_commit_at is None else [last_commit_at])
     return RecoveryWindow(
         store=store,
         system_identifier=contents.system_identifier,
@@ -140,6 +145,7 @@ def window_of(contents: ArchiveContents, store: str | None, span: Span) -> Recov
         latest_commit_at=last_commit_at if known else None,
         latest_commit_at_least=last_commit_at,
         commit_times_known=known,
+        reaches_at_least=max(ends),
         latest_lsn=Lsn(min((last + 1) * contents.wal_segment_size, MAX_LSN)),
         first_segment=path.name(first),
         last_segment=path.name(last),

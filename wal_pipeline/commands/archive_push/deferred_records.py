@@ -38,11 +38,13 @@ class DeferredRecords:
         self._owed: deque[Callable[[], None]] = deque()
         self._owed_copies: defaultdict[str, list[tuple[WalFile, Copy]]] = defaultdict(list)
 
-    def copy(self, file: WalFile, copy: Copy) -> None:
-        """Record what became of a copy, as ``keep`` does."""
+    def copy(self, file: WalFile, copy: Copy) -> float:
+        """Record what became of a copy, as ``keep`` does; return the seconds that it took."""
+        begun = time.monotonic()
         self.keep(partial(self._catalog.files.record_verified, file, [copy]))
         if self._owed:
             self._owed_copies[file.name].append((file, copy))
+        return time.monotonic() - begun
 
     def owed(self, name: str) -> Sequence[tuple[WalFile, Copy]]:
         """Return what became of a file's copies that the catalog does not know of yet."""

@@ -28,7 +28,8 @@ class FilesWaiting:
 class CopyVerified:
     """A store has a verified copy. ``is_new``: made or adopted now; else it was recorded by an earlier run.
 
-    ``seconds`` are the file's timed steps: ``checksum``, ``compress`` and ``store on <store>``.
+    ``seconds`` are the file's timed steps: ``checksum``, ``compress`` and ``store on <store>``; of a new copy also
+    ``record``, what its record in the catalog took.
     """
 
     file: WalFile
@@ -50,7 +51,8 @@ class FileReleased:
 class CopyFailed:
     """A file could not be stored on a store now; it stays in the spool and is tried again.
 
-    ``tries``: how often this copy was tried; ``store_failures``: how often the store failed since it last took a file.
+    ``tries``: how often this copy was tried; ``store_failures``: how often the store failed since it last took a file;
+    ``hint``: what a person can do.
     """
 
     name: str
@@ -58,6 +60,7 @@ class CopyFailed:
     message: str
     tries: int = 1
     store_failures: int = 0
+    hint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

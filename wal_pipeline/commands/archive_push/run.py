@@ -339,7 +339,7 @@ class Archiver:
     def _verified(self, job: PreparedJob, store: str, stored: StoredCopy) -> CopyVerified:
         now = self._clock()
         copy = job.copy_on(store, CopyStatus.VERIFIED, stored, verified_at=now)
-        self._deferred.copy(job.file, copy)
+        record_seconds = self._deferred.copy(job.file, copy)
         self._deferred.tried(store, succeeded=True)
         if self._uploaders[store].succeeded(now):
             self._deferred.keep(partial(self._catalog.stores.save_state, self._uploaders[store].state))
@@ -349,7 +349,8 @@ class Archiver:
         if stored.is_new:
             self._guard.note_new(job.file)
         job.prepared.seconds[f"store on {store}"] = stored.seconds
-        return CopyVerified(job.file, copy, is_new=True, seconds=dict(job.prepared.seconds))
+        seconds = {**job.prepared.seconds, "record": record_seconds}
+        return CopyVerified(job.file, copy, is_new=True, seconds=seconds)
 
     def _note_proved(self, job: PreparedJob, store: str) -> None:
         job.proved.add(store)
@@ -365,7 +366,7 @@ class Archiver:
         self._uploaders[store].failed(now, error.message, too_slow=isinstance(error, StoreTooSlowError))
         state = self._uploaders[store].state
         self._deferred.keep(partial(self._catalog.stores.save_state, state))
-        return CopyFailed(job.name, store, error.message, failed.tries, state.consecutive_failures)
+        return CopyFailed(job.name, store, error.message, failed.tries, state.consecutive_failures, error.hint)
 
     def _finish(self, job: PreparedJob) -> Iterator[ArchiveEvent]:
         if job.conflict is not None:

@@ -17,7 +17,7 @@ from wal_pipeline.commands.backup.objects import open_object
 from wal_pipeline.commands.inventory.listing import StoreListing, list_base_backups
 from wal_pipeline.commands.inventory.manifests import read_base_backup
 from wal_pipeline.commands.inventory.wholeness import BackupFaultKind
-from wal_pipeline.errors import BaseBackupError, CodecError, StoreError
+from wal_pipeline.errors import BaseBackupError, CodecError, ParentError, StoreError
 from wal_pipeline.stores.cluster_store import ClusterStore
 
 _log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def choose_parent(places: Sequence[ClusterStore], parent_id: str | None = None) 
 
     One that was taken with damaged pages is left out: what is built on it has them too, whatever became of the pages.
 
-    Raises: BaseBackupError.
+    Raises: ParentError.
     """
     held = [listing for place in places if (listing := _answer(place)) is not None]
     common = set.intersection(*map(_sound, held)) if held else set[str]()
@@ -54,7 +54,7 @@ def choose_parent(places: Sequence[ClusterStore], parent_id: str | None = None) 
             return candidate
     wanted = f"base backup '{parent_id}' is" if parent_id else "no base backup is"
     reasons = _reasons(held, parent_id)
-    raise BaseBackupError(
+    raise ParentError(
         f"{wanted} whole on all stores with its whole chain, so none can be the parent of an incremental one{reasons}",
         hint="Take a full base backup, or refill the store that lacks one.",
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from wal_pipeline.errors import BaseBackupError, cause_hint
+from wal_pipeline.text import size
 
 _MARGIN_BYTES: Final = 256 << 20
 _LOCK_NAME: Final = "lock"
@@ -54,7 +55,7 @@ def _require_space(folder: Path, needed_bytes: int) -> None:
     free, wanted = shutil.disk_usage(folder).free, needed_bytes + _MARGIN_BYTES
     if free < wanted:
         raise BaseBackupError(
-            f"staging folder '{folder}' has {free} bytes free, expected at least {wanted}",
+            f"staging folder '{folder}' has {size(free)} free, expected at least {size(wanted)}",
             hint="Set the staging folder to one on a larger disk: a cluster with tablespaces cannot be streamed.",
         )
 

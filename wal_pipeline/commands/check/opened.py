@@ -25,7 +25,8 @@ _USUAL_MAJOR: Final = 15
 class NamedThings:
     """The files, folders, programs, users and services that the settings name.
 
-    The folders and the files of the server's connection are by the names of their settings.
+    The folders and the files of the server's connection are by the names of their settings. ``schedules`` is the line
+    that says when Dagster starts what; nothing is opened for it.
     """
 
     recipients: tuple[str, ...] = ()
@@ -39,6 +40,7 @@ class NamedThings:
     ca_bundle: Path | None = None
     folders: Mapping[str, Path] = field(default_factory=dict)
     connection_files: Mapping[str, Path] = field(default_factory=dict)
+    schedules: str = ""
 
 
 def check_named(named: NamedThings, server: PostgresServer, major: int | None) -> tuple[CheckItem, ...]:
@@ -69,6 +71,8 @@ def _items(named: NamedThings, major: int | None) -> Iterator[tuple[str, Callabl
         yield "CA bundle", lambda: _authorities(named.ca_bundle or Path())
     for name, path in named.connection_files.items():
         yield f"connection: {name}", lambda name=name, path=path: _readable(name, path)  # type: ignore[misc]
+    if named.schedules:
+        yield "schedules", lambda: named.schedules
 
 
 def _recipients(named: NamedThings) -> str:

@@ -1,6 +1,6 @@
 """Chooses the base backup and the moment that a drill restores, and predicts the last commit by then."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from random import Random
@@ -39,7 +39,8 @@ def choose_target(place: ClusterStore, identities: Sequence[Any], random: Random
     """
     found = gather([place.store], place.layout, None, identities)
     end = _end(found, random)
-    _require_no_gap(place.store, found.checked_plan(lambda contents: plan_restore(contents, end)).window)
+    window = found.checked_plan(lambda contents: plan_restore(contents, end)).window
+    _require_no_gap(place.store, window, found.contents.arriving)
     plans = _plans(found, end)
     plan = random.choice(plans)
     backup, size = plan.backup, plan.backup.wal_segment_size
@@ -73,8 +74,13 @@ def _plans(found: RestoreInventory, end: RecoveryTarget) -> list[RestorePlan]:
     return plans
 
 
-def _require_no_gap(store: Store, window: RecoveryWindow) -> None:
-    """Refuse an archive whose newest moments are out of reach: an older base backup would pass all the same."""
+def _require_no_gap(store: Store, window: RecoveryWindow, arriving: Collection[str]) -> None:
+    """Refuse an archive whose newest moments are out of reach: an older base backup would pass all the same.
+
+    Those behind a segment that may be on its way are not drilled this time.
+    """
+    if window.first_missing in arriving:
+        return
     if window.ended_by is WindowEnd.GAP:
         raise RestoreError(
             f"{store.name}: segment '{window.first_missing}' is missing: "

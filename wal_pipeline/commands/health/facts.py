@@ -10,6 +10,7 @@ from typing import Final
 
 from wal_pipeline.archive.alerts import Alert
 from wal_pipeline.archive.records import CopyStatus
+from wal_pipeline.archive.recovery.reach import RecoveryReach, is_ahead
 from wal_pipeline.catalog.backups import BaseBackupCopy
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.catalog.drills import DrillRecord
@@ -17,11 +18,11 @@ from wal_pipeline.catalog.measures import FailedCopy, StoreLag
 from wal_pipeline.catalog.store_states import StoreState
 from wal_pipeline.commands.alerts.base_backups import BackupFailure, last_failure
 from wal_pipeline.commands.archive_push.skipped_files import stuck_files
-from wal_pipeline.commands.health.windows import CurrentWindows, FetchText, current_windows, is_ahead
+from wal_pipeline.commands.health.reach import ServerLook, UnarchivedWal, look_at_reaches
+from wal_pipeline.commands.health.windows import CurrentWindows, FetchText, current_windows, with_waiting
 from wal_pipeline.commands.pause import Pause, current_pause
 from wal_pipeline.errors import CatalogError, PostgresError, SpoolError
 from wal_pipeline.postgres.server import PostgresServer
-from wal_pipeline.postgres.server_facts import ServerFacts
 from wal_pipeline.spool import Spool
 from wal_pipeline.text import shown_name
 
@@ -68,14 +69,6 @@ class SpoolFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class ServerLook:
-    """The server's answer; ``error`` where it gave none. Both are None where nobody asked."""
-
-    facts: ServerFacts | None = None
-    error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class StoreFacts:
     """One store: its copies and base backups by the catalog, and the attempts of the last day.
 
@@ -113,7 +106,8 @@ class HealthFacts:
     Dagster's health sensor looked last at ``sensor_looked_at``, None where it never did. ``catalog_error``: the reason
     why the catalog could not be read or written; its facts may then be missing. ``fixed_identifier`` is the system
     identifier that the settings name, None where they name none. ``backup_failure``: why the last base backup failed,
-    where none succeeded since.
+    where none succeeded since. ``reaches``: how far the window of each store (None: of any store) reaches, without an
+    entry where nothing can be restored from there.
     """
 
     cluster: str
@@ -132,6 +126,7 @@ class HealthFacts:
     catalog_error: str | None = None
     fixed_identifier: int | None = None
     backup_failure: BackupFailure | None = None
+    reaches: Mapping[str | None, RecoveryReach] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +138,7 @@ class UnopenedCatalog:
 
 @dataclass(frozen=True, slots=True)
 class FactSources:
-    """The sources of the facts. ``spool`` and ``server`` are None where this host has none.
+    """The sources of the facts. ``spool``, ``server`` and ``unarchived`` are None where this host has none.
 
     The server must answer within ``server_seconds``.
     """
@@ -158,6 +153,7 @@ class FactSources:
     disk_folders: tuple[Path, ...] = ()
     server_seconds: float = 3.0
     failed_tries: int = 3
+    unarchived: UnarchivedWal | None = None
 
     def opened_catalog(self) -> Catalog:
         """Return the catalog. Raises: CatalogError where it could not be opened."""
@@ -182,7 +178,11 @@ def look_at_everything(sources: FactSources) -> HealthFacts:
     before = None if sources.spool is None else count_spool(sources.spool, sources.clock())
     windows = current_windows(catalog, sources.stores, system_identifier=sources.system_identifier, fetch=sources.fetch)
     now = sources.clock()
+    after = None if sources.spool is None else count_spool(sources.spool, now)
+    spool = _with_stuck(_both(before, after), catalog)
+    windows = with_waiting(windows, spool.names - set(spool.stuck) if spool is not None else ())
     wal_bytes, files = catalog.measures.wal_bytes()
+    server = waiting()
     return HealthFacts(
         cluster=catalog.cluster,
         at=now,
@@ -195,12 +195,13 @@ def look_at_everything(sources: FactSources) -> HealthFacts:
         failed_copies=tuple(
             catalog.measures.failed_copies(sources.failed_tries, MOST_FAILED_COPIES + 1, _waiting(before))
         ),
-        spool=_with_stuck(_both(before, None if sources.spool is None else count_spool(sources.spool, now)), catalog),
+        spool=spool,
         disks=_disks(sources.disk_folders),
-        server=waiting(),
-        sensor_looked_at=_sensor_looked_at(catalog),
+        server=server,
+        sensor_looked_at=sensor_looked_at(catalog),
         fixed_identifier=sources.system_identifier,
         backup_failure=last_failure(catalog),
+        reaches=look_at_reaches(windows, server, sources.unarchived, now),
     )
 
 
@@ -231,7 +232,8 @@ def note_sensor(catalog: Catalog, now: datetime) -> None:
     catalog.values.put(_SENSOR_KEY, now.isoformat())
 
 
-def _sensor_looked_at(catalog: Catalog) -> datetime | None:
+def sensor_looked_at(catalog: Catalog) -> datetime | None:
+    """Return when Dagster's health sensor looked last; None where it never did. Raises: CatalogError."""
     looked_at = catalog.values.get(_SENSOR_KEY)
     return None if looked_at is None else datetime.fromisoformat(looked_at)
 

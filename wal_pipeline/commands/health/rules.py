@@ -22,7 +22,7 @@ from wal_pipeline.commands.health.facts import MOST_FAILED_COPIES, HealthFacts, 
 from wal_pipeline.commands.health.windows import newest_finished_at, usable_backups
 from wal_pipeline.postgres.server_facts import ServerFacts, archiver_trouble
 from wal_pipeline.text import coarse_length, coarse_size, counted, moment_utc
-from wal_pipeline.wal.names import FileKind, parse_file_name, segment_name
+from wal_pipeline.wal.names import FileKind, parse_file_name
 
 _MOST_GAPS: Final = 20
 _MOST_FILES: Final = 20
@@ -219,7 +219,7 @@ def _gaps(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] | None
     found: list[Observation] = []
     for store in (None, *facts.windows.stores):
         for gap in facts.windows.open_gaps(store):
-            if not _is_spooled(gap, names) and (store is None or gap.held_elsewhere):
+            if not gap.is_among(names) and (store is None or gap.held_elsewhere):
                 found.append(_gap(gap))
     found += [
         Observation(
@@ -251,21 +251,10 @@ def _gap(gap: Gap) -> Observation:
         lost = ""
         if gap.last_commit_before_at is not None:
             lost = f"; moments after {moment_utc(gap.last_commit_before_at)} cannot be restored across it"
-        return Observation(f"all stores {gap.first_missing}", f"{count} on no store: {span}{lost}")
+        return Observation(f"any store {gap.first_missing}", f"{count} on no store: {span}{lost}")
     message = f"{count} not on {gap.store}: {span}; {gap.held_elsewhere} of them can be copied from another store"
     severity = Severity.WARNING if gap.held_elsewhere == gap.segments else Severity.CRITICAL
     return Observation(f"{gap.store} {gap.first_missing}", message, severity)
-
-
-def _is_spooled(gap: Gap, names: frozenset[str]) -> bool:
-    first, last = parse_file_name(gap.first_missing), parse_file_name(gap.last_missing)
-    if first is None or last is None or gap.segments > len(names):
-        return False
-    size = (gap.end_lsn - gap.start_lsn) // gap.segments or 1
-    size = 1 << (size - 1).bit_length()  # the very last segment of all ends one byte early
-    begin = gap.start_lsn // size
-    wanted = (segment_name(gap.timeline, number, size).name for number in range(begin, begin + gap.segments))
-    return all(name in names for name in wanted)
 
 
 def _base_backup_old(facts: HealthFacts, limits: HealthLimits) -> list[Observation] | None:

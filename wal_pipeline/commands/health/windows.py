@@ -1,7 +1,7 @@
-"""Works out the recovery windows of each store, and of all together, from the catalog."""
+"""Works out the recovery windows of each store, and of any store, from the catalog."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -9,6 +9,7 @@ from wal_pipeline.archive.records import BaseBackup, CopyStatus
 from wal_pipeline.archive.recovery.branches import Branch, branches_of, living_notes
 from wal_pipeline.archive.recovery.coverage import ArchiveContents, HeldBackup
 from wal_pipeline.archive.recovery.gaps import Break, Gap, GapState, LedgerEntry, find_breaks, find_gaps, gap_ledger
+from wal_pipeline.archive.recovery.reach import CLOCK_TOLERANCE, CommitsBeyond, is_ahead, recorded_beyond
 from wal_pipeline.archive.recovery.unread_wal import unread_wal_note
 from wal_pipeline.archive.recovery.window import RecoveryWindow, windows_by_store
 from wal_pipeline.catalog.catalog import Catalog
@@ -27,11 +28,12 @@ _ASK_AGAIN: Final = timedelta(minutes=10)
 class CurrentWindows:
     """The recovery windows at one moment.
 
-    ``windows`` and ``gaps`` by store, and under None those of all stores together. ``main_timeline`` is the newest
+    ``windows`` and ``gaps`` by store, and under None those of any store. ``main_timeline`` is the newest
     timeline. ``backups`` are the base backups that some store holds whole, the oldest first. ``notes`` name both ends
     of timelines that are written to side by side, the timeline history files that could not be read, and WAL that this
     program does not read. ``branches`` are the timelines that went on beside the newest one, ``breaks`` the segments
-    that continue nothing.
+    that continue nothing. ``beyond`` is what the records say of the commits after the end of each store's ``main``
+    window.
     """
 
     system_identifier: int | None
@@ -44,9 +46,10 @@ class CurrentWindows:
     notes: tuple[str, ...] = ()
     branches: tuple[Branch, ...] = ()
     breaks: tuple[Break, ...] = ()
+    beyond: Mapping[str | None, CommitsBeyond] = field(default_factory=dict)
 
     def main(self, store: str | None) -> RecoveryWindow | None:
-        """Return the window of a store (None: of all together) that leads to the newest moment.
+        """Return the window of a store (None: of any store) that leads to the newest moment.
 
         It is on the newest timeline, unless an older one is still written to long after the newest has ended.
         """
@@ -62,8 +65,12 @@ class CurrentWindows:
         return tuple(one for one in self.breaks if one.closed_by is None)
 
     def open_gaps(self, store: str | None) -> tuple[Gap, ...]:
-        """Return the open gaps of a store (None: of all together): those that a person must look at."""
-        return tuple(entry.gap for entry in self.gaps.get(store, ()) if entry.state is GapState.OPEN)
+        """Return the open gaps of a store (None: of any store): those that a person must look at."""
+        return self.gaps_in(store, GapState.OPEN)
+
+    def gaps_in(self, store: str | None, state: GapState) -> tuple[Gap, ...]:
+        """Return the gaps of a store (None: of any store) that are in a state."""
+        return tuple(entry.gap for entry in self.gaps.get(store, ()) if entry.state is state)
 
     @property
     def latest_commit_at(self) -> datetime | None:
@@ -94,7 +101,7 @@ def current_windows(
     histories, notes = _histories(catalog, chosen, names, fetch)
     contents = _contents(catalog, chosen, {store: names.get(store, []) for store in stores}, histories)
     branches = branches_of(contents)
-    return CurrentWindows(
+    current = CurrentWindows(
         system_identifier=chosen,
         stores=tuple(stores),
         main_timeline=contents.main.timeline if contents.main else None,
@@ -106,6 +113,22 @@ def current_windows(
         branches=branches,
         breaks=find_breaks(contents),
     )
+    mains = ((store, current.main(store)) for store in current.windows)
+    beyond = {store: recorded_beyond(contents, window) for store, window in mains if window is not None}
+    return replace(current, beyond=beyond)
+
+
+def with_waiting(windows: CurrentWindows, names: Collection[str]) -> CurrentWindows:
+    """Return the windows with each open gap marked as on its way where all its segments are among ``names``.
+
+    These wait in the spool: stores take files side by side, so that a later one may be stored first.
+    """
+
+    def looked_at(entry: LedgerEntry) -> LedgerEntry:
+        is_waiting = entry.state is GapState.OPEN and entry.gap.is_among(names)
+        return replace(entry, state=GapState.ON_ITS_WAY) if is_waiting else entry
+
+    return replace(windows, gaps={store: tuple(map(looked_at, some)) for store, some in windows.gaps.items()})
 
 
 def current_contents(catalog: Catalog, stores: Sequence[str], system_identifier: int) -> ArchiveContents:
@@ -211,14 +234,6 @@ def _note_asked(catalog: Catalog, name: WalFileName) -> None:
         catalog.values.put(f"asked/{name.name}", catalog.now().isoformat())
     except CatalogError:
         return
-
-
-CLOCK_TOLERANCE: Final = timedelta(hours=1)  # between the server's clock and this host's
-
-
-def is_ahead(at: datetime, now: datetime) -> bool:
-    """Return whether a moment lies so far in the future that a clock must be wrong."""
-    return at > now + CLOCK_TOLERANCE
 
 
 def usable_backups(windows: CurrentWindows, store: str) -> list[BaseBackup]:

@@ -128,12 +128,19 @@ class Refiller:
                     source = read_source(ClusterStore(store, self._layout(system_identifier)), name)
                 except (StoreError, InvalidWalFileError) as error:
                     troubles.append(error.message)
+                    self._note_damage(system_identifier, name, store.name, error)
                 else:
                     if source is not None:
                         return source
         if troubles:
             raise DamagedCopyError(target, f"'{name.name}' has no copy that can be read: {'; '.join(troubles)}")
         return None
+
+    def _note_damage(self, system_identifier: int, name: WalFileName, store: str, error: WalPipelineError) -> None:
+        """Record a copy whose bytes were read and are wrong. A store that does not answer proves nothing."""
+        if isinstance(error, DamagedCopyError | InvalidWalFileError):
+            damaged = CopyStatus.DAMAGED
+            self._catalog.files.set_status(system_identifier, [name.name], store, damaged, last_error=error.message)
 
     def _candidates(self, name: WalFileName) -> list[int]:
         """Return the system identifiers under which the file may be stored, the likeliest first."""

@@ -7,60 +7,65 @@ from typing import Final
 from xml.sax.saxutils import escape
 
 from wal_pipeline.archive.recovery.gaps import GapState
+from wal_pipeline.commands.health.answer import gap_text, store_name
+from wal_pipeline.commands.health.reach import Reaches
 from wal_pipeline.commands.health.windows import CurrentWindows
-from wal_pipeline.commands.status.window_line import Axis, axis_of, backup_moments
+from wal_pipeline.commands.status.window_line import Axis, axis_of, backup_moments, gap_span, window_end
 from wal_pipeline.text import moment_text
 
 COLOURS: Final = ("#2563eb", "#d97706", "#059669", "#9333ea")
-_WINDOW, _GAP, _PAST_GAP, _BACKUP = "#16a34a", "#dc2626", "#fca5a5", "#1e3a8a"
+_WINDOW, _GAP, _BACKUP = "#16a34a", "#dc2626", "#1e3a8a"
+_GAP_WORDS: Final = {
+    GapState.OPEN: "open gap",
+    GapState.ACKNOWLEDGED: "accepted gap",
+    GapState.ON_ITS_WAY: "gap on its way",
+    GapState.CLOSED: "past gap",
+}
 _GRID, _TEXT, _TRACK = "#e2e8f0", "#475569", "#f1f5f9"
 _LEFT, _RIGHT, _TOP, _ROW, _BOTTOM = 76, 24, 14, 40, 46
 _FONT: Final = "font-family='system-ui,sans-serif' font-size='12'"
 
 
-def windows_svg(windows: CurrentWindows, now: datetime, width: int = 900) -> str:
-    """Draw the windows of all stores together and of each store, with base backups and gaps."""
+def windows_svg(windows: CurrentWindows, now: datetime, reaches: Reaches | None = None, *, width: int = 900) -> str:
+    """Draw the windows of any store and of each store, with base backups and gaps, up to where they reach."""
     axis = axis_of(windows, now)
     rows = (None, *windows.stores)
     height = _TOP + _ROW * len(rows) + _BOTTOM
     parts = [_open(width, height), *_time_axis(axis, width, _TOP, height - _BOTTOM)]
     for index, store in enumerate(rows):
-        parts += _window_row(windows, store, axis, width, _TOP + index * _ROW)
+        parts += _window_row(windows, reaches, store, axis, (width, _TOP + index * _ROW))
     parts += _legend(height - 8)
     return "".join([*parts, "</svg>"])
 
 
-def _window_row(windows: CurrentWindows, store: str | None, axis: Axis, width: int, top: int) -> list[str]:
-    middle = top + _ROW // 2
-    span = width - _LEFT - _RIGHT
+def _window_row(
+    windows: CurrentWindows, reaches: Reaches | None, store: str | None, axis: Axis, place: tuple[int, int]
+) -> list[str]:
+    """Draw one row; ``place`` is the picture's width and the row's top."""
+    middle = place[1] + _ROW // 2
+    span = place[0] - _LEFT - _RIGHT
 
     def x(at: datetime) -> float:
         return _LEFT + axis.share(at) * span
 
     parts = [
-        _text(_LEFT - 10, middle + 4, "all stores" if store is None else store, anchor="end", weight=600),
+        _text(_LEFT - 10, middle + 4, store_name(store), anchor="end", weight=600),
         f"<rect x='{_LEFT}' y='{middle - 8}' width='{span}' height='16' rx='3' fill='{_TRACK}'/>",
     ]
     for window in windows.windows.get(store, ()):
-        begin, end = x(window.earliest_at), x(window.latest_commit_at_least or window.earliest_at)
-        latest_at = window.latest_commit_at_least
-        until = f"{moment_text(latest_at)} UTC" if latest_at else "its end"
-        said = f"timeline {window.timeline}: {moment_text(window.earliest_at)} to {until}"
+        end_at = window_end(windows, store, window, reaches)
+        begin, end = x(window.earliest_at), x(end_at)
+        said = f"timeline {window.timeline}: {moment_text(window.earliest_at)} to {moment_text(end_at)} UTC"
         shade = _WINDOW if window.left_at_lsn is None else "#86efac"
         parts.append(
             f"<rect x='{begin:.1f}' y='{middle - 8}' width='{max(2.0, end - begin):.1f}' height='16' rx='3' "
             f"fill='{shade}'><title>{escape(said)}</title></rect>"
         )
     for entry in windows.gaps.get(store, ()):
-        gap, is_open = entry.gap, entry.state is GapState.OPEN
-        moments = [at for at in (gap.last_commit_before_at, gap.first_commit_after_at) if at is not None]
-        if moments:
-            begin, end = x(moments[0]), x(moments[-1])
-            said = f"{gap.segments} missing from {gap.first_missing} ({entry.state.value})"
-            parts.append(
-                f"<rect x='{begin - 1:.1f}' y='{middle - 11}' width='{max(4.0, end - begin + 2):.1f}' height='22' "
-                f"fill='{_GAP if is_open else _PAST_GAP}'><title>{escape(said)}</title></rect>"
-            )
+        if entry.state is not GapState.ON_ITS_WAY:
+            begin, end = (x(at) for at in gap_span(windows, entry))
+            said = f"{_GAP_WORDS[entry.state]}: {gap_text(entry.gap)}"
+            parts.append(_gap_mark(begin - 1, middle, max(6.0, end - begin + 2), said, entry.state is GapState.OPEN))
     return parts + [_diamond(x(at), middle, f"base backup {at:%Y-%m-%d %H:%M} UTC") for at in _sorted(windows, store)]
 
 
@@ -76,13 +81,28 @@ def _diamond(x: float, y: float, said: str) -> str:
     )
 
 
+def _gap_mark(x: float, y: float, width: float, said: str, is_open: bool) -> str:
+    """Draw an open gap as a full block, and a past or accepted one as an empty frame."""
+    look = f"fill='{_GAP}'" if is_open else f"fill='#fff' stroke='{_GAP}' stroke-width='1.5' stroke-dasharray='3 2'"
+    return f"<rect x='{x:.1f}' y='{y - 11}' width='{width:.1f}' height='22' {look}><title>{escape(said)}</title></rect>"
+
+
 def _legend(y: float) -> list[str]:
-    marks = (("can be restored", _WINDOW), ("base backup", _BACKUP), ("open gap", _GAP), ("past gap", _PAST_GAP))
+    """Show each mark in its own shape, so that colour is not needed."""
+    marks = (
+        ("can be restored", f"<rect x='0' y='{y - 9}' width='12' height='10' rx='2' fill='{_WINDOW}'/>"),
+        ("base backup", _diamond(6, y - 4, "base backup")),
+        ("open gap", f"<rect x='2' y='{y - 12}' width='8' height='15' fill='{_GAP}'/>"),
+        (
+            "past gap",
+            f"<rect x='2' y='{y - 12}' width='8' height='15' fill='#fff' stroke='{_GAP}' stroke-width='1.5' "
+            "stroke-dasharray='3 2'/>",
+        ),
+    )
     parts = []
-    for index, (word, colour) in enumerate(marks):
+    for index, (word, mark) in enumerate(marks):
         x = _LEFT + index * 130
-        parts.append(f"<rect x='{x}' y='{y - 9}' width='10' height='10' rx='2' fill='{colour}'/>")
-        parts.append(_text(x + 16, y, word))
+        parts += [f"<g transform='translate({x} 0)'>{mark}</g>", _text(x + 18, y, word)]
     return parts
 
 
@@ -110,28 +130,33 @@ def lines_svg(
     """
     top = max(label) or 1.0
     bottom_y = height - _BOTTOM
+    left = max(_LEFT, 18 + _text_width(max(label.values(), key=len, default="")))
 
     def x(at: datetime) -> float:
-        return _LEFT + axis.share(at) * (width - _LEFT - _RIGHT)
+        return left + axis.share(at) * (width - left - _RIGHT)
 
     def y(value: float) -> float:
         return bottom_y - min(1.0, value / top) * (bottom_y - _TOP)
 
     parts = [_open(width, height)]
     for value, said in label.items():
-        parts.append(_rule(width, y(value), _GRID))
-        parts.append(_text(_LEFT - 10, y(value) + 4, said, anchor="end"))
-    parts += _time_axis(axis, width, _TOP, bottom_y)
+        parts.append(_rule(left, width, y(value), _GRID))
+        parts.append(_text(left - 10, y(value) + 4, said, anchor="end"))
+    parts += _time_axis(axis, width, _TOP, bottom_y, left)
     if goal is not None and goal <= top:
-        parts.append(_rule(width, y(goal), _GAP, dashes="5 4"))
+        parts.append(_rule(left, width, y(goal), _GAP, dashes="5 4"))
+    mark_x = left
     for index, one in enumerate(series):
         colour = COLOURS[index % len(COLOURS)]
-        if one.points:
+        if len(one.points) == 1:
+            [(at, value)] = one.points
+            parts.append(f"<circle cx='{x(at):.1f}' cy='{y(value):.1f}' r='{2 + _width(index):.1f}' fill='{colour}'/>")
+        elif one.points:
             path = " ".join(f"{x(at):.1f},{y(value):.1f}" for at, value in one.points)
             parts.append(f"<polyline points='{path}' fill='none' stroke='{colour}' stroke-width='{_width(index)}'/>")
-        mark_x = _LEFT + index * 110
         parts.append(f"<rect x='{mark_x}' y='{height - 17}' width='10' height='10' rx='2' fill='{colour}'/>")
         parts.append(_text(mark_x + 16, height - 8, one.name))
+        mark_x += 34 + _text_width(one.name)
     return "".join([*parts, "</svg>"])
 
 
@@ -147,10 +172,10 @@ def _open(width: int, height: int) -> str:
     )
 
 
-def _time_axis(axis: Axis, width: int, top: float, bottom: float) -> list[str]:
+def _time_axis(axis: Axis, width: int, top: float, bottom: float, left: int = _LEFT) -> list[str]:
     parts = []
     for at in ticks(axis):
-        x = _LEFT + axis.share(at) * (width - _LEFT - _RIGHT)
+        x = left + axis.share(at) * (width - left - _RIGHT)
         parts.append(f"<line x1='{x:.1f}' y1='{top}' x2='{x:.1f}' y2='{bottom}' stroke='{_GRID}'/>")
         shown = f"{at:%b} {at.day}" if at.hour == at.minute == 0 else f"{at:%H:%M}"
         parts.append(_text(x, bottom + 15, shown, anchor="middle"))
@@ -169,9 +194,14 @@ def ticks(axis: Axis, most: int = 9) -> list[datetime]:
     return [first + step * index for index in range(count)]
 
 
-def _rule(width: int, y: float, colour: str, *, dashes: str = "") -> str:
+def _text_width(said: str) -> int:
+    """Return the pixels that a text of the pictures' font takes, rather too many than too few."""
+    return 8 * len(said)
+
+
+def _rule(left: int, width: int, y: float, colour: str, *, dashes: str = "") -> str:
     dashed = f" stroke-dasharray='{dashes}'" if dashes else ""
-    return f"<line x1='{_LEFT}' y1='{y:.1f}' x2='{width - _RIGHT}' y2='{y:.1f}' stroke='{colour}'{dashed}/>"
+    return f"<line x1='{left}' y1='{y:.1f}' x2='{width - _RIGHT}' y2='{y:.1f}' stroke='{colour}'{dashed}/>"
 
 
 def _text(x: float, y: float, said: str, *, anchor: str = "start", weight: int = 400) -> str:

@@ -6,10 +6,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from wal_pipeline.archive.cost import Prices, cents
+from wal_pipeline.archive.cost import Prices, dollars
 from wal_pipeline.archive.recovery.window import RecoveryWindow
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.cost.cost import current_cost
+from wal_pipeline.commands.health.answer import end_text, gaps_text, recovery_answer, rpo_text, store_name
 from wal_pipeline.commands.health.rules import HealthLimits
 from wal_pipeline.commands.report.charts import Series, lines_svg, windows_svg
 from wal_pipeline.commands.report.figures import Figures, figures, rules
@@ -17,6 +18,7 @@ from wal_pipeline.commands.status.status import ArchiveStatus
 from wal_pipeline.commands.status.window_line import Axis
 from wal_pipeline.errors import SettingsError, cause_hint
 from wal_pipeline.host.durable_file import write_whole
+from wal_pipeline.host.own_command import typeable
 from wal_pipeline.text import billed_size, length, moment_text, size
 
 if TYPE_CHECKING:
@@ -28,11 +30,13 @@ _TEMPLATE: Final = "page.html.j2"  # package data beside this file
 
 @dataclass(frozen=True, slots=True)
 class WindowRow:
-    """One row of the table of recovery windows. ``store`` may be 'all stores'."""
+    """One row of the table of recovery windows. ``store`` may be 'any store'."""
 
     store: str
     window: RecoveryWindow | None
-    gaps: int
+    end: str
+    rpo: str
+    gaps: str
 
 
 def render_report(
@@ -46,9 +50,10 @@ def render_report(
         status=status,
         days=days,
         begin_at=axis.begin_at,
+        answer=typeable(recovery_answer(status.facts)),
         figures=made,
         windows=_window_rows(status),
-        windows_svg=windows_svg(status.facts.windows, status.facts.at),
+        windows_svg=windows_svg(status.facts.windows, status.facts.at, status.facts.reaches),
         lag_goal_seconds=limits.lag_goal_seconds,
         cost=current_cost(catalog, prices, status.facts.at).cost,
         **_pictures(made, axis, limits),
@@ -62,7 +67,7 @@ def _template() -> "Template":
     loader = PackageLoader(__package__, package_path=".")
     environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(
-        {"moment": moment_text, "size": size, "billed_size": billed_size, "length_of": length, "cents": cents}
+        {"moment": moment_text, "size": size, "billed_size": billed_size, "length_of": length, "dollars": dollars}
     )
     return environment.get_template(_TEMPLATE)
 
@@ -79,10 +84,17 @@ def write_report(path: Path, page: str) -> None:
 
 
 def _window_rows(status: ArchiveStatus) -> list[WindowRow]:
-    windows = status.facts.windows
+    facts = status.facts
+    mains = [(store, facts.windows.main(store)) for store in (None, *facts.windows.stores)]
     return [
-        WindowRow("all stores" if store is None else store, windows.main(store), len(windows.open_gaps(store)))
-        for store in (None, *windows.stores)
+        WindowRow(
+            store=store_name(store),
+            window=window,
+            end="-" if window is None else end_text(window),
+            rpo=rpo_text(facts.reaches.get(store)),
+            gaps=gaps_text(facts, store),
+        )
+        for store, window in mains
     ]
 
 

@@ -4,8 +4,9 @@ import os
 import pwd
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,12 +18,13 @@ from wal_pipeline.commands.archive_get.wal_source import WalSource
 from wal_pipeline.commands.backup.objects import open_object
 from wal_pipeline.commands.copies.find import find_copies
 from wal_pipeline.errors import CodecError, RestoreError, StoreError, WalPipelineError
-from wal_pipeline.host.file_owner import name_of_user
+from wal_pipeline.host.file_owner import name_of_user, way_hint
 from wal_pipeline.host.mounts import is_writable, nearest
 from wal_pipeline.postgres.recovery import TargetAction
 from wal_pipeline.postgres.recovery_server import ServerUser
 from wal_pipeline.stores.base import Store
 from wal_pipeline.stores.cluster_store import ClusterStore
+from wal_pipeline.text import size
 from wal_pipeline.wal.names import WalFileName, require_file_name
 
 
@@ -234,8 +236,8 @@ def check_disk(needs: tuple[DiskNeed, ...]) -> None:
     for need in needs:
         if need.needed_bytes > need.free_bytes:
             raise RestoreError(
-                f"the disk of '{need.folder}' has {need.free_bytes} bytes free, "
-                f"expected at least {need.needed_bytes} for the restore",
+                f"the disk of '{need.folder}' has {size(need.free_bytes)} free, "
+                f"expected at least {size(need.needed_bytes)} for the restore",
                 hint="Make room, restore into another folder, move tablespaces with --tablespace-map or the WAL with "
                 "--waldir, or keep what is downloaded on another disk with --work-dir.",
             )
@@ -264,7 +266,9 @@ def check_runnable(program: Sequence[str], user: ServerUser) -> None:
     Raises: RestoreError.
     """
     name = name_of_user(user.uid)
-    hint = f"Install wal-pipeline, and keep its settings file, where the user '{name}' can read them."
+    hint = way_hint(_needed_files(program), user.uid) or (
+        f"Install wal-pipeline, and keep its settings file, where the user '{name}' can read them."
+    )
     try:
         done = subprocess.run(
             [*program, "--print-restore-command"],
@@ -279,5 +283,14 @@ def check_runnable(program: Sequence[str], user: ServerUser) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise RestoreError(f"the user '{name}' cannot run '{program[0]}': {error}", hint=hint) from error
     if done.returncode != 0:
-        words = done.stderr.strip() or f"it ended with {done.returncode}"
-        raise RestoreError(f"the user '{name}' cannot run the restore command: {words}", hint=hint)
+        said, _, own_hint = done.stderr.strip().partition("\nHINT: ")
+        words = said or f"it ended with {done.returncode}"
+        raise RestoreError(f"the user '{name}' cannot run the restore command: {words}", hint=own_hint or hint)
+
+
+def _needed_files(program: Sequence[str]) -> Iterator[Path]:
+    """Yield what the restore command's process opens: the interpreter, its library, this package, the settings file."""
+    yield Path(program[0])
+    yield Path(os.__file__)
+    yield Path(__file__)
+    yield from (Path(value) for word, value in pairwise(program) if word == "--env-file")

@@ -19,6 +19,7 @@ from wal_pipeline.commands.archive_get.wal_source import WalSource
 from wal_pipeline.commands.inventory.histories import read_histories
 from wal_pipeline.commands.inventory.listing import StoreListing, list_store
 from wal_pipeline.commands.inventory.manifests import with_reports
+from wal_pipeline.commands.inventory.overtaken import look_again
 from wal_pipeline.commands.inventory.system_identifiers import choose_system_identifier, system_identifiers
 from wal_pipeline.commands.inventory.wholeness import BackupFaultKind
 from wal_pipeline.errors import RestoreError, StoreError, WalPipelineError
@@ -70,7 +71,8 @@ def gather(
 ) -> RestoreInventory:
     """List the stores, and read the commit times that a plan to the moment ``at`` (None: to another target) needs.
 
-    A store that does not answer is left out with a note. Raises: RestoreError where none answers.
+    A store that does not answer is left out with a note. Segments that later ones have overtaken on their way are
+    looked for again. Raises: RestoreError where none answers.
     """
     listings, notes = _list(stores, layout)
     answered = tuple(store for store in stores if store.name in listings)
@@ -81,6 +83,8 @@ def gather(
     histories, faults = read_histories(listings.values(), source)
     whole = _whole_backups(listings)
     manifests = with_reports(manifest for _, manifest in whole)
+    places = {store.name: ClusterStore(store, layout) for store in answered}
+    listings, arriving = look_again(listings, places, _segment_size(manifests.values()))
     records = _Records(listings, answered, _segment_size(manifests.values()))
     files = records.needed(at)
     contents = ArchiveContents.of(
@@ -89,6 +93,7 @@ def gather(
         copies={name: frozenset(listing.wal) for name, listing in listings.items()},
         backups=[_held(one, whole) for one in manifests.values()],
         histories=histories,
+        arriving=arriving,
     )
     return RestoreInventory(contents, manifests, answered, (*notes, *faults), records, source)
 
@@ -198,7 +203,7 @@ class _Records:
             self._read[name.name] = self._head(name)
 
     def _runs(self, size: int) -> dict[int, list[Run]]:
-        """Return the runs of each timeline, on each store alone and on all together: a plan may be for any of them."""
+        """Return the runs of each timeline, on each store alone and on any store: a plan may be for any of them."""
         numbers: dict[int, dict[str, set[int]]] = {}
         for name in set[str]().union(*(listing.wal for listing in self.listings.values())):
             file = parse_file_name(name)

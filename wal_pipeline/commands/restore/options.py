@@ -17,6 +17,8 @@ ANY_STORE: Final = "any"
 class RestoreOptionError(RestoreError):
     """An option has a value that it cannot have."""
 
+    is_refusal = True
+
 
 @dataclass(frozen=True, slots=True)
 class RestoreOptions:

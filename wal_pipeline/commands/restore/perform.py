@@ -62,6 +62,9 @@ class RestoreEvents:
     def planned(self, prepared: PreparedRestore) -> None:
         """The plan is made and checked, and nothing is written yet."""
 
+    def writing(self) -> None:
+        """Nothing stands against the restore any more, and the first folder is about to be changed."""
+
     def phase(self, name: str) -> None:
         """A phase begins."""
 
@@ -174,18 +177,13 @@ class _Placement:
         if unplanned:
             raise RestoreError(f"'{unplanned[0]}' was empty when the restore was planned and is not any more")
         try:
-            work.begin(self._others())
+            work.begin(self._prepared.filled_elsewhere)
             for folder in (*emptied, *([wal.folder] if wal is not None and wal.emptied else [])):
                 empty(folder)
             if wal is not None:
                 (self._pgdata / PG_WAL).symlink_to(wal.folder)
         except OSError as error:
             raise RestoreError(f"'{error.filename}' cannot be made or emptied: {error.strerror}") from error
-
-    def _others(self) -> list[Path]:
-        """Return the folders outside the data directory that are filled."""
-        wal = self._prepared.wal_folder
-        return [*(move.new for move in self._prepared.moves), *([] if wal is None else [wal.folder])]
 
     def _place_full(self, manifest: BaseBackupManifest, work: Workspace) -> None:
         with self._phase("download"):
@@ -219,10 +217,10 @@ class _Placement:
             write_tablespace_map(self._pgdata, prepared.moves)
             write_configuration(prepared.configuration, self._pgdata)
             write_recovery_settings(self._pgdata, recovery_settings(prepared, self._restore_command))
-            own([self._pgdata, *self._others()], prepared.user)
+            own([self._pgdata, *self._prepared.filled_elsewhere], prepared.user)
             self._mended = keep_own_folder(self._pgdata, prepared.binaries, prepared.user)
             os.sync()  # the server itself syncs only what it writes from now on
-            work.end(self._others())
+            work.end(self._prepared.filled_elsewhere)
 
     def _source(self, manifest: BaseBackupManifest, work: Workspace) -> BaseBackupSource:
         planned = next(one for one in self._prepared.plan.chain if one.backup.backup_id == manifest.backup_id)

@@ -27,7 +27,7 @@ from wal_pipeline.commands.restore.places.configuration import ConfigurationPlan
 from wal_pipeline.commands.restore.places.stored_configuration import has_own_configuration, read_kept
 from wal_pipeline.commands.restore.places.wal_folder import PG_WAL, WalFolder, other_links, plan_wal_folder, wal_place
 from wal_pipeline.commands.restore.places.workspace import left_by_restore
-from wal_pipeline.errors import RestoreError
+from wal_pipeline.errors import RestoreError, WalPipelineError
 from wal_pipeline.postgres.binaries import Binaries, find_binaries
 from wal_pipeline.postgres.recovery import TargetAction
 from wal_pipeline.postgres.recovery_server import ServerUser
@@ -78,6 +78,7 @@ class PreparedRestore:
     """A restore that was planned and checked; nothing was written yet.
 
     ``chain`` begins with the full base backup. The old content of the folders ``emptied`` will be removed.
+    ``refusals`` are all that the restore would refuse, though it could be planned.
     ``encrypted``: a base backup or WAL is encrypted, and the identities at hand open it. ``stores`` are those that
     answered, ``silent`` the names of those that did not.
     """
@@ -99,6 +100,13 @@ class PreparedRestore:
     plan_seconds: float
     wal_folder: WalFolder | None = None
     configuration: ConfigurationPlan = field(default_factory=ConfigurationPlan)
+    refusals: tuple[WalPipelineError, ...] = ()
+
+    @property
+    def filled_elsewhere(self) -> tuple[Path, ...]:
+        """The folders outside the data directory that are filled."""
+        wal = () if self.wal_folder is None else (self.wal_folder.folder,)
+        return (*(move.new for move in self.moves), *wal)
 
     @property
     def download_bytes(self) -> int:

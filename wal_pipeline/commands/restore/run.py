@@ -1,7 +1,8 @@
 """Runs a restore from its request to the moment that its plan foretold."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,15 @@ from wal_pipeline.commands.restore.checks import check_runnable
 from wal_pipeline.commands.restore.options import RestoreOptions
 from wal_pipeline.commands.restore.original import OriginalServer, decide_role, require_role
 from wal_pipeline.commands.restore.perform import RestoreCommand, RestoreEvents, RestoreResult, perform_restore
+from wal_pipeline.commands.restore.places.workspace import require_unmarked
 from wal_pipeline.commands.restore.prepare import PreparedRestore, RestoreRequest, prepare_restore, require_answers
 from wal_pipeline.commands.restore.reached import require_reached
 from wal_pipeline.commands.restore.start import RecoveryResult, restored_server, start_and_watch
+from wal_pipeline.errors import RestoreError, WalPipelineError
+from wal_pipeline.host.file_owner import way_hint
 from wal_pipeline.host.mounts import has_room_beside
 from wal_pipeline.postgres.recovery import drop_setting
+from wal_pipeline.postgres.recovery_server import require_own_log
 from wal_pipeline.postgres.replay_progress import RecoveryState
 from wal_pipeline.stores.base import Store
 
@@ -51,22 +56,47 @@ class Restore:
         signs = self.original.signs_of_life(self.request.pgdata, self.layout.system_identifier)
         request = decide_role(self.request, signs)
         prepared = prepare_restore(request, self.stores, self.layout, self.identities)
+        prepared = replace(prepared, refusals=tuple(self._refusals(prepared)))
         events.planned(prepared)
         if self.options.plan_only:
             return
-        require_role(request)
-        require_chosen_timeline(prepared.plan)
-        require_answers(prepared)
-        if self.options.start and prepared.configuration.trouble is not None:
-            raise prepared.configuration.trouble
-        check_runnable(self.command.program, prepared.user)
+        if prepared.refusals:
+            raise prepared.refusals[0]
         result = self._perform(prepared, events)
         recovery = self._start(prepared, events) if self.options.start else None
         events.ended(prepared, result, recovery)
         if recovery is not None:
             require_reached(prepared, recovery)
 
+    def _refusals(self, prepared: PreparedRestore) -> Iterator[WalPipelineError]:
+        """Yield all that keeps a planned restore from being done as it was asked for. Nothing is written."""
+        checks: list[Callable[[], None]] = [
+            lambda: require_role(prepared.request),
+            lambda: require_chosen_timeline(prepared.plan),
+            lambda: require_answers(prepared),
+            lambda: check_runnable(self.command.program, prepared.user),
+            *(partial(require_unmarked, folder, prepared.request.pgdata) for folder in prepared.filled_elsewhere),
+        ]
+        if self.options.start:
+            checks += [lambda: self._require_startable(prepared)]
+        for check in checks:
+            try:
+                check()
+            except WalPipelineError as error:
+                yield error
+
+    def _require_startable(self, prepared: PreparedRestore) -> None:
+        """Refuse a start that must fail. Raises: RestoreError, PostgresError."""
+        if prepared.configuration.trouble is not None:
+            raise prepared.configuration.trouble
+        config_file = [] if self.options.config_file is None else [self.options.config_file]
+        hint = way_hint([prepared.request.pgdata, *prepared.filled_elsewhere, *config_file], prepared.user.uid)
+        if hint is not None:
+            raise RestoreError("the server's user cannot reach the restored cluster", hint=hint)
+        require_own_log(recovery_log(self.request.pgdata, self.request.work_dir), prepared.user)
+
     def _perform(self, prepared: PreparedRestore, events: RestoreEvents) -> RestoreResult:
+        events.writing()
         values = {"pgdata": str(self.request.pgdata), "store": self.options.store}
         with self.audit.work("restore", self.layout.cluster, by=self.by, **values) as line:
             result = perform_restore(prepared, self.command, events)

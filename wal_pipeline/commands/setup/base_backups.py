@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -88,9 +88,14 @@ def judge_data_directory(pgdata: Path, facts: ServerFacts) -> Iterator[Finding]:
         yield Finding(_DATA, Level.OK, "a base backup has all that lies in it")
 
 
-def judge_stores(stores: Mapping[str, Store]) -> tuple[Finding, ...]:
-    """Ask each store whether it can be used."""
-    return tuple(_store(name, store) for name, store in stores.items())
+def judge_stores(stores: Mapping[str, Store], missing: Mapping[str, Sequence[str]]) -> tuple[Finding, ...]:
+    """Ask each store whether it can be used. ``missing``: by store, the variables without which it cannot be asked."""
+    unset = [
+        Finding(f"store {name}", Level.PROBLEM, f"not asked: {', '.join(variables)} not set")
+        for name, variables in missing.items()
+        if variables
+    ]
+    return (*(_store(name, store) for name, store in stores.items()), *unset)
 
 
 def _store(name: str, store: Store) -> Finding:

@@ -1,6 +1,7 @@
 """Decides which faults a server's archiving has and which changes mend them. Pure: it looks at nothing itself."""
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -97,8 +98,9 @@ def plan_setup(
         *judge_spool(access),
     )
     findings = tuple(_unless_overridden(finding, facts) for finding in findings)
-    restart = _restart(facts)
-    return SetupPlan((*findings, *restart), restart_line(facts) if restart or _changes_need_restart(findings) else None)
+    waiting = [setting for setting in _RESTART_SETTINGS if _waits(facts, setting)]
+    needs_restart = waiting or _changes_need_restart(findings)
+    return SetupPlan((*findings, *_restart(facts, waiting)), restart_line(facts) if needs_restart else None)
 
 
 def choose_method(access: SpoolAccess, *, has_basic_archive: bool | None) -> Method:
@@ -141,7 +143,8 @@ def _wal_level(facts: ServerFacts) -> Finding:
     if facts.wal_level in ("replica", "logical"):
         return Finding("wal_level", Level.OK, f"'{facts.wal_level}'")
     if _waits(facts, AlterableSetting.WAL_LEVEL):
-        return Finding("wal_level", Level.PROBLEM, f"'{facts.wal_level}' until the server is restarted")
+        message = f"'{facts.wal_level}' until the server is restarted"
+        return Finding("wal_level", Level.PROBLEM, message, lines=(restart_line(facts),))
     change = SettingChange(AlterableSetting.WAL_LEVEL, "replica")
     return Finding("wal_level", Level.PROBLEM, f"'{facts.wal_level}', expected 'replica' or 'logical'", (change,))
 
@@ -153,7 +156,8 @@ def _archive_mode(facts: ServerFacts) -> Finding:
         message = f"'{facts.archive_mode}' on a standby, which archives only with 'always'"
         return Finding("archive_mode", Level.PROBLEM, message, lines=("connect to the primary",))
     if _waits(facts, AlterableSetting.ARCHIVE_MODE):
-        return Finding("archive_mode", Level.PROBLEM, f"'{facts.archive_mode}' until the server is restarted")
+        message = f"'{facts.archive_mode}' until the server is restarted"
+        return Finding("archive_mode", Level.PROBLEM, message, lines=(restart_line(facts),))
     change = SettingChange(AlterableSetting.ARCHIVE_MODE, "on")
     return Finding("archive_mode", Level.PROBLEM, f"'{facts.archive_mode}', expected 'on'", (change,))
 
@@ -194,11 +198,16 @@ def _unless_overridden(finding: Finding, facts: ServerFacts) -> Finding:
     return replace(finding, changes=(), lines=(line,), status=Level.PROBLEM)
 
 
-def _restart(facts: ServerFacts) -> tuple[Finding, ...]:
-    waiting = [setting for setting in _RESTART_SETTINGS if _waits(facts, setting)]
-    if not waiting:
+def _restart(facts: ServerFacts, waiting: Sequence[AlterableSetting]) -> tuple[Finding, ...]:
+    """Find what waits for a restart although its present value is good; else its own finding says so."""
+    good = {
+        AlterableSetting.WAL_LEVEL: facts.wal_level in ("replica", "logical"),
+        AlterableSetting.ARCHIVE_MODE: facts.archiver_is_wanted,
+    }
+    unsaid = [setting for setting in waiting if good.get(setting, True)]
+    if not unsaid:
         return ()
-    message = f"changed, but in force only after a restart: {', '.join(waiting)}"
+    message = f"changed, but in force only after a restart: {', '.join(unsaid)}"
     return (Finding("restart", Level.PROBLEM, message, lines=(restart_line(facts),)),)
 
 

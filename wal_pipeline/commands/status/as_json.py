@@ -3,10 +3,12 @@
 from typing import Any
 
 from wal_pipeline.archive.recovery.branches import Branch
-from wal_pipeline.archive.recovery.gaps import Gap
+from wal_pipeline.archive.recovery.gaps import Gap, GapState
+from wal_pipeline.archive.recovery.reach import RecoveryReach
 from wal_pipeline.archive.recovery.window import RecoveryWindow
+from wal_pipeline.commands.health.answer import recovery_answer
 from wal_pipeline.commands.health.facts import SpoolFacts, StoreFacts
-from wal_pipeline.commands.status.status import ArchiveStatus, Metric, Problem, Rating, lag_seconds
+from wal_pipeline.commands.status.status import ArchiveStatus, Metric, Problem, lag_seconds
 from wal_pipeline.text import moment_json
 
 
@@ -17,11 +19,12 @@ def status_as_json(status: ArchiveStatus) -> dict[str, Any]:
         "cluster": facts.cluster,
         "at": moment_json(facts.at),
         "verdict": status.verdict.value,
+        "answer": recovery_answer(facts),
         "can_recover": status.can_recover,
         "system_identifier": None if windows.system_identifier is None else str(windows.system_identifier),
         "metrics": {metric.name.replace(" ", "_"): _metric(metric) for metric in status.metrics},
         "latest_commit_at": moment_json(status.point.latest_commit_at),
-        "rpo_seconds": status.point.rpo_seconds,
+        **_reach(status.point.reach),
         "unarchived_bytes": status.point.unarchived_bytes,
         "rto_seconds": dict(status.point.rto_seconds),
         "files": facts.files,
@@ -29,6 +32,7 @@ def status_as_json(status: ArchiveStatus) -> dict[str, Any]:
         "stores": {store.store: _store(store, status) for store in facts.stores},
         "windows": [_window(window) for window in windows.windows.get(None, ())],
         "gaps": [_gap(gap) for gap in windows.open_gaps(None)],
+        "past_gaps": [_gap(gap) for gap in windows.gaps_in(None, GapState.CLOSED)],
         "breaks": [{"segment": one.segment, "reason": one.reason} for one in windows.open_breaks],
         "branches": [_branch(branch) for branch in windows.branches],
         "spool": None if facts.spool is None else _spool(facts.spool),
@@ -42,10 +46,8 @@ def check_line(status: ArchiveStatus) -> str:
     """Return the line of a Nagios plugin: the verdict, the worst problem, and the figures after a bar."""
     verdict, facts = status.verdict, status.facts
     active = [problem for problem in status.problems if not problem.acknowledged]
-    if verdict is Rating.OK:
-        said = "archiving works"
-    elif not active:
-        said = "nothing can be recovered: there is no base backup"
+    if not active:
+        said = recovery_answer(facts).removeprefix(f"{facts.cluster} ")
     else:
         more = f" (and {len(active) - 1} more)" if len(active) > 1 else ""
         said = f"{active[0].kind.value} {active[0].subject}: {active[0].message}{more}"
@@ -58,8 +60,11 @@ def _figures(status: ArchiveStatus) -> list[str]:
     figures = [] if lag is None else [f"lag={lag:.1f}s"]
     if facts.spool is not None:
         figures += [f"spool_files={facts.spool.files}", f"spool_bytes={facts.spool.size_bytes}B"]
-    if status.point.rpo_seconds is not None:
-        figures.append(f"rpo={status.point.rpo_seconds:.0f}s")
+    reach = status.point.reach
+    if reach is not None and reach.rpo_seconds is not None:
+        figures.append(f"{'rpo_at_most' if reach.rpo_is_bound else 'rpo'}={reach.rpo_seconds:.0f}s")
+    if reach is not None and reach.last_commit_age_seconds is not None:
+        figures.append(f"last_commit_age={reach.last_commit_age_seconds:.0f}s")
     return [*figures, f"alerts={len(status.problems)}"]
 
 
@@ -79,9 +84,22 @@ def _store(store: StoreFacts, status: ArchiveStatus) -> dict[str, Any]:
         "lag_p95_seconds": None if store.lag is None else store.lag.p95_seconds,
         "consecutive_failures": store.state.consecutive_failures,
         "last_error": store.state.last_error if store.state.consecutive_failures else None,
+        **_reach(status.facts.reaches.get(store.store)),
         "windows": [_window(window) for window in windows.windows.get(store.store, ())],
         "gaps": [_gap(gap) for gap in windows.open_gaps(store.store)],
+        "past_gaps": [_gap(gap) for gap in windows.gaps_in(store.store, GapState.CLOSED)],
         "last_drill": None if drill is None else {"finished_at": moment_json(drill.finished_at), "ok": drill.ok},
+    }
+
+
+def _reach(reach: RecoveryReach | None) -> dict[str, Any]:
+    """Return how far a window reaches. ``rpo_unknown`` says why ``rpo_seconds`` is only a bound, or is not known."""
+    return {
+        "reaches_at": None if reach is None else moment_json(reach.at),
+        "rpo_seconds": None if reach is None else reach.rpo_seconds,
+        "rpo_is_at_most": None if reach is None else reach.rpo_is_bound,
+        "rpo_unknown": None if reach is None else reach.unknown,
+        "last_commit_age_seconds": None if reach is None else reach.last_commit_age_seconds,
     }
 
 
@@ -92,6 +110,7 @@ def _window(window: RecoveryWindow) -> dict[str, Any]:
         "earliest_lsn": str(window.earliest_lsn),
         "latest_commit_at": moment_json(window.latest_commit_at),
         "latest_commit_at_least": moment_json(window.latest_commit_at_least),
+        "reaches_at_least": moment_json(window.reaches_at_least),
         "latest_lsn": str(window.latest_lsn),
         "first_segment": window.first_segment,
         "last_segment": window.last_segment,
@@ -120,6 +139,9 @@ def _gap(gap: Gap) -> dict[str, Any]:
         "last_missing": gap.last_missing,
         "segments": gap.segments,
         "held_elsewhere": gap.held_elsewhere,
+        "held_by": list(gap.held_by),
+        "last_commit_before_at": moment_json(gap.last_commit_before_at),
+        "first_commit_after_at": moment_json(gap.first_commit_after_at),
     }
 
 

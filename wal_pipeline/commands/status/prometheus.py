@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from wal_pipeline.archive.alerts import Severity
 from wal_pipeline.commands.health.facts import StoreFacts
+from wal_pipeline.commands.health.no_records import has_records
 from wal_pipeline.commands.health.windows import newest_finished_at
 from wal_pipeline.commands.status.status import ArchiveStatus, lag_seconds
 from wal_pipeline.errors import SettingsError, cause_hint
@@ -41,7 +42,9 @@ CLUSTER_METRICS: Final = {
     "quarantined_files": "Files that were not archived.",
     "paused": "1 while archiving is paused.",
     "latest_commit_timestamp_seconds": "The last commit that some store can bring back.",
-    "recovery_point_seconds": "Age of that commit: what would be lost, unless the server was idle.",
+    "last_commit_age_seconds": "Age of that commit. It grows while the server commits nothing.",
+    "recovery_point_seconds": "RPO: age of the oldest commit that is on no store, 0 where there is none.",
+    "recovery_point_is_bound": "1 where recovery_point_seconds is an upper bound: the server's WAL was not seen.",
     "unarchived_bytes": "WAL that the server has written since.",
     "server_up": "1 where PostgreSQL answered.",
     "archiver_failed_total": "Failures in pg_stat_archiver.",
@@ -56,13 +59,25 @@ STORE_METRICS: Final = {
     "store_lag_seconds": "Lag of 19 of 20 copies of the last hour.",
     "store_gaps": "Open gaps.",
     "store_window_begin_timestamp_seconds": "The first moment that can be restored from the store.",
-    "store_window_end_timestamp_seconds": "The last commit that can be restored from the store.",
+    "store_window_end_timestamp_seconds": "The moment before which the store has each commit.",
+    "store_recovery_point_seconds": "RPO of this store alone.",
+    "store_recovery_point_is_bound": "1 where store_recovery_point_seconds is an upper bound.",
     "store_last_base_backup_timestamp_seconds": "When the newest base backup was finished; 0: all are of the future.",
     "store_last_drill_timestamp_seconds": "When the last drill ended.",
     "store_last_drill_ok": "1 where the last drill passed.",
     "store_restore_seconds": "What the last good drill's restore took (RTO).",
 }
 ACTIVE_ALERTS: Final = "active_alerts"
+# Left out where this host has no records: a zero would be said of an archive at which nobody has looked.
+_OF_RECORDS: Final = (
+    "can_recover",
+    "files",
+    "wal_bytes",
+    "store_stored_bytes",
+    "store_files",
+    "store_base_backups",
+    "store_gaps",
+)
 
 
 class StatusCollector(Collector):
@@ -75,8 +90,9 @@ class StatusCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         """Yield every metric that is known."""
         cluster = self._status.facts.cluster
+        known = has_records(self._status.facts)
         for name, value in self._cluster_values().items():
-            if value is not None:
+            if value is not None and (known or name not in _OF_RECORDS):
                 kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
                 family = kind(PREFIX + name, CLUSTER_METRICS[name], labels=_LABELS)
                 family.add_metric([cluster], float(value))
@@ -90,7 +106,7 @@ class StatusCollector(Collector):
             family = GaugeMetricFamily(PREFIX + name, text, labels=_STORE_LABELS)
             for store, known in values.items():
                 value = known[name]
-                if value is not None:
+                if value is not None and (name not in _OF_RECORDS or has_records(self._status.facts)):
                     family.add_metric([cluster, store], float(value))
             if family.samples:
                 yield family
@@ -106,6 +122,7 @@ class StatusCollector(Collector):
     def _cluster_values(self) -> dict[str, float | None]:
         status, facts = self._status, self._status.facts
         latest_at, spool, server = status.point.latest_commit_at, facts.spool, facts.server.facts
+        reach = status.point.reach
         tried = sum(one.succeeded + one.failed for one in facts.stores)
         return {
             "up": 1,
@@ -124,7 +141,9 @@ class StatusCollector(Collector):
             "quarantined_files": None if spool is None else len(spool.quarantined),
             "paused": facts.pause is not None,
             "latest_commit_timestamp_seconds": None if latest_at is None else latest_at.timestamp(),
-            "recovery_point_seconds": status.point.rpo_seconds,
+            "last_commit_age_seconds": None if reach is None else reach.last_commit_age_seconds,
+            "recovery_point_seconds": None if reach is None else reach.rpo_seconds,
+            "recovery_point_is_bound": None if reach is None else reach.rpo_is_bound,
             "unarchived_bytes": status.point.unarchived_bytes,
             "server_up": None if server is None and facts.server.error is None else server is not None,
             "archiver_failed_total": None if server is None else server.archiver.failed_count,
@@ -135,7 +154,7 @@ class StatusCollector(Collector):
     def _store_values(self, store: StoreFacts) -> dict[str, float | None]:
         windows, drill = self._status.facts.windows, store.last_drill
         window = windows.main(store.store)
-        end_at = None if window is None else window.latest_commit_at_least
+        reach = self._status.facts.reaches.get(store.store)
         held = [one for one in windows.backups if store.store in windows.holders[one.backup_id]]
         newest_at = newest_finished_at(held, self._status.facts.at)
         return {
@@ -146,7 +165,9 @@ class StatusCollector(Collector):
             "store_lag_seconds": None if store.lag is None else store.lag.p95_seconds,
             "store_gaps": len(windows.open_gaps(store.store)),
             "store_window_begin_timestamp_seconds": None if window is None else window.earliest_at.timestamp(),
-            "store_window_end_timestamp_seconds": None if end_at is None else end_at.timestamp(),
+            "store_window_end_timestamp_seconds": None if reach is None else reach.at.timestamp(),
+            "store_recovery_point_seconds": None if reach is None else reach.rpo_seconds,
+            "store_recovery_point_is_bound": None if reach is None else reach.rpo_is_bound,
             "store_last_base_backup_timestamp_seconds": _seconds(newest_at, missing=0.0 if held else None),
             "store_last_drill_timestamp_seconds": drill.finished_at.timestamp()
             if drill and drill.finished_at

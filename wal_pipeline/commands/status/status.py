@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Final
 
 from wal_pipeline.archive.alerts import AlertKind, Observation, Severity, default_severity
+from wal_pipeline.archive.recovery.reach import RecoveryReach
 from wal_pipeline.catalog.drills import DrillRecord
 from wal_pipeline.commands.health.facts import HealthFacts
 from wal_pipeline.commands.health.rules import HealthLimits, observe
@@ -54,15 +55,21 @@ class Problem:
 class RecoveryPoint:
     """The loss if the server were lost now, and the time that a restore takes.
 
-    ``rpo_seconds`` is the age of the last commit that a store can bring back; while the server is idle it grows, and
-    nothing is lost. ``unarchived_bytes`` is the WAL that the server has written since, None where the server was not
-    asked. ``rto_seconds`` by store: the duration of the last good drill's restore.
+    ``reach`` says how far the window of any store reaches, with the RPO: see ``RecoveryReach``. None where nothing can
+    be recovered. ``latest_commit_at`` is the last commit that a store can bring back, as far as it is known.
+    ``unarchived_bytes`` is the WAL that the server has written since, with or without commits; None where the server
+    was not asked. ``rto_seconds`` by store: the duration of the last good drill's restore.
     """
 
     latest_commit_at: datetime | None
-    rpo_seconds: float | None
+    reach: RecoveryReach | None
     unarchived_bytes: int | None
     rto_seconds: Mapping[str, float]
+
+    @property
+    def rpo_seconds(self) -> float | None:
+        """The RPO, or the most that it can be; None where it is not known."""
+        return None if self.reach is None else self.reach.rpo_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +88,16 @@ class ArchiveStatus:
 
     @property
     def verdict(self) -> Rating:
-        """The worst problem that nobody acknowledged; never OK where nothing can be recovered."""
+        """The worst problem that nobody acknowledged; never OK where nothing can be recovered.
+
+        Nor is it where copies fail or wait too long now, which becomes a problem only after some tries.
+        """
         ranks = [problem.severity for problem in self.problems if not problem.acknowledged]
         if Severity.CRITICAL in ranks:
             return Rating.CRITICAL
-        return Rating.WARNING if Severity.WARNING in ranks or not self.can_recover else Rating.OK
+        known = any(problem.acknowledged for problem in self.problems)
+        missed = not known and any(self.metric(name).verdict is Rating.WARNING for name in (LAG, STORAGE, FAILED))
+        return Rating.WARNING if Severity.WARNING in ranks or not self.can_recover or missed else Rating.OK
 
     def metric(self, name: str) -> Metric:
         """Return one of the five metrics."""
@@ -132,14 +144,13 @@ def current_problems(facts: HealthFacts, observed: Mapping[AlertKind, Sequence[O
 
 def recovery_point(facts: HealthFacts) -> RecoveryPoint:
     """Return the loss if the server were lost now, and the time that a restore takes."""
-    latest_at = facts.windows.latest_commit_at
     window, server = facts.windows.main(None), facts.server.facts
     unarchived = None
     if window is not None and server is not None and server.system_identifier == facts.windows.system_identifier:
         unarchived = max(0, server.wal_lsn - window.latest_lsn)
     return RecoveryPoint(
-        latest_commit_at=latest_at,
-        rpo_seconds=None if latest_at is None else max(0.0, (facts.at - latest_at).total_seconds()),
+        latest_commit_at=facts.windows.latest_commit_at,
+        reach=facts.reaches.get(None),
         unarchived_bytes=unarchived,
         rto_seconds={
             store.store: rto_seconds(store.last_drill)
@@ -165,7 +176,7 @@ def lag_seconds(facts: HealthFacts) -> float | None:
     waited = facts.spool.oldest_at if facts.spool is not None and facts.pause is None else None
     values = [store.lag.p95_seconds for store in facts.stores if store.lag is not None]
     if waited is not None:
-        values.append((facts.at - waited).total_seconds())
+        values.append(max(0.0, (facts.at - waited).total_seconds()))  # another clock may date it ahead
     return max(values, default=None)
 
 
@@ -175,7 +186,7 @@ def _success_rate(facts: HealthFacts, limits: HealthLimits) -> Metric:
     if not succeeded + failed:
         return Metric(SUCCESS_RATE, None, "nothing was archived for a day", goal, Rating.UNKNOWN)
     rate = succeeded / (succeeded + failed)
-    verdict = Rating.OK if rate >= limits.success_rate_goal else Rating.CRITICAL
+    verdict = Rating.OK if rate >= limits.success_rate_goal else Rating.WARNING
     return Metric(SUCCESS_RATE, rate, f"{_share(rate)} ({succeeded} of {succeeded + failed} copies)", goal, verdict)
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from wal_pipeline.archive.alerts import AlertKind, Observation, Severity
-from wal_pipeline.archive.records import CopyStatus, WalFile
+from wal_pipeline.archive.records import Copy, CopyStatus, WalFile
 from wal_pipeline.archive.recovery.coverage import ArchiveContents
 from wal_pipeline.archive.recovery.gaps import find_breaks
 from wal_pipeline.catalog.catalog import Catalog
@@ -70,6 +70,7 @@ def _was_compared(contents: ArchiveContents, file: WalFile) -> bool:
 def record_faults(catalog: Catalog, survey: ClusterSurvey, faults: Sequence[Fault]) -> None:
     """Record which copies are missing or damaged. Raises: CatalogError."""
     identifier = survey.layout.system_identifier
+    _record_unrecorded(catalog, survey, faults)
     together: dict[tuple[str, CopyStatus], list[str]] = {}
     for number, fault in enumerate(faults):
         status = CopyStatus.MISSING if fault.kind is FaultKind.MISSING else CopyStatus.DAMAGED
@@ -82,6 +83,23 @@ def record_faults(catalog: Catalog, survey: ClusterSurvey, faults: Sequence[Faul
     for (store, status), names in together.items():
         error = f"{store}: {status.value}, as the last verification found"
         catalog.files.set_status(identifier, names, store, status, last_error=error)
+
+
+def _record_unrecorded(catalog: Catalog, survey: ClusterSurvey, faults: Sequence[Fault]) -> None:
+    """Record bad copies of recorded files that have no record on their store, as after 'catalog rebuild'.
+
+    Only what is recorded is shown: in Dagster such a copy would stay what it was before the records were lost.
+    """
+    records, identifier = survey.records, survey.layout.system_identifier
+    new = [
+        Copy(fault.item.name, identifier, fault.store, CopyStatus.MISSING, "", None)
+        for fault in faults
+        if fault.item.kind is ItemKind.WAL_FILE
+        and fault.item.name in records.files
+        and records.copy(fault.store, fault.item.name) is None
+    ]
+    if new:
+        catalog.files.record_found([], new)
 
 
 def record_found_again(catalog: Catalog, survey: ClusterSurvey, faulty: set[tuple[str, Item]]) -> None:

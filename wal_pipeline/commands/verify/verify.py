@@ -17,6 +17,7 @@ from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.copies.find import find_copies
 from wal_pipeline.commands.inventory.survey import ClusterSurvey, Surveyor
 from wal_pipeline.commands.verify.compare import Comparer, WantedCopies
+from wal_pipeline.commands.verify.last_results import record_results
 from wal_pipeline.commands.verify.read_copy import CopyReader, ReadCopy, read_backup
 from wal_pipeline.commands.verify.records import (
     breaks_found,
@@ -145,6 +146,7 @@ class Verifier:
         )
         settle_alerts(self._catalog, done, self._clock())
         record_verdict(self._catalog, done)
+        record_results(self._catalog, done)
         return done
 
     def _verify(self, survey: ClusterSurvey, state: _Round, repairer: Repairer | None) -> None:

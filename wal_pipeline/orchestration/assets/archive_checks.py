@@ -7,17 +7,22 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from wal_pipeline.orchestration.keys import BACKUP_CHECK, CHECK_JOB, DRILL_CHECK, Keys
+from wal_pipeline.orchestration.keys import BACKUP_CHECK, CHECK_JOB, DRILL_CHECK, WINDOW_CHECK, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
+from wal_pipeline.orchestration.runs.failures import with_plain_errors
 from wal_pipeline.wiring.pipeline import Pipeline
 
 if TYPE_CHECKING:
     from wal_pipeline.commands.health.asset_checks import CheckVerdict
 
 _DESCRIPTIONS = {
-    "no_gap": "No segment is missing in a recovery window that retention keeps.",
+    "no_gap": "No segment is missing between those that this store holds. A past gap is a warning.",
     "every_file": "This store has a verified copy of every file of the archive, except those that wait in the spool.",
     "newest_fresh": "Files that PostgreSQL archives reach this store within the lag goal.",
+}
+_WINDOW_DESCRIPTIONS = {
+    "can_be_restored": "The cluster can be restored from {store} alone now.",
+    "no_gap_inside": "Each moment from the first base backup on {store} to the end of the window can be restored.",
 }
 
 
@@ -28,16 +33,26 @@ def build_archive_checks(keys: Keys, stores: Sequence[str]) -> dg.AssetChecksDef
         for store in stores
         for name in _DESCRIPTIONS
     ]
+    specs += [
+        dg.AssetCheckSpec(
+            WINDOW_CHECK.format(name=name, store=store),
+            asset=keys.recovery_window,
+            description=text.format(store=store),
+        )
+        for store in stores
+        for name, text in _WINDOW_DESCRIPTIONS.items()
+    ]
     for store in stores:
         text = "The newest base backup that can be restored from this store is young enough."
         specs.append(dg.AssetCheckSpec(BACKUP_CHECK, asset=keys.base_backup(store), description=text))
-        text = f"The last recovery drill from {store} passed and is recent enough."
-        specs.append(dg.AssetCheckSpec(DRILL_CHECK.format(store=store), asset=keys.recovery_window, description=text))
+        text = f"The last recovery drill from {store} passed and is recent enough. A warning until the first is due."
+        specs.append(dg.AssetCheckSpec(DRILL_CHECK.format(store=store), asset=keys.recovery_drill, description=text))
     text = "The spool is well below its limit, WAL_PIPELINE_SPOOL_LIMIT_BYTES."
     specs.append(dg.AssetCheckSpec("under_limit", asset=keys.spool, description=text))
 
     # A backfill also runs the checks of its assets, and fails where it cannot choose some of them.
     @dg.multi_asset_check(name="archive_checks", specs=specs, can_subset=True)
+    @with_plain_errors
     def archive_checks(
         context: dg.AssetCheckExecutionContext, wal_pipeline: WalPipelineResource
     ) -> Iterator[dg.AssetCheckResult]:
@@ -54,6 +69,7 @@ def _results(keys: Keys, pipeline: Pipeline) -> Iterator[dg.AssetCheckResult]:
     """Yield the result of each check, from one look at the facts."""
     from wal_pipeline.commands.health.asset_checks import (
         SEGMENT_CHECKS,
+        WINDOW_CHECKS,
         base_backup_fresh,
         drill_passed,
         spool_under_limit,
@@ -66,7 +82,10 @@ def _results(keys: Keys, pipeline: Pipeline) -> Iterator[dg.AssetCheckResult]:
         for name, check in SEGMENT_CHECKS.items():
             yield _result(keys.wal_segment(store.store), name, check(facts, limits, store))
         yield _result(keys.base_backup(store.store), BACKUP_CHECK, base_backup_fresh(facts, limits, store))
-        yield _result(keys.recovery_window, DRILL_CHECK.format(store=store.store), drill_passed(facts, limits, store))
+        yield _result(keys.recovery_drill, DRILL_CHECK.format(store=store.store), drill_passed(facts, limits, store))
+        for name, check in WINDOW_CHECKS.items():
+            check_name = WINDOW_CHECK.format(name=name, store=store.store)
+            yield _result(keys.recovery_window, check_name, check(facts, limits, store))
     yield _result(keys.spool, "under_limit", spool_under_limit(facts, limits))
 
 
@@ -77,8 +96,10 @@ def build_check_job(keys: Keys, checks: dg.AssetChecksDefinition) -> UnresolvedA
         selection=dg.AssetSelection.checks(checks),
         executor_def=dg.in_process_executor,
         tags=keys.tags,
-        description="Evaluate the checks of gaps, files, freshness, base backups, drills and the spool, from the "
-        "records. Reads no object from a store: verify_archive does that.",
+        description=keys.described(
+            "Evaluate the checks of gaps, files, freshness, base backups, drills and the spool, from the records."
+            " Reads no object from a store: verify_archive does that."
+        ),
     )
 
 
@@ -93,7 +114,9 @@ def with_freshness(assets: dg.AssetsDefinition, window: timedelta) -> dg.AssetsD
 
 def evaluation(key: dg.AssetKey, name: str, verdict: "CheckVerdict") -> dg.AssetCheckEvaluation:
     """Return a verdict as an event that any run may yield, not only the check's own."""
-    return dg.AssetCheckEvaluation(key, name, verdict.passed, _numbers(verdict), description=verdict.message)
+    return dg.AssetCheckEvaluation(
+        key, name, verdict.passed, _numbers(verdict), severity=_severity(verdict), description=verdict.message
+    )
 
 
 def _result(key: dg.AssetKey, name: str, verdict: "CheckVerdict") -> dg.AssetCheckResult:
@@ -101,10 +124,18 @@ def _result(key: dg.AssetKey, name: str, verdict: "CheckVerdict") -> dg.AssetChe
         passed=verdict.passed,
         asset_key=key,
         check_name=name,
+        severity=_severity(verdict),
         description=verdict.message,
         metadata=_numbers(verdict),
     )
 
 
+def _severity(verdict: "CheckVerdict") -> dg.AssetCheckSeverity:
+    return dg.AssetCheckSeverity.WARN if verdict.is_warning else dg.AssetCheckSeverity.ERROR
+
+
 def _numbers(verdict: "CheckVerdict") -> dict[str, dg.MetadataValue]:
-    return {name: dg.MetadataValue.float(float(value)) for name, value in verdict.numbers.items()}
+    return {
+        name: dg.MetadataValue.int(value) if isinstance(value, int) else dg.MetadataValue.float(round(value, 1))
+        for name, value in verdict.numbers.items()
+    }

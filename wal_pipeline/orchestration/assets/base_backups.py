@@ -8,10 +8,9 @@ import dagster as dg
 from wal_pipeline.errors import WalPipelineError
 from wal_pipeline.orchestration.assets.base_backup_metadata import backup_materialization
 from wal_pipeline.orchestration.assets.per_store import chosen_partitions, store_specs
-from wal_pipeline.orchestration.keys import Keys
+from wal_pipeline.orchestration.keys import AssetGroup, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
-
-GROUP = "base_backups"
+from wal_pipeline.orchestration.runs.failures import with_plain_errors
 
 
 def build_backup_assets(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefinition:
@@ -24,9 +23,10 @@ def build_backup_assets(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefinitio
         keys,
         stores,
         keys.base_backup,
-        group=GROUP,
-        description="The base backups on {store}, one partition for each. Materialize partitions to copy them to "
-        "{store} again from another store. The job take_base_backup takes new ones.",
+        group=AssetGroup.BASE_BACKUPS,
+        title="base backups on {store}",
+        description="One partition for each base backup. Materialize partitions to copy them to {store} again from "
+        "another store. The job take_base_backup takes new ones.",
     )
 
     @dg.multi_asset(
@@ -36,6 +36,7 @@ def build_backup_assets(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefinitio
         partitions_def=keys.base_backup_partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
+    @with_plain_errors
     def base_backup(context: dg.AssetExecutionContext, wal_pipeline: WalPipelineResource):  # type: ignore[no-untyped-def]
         from wal_pipeline.orchestration.assets.closing_events import Stored, closing_events
         from wal_pipeline.wiring.refill import base_backup_refill

@@ -4,19 +4,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import dagster as dg
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
-from wal_pipeline.commands.health.asset_checks import SEGMENT_CHECKS, base_backup_fresh, drill_passed
+from wal_pipeline.commands.health.asset_checks import SEGMENT_CHECKS, WINDOW_CHECKS, base_backup_fresh
 from wal_pipeline.commands.health.facts import HealthFacts, look_at_everything
 from wal_pipeline.commands.health.rules import HealthLimits
 from wal_pipeline.orchestration.assets.archive_checks import evaluation
-from wal_pipeline.orchestration.assets.recovery_window import storage_metadata, window_materialization
-from wal_pipeline.orchestration.keys import BACKUP_CHECK, CONTENT_CHECK, DRILL_CHECK, NAMES_CHECK, Keys
+from wal_pipeline.orchestration.assets.recovery_window import window_materialization
+from wal_pipeline.orchestration.keys import BACKUP_CHECK, CONTENT_CHECK, NAMES_CHECK, VERIFIED_AT, WINDOW_CHECK, Keys
+from wal_pipeline.orchestration.runs.last_evaluation import last_evaluation
 from wal_pipeline.wiring.pipeline import Pipeline
 
 Event = dg.AssetMaterialization | dg.AssetCheckEvaluation
-_EVALUATED = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
-_SINCE, _SAID, _AT = "stored_since", "verification", "verified_at"
+_SINCE, _SAID = "stored_since", "verification"
 
 
 @dataclass(frozen=True)
@@ -41,9 +40,9 @@ def closing_events(
     from wal_pipeline.wiring.health import fact_sources, health_limits
 
     try:
-        # PostgreSQL is not asked: it has just archived, and a run does not wait for a server that does not answer.
-        facts, limits = look_at_everything(fact_sources(pipeline, ask_server=False)), health_limits(pipeline)
-        yield window_materialization(keys, facts.windows, facts.at, storage_metadata(pipeline))
+        # PostgreSQL is asked: else the window says "at most" where the health sensor knows that nothing is missing.
+        facts, limits = look_at_everything(fact_sources(pipeline)), health_limits(pipeline)
+        yield window_materialization(keys, facts)
         yield from _facts_checks(keys, facts, limits, stored)
         names = (NAMES_CHECK, CONTENT_CHECK) if pipeline.settings.read_back else (NAMES_CHECK,)
         counts = {keys.wal_segment(store): count for store, count in stored.files.items()}
@@ -61,15 +60,15 @@ def carry_on(instance: dg.DagsterInstance, key: dg.AssetCheckKey, stored: int) -
 
     The verdict stays: only the next verification can improve it. None where there was no verification yet.
     """
-    found = instance.event_log_storage.get_asset_check_execution_history(key, limit=1, status=_EVALUATED)
-    last = found[0].evaluation if found else None
-    if last is None:
+    record = last_evaluation(instance, key)
+    last = None if record is None else record.evaluation
+    if record is None or last is None:
         return None
     metadata = dict(last.metadata)
     before = metadata.get(_SINCE)
     since = stored + ((before.value or 0) if isinstance(before, dg.IntMetadataValue) else 0)
     metadata.setdefault(_SAID, dg.MetadataValue.text(last.description or ""))
-    metadata.setdefault(_AT, dg.MetadataValue.timestamp(found[0].create_timestamp))
+    metadata.setdefault(VERIFIED_AT, dg.MetadataValue.timestamp(record.create_timestamp))
     metadata[_SINCE] = dg.MetadataValue.int(since)
     said = str(metadata[_SAID].value)
     return dg.AssetCheckEvaluation(
@@ -86,8 +85,9 @@ def _facts_checks(
     keys: Keys, facts: HealthFacts, limits: HealthLimits, stored: Stored
 ) -> Iterator[dg.AssetCheckEvaluation]:
     for store in facts.stores:
-        name = DRILL_CHECK.format(store=store.store)
-        yield evaluation(keys.recovery_window, name, drill_passed(facts, limits, store))
+        for name, check in WINDOW_CHECKS.items():
+            check_name = WINDOW_CHECK.format(name=name, store=store.store)
+            yield evaluation(keys.recovery_window, check_name, check(facts, limits, store))
         if store.store in stored.files:
             for check_name, check in SEGMENT_CHECKS.items():
                 yield evaluation(keys.wal_segment(store.store), check_name, check(facts, limits, store))

@@ -1,13 +1,15 @@
 """Defines the recovery drill as an asset with a check, and its job."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from wal_pipeline.orchestration.keys import DRILL_JOB, Keys
+from wal_pipeline.orchestration.keys import DRILL_JOB, AssetGroup, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
+from wal_pipeline.orchestration.runs.failures import with_plain_errors
+from wal_pipeline.text import length, moment_utc, size
 
 if TYPE_CHECKING:
     from wal_pipeline.commands.drill.result import DrillResult
@@ -24,10 +26,11 @@ def build_drill_asset(keys: Keys, stores: tuple[str, ...]) -> dg.AssetsDefinitio
             dg.AssetSpec(
                 keys.recovery_drill,
                 deps=[key for store in stores for key in (keys.base_backup(store), keys.wal_segment(store))],
-                group_name="recovery",
+                group_name=keys.group(AssetGroup.RECOVERY),
                 kinds={"postgres"},
-                description="A real restore from each store alone into a scratch cluster: started, compared with what "
-                "the archive's records foretold, checked with pg_amcheck and your own SQL, measured, removed.",
+                description=f"{keys.title('recovery drill')}. A real restore from each store alone into a scratch "
+                "cluster: started, compared with what the archive's records foretold, checked with pg_amcheck and your "
+                "own SQL, measured, removed.",
             )
         ],
         check_specs=[
@@ -36,6 +39,7 @@ def build_drill_asset(keys: Keys, stores: tuple[str, ...]) -> dg.AssetsDefinitio
             )
         ],
     )
+    @with_plain_errors
     def drill_each_store(
         context: dg.AssetExecutionContext,
         wal_pipeline: WalPipelineResource,
@@ -46,7 +50,7 @@ def build_drill_asset(keys: Keys, stores: tuple[str, ...]) -> dg.AssetsDefinitio
         pipeline = wal_pipeline.open()
         by = f"run {context.run.run_id}"
         results = list(run_drills(drills_of(pipeline), stores, pipeline.catalog, pipeline.audit, by=by))
-        yield dg.MaterializeResult(asset_key=keys.recovery_drill, metadata=_metadata(results))
+        yield dg.MaterializeResult(asset_key=keys.recovery_drill, metadata=drill_metadata(results))
         failed = [result for result in results if not result.ok]
         yield dg.AssetCheckResult(
             asset_key=keys.recovery_drill,
@@ -65,28 +69,44 @@ def build_drill_job(keys: Keys) -> UnresolvedAssetJobDefinition:
         selection=dg.AssetSelection.assets(keys.recovery_drill),
         executor_def=dg.in_process_executor,
         tags=keys.tags,
-        description="A recovery drill from every store, now.",
+        description=keys.described("A recovery drill from every store, now."),
     )
 
 
-def _metadata(results: "list[DrillResult]") -> dict[str, dg.MetadataValue]:
-    found: dict[str, dg.MetadataValue] = {}
-    for result in results:
-        prefix = f"{result.store}/"
-        found[prefix + "ok"] = dg.MetadataValue.bool(result.ok)
-        found[prefix + "target"] = dg.MetadataValue.text(result.target)
-        found[prefix + "segments"] = dg.MetadataValue.int(result.segments)
-        found[prefix + "downloaded_bytes"] = dg.MetadataValue.int(result.downloaded_bytes)
-        found |= {f"{prefix}{phase}_seconds": dg.MetadataValue.float(value) for phase, value in result.seconds.items()}
-        if result.rto_seconds is not None:
-            found[prefix + "rto_seconds"] = dg.MetadataValue.float(result.rto_seconds)
-        for name, at in (("predicted", result.predicted_commit_at), ("reached", result.reached_commit_at)):
-            if at is not None:
-                found[f"{prefix}{name}_commit_at"] = dg.MetadataValue.timestamp(at)
-        if result.not_proven:
-            found[prefix + "not_proven"] = dg.MetadataValue.text("\n".join(result.not_proven))
-        if result.warnings:
-            found[prefix + "warnings"] = dg.MetadataValue.text("\n".join(result.warnings))
-        if result.error is not None:
-            found[prefix + "error"] = dg.MetadataValue.text(result.error)
+def drill_metadata(results: "Sequence[DrillResult]") -> dict[str, dg.MetadataValue]:
+    """Return the sentence, a table with a row for each store, what was not proven, and the numbers that are plotted."""
+    columns = ("store", "result", "RTO", "to", "segments", "downloaded")
+    found: dict[str, dg.MetadataValue] = {
+        "answer": dg.MetadataValue.text(drill_sentence(results)),
+        "stores": dg.MetadataValue.table(
+            [dg.TableRecord(dict(zip(columns, _row(one), strict=True))) for one in results],
+            dg.TableSchema(columns=[dg.TableColumn(name, type="string") for name in columns]),
+        ),
+    }
+    for one in results:
+        texts = {"error": one.error, "warnings": "\n".join(one.warnings), "not proven": "\n".join(one.not_proven)}
+        found |= {f"{one.store}: {name}": dg.MetadataValue.text(text) for name, text in texts.items() if text}
+    for one in results:
+        numbers = {"RTO seconds": one.rto_seconds, "downloaded MiB": one.downloaded_bytes / 2**20}
+        numbers |= {f"{phase} seconds": value for phase, value in one.seconds.items()}
+        found |= {
+            f"{one.store}: {name}": dg.MetadataValue.float(round(value, 1))
+            for name, value in numbers.items()
+            if value is not None
+        }
     return found
+
+
+def drill_sentence(results: "Sequence[DrillResult]") -> str:
+    """Say from which stores the drill passed, in which time, and why it failed from the others."""
+    passed = [f"{one.store} in {length(one.rto_seconds)}" for one in results if one.ok]
+    failed = [f"from {one.store} it failed: {one.error}" for one in results if not one.ok]
+    said = [f"the cluster was restored from {' and '.join(passed)}"] if passed else []
+    return "; ".join([*said, *failed]) or "no store was tried"
+
+
+def _row(one: "DrillResult") -> tuple[str, ...]:
+    """Return a store's row. ``to`` is the last commit that the server reported."""
+    reached = "-" if one.reached_commit_at is None else moment_utc(one.reached_commit_at)
+    result = "passed" if one.ok else "failed"
+    return one.store, result, length(one.rto_seconds), reached, str(one.segments), size(one.downloaded_bytes)

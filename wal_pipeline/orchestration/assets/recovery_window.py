@@ -1,23 +1,21 @@
-"""Defines the asset of the recovery windows, which each archiving run brings up to date."""
+"""Defines the asset of the recovery windows: its first rows answer to which moment, and from which store."""
 
 import base64
 from collections.abc import Sequence
-from datetime import datetime
+from dataclasses import astuple
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from wal_pipeline.archive.records import CopyStatus
-from wal_pipeline.orchestration.keys import Keys
+from wal_pipeline.orchestration.keys import AssetGroup, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
-from wal_pipeline.wiring.pipeline import Pipeline
+from wal_pipeline.orchestration.runs.failures import with_plain_errors
 
 if TYPE_CHECKING:
-    from wal_pipeline.archive.recovery.window import RecoveryWindow
-    from wal_pipeline.commands.health.windows import CurrentWindows
+    from wal_pipeline.commands.health.facts import HealthFacts
 
-GROUP = "recovery"
 Metadata = dict[str, dg.MetadataValue]
+_MIB = 2**20
 
 
 def build_window_asset(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefinition:
@@ -26,97 +24,86 @@ def build_window_asset(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefinition
     @dg.asset(
         key=keys.recovery_window,
         deps=[*(keys.wal_segment(store) for store in stores), *(keys.base_backup(store) for store in stores)],
-        group_name=GROUP,
+        group_name=keys.group(AssetGroup.RECOVERY),
         kinds={"postgres"},
-        description="The span of moments to which the cluster can be recovered, from each store and from all stores "
-        "together, up to the exact last commit. Each archiving run brings it up to date. If `can_recover` is false, "
-        "there is no base backup, and WAL alone recovers nothing.",
+        description=f"{keys.title('recovery window')}. The span of moments to which the cluster can be recovered, from "
+        "each store and from any store: with the copies of all of them taken together. The health sensor brings it up "
+        "to date each minute. `wal-pipeline status` says the same in a terminal.",
     )
+    @with_plain_errors
     def recovery_window(wal_pipeline: WalPipelineResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        pipeline = wal_pipeline.open()
-        metadata = window_metadata(look_at_windows(pipeline), pipeline.clock())
-        return dg.MaterializeResult(metadata=metadata | storage_metadata(pipeline))
+        from wal_pipeline.commands.health.facts import look_at_everything
+        from wal_pipeline.wiring.health import fact_sources
+
+        return dg.MaterializeResult(metadata=window_metadata(look_at_everything(fact_sources(wal_pipeline.open()))))
 
     return recovery_window
 
 
-def look_at_windows(pipeline: Pipeline) -> "CurrentWindows":
-    """Work out the windows now. Raises: CatalogError."""
-    from wal_pipeline.commands.health.windows import current_windows
-    from wal_pipeline.wiring.health import fetch_history
-
-    return current_windows(
-        pipeline.catalog,
-        pipeline.settings.stores,
-        system_identifier=pipeline.settings.system_identifier,
-        fetch=fetch_history(pipeline),
-    )
+def window_materialization(keys: Keys, facts: "HealthFacts") -> dg.AssetMaterialization:
+    """Return the materialization for a run or a sensor that is not the asset's own."""
+    return dg.AssetMaterialization(keys.recovery_window, metadata=window_metadata(facts))
 
 
-def window_materialization(
-    keys: Keys, windows: "CurrentWindows", now: datetime, storage: Metadata | None = None
-) -> dg.AssetMaterialization:
-    """Return the materialization for a run that is not the asset's own. The UI shows ``storage`` beside the windows."""
-    return dg.AssetMaterialization(keys.recovery_window, metadata=window_metadata(windows, now) | (storage or {}))
+def window_metadata(facts: "HealthFacts") -> Metadata:
+    """Return the metadata in the order of the UI's rows: the answer, a table, a picture, then what is plotted.
 
+    Only what changes is a number, because the UI plots each number over time.
+    """
+    from wal_pipeline.commands.health.answer import recovery_answer
 
-def storage_metadata(pipeline: Pipeline) -> Metadata:
-    """Return the number of files and bytes on each store. Raises: CatalogError."""
-    found: Metadata = {}
-    backups = pipeline.catalog.measures.base_backup_bytes()
-    for total in pipeline.catalog.files.totals():
-        if total.status is CopyStatus.VERIFIED and total.store in pipeline.settings.stores:
-            found[f"{total.store}/files"] = dg.MetadataValue.int(total.files)
-            found[f"{total.store}/wal_bytes"] = dg.MetadataValue.int(total.stored_bytes)
-            found[f"{total.store}/base_backup_bytes"] = dg.MetadataValue.int(backups.get(total.store, 0))
-    return found
-
-
-def window_metadata(windows: "CurrentWindows", now: datetime) -> Metadata:
-    """Return the metadata of the windows. The UI plots its numbers over time."""
     found: Metadata = {
-        "picture": dg.MetadataValue.md(_picture(windows, now)),
-        "can_recover": dg.MetadataValue.bool(bool(windows.windows.get(None))),
-        "base_backups": dg.MetadataValue.int(len(windows.backups)),
+        "answer": dg.MetadataValue.text(recovery_answer(facts)),
+        "windows": _table(facts),
+        "picture": dg.MetadataValue.md(_picture(facts)),
     }
-    for store in (None, *windows.stores):
-        found |= _store_metadata(windows, store, now)
-    if windows.notes:
-        found["notes"] = dg.MetadataValue.md("\n".join(f"- {note}" for note in windows.notes))
-    return found
+    if facts.windows.notes:
+        found["notes"] = dg.MetadataValue.md("\n".join(f"- {note}" for note in facts.windows.notes))
+    for store in (None, *facts.windows.stores):
+        found |= _details(facts, store)
+    return found | _plotted(facts)
 
 
-def _store_metadata(windows: "CurrentWindows", store: str | None, now: datetime) -> Metadata:
-    name = "all" if store is None else store
-    window = windows.main(store)
-    found: Metadata = {f"{name}/open_gaps": dg.MetadataValue.int(len(windows.open_gaps(store)))}
-    if store is not None:
-        held = sum(store in holders for holders in windows.holders.values())
-        found[f"{name}/base_backups"] = dg.MetadataValue.int(held)
+def _table(facts: "HealthFacts") -> dg.MetadataValue:
+    """Return a row for any store and one for each store, in people's units."""
+    from wal_pipeline.commands.health.answer import COLUMNS, answer_rows
+
+    columns = [dg.TableColumn(name, type="string") for name in COLUMNS]
+    records = [dg.TableRecord(dict(zip(COLUMNS, astuple(row), strict=True))) for row in answer_rows(facts)]
+    return dg.MetadataValue.table(records, dg.TableSchema(columns=columns))
+
+
+def _details(facts: "HealthFacts", store: str | None) -> Metadata:
+    """Return the end of a store's window as PostgreSQL names it."""
+    from wal_pipeline.commands.health.answer import store_name
+
+    window = facts.windows.main(store)
     if window is None:
-        return found | {f"{name}/window": dg.MetadataValue.text("no recovery from here")}
-    return found | {f"{name}/{key}": value for key, value in _window(window, now).items()}
+        return {}
+    said = f"{window.latest_lsn} on timeline {window.timeline}, the end of '{window.last_segment}'"
+    return {f"{store_name(store)}: ends at": dg.MetadataValue.text(said)}
 
 
-def _window(window: "RecoveryWindow", now: datetime) -> Metadata:
-    found: Metadata = {
-        "earliest_at": dg.MetadataValue.timestamp(window.earliest_at),
-        "latest_lsn": dg.MetadataValue.text(str(window.latest_lsn)),
-        "timeline": dg.MetadataValue.int(window.timeline),
-        "segments": dg.MetadataValue.int(window.segments),
-        "last_segment": dg.MetadataValue.text(window.last_segment),
-    }
-    latest_at = window.latest_commit_at_least
-    if latest_at is not None:
-        found["latest_commit_at"] = dg.MetadataValue.timestamp(latest_at)
-        found["rpo_seconds"] = dg.MetadataValue.float(max(0.0, (now - latest_at).total_seconds()))
-        found["window_hours"] = dg.MetadataValue.float((latest_at - window.earliest_at).total_seconds() / 3600)
-        found["commit_times_known"] = dg.MetadataValue.bool(window.commit_times_known)
+def _plotted(facts: "HealthFacts") -> Metadata:
+    from wal_pipeline.commands.health.answer import store_name
+
+    found: Metadata = {}
+    for store in (None, *facts.windows.stores):
+        reach, window = facts.reaches.get(store), facts.windows.main(store)
+        if reach is not None and reach.rpo_seconds is not None:
+            found[f"{store_name(store)}: RPO seconds"] = dg.MetadataValue.int(round(reach.rpo_seconds))
+        if reach is not None and window is not None:
+            hours = (reach.at - window.earliest_at).total_seconds() / 3600
+            found[f"{store_name(store)}: window hours"] = dg.MetadataValue.float(round(hours, 1))
+    for one in facts.stores:
+        found[f"{one.store}: WAL MiB"] = dg.MetadataValue.float(round(one.wal_bytes / _MIB, 1))
+        found[f"{one.store}: base backup MiB"] = dg.MetadataValue.float(round(one.base_backup_bytes / _MIB, 1))
     return found
 
 
-def _picture(windows: "CurrentWindows", now: datetime) -> str:
-    from wal_pipeline.commands.report.charts import windows_svg
+def _picture(facts: "HealthFacts") -> str:
+    """Return the picture as Markdown of less than 1,000 characters: the UI shows a longer one only on a click."""
+    from wal_pipeline.commands.report.small_picture import small_windows_svg
 
-    encoded = base64.b64encode(windows_svg(windows, now).encode()).decode()
-    return f"![recovery windows](data:image/svg+xml;base64,{encoded})"
+    encoded = base64.b64encode(small_windows_svg(facts).encode()).decode()
+    return f"![windows](data:image/svg+xml;base64,{encoded})"

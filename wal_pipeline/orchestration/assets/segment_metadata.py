@@ -6,28 +6,19 @@ import dagster as dg
 
 from wal_pipeline.archive.records import CommitTimes, Copy, WalFile
 from wal_pipeline.orchestration.keys import Keys
+from wal_pipeline.text import length, moment_text, moment_utc, size
+from wal_pipeline.wal.names import FileKind
+
+_KINDS = {
+    FileKind.SEGMENT: "a segment",
+    FileKind.PARTIAL: "a partial segment",
+    FileKind.HISTORY: "a timeline history file",
+    FileKind.BACKUP_HISTORY: "a backup history file",
+}
 
 Metadata = dict[str, dg.MetadataValue]
 
-_SHOWN_FIRST = (
-    "lag_seconds",
-    "size_bytes",
-    "stored_size_bytes",
-    "compression_ratio",
-    "codec",
-    "checksum_seconds",
-    "compress_seconds",
-    "store_seconds",
-    "timeline",
-    "start_lsn",
-    "end_lsn",
-    "commit_times",
-    "first_commit_at",
-    "last_commit_at",
-    "spooled_at",
-    "verified_at",
-)
-_SHOWN_LAST = ("system_identifier", "object_key", "sha256", "stored_sha256")
+_MIB = 2**20
 
 
 def segment_materialization(
@@ -38,61 +29,60 @@ def segment_materialization(
         asset_key=keys.wal_segment(copy.store),
         partition=file.name,
         description=f"{file.name} verified on {copy.store}",
-        metadata=_ordered({**_file_metadata(file), **_copy_metadata(file, copy), **_step_metadata(seconds)}),
+        metadata=segment_metadata(file, copy, seconds),
     )
 
 
-def _ordered(metadata: Metadata) -> Metadata:
-    """Sort the entries as the UI is to show them: what a person looks at first, digests last."""
-    first = [name for name in _SHOWN_FIRST if name in metadata]
-    last = [name for name in _SHOWN_LAST if name in metadata]
-    between = [name for name in metadata if name not in first and name not in last]
-    return {name: metadata[name] for name in (*first, *between, *last)}
+def segment_metadata(file: WalFile, copy: Copy, seconds: Mapping[str, float]) -> Metadata:
+    """Return the rows as the UI is to show them: the sentence, what the UI plots by partition, facts, digests last.
+
+    What is the same for each file, such as its size, is text: a plot of it tells nothing.
+    """
+    found: Metadata = {"answer": dg.MetadataValue.text(_sentence(file, copy))}
+    return found | _numbers(file, copy, seconds) | _times(file, copy) | _facts(file, copy)
 
 
-def _file_metadata(file: WalFile) -> Metadata:
-    found: Metadata = {
-        "size_bytes": dg.MetadataValue.int(file.size_bytes),
-        "sha256": dg.MetadataValue.text(file.sha256),
-        "timeline": dg.MetadataValue.int(file.timeline),
-        "system_identifier": dg.MetadataValue.text(str(file.system_identifier)),
-        "spooled_at": dg.MetadataValue.timestamp(file.spooled_at),
-        "commit_times": dg.MetadataValue.text(_commits(file)),
-    }
-    if file.start_lsn is not None and file.end_lsn is not None:
-        found["start_lsn"] = dg.MetadataValue.text(str(file.start_lsn))
-        found["end_lsn"] = dg.MetadataValue.text(str(file.end_lsn))
-    if file.first_commit_at is not None:
-        found["first_commit_at"] = dg.MetadataValue.timestamp(file.first_commit_at)
-    if file.last_commit_at is not None:
-        found["last_commit_at"] = dg.MetadataValue.timestamp(file.last_commit_at)
-    return found
+def _sentence(file: WalFile, copy: Copy) -> str:
+    lag = "" if copy.lag_seconds is None else f" {length(copy.lag_seconds)} after PostgreSQL archived it"
+    stored = "" if copy.encoding is None else f", {size(copy.encoding.size_bytes)} for {size(file.size_bytes)}"
+    return f"on {copy.store} and verified{lag}{stored}; {_commits(file)}"
 
 
 def _commits(file: WalFile) -> str:
     if file.commit_times is CommitTimes.KNOWN:
-        return "known" if file.last_commit_at else "no commit in this segment"
-    return "unknown" if file.commit_times is CommitTimes.UNKNOWN else "not a segment"
+        if file.first_commit_at is None or file.last_commit_at is None:
+            return "no commit in this segment"
+        return f"commits from {moment_text(file.first_commit_at)} to {moment_utc(file.last_commit_at)}"
+    return "commit times unknown" if file.commit_times is CommitTimes.UNKNOWN else _KINDS[file.kind]
 
 
-def _copy_metadata(file: WalFile, copy: Copy) -> Metadata:
-    found: Metadata = {"object_key": dg.MetadataValue.text(copy.object_key)}
+def _numbers(file: WalFile, copy: Copy, seconds: Mapping[str, float]) -> Metadata:
+    steps = {f"{step}_seconds": seconds[step] for step in ("checksum", "compress") if step in seconds}
+    values: dict[str, float | None] = {"lag_seconds": copy.lag_seconds, **steps, "store_seconds": copy.store_seconds}
     if copy.encoding is not None:
-        found["stored_size_bytes"] = dg.MetadataValue.int(copy.encoding.size_bytes)
-        found["stored_sha256"] = dg.MetadataValue.text(copy.encoding.sha256)
-        found["codec"] = dg.MetadataValue.text(copy.encoding.codec.value)
-        found["encrypted"] = dg.MetadataValue.bool(copy.encoding.encrypted)
-        found["compression_ratio"] = dg.MetadataValue.float(file.size_bytes / max(1, copy.encoding.size_bytes))
-    if copy.lag_seconds is not None:
-        found["lag_seconds"] = dg.MetadataValue.float(copy.lag_seconds)
-    if copy.store_seconds is not None:
-        found["store_seconds"] = dg.MetadataValue.float(copy.store_seconds)
-    if copy.verified_at is not None:
-        found["verified_at"] = dg.MetadataValue.timestamp(copy.verified_at)
-    return found
+        values["stored_mib"] = copy.encoding.size_bytes / _MIB
+        values["compression_ratio"] = file.size_bytes / max(1, copy.encoding.size_bytes)
+    return {name: dg.MetadataValue.float(round(value, 3)) for name, value in values.items() if value is not None}
 
 
-def _step_metadata(seconds: Mapping[str, float]) -> Metadata:
-    return {
-        f"{step}_seconds": dg.MetadataValue.float(seconds[step]) for step in ("checksum", "compress") if step in seconds
+def _times(file: WalFile, copy: Copy) -> Metadata:
+    moments = {
+        "spooled_at": file.spooled_at,
+        "verified_at": copy.verified_at,
+        "first_commit_at": file.first_commit_at,
+        "last_commit_at": file.last_commit_at,
     }
+    return {name: dg.MetadataValue.timestamp(at) for name, at in moments.items() if at is not None}
+
+
+def _facts(file: WalFile, copy: Copy) -> Metadata:
+    texts = {"size": f"{size(file.size_bytes)} ({file.size_bytes} bytes)"}
+    if file.start_lsn is not None and file.end_lsn is not None:
+        texts["lsn"] = f"{file.start_lsn} to {file.end_lsn} on timeline {file.timeline}"
+    if copy.encoding is not None:
+        encrypted = ", encrypted with age" if copy.encoding.encrypted else ""
+        texts["stored"] = f"{copy.encoding.size_bytes} bytes, {copy.encoding.codec.value}{encrypted}"
+    texts |= {"system_identifier": str(file.system_identifier), "object_key": copy.object_key, "sha256": file.sha256}
+    if copy.encoding is not None:
+        texts["stored_sha256"] = copy.encoding.sha256
+    return {name: dg.MetadataValue.text(value) for name, value in texts.items()}

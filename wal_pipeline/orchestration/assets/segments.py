@@ -1,4 +1,4 @@
-"""Defines one asset of WAL files for each store, their backfill from the UI, and the spool above them."""
+"""Defines one asset of WAL files for each store, and their backfill from the UI."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,21 +9,9 @@ from wal_pipeline.commands.archive_push.audit_trail import audited
 from wal_pipeline.commands.archive_push.events import CopyFailed, CopyVerified
 from wal_pipeline.orchestration.assets.per_store import chosen_partitions, store_specs
 from wal_pipeline.orchestration.assets.segment_metadata import segment_materialization
-from wal_pipeline.orchestration.keys import Keys
+from wal_pipeline.orchestration.keys import AssetGroup, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
-
-GROUP = "wal_archive"
-
-
-def build_spool_asset(keys: Keys) -> dg.AssetSpec:
-    """Return the spool as an external asset, because PostgreSQL fills it and not Dagster."""
-    return dg.AssetSpec(
-        keys.spool,
-        group_name=GROUP,
-        kinds={"postgres"},
-        description="The local folder into which PostgreSQL archives finished WAL. A file leaves it only when every "
-        "store has a verified copy.",
-    )
+from wal_pipeline.orchestration.runs.failures import with_plain_errors
 
 
 def build_segment_assets(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefinition:
@@ -36,9 +24,10 @@ def build_segment_assets(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefiniti
         keys,
         stores,
         keys.wal_segment,
-        group=GROUP,
-        description="The WAL archive on {store}, one partition for each file. Materialize partitions to copy them to "
-        "{store} again, from the spool or from a verified copy on another store.",
+        group=AssetGroup.WAL,
+        title="WAL on {store}",
+        description="One partition for each archived file. Materialize partitions to copy them to {store} again, from "
+        "the spool or from a verified copy on another store: 'Failed and missing' are those that lack a good copy.",
     )
 
     @dg.multi_asset(
@@ -48,6 +37,7 @@ def build_segment_assets(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefiniti
         partitions_def=keys.wal_partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
+    @with_plain_errors
     def wal_segment(context: dg.AssetExecutionContext, wal_pipeline: WalPipelineResource):  # type: ignore[no-untyped-def]
         from wal_pipeline.orchestration.assets.closing_events import Stored, closing_events
         from wal_pipeline.wiring.refill import refiller

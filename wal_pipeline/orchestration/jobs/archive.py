@@ -1,7 +1,7 @@
 """Defines the archiving run: one op, which drains the spool and records each copy as it goes."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
@@ -9,13 +9,16 @@ import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
 
 from wal_pipeline.orchestration.jobs.archive_recorder import RunRecorder
-from wal_pipeline.orchestration.keys import ARCHIVE_JOB, QUEUE_TAG, Keys, warm_queue
+from wal_pipeline.orchestration.jobs.step_times import RECORD_IN_DAGSTER
+from wal_pipeline.orchestration.keys import ARCHIVE_JOB, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.runs.event_batches import RunRecords
+from wal_pipeline.orchestration.runs.failures import ALERT_OF_STORE, with_plain_errors
+from wal_pipeline.text import counted
 from wal_pipeline.wiring.pipeline import Pipeline
 
 if TYPE_CHECKING:
-    from wal_pipeline.commands.archive_push.events import ArchiveEvent
+    from wal_pipeline.commands.archive_push.events import ArchiveEvent, CopyFailed
     from wal_pipeline.orchestration.assets.closing_events import Event
 
 _REPORT_SECONDS: Final = 300.0
@@ -34,24 +37,26 @@ def build_archive_job(keys: Keys) -> dg.JobDefinition:
         out=dg.Out(dg.Nothing),
         description="Take every file that waits in the spool, in WAL order: checksum it, compress it, store it on "
         "every store, read it back, record it, release it. The steps overlap. The times of each file are in its log "
-        "line and in its materializations. A store that fails does not delay the others.",
+        "line and in its materializations; the output's metadata adds them up for the run. A store that fails does "
+        "not delay the others.",
     )
+    @with_plain_errors
     def archive_spool(context: dg.OpExecutionContext, config: ArchiveConfig, wal_pipeline: WalPipelineResource):  # type: ignore[no-untyped-def]
         pipeline = wal_pipeline.open()
         linger = pipeline.settings.linger_seconds if config.linger_seconds is None else config.linger_seconds
         recorder = RunRecorder(context, keys, pipeline.settings.stores)
         yield from _record_events(context, keys, pipeline, recorder, linger_seconds=linger)
-        context.add_output_metadata(
-            {"files_released": recorder.released, "files_quarantined": len(recorder.quarantined)}
-        )
         _raise_failures(recorder)
+        context.add_output_metadata(_metadata(recorder))
         yield dg.Output(None)
 
     @dg.job(
         name=ARCHIVE_JOB,
         executor_def=dg.in_process_executor,
-        tags=keys.tags | {QUEUE_TAG: warm_queue(keys.cluster)},
-        description="Archive the spool to every store. The spool sensor starts it; start it by hand to retry at once.",
+        tags=keys.tags,
+        description=keys.described(
+            "Archive the spool to every store. The spool sensor starts it; start it by hand to retry at once."
+        ),
     )
     def archive_wal() -> None:
         archive_spool()
@@ -75,7 +80,7 @@ def _record_events(
     with closing(run) as events:  # type: ignore[type-var]
         is_over = False
         while not is_over:
-            with RunRecords(context) as records:
+            with RunRecords(context, lambda seconds: recorder.times.add(RECORD_IN_DAGSTER, seconds)) as records:
                 is_over = _record_until_report_is_due(context, events, recorder, records, reported_at + _REPORT_SECONDS)
             reported_at = time.monotonic()
             yield from closing_events(keys, pipeline, context.instance, Stored(recorder.take_stored()), context.log)
@@ -101,18 +106,44 @@ def _record_until_report_is_due(
     return True
 
 
+def _metadata(recorder: RunRecorder) -> dict[str, dg.MetadataValue]:
+    """Return what the run did and where its time went: its one op shows no steps."""
+    found: dict[str, dg.MetadataValue] = {
+        "answer": dg.MetadataValue.text(recorder.times.sentence(recorder.released)),
+        "where_the_time_went": recorder.times.table(),
+    }
+    if recorder.quarantined:
+        found["files_quarantined"] = dg.MetadataValue.int(len(recorder.quarantined))
+    return found | {"files_released": dg.MetadataValue.int(recorder.released)}
+
+
+def _texts(pairs: Iterable[tuple[str, str]]) -> dict[str, dg.MetadataValue]:
+    return {name: dg.MetadataValue.text(text) for name, text in pairs}
+
+
 def _raise_failures(recorder: RunRecorder) -> None:
     """Fail the run, after all other work, where a copy is missing or a file is stuck."""
     if recorder.failures:
-        last = {store: failed.message for (_, store), failed in recorder.failures.items()}
+        last = {store: failed for (_, store), failed in sorted(recorder.failures.items())}
         raise dg.Failure(
-            description=f"{', '.join(sorted(last))} failed; the spool keeps every file, and the next run tries again",
-            metadata={store: dg.MetadataValue.text(last[store]) for store in sorted(last)},
+            description=_failed_text([last[store] for store in sorted(last)]),
+            metadata=_texts((store, last[store].message) for store in sorted(last))
+            | _texts([(ALERT_OF_STORE, "each store that goes on failing has an alert of its own")])
+            | _metadata(recorder),
             allow_retries=False,
         )
     if recorder.stuck:
+        name, left = next(iter(recorder.stuck.items()))
         raise dg.Failure(
-            description=f"{len(recorder.stuck)} files are stuck in the spool",
-            metadata={name: dg.MetadataValue.text(left.message) for name, left in list(recorder.stuck.items())[:20]},
+            description=f"{counted(len(recorder.stuck), 'file')} stuck in the spool, first '{name}': {left.message}",
+            metadata=_texts((one, stuck.message) for one, stuck in list(recorder.stuck.items())[:20])
+            | _metadata(recorder),
             allow_retries=False,
         )
+
+
+def _failed_text(last: "Sequence[CopyFailed]") -> str:
+    """Return what each store said last, what becomes of the files, and the first hint."""
+    text = f"{'; '.join(one.message for one in last)}; the spool keeps every file, and the next run tries again"
+    hint = next((one.hint for one in last if one.hint is not None), None)
+    return text if hint is None else f"{text}\nHINT: {hint}"

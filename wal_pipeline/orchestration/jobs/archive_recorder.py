@@ -16,6 +16,7 @@ from wal_pipeline.commands.archive_push.events import (
     SpoolEmptied,
 )
 from wal_pipeline.orchestration.assets.segment_metadata import segment_materialization
+from wal_pipeline.orchestration.jobs.step_times import StepTimes
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.runs.event_batches import RunRecords
 
@@ -24,7 +25,9 @@ class RunRecorder:
     """Writes the events of one archiving run into Dagster, and counts them for the run's end."""
 
     def __init__(self, context: dg.OpExecutionContext, keys: Keys, stores: Sequence[str]) -> None:
-        """``is_idle``: the spool is empty, and the run waits for files. ``stored``: copies since the last report."""
+        """``is_idle``: the spool is empty, and the run waits for files. ``stored``: copies since the last report.
+
+        ``times``: where the run's time went."""
         self._context = context
         self._keys = keys
         self._stores = stores
@@ -38,10 +41,12 @@ class RunRecorder:
         self.failures: dict[tuple[str, str], CopyFailed] = {}
         self.quarantined: list[FileQuarantined] = []
         self.stuck: dict[str, FileSkipped] = {}
+        self.times = StepTimes()
 
     def record(self, event: ArchiveEvent, records: RunRecords) -> None:
         """Log the event, and record the copy where it stored one."""
         self.is_idle = isinstance(event, SpoolEmptied)
+        self.times.note(event)
         match event:
             case FilesWaiting():
                 self._add_partitions(event.names)

@@ -7,6 +7,7 @@ import dagster as dg
 from wal_pipeline.orchestration.assets.base_backup_metadata import backup_materialization
 from wal_pipeline.orchestration.keys import BACKUP_JOB, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
+from wal_pipeline.orchestration.runs.failures import with_plain_errors
 
 if TYPE_CHECKING:  # a run imports what it needs: every run's start loads this module
     from collections.abc import Callable
@@ -35,6 +36,7 @@ def build_backup_job(keys: Keys) -> dg.JobDefinition:
         description="Read the cluster once through pg_basebackup, compress it, store the same bytes on every store, "
         "read them back, and wait until each store has the WAL that the base backup needs.",
     )
+    @with_plain_errors
     def stream_base_backup(context: dg.OpExecutionContext, config: BackupConfig, wal_pipeline: WalPipelineResource):  # type: ignore[no-untyped-def]
         from wal_pipeline.commands.backup.take import audit_entry
         from wal_pipeline.orchestration.assets.closing_events import Stored, closing_events
@@ -63,7 +65,7 @@ def build_backup_job(keys: Keys) -> dg.JobDefinition:
         name=BACKUP_JOB,
         executor_def=dg.in_process_executor,
         tags=keys.tags,
-        description="Take a base backup now, onto every store.",
+        description=keys.described("Take a base backup now, onto every store."),
     )
     def take_base_backup() -> None:
         stream_base_backup()
@@ -92,7 +94,8 @@ def _raise_incomplete(outcome: "BackupOutcome") -> None:
     if lacking:
         raise dg.Failure(
             description=f"base backup '{outcome.result.manifest.backup_id}' cannot be restored from "
-            f"{', '.join(store.store for store in lacking)} yet; backfill its partition there",
+            f"{', '.join(f'{one.store} ({one.error})' if one.error else one.store for one in lacking)} yet\n"
+            "HINT: Backfill its partition there.",
             metadata={store.store: dg.MetadataValue.text(store.error or "not restorable yet") for store in lacking},
             allow_retries=False,
         )

@@ -19,6 +19,7 @@ from wal_pipeline.orchestration.jobs.purge_records import (
 )
 from wal_pipeline.orchestration.keys import EXPIRE_JOB, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
+from wal_pipeline.orchestration.runs.failures import with_plain_errors
 from wal_pipeline.wiring.expire import expirer
 from wal_pipeline.wiring.pipeline import Pipeline
 
@@ -35,6 +36,7 @@ def build_retention_job(keys: Keys) -> dg.JobDefinition:
         "first the objects, a base backup's manifest before its other objects, then the records, the partitions that "
         "no store holds, and Dagster's own old runs and ticks.",
     )
+    @with_plain_errors
     def expire_stores(context: dg.OpExecutionContext, wal_pipeline: WalPipelineResource) -> None:
         pipeline = wal_pipeline.open()
         known = {name: context.instance.get_dynamic_partitions(name) for name in _partition_names(keys)}
@@ -47,7 +49,9 @@ def build_retention_job(keys: Keys) -> dg.JobDefinition:
         name=EXPIRE_JOB,
         executor_def=dg.in_process_executor,
         tags=keys.tags,
-        description="Expire what the recovery window no longer needs. 'wal-pipeline expire' shows the plan and why.",
+        description=keys.described(
+            "Expire what the recovery window no longer needs. 'wal-pipeline expire' shows the plan and why."
+        ),
     )
     def expire_archive() -> None:
         expire_stores()

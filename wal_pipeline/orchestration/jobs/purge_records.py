@@ -10,17 +10,23 @@ from pathlib import Path
 from typing import Final
 
 import dagster as dg
+from dagster._core.instance.utils import RUNLESS_RUN_ID
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.event_log import SqlEventLogStorage
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
 from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
-from sqlalchemy import delete, func, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, and_, delete, func, select
 
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.runs.subject import is_of
 
 _log = logging.getLogger(__name__)
 _FINISHED: Final = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+# A partition is shown as failed while the failed run stays that was to materialize it.
+_SHOWN_EVENTS: Final = (
+    dg.DagsterEventType.ASSET_MATERIALIZATION,
+    dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
+)
 _PAGE: Final = 200
 _SQLITE_ENDS: Final = ("", "-wal", "-shm", "-journal")
 CHECKS_KEPT_FOR: Final = timedelta(days=14)
@@ -55,8 +61,8 @@ def purge_runs(
     """Remove this cluster's finished runs that were created before a moment, the oldest first; return how many.
 
     A run stays while one of its materializations belongs to a partition that exists, or is an asset's latest one: the
-    UI shows from it what is stored. It ends when nothing is left that may go, after ``at_most`` runs, or after
-    ``max_seconds``.
+    UI shows from it what is stored, and from a failed one what is not. It ends when nothing is left that may go, after
+    ``at_most`` runs, or after ``max_seconds``.
     """
     deadline = monotonic() + max_seconds
     needs = _Needs(instance, keys)
@@ -103,13 +109,33 @@ def purge_checks(instance: dg.DagsterInstance, keys: Keys, before: datetime) -> 
     running = table.c.execution_status == AssetCheckExecutionRecordStatus.PLANNED.value
     newest = select(func.max(table.c.id)).group_by(table.c.asset_key, table.c.check_name, running)
     ours = dg.AssetKey([keys.cluster, ""]).to_string().removesuffix('""]')
-    old = delete(table).where(
+    plain = before.astimezone(UTC).replace(tzinfo=None)
+    is_old = and_(
         table.c.asset_key.startswith(ours, autoescape=True),
-        table.c.create_timestamp < before.astimezone(UTC).replace(tzinfo=None),
+        table.c.create_timestamp < plain,
         table.c.id.not_in(newest.scalar_subquery()),
     )
     with storage.index_connection() as connection:
-        return int(connection.execute(old).rowcount)
+        _purge_events_of_no_run(
+            connection, select(table.c.evaluation_event_storage_id).where(is_old, _of_no_run(table))
+        )
+        removed = int(connection.execute(delete(table).where(is_old)).rowcount)
+    if isinstance(storage, SqliteEventLogStorage):  # it writes each of these events twice, and reads the second nowhere
+        logged = SqlEventLogStorageTable
+        with storage.run_connection(RUNLESS_RUN_ID) as connection:
+            _purge_events_of_no_run(connection, select(logged.c.id).where(logged.c.timestamp < plain))
+    return removed
+
+
+def _purge_events_of_no_run(connection: Connection, ids: Select[tuple[int]]) -> None:
+    """Remove the check evaluations that a sensor reported: Dagster deletes the others with their run."""
+    logged = SqlEventLogStorageTable
+    is_evaluation = logged.c.dagster_event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION.value
+    connection.execute(delete(logged).where(_of_no_run(logged), is_evaluation, logged.c.id.in_(ids.scalar_subquery())))
+
+
+def _of_no_run(table: Table) -> ColumnElement[bool]:
+    return table.c.run_id == RUNLESS_RUN_ID
 
 
 class _Page:
@@ -166,14 +192,17 @@ class _Needs:
         return self._latest[asset] == run_id
 
     def _materialized(self, run_ids: Sequence[str]) -> Iterator[tuple[str, dg.AssetKey, str | None]]:
-        """Yield what these runs materialized. One query serves all: a history of years has a hundred thousand runs."""
+        """Yield what these runs materialized or were to materialize.
+
+        One query serves all: a history of years has a hundred thousand runs.
+        """
         storage, table = self._instance.event_log_storage, SqlEventLogStorageTable
         if not isinstance(storage, SqlEventLogStorage):
             yield from self._materialized_by_logs(run_ids)
             return
         these = select(table.c.run_id, table.c.asset_key, table.c.partition).where(
             table.c.run_id.in_(run_ids),
-            table.c.dagster_event_type == dg.DagsterEventType.ASSET_MATERIALIZATION.value,
+            table.c.dagster_event_type.in_([one.value for one in _SHOWN_EVENTS]),
         )
         with storage.index_connection() as connection:
             rows = connection.execute(these.distinct()).all()
@@ -184,7 +213,7 @@ class _Needs:
 
     def _materialized_by_logs(self, run_ids: Sequence[str]) -> Iterator[tuple[str, dg.AssetKey, str | None]]:
         for run_id in run_ids:
-            for record in self._instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION):
+            for record in self._instance.all_logs(run_id, of_type=set(_SHOWN_EVENTS)):
                 event = record.dagster_event
                 if event is not None and event.asset_key is not None:
                     yield run_id, event.asset_key, event.partition

@@ -11,6 +11,7 @@ from wal_pipeline.orchestration.assets.segment_metadata import segment_materiali
 from wal_pipeline.orchestration.jobs.unrecorded import Names, Unrecorded, find_unrecorded
 from wal_pipeline.orchestration.keys import RECORD_JOB, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
+from wal_pipeline.orchestration.runs.failures import with_plain_errors
 from wal_pipeline.wal.names import require_file_name
 
 # Dagster writes some 90 records a second: a run of 2,000 files on two stores is over in a minute, and the next run
@@ -25,10 +26,13 @@ def build_record_job(keys: Keys) -> dg.JobDefinition:
     @dg.op(
         out=dg.Out(dg.Nothing),
         description="Compare the catalog with Dagster's records, and add the partitions and materializations of copies "
-        "that 'wal-pipeline archive' or 'setup' stored, or that 'wal-pipeline catalog rebuild' found. Stores nothing.",
+        "that 'wal-pipeline archive' or 'setup' stored, or that 'wal-pipeline catalog rebuild' or 'verify' found, and "
+        "the verdicts of 'wal-pipeline verify'. Stores nothing.",
     )
+    @with_plain_errors
     def record_copies(context: dg.OpExecutionContext, wal_pipeline: WalPipelineResource):  # type: ignore[no-untyped-def]
         from wal_pipeline.orchestration.assets.closing_events import Stored, closing_events
+        from wal_pipeline.orchestration.jobs.verify import unshown_results
 
         pipeline = wal_pipeline.open()
         catalog, stores = pipeline.catalog, pipeline.settings.stores
@@ -40,14 +44,17 @@ def build_record_job(keys: Keys) -> dg.JobDefinition:
         context.add_output_metadata({"found": found.count, "recorded": recorded})
         files, base_backups = ({s: 0 for s, names in one.items() if names} for one in (found.files, found.base_backups))
         yield from closing_events(keys, pipeline, context.instance, Stored(files, base_backups), context.log)
+        yield from unshown_results(context.instance, keys, catalog)
         yield dg.Output(None)
 
     @dg.job(
         name=RECORD_JOB,
         executor_def=dg.in_process_executor,
         tags=keys.tags,
-        description=f"Show in Dagster what was archived without it, {FILES_PER_RUN} files a run, in WAL order. "
-        "The record sensor starts it while a record is missing.",
+        description=keys.described(
+            f"Show in Dagster what was archived without it, {FILES_PER_RUN} files a run, in WAL order. The record "
+            "sensor starts it while a record is missing."
+        ),
     )
     def record_archive() -> None:
         record_copies()

@@ -9,45 +9,78 @@ from typing import Final
 import dagster as dg
 
 from wal_pipeline.commands.restore.download import DownloadFault
-from wal_pipeline.commands.restore.options import RestoreOptions
+from wal_pipeline.commands.restore.options import RestoreOptionError, RestoreOptions
 from wal_pipeline.commands.restore.perform import RestoreEvents, RestoreResult, apart_in_a_copy
 from wal_pipeline.commands.restore.prepare import PreparedRestore
 from wal_pipeline.commands.restore.start import RecoveryResult
-from wal_pipeline.orchestration.jobs.restore_config import RestoreConfig
+from wal_pipeline.errors import WalPipelineError
+from wal_pipeline.orchestration.jobs.restore_config import LATEST, NO_FOLDER, RestoreConfig
 from wal_pipeline.orchestration.resource import WalPipelineResource
+from wal_pipeline.orchestration.runs.failures import RunError, one_line
 from wal_pipeline.postgres.replay_progress import RecoveryProgress
+from wal_pipeline.text import counted, length, moment_text, size
 from wal_pipeline.wiring.restore import restore_of
+
+_NOT_READ: Final = ("what_they_take",)
+_FOLDERS: Final = ("pgdata", "waldir", "work_dir")
+_WILL_REFUSE: Final = "will refuse"
+_ONLY_PLANNED: Final = "only planned, nothing was written: start the job with plan_only false to restore"
 
 
 def run_restore(context: dg.OpExecutionContext, config: RestoreConfig, resource: WalPipelineResource) -> None:
-    """Log the plan and, unless that is all that is asked for, restore.
+    """Show the plan and, unless that is all that is asked for, restore. The op's metadata has the plan and the result.
 
-    Raises: as ``restore_of`` and ``Restore.run``.
+    Raises: RunError, whose metadata says so, where nothing was changed yet; later as ``Restore.run``.
     """
-    env_file = None if resource.env_file is None else Path(resource.env_file)
-    by = f"run {context.run_id}"
-    restore_of(resource.open(), options_of(config), env_file=env_file, by=by).run(_RunLog(context))
-
-
-_FOLDERS: Final = ("pgdata", "waldir", "work_dir")
+    shown = _RunLog(context)
+    try:
+        env_file = None if resource.env_file is None else Path(resource.env_file)
+        restore = restore_of(resource.open(), options_of(config), env_file=env_file, by=f"run {context.run_id}")
+        restore.run(shown)
+    except WalPipelineError as error:
+        if shown.has_begun:
+            raise
+        raise RunError.of(error, nothing_changed=True) from None
+    context.add_output_metadata(shown.metadata)
 
 
 def options_of(config: RestoreConfig) -> RestoreOptions:
-    """Return the options that a run's configuration names."""
-    tablespaces = {old: Path(new) for old, new in config.tablespaces.items()}
-    folders = {name: Path(value) for name in _FOLDERS if (value := getattr(config, name)) is not None}
-    return RestoreOptions(**{**dict(config), **folders, "tablespaces": tablespaces})
+    """Return the options that a run's configuration names. Raises: RestoreOptionError where it names no folder."""
+    if config.pgdata == NO_FOLDER:
+        raise RestoreOptionError(
+            f"pgdata is still '{NO_FOLDER}', expected the data directory to restore into",
+            hint="Write a folder on the database's host, such as /var/lib/postgresql/18/restored.",
+        )
+    given = {name: value for name, value in dict(config).items() if value is not None and name not in _NOT_READ}
+    if (config.to_time or "").strip().lower() in ("", LATEST):
+        given.pop("to_time", None)
+    given |= {name: Path(given[name]) for name in _FOLDERS if name in given}
+    given["tablespaces"] = {old: Path(new) for old, new in (config.tablespaces or {}).items()}
+    return RestoreOptions(**given)
 
 
 class _RunLog(RestoreEvents):
-    """Writes a restore's progress into its run's log, and the result into the op's metadata."""
+    """Writes a restore's progress into its run's log, and keeps plan and result for the op's metadata."""
 
     def __init__(self, context: dg.OpExecutionContext) -> None:
+        """``has_begun``: something was written."""
         self._context = context
+        self.has_begun = False
+        self.metadata: dict[str, dg.MetadataValue] = {}
 
     def planned(self, prepared: PreparedRestore) -> None:
-        """Log the plan."""
-        self._context.log.info(_plan_text(prepared))
+        """Log the plan, and keep it as the result of a run that only plans."""
+        rows = _plan_rows(prepared)
+        self._context.log.info("\n".join(f"{name}: {text}" for name, text in rows))
+        refusals = [text for name, text in rows if name == _WILL_REFUSE]
+        said = f"only planned; the restore would be refused: {'; '.join(refusals)}" if refusals else _ONLY_PLANNED
+        self.metadata = {"result": dg.MetadataValue.text(said)}
+        others = [(name, text) for name, text in rows if name != _WILL_REFUSE]
+        self.metadata |= {name.replace(" ", "_"): dg.MetadataValue.text(text) for name, text in others}
+
+    def writing(self) -> None:
+        """Note that from now on a failure leaves something behind."""
+        self.has_begun = True
 
     def phase(self, name: str) -> None:
         """Log the phase."""
@@ -64,44 +97,63 @@ class _RunLog(RestoreEvents):
                 f"recovery waits for {progress.waits_for}, for {progress.quiet_seconds:.0f} s now"
             )
 
-    def ended(self, prepared: PreparedRestore, result: RestoreResult, recovery: RecoveryResult | None) -> None:  # noqa: ARG002
-        """Add what was restored and reached to the metadata."""
-        self._context.add_output_metadata(_metadata(result, recovery))
+    def ended(self, prepared: PreparedRestore, result: RestoreResult, recovery: RecoveryResult | None) -> None:
+        """Put what was restored and reached before the plan."""
+        text = f"restored into {prepared.request.pgdata}"
+        self.metadata = {
+            "result": dg.MetadataValue.text(f"{text}, recovery {_reached(recovery)}"),
+            **_metadata(result, recovery),
+            **{name: value for name, value in self.metadata.items() if name != "result"},
+        }
 
 
-def _plan_text(prepared: PreparedRestore) -> str:
-    plan = prepared.plan
-    lines = [
-        f"restore {prepared.request.pgdata} to {plan.asked} on timeline {plan.timeline}",
-        f"from base backup {' + '.join(one.backup_id for one in prepared.chain)}, {prepared.download_bytes} bytes",
-        f"with {len(plan.wal)} segments from {', '.join(plan.stores)}",
-        *(["it is encrypted, and an identity at hand opens it"] if prepared.encrypted else []),
-        *(f"the old content of {folder} is removed" for folder in prepared.emptied),
-        f"last commit {plan.commit_at_least} to {plan.commit_at_most}",
-        *_role_lines(prepared),
+def _reached(recovery: RecoveryResult | None) -> str:
+    return "not started: no moment is reached yet" if recovery is None else recovery.state.value
+
+
+def _plan_rows(prepared: PreparedRestore) -> list[tuple[str, str]]:
+    """Return the plan as names and texts, as 'wal-pipeline restore --plan' shows it."""
+    plan, request = prepared.plan, prepared.request
+    first, last = plan.commit_at_least, plan.commit_at_most
+    commit = moment_text(first) if first == last else f"between {moment_text(first)} and {moment_text(last)}"
+    return [
+        *((_WILL_REFUSE, one_line(str(refusal))) for refusal in prepared.refusals),
+        ("target", f"{plan.asked} on timeline {plan.timeline}, then {request.action.value}"),
+        ("last commit", f"{commit} UTC"),
+        ("base backup", " + ".join(one.backup_id for one in prepared.chain)),
+        ("WAL", f"{counted(len(plan.wal), 'file')} from {', '.join(plan.stores)}"),
+        ("download", f"{size(prepared.download_bytes)} before the start, WAL while it recovers"),
+        *([("encryption", "age; an identity at hand opens it")] if prepared.encrypted else []),
+        ("data directory", str(request.pgdata)),
+        *([("removed first", ", ".join(map(str, prepared.emptied)))] if prepared.emptied else []),
+        ("archiving", _role(prepared)),
+        ("disk", "\n".join(_disk_lines(prepared))),
+        *([("notes", "\n".join(notes))] if (notes := [*prepared.notes, *request.signs_of_original]) else []),
     ]
-    return "\n".join([*lines, *prepared.notes])
 
 
-def _role_lines(prepared: PreparedRestore) -> list[str]:
-    request = prepared.request
-    words = {True: "it takes its original's place", False: "a copy, set apart from its original: ", None: "not decided"}
-    apart = ", ".join(apart_in_a_copy(prepared)) if request.is_copy else ""
-    return [f"archiving: {words[request.archiving]}{apart}", *request.signs_of_original]
+def _disk_lines(prepared: PreparedRestore) -> list[str]:
+    return [f"{one.folder}: {size(one.needed_bytes)} of {size(one.free_bytes)} free" for one in prepared.disk]
+
+
+def _role(prepared: PreparedRestore) -> str:
+    if prepared.request.is_copy:
+        return f"false: a copy, set apart from its original: {', '.join(apart_in_a_copy(prepared))}"
+    if prepared.request.archiving:
+        return "true: it takes its original's place"
+    return "not decided: archiving true to take its original's place, archiving false for a copy beside it"
 
 
 def _metadata(result: RestoreResult, recovery: RecoveryResult | None) -> dict[str, dg.MetadataValue]:
     found: dict[str, dg.MetadataValue] = {
         "pgdata": dg.MetadataValue.path(str(result.pgdata)),
-        "downloaded_bytes": dg.MetadataValue.int(result.downloaded_bytes),
+        "downloaded": dg.MetadataValue.text(size(result.downloaded_bytes)),
         "timeline": dg.MetadataValue.int(result.timeline),
-        **{f"{phase}_seconds": dg.MetadataValue.float(value) for phase, value in result.seconds.items()},
+        **{f"{phase}_took": dg.MetadataValue.text(length(value)) for phase, value in result.seconds.items()},
     }
-    if recovery is None:
-        found["recovery"] = dg.MetadataValue.text("not started: no moment is reached yet")
-    else:
-        found["recovery"] = dg.MetadataValue.text(recovery.state.value)
-        found["recovery_seconds"] = dg.MetadataValue.float(recovery.seconds["total"])
+    found["recovery"] = dg.MetadataValue.text(_reached(recovery))
+    if recovery is not None:
+        found["recovery_took"] = dg.MetadataValue.text(length(recovery.seconds["total"]))
         if recovery.last_commit_at is not None:
             found["last_commit_at"] = dg.MetadataValue.timestamp(recovery.last_commit_at)
         if recovery.replayed_lsn is not None:

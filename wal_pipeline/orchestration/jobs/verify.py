@@ -5,14 +5,19 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 
+from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.orchestration.assets.segment_metadata import segment_materialization
-from wal_pipeline.orchestration.keys import CONTENT_CHECK, NAMES_CHECK, VERIFY_JOB, Keys
+from wal_pipeline.orchestration.keys import CONTENT_CHECK, NAMES_CHECK, VERIFIED_AT, VERIFY_JOB, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
+from wal_pipeline.orchestration.runs.failures import with_plain_errors
+from wal_pipeline.orchestration.runs.last_evaluation import last_evaluation
+from wal_pipeline.text import counted, size
 from wal_pipeline.wiring.verify import verifier
 
 if TYPE_CHECKING:
-    from wal_pipeline.commands.verify.results import Fault, Verification
+    from wal_pipeline.commands.verify.last_results import StoreResult
 
 OP_NAME = "verification"
 _DESCRIPTIONS = {
@@ -43,12 +48,15 @@ def build_verification_checks(keys: Keys, stores: Sequence[str]) -> dg.AssetChec
 
     # A backfill also runs the checks of its assets. It must fill those assets only, and not read every store.
     @dg.multi_asset_check(name=OP_NAME, specs=specs, can_subset=True)
+    @with_plain_errors
     def verification(  # type: ignore[no-untyped-def]
         context: dg.AssetCheckExecutionContext, config: VerifyConfig, wal_pipeline: WalPipelineResource
     ):
         if context.run.asset_selection:
             context.log.info("not verified: this run fills assets, the job verify_archive verifies them")
             return
+        from wal_pipeline.commands.verify.last_results import results_of
+
         pipeline = wal_pipeline.open()
         share = config.share or pipeline.settings.deep_verify_share
         repair = pipeline.settings.verify_repair if config.repair is None else config.repair
@@ -57,28 +65,59 @@ def build_verification_checks(keys: Keys, stores: Sequence[str]) -> dg.AssetChec
             context.log.info(f"{event.file.name} was refilled on {event.copy.store}")
             yield segment_materialization(keys, event.file, event.copy, event.seconds)
         chosen = context.op_execution_context.selected_asset_check_keys
-        for asset, result in check_results(keys, stores, done):
-            if dg.AssetCheckKey(asset, result.check_name or "") in chosen:
+        for result in (one for of_store in results_of(done) for one in check_results(keys, of_store)):
+            if _key_of(result) in chosen:
                 yield result
 
     return verification
 
 
-def check_results(
-    keys: Keys, stores: Sequence[str], done: "Verification"
-) -> Iterator[tuple[dg.AssetKey, dg.AssetCheckResult]]:
-    """Yield the check results of each store's assets; those of content only where content was read."""
+def check_results(keys: Keys, result: "StoreResult") -> Iterator[dg.AssetCheckResult]:
+    """Yield the check results of one asset: the one of content only where content was read."""
     from wal_pipeline.commands.verify.results import ItemKind
 
-    for store in stores:
-        for kind, asset in (
-            (ItemKind.WAL_FILE, keys.wal_segment(store)),
-            (ItemKind.BASE_BACKUP, keys.base_backup(store)),
-        ):
-            faults = [one for one in done.open_faults if one.store == store and one.item.kind is kind]
-            yield asset, _result(asset, NAMES_CHECK, done, store, faults)
-            if done.is_deep:
-                yield asset, _result(asset, CONTENT_CHECK, done, store, faults)
+    asset = (keys.wal_segment if result.kind is ItemKind.WAL_FILE else keys.base_backup)(result.store)
+    for name in (NAMES_CHECK, CONTENT_CHECK) if result.is_deep else (NAMES_CHECK,):
+        yield dg.AssetCheckResult(
+            asset_key=asset,
+            check_name=name,
+            passed=result.is_right,
+            severity=dg.AssetCheckSeverity.ERROR,
+            description=result.sentence,
+            metadata=_metadata(result),
+        )
+
+
+def unshown_results(instance: dg.DagsterInstance, keys: Keys, catalog: Catalog) -> list[dg.AssetCheckEvaluation]:
+    """Return the verdicts of verifications that Dagster does not show, as after 'wal-pipeline verify'.
+
+    Raises: CatalogError.
+    """
+    from wal_pipeline.commands.verify.last_results import read_results
+
+    last = [one for result in read_results(catalog) for one in check_results(keys, result)]
+    newest = {_key_of(one): one for one in last}  # names and sizes may be of a later one than the content
+    return [
+        dg.AssetCheckEvaluation(
+            asset_key=key.asset_key,
+            check_name=key.name,
+            passed=one.passed,
+            metadata=one.metadata,
+            severity=one.severity,
+            description=one.description,
+        )
+        for key, one in newest.items()
+        if _verified_at(last_evaluation(instance, key)) != one.metadata[VERIFIED_AT]
+    ]
+
+
+def _key_of(result: dg.AssetCheckResult) -> dg.AssetCheckKey:
+    return dg.AssetCheckKey(result.asset_key or dg.AssetKey([]), result.check_name or "")
+
+
+def _verified_at(record: AssetCheckExecutionRecord | None) -> dg.MetadataValue | None:
+    evaluation = None if record is None else record.evaluation
+    return None if evaluation is None else evaluation.metadata.get(VERIFIED_AT)
 
 
 def build_verification_job(keys: Keys, checks: dg.AssetChecksDefinition) -> UnresolvedAssetJobDefinition:
@@ -88,40 +127,25 @@ def build_verification_job(keys: Keys, checks: dg.AssetChecksDefinition) -> Unre
         selection=dg.AssetSelection.checks(checks),
         executor_def=dg.in_process_executor,
         tags=keys.tags,
-        description="Compare the stores with each other and with the catalog. With deep, also read back the share that "
-        "was read longest ago. A missing or damaged copy is refilled from a good one; where no store has a good one, "
-        "an alert is opened.",
+        description=keys.described(
+            "Compare the stores with each other and with the catalog. With deep, also read back the share that "
+            "was read longest ago. A missing or damaged copy is refilled from a good one; where no store has a "
+            "good one, an alert is opened."
+        ),
     )
 
 
-def _result(
-    asset: dg.AssetKey, name: str, done: "Verification", store: str, faults: "Sequence[Fault]"
-) -> dg.AssetCheckResult:
-    tally, silent = done.tallies[store], done.silent.get(store)
-    lost = sum(fault.item in done.lost for fault in faults)
-    return dg.AssetCheckResult(
-        asset_key=asset,
-        check_name=name,
-        passed=not faults and silent is None,
-        severity=dg.AssetCheckSeverity.ERROR,
-        description=_description(faults, lost, silent),
-        metadata={
-            "copies": dg.MetadataValue.int(tally.items),
-            "stored_bytes": dg.MetadataValue.int(tally.stored_bytes),
-            "read": dg.MetadataValue.int(tally.read),
-            "read_bytes": dg.MetadataValue.int(tally.read_bytes),
-            "faults": dg.MetadataValue.int(len(faults)),
-            "lost": dg.MetadataValue.int(lost),
-            "unrecorded": dg.MetadataValue.int(len(tally.unrecorded)),
-            "first_faults": dg.MetadataValue.json([fault.message for fault in faults[:20]]),
-        },
-    )
-
-
-def _description(faults: "Sequence[Fault]", lost: int, silent: str | None) -> str:
-    if silent is not None:
-        return f"not verified: {silent}"
-    if not faults:
-        return "all is as it should be"
-    nowhere = f", {lost} of them have no good copy on any store" if lost else ""
-    return f"{len(faults)} copies are missing or damaged{nowhere}; first: {faults[0].message}"
+def _metadata(result: "StoreResult") -> dict[str, dg.MetadataValue]:
+    """Return the numbers, those first that a person on call asks for."""
+    found: dict[str, dg.MetadataValue] = {
+        "faults": dg.MetadataValue.int(result.faults),
+        "lost": dg.MetadataValue.int(result.lost),
+        "first_faults": dg.MetadataValue.md("\n".join(f"- {one}" for one in result.first_faults) or "none"),
+        "unrecorded": dg.MetadataValue.int(result.unrecorded),
+        "copies": dg.MetadataValue.int(result.copies),
+        "stored": dg.MetadataValue.text(size(result.stored_bytes)),
+        VERIFIED_AT: dg.MetadataValue.timestamp(result.begun_at),
+    }
+    if result.is_deep:
+        found["read"] = dg.MetadataValue.text(f"{counted(result.read, 'object')}, {size(result.read_bytes)}")
+    return found

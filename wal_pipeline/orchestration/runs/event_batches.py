@@ -1,6 +1,7 @@
 """Writes an archiving run's records into Dagster's event log in batches, a second later."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -19,8 +20,10 @@ class RunRecords:
     killed run did not write.
     """
 
-    def __init__(self, context: dg.OpExecutionContext) -> None:
+    def __init__(self, context: dg.OpExecutionContext, took: Callable[[float], object] = lambda _seconds: None) -> None:
+        """The thread that writes calls ``took`` with the seconds of each batch."""
         self._context = context
+        self._took = took
         self._step = context.get_step_execution_context()
         self._batches: Batches[dg.EventLogEntry | FileReleased] = Batches(self._write)
 
@@ -43,11 +46,13 @@ class RunRecords:
         self._batches.add(event)
 
     def _write(self, batch: Sequence[dg.EventLogEntry | FileReleased]) -> None:
+        begun = time.monotonic()
         entries = [one for one in batch if isinstance(one, dg.EventLogEntry)]
         store_entries(self._context.instance.event_log_storage, entries)
         released = [one for one in batch if isinstance(one, FileReleased)]
         if released:
             self._context.log.info(released_text(released))
+        self._took(time.monotonic() - begun)
 
 
 def released_text(events: Sequence[FileReleased]) -> str:

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import dagster as dg
+from dagster._core.storage.tags import AUTO_MATERIALIZE_TAG, SCHEDULE_NAME_TAG, SENSOR_NAME_TAG
 
-from wal_pipeline.orchestration.keys import CLUSTER_TAG, RESTORE_JOB, Keys
+from wal_pipeline.orchestration.keys import CLUSTER_TAG, PAUSE_JOB, RESTORE_JOB, RESUME_JOB, Keys
 
 _AD_HOC: Final = "__"  # Dagster's name for the job of whatever a person materializes in the UI
 _PARTITION_TAGS: Final = (
@@ -14,6 +15,8 @@ _PARTITION_TAGS: Final = (
     "dagster/asset_partition_range_end",
 )
 _MOST_NAMED: Final = 4
+_BY_HAND: Final = (RESTORE_JOB, PAUSE_JOB, RESUME_JOB)
+_STARTED_BY: Final = (SCHEDULE_NAME_TAG, SENSOR_NAME_TAG, AUTO_MATERIALIZE_TAG)
 
 
 def subject_of(run: dg.DagsterRun) -> str:
@@ -37,12 +40,17 @@ def is_of(run: dg.DagsterRun, keys: Keys) -> bool:
 
 def is_by_hand(run: dg.DagsterRun) -> bool:
     """Whether only a person starts such a run, so that no later run need ever succeed."""
-    return run.job_name.startswith(_AD_HOC) or run.job_name == RESTORE_JOB
+    return run.job_name.startswith(_AD_HOC) or run.job_name in _BY_HAND
+
+
+def was_started_by_a_person(run: dg.DagsterRun) -> bool:
+    """Whether neither a schedule nor a sensor started the run, so that a person is looking at it."""
+    return not any(tag in run.tags for tag in _STARTED_BY)
 
 
 def alert_is_by_hand(subject: str, details: Mapping[str, Any]) -> bool:
     """Whether an alert is about a run that a person started by hand."""
-    return bool(details.get("by_hand", subject == RESTORE_JOB or subject.startswith(_AD_HOC)))
+    return bool(details.get("by_hand", subject in _BY_HAND or subject.startswith(_AD_HOC)))
 
 
 def _assets(run: dg.DagsterRun) -> frozenset[dg.AssetKey]:

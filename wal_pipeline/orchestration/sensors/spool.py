@@ -10,6 +10,7 @@ from wal_pipeline.orchestration.keys import ARCHIVE_JOB, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.runs.in_flight import run_in_flight
 from wal_pipeline.orchestration.sensors.lost_run import LostRunWatch, may_be_lost
+from wal_pipeline.orchestration.sensors.waiting import SPOOL_SENSOR, count_threads
 from wal_pipeline.wiring.pipeline import Pipeline
 
 _LOOK_SECONDS = 0.1
@@ -23,29 +24,35 @@ def build_spool_sensor(keys: Keys, job: dg.JobDefinition, *, interval_seconds: i
     """Return the sensor of one cluster's spool."""
 
     @dg.sensor(
-        name="spool_sensor",
+        name=SPOOL_SENSOR,
         job=job,
         minimum_interval_seconds=interval_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Waits for files in the spool and starts an archiving run at once, but never a second one beside "
-        "one in flight. A store that fails is tried again after a wait of up to five minutes; the others continue.",
+        tags=keys.tags,
+        description=keys.described(
+            "Waits for files in the spool and starts an archiving run at once, but never a second one beside one "
+            "in flight. A store that fails is tried again after a wait of up to five minutes; the others "
+            "continue."
+        ),
     )
     def spool_sensor(
         context: dg.SensorEvaluationContext, wal_pipeline: WalPipelineResource
     ) -> dg.RunRequest | dg.SkipReason:
         pipeline = wal_pipeline.open()
         looks = Looks(lambda: _look(pipeline), time.monotonic() + _TICK_SECONDS)
-        deadline = time.monotonic() + pipeline.settings.sensor_wait_seconds
+        threads = count_threads(context.instance, time.time())
+        deadline = time.monotonic() + (pipeline.settings.sensor_wait_seconds if threads.suffice else 0.0)
+        notes = [] if threads.suffice else [threads.describe()]
         watch = LostRunWatch.from_cursor(context.cursor, pipeline.settings.lost_run_seconds)
         run_id = _wait_for_run(context.instance, keys, pipeline, watch, deadline)
         context.update_cursor(watch.cursor)
         if run_id is not None:
-            return dg.SkipReason("; ".join([f"run {run_id} is archiving", *looks.described()]))
+            return dg.SkipReason("; ".join([f"run {run_id} is archiving", *looks.described(), *notes]))
         work = _wait_for_work(pipeline, looks, deadline)
         if work is None:
             return dg.SkipReason("there was no time to look at the spool; the next tick does")
         if not work.is_due:
-            return dg.SkipReason(work.describe())
+            return dg.SkipReason("; ".join([work.describe(), *notes]))
         if not _wait_for_lock(pipeline, deadline):
             return dg.SkipReason(f"another process archives from the spool; {work.describe()}")
         context.log.info(work.describe())

@@ -63,6 +63,7 @@ def test_a_gap_says_what_is_missing_and_which_moments() -> None:
             last_commit_before_at=day(4.75),
             first_commit_after_at=day(7.25),
             held_elsewhere=1,
+            held_by=("b2",),
         ),
     )
     assert [(gap.store, gap.first_missing, gap.last_missing) for gap in find_gaps(archive)] == [

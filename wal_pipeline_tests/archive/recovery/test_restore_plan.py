@@ -132,7 +132,7 @@ def test_a_time_in_a_gap_is_refused_with_the_moments_around_it() -> None:
 def test_what_other_stores_could_reach_is_in_the_hint() -> None:
     """The gap is on one store only."""
     archive = contents(day_segments(1, range(1, 10)), TWO, missing={"r2": [name(1, 5)]}, stores=["r2", "b2"])
-    with pytest.raises(TargetOutsideError, match=r"With all stores it can be reached on timeline 1\."):
+    with pytest.raises(TargetOutsideError, match=r"From any store it can be reached on timeline 1\."):
         plan_restore(archive, to_time(day(5.5)), stores=["r2"])
     assert plan_restore(archive, to_time(day(5.5))).wal[-1] == PlannedFile(name(1, 5), ("b2",))
 
@@ -142,7 +142,7 @@ def test_the_end_behind_a_gap_says_what_is_lost() -> None:
     archive = contents(day_segments(1, range(1, 10)), TWO[:1], missing={"r2": [name(1, 5)]}, stores=["r2", "b2"])
     assert plan_restore(archive, END, stores=["r2"]).notes == (
         f"The recovery ends at a gap, which begins with '{name(1, 5)}': later WAL is not replayed.",
-        f"With all stores the recovery would continue to '{name(1, 9)}'.",
+        f"From any store the recovery would continue to '{name(1, 9)}'.",
     )
 
 

@@ -38,6 +38,7 @@ def test_one_base_backup_and_whole_wal_make_one_window() -> None:
             latest_commit_at=day(9.75),
             latest_commit_at_least=day(9.75),
             commit_times_known=True,
+            reaches_at_least=day(9.75),
             latest_lsn=lsn(10),
             first_segment=name(1, 2),
             last_segment=name(1, 9),

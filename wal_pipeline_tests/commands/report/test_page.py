@@ -10,7 +10,7 @@ import pytest
 from wal_pipeline.archive.alerts import AlertKind, Observation
 from wal_pipeline.archive.cost import DEFAULT_PRICES
 from wal_pipeline.commands.health.rules import HealthLimits
-from wal_pipeline.commands.report.charts import Series, ticks, windows_svg
+from wal_pipeline.commands.report.charts import Series, lines_svg, ticks, windows_svg
 from wal_pipeline.commands.report.figures import figures, rules
 from wal_pipeline.commands.report.page import render_report
 from wal_pipeline.commands.status.status import judge
@@ -48,7 +48,8 @@ def test_pictures_are_xml(scene: HealthScene) -> None:
     assert len(found) == 5
     for picture in found:
         ElementTree.fromstring(picture)  # noqa: S314 - our own
-    assert "1 missing from" in found[0]
+    assert "open gap: from " in found[0]
+    assert ", 1 segment, refillable from " in found[0]
 
 
 def test_says_what_it_must(scene: HealthScene) -> None:
@@ -56,13 +57,13 @@ def test_says_what_it_must(scene: HealthScene) -> None:
     page = page_of(scene)
     for part in ("What can be recovered", "Lag:", "Stored WAL", "Compression", "Failures", "Cost", "66.67 %", "5.2"):
         assert part in page, part
-    assert "No recovery is possible" not in page
+    assert "main can be recovered to 2026-11-22 11:58:30 UTC from " in page
 
 
 def test_empty_archive(tmp_path: Path) -> None:
     """It can be made on the first day, and says that nothing can be recovered."""
     page = page_of(HealthScene(tmp_path))
-    assert "No recovery is possible" in page
+    assert "this host has no records of main: whether it can be recovered was not looked at" in page
     assert "nothing was archived" in page
 
 
@@ -100,3 +101,19 @@ def test_ticks_lie_within_and_are_few(hours: float) -> None:
 def test_windows_picture_of_nothing(tmp_path: Path) -> None:
     """An archive without anything has an empty picture, not an error."""
     ElementTree.fromstring(windows_svg(HealthScene(tmp_path).facts().windows, NOW))  # noqa: S314 - our own
+
+
+def test_a_single_point_is_not_drawn_as_nothing() -> None:
+    """A line of one point has no length: it is a dot."""
+    axis = Axis(NOW - timedelta(days=1), NOW)
+    one, two = Series("one", [(NOW, 1.0)]), Series("two", [(NOW - timedelta(hours=1), 1.0), (NOW, 2.0)])
+    assert lines_svg([one], axis, label={0: "0", 2: "2 s"}).count("<circle") == 1
+    assert "<circle" not in lines_svg([two], axis, label={0: "0", 2: "2 s"})
+
+
+def test_a_long_label_is_not_cut_at_the_edge() -> None:
+    """The picture begins as far to the right as the longest label needs."""
+    axis = Axis(NOW - timedelta(days=1), NOW)
+    picture = lines_svg([], axis, label={0: "0", 1: "1000.0 MiB a day"})
+    [begin] = re.findall(r"<text x='([\d.]+)'[^>]*text-anchor='end'[^>]*>1000.0 MiB a day", picture)
+    assert float(begin) >= 8 * len("1000.0 MiB a day")

@@ -112,6 +112,7 @@ def test_a_failed_restore_can_be_tried_again(tmp_path: Path) -> None:
     moves = move_to(tmp_path / "space")
     planned = SimpleNamespace(backup=SimpleNamespace(backup_id=manifest.backup_id), stores=("r2",))
     prepared: Any = SimpleNamespace(
+        filled_elsewhere=(tmp_path / "space",),
         request=RestoreRequest(tmp_path / "new"),
         plan=SimpleNamespace(chain=(planned,)),
         chain=(manifest,),

@@ -100,7 +100,14 @@ def test_a_store_that_is_not_prepared_is_told(tmp_path: Path) -> None:
     """With the line that makes its folders."""
     (tmp_path / "bare").mkdir()
     bare = LocalFolderStore("bare", tmp_path / "bare")
-    bad, good = judge_stores({"bare": bare, "local": folder_store("local", tmp_path)})
+    bad, good = judge_stores({"bare": bare, "local": folder_store("local", tmp_path)}, {})
     assert (bad.name, bad.status) == ("store bare", Level.PROBLEM)
     assert "mkdir -p" in bad.lines[0]
     assert (good.name, good.status, good.message) == ("store local", Level.OK, "it answers")
+
+
+def test_a_store_whose_settings_are_missing_is_not_passed_over() -> None:
+    """It was not asked, so archiving is not set up."""
+    [found] = judge_stores({}, {"r2": ["R2_BUCKET_NAME", "R2_ACCESS_KEY_ID"], "b2": []})
+    assert (found.name, found.status) == ("store r2", Level.PROBLEM)
+    assert found.message == "not asked: R2_BUCKET_NAME, R2_ACCESS_KEY_ID not set"

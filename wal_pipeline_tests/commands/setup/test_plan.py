@@ -139,12 +139,16 @@ def test_written_and_waiting_for_a_restart() -> None:
     found = plan(facts(archive_mode="off", pending_restart=("archive_mode",), file_settings={"archive_mode": "on"}))
     assert found.changes == ()
     assert [(finding.name, finding.message, finding.lines) for finding in found.problems] == [
-        ("archive_mode", "'off' until the server is restarted", ()),
-        (
-            "restart",
-            "changed, but in force only after a restart: archive_mode",
-            ("sudo pg_ctlcluster 18 main restart",),
-        ),
+        ("archive_mode", "'off' until the server is restarted", ("sudo pg_ctlcluster 18 main restart",)),
+    ]
+    assert found.restart_line == "sudo pg_ctlcluster 18 main restart"
+
+
+def test_a_good_value_that_waits_for_another_one() -> None:
+    """Its own finding is well, so the restart has one."""
+    waits = facts(archive_mode="on", pending_restart=("archive_mode",), file_settings={"archive_mode": "always"})
+    assert [(finding.name, finding.message) for finding in plan(waits).problems] == [
+        ("restart", "changed, but in force only after a restart: archive_mode")
     ]
 
 

@@ -3,8 +3,10 @@
 import dagster as dg
 
 from wal_pipeline.orchestration.assets.archive_checks import build_archive_checks, build_check_job
+from wal_pipeline.orchestration.assets.drill import build_drill_asset
 from wal_pipeline.orchestration.assets.recovery_window import build_window_asset
-from wal_pipeline.orchestration.assets.segments import build_segment_assets, build_spool_asset
+from wal_pipeline.orchestration.assets.segments import build_segment_assets
+from wal_pipeline.orchestration.assets.spool import build_spool_asset
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline_tests.support.health_pipeline import KEYS
 from wal_pipeline_tests.support.health_scene import STORES, SYSTEM, HealthScene, name
@@ -20,6 +22,7 @@ def test_checks(scene: HealthScene, resource: WalPipelineResource, instance: dg.
             build_spool_asset(KEYS),
             build_segment_assets(KEYS, STORES),
             build_window_asset(KEYS, STORES),
+            build_drill_asset(KEYS, STORES),
             *(dg.AssetSpec(key) for key in spec_keys),
         ],
         asset_checks=[checks],
@@ -31,8 +34,9 @@ def test_checks(scene: HealthScene, resource: WalPipelineResource, instance: dg.
     assert {key for key, passed in verdicts.items() if not passed} == {
         ("b2", "no_gap"),
         ("b2", "every_file"),
-        ("recovery_window", "last_drill_r2"),
-        ("recovery_window", "last_drill_b2"),
+        ("recovery_window", "no_gap_inside_b2"),
+        ("recovery_drill", "last_drill_r2"),
+        ("recovery_drill", "last_drill_b2"),
     }
     assert verdicts["spool", "under_limit"]
     assert verdicts["r2", "newest_fresh"]

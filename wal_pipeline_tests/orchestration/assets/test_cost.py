@@ -1,4 +1,4 @@
-"""Tests that the cost asset's numbers are those of the records."""
+"""Tests that the cost asset begins with a sentence and a table, and that its numbers are those of the records."""
 
 import dagster as dg
 
@@ -9,8 +9,13 @@ from wal_pipeline_tests.support.health_scene import STORES, HealthScene
 
 
 def test_cost_asset(scene: HealthScene, resource: WalPipelineResource, instance: dg.DagsterInstance) -> None:
-    """Its numbers are numeric metadata, which the UI plots."""
+    """The rows are in the order in which the UI shows them; the numbers, which it plots, are rounded."""
     result = dg.materialize([build_cost_asset(KEYS, STORES)], resources={"wal_pipeline": resource}, instance=instance)
     [event] = result.asset_materializations_for_node("main__cost")
-    assert event.metadata["r2/stored_bytes"].value == 10 * 200_000 + 3 * 10**8
-    assert isinstance(event.metadata["month_usd"].value, float)
+    assert list(event.metadata)[:3] == ["answer", "stores", "USD a month"]
+    assert str(event.metadata["answer"].value).startswith("$0.0")
+    table = event.metadata["stores"]
+    assert isinstance(table, dg.TableMetadataValue)
+    assert [(row.data["store"], row.data["stored"]) for row in table.records] == [("r2", "0.30 GB"), ("b2", "0.30 GB")]
+    assert event.metadata["r2: stored MiB"].value == round((10 * 200_000 + 3 * 10**8) / 2**20, 1)
+    assert isinstance(event.metadata["USD a month"].value, float)

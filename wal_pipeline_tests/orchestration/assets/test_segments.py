@@ -7,11 +7,11 @@ import dagster as dg
 import pytest
 
 from wal_pipeline.orchestration.assets.base_backups import build_backup_assets
-from wal_pipeline.orchestration.assets.segments import build_segment_assets, build_spool_asset
+from wal_pipeline.orchestration.assets.segments import build_segment_assets
 from wal_pipeline.orchestration.jobs.verify import build_verification_checks
 from wal_pipeline_tests.support.damage import damage
 from wal_pipeline_tests.support.segments import name_of
-from wal_pipeline_tests.support.upkeep_pipeline import KEYS, STORES, evaluated, scene_resource, verify_deep
+from wal_pipeline_tests.support.upkeep_pipeline import KEYS, STORES, evaluated, fill, verify_deep
 from wal_pipeline_tests.support.upkeep_scene import UpkeepScene
 
 
@@ -20,26 +20,6 @@ def scene(tmp_path: Path) -> UpkeepScene:
     made = UpkeepScene(tmp_path)
     made.run_for(4)
     return made
-
-
-def fill(
-    scene: UpkeepScene,
-    instance: dg.DagsterInstance,
-    asset: dg.AssetsDefinition,
-    chosen: dg.AssetKey,
-    partition: str,
-    *checks: dg.AssetChecksDefinition,
-) -> dg.ExecuteInProcessResult:
-    """Materialize one partition of one store's asset, as the UI does."""
-    definitions = dg.Definitions(
-        assets=[build_spool_asset(KEYS), asset],
-        asset_checks=list(checks),
-        jobs=[dg.define_asset_job("fill", selection=dg.AssetSelection.assets(chosen))],
-        resources={"wal_pipeline": scene_resource(scene)},
-        executor=dg.in_process_executor,
-    )
-    job = definitions.resolve_job_def("fill")
-    return job.execute_in_process(instance=instance, partition_key=partition, raise_on_error=False)
 
 
 def audited(scene: UpkeepScene) -> list[dict[str, object]]:

@@ -40,6 +40,9 @@ def scene(tmp_path: Path) -> UpkeepScene:
     return made
 
 
+WINDOW = ("can_be_restored_r2", "can_be_restored_b2", "no_gap_inside_r2", "no_gap_inside_b2")
+
+
 def last(instance: dg.DagsterInstance, store: str, name: str) -> dg.AssetCheckEvaluation:
     key = dg.AssetCheckKey(KEYS.wal_segment(store), name)
     [record] = instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
@@ -54,7 +57,7 @@ def test_the_checks_are_answered_by_the_run(scene: UpkeepScene, instance: dg.Dag
     for store in STORES:
         assert evaluated(instance, KEYS.wal_segment(store), *FACTS, *VERIFICATION) == [True] * 3 + [False] * 2
         assert last(instance, store, "every_file").description == f"6 of 6 files are verified on {store}"
-    assert evaluated(instance, KEYS.recovery_window, "last_drill_r2", "last_drill_b2") == [True, True]
+    assert evaluated(instance, KEYS.recovery_window, *WINDOW) == [True] * 4
 
 
 def test_a_verification_counts_on(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
@@ -112,8 +115,7 @@ def test_a_base_backup_counts_on(scene: UpkeepScene, instance: dg.DagsterInstanc
         (KEYS.base_backup("b2"), "newest_fresh"),
         (KEYS.base_backup("b2"), NAMES_CHECK),
         (KEYS.base_backup("b2"), CONTENT_CHECK),
-        (KEYS.recovery_window, "last_drill_r2"),
-        (KEYS.recovery_window, "last_drill_b2"),
+        *((KEYS.recovery_window, name) for name in WINDOW),
     }
 
 
@@ -126,7 +128,7 @@ def test_a_store_that_stays_down_fails_the_run(scene: UpkeepScene, instance: dg.
     [failure] = [event for event in done.all_events if event.event_type_value == "STEP_FAILURE"]
     told = failure.step_failure_data.user_failure_data
     assert told is not None
-    assert told.description == "b2 failed; the spool keeps every file, and the next run tries again"
+    assert told.description == ("b2: cannot list: it is down; the spool keeps every file, and the next run tries again")
     assert told.metadata["b2"].value == "b2: cannot list: it is down"
     assert name_of(5) in instance.get_materialized_partitions(KEYS.wal_segment("r2"))
 

@@ -51,6 +51,21 @@ def test_the_metadata_is_that_of_a_run(scene: UpkeepScene, instance: dg.DagsterI
     assert events[0].materialization.metadata == expected.metadata
 
 
+def test_a_person_reads_a_sentence_first(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
+    """Files and base backups begin with a sentence; no number has many digits, and no server is called 180006."""
+    done = record(scene, instance)
+    events = [one.materialization for one in done.get_asset_materialization_events() if one.partition is not None]
+    assert {next(iter(one.metadata)) for one in events} == {"answer"}
+    for one in events:
+        numbers = [value.value for value in one.metadata.values() if isinstance(value, dg.FloatMetadataValue)]
+        assert all(round(number, 3) == number for number in numbers if number is not None)
+    of_backup = next(one for one in events if one.asset_key == KEYS.base_backup("r2"))
+    assert str(of_backup.metadata["answer"].value).startswith("full base backup on r2, finished 2040-03-01 12:03:00Z, ")
+    assert of_backup.metadata["server"].value == "PostgreSQL 18.6"
+    of_file = next(one for one in events if one.asset_key == KEYS.wal_segment("r2"))
+    assert str(of_file.metadata["answer"].value).startswith("on r2 and verified, ")
+
+
 def test_what_is_shown_is_not_shown_again(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
     """A second run records only new copies, and none on a store without a copy."""
     record(scene, instance)

@@ -30,16 +30,16 @@ def scene(tmp_path: Path) -> UpkeepScene:
 def test_the_sensor_starts_a_run_while_anything_is_missing(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
     """The sensor starts no run when all is recorded, and then compares only the catalog's totals."""
     asked, cursor = tick(scene, instance, None)
-    assert isinstance(asked, dg.RunRequest)
+    assert asked == ["record_archive"]
     record(scene, instance)
     scene.now += DAY
     asked, cursor = tick(scene, instance, cursor)
-    assert asked == dg.SkipReason("every copy of the catalog is recorded")
+    assert asked == dg.SkipReason("Dagster shows what the catalog knows")
     asked, cursor = tick(scene, instance, cursor)
     assert asked == dg.SkipReason("the catalog has not changed since all of it was recorded")
     scene.archive(7, scene.now)
     scene.now += DAY
-    assert isinstance(tick(scene, instance, cursor)[0], dg.RunRequest)
+    assert tick(scene, instance, cursor)[0] == ["record_archive"]
 
 
 def test_the_sensor_compares_seldom_where_that_takes_long(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
@@ -49,7 +49,7 @@ def test_the_sensor_compares_seldom_where_that_takes_long(scene: UpkeepScene, in
     assert tick(scene, instance, cursor)[0] == dg.SkipReason("compared a moment ago")
     for at in (begun - 100, begun + 50):
         cursor = json.dumps({"complete": None, "at": at, "wait_seconds": 100})
-        assert isinstance(tick(scene, instance, cursor)[0], dg.RunRequest)
+        assert tick(scene, instance, cursor)[0] == ["record_archive"]
 
 
 def test_one_run_at_a_time(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:
@@ -61,4 +61,4 @@ def test_one_run_at_a_time(scene: UpkeepScene, instance: dg.DagsterInstance) -> 
     asked, _ = tick(scene, instance, None)
     assert asked == dg.SkipReason("a run is recording")
     scene.now += DAY  # such a run was lost
-    assert isinstance(tick(scene, instance, None)[0], dg.RunRequest)
+    assert tick(scene, instance, None)[0] == ["record_archive"]

@@ -1,18 +1,23 @@
 """Tests that a failed run opens an alert, which a success of the same job or assets resolves."""
 
+import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._core.events import DagsterEvent
+from dagster._core.events import DagsterEvent, RunFailureReason
 from dagster._core.utils import make_new_run_id
+from dagster._utils.error import serializable_error_info_from_exc_info
 
 from wal_pipeline.archive.alerts import AlertKind, Observation
 from wal_pipeline.catalog.store_states import StoreState
+from wal_pipeline.errors import SettingsError, StoreUnavailableError
 from wal_pipeline.orchestration.resource import WalPipelineResource
+from wal_pipeline.orchestration.runs.failures import ALERT_OF_STORE, with_plain_errors
 from wal_pipeline.orchestration.sensors.run_failure import build_run_failure_sensor, resolve_run_failures
 from wal_pipeline_tests.support.health_pipeline import KEYS, some_job, tick
 from wal_pipeline_tests.support.health_scene import HealthScene
@@ -41,7 +46,7 @@ def test_failed_run(
     tell_of_failure(instance, resource, failed)
     [alert] = scene.catalog.alerts.active()
     assert (alert.kind, alert.subject) == (AlertKind.RUN_FAILED, "some_job")
-    assert alert.message == f"run {failed.run_id} failed: breaks: the store said no"
+    assert alert.message == f"the store said no (run {failed.run_id})"
     tick(instance, resource, None)
     assert len(scene.catalog.alerts.active()) == 1
     (tmp_path / "broken").unlink()
@@ -77,6 +82,92 @@ def test_no_part_of_a_key_stays_in_the_alert_of_a_failed_run(
     assert "Invalid header value *** Invalid header" in alert.message
 
 
+SCHEDULED = {"dagster/schedule_name": "some_schedule"}
+
+
+def job_that(raises: Callable[[], Exception]) -> dg.JobDefinition:
+    """Return a job of this cluster, whose op fails with an error as our ops do."""
+
+    @dg.op
+    @with_plain_errors
+    def fails() -> None:
+        """Raise the error."""
+        raise raises()
+
+    @dg.job(name="some_job", tags={"wal_pipeline/cluster": "main"})
+    def made() -> None:
+        """Run the one op."""
+        fails()
+
+    return made
+
+
+def alerts_after(
+    scene: HealthScene,
+    resource: WalPipelineResource,
+    instance: dg.DagsterInstance,
+    raises: Callable[[], Exception],
+    tags: dict[str, str] | None = None,
+) -> list[str]:
+    """Return the texts of the alerts after a failed run, without the run's id."""
+    failed = job_that(raises).execute_in_process(instance=instance, tags=tags, raise_on_error=False)
+    tell_of_failure(instance, resource, failed)
+    return [alert.message.replace(failed.run_id, "X") for alert in scene.catalog.alerts.active()]
+
+
+def test_a_mistyped_run_of_a_person_opens_no_alert(
+    scene: HealthScene, resource: WalPipelineResource, instance: dg.DagsterInstance
+) -> None:
+    """Who started it is looking at its page. The same error of a schedule opens one, in the page's words."""
+
+    def mistyped() -> Exception:
+        return SettingsError("'two hours' is not a length of time", hint="Write 30m, 2h or 1d.")
+
+    assert alerts_after(scene, resource, instance, mistyped) == []
+    assert alerts_after(scene, resource, instance, mistyped, SCHEDULED) == [
+        "'two hours' is not a length of time. HINT: Write 30m, 2h or 1d. (run X)"
+    ]
+
+
+def test_a_run_that_a_person_started_and_that_failed_on_the_way_opens_one(
+    scene: HealthScene, resource: WalPipelineResource, instance: dg.DagsterInstance
+) -> None:
+    """A store that is down is not the person's doing, and neither is a defect of ours."""
+    down = alerts_after(scene, resource, instance, lambda: StoreUnavailableError("r2", "cannot put", hint="Wait."))
+    assert down == ["r2: cannot put. HINT: Wait. (run X)"]
+    [defect] = alerts_after(scene, resource, instance, lambda: KeyError("size"))
+    assert defect == "unexpected: 'size' (KeyError); the run's page has the stack (run X)"
+
+
+def test_a_run_that_only_a_store_let_fail_opens_none(
+    scene: HealthScene, resource: WalPipelineResource, instance: dg.DagsterInstance
+) -> None:
+    """The alert about the store tells it; this one would stand before it, and say less."""
+
+    def failed() -> Exception:
+        return dg.Failure("r2: no answer", {ALERT_OF_STORE: dg.MetadataValue.text("the store has one")})
+
+    assert alerts_after(scene, resource, instance, failed, SCHEDULED) == []
+
+
+def test_a_configuration_that_dagster_refuses_opens_none(
+    scene: HealthScene, resource: WalPipelineResource, instance: dg.DagsterInstance
+) -> None:
+    """The launchpad refuses it before the run; what starts runs without it makes a failed one."""
+    failed = instance.create_run_for_job(some_job)
+    try:
+        dg.validate_run_config(job_that(lambda: KeyError("never")), {"ops": {"mistyped": {}}})
+    except dg.DagsterInvalidConfigError:
+        error = serializable_error_info_from_exc_info(sys.exc_info())
+    event = DagsterEvent.job_failure("some_job", "the run failed", RunFailureReason.RUN_EXCEPTION, error)
+    resources = {"wal_pipeline": resource}
+    with dg.build_run_status_sensor_context(
+        "run_failure_sensor", event, instance, failed, resources=resources
+    ) as context:
+        build_run_failure_sensor(KEYS)(context.for_run_failure())
+    assert scene.catalog.alerts.active() == []
+
+
 def materialize(
     instance: dg.DagsterInstance, asset: dg.AssetsDefinition, *, raises: bool = True
 ) -> dg.ExecuteInProcessResult:
@@ -106,8 +197,8 @@ def test_failed_run_without_a_job(
     [alert] = scene.catalog.alerts.active()
     assert (alert.subject, alert.details["by_hand"]) == ("main/one", True)
     assert alert.message == (
-        f"run {failed.run_id} failed: main__one: the store said no; a person started it: this alert ends after a "
-        "success of the same, after 7 days, or with 'wal-pipeline alerts close'"
+        f"the store said no (run {failed.run_id}; a person started it: this alert ends after a success of the same, "
+        "after 7 days, or with 'wal-pipeline alerts close')"
     )
     (tmp_path / "broken").unlink()
     materialize(instance, two)

@@ -22,6 +22,7 @@ _NAMES = {
     "wal_pipeline.definitions": "defs",
     "wal_pipeline.worker": "main",
     "wal_pipeline.orchestration.warm_launcher": "WarmRunLauncher",
+    "wal_pipeline.orchestration.runs.backfill_queue": "BackfillQueue",
 }
 _ABSENT = ["false", "--exit-absent", "100", "00000002.history", "pg_wal/RECOVERYHISTORY"]
 

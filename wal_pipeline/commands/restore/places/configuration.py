@@ -60,7 +60,7 @@ def plan_configuration(
     """
     found = given or find_outside(pgdata, major, place)
     if kept is None or kept.is_empty:
-        return _plan_without(pgdata, found, has_own)
+        return _plan_without(found, has_own, _no_configuration(pgdata, major, place))
     is_outside = not kept.is_inside(kept.config_file)
     write = bool(kept.files) and (found is None if wanted is None else wanted)
     notes = [f"the original's configuration was outside its data directory: {', '.join(sorted(kept.files))}"]
@@ -74,7 +74,7 @@ def plan_configuration(
     notes += [f"not kept with the base backup: {reason}" for reason in kept.missing.values()]
     notes += [_link_note(name, target) for name, target in kept.links.items() if name not in _names(kept)]
     is_there = write and kept.config_file in kept.files
-    trouble = _no_configuration(pgdata) if is_outside and not is_there and found is None else None
+    trouble = _no_configuration(pgdata, major, place) if is_outside and not is_there and found is None else None
     return ConfigurationPlan(kept, write, tuple(notes), trouble)
 
 
@@ -168,23 +168,25 @@ class _Writer:
                 file.writelines(["\n", *lines])
 
 
-def _plan_without(pgdata: Path, found: Path | None, has_own: Callable[[], bool | None]) -> ConfigurationPlan:
+def _plan_without(found: Path | None, has_own: Callable[[], bool | None], trouble: RestoreError) -> ConfigurationPlan:
     """Plan for a base backup with which nothing was kept: its postgresql.conf is in it, or nobody knows where."""
     own = has_own()
     if own is not False:
         return ConfigurationPlan()
     if found is not None:
         return ConfigurationPlan(notes=(f"the base backup has no {CONFIG_NAME}: the server starts with '{found}'",))
-    trouble = _no_configuration(pgdata)
     note = f"the base backup has no {CONFIG_NAME}, and none was kept with it: name one with --config-file to start"
     return ConfigurationPlan(notes=(note,), trouble=trouble)
 
 
-def _no_configuration(pgdata: Path) -> RestoreError:
+def _no_configuration(pgdata: Path, major: int, place: Path) -> RestoreError:
+    """Return the error, which names the configurations of this machine: Debian keeps them by version and cluster."""
+    others = sorted(str(path) for path in place.glob(f"{major}/*/{CONFIG_NAME}"))
+    here = f" This machine has {' and '.join(others)}, of another data directory." if others else ""
     return RestoreError(
         f"there is no {CONFIG_NAME} for '{pgdata}', so the server could not be started",
-        hint="Name the configuration file with --config-file, or restore without --start and start the server "
-        "yourself. Nothing was downloaded.",
+        hint=f"Name the configuration file with --config-file (Debian keeps it in {place}/{major}/).{here} Or restore "
+        "without --start and start the server yourself. Nothing was downloaded.",
     )
 
 

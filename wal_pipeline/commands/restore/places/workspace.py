@@ -186,14 +186,19 @@ def _make_own(folder: Path) -> None:
         os.chown(folder, os.geteuid(), os.getegid(), follow_symlinks=False)
 
 
-def _mark_other(folder: Path, pgdata: Path, text: bytes) -> None:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+def require_unmarked(folder: Path, pgdata: Path) -> None:
+    """Refuse a folder that a restore into another data directory fills. Raises: RestoreError."""
     found = _marked_for(folder)
     if found is not None and not is_left_for(folder, pgdata):
         raise RestoreError(
             f"'{folder}' is being filled by a restore into '{found}', or was left by one",
             hint="Give another folder; or, where that restore is of no use any more, remove this one.",
         )
+
+
+def _mark_other(folder: Path, pgdata: Path, text: bytes) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    require_unmarked(folder, pgdata)
     _make_own(folder / WORK_NAME)
     descriptor = os.open(
         folder / WORK_NAME / _MARK, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
