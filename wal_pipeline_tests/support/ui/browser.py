@@ -20,7 +20,8 @@ CHROMIUM: Final = Path("/usr/bin/chromium")
 WIDTH, HEIGHT = 1440, 900
 _ARGUMENTS: Final = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
 _WAIT_MILLISECONDS: Final = 20_000
-_SETTLE_MILLISECONDS: Final = 2_500
+_SETTLE_MILLISECONDS, _SETTLE_TIMES = 1_500, 10
+_UNFINISHED: Final = re.compile(r"Loading…|Loading\.\.\.|fetching statuses|- partitions")
 _MARGIN, _LINES = 24.0, 84.0  # in pixels
 
 
@@ -86,11 +87,14 @@ class Screen:
         """Keep a picture of what the page shows now, or of the first lines of one thing."""
         if self.pictures is None:
             return
-        self.page.wait_for_timeout(_SETTLE_MILLISECONDS)
+        for _ in range(_SETTLE_TIMES):
+            self.page.wait_for_timeout(_SETTLE_MILLISECONDS)
+            if not _UNFINISHED.search(self.text):
+                break
         box = None if around is None else around.bounding_box()
         clip: FloatRect = {"x": 0, "y": 0, "width": WIDTH, "height": HEIGHT}
         if box is not None:
-            clip = {"x": box["x"] - _MARGIN, "y": box["y"] - _MARGIN, "width": WIDTH - box["x"], "height": _LINES}
+            clip = {"x": box["x"] - _MARGIN, "y": box["y"] - _MARGIN, "width": WIDTH - box["x"] + _MARGIN, "height": _LINES}
         self.page.screenshot(path=self.pictures / f"{name}.png", clip=clip)
 
     def terminal_picture(self, name: str, output: str, *, columns: int = 80) -> None:
