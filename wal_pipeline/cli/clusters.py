@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
@@ -32,8 +33,10 @@ _OF_THE_HOST: Final = ("HTTPS_PROXY", "NO_PROXY")
 _WORST_FIRST: Final = (Rating.CRITICAL, Rating.UNKNOWN, Rating.WARNING, Rating.OK)
 _COLOURS: Final = {Rating.OK: "green", Rating.WARNING: "yellow", Rating.CRITICAL: "bold red", Rating.UNKNOWN: "magenta"}
 _NEVER_CUT: Final = 10_000
+_MOST_KEPT: Final = 30  # of a column that is not the last: a file whose settings cannot be read is shown by its path
+_PADDING: Final = 2
+_LEAST_ROOM: Final = 10
 _TITLES: Final = ("verdict", "cluster", "recoverable to (UTC)", "RPO", "needs a person")
-_GAP, _LEAST_WIDTH = 2, len(_TITLES[-1])  # columns of the terminal
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +83,16 @@ def print_clusters(looks: Sequence[ClusterLook]) -> None:
     console = make_console()
     if not console.is_terminal:
         console.width = _NEVER_CUT
-    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="dim")
-    for title in _TITLES:
-        table.add_column(title, no_wrap=True)
-    rows = [(look.rating.value.upper(), look.name, *_recoverable(look)) for look in looks]
-    used = sum(max(map(len, column)) + _GAP for column in zip(_TITLES, *rows, strict=False))
+    rows = [(look.rating.value.upper(), look.name, *_recoverable(look), _needs(look)) for look in looks]
+    table = Table(box=None, pad_edge=False, padding=(0, _PADDING, 0, 0), header_style="dim")
+    columns = list(zip(_TITLES, *rows, strict=True))
+    widths = [min(max(map(cell_len, column)), _MOST_KEPT) for column in columns[:-1]]
+    for title, width in zip(_TITLES[:-1], widths, strict=True):
+        table.add_column(title, no_wrap=True, overflow="ellipsis", width=width)
+    room = console.width - sum(width + _PADDING for width in widths)
+    table.add_column(_TITLES[-1], no_wrap=True, overflow="ellipsis", max_width=max(room, _LEAST_ROOM))
     for look, (verdict, *texts) in zip(looks, rows, strict=True):
-        needs = Text(_needs(look))
-        needs.truncate(max(console.width - used, _LEAST_WIDTH), overflow="ellipsis")
-        table.add_row(Text(verdict, style=_COLOURS[look.rating]), *map(Text, texts), needs)
+        table.add_row(Text(verdict, style=_COLOURS[look.rating]), *map(Text, texts))
     console.print(table)
 
 

@@ -9,6 +9,7 @@ import pytest
 from wal_pipeline.cli.group import run
 from wal_pipeline.wiring.pipeline import utc_now
 from wal_pipeline_tests.support.health_scene import HealthScene
+from wal_pipeline_tests.support.terminal import Terminal
 
 
 @pytest.fixture
@@ -84,3 +85,15 @@ def test_one_file_is_the_whole_screen(
     assert "Give --env-file before 'status' or after it, not both." in capsys.readouterr().err
     assert look(files, "new") == 1
     assert f"'wal-pipeline --env-file {files['new']} catalog rebuild' asks the stores" in capsys.readouterr().out
+
+
+def test_on_a_narrow_terminal_only_the_last_column_is_cut(
+    files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names, verdicts and moments are whole: they are what the table is for."""
+    named = [word for name in ("well", "bad") for word in ("--env-file", str(files[name]))]
+    lines = Terminal(80, "utf-8").run(["status", *named], monkeypatch).lines
+    assert lines[0].split() == ["verdict", "cluster", "recoverable", "to", "(UTC)", "RPO", "needs", "a", "person"]
+    assert [line.split()[:2] for line in lines[1:]] == [["CRITICAL", "main"], ["OK", "main"]]
+    assert all(len(line) <= 80 for line in lines)
+    assert "…" not in lines[2]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from wal_pipeline_tests.support.dagster_ui import REPOSITORY, DagsterUi, open_ui
+from wal_pipeline_tests.support.dagster_fleet import REPOSITORY, FleetUi, open_ui
 
 pytestmark = pytest.mark.integration
 CLUSTERS = ("orders", "billing")
@@ -33,7 +33,7 @@ query Automation($selector: RepositorySelector!) {
 
 
 @pytest.fixture(scope="module")
-def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DagsterUi]:
+def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetUi]:
     """Two clusters with a local store each, one code location for each, and no daemon."""
     folder = tmp_path_factory.mktemp("ui")
     with open_ui(folder / "dagster", {cluster: settings_of(folder, cluster) for cluster in CLUSTERS}) as opened:
@@ -69,7 +69,7 @@ def texts(entries: Any) -> dict[str, str]:
     return {one["label"]: one["text"] for one in entries if "text" in one}
 
 
-def test_the_launchpad_of_a_restore_begins_with_what_an_emergency_needs(ui: DagsterUi) -> None:
+def test_the_launchpad_of_a_restore_begins_with_what_an_emergency_needs(ui: FleetUi) -> None:
     """The scaffold has the four fields, in the order that Dagster gives them, and says what they take."""
     schema = ui.ask(_SCAFFOLD, selector=selector("orders", "restore_cluster"))["runConfigSchemaOrError"]
     assert schema["rootDefaultYaml"].splitlines() == [
@@ -96,7 +96,7 @@ def test_the_launchpad_of_a_restore_begins_with_what_an_emergency_needs(ui: Dags
     assert [field["name"] for field in fields if not field["description"]] == []
 
 
-def test_a_restore_launched_as_it_is_scaffolded_fails_with_one_line(ui: DagsterUi) -> None:
+def test_a_restore_launched_as_it_is_scaffolded_fails_with_one_line(ui: FleetUi) -> None:
     """The line names the field and the way out, and no class; the metadata says that nothing was changed."""
     schema = ui.ask(_SCAFFOLD, selector=selector("orders", "restore_cluster"))["runConfigSchemaOrError"]
     run = ui.ended(ui.launch("orders", "restore_cluster", yaml.safe_load(schema["rootDefaultYaml"])))
@@ -111,7 +111,7 @@ def test_a_restore_launched_as_it_is_scaffolded_fails_with_one_line(ui: DagsterU
     }
 
 
-def test_archiving_is_paused_and_resumed_without_a_terminal(ui: DagsterUi) -> None:
+def test_archiving_is_paused_and_resumed_without_a_terminal(ui: FleetUi) -> None:
     """The result of each run says what holds now; a length that is none is refused in one line."""
     config = {"length": "2h", "reason": "the disk is changed"}
     run = ui.ended(ui.launch("orders", "pause_archiving", {"ops": {"pause_for_a_while": {"config": config}}}))
@@ -128,7 +128,7 @@ def test_archiving_is_paused_and_resumed_without_a_terminal(ui: DagsterUi) -> No
     assert refused["error"]["message"] == ("ERROR: 'two hours' is not a length of time. HINT: Write 30m, 2h or 1d.\n")
 
 
-def test_each_run_names_its_cluster_and_nothing_that_is_not_there(ui: DagsterUi) -> None:
+def test_each_run_names_its_cluster_and_nothing_that_is_not_there(ui: FleetUi) -> None:
     """The jobs of both clusters have one name: the list of runs tells them apart by the tag that it shows."""
     for cluster in CLUSTERS:
         run = ui.ended(ui.launch(cluster, "archive_wal", {"ops": {"archive_spool": {"config": {"linger_seconds": 0}}}}))
@@ -136,14 +136,14 @@ def test_each_run_names_its_cluster_and_nothing_that_is_not_there(ui: DagsterUi)
         assert shown == {"wal_pipeline/cluster": cluster}
 
 
-def automation(ui: DagsterUi, cluster: str) -> Any:
+def automation(ui: FleetUi, cluster: str) -> Any:
     """Return the jobs, sensors and schedules of a cluster's code location."""
     repository = {"repositoryLocationName": cluster, "repositoryName": REPOSITORY}
     return ui.ask(_AUTOMATION, selector=repository)["repositoryOrError"]
 
 
 @pytest.mark.parametrize("cluster", CLUSTERS)
-def test_no_job_sensor_or_schedule_hides_whose_it_is(ui: DagsterUi, cluster: str) -> None:
+def test_no_job_sensor_or_schedule_hides_whose_it_is(ui: FleetUi, cluster: str) -> None:
     """Each description begins with the cluster."""
     found = automation(ui, cluster)
     ours = [one for kind in found.values() for one in kind if not one["name"].startswith("__")]
@@ -151,7 +151,7 @@ def test_no_job_sensor_or_schedule_hides_whose_it_is(ui: DagsterUi, cluster: str
     assert [one["name"] for one in ours if not one["description"].startswith(f"Cluster '{cluster}': ")] == []
 
 
-def test_the_schedules_of_two_clusters_do_not_begin_in_one_minute(ui: DagsterUi) -> None:
+def test_the_schedules_of_two_clusters_do_not_begin_in_one_minute(ui: FleetUi) -> None:
     """Each cluster has minutes of its own, by which all of its schedules move."""
     crons = {
         cluster: {one["name"]: one["cronSchedule"] for one in automation(ui, cluster)["schedules"]}
@@ -162,15 +162,15 @@ def test_the_schedules_of_two_clusters_do_not_begin_in_one_minute(ui: DagsterUi)
     assert not set(crons["orders"].values()) & set(crons["billing"].values())
 
 
-def test_the_backfill_dialog_opens_without_a_warning(ui: DagsterUi) -> None:
+def test_the_backfill_dialog_opens_without_a_warning(ui: FleetUi) -> None:
     """The UI warns where the default launcher starts a backfill's runs and no queue holds them back."""
     found = ui.ask("{ instance { runQueuingSupported runLauncher { name } } }")["instance"]
     assert found == {"runQueuingSupported": True, "runLauncher": {"name": "DefaultRunLauncher"}}
 
 
-def test_only_a_backfills_run_waits_in_the_queue(ui: DagsterUi) -> None:
+def test_only_a_backfills_run_waits_in_the_queue(ui: FleetUi) -> None:
     """No daemon runs here: a run of a backfill waits for it, and those of the other tests did not."""
     run_id = ui.launch("billing", "resume_archiving", **{"dagster/backfill": "abcd"})
-    run = ui.instance.get_run_by_id(run_id)
+    run = ui.workspace.instance.get_run_by_id(run_id)
     assert run is not None
     assert run.status.value == "QUEUED"

@@ -26,6 +26,7 @@ class LinkedSensor(dg.SensorDefinition):
             minimum_interval_seconds=sensor.minimum_interval_seconds,
             description=sensor.description,
             default_status=sensor.default_status,
+            tags=sensor.tags,
         )
         made._assets = tuple(assets)
         return made

@@ -1,6 +1,5 @@
 """Asks Dagster's GraphQL what the UI shows, in this process, over code locations in processes of their own."""
 
-import asyncio
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -12,11 +11,11 @@ from typing import Any
 import dagster as dg
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import WorkspaceFileTarget
-from dagster_graphql.schema import create_schema
 
 from testbed.dagster_instance import PROJECT, clean_environment
 from testbed.ports import LOOPBACK, free_ports, listens
 from testbed.processes import ChildProcess
+from wal_pipeline_tests.support.dagster_graphql import DagsterUi
 
 REPOSITORY = "__repository__"
 _LAUNCH = """
@@ -52,19 +51,9 @@ query Run($id: ID!) {
 }""".replace("METADATA", _METADATA)
 
 
-@dataclass(frozen=True, slots=True)
-class DagsterUi:
-    """The answers of one workspace. ``instance`` has this project's dagster.yaml."""
-
-    instance: dg.DagsterInstance
-    workspace: WorkspaceProcessContext
-
-    def ask(self, query: str, **variables: object) -> Any:
-        """Return the data of an answer, as the UI gets it."""
-        context = self.workspace.create_request_context()
-        answer = asyncio.run(create_schema().execute_async(query, variable_values=variables, context_value=context))
-        assert answer.errors is None, answer.errors
-        return answer.data
+@dataclass
+class FleetUi(DagsterUi):
+    """What the UI asks and starts in a workspace whose code locations are processes of their own."""
 
     def launch(self, location: str, job: str, config: Mapping[str, object] | None = None, **tags: str) -> str:
         """Start a run as the launchpad does, and return its id."""
@@ -87,7 +76,7 @@ class DagsterUi:
 
 
 @contextmanager
-def open_ui(folder: Path, clusters: Mapping[str, Mapping[str, str]]) -> Iterator[DagsterUi]:
+def open_ui(folder: Path, clusters: Mapping[str, Mapping[str, str]]) -> Iterator[FleetUi]:
     """Serve one code location for each cluster, with its own settings file, as hosts of a fleet do.
 
     ``clusters``: the settings by the name of the code location.
@@ -106,7 +95,7 @@ def open_ui(folder: Path, clusters: Mapping[str, Mapping[str, str]]) -> Iterator
             )
         (folder / "workspace.yaml").write_text("load_from:\n" + "".join(entries))
         target = WorkspaceFileTarget([str(folder / "workspace.yaml")])
-        yield DagsterUi(instance, stack.enter_context(WorkspaceProcessContext(instance, target)))
+        yield FleetUi(stack.enter_context(WorkspaceProcessContext(instance, target)))
 
 
 @contextmanager
