@@ -94,7 +94,8 @@ class Screen:
         box = None if around is None else around.bounding_box()
         clip: FloatRect = {"x": 0, "y": 0, "width": WIDTH, "height": HEIGHT}
         if box is not None:
-            clip = {"x": box["x"] - _MARGIN, "y": box["y"] - _MARGIN, "width": WIDTH - box["x"] + _MARGIN, "height": _LINES}
+            left, top = box["x"] - _MARGIN, box["y"] - _MARGIN
+            clip = {"x": left, "y": top, "width": WIDTH - left, "height": _LINES}
         self.page.screenshot(path=self.pictures / f"{name}.png", clip=clip)
 
     def terminal_picture(self, name: str, output: str, *, columns: int = 80) -> None:
