@@ -2,8 +2,9 @@
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ pytestmark = pytest.mark.ui
 class Question:
     """``command``: as a person types it. ``page`` shows the answer ``text``; the documents call it ``place``.
 
-    With ``clicks_on`` the page has a link to the answer, which is found by this selector.
+    With ``clicks_on`` the page has a link to the answer, which is found by this selector. With ``launches`` it is a
+    launchpad, and the run of this configuration answers.
     """
 
     asks: str
@@ -28,6 +30,7 @@ class Question:
     page: str
     text: str
     clicks_on: str | None = None
+    launches: str | None = None
 
 
 _WINDOW = "asset `recovery_window`, its first row"
@@ -99,9 +102,10 @@ QUESTIONS = (
     Question(
         "What would a restore to 14:05 do?",
         "restore --plan --to-time TIME --pgdata FOLDER",
-        "job `restore_cluster`, *Launchpad*, *Launch Run*",
+        "job `restore_cluster`, *Launchpad*, *Launch Run*, its result",
         "/locations/wal_pipeline/jobs/restore_cluster/playground",
-        "plan_only: ",
+        "only planned",
+        launches='{ops: {restore: {config: {pgdata: FOLDER, to_time: "TIME"}}}}',
     ),
 )
 
@@ -118,12 +122,15 @@ def _ask(question: Question, ui: Screen, orders: Orders) -> Answer:
     words = {"TIME": orders.target, "FOLDER": str(orders.cluster.folder / "restored")}
     typed = [words.get(word, word) for word in question.command.split()]
     in_terminal = _seconds(lambda: orders.cluster.command(*typed, expect=(0, 1, 2)))
-    in_ui = _seconds(lambda: _look(question, ui))
+    in_ui = _seconds(lambda: _look(question, ui, words))
     return Answer(question.asks, question.command, round(in_terminal, 1), question.place, round(in_ui, 1))
 
 
-def _look(question: Question, ui: Screen) -> None:
-    ui.page.goto(ui.url + question.page)
+def _look(question: Question, ui: Screen, words: Mapping[str, str]) -> None:
+    if question.launches is not None:
+        ui.launch(question.page, reduce(lambda text, word: text.replace(word, words[word]), words, question.launches))
+    else:
+        ui.page.goto(ui.url + question.page)
     if question.clicks_on is not None:
         ui.page.locator(question.clicks_on).first.click()
     ui.see(re.compile(question.text))

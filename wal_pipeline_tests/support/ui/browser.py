@@ -52,6 +52,22 @@ class Screen:
         """Click on the first thing with exactly this text."""
         self.page.get_by_text(text, exact=True).filter(visible=True).first.click()
 
+    def forget(self) -> None:
+        """Let the UI forget what was typed before, as a browser that has never seen it."""
+        self.page.goto(self.url)
+        self.page.evaluate("localStorage.clear()")
+
+    def launch(self, launchpad: str, config: str) -> None:
+        """Open a launchpad, type a run's configuration (YAML on one line) in the place of its text, and launch it."""
+        self.open(launchpad, "No errors")
+        self.page.locator(".CodeMirror").first.click()
+        self.page.keyboard.press("Control+A")
+        self.page.keyboard.insert_text(config)
+        self.see(config[:20])
+        self.see("No errors")
+        self.click("Launch Run")
+        self.page.wait_for_url("**/runs/**")
+
     @contextmanager
     def taller(self) -> Iterator[None]:
         """Make the window so tall that a list shows all its rows, which Dagster else makes as they scroll by."""
