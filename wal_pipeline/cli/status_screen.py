@@ -50,13 +50,11 @@ def print_screen(status: ArchiveStatus, console: Console | None = None) -> None:
 
 def _head(status: ArchiveStatus) -> Text:
     facts = status.facts
-    identifier = facts.windows.system_identifier
     head = Text()
     head.append(f"{facts.cluster}", style="bold")
     head.append("  ")
     head.append(f" {status.verdict.value.upper()} ", style=f"reverse bold {_COLOURS[status.verdict]}")
     head.append(f"  {moment_text(facts.at)} UTC", style="dim")
-    head.append(f"  system identifier {identifier or 'not known yet'}", style="dim")
     return head
 
 
@@ -136,6 +134,7 @@ def _rows(status: ArchiveStatus) -> Iterator[tuple[str, str]]:
     yield "drill", ", ".join(_drill(store, facts.at) for store in facts.stores)
     ratio = _ratio(facts)
     yield "archive", f"{facts.files} files, {size(facts.wal_bytes)} of WAL{ratio}"
+    yield "cluster", f"system identifier {facts.windows.system_identifier or 'not known yet'}"
     if facts.server.error is not None:
         yield "server", facts.server.error
     for note in facts.windows.notes:

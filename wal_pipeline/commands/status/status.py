@@ -11,7 +11,7 @@ from wal_pipeline.archive.recovery.reach import RecoveryReach
 from wal_pipeline.catalog.drills import DrillRecord
 from wal_pipeline.commands.health.facts import HealthFacts
 from wal_pipeline.commands.health.rules import HealthLimits, observe
-from wal_pipeline.text import length, size
+from wal_pipeline.text import counted, length, size
 
 
 class Rating(StrEnum):
@@ -205,10 +205,11 @@ def _lag(facts: HealthFacts, limits: HealthLimits) -> Metric:
 
 
 def _storage(facts: HealthFacts) -> Metric:
-    shown = ", ".join(f"{one.store} {size(one.stored_bytes)}" for one in facts.stores)
     counts = {one.verified_files for one in facts.stores}
     waiting = len(facts.spool.names) if facts.spool is not None else 0
     equal = max(counts, default=0) - min(counts, default=0) <= waiting
+    files = {one.store: "" if equal else f" in {counted(one.verified_files, 'file')}" for one in facts.stores}
+    shown = ", ".join(f"{one.store} {size(one.stored_bytes)}{files[one.store]}" for one in facts.stores)
     total = sum(one.stored_bytes for one in facts.stores)
     return Metric(STORAGE, total, shown, "the same on each", Rating.OK if equal else Rating.WARNING)
 

@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Sequence
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -69,8 +69,14 @@ def _table(facts: "HealthFacts") -> dg.MetadataValue:
     from wal_pipeline.commands.health.answer import COLUMNS, answer_rows
 
     columns = [dg.TableColumn(name, type="string") for name in COLUMNS]
-    records = [dg.TableRecord(dict(zip(COLUMNS, astuple(row), strict=True))) for row in answer_rows(facts)]
+    rows = [replace(row, begins=_without_year(row.begins), ends=_without_year(row.ends)) for row in answer_rows(facts)]
+    records = [dg.TableRecord(dict(zip(COLUMNS, astuple(row), strict=True))) for row in rows]
     return dg.MetadataValue.table(records, dg.TableSchema(columns=columns))
+
+
+def _without_year(moment: str) -> str:
+    """Return a moment for a narrow column; the answer above the table has the year."""
+    return moment.removeprefix(f"{moment[:4]}-") if moment[:4].isdigit() else moment
 
 
 def _details(facts: "HealthFacts", store: str | None) -> Metadata:

@@ -23,7 +23,7 @@ from wal_pipeline.wiring.restore import restore_of
 
 _NOT_READ: Final = ("what_they_take",)
 _FOLDERS: Final = ("pgdata", "waldir", "work_dir")
-_WILL_REFUSE: Final = "will refuse"
+_WOULD_BE_REFUSED: Final = "only planned; the restore would be refused for {reasons}: see will_refuse below"
 _ONLY_PLANNED: Final = "only planned, nothing was written: start the job with plan_only false to restore"
 
 
@@ -72,11 +72,10 @@ class _RunLog(RestoreEvents):
         """Log the plan, and keep it as the result of a run that only plans."""
         rows = _plan_rows(prepared)
         self._context.log.info("\n".join(f"{name}: {text}" for name, text in rows))
-        refusals = [text for name, text in rows if name == _WILL_REFUSE]
-        said = f"only planned; the restore would be refused: {'; '.join(refusals)}" if refusals else _ONLY_PLANNED
+        reasons = counted(len(prepared.refusals), "reason")
+        said = _WOULD_BE_REFUSED.format(reasons=reasons) if prepared.refusals else _ONLY_PLANNED
         self.metadata = {"result": dg.MetadataValue.text(said)}
-        others = [(name, text) for name, text in rows if name != _WILL_REFUSE]
-        self.metadata |= {name.replace(" ", "_"): dg.MetadataValue.text(text) for name, text in others}
+        self.metadata |= {name.replace(" ", "_"): dg.MetadataValue.text(text) for name, text in rows}
 
     def writing(self) -> None:
         """Note that from now on a failure leaves something behind."""
@@ -117,7 +116,6 @@ def _plan_rows(prepared: PreparedRestore) -> list[tuple[str, str]]:
     first, last = plan.commit_at_least, plan.commit_at_most
     commit = moment_text(first) if first == last else f"between {moment_text(first)} and {moment_text(last)}"
     return [
-        *((_WILL_REFUSE, one_line(str(refusal))) for refusal in prepared.refusals),
         ("target", f"{plan.asked} on timeline {plan.timeline}, then {request.action.value}"),
         ("last commit", f"{commit} UTC"),
         ("base backup", " + ".join(one.backup_id for one in prepared.chain)),
@@ -128,8 +126,13 @@ def _plan_rows(prepared: PreparedRestore) -> list[tuple[str, str]]:
         *([("removed first", ", ".join(map(str, prepared.emptied)))] if prepared.emptied else []),
         ("archiving", _role(prepared)),
         ("disk", "\n".join(_disk_lines(prepared))),
+        *([("will refuse", "\n".join(map(_refusal, prepared.refusals)))] if prepared.refusals else []),
         *([("notes", "\n".join(notes))] if (notes := [*prepared.notes, *request.signs_of_original]) else []),
     ]
+
+
+def _refusal(error: WalPipelineError) -> str:
+    return one_line(str(error))
 
 
 def _disk_lines(prepared: PreparedRestore) -> list[str]:
