@@ -122,7 +122,7 @@ class Screen:
             console = Console(file=nowhere, record=True, width=columns, force_terminal=True, color_system="truecolor")
             console.print(Text.from_ansi(output), soft_wrap=True)
         shown = console.export_html(inline_styles=True, code_format="{code}")
-        self.page.set_content(_TERMINAL.replace("COLUMNS", str(columns)).replace("SCREEN", shown))
+        self.page.set_content(_TERMINAL.replace("COLUMNS", str(columns + 1)).replace("SCREEN", shown))
         self.page.locator("pre").screenshot(path=self.pictures / f"{name}.png")
 
 
@@ -133,7 +133,8 @@ _METADATA: Final = """() => {
   const rows = [...table.querySelectorAll(":scope > tbody > tr")].map(texts);
   return rows.filter(cells => cells.length > 2).map(cells => [cells[0], cells.at(-1)]);
 }"""
-# A terminal breaks a line that is too long wherever its width ends.
+# A terminal breaks a line that is too long wherever its width ends. One more column: a sign such as ● may be drawn wider
+# here than a letter, and a line that fits would be broken.
 _TERMINAL: Final = """<body style="margin:0"><pre
 style="display:inline-block;margin:0;padding:14px 18px;width:COLUMNSch;
 white-space:pre-wrap;word-break:break-all;color:#222;font:14px/1.25 'DejaVu Sans Mono','Liberation Mono',monospace"
