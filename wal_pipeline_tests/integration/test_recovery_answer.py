@@ -58,7 +58,7 @@ def log_standby_snapshot(scene: Night) -> None:
 def test_after_the_first_base_backup_something_can_be_recovered(idle: Night) -> None:
     """Headline, line, bar and figures agree: up to the end of the base backup, and nothing was committed since."""
     before = idle.run("status")
-    assert "this host has no records of main: whether it can be recovered was not looked at" in before.stdout
+    assert "this host has no records of cluster 'main', and this command asks no store" in before.stdout
     at = back_up(idle)
     shown = idle.run("status").stdout
     answer = f"main can be recovered to {at} UTC from local, nothing committed since"

@@ -111,7 +111,11 @@ def test_the_plan_is_the_default_and_writes_nothing(postgres_folder: Path) -> No
     [output] = [event for event in done.all_events if event.is_successful_output]
     found = {name: value.value for name, value in output.step_output_data.metadata.items()}
     assert list(found)[:7] == ["result", "target", "last_commit", "base_backup", "WAL", "download", "data_directory"]
-    assert found["result"] == "only planned, nothing was written: start the job with plan_only false to restore"
+    if "will_refuse" not in found:
+        assert found["result"] == "only planned, nothing was written: start the job with plan_only false to restore"
+    else:  # where the server's user cannot enter this checkout
+        assert found["result"] == "only planned; the restore would be refused for 1 reason: see will_refuse below"
+        assert f"the user '{postgres_user().name}' cannot run" in str(found["will_refuse"])
     assert found["target"] == "the end of the archive on timeline 1, then promote"
     assert found["data_directory"] == str(postgres_folder / "pgdata")
 

@@ -26,10 +26,14 @@ _LOOK_BACK_SEGMENTS = 512  # an idle cluster's segments hold no commit
 
 @dataclass(frozen=True, slots=True)
 class DrillTarget:
-    """The base backup from which a drill begins, and the moment to which it restores."""
+    """The base backup from which a drill begins, and the moment to which it restores.
+
+    ``beyond`` says which moments the drill leaves out, because a segment before them has not come yet.
+    """
 
     manifest: BaseBackupManifest
     choice: DrillChoice
+    beyond: tuple[str, ...] = ()
 
 
 def choose_target(place: ClusterStore, identities: Sequence[Any], random: Random) -> DrillTarget:
@@ -52,7 +56,13 @@ def choose_target(place: ClusterStore, identities: Sequence[Any], random: Random
     if ends and choice.next_file is None:
         choice = choose_drill([file.name for file in plan.wal], backup.stop_lsn, size, random) or choice
     choice = replace(choice, target=replace(choice.target, timeline=end.timeline))
-    return DrillTarget(found.manifests[backup.backup_id], choice)
+    return DrillTarget(found.manifests[backup.backup_id], choice, _beyond(place, window, found.contents.arriving))
+
+
+def _beyond(place: ClusterStore, window: RecoveryWindow, arriving: Collection[str]) -> tuple[str, ...]:
+    if window.first_missing not in arriving:
+        return ()
+    return (f"what follows '{window.first_missing}': {place.name} did not have it yet, on its way or lost",)
 
 
 def _end(found: RestoreInventory, random: Random) -> RecoveryTarget:

@@ -118,7 +118,7 @@ class Drill:
         self, prepared: PreparedRestore, target: DrillTarget, predicted: tuple[datetime, ...], begun: float
     ) -> str | None:
         options = self._options
-        self._result = replace(self._result, not_proven=not_proven(prepared))
+        self._result = replace(self._result, not_proven=(*not_proven(prepared), *target.beyond))
         isolation = scratch_isolation(options.folder, prepared, options.folder / FETCH_FOLDER)
         with running_server(
             prepared,
