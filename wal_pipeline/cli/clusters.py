@@ -25,7 +25,7 @@ from wal_pipeline.settings import PREFIX, variable_names
 from wal_pipeline.wiring.health import fact_sources, health_limits
 from wal_pipeline.wiring.pipeline import Pipeline, open_pipeline
 from wal_pipeline.wiring.settings_check import check_settings
-from wal_pipeline.wiring.stores import missing_settings
+from wal_pipeline.wiring.stores import missing_of
 
 _AT_ONCE: Final = 8
 _OF_THE_HOST: Final = ("HTTPS_PROXY", "NO_PROXY")
@@ -106,8 +106,7 @@ def not_known(pipeline: Pipeline, status: ArchiveStatus) -> WalPipelineError | N
     if has_records(status.facts):
         return None
     settings = pipeline.settings
-    missing = [variable for store in settings.stores for variable in missing_settings(settings, store)]
-    return no_records(settings.cluster, missing)
+    return no_records(settings.cluster, missing_of(settings, settings.stores))
 
 
 def _look(env_file: Path, *, ask_server: bool) -> ClusterLook:

@@ -77,10 +77,9 @@ class Context:
 
     def missing_settings(self) -> list[str]:
         """Return the variables without which a configured store cannot be asked. Raises: SettingsError."""
-        from wal_pipeline.wiring.stores import missing_settings
+        from wal_pipeline.wiring.stores import missing_of
 
-        settings = self.pipeline.settings
-        return [variable for store in settings.stores for variable in missing_settings(settings, store)]
+        return missing_of(self.pipeline.settings, self.pipeline.settings.stores)
 
     def require_records(self) -> None:
         """Refuse to tell of an archive of which this host has no records. Raises: CatalogError, SettingsError."""

@@ -14,7 +14,7 @@ from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.errors import CatalogError, PostgresError
 from wal_pipeline.settings import Settings, load_settings, pin_paths
 from wal_pipeline.stores.base import Store
-from wal_pipeline.wiring.stores import missing_error, missing_settings, open_store
+from wal_pipeline.wiring.stores import missing_error, missing_of, missing_settings, open_store
 
 if TYPE_CHECKING:  # each is imported at its first use: a quick command imports no database and no S3 client
     from wal_pipeline.catalog.catalog import Catalog
@@ -63,7 +63,7 @@ class Pipeline:
 
         Raises: SettingsError, which names every missing setting.
         """
-        missing = [variable for name in names for variable in missing_settings(self.settings, name)]
+        missing = missing_of(self.settings, names)
         if missing:
             raise missing_error(missing)
         opened = {name: open_store(self.settings, name) for name in names}

@@ -1,6 +1,6 @@
 """Opens the stores that the settings describe, and names the settings that one lacks."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -48,6 +48,11 @@ def missing_settings(settings: Settings, name: str) -> list[str]:
     if name == "local":
         return [] if settings.local_store_folder else [_LOCAL_FOLDER]
     return _bucket_settings(settings, name).missing()
+
+
+def missing_of(settings: Settings, names: Iterable[str]) -> list[str]:
+    """Return the variables without which one of these stores cannot be asked."""
+    return [variable for name in names for variable in missing_settings(settings, name)]
 
 
 def missing_error(variables: Sequence[str]) -> SettingsError:

@@ -99,9 +99,7 @@ def _outside(
 
 def _last_reached(contents: ArchiveContents, span: Span) -> datetime:
     """Return the last time that can surely be a target in a window: that of its last commit or base backup."""
-    last_at, _ = contents.last_commit(span.path, span.run)
-    ends = [one.finished_at for one in span.backups]
-    return max(ends if last_at is None else [*ends, last_at])
+    return span.reaches_at_least(contents.last_commit(span.path, span.run)[0])
 
 
 def _what_is_missing(contents: ArchiveContents, span: Span, later: list[Span]) -> str:

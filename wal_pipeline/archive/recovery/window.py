@@ -75,6 +75,11 @@ class Span:
         """The timeline that holds the last segment."""
         return self.path.owner(self.run[1])
 
+    def reaches_at_least(self, last_commit_at: datetime | None) -> datetime:
+        """Return the last moment that it surely holds: its last commit, or the end of a base backup after that."""
+        ends = [one.finished_at for one in self.backups]
+        return max(ends if last_commit_at is None else [*ends, last_commit_at])
+
 
 def spans_on(coverage: Coverage, path: TimelinePath) -> list[Span]:
     """Return the windows on one path by numbers, the oldest first."""
@@ -133,7 +138,6 @@ def window_of(contents: ArchiveContents, store: str | None, span: Span) -> Recov
     path, (first, last) = span.path, span.run
     last_commit_at, known = contents.last_commit(path, span.run)
     earliest = span.backups[0]
-    ends = [one.finished_at for one in span.backups] + ([] if last_commit_at is None else [last_commit_at])
     return RecoveryWindow(
         store=store,
         system_identifier=contents.system_identifier,
@@ -145,7 +149,7 @@ def window_of(contents: ArchiveContents, store: str | None, span: Span) -> Recov
         latest_commit_at=last_commit_at if known else None,
         latest_commit_at_least=last_commit_at,
         commit_times_known=known,
-        reaches_at_least=max(ends),
+        reaches_at_least=span.reaches_at_least(last_commit_at),
         latest_lsn=Lsn(min((last + 1) * contents.wal_segment_size, MAX_LSN)),
         first_segment=path.name(first),
         last_segment=path.name(last),

@@ -14,6 +14,8 @@ from wal_pipeline.wiring.pipeline import Pipeline
 
 if TYPE_CHECKING:
     from wal_pipeline.commands.health.asset_checks import CheckVerdict
+    from wal_pipeline.commands.health.facts import HealthFacts, StoreFacts
+    from wal_pipeline.commands.health.rules import HealthLimits
 
 _DESCRIPTIONS = {
     "no_gap": "No segment is missing between those that this store holds. A past gap is a warning.",
@@ -69,7 +71,6 @@ def _results(keys: Keys, pipeline: Pipeline) -> Iterator[dg.AssetCheckResult]:
     """Yield the result of each check, from one look at the facts."""
     from wal_pipeline.commands.health.asset_checks import (
         SEGMENT_CHECKS,
-        WINDOW_CHECKS,
         base_backup_fresh,
         drill_passed,
         spool_under_limit,
@@ -83,10 +84,19 @@ def _results(keys: Keys, pipeline: Pipeline) -> Iterator[dg.AssetCheckResult]:
             yield _result(keys.wal_segment(store.store), name, check(facts, limits, store))
         yield _result(keys.base_backup(store.store), BACKUP_CHECK, base_backup_fresh(facts, limits, store))
         yield _result(keys.recovery_drill, DRILL_CHECK.format(store=store.store), drill_passed(facts, limits, store))
-        for name, check in WINDOW_CHECKS.items():
-            check_name = WINDOW_CHECK.format(name=name, store=store.store)
-            yield _result(keys.recovery_window, check_name, check(facts, limits, store))
+        for check_name, verdict in window_verdicts(facts, limits, store):
+            yield _result(keys.recovery_window, check_name, verdict)
     yield _result(keys.spool, "under_limit", spool_under_limit(facts, limits))
+
+
+def window_verdicts(
+    facts: "HealthFacts", limits: "HealthLimits", store: "StoreFacts"
+) -> "Iterator[tuple[str, CheckVerdict]]":
+    """Yield the names and verdicts of the checks of a store's recovery window."""
+    from wal_pipeline.commands.health.asset_checks import WINDOW_CHECKS
+
+    for name, check in WINDOW_CHECKS.items():
+        yield WINDOW_CHECK.format(name=name, store=store.store), check(facts, limits, store)
 
 
 def build_check_job(keys: Keys, checks: dg.AssetChecksDefinition) -> UnresolvedAssetJobDefinition:

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
-from wal_pipeline.commands.health.asset_checks import SEGMENT_CHECKS, WINDOW_CHECKS, base_backup_fresh
+from wal_pipeline.commands.health.asset_checks import SEGMENT_CHECKS, base_backup_fresh
 from wal_pipeline.commands.health.facts import HealthFacts, look_at_everything
 from wal_pipeline.commands.health.rules import HealthLimits
-from wal_pipeline.orchestration.assets.archive_checks import evaluation
+from wal_pipeline.orchestration.assets.archive_checks import evaluation, window_verdicts
 from wal_pipeline.orchestration.assets.recovery_window import window_materialization
-from wal_pipeline.orchestration.keys import BACKUP_CHECK, CONTENT_CHECK, NAMES_CHECK, VERIFIED_AT, WINDOW_CHECK, Keys
+from wal_pipeline.orchestration.keys import BACKUP_CHECK, CONTENT_CHECK, NAMES_CHECK, VERIFIED_AT, Keys
 from wal_pipeline.orchestration.runs.last_evaluation import last_evaluation
 from wal_pipeline.wiring.pipeline import Pipeline
 
@@ -85,9 +85,8 @@ def _facts_checks(
     keys: Keys, facts: HealthFacts, limits: HealthLimits, stored: Stored
 ) -> Iterator[dg.AssetCheckEvaluation]:
     for store in facts.stores:
-        for name, check in WINDOW_CHECKS.items():
-            check_name = WINDOW_CHECK.format(name=name, store=store.store)
-            yield evaluation(keys.recovery_window, check_name, check(facts, limits, store))
+        for check_name, verdict in window_verdicts(facts, limits, store):
+            yield evaluation(keys.recovery_window, check_name, verdict)
         if store.store in stored.files:
             for check_name, check in SEGMENT_CHECKS.items():
                 yield evaluation(keys.wal_segment(store.store), check_name, check(facts, limits, store))

@@ -9,6 +9,7 @@ from wal_pipeline.archive.cost import Cost, StoreCost, dollars
 from wal_pipeline.orchestration.keys import COST_JOB, AssetGroup, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.runs.failures import with_plain_errors
+from wal_pipeline.orchestration.text_table import text_table
 from wal_pipeline.text import billed_size
 
 
@@ -52,10 +53,7 @@ def cost_metadata(cost: Cost) -> dict[str, dg.MetadataValue]:
     said = f"{dollars(cost.month_usd)} a month, of which {dollars(cost.storage_usd)} is storage"
     found: dict[str, dg.MetadataValue] = {
         "answer": dg.MetadataValue.text(said),
-        "stores": dg.MetadataValue.table(
-            [dg.TableRecord(dict(zip(columns, row, strict=True))) for row in rows],
-            dg.TableSchema(columns=[dg.TableColumn(name, type="string") for name in columns]),
-        ),
+        "stores": text_table(columns, rows),
         "USD a month": dg.MetadataValue.float(round(float(cost.month_usd), 3)),
     }
     for store, one in cost.stores.items():

@@ -9,6 +9,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from wal_pipeline.orchestration.keys import DRILL_JOB, AssetGroup, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.runs.failures import with_plain_errors
+from wal_pipeline.orchestration.text_table import text_table
 from wal_pipeline.text import length, moment_utc, size
 
 if TYPE_CHECKING:
@@ -78,10 +79,7 @@ def drill_metadata(results: "Sequence[DrillResult]") -> dict[str, dg.MetadataVal
     columns = ("store", "result", "RTO", "to", "segments", "downloaded")
     found: dict[str, dg.MetadataValue] = {
         "answer": dg.MetadataValue.text(drill_sentence(results)),
-        "stores": dg.MetadataValue.table(
-            [dg.TableRecord(dict(zip(columns, _row(one), strict=True))) for one in results],
-            dg.TableSchema(columns=[dg.TableColumn(name, type="string") for name in columns]),
-        ),
+        "stores": text_table(columns, map(_row, results)),
     }
     for one in results:
         texts = {"error": one.error, "warnings": "\n".join(one.warnings), "not proven": "\n".join(one.not_proven)}

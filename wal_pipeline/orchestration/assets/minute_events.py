@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import dagster as dg
 
-from wal_pipeline.orchestration.assets.archive_checks import evaluation
+from wal_pipeline.orchestration.assets.archive_checks import evaluation, window_verdicts
 from wal_pipeline.orchestration.assets.open_alerts import alerts_materialization
 from wal_pipeline.orchestration.assets.recovery_window import window_materialization
 from wal_pipeline.orchestration.assets.spool import spool_materialization
-from wal_pipeline.orchestration.keys import DRILL_CHECK, WINDOW_CHECK, Keys
+from wal_pipeline.orchestration.keys import DRILL_CHECK, Keys
 from wal_pipeline.orchestration.runs.last_evaluation import last_evaluation
 from wal_pipeline.wiring.pipeline import Pipeline
 
@@ -78,7 +78,7 @@ def _verdicts(
 
     The UI does so after each materialization of another run. Events without a run count as one run.
     """
-    from wal_pipeline.commands.health.asset_checks import WINDOW_CHECKS, drill_passed, spool_under_limit
+    from wal_pipeline.commands.health.asset_checks import drill_passed, spool_under_limit
 
     found = [evaluation(keys.spool, "under_limit", spool_under_limit(facts, limits))]
     for store in facts.stores:
@@ -86,10 +86,7 @@ def _verdicts(
             evaluation(keys.recovery_drill, DRILL_CHECK.format(store=store.store), drill_passed(facts, limits, store))
         )
         found += [
-            evaluation(
-                keys.recovery_window, WINDOW_CHECK.format(name=name, store=store.store), check(facts, limits, store)
-            )
-            for name, check in WINDOW_CHECKS.items()
+            evaluation(keys.recovery_window, name, verdict) for name, verdict in window_verdicts(facts, limits, store)
         ]
     yield from (one for one in found if _is_due(instance, one, facts.at))
 

@@ -9,6 +9,7 @@ from wal_pipeline.archive.alerts import Alert
 from wal_pipeline.orchestration.keys import AssetGroup, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.runs.failures import with_plain_errors
+from wal_pipeline.orchestration.text_table import text_table
 from wal_pipeline.text import length, moment_utc
 
 _COLUMNS = ("severity", "what", "what mends it", "since", "found")
@@ -46,9 +47,7 @@ def alerts_metadata(alerts: Sequence[Alert], now: datetime) -> dict[str, dg.Meta
     open_ones = [one for one in ordered if one.acknowledged_at is None]
     found: dict[str, dg.MetadataValue] = {"answer": dg.MetadataValue.text(alerts_sentence(open_ones))}
     if ordered:
-        columns = [dg.TableColumn(name, type="string") for name in _COLUMNS]
-        records = [dg.TableRecord(dict(zip(_COLUMNS, _row(one, now), strict=True))) for one in ordered]
-        found["alerts"] = dg.MetadataValue.table(records, dg.TableSchema(columns=columns))
+        found["alerts"] = text_table(_COLUMNS, [_row(one, now) for one in ordered])
     return found | {"open": dg.MetadataValue.int(len(open_ones))}
 
 

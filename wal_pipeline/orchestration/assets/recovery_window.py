@@ -10,6 +10,7 @@ import dagster as dg
 from wal_pipeline.orchestration.keys import AssetGroup, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.runs.failures import with_plain_errors
+from wal_pipeline.orchestration.text_table import text_table
 
 if TYPE_CHECKING:
     from wal_pipeline.commands.health.facts import HealthFacts
@@ -68,10 +69,8 @@ def _table(facts: "HealthFacts") -> dg.MetadataValue:
     """Return a row for any store and one for each store, in people's units."""
     from wal_pipeline.commands.health.answer import COLUMNS, answer_rows
 
-    columns = [dg.TableColumn(name, type="string") for name in COLUMNS]
     rows = [replace(row, begins=_without_year(row.begins), ends=_without_year(row.ends)) for row in answer_rows(facts)]
-    records = [dg.TableRecord(dict(zip(COLUMNS, astuple(row), strict=True))) for row in rows]
-    return dg.MetadataValue.table(records, dg.TableSchema(columns=columns))
+    return text_table(COLUMNS, map(astuple, rows))
 
 
 def _without_year(moment: str) -> str:

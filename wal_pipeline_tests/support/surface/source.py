@@ -263,8 +263,10 @@ def _metadata(node: ast.AST) -> Iterator[tuple[ast.expr, str]]:
 
 
 def _kind(value: ast.expr) -> str:
-    """Return ``int`` of ``dg.MetadataValue.int(…)``; nothing for other expressions."""
+    """Return ``int`` of ``dg.MetadataValue.int(…)``, ``table`` of ``text_table(…)``; nothing for other expressions."""
     match value:
         case ast.Call(func=ast.Attribute(value=ast.Attribute(attr="MetadataValue"), attr=kind)):
             return kind
+        case ast.Call(func=ast.Name(id="text_table")):
+            return "table"
     return ""
