@@ -43,6 +43,7 @@ REPEATED_FUNCTIONS: Final = {
 # The test that states a module's behaviour, for the modules that have none of their own.
 _TESTED_IN: Final = {
     "archive/format/test_backup_manifest.py": "archive/format/{backup_manifest_checks,backup_manifest_json}",
+    "archive/format/test_piece.py": "archive/format/words",
     "archive/recovery/test_restore_plan.py": "archive/recovery/{coverage,target,target_choice,timeline_path}",
     "archive/retention/test_plan.py": "archive/retention/{rules,wal}",
     "archive/retention/test_remains.py": "archive/retention/obsolete",

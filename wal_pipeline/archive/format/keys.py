@@ -4,6 +4,8 @@
 ``<prefix>/<cluster>/<system identifier>/wal/<timeline>/<timeline>.history<codec>[.age]``
 ``<prefix>/<cluster>/<system identifier>/base/<backup id>/<part>``, the part ``manifest.json`` written last.
 ``<prefix>/<cluster>/<system identifier>/lease/<token>.<number>.json`` while a base backup is being stored.
+``<prefix>/<cluster>/<system identifier>/tail/<timeline>/<segment>/<from>-<to><codec>[.age]``, pieces of a segment that
+is not archived yet; the offsets have eight hex digits.
 
 A cluster that is made again under the same name has another system identifier, which keeps it apart from the old one.
 """
@@ -24,6 +26,7 @@ _PART: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _SUFFIXES: Final = {codec.suffix: codec for codec in Codec if codec.suffix}
 _ENDINGS: Final = frozenset(f"{codec.suffix}{age}" for codec in Codec for age in ("", ENCRYPTED_SUFFIX))
 _DIGITS: Final = re.compile(r"[0-9A-F]{8}\Z")
+_OFFSETS: Final = re.compile(r"([0-9A-F]{8})-([0-9A-F]{8})\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,24 @@ class StoredName:
     """The file that a WAL object's key names, and how it was encoded."""
 
     file: WalFileName
+    codec: Codec
+    encrypted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PieceName:
+    """The segment and the bytes of it that a piece holds: from ``from_offset`` up to, not including, ``to_offset``."""
+
+    segment: WalFileName
+    from_offset: int
+    to_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPieceName:
+    """The piece that an object's key names, and how it was encoded."""
+
+    piece: PieceName
     codec: Codec
     encrypted: bool
 
@@ -88,6 +109,11 @@ class Layout:
         return f"{self.root}base/"
 
     @property
+    def tail_root(self) -> str:
+        """The prefix of all pieces; ends in ``/``."""
+        return f"{self.root}tail/"
+
+    @property
     def lease_root(self) -> str:
         """The prefix of all leases; ends in ``/``."""
         return f"{self.root}lease/"
@@ -116,14 +142,34 @@ class Layout:
 
     def parse_wal_key(self, key: str) -> StoredName | None:
         """Read a WAL object's key; None where it is not exactly the key that ``wal_key`` makes."""
-        rest = key.rsplit("/", 1)[-1]
-        encrypted = rest.endswith(ENCRYPTED_SUFFIX)
-        rest = rest.removesuffix(ENCRYPTED_SUFFIX)
-        codec = next((codec for suffix, codec in _SUFFIXES.items() if rest.endswith(suffix)), Codec.NONE)
-        file = parse_file_name(rest.removesuffix(codec.suffix))
+        stem, codec, encrypted = _split_endings(key.rsplit("/", 1)[-1])
+        file = parse_file_name(stem)
         if file is None or self.wal_key(file, codec, encrypted=encrypted) != key:
             return None
         return StoredName(file, codec, encrypted)
+
+    def tail_folder(self, segment: WalFileName) -> str:
+        """Return the folder of a segment's pieces; ends in ``/``."""
+        return f"{self.tail_root}{segment.timeline:08X}/{segment.name}/"
+
+    def piece_key(self, piece: PieceName, codec: Codec, *, encrypted: bool) -> str:
+        """Return the key of a piece's object."""
+        offsets = f"{piece.from_offset:08X}-{piece.to_offset:08X}"
+        return f"{self.tail_folder(piece.segment)}{offsets}{codec.suffix}{ENCRYPTED_SUFFIX if encrypted else ''}"
+
+    def parse_piece_key(self, key: str) -> StoredPieceName | None:
+        """Read a piece's key; None where it is not exactly the key that ``piece_key`` makes."""
+        if not key.startswith(self.tail_root):
+            return None
+        folder, _, rest = key.rpartition("/")
+        stem, codec, encrypted = _split_endings(rest)
+        segment, offsets = parse_file_name(folder.rpartition("/")[2]), _OFFSETS.match(stem)
+        if segment is None or segment.kind is not FileKind.SEGMENT or offsets is None:
+            return None
+        piece = PieceName(segment, int(offsets[1], 16), int(offsets[2], 16))
+        if piece.from_offset >= piece.to_offset or self.piece_key(piece, codec, encrypted=encrypted) != key:
+            return None
+        return StoredPieceName(piece, codec, encrypted)
 
     def base_key(self, backup_id: str, part: str) -> str:
         """Return the key of one object of a base backup."""
@@ -137,6 +183,14 @@ class Layout:
         """Read the backup id from any key below ``base_root``; None where the key is not ours."""
         parts = key.removeprefix(self.base_root).split("/")
         return parts[0] if key.startswith(self.base_root) and len(parts) == 2 and parts[0] else None
+
+
+def _split_endings(name: str) -> tuple[str, Codec, bool]:
+    """Split the endings of codec and encryption off an object's name."""
+    encrypted = name.endswith(ENCRYPTED_SUFFIX)
+    name = name.removesuffix(ENCRYPTED_SUFFIX)
+    codec = next((codec for suffix, codec in _SUFFIXES.items() if name.endswith(suffix)), Codec.NONE)
+    return name.removesuffix(codec.suffix), codec, encrypted
 
 
 class WalKeyReader:

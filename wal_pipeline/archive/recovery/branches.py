@@ -89,7 +89,7 @@ def living_notes(branches: Iterable[Branch]) -> tuple[str, ...]:
 
 def _branch(coverage: Coverage, path: TimelinePath, other: TimelinePath, left: tuple[int, Lsn]) -> Branch | None:
     contents, (number, lsn) = coverage.contents, left
-    first, last = max(number, other.pieces[-1].first), coverage.numbers[other.timeline][-1]
+    first, last = max(number, other.stretches[-1].first), coverage.numbers[other.timeline][-1]
     if last < first:
         return None
     chosen = _leaving(path, lsn)
@@ -112,10 +112,10 @@ def _branch(coverage: Coverage, path: TimelinePath, other: TimelinePath, left: t
 
 def _leaving(path: TimelinePath, lsn: Lsn) -> int:
     """Return the first timeline of a path that begins at ``lsn`` or later: the one that left."""
-    ends = [piece.end_lsn for piece in path.pieces]
+    ends = [stretch.end_lsn for stretch in path.stretches]
     index = next((index for index, end in enumerate(ends) if end >= lsn), len(ends) - 1)
-    follows = path.pieces[index].end_lsn == lsn and index + 1 < len(ends)
-    return path.pieces[index + 1 if follows else index].timeline
+    follows = path.stretches[index].end_lsn == lsn and index + 1 < len(ends)
+    return path.stretches[index + 1 if follows else index].timeline
 
 
 def _began_at(contents: ArchiveContents, path: TimelinePath, timeline: int, run: Run) -> datetime | None:

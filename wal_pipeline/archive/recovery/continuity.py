@@ -74,7 +74,7 @@ def joint_fault(name: str, before: SegmentJoints | None, after: SegmentJoints | 
 
 def _joint_fault(file: WalFile, segments: Mapping[int, Mapping[int, WalFile]], path: TimelinePath) -> str | None:
     number = require_file_name(file.name).number(path.wal_segment_size)
-    before = segments.get(path.owner(number - 1), {}).get(number - 1) if number > path.pieces[0].first else None
+    before = segments.get(path.owner(number - 1), {}).get(number - 1) if number > path.stretches[0].first else None
     return None if before is None else joint_fault(before.name, before.joints, file.joints)
 
 

@@ -211,14 +211,16 @@ class Coverage:
 
     def can_follow(self, path: TimelinePath) -> bool:
         """Say whether PostgreSQL can follow the path: a timeline with a parent needs its history file."""
-        return len(path.pieces) == 1 or self.has(history_name(path.timeline).name)
+        return len(path.stretches) == 1 or self.has(history_name(path.timeline).name)
 
     def runs_on(self, path: TimelinePath) -> list[Run]:
         """Return the runs of segments along a path; a switch of timelines breaks no run, but what continues nothing."""
         found: list[Run] = []
-        for piece in path.pieces:
-            breaks = self.contents.break_numbers(piece.timeline) if self.contents.breaks else []
-            for first, last in split_runs(_clip(self.runs.get(piece.timeline, []), piece.first, piece.last), breaks):
+        for stretch in path.stretches:
+            breaks = self.contents.break_numbers(stretch.timeline) if self.contents.breaks else []
+            for first, last in split_runs(
+                _clip(self.runs.get(stretch.timeline, []), stretch.first, stretch.last), breaks
+            ):
                 if found and found[-1][1] + 1 == first and first not in breaks:
                     found[-1] = (found[-1][0], last)
                 else:

@@ -169,8 +169,8 @@ def _choose_current(coverage: Coverage, target: RecoveryTarget, base_backup: str
 def _latest(coverage: Coverage) -> TimelinePath:
     """Return the path to the newest timeline whose first segment, or a restorable base backup on it, is here."""
     for path in sorted(coverage.contents.paths.values(), key=lambda path: -path.timeline):
-        first = path.pieces[-1].first
-        begun = len(path.pieces) == 1 or coverage.count(path.timeline, (first, first))
+        first = path.stretches[-1].first
+        begun = len(path.stretches) == 1 or coverage.count(path.timeline, (first, first))
         own = any(backup.timeline == path.timeline for backup, _ in coverage.restorable(path))
         if coverage.can_follow(path) and (begun or own):
             return path
@@ -206,7 +206,7 @@ def _refuse_wrong_branch(coverage: Coverage, span: Span) -> None:
     wrong = next((parent for parent in reversed(parents) if coverage.count(parent, (number, number))), None)
     if path.name(number) in coverage.contents.breaks:
         return  # the plan is bound before it
-    if wrong is not None and path.pieces[path.timelines.index(owner)].first == number:
+    if wrong is not None and path.stretches[path.timelines.index(owner)].first == number:
         name = segment_name(wrong, number, path.wal_segment_size).name
         raise RecoveryTargetError(
             f"timeline {owner} begins with '{path.name(number)}', which {_named(coverage)} does not have: "

@@ -16,8 +16,8 @@ Run = tuple[int, int]  # the first and the last of consecutive segment numbers
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """The segment numbers ``first`` to ``last`` that lie on ``timeline``; a piece may be empty (``first > last``).
+class TimelineStretch:
+    """The segment numbers ``first`` to ``last`` that lie on ``timeline``; a stretch may be empty (``first > last``).
 
     ``end_lsn`` is where the path leaves the timeline. The segment with that LSN belongs to the next timeline, which
     begins with a copy of its parent's segment up to the switch.
@@ -38,17 +38,17 @@ class TimelinePath:
 
     timeline: int
     wal_segment_size: int
-    pieces: tuple[Piece, ...]
+    stretches: tuple[TimelineStretch, ...]
 
     @property
     def timelines(self) -> tuple[int, ...]:
         """The timelines in order, the oldest first."""
-        return tuple(piece.timeline for piece in self.pieces)
+        return tuple(stretch.timeline for stretch in self.stretches)
 
     def owner(self, number: int) -> int:
         """Return the timeline whose file holds the segment ``number`` on this path."""
-        owned = [piece for piece in self.pieces if piece.first <= piece.last]
-        index = bisect_right(owned, number, key=lambda piece: piece.first) - 1
+        owned = [stretch for stretch in self.stretches if stretch.first <= stretch.last]
+        index = bisect_right(owned, number, key=lambda stretch: stretch.first) - 1
         return owned[index].timeline
 
     def name(self, number: int) -> str:
@@ -57,14 +57,14 @@ class TimelinePath:
 
     def parts(self, run: Run) -> Iterator[tuple[int, Run]]:
         """Yield the timelines of a run of numbers, each with its part of the run, in order."""
-        for piece in self.pieces:
-            first, last = max(run[0], piece.first), min(run[1], piece.last)
+        for stretch in self.stretches:
+            first, last = max(run[0], stretch.first), min(run[1], stretch.last)
             if first <= last:
-                yield piece.timeline, (first, last)
+                yield stretch.timeline, (first, last)
 
     def end_of(self, timeline: int) -> Lsn | None:
         """Return the LSN at which the path leaves a timeline; None for a timeline that is not on the path."""
-        return next((piece.end_lsn for piece in self.pieces if piece.timeline == timeline), None)
+        return next((stretch.end_lsn for stretch in self.stretches if stretch.timeline == timeline), None)
 
     def holds(self, backup: BaseBackup) -> bool:
         """Say whether a recovery from this base backup can follow the path: it stopped before the path left its WAL."""
@@ -73,7 +73,7 @@ class TimelinePath:
 
     def leaves(self, other: "TimelinePath") -> tuple[int, Lsn] | None:
         """Return the first segment number and the LSN at which the path leaves ``other``; None where it does not."""
-        for mine, its in zip(self.pieces, other.pieces, strict=False):
+        for mine, its in zip(self.stretches, other.stretches, strict=False):
             if mine.timeline != its.timeline:
                 return min(mine.first, its.first), Lsn(0)
             if mine.end_lsn != its.end_lsn:
@@ -87,11 +87,11 @@ def follow(history: TimelineHistory | None, timeline: int, wal_segment_size: int
     parts = (history or TimelineHistory(timeline)).ranges()
     begins = [(part.timeline, part.start // wal_segment_size, part.end) for part in parts]
     lasts = [begin - 1 for _, begin, _ in begins[1:]] + [LAST_NUMBER]
-    pieces = (
-        Piece(part, begin, last, Lsn(MAX_LSN) if end is None else end)
+    stretches = (
+        TimelineStretch(part, begin, last, Lsn(MAX_LSN) if end is None else end)
         for (part, begin, end), last in zip(begins, lasts, strict=True)
     )
-    return TimelinePath(timeline, wal_segment_size, tuple(pieces))
+    return TimelinePath(timeline, wal_segment_size, tuple(stretches))
 
 
 def all_paths(

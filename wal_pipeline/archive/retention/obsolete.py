@@ -78,7 +78,7 @@ def staying(
 def _can_lie_on(path: TimelinePath, broken: BrokenBackup, start_lsn: Lsn) -> bool:
     """Say whether a path can lead over a base backup; it can where its timeline's history is not known."""
     timeline = broken.first.timeline
-    if len(path.pieces) == 1 and path.timeline > timeline:
+    if len(path.stretches) == 1 and path.timeline > timeline:
         return True
     end_lsn = path.end_of(timeline)
     return end_lsn is not None and start_lsn <= end_lsn

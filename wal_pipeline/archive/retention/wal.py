@@ -150,7 +150,7 @@ def _line(first: int, last: int, starts: list[tuple[int, str]]) -> _Line:
 
 
 def _undescribed(alone: Coverage) -> frozenset[int]:
-    alone_standing = (path for path in alone.contents.paths.values() if len(path.pieces) == 1 and path.timeline > 1)
+    alone_standing = (path for path in alone.contents.paths.values() if len(path.stretches) == 1 and path.timeline > 1)
     return frozenset(path.timeline for path in alone_standing if not alone.restorable(path))
 
 

@@ -63,7 +63,7 @@ def _was_compared(contents: ArchiveContents, file: WalFile) -> bool:
         return False
     number = contents.number(file.name) - 1
     path = contents.paths[file.timeline]
-    before = contents.segments.get(path.owner(number), {}).get(number) if number >= path.pieces[0].first else None
+    before = contents.segments.get(path.owner(number), {}).get(number) if number >= path.stretches[0].first else None
     return before is not None and before.joints is not None
 
 

@@ -1,0 +1,1 @@
+"""Ships the open segment to the stores, piece by piece."""
