@@ -36,6 +36,7 @@ class Shipped:
     targets: dict[str, str]
     all: Moment
     end: Lsn
+    system_identifier: int
 
 
 def ship(history: History, size: int = SIZE, encoder: Encoder | None = None) -> Lsn:
@@ -103,9 +104,9 @@ def shipped(postgres_version: PostgresInstall, s3_pair: S3Pair) -> Iterator[Ship
         whole = history.end()
         targets = commit_in_the_open_segment(history)
         everything = counted(history)
-        end = ship(history)
+        end, identifier = ship(history), int(history.cluster.system_identifier)
         history.lose()
-        yield Shipped(history, whole, targets, everything, end)
+        yield Shipped(history, whole, targets, everything, end, identifier)
 
 
 @pytest.mark.parametrize("store", ["any", "r2", "b2"])
@@ -129,8 +130,7 @@ def test_a_target_within_the_open_segment_is_reached(shipped: Shipped, target: s
 def test_a_drill_ends_at_the_tail(shipped: Shipped) -> None:
     """Its server reports the last commit that the pieces say; every other drill of this store passes too."""
     store = shipped.history.pipeline.stores["r2"]
-    identifier = int(shipped.history.cluster.system_identifier)
-    place = ClusterStore(store, shipped.history.pipeline.layout(identifier))
+    place = ClusterStore(store, shipped.history.pipeline.layout(shipped.system_identifier))
     for seed in range(100):
         target = choose_target(place, (), Random(seed))  # noqa: S311 - a drill's choice
         if target.choice.next_file is None:
