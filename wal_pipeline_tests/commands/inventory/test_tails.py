@@ -124,7 +124,8 @@ def test_a_damaged_piece_ends_the_plan_before_it(stores: dict[str, WatchedStore]
     assert any(note.startswith(f"r2: object '{keys[1]}' has 7 bytes, expected ") for note in plan.notes)
     ship(stores["b2"], written(100)[3], 0, 100_000, 200_000)
     again = plan_of(inventory(stores))
-    assert (again.window.latest_lsn, again.notes) == (Lsn(3 * MIB + END), ())
+    assert again.window.latest_lsn == Lsn(3 * MIB + END)
+    assert [note for note in again.notes if "left out" in note] == []
 
 
 def test_a_piece_that_cannot_be_described_is_noted(stores: dict[str, WatchedStore]) -> None:
