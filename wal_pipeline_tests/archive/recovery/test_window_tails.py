@@ -271,11 +271,11 @@ def test_a_server_that_ships_beside_a_promoted_one_is_a_rival() -> None:
     made = contents(day_segments(1, range(1, 8)), [backup("one", 1, 2.1, 3.5)], histories=[history(2, 1, 8.25)])
     files = {**made.files, "00000002.history": replace(made.files["00000002.history"], spooled_at=day(8.3))}
     made = replace(made, files=files)
-    archive = with_tails(made, held([*pieces_of(2, 8, 0, 0.25, 0.9), *pieces_of(1, 8, 0, 0.25, 0.8)]))
+    archive = with_tails(made, held([*pieces_of(2, 8, 0, 0.25, 0.9), *pieces_of(1, 8, 0, 0.25, 0.88)]))
     plan = plan_restore(archive, RecoveryTarget())
     assert plan.timeline == 2
     assert plan.rival is not None
-    assert (plan.rival.timeline, plan.rival.last_at, plan.rival.last_segment) == (1, day(8.8), name(1, 8))
+    assert (plan.rival.timeline, plan.rival.last_at, plan.rival.last_segment) == (1, day(8.88), name(1, 8))
     ended = with_tails(made, held([*pieces_of(2, 8, 0, 0.25, 0.9), *pieces_of(1, 8, 0, 0.25)]))
     assert plan_restore(ended, RecoveryTarget()).rival is None
 
