@@ -14,7 +14,7 @@ from wal_pipeline.codec.encoder import Encoder
 from wal_pipeline.commands.archive_get.wal_source import WalSource, WalUnreachableError
 from wal_pipeline.commands.copies.put import store_copy
 from wal_pipeline.commands.inventory.listing import list_store
-from wal_pipeline.commands.inventory.tails import read_tails_of
+from wal_pipeline.commands.inventory.tails import TailReader, read_tails_of
 from wal_pipeline.commands.restore.contents import RestoreInventory, _Records
 from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.wal.joint import read_joints
@@ -77,7 +77,7 @@ def inventory(stores: dict[str, WatchedStore]) -> RestoreInventory:
         tails=tails,
     )
     source = WalSource(LAYOUT, tuple(stores.values()))
-    return RestoreInventory(contents, {}, tuple(stores.values()), tuple(notes), records, source)
+    return RestoreInventory(contents, {}, tuple(stores.values()), tuple(notes), records, source, TailReader(source))
 
 
 def plan_of(found: RestoreInventory) -> RestorePlan:
