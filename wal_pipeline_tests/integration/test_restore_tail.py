@@ -197,7 +197,7 @@ def test_larger_segments_and_encrypted_pieces(postgres_version: PostgresInstall,
 
 
 def test_a_promotion_in_mid_segment(postgres_version: PostgresInstall, s3_pair: S3Pair) -> None:
-    """The new timeline's first segment repeats the old one's: its own pieces lead on, and the old one's end at the fork."""
+    """The new timeline's first segment repeats the old one's: its own pieces lead on."""
     with History.begin(postgres_version, s3_pair) as history:
         history.back_up()
         history.end()
