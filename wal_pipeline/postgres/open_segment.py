@@ -178,5 +178,6 @@ def _check_pages(file: _OpenFile, data: bytes, first_page: int, header: LongPage
 def _gone(path: Path) -> SegmentGoneError:
     return SegmentGoneError(
         f"'{path}' is gone: the server has removed or recycled it",
-        hint="It does so with archived segments only: this one comes through the spool.",
+        hint="It does so with segments that are archived: this one comes through the spool. A promoted standby does it "
+        "also with those that it received, which its primary archives.",
     )
