@@ -151,6 +151,10 @@ class PostgresError(WalPipelineError):
     """PostgreSQL or one of its programs failed or could not be found."""
 
 
+class SegmentGoneError(PostgresError):
+    """A segment is not in pg_wal any more: it is archived and removed or recycled, or its timeline was left."""
+
+
 class RecoveryTargetError(WalPipelineError):
     """The recovery target cannot be reached with the base backups and WAL on the stores."""
 
