@@ -142,7 +142,7 @@ class PieceCommitReader:
             scan = run_waldump(
                 [
                     *(self._waldump.program(part.major), "-r", "Transaction", "-t", str(part.segment.timeline)),
-                    *("-s", str(read.page), "-e", str(part.end), "-p", Path(folder)),
+                    *("-s", str(begin), "-e", str(part.end), "-p", Path(folder)),
                 ],
                 _TIMEOUT_SECONDS,
                 parse=partial(_parse, part=part),
