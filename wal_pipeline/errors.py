@@ -77,6 +77,16 @@ class MemoryShortError(SpoolError):
         self.may_pass = may_pass
 
 
+class ShippingError(WalPipelineError):
+    """The open segment cannot be shipped."""
+
+
+class ShipperBusyError(ShippingError):
+    """Another process of ours ships the same cluster's WAL."""
+
+    is_refusal = True
+
+
 class PausedError(WalPipelineError):
     """Archiving is paused."""
 
