@@ -105,8 +105,11 @@ class Slots:
         found = self.state(name)
         return require_usable(name, found, ours=name)
 
-    def drop(self, name: str) -> None:
-        """Drop a slot that nobody uses. Raises: SlotError, PostgresError, and nothing is dropped."""
+    def drop(self, name: str, *, is_ours: bool) -> None:
+        """Drop a slot that nobody uses. ``is_ours``: it is known that we made it.
+
+        Raises: SlotError, PostgresError, and nothing is dropped.
+        """
         found = self.state(name)
         if found is None:
             raise SlotError(SlotTrouble.GONE, f"the server has no slot '{name}'", hint="Nothing is to be done.")
@@ -118,6 +121,12 @@ class Slots:
                 f"slot '{name}' is in use by process {found.active_pid} ({found.application_name or 'unknown'}): it is "
                 "not dropped",
                 hint="End 'wal-pipeline ship' first, and be sure that nobody else receives from it.",
+            )
+        if not is_ours:
+            raise SlotError(
+                SlotTrouble.TAKEN,
+                f"slot '{name}' was not made by 'wal-pipeline slot make' on this host: it may be a standby's",
+                hint=f"Where nobody needs it, drop it yourself: SELECT pg_drop_replication_slot('{name}');",
             )
         self._ask(lambda connection: connection.execute("SELECT pg_drop_replication_slot(%s)", (name,)))
 
