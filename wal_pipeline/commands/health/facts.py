@@ -19,6 +19,14 @@ from wal_pipeline.catalog.store_states import StoreState
 from wal_pipeline.commands.alerts.base_backups import BackupFailure, last_failure
 from wal_pipeline.commands.archive_push.skipped_files import stuck_files
 from wal_pipeline.commands.health.reach import ServerLook, UnarchivedWal, look_at_reaches
+from wal_pipeline.commands.health.shipping import (
+    HeldWal,
+    ShipGoal,
+    ShippingHealth,
+    SlotLook,
+    ask_slot,
+    look_at_shipping,
+)
 from wal_pipeline.commands.health.windows import CurrentWindows, FetchText, current_windows, with_waiting
 from wal_pipeline.commands.pause import Pause, current_pause
 from wal_pipeline.errors import CatalogError, PostgresError, SpoolError
@@ -107,7 +115,7 @@ class HealthFacts:
     why the catalog could not be read or written; its facts may then be missing. ``fixed_identifier`` is the system
     identifier that the settings name, None where they name none. ``backup_failure``: why the last base backup failed,
     where none succeeded since. ``reaches``: how far the window of each store (None: of any store) reaches, without an
-    entry where nothing can be restored from there.
+    entry where nothing can be restored from there. ``shipping`` is that of the open segment.
     """
 
     cluster: str
@@ -127,6 +135,7 @@ class HealthFacts:
     fixed_identifier: int | None = None
     backup_failure: BackupFailure | None = None
     reaches: Mapping[str | None, RecoveryReach] = field(default_factory=dict)
+    shipping: ShippingHealth = field(default_factory=ShippingHealth)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +149,8 @@ class UnopenedCatalog:
 class FactSources:
     """The sources of the facts. ``spool``, ``server`` and ``unarchived`` are None where this host has none.
 
-    The server must answer within ``server_seconds``.
+    The server must answer within ``server_seconds``. ``ship_goal`` is None where the open segment is not shipped, and
+    ``slot`` where no receiver takes the WAL from the server.
     """
 
     catalog: Catalog | UnopenedCatalog
@@ -154,6 +164,8 @@ class FactSources:
     server_seconds: float = 3.0
     failed_tries: int = 3
     unarchived: UnarchivedWal | None = None
+    ship_goal: ShipGoal | None = None
+    slot: SlotLook | None = None
 
     def opened_catalog(self) -> Catalog:
         """Return the catalog. Raises: CatalogError where it could not be opened."""
@@ -175,6 +187,7 @@ def look_at_everything(sources: FactSources) -> HealthFacts:
     """
     catalog = sources.opened_catalog()
     waiting = _ask(sources.server, sources.server_seconds)
+    slot = ask_slot(sources.slot)
     before = None if sources.spool is None else count_spool(sources.spool, sources.clock())
     windows = current_windows(catalog, sources.stores, system_identifier=sources.system_identifier, fetch=sources.fetch)
     now = sources.clock()
@@ -183,13 +196,14 @@ def look_at_everything(sources: FactSources) -> HealthFacts:
     windows = with_waiting(windows, spool.names - set(spool.stuck) if spool is not None else ())
     wal_bytes, files = catalog.measures.wal_bytes()
     server = waiting()
+    paused = current_pause(catalog, now)
     return HealthFacts(
         cluster=catalog.cluster,
         at=now,
         stores=_stores(catalog, sources.stores, now),
         windows=windows,
         alerts=tuple(catalog.alerts.active()),
-        pause=current_pause(catalog, now),
+        pause=paused,
         files=files,
         wal_bytes=wal_bytes,
         failed_copies=tuple(
@@ -202,6 +216,7 @@ def look_at_everything(sources: FactSources) -> HealthFacts:
         fixed_identifier=sources.system_identifier,
         backup_failure=last_failure(catalog),
         reaches=look_at_reaches(windows, server, sources.unarchived, now),
+        shipping=_shipping(sources, catalog, paused, server, slot),
     )
 
 
@@ -224,7 +239,15 @@ def look_without_catalog(sources: FactSources, cluster: str, error: CatalogError
         server=waiting(),
         catalog_error=error.message,
         fixed_identifier=sources.system_identifier,
+        shipping=ShippingHealth.not_known(sources.ship_goal),
     )
+
+
+def _shipping(
+    sources: FactSources, catalog: Catalog, paused: Pause | None, server: ServerLook, slot: HeldWal | None
+) -> ShippingHealth:
+    values, now = catalog.values, sources.clock()
+    return look_at_shipping(values, sources.stores, sources.ship_goal, pause=paused, server=server, slot=slot, now=now)
 
 
 def note_sensor(catalog: Catalog, now: datetime) -> None:
