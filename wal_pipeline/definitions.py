@@ -13,7 +13,7 @@ from wal_pipeline.orchestration.assets.open_alerts import build_alerts_asset
 from wal_pipeline.orchestration.assets.owners import with_owners
 from wal_pipeline.orchestration.assets.recovery_window import build_window_asset
 from wal_pipeline.orchestration.assets.segments import build_segment_assets
-from wal_pipeline.orchestration.assets.spool import build_spool_asset
+from wal_pipeline.orchestration.assets.wal.spool import build_spool_asset
 from wal_pipeline.orchestration.jobs.archive import build_archive_job
 from wal_pipeline.orchestration.jobs.backup import build_backup_job
 from wal_pipeline.orchestration.jobs.bad_copies import build_bad_copies_job

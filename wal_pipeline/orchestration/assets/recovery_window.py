@@ -19,12 +19,15 @@ Metadata = dict[str, dg.MetadataValue]
 _MIB = 2**20
 
 
-def build_window_asset(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefinition:
-    """Return the asset. Materializing it by hand only works out the windows again."""
+def build_window_asset(keys: Keys, stores: Sequence[str], *, tails: bool = False) -> dg.AssetsDefinition:
+    """Return the asset. Materializing it by hand only works out the windows again. ``tails``: they end the window."""
+    upstream = [*(keys.wal_segment(store) for store in stores), *(keys.base_backup(store) for store in stores)]
+    if tails:
+        upstream += [keys.wal_tail(store) for store in stores]
 
     @dg.asset(
         key=keys.recovery_window,
-        deps=[*(keys.wal_segment(store) for store in stores), *(keys.base_backup(store) for store in stores)],
+        deps=upstream,
         group_name=keys.group(AssetGroup.RECOVERY),
         kinds={"postgres"},
         description=f"{keys.title('recovery window')}. The span of moments to which the cluster can be recovered, from "
