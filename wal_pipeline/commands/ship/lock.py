@@ -55,7 +55,9 @@ class ShipLock:
             trouble = owner_trouble([self.path, self.path.parent], os.R_OK)
             raise ShippingError(
                 f"lock '{self.path}' cannot be made: {error.strerror}",
-                hint=cause_hint(error) or trouble or "WAL_PIPELINE_STATE_DIR must be a folder that this user can write.",
+                hint=cause_hint(error)
+                or trouble
+                or "WAL_PIPELINE_STATE_DIR must be a folder that this user can write.",
             ) from error
         give_to_folder_owner(self.path)
         return descriptor

@@ -1,5 +1,6 @@
 """Defines the tail of the open segment on each store as an observed asset, and what the UI shows of it each minute."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final, cast
 
@@ -35,7 +36,11 @@ def build_tail_assets(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefinition:
         for store in stores
     ]
 
-    @dg.multi_observable_source_asset(name="wal_tail", specs=specs, can_subset=True)  # type: ignore[untyped-decorator]
+    with warnings.catch_warnings():  # they have been in beta for years, and each load would say so
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        decorator = dg.multi_observable_source_asset(name="wal_tail", specs=specs, can_subset=True)
+
+    @decorator  # type: ignore[untyped-decorator]
     @with_plain_errors
     def wal_tail(context: dg.AssetExecutionContext, wal_pipeline: WalPipelineResource) -> Iterator[dg.ObserveResult]:
         from wal_pipeline.commands.health.facts import look_at_everything
