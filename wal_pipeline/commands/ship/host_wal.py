@@ -1,6 +1,7 @@
 """Reads the WAL that is not archived yet in ``pg_wal``, on the database's host."""
 
 import os
+import time
 from pathlib import Path
 from typing import Final
 
@@ -8,12 +9,14 @@ from wal_pipeline.commands.ship.source import OpenWal
 from wal_pipeline.errors import PostgresError, SegmentGoneError
 from wal_pipeline.postgres.control_file import ClusterState, ControlFile, read_control_file
 from wal_pipeline.postgres.flushed_wal import ControlMark, FlushedWal, FlushWatch
-from wal_pipeline.postgres.open_segment import SegmentBytes, read_segment_bytes, unreadable
+from wal_pipeline.postgres.open_segment import PaddingError, SegmentBytes, read_segment_bytes, unreadable
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import WalFileName, history_name
 from wal_pipeline.wal.timeline import InvalidTimelineHistoryError, TimelineHistory
 
 _TRIES: Final = 20  # of a control file that the server may be writing at each look
+_SWITCH_SECONDS: Final = 2.0
+_POLL_SECONDS: Final = 0.05
 _ELSEWHERE_HINT: Final = (
     "Set PGDATA to the data directory as this host sees it (a container's own path differs). Where the server runs on "
     "another host, set WAL_PIPELINE_SHIP_FROM to pg_receivewal."
@@ -41,9 +44,20 @@ class HostWal(OpenWal):
         """Read from the segment's file."""
         end = Lsn(segment.start_lsn(seen.wal_segment_size) + to_offset)
         self._require_flushed(segment, end, seen)
+        try:
+            return self._read(segment, from_offset, to_offset, seen)
+        except PaddingError:
+            deadline = time.monotonic() + _SWITCH_SECONDS
+            while not _is_finished(segment, seen := self._watch.look()):  # a switch that has written half of its zeros
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_POLL_SECONDS)
+        return self._read(segment, from_offset, to_offset, seen)
+
+    def _read(self, segment: WalFileName, from_offset: int, to_offset: int, seen: FlushedWal) -> bytes:
         return read_segment_bytes(
             self._folder / segment.name,
-            SegmentBytes(segment, from_offset, to_offset),
+            SegmentBytes(segment, from_offset, to_offset, _is_finished(segment, seen)),
             system_identifier=seen.system_identifier,
             wal_segment_size=seen.wal_segment_size,
         )
@@ -122,6 +136,10 @@ class HostWal(OpenWal):
                 f"is {seen.system_identifier}",
                 hint="PGDATA and WAL_PIPELINE_CONNINFO must name the same server.",
             )
+
+
+def _is_finished(segment: WalFileName, seen: FlushedWal) -> bool:
+    return segment.end_lsn(seen.wal_segment_size) <= seen.lsn
 
 
 def _is_of(mark: ControlMark, control: ControlFile) -> bool:

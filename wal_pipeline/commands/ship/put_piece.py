@@ -58,8 +58,8 @@ def two_histories(store: str, key: str, found: str, expected: str) -> CopyConfli
     return CopyConflictError(
         store,
         f"piece '{key}' leads to WAL with SHA-256 {found}, the server's has {expected}: two histories",
-        hint="A piece is never overwritten. Two clusters are shipped under one name, or a server was set back without a "
-        "new timeline: find out which. Whole segments are archived all the same.",
+        hint="A piece is never overwritten. Two clusters are shipped under one name, or a server was set back without "
+        "a new timeline: find out which. Whole segments are archived all the same.",
     )
 
 
