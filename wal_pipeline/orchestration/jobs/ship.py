@@ -2,14 +2,13 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
 
-from wal_pipeline.errors import ShipperBusyError
+from wal_pipeline.errors import CatalogError, ShipperBusyError
 from wal_pipeline.orchestration.keys import SHIP_JOB, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.runs.failures import with_plain_errors
@@ -86,9 +85,18 @@ def _ship_once(context: dg.OpExecutionContext, pipeline: Pipeline, shipped: "Shi
     from wal_pipeline.commands.pause import PauseWatch
     from wal_pipeline.wiring.ship import ship_now
 
-    is_paused = PauseWatch(pipeline.catalog, pipeline.clock)
-    run: Iterator[ShipEvent] = ship_now(pipeline, max_seconds=max_seconds, stop=is_paused, by=f"run {context.run_id}")
-    with closing(run) as events:  # type: ignore[type-var]
+    watch: list[PauseWatch] = []  # made when the catalog can be opened
+
+    def is_paused() -> bool:
+        """Whether to end. A catalog that does not answer stops nothing: the stores are the truth."""
+        try:
+            watch.extend([] if watch else [PauseWatch(pipeline.catalog, pipeline.clock)])
+            return watch[0]()
+        except CatalogError:
+            return False
+
+    by = f"run {context.run_id}"
+    with closing(ship_now(pipeline, max_seconds=max_seconds, stop=is_paused, by=by)) as events:  # type: ignore[type-var]
         for event in events:
             shipped.note(event)
 

@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import dagster as dg
 
 from wal_pipeline.commands.pause import Pause, current_pause
-from wal_pipeline.commands.ship.lock import ShipLock
+from wal_pipeline.commands.shipper_lock import ShipLock
 from wal_pipeline.errors import CatalogError
 from wal_pipeline.orchestration.jobs.ship import handover_seconds
 from wal_pipeline.orchestration.keys import SHIP_JOB, Keys
@@ -43,11 +43,13 @@ def build_ship_sensor(keys: Keys, job: dg.JobDefinition, *, interval_seconds: in
     def ship_sensor(
         context: dg.SensorEvaluationContext, wal_pipeline: WalPipelineResource
     ) -> dg.RunRequest | dg.SkipReason:
+        from wal_pipeline.wiring.ship import ship_lock
+
         pipeline = wal_pipeline.open()
         paused = _pause(context, pipeline)
         if paused is not None:
             return dg.SkipReason(f"nothing is shipped: {paused.describe()}")
-        lock = ShipLock(pipeline.settings.state_folder, keys.cluster)
+        lock = ship_lock(pipeline)
         watch = LostRunWatch.from_cursor(context.cursor, pipeline.settings.lost_run_seconds)
         run = _run_at_work(context.instance, keys, pipeline, watch, lock)
         context.update_cursor(watch.cursor)
@@ -58,9 +60,9 @@ def build_ship_sensor(keys: Keys, job: dg.JobDefinition, *, interval_seconds: in
             return dg.RunRequest()
         if lock.is_held():
             return dg.SkipReason("another process ships the open segment: 'wal-pipeline ship' holds its lock")
-        wait_seconds = _wait_seconds(_last_runs(context.instance, keys), pipeline.settings.max_backoff_seconds, now)
-        if wait_seconds > 0:
-            return dg.SkipReason(f"the last run ended at once: the next one starts in {wait_seconds:.0f} s")
+        wait = wait_seconds(_last_runs(context.instance, keys), pipeline.settings.max_backoff_seconds, now)
+        if wait > 0:
+            return dg.SkipReason(f"the last run ended at once: the next one starts in {wait:.0f} s")
         return dg.RunRequest()
 
     return ship_sensor
@@ -116,11 +118,23 @@ def _started_at(instance: dg.DagsterInstance, run: dg.DagsterRun) -> float | Non
     return None if record is None else record.start_time
 
 
+class EndedRun(Protocol):
+    """The times of a run, in seconds since 1970; None where it has not started, or not ended."""
+
+    @property
+    def start_time(self) -> float | None:
+        """When it started."""
+
+    @property
+    def end_time(self) -> float | None:
+        """When it ended."""
+
+
 def _last_runs(instance: dg.DagsterInstance, keys: Keys) -> Sequence[dg.RunRecord]:
     return instance.get_run_records(dg.RunsFilter(job_name=SHIP_JOB, tags=keys.tags), limit=_MOST_LOOKED_AT)
 
 
-def _wait_seconds(records: Sequence[dg.RunRecord], most: float, now: float) -> float:
+def wait_seconds(records: "Sequence[EndedRun]", most: float, now: float) -> float:
     """Return how long the next run must wait: after each run that ended at once twice as long. ``now`` is since 1970.
 
     ``records`` are the last runs, the newest first.
