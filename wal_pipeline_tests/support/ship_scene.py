@@ -25,6 +25,7 @@ from wal_pipeline.commands.ship.records import RecordedPiece
 from wal_pipeline.commands.ship.shipper import Shipper
 from wal_pipeline.commands.ship.source import OpenWal
 from wal_pipeline.commands.shipper_lock import ShipLock
+from wal_pipeline.errors import ObjectMissingError
 from wal_pipeline.postgres.flushed_wal import FlushWatch
 from wal_pipeline.postgres.piece_commits import PieceCommitReader
 from wal_pipeline.postgres.server import PostgresServer
@@ -117,11 +118,12 @@ class ShipScene:
         for listed in inner.list(""):
             if "/tail/" not in listed.key:
                 continue
-            described = inner.head(listed.key)
-            assert described is not None
+            try:
+                with inner.open_described(listed.key) as (described, stream):
+                    stored = stream.read()
+            except ObjectMissingError:
+                continue  # it was merged or archived meanwhile
             piece, encoding = piece_from_metadata(listed.key, described.metadata)
-            with inner.open(listed.key) as stream:
-                stored = stream.read()
             assert hashlib.sha256(stored).hexdigest() == encoding.sha256, listed.key
             content = open_stored(
                 stored,

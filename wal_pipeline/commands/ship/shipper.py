@@ -70,12 +70,12 @@ class Shipper:
         self._failing_since: datetime | None = None
         self._watcher = threading.Thread(target=self._watch, name="ship-watch", daemon=True)
         maker = PieceMaker(source, encoder, commits)
-        tails = {name: StoreTail(name, self.looks, clock) for name in stores}
-        self._recorder = ShippingRecorder(catalog, clock, shipping=self.state, tails=list(tails.values()))
+        self.tails = [StoreTail(name, self.looks, clock) for name in stores]
+        self._recorder = ShippingRecorder(catalog, clock, shipping=self.state, tails=self.tails)
         self._shippers: list[StoreShipper] = []
         self._upkeeps: list[TailUpkeep] = []
-        for name, store in stores.items():
-            self._add_store(store, tails[name], layout, maker)
+        for tail in self.tails:
+            self._add_store(stores[tail.store], tail, layout, maker)
 
     def run(self, stop: Callable[[], bool]) -> Iterator[ShipEvent]:
         """Ship until ``stop`` says so, and yield what happens. At the end it ships what was flushed until then.
@@ -91,7 +91,7 @@ class Shipper:
             finally:
                 self._end()
             yield from self._happened(0)
-            yield ShippingEnded(self.state(), tuple(state for one in self._shippers if (state := one.tail.state())))
+            yield ShippingEnded(self.state(), tuple(state for tail in self.tails if (state := tail.state())))
 
     def state(self) -> Shipping:
         """Return its state, as it is recorded."""

@@ -203,7 +203,7 @@ def find_small(pieces: Sequence[ChainedPiece]) -> Sequence[ChainedPiece] | None:
 
 
 def _joined_commits(pieces: Sequence[ChainedPiece]) -> PartCommits:
-    """Return the commits of neighbouring pieces. The segment before the first may be gone, so they are not read again."""
+    """Return the commits of neighbouring pieces. They are not read again: the segment before them may be gone."""
     joined = [one.recorded.piece for one in pieces]
     if any(piece.commit_times is not CommitTimes.KNOWN for piece in joined):
         return UNKNOWN
