@@ -186,8 +186,7 @@ def look_at_everything(sources: FactSources) -> HealthFacts:
     Raises: CatalogError.
     """
     catalog = sources.opened_catalog()
-    waiting = _ask(sources.server, sources.server_seconds)
-    slot = ask_slot(sources.slot)
+    waiting = _ask(sources)
     before = None if sources.spool is None else count_spool(sources.spool, sources.clock())
     windows = current_windows(catalog, sources.stores, system_identifier=sources.system_identifier, fetch=sources.fetch)
     now = sources.clock()
@@ -195,7 +194,7 @@ def look_at_everything(sources: FactSources) -> HealthFacts:
     spool = _with_stuck(_both(before, after), catalog)
     windows = with_waiting(windows, spool.names - set(spool.stuck) if spool is not None else ())
     wal_bytes, files = catalog.measures.wal_bytes()
-    server = waiting()
+    server, slot = waiting()
     paused = current_pause(catalog, now)
     return HealthFacts(
         cluster=catalog.cluster,
@@ -222,7 +221,7 @@ def look_at_everything(sources: FactSources) -> HealthFacts:
 
 def look_without_catalog(sources: FactSources, cluster: str, error: CatalogError) -> HealthFacts:
     """Look only at the spool, the disks and the server, because the catalog does not answer."""
-    waiting, now = _ask(sources.server, sources.server_seconds), sources.clock()
+    waiting, now = _ask(sources), sources.clock()
     windows = CurrentWindows(None, sources.stores, None, {}, {}, (), {})
     return HealthFacts(
         cluster=cluster,
@@ -236,7 +235,7 @@ def look_without_catalog(sources: FactSources, cluster: str, error: CatalogError
         failed_copies=(),
         spool=None if sources.spool is None else count_spool(sources.spool, now),
         disks=_disks(sources.disk_folders),
-        server=waiting(),
+        server=waiting()[0],
         catalog_error=error.message,
         fixed_identifier=sources.system_identifier,
         shipping=ShippingHealth.not_known(sources.ship_goal),
@@ -353,25 +352,34 @@ def _stores(catalog: Catalog, stores: Sequence[str], now: datetime) -> tuple[Sto
     )
 
 
-def _ask(server: PostgresServer | None, seconds: float) -> Callable[[], ServerLook]:
-    """Ask the server in a thread; a host that does not answer must not delay a screen for long."""
-    if server is None:
-        return ServerLook
+def _ask(sources: FactSources) -> "Callable[[], tuple[ServerLook, HeldWal | None]]":
+    """Ask the server, and for its slot, in a thread; a host that does not answer must not delay a screen for long."""
+    server, seconds = sources.server, sources.server_seconds
     answers: list[ServerLook] = []
+    slots: list[HeldWal | None] = []
 
     def ask() -> None:
-        try:
-            answers.append(ServerLook(server.facts()))
-        except PostgresError as error:
-            answers.append(ServerLook(error=error.message))
-        except Exception as error:  # noqa: BLE001 - a thread's exception would be lost, and another reason told
-            answers.append(ServerLook(error=f"the server cannot be asked: {type(error).__name__}: {error}"))
+        answers.append(ServerLook() if server is None else _look_at_server(server))
+        slots.append(ask_slot(sources.slot))
 
+    if server is None and sources.slot is None:
+        return lambda: (ServerLook(), None)
     thread = threading.Thread(target=ask, name="ask-server", daemon=True)
     thread.start()
 
-    def answer() -> ServerLook:
+    def answer() -> tuple[ServerLook, HeldWal | None]:
         thread.join(seconds)
-        return answers[0] if answers else ServerLook(error=f"PostgreSQL did not answer within {seconds:g} s")
+        silent = f"PostgreSQL did not answer within {seconds:g} s"
+        no_slot = None if sources.slot is None else HeldWal("", None, silent)
+        return answers[0] if answers else ServerLook(error=silent), slots[0] if slots else no_slot
 
     return answer
+
+
+def _look_at_server(server: PostgresServer) -> ServerLook:
+    try:
+        return ServerLook(server.facts())
+    except PostgresError as error:
+        return ServerLook(error=error.message)
+    except Exception as error:  # noqa: BLE001 - a thread's exception would be lost, and another reason told
+        return ServerLook(error=f"the server cannot be asked: {type(error).__name__}: {error}")

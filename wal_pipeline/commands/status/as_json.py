@@ -119,6 +119,7 @@ def _window(window: RecoveryWindow) -> dict[str, Any]:
         "last_segment": window.last_segment,
         "segments": window.segments,
         "ended_by": window.ended_by.value,
+        "tail_pieces": 0 if window.tail is None else len(window.tail.pieces),
         "base_backups": list(window.backup_ids),
     }
 

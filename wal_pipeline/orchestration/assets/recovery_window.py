@@ -11,6 +11,7 @@ from wal_pipeline.orchestration.keys import AssetGroup, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.runs.failures import with_plain_errors
 from wal_pipeline.orchestration.text_table import text_table
+from wal_pipeline.text import counted
 
 if TYPE_CHECKING:
     from wal_pipeline.commands.health.facts import HealthFacts
@@ -88,7 +89,10 @@ def _details(facts: "HealthFacts", store: str | None) -> Metadata:
     window = facts.windows.main(store)
     if window is None:
         return {}
-    said = f"{window.latest_lsn} on timeline {window.timeline}, the end of '{window.last_segment}'"
+    where = f"the end of '{window.last_segment}'"
+    if window.tail is not None:
+        where = f"inside '{window.tail.segment.name}', by {counted(len(window.tail.pieces), 'piece')} of it"
+    said = f"{window.latest_lsn} on timeline {window.timeline}, {where}"
     return {f"{store_name(store)}: ends at": dg.MetadataValue.text(said)}
 
 
