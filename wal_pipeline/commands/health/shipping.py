@@ -42,7 +42,7 @@ class ShippingState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ShipGoal:
-    """What the settings promise. ``source`` is the word of the setting ``ship_from``."""
+    """The promise of the settings. ``source`` is the word of the setting ``ship_from``."""
 
     interval_seconds: float
     source: str = "host"
@@ -199,7 +199,7 @@ def _expected_since(values: Values, now: datetime) -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What the tails are judged by: the shipper's record, its state, and the server where it was asked."""
+    """Judges the tails by the shipper's record, its state, and the server where it was asked."""
 
     shipping: Shipping | None
     overall: ShippingHealth
