@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from wal_pipeline.host.put_once import put_once
+from wal_pipeline.host.durable_file import put_once
 
 
 @pytest.fixture
