@@ -105,7 +105,8 @@ class TailUpkeep:
 
     def _rest_seconds(self) -> float | None:
         """Return how long to wait: a finished segment may be archived at any moment, and nobody says so."""
-        return _POLL_SECONDS if len(self._tail.segments()) > 1 or self._tail.conflict is not None else None
+        place = self._tail.place
+        return _POLL_SECONDS if place is not None and self._finished(place) else None
 
     def _look_after(self, place: ClusterStore) -> None:
         self._remove_keys(place)
