@@ -59,7 +59,7 @@ def test_the_first_row_says_how_far_the_store_is_behind(
 
     wait(shop[1], is_shown)
     rows = screen.metadata()
-    assert re.match(rf"{store} is (0 s|\d+\.\d s) behind; in the last hour p50 ", list(rows.values())[0])
+    assert re.match(rf"{store} is (0 s|\d+\.\d s) behind; in the last hour p50 ", next(iter(rows.values())))
     assert {"seconds_behind", "pieces", "holds", "shipped_to", "last_commit_at"} <= rows.keys()
     for key, value in rows.items():
         assert not re.search(r"\d\.\d{4}", value), (key, value)
