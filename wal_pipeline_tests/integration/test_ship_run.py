@@ -47,7 +47,7 @@ def scene(
         postgres15, folder, tls_files, prepare=lambda cluster, _pair: {**more, "PGDATA": str(cluster.pgdata)}
     ) as made:
         made.cluster.psql("CREATE TABLE orders (id bigserial PRIMARY KEY)")
-        made.wait_archived(made.write_segments(1))  # without records there is no status
+        made.wait_recorded(made.write_segments(1))  # without records there is no status
         yield made
 
 
