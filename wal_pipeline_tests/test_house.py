@@ -24,6 +24,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 ROOMY_FOLDERS: Final = {
     "wal_pipeline/cli": "one file for each command that a person types",
     "wal_pipeline/catalog": "one file for each area of the one database, and the few that all areas share",
+    "wal_pipeline/wiring": "one file for each verb that is wired, and the few that all of them share",
     "wal_pipeline/postgres": "one file for each program and file of PostgreSQL; it has no parts of its own",
 }
 
@@ -84,6 +85,10 @@ _TESTED_IN: Final = {
     "commands/restore/test_reached.py": "commands/restore/start",
     "commands/test_rebuild_catalog.py": "commands/inventory/scan",
     "commands/report/test_page.py": "commands/report/{charts,figures}",
+    "commands/ship/test_shipper.py": (
+        "commands/ship/{events,pace,recorder,source,store_tail,upkeep} commands/shipper_lock"
+    ),
+    "integration/test_ship.py": "cli/ship wiring/ship",
     "commands/setup/test_plan.py": "commands/setup/{archiver,findings,spool}",
     "commands/setup/test_setup.py": "commands/setup/proof",
     "commands/setup/test_quarantine.py": "commands/setup/writable",
