@@ -149,7 +149,7 @@ def look_at_shipping(
 ) -> ShippingHealth:
     """Return the health of shipping by the records, and by the server where it was asked. Raises: CatalogError."""
     if goal is None:
-        return ShippingHealth()
+        return ShippingHealth(slot=slot)
     shipping, recorded = read_shipping(values), read_tails(values, stores)
     overall = _noticed(values, _overall(shipping, pause, now), now)
     seen = _Seen(shipping, overall, server.facts, now)
