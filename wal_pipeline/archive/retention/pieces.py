@@ -28,7 +28,7 @@ class SegmentPieces:
 
 
 @dataclass(frozen=True, slots=True)
-class StoreTail:
+class PiecesOnStore:
     """All pieces on one store, by their segments' names.
 
     ``proven`` are the segments of which the store has a whole copy that was verified. ``unjudged`` says of segments why
@@ -55,7 +55,7 @@ def segment_of(name: str) -> str:
     return name.removeprefix(_PREFIX)
 
 
-def judge_pieces(segment: str, tail: StoreTail, keeper: WalKeeper) -> Keep:
+def judge_pieces(segment: str, tail: PiecesOnStore, keeper: WalKeeper) -> Keep:
     """Decide about all pieces of one segment."""
     if segment in tail.proven:
         return _SUPERSEDED

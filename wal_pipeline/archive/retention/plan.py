@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Final
 
 from wal_pipeline.archive.recovery.coverage import ArchiveContents, Coverage, chain_of
-from wal_pipeline.archive.retention.pieces import StoreTail, judge_pieces, pieces_name
+from wal_pipeline.archive.retention.pieces import PiecesOnStore, judge_pieces, pieces_name
 from wal_pipeline.archive.retention.remains import BrokenBackup, Remains
 from wal_pipeline.archive.retention.rules import RetentionRule, Selection, restorable_ids
 from wal_pipeline.archive.retention.wal import NOT_OURS, WalKeeper
@@ -97,7 +97,7 @@ def plan_retention(
     stored_bytes: Mapping[str, int] | None = None,
     locked: Collection[str] = (),
     remains: Remains | None = None,
-    tail: StoreTail | None = None,
+    tail: PiecesOnStore | None = None,
 ) -> RetentionPlan:
     """Plan which objects ``store`` keeps at ``now`` and which expire.
 
@@ -108,7 +108,7 @@ def plan_retention(
 
     Raises: RetentionError where the store would be left without a restorable base backup, or already is.
     """
-    rule, remains, tail = rule or RetentionRule(), remains or Remains(), tail or StoreTail()
+    rule, remains, tail = rule or RetentionRule(), remains or Remains(), tail or PiecesOnStore()
     sizes = _sizes(contents, store) if stored_bytes is None else stored_bytes
     held = sorted(key for key, one in contents.backups.items() if store in one.stores)
     alone = Coverage.of(contents, [store])
@@ -206,7 +206,7 @@ def _sort_wal(sizes: Mapping[str, int], keeper: WalKeeper) -> tuple[list[Kept], 
     return kept, [step for _, step in (*tails, *heads)]
 
 
-def _sort_pieces(tail: StoreTail, keeper: WalKeeper) -> tuple[list[Kept], list[Expired]]:
+def _sort_pieces(tail: PiecesOnStore, keeper: WalKeeper) -> tuple[list[Kept], list[Expired]]:
     kept: list[Kept] = []
     expired: list[Expired] = []
     for segment, held in sorted(tail.segments.items(), reverse=True):  # the newest first: a crash leaves no hole

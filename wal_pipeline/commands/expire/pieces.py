@@ -7,14 +7,14 @@ from datetime import datetime
 
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.records import CopyStatus
-from wal_pipeline.archive.retention.pieces import SegmentPieces, StoreTail
+from wal_pipeline.archive.retention.pieces import PiecesOnStore, SegmentPieces
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.expire.evidence import segment_sizes
 from wal_pipeline.commands.inventory.survey import ClusterSurvey
 from wal_pipeline.commands.ship.records import RecordedPiece, put_tail, read_tail
 
 
-def read_tail_of(survey: ClusterSurvey, store: str) -> StoreTail:
+def read_tail_of(survey: ClusterSurvey, store: str) -> PiecesOnStore:
     """Return the pieces of one store, hidden versions too.
 
     A whole segment counts as proven where its copy is recorded as verified and is listed with the recorded size. A copy
@@ -27,9 +27,9 @@ def read_tail_of(survey: ClusterSurvey, store: str) -> StoreTail:
     proven = frozenset(segment for segment in segments if is_proven(survey, store, segment))
     sizes = segment_sizes(survey)
     if sizes <= {survey.contents.wal_segment_size}:
-        return StoreTail(segments, proven)
+        return PiecesOnStore(segments, proven)
     reason = "this archive has segments of several sizes, and nobody can say to which of them the pieces belong"
-    return StoreTail(segments, proven, dict.fromkeys(segments, reason))
+    return PiecesOnStore(segments, proven, dict.fromkeys(segments, reason))
 
 
 def _together(items: list["_PieceObject"]) -> SegmentPieces:
@@ -89,12 +89,11 @@ def forget_pieces(catalog: Catalog, layout: Layout, store: str, gone: Collection
     tail = read_tail(catalog.values, store)
     if tail is None or tail.system_identifier != layout.system_identifier:
         return
-    left = tuple(one for one in tail.pieces if key_of(layout, one) not in gone)
+    left = tuple(one for one in tail.pieces if _key(layout, one) not in gone)
     if len(left) < len(tail.pieces):
         put_tail(catalog.values, replace(tail, pieces=left))
 
 
-def key_of(layout: Layout, recorded: RecordedPiece) -> str:
-    """Return the key of a recorded piece."""
+def _key(layout: Layout, recorded: RecordedPiece) -> str:
     encoding = recorded.encoding
     return layout.piece_key(recorded.piece.name, encoding.codec, encrypted=encoding.encrypted)

@@ -12,7 +12,7 @@ from typing import Final
 
 from wal_pipeline.archive.format.backup_manifest import is_backup_object
 from wal_pipeline.archive.format.keys import MANIFEST_NAME, Layout
-from wal_pipeline.archive.retention.pieces import StoreTail, pieces_name
+from wal_pipeline.archive.retention.pieces import PiecesOnStore, pieces_name
 from wal_pipeline.archive.retention.plan import Kept, ObjectKind, RetentionPlan, Step, plan_retention
 from wal_pipeline.archive.retention.proof import Listed, prove_plan
 from wal_pipeline.archive.retention.rules import RetentionRule
@@ -103,7 +103,7 @@ def _holding(plan: RetentionPlan) -> RetentionPlan:
     return replace(plan, keep=(*plan.keep, *held), expire=())
 
 
-def _listed(survey: ClusterSurvey, store: str, begins_at: datetime, tail: StoreTail) -> Listed:
+def _listed(survey: ClusterSurvey, store: str, begins_at: datetime, tail: PiecesOnStore) -> Listed:
     """Return what a store lists, name by name, for the proof."""
     held, listing = survey.contents.backups, survey.listings[store]
     whole = (

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from wal_pipeline.archive.recovery.coverage import ArchiveContents
 from wal_pipeline.archive.retention.ages import age_of
-from wal_pipeline.archive.retention.pieces import SegmentPieces, StoreTail, pieces_name
+from wal_pipeline.archive.retention.pieces import PiecesOnStore, SegmentPieces, pieces_name
 from wal_pipeline.archive.retention.plan import Expired, ObjectKind, RetentionPlan, Step, plan_retention
 from wal_pipeline.archive.retention.proof import prove_plan
 from wal_pipeline.archive.retention.rules import RetentionRule
@@ -31,9 +31,9 @@ from wal_pipeline_tests.support.damaged_worlds import DamagedWorld, damaged_worl
 RULE = RetentionRule(window=10 * DAY, minimum_backups=1)
 
 
-def tail(*segments: str, at: datetime, proven: Iterable[str] = (), unjudged: Iterable[str] = ()) -> StoreTail:
+def tail(*segments: str, at: datetime, proven: Iterable[str] = (), unjudged: Iterable[str] = ()) -> PiecesOnStore:
     """Return three pieces of each segment, stored at a moment."""
-    return StoreTail(
+    return PiecesOnStore(
         {one: SegmentPieces(3, 300, at) for one in segments},
         frozenset(proven),
         dict.fromkeys(unjudged, "nobody can say"),
@@ -140,7 +140,7 @@ def test_no_pieces_go_that_could_reach_a_moment_of_the_window(world: DamagedWorl
     lost = sorted(world.lost_names)
     files = world.seen.files
     at = {one: age_of(files[one]) + data.draw(st.integers(0, 20)) * DAY for one in lost}
-    held = StoreTail({one: SegmentPieces(2, 10, at[one]) for one in lost})
+    held = PiecesOnStore({one: SegmentPieces(2, 10, at[one]) for one in lost})
     sizes = {one: size for one, size in world.sizes.items() if one not in world.lost_names}
     listed = replace(world.listed(), names=frozenset(sizes), pieces_at=at)
     archive, store = world.truth.contents, world.store

@@ -7,13 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from wal_pipeline.archive.records import Codec, CopyStatus
+from wal_pipeline.archive.format.piece import Piece, piece_from_metadata
+from wal_pipeline.archive.records import CopyStatus
+from wal_pipeline.archive.recovery.tail import HeldPiece
 from wal_pipeline.archive.retention.plan import ObjectKind, Step
-from wal_pipeline.commands.ship.records import read_tail
+from wal_pipeline.commands.copies.pieces import describe_pieces, list_pieces
+from wal_pipeline.commands.ship.records import RecordedPiece, ShippedTail, put_tail, read_tail
 from wal_pipeline.errors import ObjectLockedError, StoreUnavailableError
 from wal_pipeline.stores.base import Body
-from wal_pipeline_tests.support.segments import SYSTEM_IDENTIFIER, name_of, segment_bytes
-from wal_pipeline_tests.support.tail_pieces import cut, put_pieces, record_pieces
+from wal_pipeline.stores.cluster_store import ClusterStore
+from wal_pipeline.wal.names import require_file_name
+from wal_pipeline_tests.support.pieces import cut, put_pieces
+from wal_pipeline_tests.support.segments import SEGMENT_BYTES, SYSTEM_IDENTIFIER, name_of, segment_bytes
 from wal_pipeline_tests.support.upkeep_scene import DAY, LAYOUT, UpkeepScene
 from wal_pipeline_tests.support.versioned_folder import VersionedFolder
 
@@ -25,10 +30,19 @@ def scene(tmp_path: Path) -> UpkeepScene:
 
 def ship(scene: UpkeepScene, number: int, store: str, at: datetime) -> list[str]:
     """Put three pieces of a segment on a store, which says that it got them at a moment; return their keys."""
-    made = list(cut(name_of(number), segment_bytes(number), [0, 8192, 16384, 500_000], codec=Codec.LZ4))
-    keys = put_pieces(scene.stores[store].inner, LAYOUT, made)
+    keys = put_pieces(ClusterStore(scene.stores[store].inner, LAYOUT), pieces_of(number), segment_bytes(number))
     date(scene, store, keys, at)
     return keys
+
+
+def pieces_of(number: int) -> list[Piece]:
+    return cut(
+        name_of(number),
+        segment_bytes(number),
+        [0, 8192, 16384, 500_000],
+        system_identifier=SYSTEM_IDENTIFIER,
+        wal_segment_size=SEGMENT_BYTES,
+    )
 
 
 def date(scene: UpkeepScene, store: str, keys: list[str], at: datetime) -> None:
@@ -134,17 +148,27 @@ def test_a_locked_piece_is_told_and_the_others_go(scene: UpkeepScene) -> None:
 def test_the_record_of_a_tail_forgets_the_pieces_that_went(scene: UpkeepScene) -> None:
     """No window is worked out from them; what stays is still recorded."""
     scene.run_for(24)
-    made = [
-        piece
-        for number in (24, 25)
-        for piece in cut(name_of(number), segment_bytes(number), [0, 8192, 500_000], codec=Codec.LZ4)
-    ]
-    date(scene, "r2", put_pieces(scene.stores["r2"].inner, LAYOUT, made), scene.now)
-    record_pieces(scene.catalog.values, "r2", made)
+    place = ClusterStore(scene.stores["r2"].inner, LAYOUT)
+    recorded = []
+    for number in (24, 25):
+        date(scene, "r2", ship(scene, number, "r2", scene.now), scene.now)
+        found, _ = describe_pieces(place, list_pieces(place, require_file_name(name_of(number))))
+        recorded += [recorded_piece(place, one) for one in found]
+    last = recorded[-1].piece
+    put_tail(
+        scene.catalog.values,
+        ShippedTail("r2", SYSTEM_IDENTIFIER, 1, tuple(recorded), last.end_lsn, scene.now, None, 1.0, 2.0, 0.0),
+    )
     scene.expirer().expire()
     tail = read_tail(scene.catalog.values, "r2")
     assert tail is not None
-    assert [one.piece.segment.name for one in tail.pieces] == [name_of(25)] * 2
+    assert [one.piece.segment.name for one in tail.pieces] == [name_of(25)] * 3
+
+
+def recorded_piece(place: ClusterStore, held: HeldPiece) -> RecordedPiece:
+    found = place.store.head(held.object_key)
+    assert found is not None
+    return RecordedPiece(*piece_from_metadata(held.object_key, found.metadata))
 
 
 def test_hidden_versions_of_superseded_pieces_go_too(tmp_path: Path) -> None:
