@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "dev": "wal_pipeline.cli.dev",
     "metrics": "wal_pipeline.cli.metrics",
     "archive": "wal_pipeline.cli.archive",
+    "ship": "wal_pipeline.cli.ship",
     "verify": "wal_pipeline.cli.verify",
     "expire": "wal_pipeline.cli.expire",
     "catalog": "wal_pipeline.cli.catalog",
@@ -33,7 +34,7 @@ HEADINGS: Final = {
     "Every day": ("status", "check", "alerts", "list", "gaps", "report", "cost"),
     "Recovery": ("backup", "restore", "drill", ARCHIVE_GET),
     "Set-up": ("setup", "dev", "metrics"),
-    "Upkeep": ("archive", "verify", "expire", "catalog", "pause", "resume"),
+    "Upkeep": ("archive", "ship", "verify", "expire", "catalog", "pause", "resume"),
 }
 
 
