@@ -19,7 +19,7 @@ from testbed.ledger import Loss, loss_of
 from wal_pipeline.wal.names import FileKind, parse_file_name
 
 PROMISED_SECONDS: Final = INTERVAL_SECONDS + 1.0
-_SEGMENTS_IN_PIECES: Final = 2  # the newest segments that are not archived yet lie on the stores in pieces
+_SEGMENTS_IN_PIECES: Final = 32  # so many finished segments of 1 MiB lie on the stores in pieces: see docs/adr/0011
 _CALM_SECONDS: Final = 60.0
 _START_SECONDS: Final = 30.0
 
@@ -114,7 +114,7 @@ def _reachable_before(world: World, pg_wal: Path) -> float | None:
     waiting = sorted(name for name in finished - _stored(world) if _is_for_recovery(name))
     histories = [name for name in waiting if name.endswith(".history")]
     segments = [name for name in waiting if not name.endswith(".history")]
-    blocking = histories + (segments[:1] if len(segments) >= _SEGMENTS_IN_PIECES else [])
+    blocking = histories + (segments[:1] if len(segments) > _SEGMENTS_IN_PIECES else [])
     to_monotonic = time.monotonic() - time.time()
     return min(((pg_wal / name).stat().st_mtime + to_monotonic for name in blocking), default=None)
 
