@@ -149,7 +149,7 @@ def _trouble(world: World) -> Iterator[None]:
         proxy.down()
     elif world.schedule.recovery is Recovery.STORE_LIES:
         objects = f"/{getattr(world.stage.buckets, store)}/{world.prefix}/"  # a list request has its key in the query
-        wal = f"{objects}main/{world.cluster.system_identifier}/wal/"
+        wal = f"{objects}main/{world.system_identifier}/wal/"
         # A store that breaks off while a base backup's manifest is read counts as one that does not answer.
         lie: tuple[Fault, str] = (Flip(), objects) if world.schedule.seed % 2 else (Truncate(), wal)
         proxy.add(lie[0], method="GET", key=lie[1], times=None)

@@ -209,6 +209,7 @@ def _check(world: World, player: Player, first_segment: str, outcome: Outcome) -
     pieces = compare_pieces(world)
     outcome.pieces_checked = pieces.checked
     outcome.problems += pieces.wrong
+    outcome.problems += world.shipping.problems()
     if outcome.early_opens:
         outcome.problems.append("a restore opened before the end of the archive")
 

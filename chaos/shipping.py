@@ -73,9 +73,11 @@ class Shipping:
             time.sleep(_LOOK_SECONDS)
         return True
 
-    def log_tail(self) -> str:
-        """The last words of the shipper."""
-        return "" if self._kept is None else self._kept.log_tail()
+    def problems(self) -> Iterator[str]:
+        """Yield what the shipper said and should not have. The daemon keeps the words of its runs to itself."""
+        said = "" if self._kept is None else self._kept.log_tail(100_000)
+        if "Traceback" in said:
+            yield f"the shipper says:\n{said[said.index('Traceback') :][:4000]}"
 
     def _watch(self) -> None:
         """Remember each time without a shipper as a trouble of all shipping."""

@@ -37,6 +37,7 @@ class World:
     load: Load
     environment: dict[str, str]
     prefix: str
+    system_identifier: str
     tablespace: Path | None
 
     @property
@@ -109,8 +110,19 @@ def make_world(stage: Stage, schedule: Schedule) -> Iterator[World]:
         shipping = _shipping(schedule, folder, environment)
         stack.callback(shipping.stop)
         shipping.start()
-        load = Load(cluster, schedule.seed)
-        yield World(schedule, stage, folder, cluster, archiving, shipping, load, environment, prefix, tablespace)
+        yield World(
+            schedule=schedule,
+            stage=stage,
+            folder=folder,
+            cluster=cluster,
+            archiving=archiving,
+            shipping=shipping,
+            load=Load(cluster, schedule.seed),
+            environment=environment,
+            prefix=prefix,
+            system_identifier=cluster.system_identifier,
+            tablespace=tablespace,
+        )
 
 
 def _tablespace(cluster: PostgresCluster, stack: ExitStack) -> Path:
