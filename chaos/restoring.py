@@ -97,9 +97,8 @@ def _lying_pieces(world: World) -> Iterator[None]:
     """Flip a bit of every piece that one store sends, where the schedule says so."""
     store = world.schedule.lying_pieces
     if store is not None:
-        world.stage.proxies[store].add(
-            Flip(), method="GET", key=f"{world.cluster.system_identifier}/tail/0", times=None
-        )
+        pieces = f"/{getattr(world.stage.buckets, store)}/{world.prefix}/main/{world.system_identifier}/tail/"
+        world.stage.proxies[store].add(Flip(), method="GET", key=pieces, times=None)
     try:
         yield
     finally:
