@@ -5,6 +5,9 @@
 end this program with a code of 1 to 125 by accident, so the whole call is guarded, and it leaves by ``os._exit``.
 
 A standby does not end at the end of the archive, and asks again: with ``--standby`` an outage is as good as absence.
+
+With ``--tail`` a segment that no store has whole is made from its pieces. 'wal-pipeline restore' writes that option
+where its plan ends in pieces; a store that does not tell its pieces is an outage.
 """
 
 import argparse
@@ -16,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:  # an import that fails must not end the program before it can say so
+    from wal_pipeline.commands.archive_get.tail_wal import TailLimits
     from wal_pipeline.wiring.archive_get import RecoveringCluster
 
 _EXIT_DELIVERED = 0
@@ -92,6 +96,16 @@ def parser() -> argparse.ArgumentParser:
         "--standby", action="store_true", help="in a standby an outage of the stores does not end the server"
     )
     found.add_argument(
+        "--tail",
+        type=int,
+        action="append",
+        default=[],
+        metavar="TIMELINE",
+        help="make a segment of this timeline that no store has whole from its pieces",
+    )
+    found.add_argument("--tail-reach", metavar="SEGMENT+BYTES", help="fail where the WAL up to here is not there")
+    found.add_argument("--tail-end", metavar="SEGMENT+BYTES", help="deliver no WAL from here on")
+    found.add_argument(
         "--exit-absent",
         type=int,
         choices=range(1, 126),
@@ -128,7 +142,21 @@ def _cluster(options: argparse.Namespace) -> "RecoveringCluster":
         prefetch=not options.no_prefetch,
         retry_seconds=options.retry_seconds,
         standby=options.standby,
+        tail=_tail(options),
     )
+
+
+def _tail(options: argparse.Namespace) -> "TailLimits":
+    from wal_pipeline.commands.archive_get.tail_wal import SegmentOffset, TailLimits
+    from wal_pipeline.errors import SettingsError
+
+    try:
+        reach, end = (
+            None if text is None else SegmentOffset.parse(text) for text in (options.tail_reach, options.tail_end)
+        )
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+    return TailLimits(frozenset(options.tail), reach, end)
 
 
 if __name__ == "__main__":

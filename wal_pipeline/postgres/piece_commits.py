@@ -70,6 +70,12 @@ class _Read:
     page: Lsn
     data: bytes
 
+    @property
+    def rest(self) -> int:
+        """How many bytes at its start are the rest of a record that begins before it."""
+        _, info, _, _, remaining = _PAGE.unpack_from(self.data)
+        return int(remaining) if info & PageFlag.FIRST_IS_CONTRECORD else 0
+
     def after(self, lsn: Lsn) -> bytes:
         return self.data[lsn - self.page :]
 
@@ -100,30 +106,29 @@ class PieceCommitReader:
 
     def _read(self, read_wal: ReadWal, part: _Part) -> PartCommits:
         block = part.header.block_size
-        first = max(0, part.from_offset // block * block - _BEFORE_BYTES)
-        data = read_wal(part.segment, first, part.to_offset)
-        rest = _rest_of_record(data)
-        page = Lsn(part.header.page_address + first)
-        begin = part.record_end(page, rest)
-        if rest and begin > part.end:
-            return _NONE  # the part lies within one record
-        if rest and begin > part.start:  # a record ends in the part that begins before what was read
-            return self._with_segment_before(read_wal, part, data) if first == 0 else UNKNOWN
-        files = {part.segment: [(0, read_wal(part.segment, 0, min(block, part.to_offset))), (first, data)]}
-        return self._scan(part, files, _Read(page, data), next_record(begin))
+        start = part.from_offset // block * block
+        for first in (max(0, start - _BEFORE_BYTES), 0):  # a record may be longer than any that is expected
+            read = _Read(Lsn(part.header.page_address + first), read_wal(part.segment, first, part.to_offset))
+            begin = part.record_end(read.page, read.rest)
+            if read.rest and begin > part.end:
+                return _NONE  # the part lies within one record
+            if not read.rest or begin <= part.start:
+                files = {part.segment: [(0, read_wal(part.segment, 0, min(block, part.to_offset))), (first, read.data)]}
+                return self._scan(part, files, read, next_record(begin))
+        return self._with_segment_before(read_wal, part, read.data)
 
     def _with_segment_before(self, read_wal: ReadWal, part: _Part, data: bytes) -> PartCommits:
         """Read the part with the end of the segment before it, in which a record begins that ends in the part."""
         size, block = part.header.wal_segment_size, part.header.block_size
         before = segment_name(part.segment.timeline, part.segment.number(size) - 1, size)
-        first = max(0, size - _BEFORE_BYTES)
-        tail = read_wal(before, first, size)
-        page = Lsn(part.header.page_address - size + first)
-        begin = part.record_end(page, _rest_of_record(tail))
-        if begin > part.header.page_address:
-            return UNKNOWN
-        files = {before: [(0, read_wal(before, 0, block)), (first, tail)], part.segment: [(0, data)]}
-        return self._scan(part, files, _Read(page, tail + data), next_record(begin))
+        for first in (size - min(_BEFORE_BYTES, size), 0):
+            tail = read_wal(before, first, size)
+            read = _Read(Lsn(part.header.page_address - size + first), tail + data)
+            begin = part.record_end(read.page, read.rest)
+            if begin <= part.header.page_address:
+                files = {before: [(0, read_wal(before, 0, block)), (first, tail)], part.segment: [(0, data)]}
+                return self._scan(part, files, read, next_record(begin))
+        return UNKNOWN
 
     def _scan(
         self, part: _Part, files: dict[WalFileName, list[tuple[int, bytes]]], read: "_Read", begin: Lsn
@@ -142,7 +147,7 @@ class PieceCommitReader:
             scan = run_waldump(
                 [
                     *(self._waldump.program(part.major), "-r", "Transaction", "-t", str(part.segment.timeline)),
-                    *("-s", str(read.page), "-e", str(part.end), "-p", Path(folder)),
+                    *("-s", str(begin), "-e", str(part.end), "-p", Path(folder)),
                 ],
                 _TIMEOUT_SECONDS,
                 parse=partial(_parse, part=part),
@@ -154,12 +159,6 @@ class PieceCommitReader:
             first_at=None if scan.first is None else scan.first.commit.at,
             last_at=None if scan.last is None else scan.last.commit.at,
         )
-
-
-def _rest_of_record(page: bytes) -> int:
-    """Return how many bytes at a page's start are the rest of a record that begins before it."""
-    _, info, _, _, remaining = _PAGE.unpack_from(page)
-    return int(remaining) if info & PageFlag.FIRST_IS_CONTRECORD else 0
 
 
 def _has_content(data: bytes, position: int, block_size: int) -> bool:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,9 @@ from wal_pipeline.commands.archive_get.prefetch_client import fingerprint
 from wal_pipeline.commands.archive_get.prefetch_folder import PrefetchFolder
 from wal_pipeline.commands.archive_get.restore_call import RestoreCall
 from wal_pipeline.commands.archive_get.restore_command import prefetch_folder, prefetch_root_inside, program, shell_line
+from wal_pipeline.commands.archive_get.tail_wal import RecoveryWal, TailLimits
 from wal_pipeline.commands.archive_get.wal_source import WalSource
+from wal_pipeline.errors import SettingsError
 
 if TYPE_CHECKING:  # a prefetched file is delivered before settings, stores and boto3 are imported
     from wal_pipeline.stores.base import Store
@@ -32,6 +34,16 @@ class RecoveringCluster:
     prefetch: bool
     retry_seconds: float
     standby: bool
+    tail: TailLimits = field(default_factory=TailLimits)
+
+    def __post_init__(self) -> None:
+        """Refuse what a standby must not get. Raises: SettingsError."""
+        if self.standby and self.tail != TailLimits():
+            raise SettingsError(
+                "'--tail' cannot be given with '--standby': a standby takes a segment that is made from pieces for a "
+                "finished one",
+                hint="A standby gets what follows the whole segments by streaming from its primary.",
+            )
 
     def call(self, command_line: list[str], say: Callable[[str], None]) -> RestoreCall:
         """Return one call. ``command_line`` is the program's, without the file and its destination.
@@ -64,6 +76,7 @@ class RecoveringCluster:
             prefetch=self.prefetch,
             standby=self.standby,
         )
+        words += self.tail.words()
         return shell_line(words, None if self.folder is None else self.folder.path)
 
     @cached_property
@@ -94,10 +107,10 @@ class RecoveringCluster:
         return tuple(self.pipeline.open_stores(names).values())
 
     @cached_property
-    def source(self) -> WalSource:
+    def source(self) -> RecoveryWal:
         """Where the file can be fetched from. Raises: SettingsError."""
         layout = self.pipeline.layout(self.system_identifier)
-        return WalSource(layout, self.open_stores(), tuple(self.pipeline.identities))
+        return RecoveryWal(WalSource(layout, self.open_stores(), tuple(self.pipeline.identities)), self.tail)
 
     @cached_property
     def folder(self) -> PrefetchFolder | None:

@@ -1,14 +1,22 @@
 """Indexes one cluster's archive by segment number: presence, commit times and restorable base backups."""
 
 from bisect import bisect_left, bisect_right
-from collections import defaultdict
+from collections import ChainMap, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Final, Self
+from typing import Final, Self, cast
 
 from wal_pipeline.archive.records import BaseBackup, CommitTimes, WalFile
 from wal_pipeline.archive.recovery.continuity import breaks_among, split_runs
+from wal_pipeline.archive.recovery.tail import (
+    HeldPiece,
+    JoinedTail,
+    Tails,
+    begun_in_pieces,
+    join_tails,
+    pieces_by_segment,
+)
 from wal_pipeline.archive.recovery.timeline_path import Run, TimelinePath, all_paths, runs_of
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import FileKind, history_name
@@ -55,7 +63,8 @@ class ArchiveContents:
     archive. Files and base backups of another segment size than the newest record's are left out, copies too: their
     names are positions of another kind. ``breaks`` are the segments that do not continue what lies before them, with
     the reason: no recovery passes into one. ``arriving`` are missing segments that may be on their way: segments after
-    them were stored lately.
+    them were stored lately. ``tails`` are the pieces of segments, by the segment's name; they count where none of the
+    chosen stores has the whole segment (see ``Coverage``).
     """
 
     system_identifier: int
@@ -69,6 +78,7 @@ class ArchiveContents:
     main: TimelinePath | None
     breaks: Mapping[str, str] = field(default_factory=dict)
     arriving: frozenset[str] = frozenset()
+    tails: Mapping[str, tuple[HeldPiece, ...]] = field(default_factory=dict)
     _numbered: list[Numbered] = field(default_factory=list, init=False, repr=False)
 
     @classmethod
@@ -82,6 +92,7 @@ class ArchiveContents:
         histories: Mapping[int, TimelineHistory] | None = None,
         breaks: Mapping[str, str] | None = None,
         arriving: frozenset[str] = frozenset(),
+        tails: Iterable[HeldPiece] = (),
     ) -> Self:
         """Index the records of one system identifier, and leave out others among ``files`` and ``backups``.
 
@@ -98,6 +109,8 @@ class ArchiveContents:
         comparable = {store: frozenset(names) - others for store, names in copies.items()}
         named = {name[:8] for names in comparable.values() for name in names if _is_segment(name)}
         owning = {int(digits, 16) for digits in named} | set(segments) | {one.backup.timeline for one in held}
+        pieces = pieces_by_segment(tails, system_identifier, size)
+        owning |= begun_in_pieces(pieces, histories or {})
         paths = all_paths(owning, histories or {}, size)
         return cls(
             system_identifier=system_identifier,
@@ -111,6 +124,7 @@ class ArchiveContents:
             main=paths[max(owning)] if owning else None,
             breaks={**(breaks or {}), **breaks_among(mine, segments, paths, histories or {})},
             arriving=arriving,
+            tails=pieces,
         )
 
     def with_files(self, files: Iterable[WalFile]) -> Self:
@@ -123,6 +137,7 @@ class ArchiveContents:
             histories=self.histories,
             breaks=self.breaks,
             arriving=self.arriving,
+            tails=[one for pieces in self.tails.values() for one in pieces],
         )
 
     def break_numbers(self, timeline: int) -> list[int]:
@@ -190,20 +205,24 @@ class ArchiveContents:
 class Coverage:
     """The segments that some stores hold together: one counts if any of them has it. Make it with ``of``.
 
-    ``numbers`` are the ascending segment numbers by timeline; ``runs`` are the same numbers as runs.
+    ``numbers`` are the ascending segment numbers by timeline; ``runs`` are the same numbers as runs. ``tails`` are the
+    segments, by timeline and number, that none of the stores holds whole, and whose beginning their pieces prove
+    together. ``contents`` describe such a segment by its pieces.
     """
 
     contents: ArchiveContents
     stores: frozenset[str]
     numbers: Mapping[int, list[int]]
     runs: Mapping[int, list[Run]]
+    tails: Tails = field(default_factory=dict)
 
     @classmethod
     def of(cls, contents: ArchiveContents, stores: Iterable[str]) -> Self:
         """Index the segments that ``stores`` hold."""
         chosen = frozenset(stores)
         numbered = contents.numbered(chosen)
-        return cls(contents, chosen, numbered.numbers, numbered.runs)
+        tails = join_tails(contents.tails, numbered.names, chosen)
+        return cls(_described(contents, tails), chosen, numbered.numbers, numbered.runs, tails)
 
     def has(self, name: str) -> bool:
         """Say whether any of the stores holds a file."""
@@ -213,8 +232,65 @@ class Coverage:
         """Say whether PostgreSQL can follow the path: a timeline with a parent needs its history file."""
         return len(path.stretches) == 1 or self.has(history_name(path.timeline).name)
 
+    def tail_at(self, path: TimelinePath, number: int) -> JoinedTail | None:
+        """Return what pieces prove of the segment ``number`` on a path; None where it is whole, or nothing is proven.
+
+        The segment with which a timeline begins repeats its parent's up to the switch: pieces that end before it would
+        end the recovery earlier than the parent's segment does, and are not used.
+        """
+        timeline = path.owner(number) if number >= path.stretches[0].first else 0
+        tail = self.tails.get(timeline, {}).get(number)
+        if tail is None or tail.segment.name in self.contents.breaks:
+            return None
+        switches = [stretch.end_lsn for stretch in path.stretches if stretch.end_lsn // path.wal_segment_size == number]
+        return None if switches and tail.end_lsn < max(switches) else tail
+
+    def tails_in(self, path: TimelinePath, run: Run) -> tuple[JoinedTail, ...]:
+        """Return the segments of a run that are there in pieces alone, in order."""
+        numbers = sorted(number for tails in self.tails.values() for number in tails if run[0] <= number <= run[1])
+        found = (self.tail_at(path, number) for number in dict.fromkeys(numbers))
+        return tuple(tail for tail in found if tail is not None)
+
     def runs_on(self, path: TimelinePath) -> list[Run]:
-        """Return the runs of segments along a path; a switch of timelines breaks no run, but what continues nothing."""
+        """Return the runs of segments along a path; a switch of timelines breaks no run, but what continues nothing.
+
+        A segment whose pieces are all of it continues a run. One that is not finished is in no run.
+        """
+        runs = self._whole_runs_on(path)
+        if not self.tails:
+            return runs
+        found: list[Run] = []
+        for index, (begin, last) in enumerate(runs):
+            first, end = begin, last
+            follower = runs[index + 1][0] if index + 1 < len(runs) else None
+            while end + 1 != follower and (tail := self.tail_at(path, end + 1)) is not None and tail.is_whole:
+                end += 1
+            if found and found[-1][1] + 1 == first and path.name(first) not in self.contents.breaks:
+                first = found.pop()[0]
+            found.append((first, end))
+        return found
+
+    def reached_on(self, path: TimelinePath) -> list[Run]:
+        """Return the runs along a path with the unfinished segment at the end of each, where pieces of it are there.
+
+        Where pieces are all that is there, they make runs of their own.
+        """
+        runs = self.runs_on(path)
+        if not self.tails:
+            return runs
+        found = [(first, last if self.tail_at(path, last + 1) is None else last + 1) for first, last in runs]
+        alone: list[Run] = []
+        for number in sorted({number for tails in self.tails.values() for number in tails}):
+            if self.tail_at(path, number) is None or any(first <= number <= last for first, last in found):
+                continue
+            before = self.tail_at(path, number - 1) if alone and alone[-1][1] == number - 1 else None
+            if before is not None and before.is_whole:
+                alone[-1] = alone[-1][0], number
+            else:
+                alone.append((number, number))
+        return sorted(found + alone)
+
+    def _whole_runs_on(self, path: TimelinePath) -> list[Run]:
         found: list[Run] = []
         for stretch in path.stretches:
             breaks = self.contents.break_numbers(stretch.timeline) if self.contents.breaks else []
@@ -241,9 +317,14 @@ class Coverage:
         """Return the base backups that can be restored along a path, in WAL order, each with its run of segments."""
         if not self.can_follow(path):
             return []
-        runs = self.runs_on(path)
+        runs = self.reached_on(path)
         found = ((backup, _run_of(backup, runs)) for backup in self.held(path) if self._has_chain(backup))
-        return [(backup, run) for backup, run in found if run is not None]
+        return [(backup, run) for backup, run in found if run is not None and self._is_consistent(path, backup, run)]
+
+    def _is_consistent(self, path: TimelinePath, backup: BaseBackup, run: Run) -> bool:
+        """Say whether a run reaches a base backup's stop: its last segment may be there in part."""
+        tail = self.tail_at(path, run[1])
+        return tail is None or backup.stop_lsn <= tail.end_lsn
 
     def _has_chain(self, backup: BaseBackup) -> bool:
         links = chain_of(self.contents, backup)
@@ -285,6 +366,17 @@ def _clip(runs: list[Run], first: int, last: int) -> Iterator[Run]:
             return
         if first <= last:
             yield max(begin, first), min(end, last)
+
+
+def _described(contents: ArchiveContents, tails: Tails) -> ArchiveContents:
+    """Return the contents with a record of each tail in place of its segment's."""
+    if not tails:
+        return contents
+    segments = dict(contents.segments)
+    for timeline, by_number in tails.items():
+        records = {number: tail.record() for number, tail in by_number.items()}
+        segments[timeline] = ChainMap(records, cast("dict[int, WalFile]", segments.get(timeline, {})))
+    return replace(contents, segments=segments)
 
 
 def _is_segment(name: str) -> bool:

@@ -1,12 +1,13 @@
 """Plans a restore: its base backup, its files and their stores, and the moment that it reaches, or why it cannot."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from wal_pipeline.archive.records import BaseBackup
 from wal_pipeline.archive.recovery.branches import Branch, branches_beside
 from wal_pipeline.archive.recovery.coverage import ArchiveContents, Coverage, chain_of, needed_run
+from wal_pipeline.archive.recovery.tail import JoinedTail
 from wal_pipeline.archive.recovery.target import RecoveryTarget, TargetKind, TargetOutsideError
 from wal_pipeline.archive.recovery.target_choice import Choice, choose
 from wal_pipeline.archive.recovery.timeline_path import TimelinePath
@@ -44,7 +45,8 @@ class RestorePlan:
 
     ``commit_at_least`` and ``commit_at_most`` bound the commit time of the last replayed transaction: equal bounds are
     exact, None is not known. ``notes`` are sentences that a person should read before the restore. ``rival`` is another
-    timeline that goes on beside the chosen one, where nobody chose: see ``require_chosen_timeline``.
+    timeline that goes on beside the chosen one, where nobody chose: see ``require_chosen_timeline``. ``tails`` are the
+    segments of ``wal`` that no store has whole: they are made from their pieces.
     """
 
     system_identifier: int
@@ -61,6 +63,13 @@ class RestorePlan:
     commit_at_most: datetime | None
     notes: tuple[str, ...]
     rival: Branch | None = None
+    tails: tuple[JoinedTail, ...] = ()
+
+    @property
+    def tail(self) -> JoinedTail | None:
+        """The pieces with which the WAL of the plan ends; None where it ends with a whole segment."""
+        ends = self.tails and self.wal and self.tails[-1].segment.name == self.wal[-1].name
+        return self.tails[-1] if ends else None
 
     @property
     def backup(self) -> BaseBackup:
@@ -171,6 +180,7 @@ def _latest(coverage: Coverage) -> TimelinePath:
     for path in sorted(coverage.contents.paths.values(), key=lambda path: -path.timeline):
         first = path.stretches[-1].first
         begun = len(path.stretches) == 1 or coverage.count(path.timeline, (first, first))
+        begun = begun or coverage.tail_at(path, first) is not None
         own = any(backup.timeline == path.timeline for backup, _ in coverage.restorable(path))
         if coverage.can_follow(path) and (begun or own):
             return path
@@ -268,6 +278,7 @@ def _plan(
     wanted = [history_name(timeline).name for timeline in reversed(path.timelines)]
     parts = path.parts((first, choice.last_number))
     names = [_segment(contents, tli, number) for tli, run in parts for number in range(run[0], run[1] + 1)]
+    tails = {one.segment.name: one for one in coverage.tails_in(path, (first, choice.last_number))}
     return RestorePlan(
         system_identifier=contents.system_identifier,
         stores=tuple(sorted(coverage.stores)),
@@ -276,12 +287,13 @@ def _plan(
         timeline=path.timeline,
         timelines=tuple(timeline for timeline, _ in path.parts((first, choice.last_number))),
         chain=tuple(PlannedBackup(one, _among(coverage, contents.backups[one.backup_id].stores)) for one in chain),
-        wal=tuple(_planned(coverage, name) for name in names),
-        histories=tuple(_planned(coverage, name) for name in wanted if coverage.has(name)),
+        wal=tuple(_planned(coverage, name, tails) for name in names),
+        histories=tuple(_planned(coverage, name, {}) for name in wanted if coverage.has(name)),
         window=window,
         commit_at_least=choice.commit_at_least,
         commit_at_most=choice.commit_at_most,
         notes=(*choice.notes, *_notes(coverage, span, window, choice, branches)),
+        tails=tuple(tails.values()),
     )
 
 
@@ -325,7 +337,9 @@ def _segment(contents: ArchiveContents, timeline: int, number: int) -> str:
     return segment_name(timeline, number, contents.wal_segment_size).name
 
 
-def _planned(coverage: Coverage, name: str) -> PlannedFile:
+def _planned(coverage: Coverage, name: str, tails: Mapping[str, JoinedTail]) -> PlannedFile:
+    if name in tails:
+        return PlannedFile(name, tails[name].stores)
     copies = coverage.contents.copies
     return PlannedFile(name, tuple(sorted(store for store in coverage.stores if name in copies.get(store, ()))))
 

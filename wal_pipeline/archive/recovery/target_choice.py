@@ -18,9 +18,10 @@ _LAST_COMMIT: Final = (
     "The target is the last commit that is archived: recovery ends with the last segment of this plan."
 )
 _NOTHING_SINCE: Final = (
-    "No commit lies between the last one that is archived and the target, after which a base backup was taken: "
-    "recovery ends with the last segment of this plan."
+    "No commit lies between the last one that is archived and the target, after which a base backup was taken or WAL "
+    "without a commit was shipped: recovery ends with the last segment of this plan."
 )
+_END_OF_TAIL: Final = "The target is the end of the WAL that was shipped: recovery ends there."
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def _to_time(
     last_at, known = contents.last_commit(path, span.run)
     found = _first_number_past(contents, span, backup, at, inclusive=target.inclusive)
     if found is None and known and (last_at is None or at > last_at):
-        if at <= max(one.finished_at for one in span.backups):
+        if at <= span.reaches_at_least(None):
             choice = _to_end(contents, span, backup, replace(target, kind=TargetKind.END, at=None))
             return replace(choice, notes=(_NOTHING_SINCE,))
         raise _outside(contents, spans, index + 1, target, _what_is_missing(contents, span, spans[index + 1 :]))
@@ -124,7 +125,10 @@ def _to_lsn(
             after=str(spans[0].backups[0].stop_lsn),
         )
     span = spans[begun[-1]]
-    if number > span.run[1]:
+    if span.tail is not None and lsn == span.end_lsn:
+        choice = _to_end(contents, span, span.backups[-1], replace(target, kind=TargetKind.END, lsn=None))
+        return replace(choice, notes=(_END_OF_TAIL,))
+    if number > span.run[1] or (span.tail is not None and lsn > span.end_lsn):
         later = spans[begun[-1] + 1 :]
         where = _past_what(contents, span)
         raise TargetOutsideError(
@@ -141,6 +145,8 @@ def _to_lsn(
 
 def _past_what(contents: ArchiveContents, span: Span) -> str:
     missing = span.first_missing
+    if span.tail is not None and not span.tail.is_whole:
+        return f"past {span.end_lsn}, up to which '{span.tail.segment.name}' was shipped,"
     if missing is None:
         return "past the end of the archive"
     if missing in contents.breaks:

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from wal_pipeline.archive.records import BaseBackup
 from wal_pipeline.archive.recovery.coverage import ArchiveContents, Coverage
+from wal_pipeline.archive.recovery.tail import JoinedTail
 from wal_pipeline.archive.recovery.timeline_path import Run, TimelinePath
 from wal_pipeline.wal.lsn import MAX_LSN, Lsn
 
@@ -32,9 +33,10 @@ class RecoveryWindow:
     ``reaches_at_least`` is the later of that commit and the end of the newest base backup: the window certainly reaches
     so far, and mostly further (see ``reach.py``).
 
-    ``latest_lsn`` is the end of ``last_segment``. ``first_missing`` names the first missing segment of the gap that
-    ends the window, or the segment that continues nothing. ``left_at_lsn`` is where an abandoned branch left the path
-    to the newest timeline, else None.
+    ``latest_lsn`` is the end of ``last_segment`` or, where no store has that whole, of what pieces prove of it: the
+    ``tail``. ``tails`` are all segments of the window that are there in pieces alone. ``first_missing`` names the first
+    missing segment of the gap that ends the window, or the segment that continues nothing. ``left_at_lsn`` is where an
+    abandoned branch left the path to the newest timeline, else None.
     """
 
     store: str | None
@@ -55,6 +57,12 @@ class RecoveryWindow:
     ended_by: WindowEnd
     first_missing: str | None
     left_at_lsn: Lsn | None
+    tails: tuple[JoinedTail, ...] = ()
+
+    @property
+    def tail(self) -> JoinedTail | None:
+        """The pieces with which it ends; None where it ends with a whole segment."""
+        return self.tails[-1] if self.tails and self.tails[-1].segment.name == self.last_segment else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +77,22 @@ class Span:
     run: Run
     backups: tuple[BaseBackup, ...]
     first_missing: str | None
+    tails: tuple[JoinedTail, ...] = ()
+
+    @property
+    def tail(self) -> JoinedTail | None:
+        """The pieces with which it ends; None where it ends with a whole segment."""
+        return self.tails[-1] if self.tails and self.tails[-1].number == self.run[1] else None
+
+    @property
+    def end_lsn(self) -> Lsn:
+        """The first LSN after it."""
+        tail = self.tail
+        return tail.end_lsn if tail is not None else Lsn(min((self.run[1] + 1) * self.path.wal_segment_size, MAX_LSN))
+
+    def is_before(self, left: tuple[int, Lsn]) -> bool:
+        """Say whether it ends before the segment, or at the latest at the LSN, at which two paths part."""
+        return self.run[1] < left[0] or (self.run[1] == left[0] and self.tail is not None and self.end_lsn <= left[1])
 
     @property
     def timeline(self) -> int:
@@ -76,8 +100,9 @@ class Span:
         return self.path.owner(self.run[1])
 
     def reaches_at_least(self, last_commit_at: datetime | None) -> datetime:
-        """Return the last moment that it surely holds: its last commit, or the end of a base backup after that."""
+        """Return the last moment that it surely holds: its last commit, or the end of a base backup or of pieces."""
         ends = [one.finished_at for one in self.backups]
+        ends += [tail.flushed_at for tail in self.tails[-1:] if tail.flushed_at is not None]
         return max(ends if last_commit_at is None else [*ends, last_commit_at])
 
 
@@ -88,9 +113,20 @@ def spans_on(coverage: Coverage, path: TimelinePath) -> list[Span]:
         by_run.setdefault(run, []).append(backup)
     last = max((run[1] for run in coverage.runs_on(path)), default=-1)
     return [
-        Span(path, (_first_number(backups), run[1]), tuple(backups), path.name(run[1] + 1) if run[1] < last else None)
+        _span(coverage, path, (_first_number(backups), run[1]), tuple(backups), last)
         for run, backups in sorted(by_run.items())
     ]
+
+
+def _span(coverage: Coverage, path: TimelinePath, run: Run, backups: tuple[BaseBackup, ...], last: int) -> Span:
+    """Return the window from a run; ``last`` is the last segment on the path that is there, before or after a gap."""
+    tails = coverage.tails_in(path, run)
+    is_open = bool(tails) and tails[-1].number == run[1] and not tails[-1].is_whole
+    missing = run[1] if is_open else run[1] + 1
+    is_missing = missing <= last or (
+        path.name(missing) in coverage.contents.breaks and missing in coverage.tails.get(path.owner(missing), {})
+    )
+    return Span(path, run, backups, path.name(missing) if is_missing else None, tails)
 
 
 def recovery_windows(contents: ArchiveContents, stores: Iterable[str] | None = None) -> tuple[RecoveryWindow, ...]:
@@ -102,7 +138,7 @@ def recovery_windows(contents: ArchiveContents, stores: Iterable[str] | None = N
     coverage = Coverage.of(contents, chosen)
     store = chosen[0] if stores is not None and len(chosen) == 1 else None
     spans = [span for path in contents.paths.values() for span in spans_on(coverage, path)]
-    return tuple(window_of(contents, store, span) for span in _distinct(spans))
+    return tuple(window_of(coverage.contents, store, span) for span in _distinct(spans))
 
 
 def windows_by_store(contents: ArchiveContents) -> dict[str | None, tuple[RecoveryWindow, ...]]:
@@ -126,7 +162,7 @@ def _distinct(spans: list[Span]) -> list[Span]:
 
 def _is_part(span: Span, other: Span) -> bool:
     left = span.path.leaves(other.path)
-    return other.run[0] <= span.run[0] and span.run[1] <= other.run[1] and (left is None or span.run[1] < left[0])
+    return other.run[0] <= span.run[0] and span.run[1] <= other.run[1] and (left is None or span.is_before(left))
 
 
 def _first_number(backups: list[BaseBackup]) -> int:
@@ -150,13 +186,14 @@ def window_of(contents: ArchiveContents, store: str | None, span: Span) -> Recov
         latest_commit_at_least=last_commit_at,
         commit_times_known=known,
         reaches_at_least=span.reaches_at_least(last_commit_at),
-        latest_lsn=Lsn(min((last + 1) * contents.wal_segment_size, MAX_LSN)),
+        latest_lsn=span.end_lsn,
         first_segment=path.name(first),
         last_segment=path.name(last),
         segments=last - first + 1,
         ended_by=end_of(contents, span),
         first_missing=span.first_missing,
-        left_at_lsn=_left_at(contents, path, last),
+        left_at_lsn=_left_at(contents, span),
+        tails=span.tails,
     )
 
 
@@ -167,6 +204,6 @@ def end_of(contents: ArchiveContents, span: Span) -> WindowEnd:
     return WindowEnd.BREAK if span.first_missing in contents.breaks else WindowEnd.GAP
 
 
-def _left_at(contents: ArchiveContents, path: TimelinePath, last: int) -> Lsn | None:
-    left = None if contents.main is None else path.leaves(contents.main)
-    return left[1] if left is not None and left[0] <= last else None
+def _left_at(contents: ArchiveContents, span: Span) -> Lsn | None:
+    left = None if contents.main is None else span.path.leaves(contents.main)
+    return left[1] if left is not None and not span.is_before(left) else None

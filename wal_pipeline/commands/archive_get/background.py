@@ -5,10 +5,10 @@ import sys
 from collections.abc import Callable
 
 from wal_pipeline.commands.archive_get.prefetch_folder import PrefetchFolder
-from wal_pipeline.commands.archive_get.wal_source import WalSource
+from wal_pipeline.commands.archive_get.tail_wal import RecoveryWal
 
 
-def start_prefetcher(folder: PrefetchFolder, source: Callable[[], WalSource], fingerprint: str) -> None:
+def start_prefetcher(folder: PrefetchFolder, source: Callable[[], RecoveryWal], fingerprint: str) -> None:
     """Start a process that the server neither waits for nor signals; return once it answers. Raises: OSError.
 
     A fork, not a new program: everything is imported and connected already, so the next segments are under way at
@@ -35,11 +35,11 @@ def start_prefetcher(folder: PrefetchFolder, source: Callable[[], WalSource], fi
         os._exit(0)
 
 
-def _prefetch(folder: PrefetchFolder, source: WalSource, fingerprint: str, on_ready: Callable[[], None]) -> None:
+def _prefetch(folder: PrefetchFolder, source: RecoveryWal, fingerprint: str, on_ready: Callable[[], None]) -> None:
     # Here, so that nothing that goes wrong with them ends a call whose file is delivered.
     from wal_pipeline.commands.archive_get.prefetch_server import PrefetchServer  # noqa: PLC0415
     from wal_pipeline.commands.archive_get.prefetcher import Prefetcher, PrefetchLimits  # noqa: PLC0415
 
-    prefetcher = Prefetcher(folder, source.fetch, PrefetchLimits())
+    prefetcher = Prefetcher(folder, source.fetch_whole, PrefetchLimits())
     server = PrefetchServer(folder, source.fetch, fingerprint, on_ready=on_ready, on_other_settings=prefetcher.stop)
     prefetcher.run(server, asked_at=lambda: server.asked_at, is_asked=server.is_asked)

@@ -13,7 +13,8 @@ from wal_pipeline.commands.archive_get.restore_command import (
     note_position,
     take_prefetched,
 )
-from wal_pipeline.commands.archive_get.wal_source import WalSource, WalUnreachableError
+from wal_pipeline.commands.archive_get.tail_wal import RecoveryWal
+from wal_pipeline.commands.archive_get.wal_source import WalUnreachableError
 from wal_pipeline.errors import RestoreError, StoreUnavailableError
 from wal_pipeline.wal.names import WalFileName
 
@@ -27,7 +28,7 @@ class RestoreCall:
     writes to the server's log.
     """
 
-    source: Callable[[], WalSource]
+    source: Callable[[], RecoveryWal]
     folder: PrefetchFolder | None
     fingerprint: str
     retry_seconds: float

@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 from wal_pipeline.archive.format.keys import Layout
+from wal_pipeline.commands.archive_get.tail_wal import RecoveryWal, TailLimits, limits_of
 from wal_pipeline.commands.archive_get.wal_source import WalSource
 from wal_pipeline.commands.drill.choice import DrillTarget, choose_target, predict_commit
 from wal_pipeline.commands.drill.comparison import difference_from_prediction
@@ -86,7 +87,8 @@ class Drill:
         begun = time.monotonic()
         prepared = prepare_restore(self._request(target), [self._store], self._layout, self._identities)
         source = WalSource(self._layout, (self._store,), self._identities)
-        with FetchService(self._options.folder / FETCH_FOLDER, source, prepared.user) as fetching:
+        wal = RecoveryWal(source, self._limits(prepared, target))
+        with FetchService(self._options.folder / FETCH_FOLDER, wal, prepared.user) as fetching:
             self._perform(prepared, target, fetching)
             try:
                 return self._recover_and_check(prepared, target, predicted, begun)
@@ -106,6 +108,12 @@ class Drill:
             archiving=False,
             bindir=self._options.bindir,
         )
+
+    @staticmethod
+    def _limits(prepared: PreparedRestore, target: DrillTarget) -> TailLimits:
+        """Return the limits of the plan. At the end of the archive it ends where it ended when this plan was made."""
+        limits = limits_of(prepared.plan)
+        return replace(limits, end=limits.reach) if target.choice.next_file is None and prepared.plan.tail else limits
 
     def _perform(self, prepared: PreparedRestore, target: DrillTarget, fetching: FetchService) -> None:
         # The original goes on archiving: the end of the archive is where it was when the commit was predicted.

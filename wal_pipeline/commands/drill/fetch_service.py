@@ -19,7 +19,8 @@ from wal_pipeline.commands.archive_get.prefetch_client import ABSENT, READY, UNK
 from wal_pipeline.commands.archive_get.prefetch_folder import PrefetchFolder
 from wal_pipeline.commands.archive_get.prefetcher import Prefetcher, PrefetchLimits
 from wal_pipeline.commands.archive_get.restore_command import EXIT_DELIVERED, EXIT_FAILED
-from wal_pipeline.commands.archive_get.wal_source import FetchedWal, WalSource, fetch_patiently
+from wal_pipeline.commands.archive_get.tail_wal import RecoveryWal
+from wal_pipeline.commands.archive_get.wal_source import FetchedWal, fetch_patiently
 from wal_pipeline.commands.restore.perform import RestoreCommand
 from wal_pipeline.postgres.recovery_server import ServerUser
 from wal_pipeline.wal.names import WalFileName, parse_file_name
@@ -53,10 +54,10 @@ exit {EXIT_FAILED}
 class FetchService:
     """Answers the scratch server while it is open. ``faults``: why a file that it asked for could not be fetched."""
 
-    def __init__(self, folder: Path, source: WalSource, user: ServerUser) -> None:
+    def __init__(self, folder: Path, source: RecoveryWal, user: ServerUser) -> None:
         """``folder`` is made and removed; it is for files fetched ahead and lies in a folder of ours."""
         self._folder = PrefetchFolder(folder, owner=(user.uid, user.gid), durable=False)
-        self._prefetcher = Prefetcher(self._folder, source.fetch, _LIMITS)
+        self._prefetcher = Prefetcher(self._folder, source.fetch_whole, _LIMITS)
         self._answers = FileAnswers(self._folder, partial(_fetch, source))
         self._stop = threading.Event()
         self._ready = threading.Event()
@@ -132,5 +133,5 @@ class FetchService:
         return answer
 
 
-def _fetch(source: WalSource, name: WalFileName) -> FetchedWal | None:
+def _fetch(source: RecoveryWal, name: WalFileName) -> FetchedWal | None:
     return fetch_patiently(lambda: source.fetch(name), _RETRY_SECONDS, say=lambda _text: None)

@@ -21,6 +21,7 @@ from wal_pipeline.commands.inventory.listing import StoreListing, list_store
 from wal_pipeline.commands.inventory.manifests import with_reports
 from wal_pipeline.commands.inventory.overtaken import look_again
 from wal_pipeline.commands.inventory.system_identifiers import choose_system_identifier, system_identifiers
+from wal_pipeline.commands.inventory.tails import read_tails_of
 from wal_pipeline.commands.inventory.wholeness import BackupFaultKind
 from wal_pipeline.errors import RestoreError, StoreError, WalPipelineError
 from wal_pipeline.stores.base import Store
@@ -87,6 +88,7 @@ def gather(
     listings, arriving = look_again(listings, places, _segment_size(manifests.values()))
     records = _Records(listings, answered, _segment_size(manifests.values()))
     files = records.needed(at)
+    tails, unread = read_tails_of(listings, places)
     contents = ArchiveContents.of(
         layout.system_identifier,
         files=files,
@@ -94,8 +96,9 @@ def gather(
         backups=[_held(one, whole) for one in manifests.values()],
         histories=histories,
         arriving=arriving,
+        tails=tails,
     )
-    return RestoreInventory(contents, manifests, answered, (*notes, *faults), records, source)
+    return RestoreInventory(contents, manifests, answered, (*notes, *faults, *unread), records, source)
 
 
 def _list(stores: Sequence[Store], layout: Layout) -> tuple[dict[str, StoreListing], list[str]]:

@@ -5,14 +5,16 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest
+from wal_pipeline.archive.recovery.restore_plan import RestorePlan
 from wal_pipeline.archive.recovery.target import RecoveryTarget, TargetKind
 from wal_pipeline.commands.archive_get.prefetch_folder import PrefetchFolder
 from wal_pipeline.commands.archive_get.restore_command import shell_line
+from wal_pipeline.commands.archive_get.tail_wal import limits_of
 from wal_pipeline.commands.archive_get.wal_source import StoreHealth
 from wal_pipeline.commands.restore.download import BaseBackupSource, DownloadFault
 from wal_pipeline.commands.restore.folders import check_folders
@@ -104,6 +106,10 @@ class RestoreCommand:
         line = shell_line(self.program, None if self.prefetched is None else self.prefetched.path, self.client)
         return line if self.last_segment is None else bounded_command(line, self.last_segment)
 
+    def with_pieces(self, plan: RestorePlan) -> "RestoreCommand":
+        """Return the command that also gets the pieces that a plan counts on; a drill's asks a process that does."""
+        return replace(self, program=(*self.program, *limits_of(plan).words())) if self.program else self
+
 
 def perform_restore(
     prepared: PreparedRestore, command: RestoreCommand, events: RestoreEvents | None = None
@@ -116,7 +122,7 @@ def perform_restore(
     Raises: RestoreError, also where a store did not answer, CodecError, StoreError, PostgresError.
     """
     require_answers(prepared)
-    result = _Placement(prepared, command.line, events or RestoreEvents()).run()
+    result = _Placement(prepared, command.with_pieces(prepared.plan).line, events or RestoreEvents()).run()
     if command.prefetched is not None:
         make_owned(command.prefetched.path, prepared.user)
     return result

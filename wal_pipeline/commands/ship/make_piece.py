@@ -11,7 +11,7 @@ from wal_pipeline.codec.encoder import Encoded, Encoder
 from wal_pipeline.commands.ship.source import OpenWal
 from wal_pipeline.errors import PostgresError, ShippingError
 from wal_pipeline.postgres.flushed_wal import FlushedWal
-from wal_pipeline.postgres.piece_commits import PieceCommitReader
+from wal_pipeline.postgres.piece_commits import PartCommits, PieceCommitReader
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import WalFileName
 
@@ -78,10 +78,19 @@ class PieceMaker:
         self._lock = threading.Lock()
         self._made: list[tuple[object, MadePiece]] = []
 
-    def make(self, start: TailPosition, to_offset: int, seen: FlushedWal, flushed_at: datetime | None) -> MadePiece:
+    def make(
+        self,
+        start: TailPosition,
+        to_offset: int,
+        seen: FlushedWal,
+        flushed_at: datetime | None,
+        *,
+        commits: PartCommits | None = None,
+    ) -> MadePiece:
         """Make the piece from a place up to an offset in its segment.
 
         ``flushed_at``: a moment for which the piece completes its segment's WAL; None where none is known.
+        ``commits`` are those in it, where they are known already.
 
         Raises: SegmentGoneError, PostgresError; HistoryChangedError where the bytes before it are others now.
         """
@@ -89,7 +98,7 @@ class PieceMaker:
         with self._lock:
             found = next((made for key, made in self._made if key == wanted), None)
             if found is None:
-                found = self._make(start, to_offset, seen, flushed_at or LONG_AGO)
+                found = self._make(start, to_offset, seen, flushed_at or LONG_AGO, commits)
                 self._made = [(wanted, found), *self._made][:_KEPT]
         return found
 
@@ -108,7 +117,14 @@ class PieceMaker:
             places[offset] = place
         return places
 
-    def _make(self, start: TailPosition, to_offset: int, seen: FlushedWal, flushed_at: datetime) -> MadePiece:
+    def _make(
+        self,
+        start: TailPosition,
+        to_offset: int,
+        seen: FlushedWal,
+        flushed_at: datetime,
+        commits: PartCommits | None,
+    ) -> MadePiece:
         segment = start.segment
         read = self._read(segment, start.offset - len(start.recent), to_offset, seen)
         data = read[len(start.recent) :]
@@ -118,10 +134,11 @@ class PieceMaker:
                 hint="The server was set back without a new timeline, or its disk lost what it had flushed.",
             )
         end = start.after(data)
-        commits = self._commits.read(
-            lambda name, begin, until: self._read(name, begin, until, seen),
-            *(segment, start.offset, to_offset, seen.server_major),
-        )
+        if commits is None:
+            commits = self._commits.read(
+                lambda name, begin, until: self._read(name, begin, until, seen),
+                *(segment, start.offset, to_offset, seen.server_major),
+            )
         piece = Piece(
             segment=segment,
             system_identifier=seen.system_identifier,

@@ -62,7 +62,7 @@ class Shipper:
         self._options = options
         self._fixed_identifier = fixed_identifier
         self._heed_pause = heed_pause
-        self._looks = Looks()
+        self.looks = Looks()
         self._events: queue.Queue[ShipEvent] = queue.Queue(_MOST_EVENTS)
         self._ending = threading.Event()
         self._errors: dict[str, WalPipelineError] = {}
@@ -70,12 +70,12 @@ class Shipper:
         self._failing_since: datetime | None = None
         self._watcher = threading.Thread(target=self._watch, name="ship-watch", daemon=True)
         maker = PieceMaker(source, encoder, commits)
-        tails = {name: StoreTail(name, self._looks, clock) for name in stores}
-        self._recorder = ShippingRecorder(catalog, clock, shipping=self.state, tails=list(tails.values()))
+        self.tails = [StoreTail(name, self.looks, clock) for name in stores]
+        self._recorder = ShippingRecorder(catalog, clock, shipping=self.state, tails=self.tails)
         self._shippers: list[StoreShipper] = []
         self._upkeeps: list[TailUpkeep] = []
-        for name, store in stores.items():
-            self._add_store(store, tails[name], layout, maker)
+        for tail in self.tails:
+            self._add_store(stores[tail.store], tail, layout, maker)
 
     def run(self, stop: Callable[[], bool]) -> Iterator[ShipEvent]:
         """Ship until ``stop`` says so, and yield what happens. At the end it ships what was flushed until then.
@@ -91,11 +91,11 @@ class Shipper:
             finally:
                 self._end()
             yield from self._happened(0)
-            yield ShippingEnded(self.state(), tuple(state for one in self._shippers if (state := one.tail.state())))
+            yield ShippingEnded(self.state(), tuple(state for tail in self.tails if (state := tail.state())))
 
     def state(self) -> Shipping:
         """Return its state, as it is recorded."""
-        last = self._looks.last
+        last = self.looks.last
         seen = None if last is None else last.seen
         with self._errors_lock:
             error = next(iter(self._errors.values()), None)
@@ -114,7 +114,7 @@ class Shipper:
         upkeep = TailUpkeep(
             tail,
             maker=maker,
-            looks=self._looks,
+            looks=self.looks,
             is_archived=self._recorder.is_archived,
             read_back=self._options.read_back,
             tell=self._tell,
@@ -124,7 +124,7 @@ class Shipper:
             tail,
             layout=layout,
             maker=maker,
-            looks=self._looks,
+            looks=self.looks,
             options=self._options,
             tell=self._tell,
             wake_upkeep=upkeep.wake,
@@ -166,7 +166,7 @@ class Shipper:
             self._note_source("look", PostgresError(f"the server cannot be asked: {type(error).__name__}: {error}"))
             return False
         self._note_source("look", None)
-        self._looks.add(Look(seen, begun))
+        self.looks.add(Look(seen, begun))
         return True
 
     def _require_cluster(self, seen: FlushedWal) -> None:
@@ -218,7 +218,7 @@ class Shipper:
         self._watcher.join(_FINAL_SECONDS)
         if self._watcher.is_alive() or self._is_paused() or not self._look():
             return
-        last = self._looks.last
+        last = self.looks.last
         while last is not None and time.monotonic() < deadline:
             if all(one.is_done_with(last) for one in self._shippers):
                 return
@@ -230,7 +230,7 @@ class Shipper:
         for shipper, upkeep in zip(self._shippers, self._upkeeps, strict=True):
             shipper.stop()
             upkeep.stop()
-        self._looks.wake()
+        self.looks.wake()
         deadline = time.monotonic() + _JOIN_SECONDS
         for shipper, upkeep in zip(self._shippers, self._upkeeps, strict=True):
             shipper.join(max(0.0, deadline - time.monotonic()))

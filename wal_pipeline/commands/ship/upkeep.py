@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from wal_pipeline.archive.format.object_metadata import from_metadata
+from wal_pipeline.archive.records import CommitTimes
 from wal_pipeline.commands.copies.find import find_copy
 from wal_pipeline.commands.copies.prove import head_proved, prove
 from wal_pipeline.commands.ship.events import PiecesMerged, PiecesRemoved, ShipEvent
@@ -20,6 +21,7 @@ from wal_pipeline.commands.ship.make_piece import PieceMaker
 from wal_pipeline.commands.ship.put_piece import piece_object_key, put_piece
 from wal_pipeline.commands.ship.store_tail import StoreTail
 from wal_pipeline.errors import InvalidWalFileError, PostgresError, ShippingError, StoreError
+from wal_pipeline.postgres.piece_commits import UNKNOWN, PartCommits
 from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.wal.names import WalFileName
 
@@ -103,7 +105,8 @@ class TailUpkeep:
 
     def _rest_seconds(self) -> float | None:
         """Return how long to wait: a finished segment may be archived at any moment, and nobody says so."""
-        return _POLL_SECONDS if len(self._tail.segments()) > 1 or self._tail.conflict is not None else None
+        place = self._tail.place
+        return _POLL_SECONDS if place is not None and self._finished(place) else None
 
     def _look_after(self, place: ClusterStore) -> None:
         self._remove_keys(place)
@@ -170,7 +173,9 @@ class TailUpkeep:
             return
         last = small[-1].recorded.piece
         try:
-            made = self._maker.make(small[0].start, last.to_offset, look.seen, last.flushed_at)
+            made = self._maker.make(
+                *(small[0].start, last.to_offset, look.seen, last.flushed_at), commits=_joined_commits(small)
+            )
         except (PostgresError, ShippingError) as error:
             _log.info("%s: the pieces of '%s' stay as they are: %s", place.name, segment.name, error.message)
             self._unmergeable.add(segment)
@@ -196,6 +201,18 @@ def find_small(pieces: Sequence[ChainedPiece]) -> Sequence[ChainedPiece] | None:
         if len({one.level for one in found}) == 1 and size_bytes <= most:
             return found
     return None
+
+
+def _joined_commits(pieces: Sequence[ChainedPiece]) -> PartCommits:
+    """Return the commits of neighbouring pieces. They are not read again: the segment before them may be gone."""
+    joined = [one.recorded.piece for one in pieces]
+    if any(piece.commit_times is not CommitTimes.KNOWN for piece in joined):
+        return UNKNOWN
+    return PartCommits(
+        CommitTimes.KNOWN,
+        first_at=next((at for piece in joined if (at := piece.first_commit_at)), None),
+        last_at=next((at for piece in reversed(joined) if (at := piece.last_commit_at)), None),
+    )
 
 
 def _is_sound(place: ClusterStore, key: str, segment: WalFileName) -> bool:

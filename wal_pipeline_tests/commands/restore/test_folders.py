@@ -114,7 +114,7 @@ def test_a_failed_restore_can_be_tried_again(tmp_path: Path) -> None:
     prepared: Any = SimpleNamespace(
         filled_elsewhere=(tmp_path / "space",),
         request=RestoreRequest(tmp_path / "new"),
-        plan=SimpleNamespace(chain=(planned,)),
+        plan=SimpleNamespace(chain=(planned,), tails=()),
         chain=(manifest,),
         moves=moves,
         emptied=(),
