@@ -94,7 +94,8 @@ _TESTED_IN: Final = {
     "orchestration/assets/test_segments.py": "orchestration/assets/{base_backups,per_store} wiring/refill",
     "orchestration/jobs/test_archive.py": "orchestration/assets/closing_events orchestration/jobs/archive_recorder",
     "orchestration/jobs/test_record.py": (
-        "orchestration/assets/{base_backup_metadata,segment_metadata} orchestration/jobs/unrecorded wiring/archive_push"
+        "orchestration/assets/base_backup_metadata orchestration/assets/wal/segment_metadata "
+        "orchestration/jobs/unrecorded wiring/archive_push"
     ),
     "orchestration/jobs/test_record_lost.py": "orchestration/runs/event_batches",
     "orchestration/jobs/test_bad_copies.py": "orchestration/runs/{last_evaluation,partition_statuses}",

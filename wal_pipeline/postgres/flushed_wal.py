@@ -1,5 +1,6 @@
 """Asks the server, over one kept connection, up to which LSN its WAL is on its disk."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -83,7 +84,7 @@ class ControlMark:
 
 
 class FlushWatch:
-    """Watches one server's flushed WAL. It keeps its connection, and is for one thread.
+    """Watches one server's flushed WAL over one kept connection. Safe from several threads.
 
     ``connections`` counts the connections made: a new one may be to a server that was started again, or to another.
     """
@@ -91,6 +92,7 @@ class FlushWatch:
     def __init__(self, server: PostgresServer) -> None:
         """Connect at the first look."""
         self.connections = 0
+        self._lock = threading.RLock()
         self._session = server.keep_session(_PURPOSE)
         self._known: Connection | None = None
         self._server: WatchedServer | None = None
@@ -120,18 +122,20 @@ class FlushWatch:
 
         Raises: PostgresError.
         """
-        was_open = self._session.is_open
-        try:
+        with self._lock:
+            was_open = self._session.is_open
+            try:
+                return self._session.ask(lambda connection: self._asked(connection, question))
+            except PostgresError:
+                if not was_open:
+                    raise
             return self._session.ask(lambda connection: self._asked(connection, question))
-        except PostgresError:
-            if not was_open:
-                raise
-        return self._session.ask(lambda connection: self._asked(connection, question))
 
     def close(self) -> None:
         """Close the connection."""
-        self._known = None
-        self._session.close()
+        with self._lock:
+            self._known = None
+            self._session.close()
 
     def _asked(self, connection: Connection, question: Callable[[Connection], T]) -> T:
         if connection is not self._known:

@@ -30,6 +30,7 @@ _QUICK = {
     "WAL_PIPELINE_LINGER_SECONDS": "2",
     "WAL_PIPELINE_LOST_RUN_SECONDS": "4",
     "WAL_PIPELINE_SENSOR_INTERVAL_SECONDS": "1",
+    "WAL_PIPELINE_SHIP_INTERVAL_SECONDS": "off",
 }
 _RUNS = """
 query Runs($filter: RunsFilter!) {

@@ -8,7 +8,7 @@ from wal_pipeline.wal.names import WalFileName
 
 
 class OpenWal(ABC):
-    """A source of flushed WAL, of whole segments and of the open one. It is for one thread.
+    """A source of flushed WAL, of whole segments and of the open one. Safe from several threads.
 
     A caller looks, then reads up to what it saw. Bytes that were read once never change: a server that writes other
     bytes at the same place was set back by its disk, or is another one.
