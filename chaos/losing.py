@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from chaos.checks import poke
 from chaos.play import Player
 from chaos.restoring import restore_after_loss
 from chaos.shipping import INTERVAL_SECONDS
@@ -22,6 +23,8 @@ PROMISED_SECONDS: Final = INTERVAL_SECONDS + 1.0
 _SEGMENTS_IN_PIECES: Final = 32  # so many finished segments of 1 MiB lie on the stores in pieces: see docs/adr/0011
 _CALM_SECONDS: Final = 60.0
 _START_SECONDS: Final = 30.0
+_FEW_FILES: Final = 2
+_LOOK_SECONDS: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +58,15 @@ class HostLoss:
 
 
 def wait_until_calm(world: World) -> None:
-    """Wait until shipping has had no trouble for twice as long as it needs, or for a minute."""
+    """Wait until shipping has had no trouble for twice as long as it needs and archiving is not behind, or a minute."""
     world.shipping.wait_until_it_runs(_START_SECONDS)
     deadline = time.monotonic() + _CALM_SECONDS
-    while time.monotonic() < min(deadline, world.shipping.troubles.last_end() + 2 * PROMISED_SECONDS):
-        time.sleep(0.1)
+    while time.monotonic() < deadline:
+        is_behind = len({*world.spooled(), *world.unarchived()}) > _FEW_FILES
+        if not is_behind and time.monotonic() > world.shipping.troubles.last_end() + 2 * PROMISED_SECONDS:
+            return
+        poke(world)
+        time.sleep(_LOOK_SECONDS)
 
 
 def lose_host(world: World, player: Player, slack_seconds: float) -> HostLoss:
@@ -79,9 +86,9 @@ def lose_host(world: World, player: Player, slack_seconds: float) -> HostLoss:
             usable=either_store(world.schedule.lying_pieces),
         )
         excuse = "troubles of shipping" if lost_at - owed_before > PROMISED_SECONDS + slack_seconds + 0.01 else None
-        reachable_before = _reachable_before(world, disk / world.pg_wal.relative_to(world.folder))
-        if reachable_before is not None and reachable_before < owed_before:
-            owed_before, excuse = reachable_before, "archiving was behind"
+        blocked = _blocked(world, disk / world.pg_wal.relative_to(world.folder))
+        if blocked is not None and blocked[0] < owed_before:
+            owed_before, excuse = blocked
         found = restore_after_loss(world, player.second.main_timeline)
     return HostLoss(loss_of(acknowledged, attempted, found, lost_at), lost_at - owed_before, excuse)
 
@@ -103,20 +110,30 @@ def _host_is_gone(world: World, player: Player) -> Iterator[Path]:
             world.cluster.start()
 
 
-def _reachable_before(world: World, pg_wal: Path) -> float | None:
-    """Return the moment after which commits lie beyond what archiving left to the tail; None where none does.
+def _blocked(world: World, pg_wal: Path) -> tuple[float, str] | None:
+    """Return the moment after which commits lie beyond what archiving left to the tail, and why; None where none does.
 
     A tail continues the archived segments: while more finished segments wait than the shipper keeps in pieces, or a
     timeline's history file, nothing that comes after them can be reached.
     """
     status = pg_wal / "archive_status"
     finished = {path.stem for ending in ("done", "ready") for path in status.glob(f"*.{ending}")}
-    waiting = sorted(name for name in finished - _stored(world) if _is_for_recovery(name))
-    histories = [name for name in waiting if name.endswith(".history")]
+    names = sorted(name for name in finished if _is_for_recovery(name))
+    stored = _stored(world)
+    waiting = [name for name in names if name not in stored]
+    found: list[tuple[float, str]] = []
+    for history in (name for name in waiting if name.endswith(".history")):
+        found.append((_written_at(pg_wal / history), "a timeline's history file was not archived yet"))
     segments = [name for name in waiting if not name.endswith(".history")]
-    blocking = histories + (segments[:1] if len(segments) > _SEGMENTS_IN_PIECES else [])
-    to_monotonic = time.monotonic() - time.time()
-    return min(((pg_wal / name).stat().st_mtime + to_monotonic for name in blocking), default=None)
+    if len(segments) > _SEGMENTS_IN_PIECES:
+        before = [_written_at(pg_wal / name) for name in names if name < segments[0] and name in stored]
+        found.append((max(before, default=0.0), "archiving was further behind than shipping goes on"))
+    return min(found, default=None)
+
+
+def _written_at(path: Path) -> float:
+    """Return the moment of a file's last change on the clock of ``time.monotonic``."""
+    return path.stat().st_mtime + time.monotonic() - time.time()
 
 
 def _stored(world: World) -> set[str]:
