@@ -24,7 +24,7 @@ from wal_pipeline.wal.pages import record_end
 
 PROGRAM: Final = "pg_receivewal"
 PARTIAL: Final = ".partial"
-_PROCESS_NAME: Final = "receiver.process"
+_PROCESS_NAME: Final = ".receiver.process"
 _KEPT_LINES: Final = 20
 _STOP_SECONDS: Final = 10.0
 _WALDUMP_SECONDS: Final = 120.0
@@ -132,7 +132,7 @@ class ReceiveWal:
 
     @property
     def _mark(self) -> Path:
-        return self.command.folder.with_name(_PROCESS_NAME)
+        return self.command.folder / _PROCESS_NAME
 
     def _end_left_behind(self) -> None:
         """End the child of a process of ours that was killed: two may not write into one folder."""

@@ -1,8 +1,9 @@
 """Makes, looks at and drops the physical replication slot from which ``pg_receivewal`` receives."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg.rows import dict_row
@@ -25,6 +26,9 @@ WHERE s.slot_name = %s
 """
 _MAKE_SQL: Final = "SELECT lsn::text FROM pg_create_physical_replication_slot(%s, true)"
 _MOST_SQL: Final = "SELECT setting::bigint FROM pg_settings WHERE name = 'max_slot_wal_keep_size'"
+
+
+T = TypeVar("T")
 
 
 class SlotTrouble(StrEnum):
@@ -105,8 +109,11 @@ class Slots:
         found = self.state(name)
         return require_usable(name, found, ours=name)
 
-    def drop(self, name: str) -> None:
-        """Drop a slot that nobody uses. Raises: SlotError, PostgresError, and nothing is dropped."""
+    def drop(self, name: str, *, is_ours: bool) -> None:
+        """Drop a slot that nobody uses. ``is_ours``: it is known that we made it.
+
+        Raises: SlotError, PostgresError, and nothing is dropped.
+        """
         found = self.state(name)
         if found is None:
             raise SlotError(SlotTrouble.GONE, f"the server has no slot '{name}'", hint="Nothing is to be done.")
@@ -119,9 +126,15 @@ class Slots:
                 "not dropped",
                 hint="End 'wal-pipeline ship' first, and be sure that nobody else receives from it.",
             )
+        if not is_ours:
+            raise SlotError(
+                SlotTrouble.TAKEN,
+                f"slot '{name}' was not made by 'wal-pipeline slot make' on this host: it may be a standby's",
+                hint=f"Where nobody needs it, drop it yourself: SELECT pg_drop_replication_slot('{name}');",
+            )
         self._ask(lambda connection: connection.execute("SELECT pg_drop_replication_slot(%s)", (name,)))
 
-    def _ask(self, question: Any) -> Any:
+    def _ask(self, question: Callable[[psycopg.Connection[Any]], T]) -> T:
         try:
             return self._session.ask(question)
         finally:

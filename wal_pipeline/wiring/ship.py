@@ -4,16 +4,14 @@ import time
 from collections.abc import Callable, Iterator
 
 from wal_pipeline.commands.ship.events import ShipEvent, ShippingEnded, ShippingFailed, ShippingRecovered
-from wal_pipeline.commands.ship.host_wal import HostWal
 from wal_pipeline.commands.ship.pace import ShipOptions
 from wal_pipeline.commands.ship.shipper import Shipper
-from wal_pipeline.commands.ship.source import OpenWal
 from wal_pipeline.commands.shipper_lock import ShipLock
 from wal_pipeline.errors import SettingsError
-from wal_pipeline.postgres.flushed_wal import FlushWatch
 from wal_pipeline.postgres.piece_commits import PieceCommitReader
 from wal_pipeline.postgres.waldump import PgWaldump
 from wal_pipeline.wiring.pipeline import Pipeline
+from wal_pipeline.wiring.ship_source import open_wal
 
 INTERVAL_VARIABLE = "WAL_PIPELINE_SHIP_INTERVAL_SECONDS"
 
@@ -32,16 +30,6 @@ def require_shipping(pipeline: Pipeline) -> float:
             hint=f"Set {INTERVAL_VARIABLE} to a number of seconds, such as 5.",
         )
     return interval
-
-
-def open_wal(pipeline: Pipeline) -> OpenWal:
-    """Return the source of WAL that the settings name. Raises: SettingsError."""
-    settings = pipeline.settings
-    if settings.ship_from != "host":
-        raise SettingsError(
-            "WAL_PIPELINE_SHIP_FROM is 'pg_receivewal', which cannot be read yet", hint="Set it to host."
-        )
-    return HostWal(FlushWatch(pipeline.server), settings.pgdata)
 
 
 def ship_now(

@@ -4,6 +4,8 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -13,9 +15,10 @@ import psycopg
 
 from wal_pipeline.commands.ship.source import OpenWal
 from wal_pipeline.errors import InvalidWalFileError, PostgresError, SegmentGoneError, cause_hint
-from wal_pipeline.host.put_once import put_once
+from wal_pipeline.host.durable_file import put_once
 from wal_pipeline.postgres.binaries import find_binaries
 from wal_pipeline.postgres.flushed_wal import FlushedWal, FlushWatch
+from wal_pipeline.postgres.kept_look import keep_look, kept_look
 from wal_pipeline.postgres.open_segment import SegmentBytes, read_segment_bytes
 from wal_pipeline.postgres.receivewal import PARTIAL, ReceiveWal, valid_end
 from wal_pipeline.postgres.slots import read_slot, require_usable
@@ -41,14 +44,25 @@ class ReceivedWal(OpenWal):
     server does not answer any more, it is the end of the last record with a right checksum, once.
     """
 
-    def __init__(self, watch: FlushWatch, receiver: ReceiveWal, spool_folder: Path, bindir: Path | None = None) -> None:
-        """``bindir`` is where pg_waldump is looked for first."""
+    def __init__(
+        self,
+        watch: FlushWatch,
+        make_receiver: Callable[[int], ReceiveWal],
+        *,
+        folder: Path,
+        slot: str,
+        spool_folder: Path,
+        bindir: Path | None = None,
+    ) -> None:
+        """``make_receiver`` gets the server's major version; ``bindir`` is where pg_waldump is looked for first."""
         self._watch = watch
-        self._receiver = receiver
-        self._folder = receiver.command.folder
+        self._make_receiver = make_receiver
+        self._folder = folder
+        self._slot = slot
         self._spool_folder = spool_folder
         self._bindir = bindir
         self._lock = threading.Lock()
+        self._receiver: ReceiveWal | None = None
         self._started_at: datetime | None = None
         self._looks: deque[FlushedWal] = deque(maxlen=_MOST_LOOKS)
         self._returned: FlushedWal | None = None
@@ -60,11 +74,14 @@ class ReceivedWal(OpenWal):
         with self._lock:
             try:
                 flushed = self._watch.look()
-                self._require_receiver()
+                receiver = self._running_receiver(flushed.server_major)
             except PostgresError as error:
                 found = self._left_by_a_lost_server(error)
             else:
-                found = self._received(flushed)
+                found = self._received(flushed, receiver)
+                if self._returned is None or found.lsn != self._returned.lsn:
+                    with suppress(OSError):  # a full disk must not end shipping
+                        keep_look(self._folder, found)
             self._returned = found
             return found
 
@@ -89,22 +106,26 @@ class ReceivedWal(OpenWal):
 
     def close(self) -> None:
         """End pg_receivewal, and close the connection."""
-        self._receiver.stop()
+        with self._lock:
+            if self._receiver is not None:
+                self._receiver.stop()
         self._watch.close()
 
-    def _require_receiver(self) -> None:
-        """Start pg_receivewal where it does not run. Raises: PostgresError with the reason for which it ended."""
-        if self._receiver.is_running:
-            return
-        ended = self._receiver.failure() if self._receiver.pid is not None else None
-        slot = self._receiver.command.slot
+    def _running_receiver(self, major: int) -> ReceiveWal:
+        """Start pg_receivewal where it does not run. Raises: PostgresError with the reason why it cannot."""
+        receiver = self._receiver
+        if receiver is not None and receiver.is_running:
+            return receiver
+        if receiver is not None:
+            _log.warning("%s", receiver.failure().message)
+        slot = self._slot
         require_usable(slot, self._watch.ask(lambda connection: read_slot(connection, slot)), ours=slot)
         self._started_at = self._watch.ask(_clock)
-        self._receiver.start()
-        if ended is not None:
-            _log.warning("%s", ended.message)
+        receiver = self._receiver = self._make_receiver(major)  # the server may be of another version now
+        receiver.start()
+        return receiver
 
-    def _received(self, flushed: FlushedWal) -> FlushedWal:
+    def _received(self, flushed: FlushedWal, receiver: ReceiveWal) -> FlushedWal:
         """Wait a moment until what the server had flushed is here. Raises: PostgresError where it is far from it."""
         deadline = time.monotonic() + _WAIT_SECONDS
         self._looks.append(flushed)
@@ -112,8 +133,8 @@ class ReceivedWal(OpenWal):
             position = self._position(flushed)
             if position is not None and position >= flushed.lsn:
                 return flushed
-            if not self._receiver.is_running:
-                raise self._receiver.failure()
+            if not receiver.is_running:
+                raise receiver.failure()
             if time.monotonic() > deadline:
                 break
             time.sleep(_POLL_SECONDS)
@@ -131,8 +152,8 @@ class ReceivedWal(OpenWal):
 
     def _position(self, flushed: FlushedWal) -> Lsn | None:
         """Return what is here on the server's timeline: by pg_receivewal's report, or by its finished segments."""
-        slot = self._receiver.command.slot
-        row = self._watch.ask(lambda connection: connection.execute(_REPORTED_SQL, (self._started_at, slot)).fetchone())
+        given = (self._started_at, self._slot)
+        row = self._watch.ask(lambda connection: connection.execute(_REPORTED_SQL, given).fetchone())
         self._deliver()
         if row is not None and not row[2]:
             raise PostgresError(
@@ -178,6 +199,8 @@ class ReceivedWal(OpenWal):
 
     def _left_by_a_lost_server(self, error: PostgresError) -> FlushedWal:
         """Return once what was received from a server that does not answer any more. Raises: the server's error."""
+        if not self._looks and (kept := kept_look(self._folder)) is not None:
+            self._looks.append(kept)  # of a process before this one
         last = self._looks[-1] if self._looks else None
         written = max((path.stat().st_mtime_ns for path in self._folder.glob(f"*{PARTIAL}")), default=0)
         if last is None or written == self._looked_through:
