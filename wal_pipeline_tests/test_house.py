@@ -84,6 +84,8 @@ _TESTED_IN: Final = {
     "commands/restore/test_reached.py": "commands/restore/start",
     "commands/test_rebuild_catalog.py": "commands/inventory/scan",
     "commands/report/test_page.py": "commands/report/{charts,figures}",
+    "commands/ship/test_shipper.py": ("commands/ship/{events,pace,recorder,source,store_tail}"),
+    "integration/test_ship.py": "cli/ship wiring/ship",
     "commands/setup/test_plan.py": "commands/setup/{archiver,findings,spool}",
     "commands/setup/test_setup.py": "commands/setup/proof",
     "commands/setup/test_quarantine.py": "commands/setup/writable",

@@ -58,7 +58,7 @@ def ship(history: History, size: int = SIZE) -> Lsn:
 
 @pytest.fixture(scope="module")
 def shipped(postgres_version: PostgresInstall, s3_pair: S3Pair) -> Iterator[Shipped]:
-    """A cluster with a base backup, whole segments and commits in the open segment, which was shipped; then it is lost."""
+    """A cluster with a base backup, whole segments, and commits in the open segment, which was shipped."""
     with History.begin(postgres_version, s3_pair) as history:
         history.back_up()
         history.mark("archived")
