@@ -65,6 +65,7 @@ _TESTED_IN: Final = {
     "commands/archive_get/test_prefetch_server.py": "commands/archive_get/{file_answers,prefetch_folder}",
     "cli/test_screens.py": "cli/{printing,progress_columns} commands/health/no_records",
     "cli/test_archive_get.py": "commands/archive_get/background wiring/archive_get",
+    "commands/archive_get/test_tail_wal.py": "commands/copies/pieces",
     "commands/archive_get/test_wal_source.py": "commands/copies/find",
     "commands/test_audit.py": "commands/archive_push/audit_trail",
     "commands/archive_push/test_run.py": "commands/archive_push/{events,job,rejections}",
