@@ -97,7 +97,9 @@ _TESTED_IN: Final = {
     ),
     "catalog/test_area.py": "host/gc_pause",
     "orchestration/assets/test_segments.py": "orchestration/assets/{base_backups,per_store} wiring/refill",
-    "orchestration/jobs/test_archive.py": "orchestration/assets/closing_events orchestration/jobs/archive_recorder",
+    "orchestration/jobs/test_archive.py": (
+        "orchestration/assets/closing_events orchestration/jobs/recording/archive_recorder"
+    ),
     "orchestration/jobs/test_record.py": (
         "orchestration/assets/base_backup_metadata orchestration/assets/wal/segment_metadata "
         "orchestration/jobs/unrecorded wiring/archive_push"
