@@ -47,7 +47,7 @@ def measure(bench: Bench) -> list[Figure]:
 
 
 def _seconds_behind(bench: Bench, interval: int) -> list[Figure]:
-    seconds = bench.size(40 * interval + 60, 5 * interval + 5)
+    seconds = bench.size(20 * interval + 60, 5 * interval + 5)
     with shipped_cluster(bench, interval) as shipped:
         shipped.cluster.pgbench_init(scale=2)
         load = shipped.cluster.start_pgbench(seconds=seconds + 60, rate=_PGBENCH_RATE)
@@ -163,7 +163,7 @@ def _cpu_seconds(pid: int) -> float:
 
 def _idle_requests(bench: Bench, shipped: ShippedCluster) -> Figure:
     """Count the requests of a shipper whose server writes nothing."""
-    seconds = bench.size(300, 20)
+    seconds = bench.size(180, 20)
     shipped.cluster.psql("CHECKPOINT")
     _wait_quiet(shipped)
     before, lsn = _requests(shipped), shipped.flushed_lsn()
