@@ -38,6 +38,12 @@ settings.register_profile("random", derandomize=False, print_blob=True, deadline
 settings.load_profile("same")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run files with real servers first: the quick ones then keep all workers busy until the end."""
+    slow = {item.path for item in items if item.get_closest_marker("integration")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(autouse=True)
 def own_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test keeps its catalog and audit log in a folder of its own, and not in the user's home."""
