@@ -77,6 +77,16 @@ class MemoryShortError(SpoolError):
         self.may_pass = may_pass
 
 
+class ShippingError(WalPipelineError):
+    """The open segment cannot be shipped."""
+
+
+class ShipperBusyError(ShippingError):
+    """Another process of ours ships the same cluster's WAL."""
+
+    is_refusal = True
+
+
 class PausedError(WalPipelineError):
     """Archiving is paused."""
 
@@ -139,6 +149,10 @@ class CatalogFullError(CatalogError):
 
 class PostgresError(WalPipelineError):
     """PostgreSQL or one of its programs failed or could not be found."""
+
+
+class SegmentGoneError(PostgresError):
+    """A segment is not in pg_wal any more: it is archived and removed or recycled, or its timeline was left."""
 
 
 class RecoveryTargetError(WalPipelineError):

@@ -36,6 +36,7 @@ from wal_pipeline.host.given_values import (
     split_words,
 )
 from wal_pipeline.host.libpq_variables import CONNECTION_VARIABLES, absolute_files, check_variables
+from wal_pipeline.shipping_settings import ShippingSettings
 
 PREFIX: Final = "WAL_PIPELINE_"
 ENV_FILE_VARIABLE: Final = "WAL_PIPELINE_ENV_FILE"
@@ -67,7 +68,7 @@ Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
 Price = Annotated[Decimal, Field(ge=0)]
 
 
-class Settings(BaseSettings):
+class Settings(ShippingSettings, BaseSettings):
     """All settings. The environment wins over the ``.env`` file; an unknown ``WAL_PIPELINE_*`` name is refused."""
 
     model_config = SettingsConfigDict(
@@ -75,7 +76,6 @@ class Settings(BaseSettings):
     )
 
     # The cluster
-    cluster: str = "main"
     owners: Words = ()
     pgdata: Path | None = Field(None, validation_alias="PGDATA")
     spool_folder: Path | None = Field(None, validation_alias="PG_WAL_ARCHIVE_DIR")

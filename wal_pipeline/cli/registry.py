@@ -22,6 +22,8 @@ COMMANDS: Final = {
     "dev": "wal_pipeline.cli.dev",
     "metrics": "wal_pipeline.cli.metrics",
     "archive": "wal_pipeline.cli.archive",
+    "ship": "wal_pipeline.cli.ship",
+    "slot": "wal_pipeline.cli.slot",
     "verify": "wal_pipeline.cli.verify",
     "expire": "wal_pipeline.cli.expire",
     "catalog": "wal_pipeline.cli.catalog",
@@ -32,8 +34,8 @@ ARCHIVE_GET: Final = "archive-get"  # started without click, by cli/main.py
 HEADINGS: Final = {
     "Every day": ("status", "check", "alerts", "list", "gaps", "report", "cost"),
     "Recovery": ("backup", "restore", "drill", ARCHIVE_GET),
-    "Set-up": ("setup", "dev", "metrics"),
-    "Upkeep": ("archive", "verify", "expire", "catalog", "pause", "resume"),
+    "Set-up": ("setup", "slot", "dev", "metrics"),
+    "Upkeep": ("archive", "ship", "verify", "expire", "catalog", "pause", "resume"),
 }
 
 

@@ -11,9 +11,22 @@ _PROC = Path("/proc")
 
 def own_identity() -> str:
     """Return the machine's boot, the namespace of process numbers, our number and our start; empty where unknown."""
+    return identity_of(os.getpid())
+
+
+def identity_of(process: int) -> str:
+    """Return the same of a process of ours by its number."""
     space = _space()
-    started = _started(os.getpid())
-    return "" if space is None or started is None else f"{space} {os.getpid()} {started}"
+    started = _started(process)
+    return "" if space is None or started is None else f"{space} {process} {started}"
+
+
+def living_process(identity: str) -> int | None:
+    """Return the number of the process with this identity; None where it has ended, or cannot be seen from here."""
+    parts = identity.rsplit(" ", 2)
+    if len(parts) != 3 or not parts[1].isdigit() or parts[0] != _space():
+        return None
+    return int(parts[1]) if _started(int(parts[1])) == parts[2] else None
 
 
 def is_dead(identity: str) -> bool:

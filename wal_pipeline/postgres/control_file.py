@@ -12,8 +12,8 @@ from wal_pipeline.errors import PostgresError
 from wal_pipeline.postgres.binaries import Binaries
 
 # pg_control.h: ControlFileData begins with system_identifier (uint64), pg_control_version and
-# catalog_version_no (uint32 each) and state (an enum), in the server's byte order.
-_START: Final = struct.Struct("<QIII")
+# catalog_version_no (uint32 each), state (an enum), time (int64) and checkPoint (an LSN), in the server's byte order.
+_START: Final = struct.Struct("<QIIIxxxxqQ")
 _FILE_BYTES: Final = 8192  # PG_CONTROL_FILE_SIZE, and never less
 _CONTROL_VERSIONS: Final = range(1300, 10_000)  # 1300: PostgreSQL 13 to 16; then the major version times 100
 _SEGMENT_SIZE: Final = re.compile(r"^Bytes per WAL segment: +(\d+)$", re.MULTILINE)
@@ -35,12 +35,18 @@ class ClusterState(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class ControlFile:
-    """The start of ``global/pg_control``: fields that never change in a cluster's life, and its ``ClusterState``."""
+    """The start of ``global/pg_control``: fields that never change in a cluster's life, and its ``ClusterState``.
+
+    ``written_epoch`` is when the server last changed its state or ended a checkpoint, in seconds since 1970;
+    ``checkpoint_lsn`` is that of the last checkpoint's record.
+    """
 
     system_identifier: int
     control_version: int
     catalog_version: int
     state: int
+    written_epoch: int
+    checkpoint_lsn: int
 
 
 def read_control_file(pgdata: Path) -> ControlFile:

@@ -17,7 +17,7 @@ from wal_pipeline.errors import PostgresError, SettingsError
 from wal_pipeline.host.libpq_variables import absolute_files, file_values
 from wal_pipeline.postgres.configuration_files import read_configuration
 from wal_pipeline.postgres.server_facts import ServerFacts, read_facts, read_system_identifier, read_wal_place
-from wal_pipeline.postgres.session import STATEMENT_SECONDS, error_text, open_session
+from wal_pipeline.postgres.session import STATEMENT_SECONDS, KeptSession, error_text, open_session
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import WalFileName, segment_at
 from wal_pipeline.wal.page_header import LONG_HEADER_BYTES
@@ -227,6 +227,15 @@ class PostgresServer:
         """
         with self._session("reading the configuration files") as connection:
             return read_configuration(connection, read_facts(connection).system_identifier)
+
+    def keep_session(self, purpose: str) -> KeptSession:
+        """Return a session that stays open between two questions; it connects at the first one."""
+        return KeptSession(
+            self._parameters,
+            purpose,
+            limit_seconds=self._statement_timeout_seconds,
+            connect_timeout_seconds=self._connect_timeout_seconds,
+        )
 
     def _session(
         self, purpose: str, most_seconds: int | None = None

@@ -10,9 +10,9 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg.adapt import Loader
@@ -56,6 +56,7 @@ _SETTINGS_SINCE: Final[Mapping[str, tuple[int, str]]] = {
     "idle_session_timeout": (140000, "0"),
     "transaction_timeout": (170000, "0"),
 }
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
@@ -81,18 +82,79 @@ def open_session(
 
     Raises: PostgresError, whatever the driver raised.
     """
+    begun: list[float] = []
+    with (
+        _our_errors(parameters, purpose, limit_seconds, begun),
+        _connect(parameters, connect_timeout_seconds, limit_seconds) as connection,
+    ):
+        begun.append(time.monotonic())
+        with _cut_after(connection, limit_seconds + _GRACE_SECONDS):
+            _set_up(connection, limit_seconds)
+            yield connection
+
+
+class KeptSession:
+    """A session that stays open between two questions. It is for one thread."""
+
+    def __init__(
+        self,
+        parameters: Mapping[str, Any],
+        purpose: str,
+        *,
+        limit_seconds: int = STATEMENT_SECONDS,
+        connect_timeout_seconds: int = _CONNECT_SECONDS,
+    ) -> None:
+        """Describe it; the first question connects. Each question may take ``limit_seconds``."""
+        self._parameters = parameters
+        self._purpose = purpose
+        self._limit_seconds = limit_seconds
+        self._connect_timeout_seconds = connect_timeout_seconds
+        self._connection: psycopg.Connection[Any] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a connection is there, which the server may have ended since."""
+        return self._connection is not None
+
+    def ask(self, question: Callable[[psycopg.Connection[Any]], T]) -> T:
+        """Return the answer to a question; connect first where there is no connection.
+
+        After any error the connection is closed, and the next question makes a new one. Raises: PostgresError.
+        """
+        begun = [time.monotonic()] if self.is_open else []
+        try:
+            with _our_errors(self._parameters, self._purpose, self._limit_seconds, begun):
+                connection = self._connection
+                if connection is None:
+                    connection = self._connection = _connect(
+                        self._parameters, self._connect_timeout_seconds, self._limit_seconds
+                    )
+                    begun.append(time.monotonic())
+                    with _cut_after(connection, self._limit_seconds + _GRACE_SECONDS):
+                        _set_up(connection, self._limit_seconds)
+                with _cut_after(connection, self._limit_seconds + _GRACE_SECONDS):
+                    return question(connection)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the connection, where one is open."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+
+@contextmanager
+def _our_errors(parameters: Mapping[str, Any], purpose: str, limit_seconds: int, begun: list[float]) -> Iterator[None]:
+    """Translate whatever the driver raises. ``begun`` holds when the connection was made; empty before that."""
     secret = str(parameters.get("password") or os.environ.get("PGPASSWORD") or "")
-    begun: float | None = None
     try:
-        with _connect(parameters, connect_timeout_seconds, limit_seconds) as connection:
-            begun = time.monotonic()
-            with _cut_after(connection, limit_seconds + _GRACE_SECONDS):
-                _set_up(connection, limit_seconds)
-                yield connection
+        yield
     except WalPipelineError:
         raise
     except psycopg.Error as error:
-        waited = None if begun is None else time.monotonic() - begun
+        waited = time.monotonic() - begun[0] if begun else None
         raise _translated(error, purpose, limit_seconds, waited, secret) from None  # libpq's texts may hold a secret
     except Exception as error:  # noqa: BLE001 - psycopg raises NotImplementedError, UnicodeError and others too
         _log.debug("unexpected exception while %s", purpose, exc_info=error)

@@ -74,10 +74,10 @@ class PgWaldump(CommitReader):
         """
         segment = _segment(path, name)
         header = _header(path, segment, major, wal_segment_size)
-        program = self._program(major)
+        program = self.program(major)
         timeout_seconds = self._timeout_seconds * max(1, wal_segment_size >> 24)
         with _folder_of(path, segment) as folder:
-            scan = _scan([program, "-r", "Transaction", folder / segment.name], timeout_seconds)
+            scan = run_waldump([program, "-r", "Transaction", folder / segment.name], timeout_seconds)
         span = _whole_span(scan, path, header)
         if not _record_ends_inside(header):
             return span
@@ -114,7 +114,7 @@ class PgWaldump(CommitReader):
         start = Lsn(header.page_address - min(_LONG_TAIL_BYTES, header.wal_segment_size)) if crosses else start
         size, last = header.wal_segment_size, max(one.page_address for one in headers.values())
         known_end = Lsn(last + size) if end is None else min(end, Lsn(last + size))
-        command: list[Path | str] = [self._program(major), "-r", "Transaction"]
+        command: list[Path | str] = [self.program(major), "-r", "Transaction"]
         command += ["-t", str(first.timeline), "-s", str(start), "-e", str(known_end)]
 
         def ends_after(record: CommitRecord) -> bool:
@@ -122,13 +122,16 @@ class PgWaldump(CommitReader):
 
         with _held(files) as (folder, descriptors):
             parse = partial(parse_first, is_wanted=ends_after)
-            scan = _scan([*command, "-p", folder], self._timeout_seconds, pass_fds=descriptors, parse=parse)
+            scan = run_waldump([*command, "-p", folder], self._timeout_seconds, pass_fds=descriptors, parse=parse)
         if scan.first is not None:
             return FirstCommit(scan.first.commit, begin)
         return unread if scan.error is not None or end is None else FirstCommit(None, known_end)
 
-    def _program(self, major: int) -> Path:
-        """Look for the program once, and again while it is missing, as it may be installed meanwhile."""
+    def program(self, major: int) -> Path:
+        """Return the program of a major version. It is looked for once, and again while it is missing.
+
+        Raises: PostgresError.
+        """
         program = self._programs.get(major)
         if program is None or not program.exists():
             program = find_binaries(major, exactly=True, bindir=self._bindir).program("pg_waldump")
@@ -147,7 +150,7 @@ class PgWaldump(CommitReader):
                 for tail_bytes in (min(_TAIL_BYTES, size), size):
                     start = Lsn(header.page_address - tail_bytes)
                     words = [*command, "-s", str(start), "-p", folder]
-                    scan = _scan(words, self._timeout_seconds, pass_fds=descriptors)
+                    scan = run_waldump(words, self._timeout_seconds, pass_fds=descriptors)
                     if scan.error is None:
                         crossing = _crossing(scan, header)
                         return span if crossing is None else _prepend(crossing, span)
@@ -211,7 +214,7 @@ def _held(files: Mapping[WalFileName, Path]) -> Iterator[tuple[Path, tuple[int, 
         yield folder, tuple(descriptors)
 
 
-def _scan(
+def run_waldump(
     command: list[Path | str],
     timeout_seconds: float,
     *,

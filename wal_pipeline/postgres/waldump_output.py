@@ -73,6 +73,11 @@ def parse_first(lines: Iterable[bytes], is_wanted: Callable[[CommitRecord], bool
     return Scan(None, None, None, 0, error)
 
 
+def parse_commit(line: bytes) -> CommitRecord | None:
+    """Read one line; None where it is not a commit's. Raises: PostgresError."""
+    return _record(line) if line.find(_COMMIT_MARK) >= 0 else None
+
+
 def _error_text(line: bytes) -> str:
     text = line.decode("utf-8", "replace").strip()
     return text.removeprefix("pg_waldump: ").removeprefix("error: ")

@@ -33,5 +33,9 @@ def first_record(header: LongPageHeader) -> Lsn:
     This is past the segment's end where one record fills the whole segment.
     """
     rest = header.remaining_bytes if header.begins_inside_record else 0
-    end = record_end(header.page_address, rest, header.wal_segment_size, header.block_size)
+    return next_record(record_end(header.page_address, rest, header.wal_segment_size, header.block_size))
+
+
+def next_record(end: Lsn) -> Lsn:
+    """Return the first LSN at which a record can begin after one that ended at ``end``."""
     return Lsn((end + _ALIGNMENT - 1) // _ALIGNMENT * _ALIGNMENT)
