@@ -3,6 +3,8 @@
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from wal_pipeline.catalog.drills import DrillRecord
 from wal_pipeline.catalog.gaps import GapAcknowledgement
 from wal_pipeline.commands.health.asset_checks import (
