@@ -20,7 +20,8 @@ LOCATION = "wal_pipeline"
 REPOSITORY = "__repository__"
 _OURS = ("WAL_PIPELINE_", "R2_", "B2_", "PG", "DAGSTER_", "AWS_")
 _REQUEST_SECONDS = 60
-_NO_SCHEDULES = {f"{PREFIX}{name.upper()}": "off" for name in Settings.model_fields if name.endswith("_cron")}
+_BY_ITSELF = [name for name in Settings.model_fields if name.endswith("_cron") or name == "ship_interval_seconds"]
+_NO_SCHEDULES = {f"{PREFIX}{name.upper()}": "off" for name in _BY_ITSELF}
 _LAUNCH = """
 mutation Launch($params: ExecutionParams!) {
   launchRun(executionParams: $params) {
@@ -48,7 +49,8 @@ class DagsterInstance:
 
         ``fleet``: further code locations by name, each with the settings of a cluster of its own.
 
-        Without ``schedules`` nothing runs at a fixed hour, such as retention, which may remove WAL that a test expects.
+        Without ``schedules`` nothing runs at a fixed hour, such as retention, which may remove WAL that a test expects,
+        and the open segment is not shipped unless ``environment`` says so.
         """
         self.folder = folder
         self._instance_file = instance_file

@@ -13,7 +13,8 @@ from wal_pipeline.orchestration.assets.open_alerts import build_alerts_asset
 from wal_pipeline.orchestration.assets.owners import with_owners
 from wal_pipeline.orchestration.assets.recovery_window import build_window_asset
 from wal_pipeline.orchestration.assets.segments import build_segment_assets
-from wal_pipeline.orchestration.assets.spool import build_spool_asset
+from wal_pipeline.orchestration.assets.wal.spool import build_spool_asset
+from wal_pipeline.orchestration.assets.wal.tail import build_tail_assets
 from wal_pipeline.orchestration.jobs.archive import build_archive_job
 from wal_pipeline.orchestration.jobs.backup import build_backup_job
 from wal_pipeline.orchestration.jobs.bad_copies import build_bad_copies_job
@@ -21,6 +22,7 @@ from wal_pipeline.orchestration.jobs.expire import build_retention_job
 from wal_pipeline.orchestration.jobs.pause import build_pause_job, build_resume_job
 from wal_pipeline.orchestration.jobs.record import build_record_job
 from wal_pipeline.orchestration.jobs.restore import build_restore_job
+from wal_pipeline.orchestration.jobs.ship import build_ship_job
 from wal_pipeline.orchestration.jobs.verify import build_verification_checks, build_verification_job
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
@@ -29,6 +31,7 @@ from wal_pipeline.orchestration.sensors.health import build_health_sensor
 from wal_pipeline.orchestration.sensors.links import LinkedSensor
 from wal_pipeline.orchestration.sensors.record import build_record_sensor
 from wal_pipeline.orchestration.sensors.run_failure import build_run_failure_sensor
+from wal_pipeline.orchestration.sensors.ship import build_ship_sensor
 from wal_pipeline.orchestration.sensors.spool import build_spool_sensor
 from wal_pipeline.settings import Settings, load_settings
 
@@ -43,9 +46,11 @@ def defs() -> dg.Definitions:
     settings = load_settings()
     keys = Keys(settings.cluster)
     archive_wal = build_archive_job(keys)
+    ship_wal = build_ship_job(keys)
     take_base_backup = build_backup_job(keys)
     drill = build_drill_job(keys)
-    checks = build_archive_checks(keys, settings.stores)
+    tails = settings.stores if settings.ship_interval_seconds is not None else ()
+    checks = build_archive_checks(keys, settings.stores, tails=bool(tails))
     check_archive = build_check_job(keys, checks)
     report_cost = build_cost_job(keys)
     record_archive = build_record_job(keys)
@@ -53,6 +58,10 @@ def defs() -> dg.Definitions:
     expire_archive = build_retention_job(keys)
     verification = build_verification_checks(keys, settings.stores)
     verify_archive = build_verification_job(keys, verification)
+    ship_sensor = LinkedSensor.of(
+        build_ship_sensor(keys, ship_wal, interval_seconds=settings.sensor_interval_seconds),
+        [keys.wal_tail(store) for store in settings.stores],
+    )
     wal, base_backups = (list(map(key, settings.stores)) for key in (keys.wal_segment, keys.base_backup))
     return dg.Definitions(
         asset_checks=[checks, verification],
@@ -70,6 +79,7 @@ def defs() -> dg.Definitions:
             build_resume_job(keys),
             expire_archive,
             verify_archive,
+            *([ship_wal] if tails else []),
         ],
         schedules=build_schedules(settings),
         sensors=[
@@ -78,8 +88,9 @@ def defs() -> dg.Definitions:
                 [keys.spool, *wal],
             ),
             LinkedSensor.of(build_record_sensor(keys, record_archive, report_bad_copies), [*wal, *base_backups]),
-            build_health_sensor(keys, interval_seconds=settings.health_interval_seconds),
+            build_health_sensor(keys, interval_seconds=settings.health_interval_seconds, tails=tails),
             build_run_failure_sensor(keys),
+            *([ship_sensor] if tails else []),
         ],
         resources={"wal_pipeline": WalPipelineResource()},
         executor=dg.in_process_executor,  # a process for each step would add seconds to each in a backfill
@@ -88,12 +99,13 @@ def defs() -> dg.Definitions:
 
 def _assets(keys: Keys, settings: Settings) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     """Return the assets in the order of a file's way."""
-    stores = settings.stores
+    stores, ships = settings.stores, settings.ship_interval_seconds is not None
     return [
         build_spool_asset(keys),
         build_segment_assets(keys, stores),
+        *([build_tail_assets(keys, stores)] if ships else []),
         with_freshness(build_backup_assets(keys, stores), timedelta(hours=settings.base_backup_max_age_hours)),
-        build_window_asset(keys, stores),
+        build_window_asset(keys, stores, tails=ships),
         build_alerts_asset(keys),
         with_freshness(build_drill_asset(keys, stores), timedelta(days=settings.drill_max_age_days)),
         build_cost_asset(keys, stores),

@@ -22,6 +22,7 @@ JOBS = {
     "resume_archiving",
     "expire_archive",
     "verify_archive",
+    "ship_wal",
 }
 SCHEDULES = {
     "base_backup_schedule",
@@ -32,7 +33,8 @@ SCHEDULES = {
     "verify_archive_schedule",
     "deep_verify_archive_schedule",
 }
-SENSORS = {"spool_sensor", "record_sensor", "health_sensor", "run_failure_sensor"}
+SENSORS = {"spool_sensor", "record_sensor", "health_sensor", "run_failure_sensor", "ship_sensor"}
+TAILS = {"main/wal_tail/r2", "main/wal_tail/b2"}
 
 
 @pytest.fixture
@@ -74,6 +76,7 @@ def test_the_assets_begin_with_the_clusters_name(repository: dg.RepositoryDefini
         "main/recovery_drill",
         "main/open_alerts",
         "main/cost",
+        *TAILS,
     }
 
 
@@ -83,3 +86,27 @@ def test_another_cluster_has_other_keys(repository: dg.RepositoryDefinition, mon
     others = defs().get_repository_def().asset_graph.get_all_asset_keys()
     assert others
     assert not others & repository.asset_graph.get_all_asset_keys()
+
+
+def test_the_tails_end_the_recovery_window(repository: dg.RepositoryDefinition) -> None:
+    """Lineage: the tails come from the server itself, and the recovery window ends with them."""
+    graph = repository.asset_graph
+    tails = {dg.AssetKey(name.split("/")) for name in TAILS}
+    assert tails <= graph.get(dg.AssetKey(["main", "recovery_window"])).parent_keys
+    assert not any(graph.get(tail).parent_keys for tail in tails)
+    assert {graph.get(tail).group_name for tail in tails} == {"main_1_wal"}
+
+
+def test_where_shipping_is_off_nothing_of_it_is_shown(
+    repository: dg.RepositoryDefinition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No job, sensor, asset or check of shipping is there, because nobody would keep it up to date."""
+    monkeypatch.setenv("WAL_PIPELINE_SHIP_INTERVAL_SECONDS", "off")
+    other = defs().get_repository_def()
+    jobs = {job.name for job in other.get_all_jobs()} - {"__ASSET_JOB"}
+    assert jobs == JOBS - {"ship_wal"}
+    assert {one.name for one in other.sensor_defs} == SENSORS - {"ship_sensor"}
+    ours, theirs = (one.asset_graph.get_all_asset_keys() for one in (repository, other))
+    assert {key.to_user_string() for key in ours - theirs} == TAILS
+    checks = repository.asset_graph.asset_check_keys - other.asset_graph.asset_check_keys
+    assert {(key.asset_key.to_user_string(), key.name) for key in checks} == {(tail, "on_time") for tail in TAILS}

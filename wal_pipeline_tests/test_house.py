@@ -65,6 +65,7 @@ _TESTED_IN: Final = {
     "commands/archive_get/test_prefetch_server.py": "commands/archive_get/{file_answers,prefetch_folder}",
     "cli/test_screens.py": "cli/{printing,progress_columns} commands/health/no_records",
     "cli/test_archive_get.py": "commands/archive_get/background wiring/archive_get",
+    "commands/archive_get/test_tail_wal.py": "commands/copies/pieces",
     "commands/archive_get/test_wal_source.py": "commands/copies/find",
     "commands/test_audit.py": "commands/archive_push/audit_trail",
     "commands/archive_push/test_run.py": "commands/archive_push/{events,job,rejections}",
@@ -84,6 +85,8 @@ _TESTED_IN: Final = {
     "commands/restore/test_reached.py": "commands/restore/start",
     "commands/test_rebuild_catalog.py": "commands/inventory/scan",
     "commands/report/test_page.py": "commands/report/{charts,figures}",
+    "commands/ship/test_shipper.py": ("commands/ship/{events,pace,recorder,source,store_tail}"),
+    "integration/test_ship.py": "cli/ship wiring/ship",
     "commands/setup/test_plan.py": "commands/setup/{archiver,findings,spool}",
     "commands/setup/test_setup.py": "commands/setup/proof",
     "commands/setup/test_quarantine.py": "commands/setup/writable",
@@ -94,9 +97,12 @@ _TESTED_IN: Final = {
     ),
     "catalog/test_area.py": "host/gc_pause",
     "orchestration/assets/test_segments.py": "orchestration/assets/{base_backups,per_store} wiring/refill",
-    "orchestration/jobs/test_archive.py": "orchestration/assets/closing_events orchestration/jobs/archive_recorder",
+    "orchestration/jobs/test_archive.py": (
+        "orchestration/assets/closing_events orchestration/jobs/recording/archive_recorder"
+    ),
     "orchestration/jobs/test_record.py": (
-        "orchestration/assets/{base_backup_metadata,segment_metadata} orchestration/jobs/unrecorded wiring/archive_push"
+        "orchestration/assets/base_backup_metadata orchestration/assets/wal/segment_metadata "
+        "orchestration/jobs/unrecorded wiring/archive_push"
     ),
     "orchestration/jobs/test_record_lost.py": "orchestration/runs/event_batches",
     "orchestration/jobs/test_bad_copies.py": "orchestration/runs/{last_evaluation,partition_statuses}",

@@ -35,6 +35,10 @@ class AlertKind(StrEnum):
     CATALOG_BEHIND = "catalog_behind"  # the catalog and the stores do not agree
     SENSOR_SILENT = "sensor_silent"  # Dagster's health sensor has stopped looking: the daemon may be dead
     OLDER_TIMELINE = "older_timeline"  # archiving goes on on a timeline that a newer one left: two servers
+    NOT_SHIPPING = "not_shipping"  # the open segment should be shipped, and nothing ships it
+    TAIL_OLD = "tail_old"  # a store has the newest commits later than promised
+    TAIL_CONFLICT = "tail_conflict"  # a store holds parts of the open segment of another history
+    SLOT_HOLDS_WAL = "slot_holds_wal"  # the server keeps much WAL for a receiver
     CATALOG_DOWN = "catalog_down"  # the catalog cannot be read or written: no run can archive
     WRONG_CLUSTER = "wrong_cluster"  # the live server is of another cluster than the settings say
 
@@ -66,6 +70,7 @@ _SEVERITIES: Final[Mapping[AlertKind, Severity]] = {
     AlertKind.OLDER_TIMELINE: Severity.CRITICAL,
     AlertKind.SENSOR_SILENT: Severity.CRITICAL,
     AlertKind.WRONG_CLUSTER: Severity.CRITICAL,
+    AlertKind.TAIL_CONFLICT: Severity.CRITICAL,
 }
 
 

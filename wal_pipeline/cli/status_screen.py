@@ -11,6 +11,7 @@ from wal_pipeline.archive.alerts import Severity
 from wal_pipeline.cli.printing import typed
 from wal_pipeline.commands.health.answer import end_text, gaps_text, recovery_answer, rpo_text, store_name
 from wal_pipeline.commands.health.facts import HealthFacts, StoreFacts
+from wal_pipeline.commands.health.shipping import shipping_sentence
 from wal_pipeline.commands.status.status import ArchiveStatus, Problem, Rating
 from wal_pipeline.commands.status.window_line import Cell, axis_of, draw
 from wal_pipeline.text import counted, length, moment_text, size
@@ -129,6 +130,7 @@ def _rows(status: ArchiveStatus) -> Iterator[tuple[str, str]]:
     yield "RPO now", _rpo(status)
     rto = ", ".join(f"{store} {length(seconds)}" for store, seconds in point.rto_seconds.items())
     yield "RTO measured", rto or "no drill yet"
+    yield "shipping", shipping_sentence(facts.shipping)
     yield "spool", _spool(facts)
     yield "base backup", _backup(facts)
     yield "drill", ", ".join(_drill(store, facts.at) for store in facts.stores)

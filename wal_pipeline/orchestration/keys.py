@@ -14,6 +14,7 @@ RECORD_JOB: Final = "record_archive"
 BAD_COPIES_JOB: Final = "report_bad_copies"
 RESTORE_JOB: Final = "restore_cluster"
 ARCHIVE_JOB: Final = "archive_wal"
+SHIP_JOB: Final = "ship_wal"
 PAUSE_JOB: Final = "pause_archiving"
 RESUME_JOB: Final = "resume_archiving"
 CHECK_JOB: Final = "check_archive"
@@ -29,7 +30,7 @@ class AssetGroup(StrEnum):
     names, because it cuts them after some 16 characters, and the cluster's name comes first.
     """
 
-    WAL = "1_wal"  # the spool and what comes out of it
+    WAL = "1_wal"  # the spool, what comes out of it, and the tail of the open segment
     BASE_BACKUPS = "2_backups"
     RECOVERY = "3_recovery"  # the window, the drill, and what needs a person
     COST = "4_cost"
@@ -60,12 +61,16 @@ class Keys:
 
     @property
     def spool(self) -> dg.AssetKey:
-        """The spool into which PostgreSQL archives: an external asset, upstream of all others."""
+        """The spool into which PostgreSQL archives: an external asset, upstream of all that it fills."""
         return dg.AssetKey([self.cluster, "spool"])
 
     def wal_segment(self, store: str) -> dg.AssetKey:
         """The files of the WAL archive on one store; one partition a file."""
         return dg.AssetKey([self.cluster, "wal_segment", store])
+
+    def wal_tail(self, store: str) -> dg.AssetKey:
+        """The parts of the open segment on one store."""
+        return dg.AssetKey([self.cluster, "wal_tail", store])
 
     def base_backup(self, store: str) -> dg.AssetKey:
         """The base backups on one store; one partition a base backup."""
@@ -122,6 +127,7 @@ CONTENT_CHECK: Final = "content"
 VERIFIED_AT: Final = "verified_at"  # the check's metadata: when the verification of its verdict began
 BACKUP_CHECK: Final = "newest_fresh"
 DRILL_CHECK: Final = "last_drill_{store}"
+TAIL_CHECK: Final = "on_time"
 WINDOW_CHECK: Final = "{name}_{store}"
 
 

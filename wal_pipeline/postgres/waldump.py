@@ -90,25 +90,28 @@ class PgWaldump(CommitReader):
     def first_commit(
         self, files: Mapping[WalFileName, Path], begin: Lsn, end: Lsn | None, *, system_identifier: int
     ) -> FirstCommit:
-        """Return the first commit whose record ends after ``begin``, a segment's start, and up to ``end``.
+        """Return the first commit whose record ends after ``begin``, and up to ``end``.
 
-        ``files`` are consecutive segments of one timeline: the one that starts at ``begin``, those after it as far as
-        they are at hand, and the one before it, which is needed where a record crosses ``begin``. Without ``end``,
-        nothing proves that there is no commit.
+        ``files`` are consecutive segments of one timeline: the one that holds ``begin``, those after it as far as they
+        are at hand, and the one before it, which is needed where a record from there crosses ``begin``. Without
+        ``end``, nothing proves that there is no commit.
 
         Raises: PostgresError, InvalidWalFileError, InvalidWalNameError, OSError.
         """
         unread = FirstCommit(None, begin)
         headers = {name: _any_header(path, name, system_identifier) for name, path in files.items()}
-        first = next((name for name, header in headers.items() if header.page_address == begin), None)
+        first = next((name for name, one in headers.items() if _holds(one, begin)), None)
         major = None if first is None else headers[first].server_major
         if first is None or major is None:
             return unread
-        header, crosses = headers[first], _record_ends_inside(headers[first])
-        has_before = any(one.page_address < begin for one in headers.values())
+        header = headers[first]
+        crosses = _record_ends_inside(header) and begin <= first_record(header)
+        has_before = any(one.page_address < header.page_address for one in headers.values())
         if crosses and not has_before:
             return unread
-        start = Lsn(begin - min(_LONG_TAIL_BYTES, header.wal_segment_size)) if crosses else begin
+        # pg_waldump begins with the first record after the start: one that crosses ``begin`` starts before it
+        start = Lsn(max(begin - _LONG_TAIL_BYTES, header.page_address))
+        start = Lsn(header.page_address - min(_LONG_TAIL_BYTES, header.wal_segment_size)) if crosses else start
         size, last = header.wal_segment_size, max(one.page_address for one in headers.values())
         known_end = Lsn(last + size) if end is None else min(end, Lsn(last + size))
         command: list[Path | str] = [self.program(major), "-r", "Transaction"]
@@ -173,6 +176,10 @@ def _header(path: Path, segment: WalFileName, major: int, wal_segment_size: int)
             f"with segments of {header.wal_segment_size} bytes, expected {major} and {wal_segment_size}"
         )
     return header
+
+
+def _holds(header: LongPageHeader, lsn: Lsn) -> bool:
+    return header.page_address <= lsn < header.page_address + header.wal_segment_size
 
 
 def _any_header(path: Path, name: WalFileName, system_identifier: int) -> LongPageHeader:

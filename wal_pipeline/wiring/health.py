@@ -10,10 +10,13 @@ from wal_pipeline.commands.health.facts import FactSources, UnopenedCatalog
 from wal_pipeline.commands.health.history_source import HistoryFetch
 from wal_pipeline.commands.health.reach import UnarchivedWal
 from wal_pipeline.commands.health.rules import HealthLimits
+from wal_pipeline.commands.health.shipping import HeldWal, ShipGoal, SlotLook
 from wal_pipeline.errors import CatalogError
 from wal_pipeline.postgres.waldump import PgWaldump
+from wal_pipeline.settings import Settings
 from wal_pipeline.stores.base import Store
 from wal_pipeline.wiring.pipeline import Pipeline
+from wal_pipeline.wiring.slot import slot_state, slot_was_made
 
 _WALDUMP_SECONDS: Final = 3.0  # a screen waits no longer
 
@@ -41,7 +44,32 @@ def fact_sources(
         disk_folders=(*(() if spool is None else (spool.folder,)), settings.state_folder),
         failed_tries=settings.copy_failed_tries,
         unarchived=_unarchived(pipeline),
+        ship_goal=ship_goal(pipeline.settings),
+        slot=_slot(pipeline) if ask_server else None,
     )
+
+
+def ship_goal(settings: Settings) -> ShipGoal | None:
+    """Return what the settings promise of the open segment's shipping; None where it is off."""
+    interval = settings.ship_interval_seconds
+    return None if interval is None else ShipGoal(interval, settings.ship_from)
+
+
+def _slot(pipeline: Pipeline) -> SlotLook | None:
+    """Return what asks for the receiver's slot; None where there is none of ours.
+
+    One that was made and is used no more keeps WAL all the same, until the server's disk is full.
+    """
+    settings = pipeline.settings
+    receives = settings.ship_interval_seconds is not None and settings.ship_from != "host"
+    if not receives and not slot_was_made(pipeline):
+        return None
+
+    def look() -> HeldWal:
+        state = slot_state(pipeline)
+        return HeldWal(settings.ship_slot, 0 if state is None else state.held_bytes or 0)
+
+    return look
 
 
 def _unarchived(pipeline: Pipeline) -> UnarchivedWal:

@@ -48,6 +48,7 @@ def settings_of(folder: Path, cluster: str) -> dict[str, str]:
     return {
         "WAL_PIPELINE_CLUSTER": cluster,
         "WAL_PIPELINE_STORES": "local",
+        "WAL_PIPELINE_SHIP_INTERVAL_SECONDS": "off",
         "WAL_PIPELINE_LOCAL_STORE_FOLDER": str(folders["store"]),
         "WAL_PIPELINE_STATE_DIR": str(folders["state"]),
         "PG_WAL_ARCHIVE_DIR": str(folders["spool"]),

@@ -13,6 +13,7 @@ from wal_pipeline.catalog.backups import BaseBackupCopy
 from wal_pipeline.catalog.catalog import Catalog, open_catalog
 from wal_pipeline.commands.health.facts import FactSources, HealthFacts, look_at_everything
 from wal_pipeline.commands.health.reach import ServerLook, look_at_reaches
+from wal_pipeline.commands.health.shipping import ShipGoal, SlotLook
 from wal_pipeline.postgres.server_facts import ServerFacts
 from wal_pipeline.spool import Spool
 from wal_pipeline.wal.lsn import Lsn
@@ -33,10 +34,12 @@ def name(number: int) -> str:
 
 @dataclass
 class HealthScene:
-    """``now`` is the clock. The archive begins empty."""
+    """``now`` is the clock. The archive begins empty, and its open segment is not shipped without a ``ship_goal``."""
 
     folder: Path
     now: datetime = NOW
+    ship_goal: ShipGoal | None = None
+    slot: SlotLook | None = None
 
     def __post_init__(self) -> None:
         self.spool = Spool(self.folder / "spool", self.folder / "spool-quarantine", 0.0)
@@ -96,7 +99,15 @@ class HealthScene:
     @property
     def sources(self) -> FactSources:
         """The sources of health: everything except a server."""
-        return FactSources(self.catalog, STORES, lambda: self.now, spool=self.spool, disk_folders=(self.folder,))
+        return FactSources(
+            self.catalog,
+            STORES,
+            lambda: self.now,
+            spool=self.spool,
+            disk_folders=(self.folder,),
+            ship_goal=self.ship_goal,
+            slot=self.slot,
+        )
 
     def facts(self, server: ServerFacts | None = None, **changed: Any) -> HealthFacts:
         """Return the facts, with a server that archives well unless another one is given."""
@@ -151,7 +162,16 @@ def scene_in_settings(folder: Path, monkeypatch: pytest.MonkeyPatch) -> HealthSc
     monkeypatch.setenv("PG_WAL_ARCHIVE_DIR", str(folder / "spool"))
     monkeypatch.setenv("WAL_PIPELINE_CONNINFO", f"host={folder} port=1")
     monkeypatch.setenv("WAL_PIPELINE_DISK_LOW_SHARE", "0")
+    monkeypatch.setenv("WAL_PIPELINE_SHIP_INTERVAL_SECONDS", "off")
     made = HealthScene(folder, now=utc_now())
+    made.archive(*range(1, 11))
+    made.back_up(2)
+    return made
+
+
+def healthy_scene(folder: Path) -> HealthScene:
+    """Return an archive of ten segments with a base backup: nothing needs a person."""
+    made = HealthScene(folder)
     made.archive(*range(1, 11))
     made.back_up(2)
     return made

@@ -37,7 +37,7 @@ from wal_pipeline.cli.archive_get import parser
 from wal_pipeline.cli.group import cli, run
 from wal_pipeline.commands.status.prometheus import ACTIVE_ALERTS, CLUSTER_METRICS, PREFIX, STORE_METRICS
 from wal_pipeline.definitions import defs
-from wal_pipeline.orchestration.assets.segment_metadata import segment_materialization
+from wal_pipeline.orchestration.assets.wal.segment_metadata import segment_materialization
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.postgres.archive_command import durable_archive_command
 from wal_pipeline.settings import Settings, load_settings, variable_names

@@ -29,6 +29,7 @@ from wal_pipeline.wal.names import FileKind, require_file_name
 from wal_pipeline_tests.support.archive_scene import CLUSTER, ArchiveScene, WatchedStore, layout
 from wal_pipeline_tests.support.segments import SEGMENT_BYTES, SYSTEM_IDENTIFIER, history_bytes, name_of, segment_bytes
 from wal_pipeline_tests.support.stateful_backups import MadeBackups
+from wal_pipeline_tests.support.stateful_pieces import ShippedPieces
 from wal_pipeline_tests.support.stateful_store import STORES, KilledError, Trouble, TroubledStore, damaged
 from wal_pipeline_tests.support.upkeep_commands import UpkeepCommands
 from wal_pipeline_tests.support.upkeep_scene import base_backup
@@ -68,6 +69,7 @@ class World:
         self.rule = RetentionRule(timedelta(days=4), 1)
         self.audit = AuditLog(self.folder / "state", self.scene.clock)
         self.backups = MadeBackups(stores)
+        self.pieces = ShippedPieces(stores, self.folder)
 
     # Events of the world
 
@@ -310,10 +312,13 @@ class World:
         keys = {(store, name) for store in stores}
         return bool(keys & self.spoilt) and keys <= self.spoilt | self.expired
 
-    def check_expiry(self, before: Mapping[str, set[str]], backups: Mapping[str, set[str]]) -> None:
+    def check_expiry(
+        self, before: Mapping[str, set[str]], backups: Mapping[str, set[str]], pieces: Mapping[str, set[str]]
+    ) -> None:
         """Check that nothing was removed since ``before`` that a base backup needs, and note the removed copies.
 
-        A base backup counts while anything of it is on the store, whole or not; ``backups`` were there before.
+        A base backup counts while anything of it is on the store, whole or not; ``backups`` were there before, and the
+        keys ``pieces``.
         """
         after = self.good_on()
         window_begins_at = self.scene.clock() - self.rule.window
@@ -321,6 +326,7 @@ class World:
             gone = before[store] - after[store]
             self.backups.check_gone(store, backups[store], window_begins_at)
             starts = [self.backups.start_of(one) for one in self.backups.ids_on(store)]
+            self.pieces.check_gone(store, pieces[store], before[store], starts, window_begins_at)
             for name in gone:
                 parsed = require_file_name(name)
                 assert parsed.kind is FileKind.SEGMENT, f"{store}: '{name}' was removed"

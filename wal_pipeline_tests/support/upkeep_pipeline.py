@@ -7,7 +7,7 @@ import dagster as dg
 from dagster._core.loader import LoadingContextForTest
 
 from wal_pipeline.orchestration.assets.segments import build_segment_assets
-from wal_pipeline.orchestration.assets.spool import build_spool_asset
+from wal_pipeline.orchestration.assets.wal.spool import build_spool_asset
 from wal_pipeline.orchestration.jobs.archive import build_archive_job
 from wal_pipeline.orchestration.jobs.bad_copies import build_bad_copies_job
 from wal_pipeline.orchestration.jobs.record import build_record_job

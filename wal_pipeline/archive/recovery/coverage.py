@@ -14,6 +14,7 @@ from wal_pipeline.archive.recovery.tail import (
     JoinedTail,
     Tails,
     begun_in_pieces,
+    join_runs,
     join_tails,
     pieces_by_segment,
 )
@@ -139,6 +140,11 @@ class ArchiveContents:
             arriving=self.arriving,
             tails=[one for pieces in self.tails.values() for one in pieces],
         )
+
+    def without_pieces(self, pieces: Collection[HeldPiece]) -> Self:
+        """Return the same archive without some pieces, which cannot be used."""
+        left = {name: tuple(one for one in held if one not in pieces) for name, held in self.tails.items()}
+        return replace(self, tails=left)
 
     def break_numbers(self, timeline: int) -> list[int]:
         """Return the ascending numbers of a timeline's segments that continue nothing."""
@@ -271,24 +277,17 @@ class Coverage:
         return found
 
     def reached_on(self, path: TimelinePath) -> list[Run]:
-        """Return the runs along a path with the unfinished segment at the end of each, where pieces of it are there.
+        """Return the runs along a path that a recovery can follow: with all that is there in pieces.
 
-        Where pieces are all that is there, they make runs of their own.
+        An unfinished segment ends its run. Unlike in ``runs_on``, pieces may make runs of their own: behind a hole they
+        show no gap, since shipping may be ahead of archiving.
         """
         runs = self.runs_on(path)
         if not self.tails:
             return runs
-        found = [(first, last if self.tail_at(path, last + 1) is None else last + 1) for first, last in runs]
-        alone: list[Run] = []
-        for number in sorted({number for tails in self.tails.values() for number in tails}):
-            if self.tail_at(path, number) is None or any(first <= number <= last for first, last in found):
-                continue
-            before = self.tail_at(path, number - 1) if alone and alone[-1][1] == number - 1 else None
-            if before is not None and before.is_whole:
-                alone[-1] = alone[-1][0], number
-            else:
-                alone.append((number, number))
-        return sorted(found + alone)
+        numbers = {number for tails in self.tails.values() for number in tails}
+        tails = {number: tail for number in sorted(numbers) if (tail := self.tail_at(path, number)) is not None}
+        return join_runs(runs, tails, {first for first, _ in runs if path.name(first) in self.contents.breaks})
 
     def _whole_runs_on(self, path: TimelinePath) -> list[Run]:
         found: list[Run] = []

@@ -24,11 +24,14 @@ class DrillChoice:
     next_file: WalFileName | None
 
 
-def choose_drill(wal: Sequence[str], stop_lsn: Lsn, wal_segment_size: int, random: Random) -> DrillChoice | None:
+def choose_drill(
+    wal: Sequence[str], stop_lsn: Lsn, wal_segment_size: int, random: Random, *, unfinished: str | None = None
+) -> DrillChoice | None:
     """Choose the end of one of a plan's segments, or the end of the archive; None where the plan has no segment.
 
     The plan goes to the end of the archive; ``wal`` are its files in the order of recovery. A target inside the base
-    backup (before ``stop_lsn``), or in a segment that a switch of timelines leaves in the middle, is not chosen.
+    backup (before ``stop_lsn``), or in a segment that a switch of timelines leaves in the middle, is not chosen. Nor is
+    the end just before the ``unfinished`` segment: no record may follow at which PostgreSQL could stop.
     """
     files = [name for name in map(require_file_name, wal) if name.kind is FileKind.SEGMENT]
     if not files:
@@ -38,6 +41,7 @@ def choose_drill(wal: Sequence[str], stop_lsn: Lsn, wal_segment_size: int, rando
         for index, (file, after) in enumerate(pairwise(files))
         if file.end_lsn(wal_segment_size) >= stop_lsn
         and after.number(wal_segment_size) == file.number(wal_segment_size) + 1
+        and after.name != unfinished
     ]
     index = random.choice([*inner, len(files) - 1])
     if index == len(files) - 1:

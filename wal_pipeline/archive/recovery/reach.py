@@ -6,6 +6,7 @@ from typing import Final
 
 from wal_pipeline.archive.records import CommitTimes
 from wal_pipeline.archive.recovery.coverage import ArchiveContents
+from wal_pipeline.archive.recovery.tail import JoinedTail, join_pieces
 from wal_pipeline.archive.recovery.window import RecoveryWindow
 from wal_pipeline.wal.lsn import Lsn
 
@@ -67,6 +68,11 @@ def recorded_beyond(contents: ArchiveContents, window: RecoveryWindow) -> Commit
     size = contents.wal_segment_size
     path = contents.paths[window.timeline]
     number = begin = window.latest_lsn // size
+    if window.tail is not None and not window.tail.is_whole:
+        rest = _rest_of_segment(contents, window.tail)
+        if rest.first_commit_at is not None or rest.read_to < window.tail.segment.end_lsn(size):
+            return rest
+        number = begin = begin + 1
     while number < begin + _MOST_RECORDS:
         file = contents.segments.get(path.owner(number), {}).get(number)
         if file is None or file.commit_times is not CommitTimes.KNOWN or file.name in contents.breaks:
@@ -75,6 +81,23 @@ def recorded_beyond(contents: ArchiveContents, window: RecoveryWindow) -> Commit
             return CommitsBeyond(file.first_commit_at, Lsn(number * size))
         number += 1
     return CommitsBeyond(None, Lsn(max(window.latest_lsn, number * size)))
+
+
+def _rest_of_segment(contents: ArchiveContents, tail: JoinedTail) -> CommitsBeyond:
+    """Return the commits of a segment after a tail, by its record or by the pieces that continue it elsewhere."""
+    file = contents.segments.get(tail.segment.timeline, {}).get(tail.number)
+    known = file is not None and CommitTimes.KNOWN is file.commit_times is tail.commit_times
+    if file is not None and known and file.last_commit_at == tail.last_commit_at:
+        return CommitsBeyond(None, tail.segment.end_lsn(tail.wal_segment_size))
+    longest = join_pieces(contents.tails.get(tail.segment.name, ()))
+    read_to, after = tail.end_lsn, tail.pieces[-1].ends
+    for one in () if longest is None else longest.pieces:
+        if one.begins != after or one.piece.commit_times is not CommitTimes.KNOWN:
+            continue
+        if one.piece.first_commit_at is not None:
+            return CommitsBeyond(one.piece.first_commit_at, one.piece.start_lsn)
+        read_to, after = one.piece.end_lsn, one.ends
+    return CommitsBeyond(None, read_to)
 
 
 def reach_of(

@@ -215,3 +215,22 @@ def join_tails(
         if tail is not None and tail.pieces:
             found.setdefault(tail.segment.timeline, {})[tail.number] = tail
     return found
+
+
+def join_runs(
+    runs: Iterable[tuple[int, int]], tails: Mapping[int, JoinedTail], breaks: Container[int]
+) -> list[tuple[int, int]]:
+    """Join runs of whole segments with the segments that are there in pieces, except before each of ``breaks``.
+
+    A segment that is not finished ends its run.
+    """
+    unfinished = {number for number, tail in tails.items() if not tail.is_whole}
+    found: list[tuple[int, int]] = []
+    for first, last in sorted([*runs, *((number, number) for number in tails if number not in unfinished)]):
+        if found and first <= found[-1][1] + 1 and first not in breaks:
+            found[-1] = found[-1][0], max(last, found[-1][1])
+        else:
+            found.append((first, last))
+    found = [(first, last + 1 if last + 1 in unfinished else last) for first, last in found]
+    ends = {last for _, last in found}
+    return sorted([*found, *((number, number) for number in unfinished if number not in ends)])

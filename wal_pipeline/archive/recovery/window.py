@@ -90,6 +90,11 @@ class Span:
         tail = self.tail
         return tail.end_lsn if tail is not None else Lsn(min((self.run[1] + 1) * self.path.wal_segment_size, MAX_LSN))
 
+    @property
+    def size_bytes(self) -> int:
+        """The bytes of its WAL."""
+        return self.end_lsn - self.run[0] * self.path.wal_segment_size
+
     def is_before(self, left: tuple[int, Lsn]) -> bool:
         """Say whether it ends before the segment, or at the latest at the LSN, at which two paths part."""
         return self.run[1] < left[0] or (self.run[1] == left[0] and self.tail is not None and self.end_lsn <= left[1])
@@ -150,7 +155,7 @@ def windows_by_store(contents: ArchiveContents) -> dict[str | None, tuple[Recove
 def _distinct(spans: list[Span]) -> list[Span]:
     """Drop each span that is part of a longer one; of equal spans keep that of the timeline on which they end."""
     kept: list[Span] = []
-    for span in sorted(spans, key=lambda s: (s.run[0] - s.run[1], s.timeline != s.path.timeline, s.path.timeline)):
+    for span in sorted(spans, key=lambda s: (-s.size_bytes, s.timeline != s.path.timeline, s.path.timeline)):
         whole = next((index for index, other in enumerate(kept) if _is_part(span, other)), None)
         if whole is None:
             kept.append(span)

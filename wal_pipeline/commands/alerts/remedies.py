@@ -29,6 +29,10 @@ _REMEDIES: Final[Mapping[AlertKind, str]] = {
     AlertKind.CATALOG_BEHIND: "wal-pipeline catalog rebuild",
     AlertKind.SENSOR_SILENT: "systemctl restart wal-pipeline-daemon",
     AlertKind.OLDER_TIMELINE: "stop the server that is not wanted; wal-pipeline status names both",
+    AlertKind.NOT_SHIPPING: "wal-pipeline check; wal-pipeline ship",
+    AlertKind.TAIL_OLD: "wal-pipeline check",
+    AlertKind.TAIL_CONFLICT: "stop the server that is not wanted; then wal-pipeline verify",
+    AlertKind.SLOT_HOLDS_WAL: "wal-pipeline slot check; wal-pipeline ship",
     AlertKind.CATALOG_DOWN: "wal-pipeline status",
     AlertKind.WRONG_CLUSTER: "wal-pipeline setup",
 }

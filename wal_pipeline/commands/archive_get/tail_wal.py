@@ -1,7 +1,7 @@
 """Delivers a segment that is not archived yet from its pieces: their bytes, and zeros up to the segment's size."""
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Final, Self
@@ -11,6 +11,7 @@ from wal_pipeline.archive.recovery.tail import HeldPiece, JoinedTail, join_piece
 from wal_pipeline.commands.archive_get.wal_source import FetchedWal, WalSource, WalUnreachableError
 from wal_pipeline.commands.copies.pieces import describe_pieces, list_pieces, open_piece
 from wal_pipeline.errors import (
+    CodecError,
     DamagedCopyError,
     ObjectMissingError,
     RestoreError,
@@ -107,7 +108,7 @@ class RecoveryWal:
         for look in range(_MOST_LOOKS):
             gone: WalUnreachableError | None = None
             try:
-                tail = fetch_tail(self.source, name)
+                tail = fetch_tail(self.source, name, enough=self._enough(name))
             except PiecesGoneError as error:
                 tail, gone = None, error
             # Pieces go only after the whole segment is there: what was read of them counts while it is not.
@@ -119,6 +120,10 @@ class RecoveryWal:
             if look == _MOST_LOOKS - 1:
                 raise gone
         return None
+
+    def _enough(self, name: WalFileName) -> int | None:
+        """Return how many bytes of a segment the plan counts on; None where all that is promised must come."""
+        return None if self.limits.reach is None else self.limits.reach.offset_in(name)
 
     def fetch_whole(self, name: WalFileName) -> FetchedWal | None:
         """Return a file that is archived as a whole. Raises: as ``WalSource.fetch``."""
@@ -133,8 +138,7 @@ class RecoveryWal:
         return None if tail is None else self._cut(tail.wal)
 
     def _require_reach(self, name: WalFileName, tail: "FetchedTail | None") -> None:
-        reach = self.limits.reach
-        needed = 0 if reach is None else reach.offset_in(name)
+        needed = 0 if self.limits.reach is None else self._enough(name)
         got = 0 if tail is None else tail.joined.end_offset
         if got >= needed if needed is not None else tail is not None and tail.joined.is_whole:
             return
@@ -167,13 +171,26 @@ class PiecesGoneError(WalUnreachableError):
     """A piece was there and is gone: it was merged, or the whole segment has come."""
 
 
-def fetch_tail(source: WalSource, name: WalFileName) -> FetchedTail | None:
+class PiecesDamagedError(WalUnreachableError):
+    """Without the ``damaged`` pieces there is less than the pieces promise."""
+
+    def __init__(self, name: str, faults: Sequence[WalPipelineError], damaged: Iterable[HeldPiece]) -> None:
+        super().__init__(name, faults)
+        self.hint = (
+            "Recovery stops here rather than end earlier without a word. Restore again: the plan then ends before the "
+            "damaged piece, and says so."
+        )
+        self.damaged = tuple(damaged)
+
+
+def fetch_tail(source: WalSource, name: WalFileName, *, enough: int | None = None) -> FetchedTail | None:
     """Make a segment from its pieces on all the source's stores; None where no piece begins it, as each store says.
 
-    A piece that cannot be used is replaced by another store's, or by others of the same bytes.
+    A piece that cannot be used is replaced by another store's, or by others of the same bytes. Where that is not
+    possible, ``enough`` bytes do; by default all that the pieces promise.
 
-    Raises: PiecesGoneError; WalUnreachableError where a store does not answer, or where without the damaged pieces
-    there is less than there was promised: a recovery that ended earlier would lose it without a word.
+    Raises: PiecesGoneError; PiecesDamagedError, because a recovery that ended earlier would lose what is there without
+    a word; WalUnreachableError where a store does not answer, or no identity opens a piece.
     """
     places = {store.name: ClusterStore(store, source.layout) for store in source.stores}
     pieces: list[HeldPiece] = []
@@ -185,12 +202,15 @@ def fetch_tail(source: WalSource, name: WalFileName) -> FetchedTail | None:
             raise WalUnreachableError(name.name, [error]) from error
         pieces += found
         damaged += faults
+    if damaged and enough is None:
+        raise PiecesDamagedError(name.name, damaged, ())
     promised = join_pieces(pieces)
     if promised is None or not promised.pieces:
         return None
     if promised.wal_segment_size >= _LARGE_BYTES:
         _require_memory(name, promised)
-    return _open(source, places, pieces, promised, damaged)
+    least = promised.end_offset if enough is None else min(enough, promised.end_offset)
+    return _open(source, places, pieces, promised, least=least, damaged=damaged)
 
 
 def _open(
@@ -198,14 +218,16 @@ def _open(
     places: Mapping[str, ClusterStore],
     pieces: Sequence[HeldPiece],
     promised: JoinedTail,
+    *,
+    least: int,
     damaged: list[WalPipelineError],
 ) -> FetchedTail:
-    """Read the pieces, and join the others again where one cannot be used, until as much is there as was promised."""
+    """Read the pieces, and join the others again where one cannot be used, as long as enough is there."""
     name = promised.segment
     opened: dict[HeldPiece, bytes] = {}
     bad: set[HeldPiece] = set()
     joined: JoinedTail | None = promised
-    while joined is not None and joined.end_offset >= promised.end_offset:
+    while joined is not None and joined.pieces and joined.end_offset >= least:
         new = [one for one in joined.pieces if one not in opened]
         with ThreadPoolExecutor(_GETS_AT_ONCE, thread_name_prefix="get-piece") as pool:
             answers = [(one, pool.submit(open_piece, places[one.store], one, source.identities)) for one in new]
@@ -214,9 +236,13 @@ def _open(
                     opened[one] = answer.result()
                 except ObjectMissingError as error:
                     raise PiecesGoneError(name.name, [error]) from error
-                except StoreError as error:
+                except CodecError as error:
+                    raise WalUnreachableError(name.name, [error]) from error
+                except DamagedCopyError as error:
                     bad.add(one)
                     damaged.append(error)
+                except StoreError as error:
+                    raise WalUnreachableError(name.name, [error]) from error
         wrong = None if bad & set(joined.pieces) else _first_wrong(joined, opened)
         if wrong is not None:
             bad.add(wrong)
@@ -224,7 +250,7 @@ def _open(
         if not bad & set(joined.pieces):
             return _made(source, joined, opened, damaged)
         joined = join_pieces(one for one in pieces if one not in bad)
-    raise WalUnreachableError(name.name, damaged)
+    raise PiecesDamagedError(name.name, damaged, bad)
 
 
 def _first_wrong(joined: JoinedTail, opened: Mapping[HeldPiece, bytes]) -> HeldPiece | None:

@@ -15,7 +15,7 @@ from wal_pipeline.commands.copies.stored_bytes import (
     require_size,
     require_wal_size,
 )
-from wal_pipeline.errors import DamagedCopyError, ObjectMissingError, StoreError, WalPipelineError
+from wal_pipeline.errors import CodecError, DamagedCopyError, ObjectMissingError, StoreError, WalPipelineError
 from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.wal.names import WalFileName
 
@@ -68,7 +68,8 @@ def _describe(place: ClusterStore, key: str) -> HeldPiece | None:
 def open_piece(place: ClusterStore, held: HeldPiece, identities: Sequence[Any] = ()) -> bytes:
     """Return a piece's content, compared with its digest.
 
-    Raises: DamagedCopyError, ObjectMissingError where it is gone meanwhile, StoreError.
+    Raises: DamagedCopyError, ObjectMissingError where it is gone meanwhile, StoreError; CodecError where no identity
+    opens it.
     """
     store, key, stored = place.store, held.object_key, _name(place, held.object_key)
     with store.open_described(key) as (described, stream):
@@ -90,6 +91,10 @@ def open_piece(place: ClusterStore, held: HeldPiece, identities: Sequence[Any] =
             raise
     except StoreError:
         raise
+    except CodecError:
+        if stored.encrypted:  # its bytes are as they were stored: it is the identity that does not fit
+            raise
+        raise DamagedCopyError(store.name, f"object '{key}' cannot be opened: its content was stored damaged") from None
     except WalPipelineError as error:
         raise DamagedCopyError(store.name, f"object '{key}' cannot be used: {error.message}") from error
     return content

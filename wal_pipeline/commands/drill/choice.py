@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -11,8 +12,10 @@ from wal_pipeline.archive.format.object_metadata import from_metadata
 from wal_pipeline.archive.records import CommitTimes, WalFile
 from wal_pipeline.archive.recovery.drill_choice import DrillChoice, choose_drill
 from wal_pipeline.archive.recovery.restore_plan import RestorePlan, plan_restore
+from wal_pipeline.archive.recovery.tail import JoinedTail
 from wal_pipeline.archive.recovery.target import RecoveryTarget
 from wal_pipeline.archive.recovery.window import RecoveryWindow, WindowEnd
+from wal_pipeline.commands.archive_get.tail_wal import SegmentOffset, TailLimits, limits_of
 from wal_pipeline.commands.copies.find import find_copy
 from wal_pipeline.commands.restore.contents import RestoreInventory, gather
 from wal_pipeline.errors import InvalidWalFileError, RecoveryTargetError, RestoreError
@@ -28,12 +31,25 @@ _LOOK_BACK_SEGMENTS = 512  # an idle cluster's segments hold no commit
 class DrillTarget:
     """The base backup from which a drill begins, and the moment to which it restores.
 
-    ``beyond`` says which moments the drill leaves out, because a segment before them has not come yet.
+    ``beyond`` says which moments the drill leaves out, because a segment before them has not come yet. ``tails`` are
+    the segments to replay that the store has in pieces alone.
     """
 
     manifest: BaseBackupManifest
     choice: DrillChoice
     beyond: tuple[str, ...] = ()
+    tails: tuple[JoinedTail, ...] = ()
+
+    def limits(self, plan: RestorePlan) -> TailLimits:
+        """Return how far the recovery may get pieces by its ``plan``, which was made later than this choice.
+
+        At the end of the archive it ends where that was when the choice was made: the original goes on archiving.
+        """
+        last = self.tails[-1] if self.choice.next_file is None and self.tails else None
+        if last is None or last.segment != self.choice.last:
+            return limits_of(plan)
+        end = SegmentOffset(last.segment, last.end_offset)
+        return TailLimits(frozenset(tail.segment.timeline for tail in (*self.tails, *plan.tails)), end, end)
 
 
 def choose_target(place: ClusterStore, identities: Sequence[Any], random: Random) -> DrillTarget:
@@ -50,13 +66,18 @@ def choose_target(place: ClusterStore, identities: Sequence[Any], random: Random
     backup, size = plan.backup, plan.backup.wal_segment_size
     ends = [one.backup.stop_lsn for one in plans if one.backup.stop_lsn > backup.stop_lsn]
     wal = [file.name for file in plan.wal if not ends or _starts_before(file.name, min(ends), size)]
-    choice = choose_drill(wal, backup.stop_lsn, size, random)
+    unfinished = plan.tail.segment.name if plan.tail is not None and not plan.tail.is_whole else None
+    choice = choose_drill(wal, backup.stop_lsn, size, random, unfinished=unfinished)
     if choice is None:
         raise RestoreError(f"{place.name}: base backup '{backup.backup_id}' has no WAL to replay")
     if ends and choice.next_file is None:
-        choice = choose_drill([file.name for file in plan.wal], backup.stop_lsn, size, random) or choice
+        every = [file.name for file in plan.wal]
+        choice = choose_drill(every, backup.stop_lsn, size, random, unfinished=unfinished) or choice
     choice = replace(choice, target=replace(choice.target, timeline=end.timeline))
-    return DrillTarget(found.manifests[backup.backup_id], choice, _beyond(place, window, found.contents.arriving))
+    beyond = _beyond(place, window, found.contents.arriving)
+    replayed = {name.name for name in choice.replayed}
+    tails = tuple(tail for tail in plan.tails if tail.segment.name in replayed)
+    return DrillTarget(found.manifests[backup.backup_id], choice, beyond, tails)
 
 
 def _beyond(place: ClusterStore, window: RecoveryWindow, arriving: Collection[str]) -> tuple[str, ...]:
@@ -78,7 +99,7 @@ def _plans(found: RestoreInventory, end: RecoveryTarget) -> list[RestorePlan]:
     plans = []
     for backup_id in sorted(found.contents.backups):
         try:
-            plans.append(plan_restore(found.contents, end, base_backup=backup_id))
+            plans.append(found.checked_plan(partial(plan_restore, target=end, base_backup=backup_id)))
         except RecoveryTargetError:
             continue  # not restorable here, or not on the way to the newest timeline
     return plans
@@ -110,15 +131,17 @@ def _starts_before(name: str, lsn: Lsn, wal_segment_size: int) -> bool:
     return require_file_name(name).start_lsn(wal_segment_size) < lsn
 
 
-def predict_commit(place: ClusterStore, choice: DrillChoice) -> tuple[datetime, ...]:
+def predict_commit(place: ClusterStore, choice: DrillChoice, tails: Sequence[JoinedTail] = ()) -> tuple[datetime, ...]:
     """Return the times that the last replayed commit may have, the likeliest first; empty where they are not known.
 
-    A commit whose record begins in the last segment and ends in the next one is counted with the next one.
+    A commit whose record begins in the last segment and ends in the next one is counted with the next one. ``tails``
+    are the segments among them that the store has in pieces alone.
 
     Raises: StoreError.
     """
+    made = {tail.segment.name: tail.record() for tail in tails}
     for name in reversed(choice.replayed[-_LOOK_BACK_SEGMENTS:]):
-        file = _describe(place, name)
+        file = made.get(name.name) or _describe(place, name)
         if file is None or file.commit_times is not CommitTimes.KNOWN:
             return ()
         if file.last_commit_at is not None:

@@ -3,6 +3,7 @@
 from datetime import datetime
 from pathlib import Path
 
+from wal_pipeline.commands.archive_get.tail_wal import RecoveryWal
 from wal_pipeline.commands.archive_get.wal_source import WalSource
 from wal_pipeline.commands.drill.choice import DrillTarget
 from wal_pipeline.commands.restore.prepare import PreparedRestore
@@ -39,8 +40,9 @@ def _is_explained(
 
     PostgreSQL counts a rollback as a completed transaction, and a commit before its redo point not at all.
     """
+    source = WalSource(prepared.layout, prepared.stores, prepared.identities)
     found = find_last_transaction(
-        WalSource(prepared.layout, prepared.stores, prepared.identities).fetch,
+        RecoveryWal(source, target.limits(prepared.plan)).fetch,
         target.choice,
         target.manifest.wal_segment_size,
         recovery.redo_lsn or target.manifest.start_lsn,

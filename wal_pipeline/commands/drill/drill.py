@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 from wal_pipeline.archive.format.keys import Layout
-from wal_pipeline.commands.archive_get.tail_wal import RecoveryWal, TailLimits, limits_of
+from wal_pipeline.commands.archive_get.tail_wal import RecoveryWal
 from wal_pipeline.commands.archive_get.wal_source import WalSource
 from wal_pipeline.commands.drill.choice import DrillTarget, choose_target, predict_commit
 from wal_pipeline.commands.drill.comparison import difference_from_prediction
@@ -81,13 +81,13 @@ class Drill:
         place = ClusterStore(self._store, self._layout)
         target = choose_target(place, self._identities, self._random)
         self._result = replace(self._result, base_backup=target.manifest.backup_id, target=str(target.choice.target))
-        predicted = predict_commit(place, target.choice)
+        predicted = predict_commit(place, target.choice, target.tails)
         self._result = replace(self._result, predicted_commit_at=predicted[0] if predicted else None)
         self._note_seconds(choose=time.monotonic() - begun)
         begun = time.monotonic()
         prepared = prepare_restore(self._request(target), [self._store], self._layout, self._identities)
         source = WalSource(self._layout, (self._store,), self._identities)
-        wal = RecoveryWal(source, self._limits(prepared, target))
+        wal = RecoveryWal(source, target.limits(prepared.plan))
         with FetchService(self._options.folder / FETCH_FOLDER, wal, prepared.user) as fetching:
             self._perform(prepared, target, fetching)
             try:
@@ -108,12 +108,6 @@ class Drill:
             archiving=False,
             bindir=self._options.bindir,
         )
-
-    @staticmethod
-    def _limits(prepared: PreparedRestore, target: DrillTarget) -> TailLimits:
-        """Return the limits of the plan. At the end of the archive it ends where it ended when this plan was made."""
-        limits = limits_of(prepared.plan)
-        return replace(limits, end=limits.reach) if target.choice.next_file is None and prepared.plan.tail else limits
 
     def _perform(self, prepared: PreparedRestore, target: DrillTarget, fetching: FetchService) -> None:
         # The original goes on archiving: the end of the archive is where it was when the commit was predicted.

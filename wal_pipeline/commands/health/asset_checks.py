@@ -11,6 +11,7 @@ from wal_pipeline.archive.recovery.gaps import Gap, GapState
 from wal_pipeline.commands.health.answer import gap_text, store_answer
 from wal_pipeline.commands.health.facts import HealthFacts, StoreFacts
 from wal_pipeline.commands.health.rules import HealthLimits, observe
+from wal_pipeline.commands.health.shipping import ShippingState, tail_numbers, tail_sentence
 from wal_pipeline.commands.health.windows import newest_finished_at, usable_backups
 from wal_pipeline.text import counted, length, size
 
@@ -144,6 +145,28 @@ def spool_under_limit(facts: HealthFacts, limits: HealthLimits) -> CheckVerdict:
     most = limits.spool_near_full_share * limits.spool_limit_bytes
     said = f"{spool.files} files, {size(spool.size_bytes)} of {size(limits.spool_limit_bytes)}"
     return CheckVerdict(spool.size_bytes < most, said, {"files": spool.files, "bytes": spool.size_bytes})
+
+
+def tail_on_time(facts: HealthFacts, store: StoreFacts) -> CheckVerdict:
+    """Pass where the store has each commit within the interval and a second, in 99 of 100 cases of the last hour.
+
+    An error where a person must look: nothing ships, the store holds another history, the tail is older than promised
+    by more than a minute, or half of the last hour's commits came too late. A warning where that is over, or is a
+    single slow upload, during a pause, and before anything was shipped: the promise is not kept then, and not broken
+    for long.
+    """
+    health, tail = facts.shipping, facts.shipping.tail(store.store)
+    if health.goal is None or tail is None:
+        return CheckVerdict(False, f"the open segment is not shipped ({health.state.value})", is_warning=True)
+    numbers = tail_numbers(tail)
+    said = tail_sentence(tail, health.goal)
+    is_error = tail.state in (ShippingState.NOT_POSSIBLE, ShippingState.STOPPED) or tail.is_conflict
+    if is_error or tail.is_late(health.goal):
+        return CheckVerdict(False, said, numbers)
+    if tail.tail is None or tail.behind_seconds is None or tail.state is not ShippingState.RUNNING:
+        return CheckVerdict(False, said, numbers, is_warning=True)
+    was_late = tail.was_late(health.goal)
+    return CheckVerdict(not was_late, said, numbers, is_warning=was_late)
 
 
 WINDOW_CHECKS: Final[Mapping[str, StoreCheck]] = {

@@ -19,6 +19,14 @@ from wal_pipeline.catalog.store_states import StoreState
 from wal_pipeline.commands.alerts.base_backups import BackupFailure, last_failure
 from wal_pipeline.commands.archive_push.skipped_files import stuck_files
 from wal_pipeline.commands.health.reach import ServerLook, UnarchivedWal, look_at_reaches
+from wal_pipeline.commands.health.shipping import (
+    HeldWal,
+    ShipGoal,
+    ShippingHealth,
+    SlotLook,
+    ask_slot,
+    look_at_shipping,
+)
 from wal_pipeline.commands.health.windows import CurrentWindows, FetchText, current_windows, with_waiting
 from wal_pipeline.commands.pause import Pause, current_pause
 from wal_pipeline.errors import CatalogError, PostgresError, SpoolError
@@ -107,7 +115,7 @@ class HealthFacts:
     why the catalog could not be read or written; its facts may then be missing. ``fixed_identifier`` is the system
     identifier that the settings name, None where they name none. ``backup_failure``: why the last base backup failed,
     where none succeeded since. ``reaches``: how far the window of each store (None: of any store) reaches, without an
-    entry where nothing can be restored from there.
+    entry where nothing can be restored from there. ``shipping`` is that of the open segment.
     """
 
     cluster: str
@@ -127,6 +135,7 @@ class HealthFacts:
     fixed_identifier: int | None = None
     backup_failure: BackupFailure | None = None
     reaches: Mapping[str | None, RecoveryReach] = field(default_factory=dict)
+    shipping: ShippingHealth = field(default_factory=ShippingHealth)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +149,8 @@ class UnopenedCatalog:
 class FactSources:
     """The sources of the facts. ``spool``, ``server`` and ``unarchived`` are None where this host has none.
 
-    The server must answer within ``server_seconds``.
+    The server must answer within ``server_seconds``. ``ship_goal`` is None where the open segment is not shipped, and
+    ``slot`` where no receiver takes the WAL from the server.
     """
 
     catalog: Catalog | UnopenedCatalog
@@ -154,6 +164,8 @@ class FactSources:
     server_seconds: float = 3.0
     failed_tries: int = 3
     unarchived: UnarchivedWal | None = None
+    ship_goal: ShipGoal | None = None
+    slot: SlotLook | None = None
 
     def opened_catalog(self) -> Catalog:
         """Return the catalog. Raises: CatalogError where it could not be opened."""
@@ -174,7 +186,7 @@ def look_at_everything(sources: FactSources) -> HealthFacts:
     Raises: CatalogError.
     """
     catalog = sources.opened_catalog()
-    waiting = _ask(sources.server, sources.server_seconds)
+    waiting = _ask(sources)
     before = None if sources.spool is None else count_spool(sources.spool, sources.clock())
     windows = current_windows(catalog, sources.stores, system_identifier=sources.system_identifier, fetch=sources.fetch)
     now = sources.clock()
@@ -182,14 +194,15 @@ def look_at_everything(sources: FactSources) -> HealthFacts:
     spool = _with_stuck(_both(before, after), catalog)
     windows = with_waiting(windows, spool.names - set(spool.stuck) if spool is not None else ())
     wal_bytes, files = catalog.measures.wal_bytes()
-    server = waiting()
+    server, slot = waiting()
+    paused = current_pause(catalog, now)
     return HealthFacts(
         cluster=catalog.cluster,
         at=now,
         stores=_stores(catalog, sources.stores, now),
         windows=windows,
         alerts=tuple(catalog.alerts.active()),
-        pause=current_pause(catalog, now),
+        pause=paused,
         files=files,
         wal_bytes=wal_bytes,
         failed_copies=tuple(
@@ -202,12 +215,13 @@ def look_at_everything(sources: FactSources) -> HealthFacts:
         fixed_identifier=sources.system_identifier,
         backup_failure=last_failure(catalog),
         reaches=look_at_reaches(windows, server, sources.unarchived, now),
+        shipping=_shipping(sources, catalog, paused, server, slot),
     )
 
 
 def look_without_catalog(sources: FactSources, cluster: str, error: CatalogError) -> HealthFacts:
     """Look only at the spool, the disks and the server, because the catalog does not answer."""
-    waiting, now = _ask(sources.server, sources.server_seconds), sources.clock()
+    waiting, now = _ask(sources), sources.clock()
     windows = CurrentWindows(None, sources.stores, None, {}, {}, (), {})
     return HealthFacts(
         cluster=cluster,
@@ -221,10 +235,18 @@ def look_without_catalog(sources: FactSources, cluster: str, error: CatalogError
         failed_copies=(),
         spool=None if sources.spool is None else count_spool(sources.spool, now),
         disks=_disks(sources.disk_folders),
-        server=waiting(),
+        server=waiting()[0],
         catalog_error=error.message,
         fixed_identifier=sources.system_identifier,
+        shipping=ShippingHealth.not_known(sources.ship_goal),
     )
+
+
+def _shipping(
+    sources: FactSources, catalog: Catalog, paused: Pause | None, server: ServerLook, slot: HeldWal | None
+) -> ShippingHealth:
+    values, now = catalog.values, sources.clock()
+    return look_at_shipping(values, sources.stores, sources.ship_goal, pause=paused, server=server, slot=slot, now=now)
 
 
 def note_sensor(catalog: Catalog, now: datetime) -> None:
@@ -330,25 +352,34 @@ def _stores(catalog: Catalog, stores: Sequence[str], now: datetime) -> tuple[Sto
     )
 
 
-def _ask(server: PostgresServer | None, seconds: float) -> Callable[[], ServerLook]:
-    """Ask the server in a thread; a host that does not answer must not delay a screen for long."""
-    if server is None:
-        return ServerLook
+def _ask(sources: FactSources) -> "Callable[[], tuple[ServerLook, HeldWal | None]]":
+    """Ask the server, and for its slot, in a thread; a host that does not answer must not delay a screen for long."""
+    server, seconds = sources.server, sources.server_seconds
     answers: list[ServerLook] = []
+    slots: list[HeldWal | None] = []
 
     def ask() -> None:
-        try:
-            answers.append(ServerLook(server.facts()))
-        except PostgresError as error:
-            answers.append(ServerLook(error=error.message))
-        except Exception as error:  # noqa: BLE001 - a thread's exception would be lost, and another reason told
-            answers.append(ServerLook(error=f"the server cannot be asked: {type(error).__name__}: {error}"))
+        answers.append(ServerLook() if server is None else _look_at_server(server))
+        slots.append(ask_slot(sources.slot))
 
+    if server is None and sources.slot is None:
+        return lambda: (ServerLook(), None)
     thread = threading.Thread(target=ask, name="ask-server", daemon=True)
     thread.start()
 
-    def answer() -> ServerLook:
+    def answer() -> tuple[ServerLook, HeldWal | None]:
         thread.join(seconds)
-        return answers[0] if answers else ServerLook(error=f"PostgreSQL did not answer within {seconds:g} s")
+        silent = f"PostgreSQL did not answer within {seconds:g} s"
+        no_slot = None if sources.slot is None else HeldWal("", None, silent)
+        return answers[0] if answers else ServerLook(error=silent), slots[0] if slots else no_slot
 
     return answer
+
+
+def _look_at_server(server: PostgresServer) -> ServerLook:
+    try:
+        return ServerLook(server.facts())
+    except PostgresError as error:
+        return ServerLook(error=error.message)
+    except Exception as error:  # noqa: BLE001 - a thread's exception would be lost, and another reason told
+        return ServerLook(error=f"the server cannot be asked: {type(error).__name__}: {error}")

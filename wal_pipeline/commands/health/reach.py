@@ -43,7 +43,7 @@ class UnarchivedWal:
     def read(
         self, windows: CurrentWindows, window: RecoveryWindow, begin: Lsn, server: ServerFacts | None
     ) -> tuple[CommitsBeyond, str | None]:
-        """Return the first commit from ``begin`` (a segment's start) on, and why it is not known where it is not.
+        """Return the first commit from ``begin`` on, and why it is not known where it is not.
 
         ``server`` is the one that writes this WAL, None where it was not asked.
         """
@@ -68,7 +68,7 @@ class UnarchivedWal:
     def _files(
         timeline: int, begin: Lsn, end: Lsn | None, size: int, folders: list[Path]
     ) -> Iterator[tuple[WalFileName, Path]]:
-        """Yield the segment before ``begin``, where it is there, and those from ``begin`` on without a hole."""
+        """Yield the segment before that of ``begin``, where it is there, and those from it on without a hole."""
 
         def places(number: int) -> tuple[WalFileName, Path | None]:
             name = segment_name(timeline, number, size)

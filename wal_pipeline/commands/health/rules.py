@@ -19,6 +19,7 @@ from wal_pipeline.commands.health.backup_rules import (
     pages_damaged,
 )
 from wal_pipeline.commands.health.facts import MOST_FAILED_COPIES, HealthFacts, StoreFacts
+from wal_pipeline.commands.health.shipping_rules import not_shipping, slot_holds_wal, tail_conflict, tail_old
 from wal_pipeline.commands.health.windows import newest_finished_at, usable_backups
 from wal_pipeline.postgres.server_facts import ServerFacts, archiver_trouble
 from wal_pipeline.text import coarse_length, coarse_size, counted, moment_utc
@@ -155,6 +156,11 @@ def _store_down(facts: HealthFacts, limits: HealthLimits) -> list[Observation] |
     ]
 
 
+def _down(facts: HealthFacts, limits: HealthLimits) -> set[str]:
+    """Return the stores that are down: their own alert says so, and no other one repeats it."""
+    return {one.subject for one in _store_down(facts, limits) or ()}
+
+
 def _failures_in_a_row(state: StoreState) -> str:
     before = f", the last success was at {moment_utc(state.last_success_at)}" if state.last_success_at else ""
     return f"{state.consecutive_failures} tries in a row failed{before}: {state.last_error}"
@@ -162,7 +168,7 @@ def _failures_in_a_row(state: StoreState) -> str:
 
 def _copy_failed(facts: HealthFacts, limits: HealthLimits) -> list[Observation] | None:
     """Judge failed copies; while a store is down, its alert alone says so, and not one alert for each file."""
-    down = {one.subject for one in _store_down(facts, limits) or ()}
+    down = _down(facts, limits)
     up = {store.store for store in facts.stores} - down
     found = [
         Observation(copy_subject(one.name, one.store), _why_failed(facts, one), details={"tries": one.tries})
@@ -313,6 +319,12 @@ def _sensor_silent(facts: HealthFacts, limits: HealthLimits) -> list[Observation
     return [Observation("health_sensor", f"{silent}: see that its daemon and code location run")]
 
 
+def _not_shipping(facts: HealthFacts, limits: HealthLimits) -> list[Observation] | None:
+    """Judge whether anything ships. A server that does not answer has an alert of its own, and commits nothing."""
+    is_silent = facts.server.error is not None and _no_new_wal(facts, limits)
+    return [] if is_silent else not_shipping(facts)
+
+
 def _catalog_down(facts: HealthFacts, _limits: HealthLimits) -> list[Observation] | None:
     return [] if facts.catalog_error is None else [Observation("catalog", facts.catalog_error)]
 
@@ -354,6 +366,10 @@ _RULES: Final[Mapping[AlertKind, Rule]] = {
     AlertKind.DRILL_OLD: _drill_old,
     AlertKind.PAUSED: _paused,
     AlertKind.SENSOR_SILENT: _sensor_silent,
+    AlertKind.NOT_SHIPPING: _not_shipping,
+    AlertKind.TAIL_OLD: lambda facts, limits: tail_old(facts, _down(facts, limits)),
+    AlertKind.TAIL_CONFLICT: lambda facts, _limits: tail_conflict(facts),
+    AlertKind.SLOT_HOLDS_WAL: lambda facts, _limits: slot_holds_wal(facts),
     AlertKind.CATALOG_DOWN: _catalog_down,
     AlertKind.WRONG_CLUSTER: _wrong_cluster,
 }

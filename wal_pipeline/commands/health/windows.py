@@ -1,6 +1,6 @@
 """Works out the recovery windows of each store, and of any store, from the catalog."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -10,11 +10,13 @@ from wal_pipeline.archive.recovery.branches import Branch, branches_of, living_n
 from wal_pipeline.archive.recovery.coverage import ArchiveContents, HeldBackup
 from wal_pipeline.archive.recovery.gaps import Break, Gap, GapState, LedgerEntry, find_breaks, find_gaps, gap_ledger
 from wal_pipeline.archive.recovery.reach import CLOCK_TOLERANCE, CommitsBeyond, is_ahead, recorded_beyond
+from wal_pipeline.archive.recovery.tail import HeldPiece
 from wal_pipeline.archive.recovery.unread_wal import unread_wal_note
 from wal_pipeline.archive.recovery.window import RecoveryWindow, windows_by_store
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.catalog.measures import SegmentRecords
 from wal_pipeline.commands.continuity.archived import known_breaks
+from wal_pipeline.commands.ship.records import read_tails
 from wal_pipeline.errors import CatalogError, InvalidWalFileError, WalPipelineError
 from wal_pipeline.wal.names import FileKind, WalFileName, history_name, parse_file_name
 from wal_pipeline.wal.timeline import TimelineHistory
@@ -154,12 +156,22 @@ def _contents(
         backups=_held(catalog, system_identifier, frozenset(names)),
         histories=histories,
         breaks=known_breaks(catalog, system_identifier),
+        tails=_shipped(catalog, names),
     )
     size = contents.wal_segment_size
     segments = {
         timeline: SegmentRecords(catalog.measures, system_identifier, timeline, size, ()) for timeline in contents.paths
     }
     return replace(contents, segments=segments)
+
+
+def _shipped(catalog: Catalog, stores: Iterable[str]) -> list[HeldPiece]:
+    """Return the pieces that were recorded when they were shipped."""
+    return [
+        HeldPiece(one.piece, store, f"{one.piece.segment.name}/{one.piece.from_offset:08X}-{one.piece.to_offset:08X}")
+        for store, tail in read_tails(catalog.values, stores).items()
+        for one in tail.pieces
+    ]
 
 
 def _held(catalog: Catalog, system_identifier: int, stores: frozenset[str]) -> list[HeldBackup]:

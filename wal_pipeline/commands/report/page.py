@@ -12,6 +12,7 @@ from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.cost.cost import current_cost
 from wal_pipeline.commands.health.answer import end_text, gaps_text, recovery_answer, rpo_text, store_name
 from wal_pipeline.commands.health.rules import HealthLimits
+from wal_pipeline.commands.health.shipping import behind_text, hour_text, shipping_sentence
 from wal_pipeline.commands.report.charts import Series, lines_svg, windows_svg
 from wal_pipeline.commands.report.figures import Figures, figures, rules
 from wal_pipeline.commands.status.status import ArchiveStatus
@@ -53,6 +54,7 @@ def render_report(
         answer=typeable(recovery_answer(status.facts)),
         figures=made,
         windows=_window_rows(status),
+        shipping=shipping_sentence(status.facts.shipping),
         windows_svg=windows_svg(status.facts.windows, status.facts.at, status.facts.reaches),
         lag_goal_seconds=limits.lag_goal_seconds,
         cost=current_cost(catalog, prices, status.facts.at).cost,
@@ -68,6 +70,7 @@ def _template() -> "Template":
     environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(
         {"moment": moment_text, "size": size, "billed_size": billed_size, "length_of": length, "dollars": dollars}
+        | {"behind": behind_text, "last_hour": hour_text}
     )
     return environment.get_template(_TEMPLATE)
 

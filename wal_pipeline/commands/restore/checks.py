@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest
-from wal_pipeline.archive.format.keys import Layout
+from wal_pipeline.archive.format.keys import ENCRYPTED_SUFFIX, Layout
 from wal_pipeline.archive.recovery.restore_plan import RestorePlan
 from wal_pipeline.archive.recovery.target import RecoveryTarget, TargetKind
 from wal_pipeline.commands.archive_get.wal_source import WalSource
@@ -69,7 +69,9 @@ def check_identities(
     for manifest in encrypted:
         _require_identities(identities, f"base backup '{manifest.backup_id}'")
         _open_manifest(manifest, places, identities)
-    names = sorted({file.name for file in (*plan.wal[:1], *plan.wal[-1:])})
+    made = {tail.segment.name for tail in plan.tails}  # the plan has opened their pieces
+    whole = [file.name for file in plan.wal if file.name not in made]
+    names = sorted({*whole[:1], *whole[-1:]})
     found = [name for name in map(require_file_name, names) if _is_encrypted(name, places)]
     for name in found:
         _require_identities(identities, f"WAL file '{name.name}'")
@@ -77,7 +79,8 @@ def check_identities(
             WalSource(layout, tuple(stores), tuple(identities)).fetch(name)
         except WalPipelineError as error:
             raise RestoreError(error.message, hint=_HINT) from error
-    return bool(encrypted or found)
+    pieces = [one.object_key for tail in plan.tails for one in tail.pieces if one.object_key.endswith(ENCRYPTED_SUFFIX)]
+    return bool(encrypted or found or pieces)
 
 
 def _require_identities(identities: Sequence[Any], what: str) -> None:

@@ -15,13 +15,14 @@ from wal_pipeline.archive.records import CommitTimes, WalFile
 from wal_pipeline.archive.recovery.coverage import ArchiveContents, HeldBackup
 from wal_pipeline.archive.recovery.restore_plan import RestorePlan
 from wal_pipeline.archive.recovery.timeline_path import Run, runs_of
+from wal_pipeline.commands.archive_get.tail_wal import PiecesDamagedError
 from wal_pipeline.commands.archive_get.wal_source import WalSource
 from wal_pipeline.commands.inventory.histories import read_histories
 from wal_pipeline.commands.inventory.listing import StoreListing, list_store
 from wal_pipeline.commands.inventory.manifests import with_reports
 from wal_pipeline.commands.inventory.overtaken import look_again
 from wal_pipeline.commands.inventory.system_identifiers import choose_system_identifier, system_identifiers
-from wal_pipeline.commands.inventory.tails import read_tails_of
+from wal_pipeline.commands.inventory.tails import TailReader, read_tails_of
 from wal_pipeline.commands.inventory.wholeness import BackupFaultKind
 from wal_pipeline.errors import RestoreError, StoreError, WalPipelineError
 from wal_pipeline.stores.base import Store
@@ -53,17 +54,25 @@ class RestoreInventory:
     source: WalSource
 
     def checked_plan(self, make: Callable[[ArchiveContents], RestorePlan]) -> RestorePlan:
-        """Make a plan, and make it again while a segment that it replays is found to continue nothing.
+        """Make a plan, and make it again while it replays what continues nothing, or counts on a damaged piece.
 
-        Raises: RecoveryTargetError where no plan is left.
+        Raises: RecoveryTargetError where no plan is left; WalUnreachableError where a store does not give its pieces.
         """
-        contents = self.contents
+        contents, notes = self.contents, list[str]()
+        tails = TailReader(self.source)
         while True:
             plan = make(contents)
             files = {**contents.files, **self.records.with_joints([file.name for file in plan.wal], self.source)}
             checked = contents.with_files(files.values())
+            try:
+                breaks = tails.breaks_in(plan, checked)
+            except PiecesDamagedError as error:
+                contents = checked.without_pieces(error.damaged)
+                notes += [f"{fault.message}: this piece is left out of the plan" for fault in error.faults]
+                continue
+            checked = replace(checked, breaks={**checked.breaks, **breaks})
             if checked.breaks == contents.breaks:
-                return plan
+                return replace(plan, notes=(*plan.notes, *dict.fromkeys(notes)))
             contents = checked
 
 

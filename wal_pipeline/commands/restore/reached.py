@@ -2,11 +2,13 @@
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 from wal_pipeline.archive.recovery.drill_choice import DrillChoice
 from wal_pipeline.archive.recovery.target import TargetKind
+from wal_pipeline.commands.archive_get.tail_wal import RecoveryWal, limits_of
 from wal_pipeline.commands.archive_get.wal_source import FetchedWal, WalSource
 from wal_pipeline.commands.restore.prepare import PreparedRestore
 from wal_pipeline.commands.restore.start import RecoveryResult
@@ -105,7 +107,7 @@ class _Comparison:
     def wrong(self) -> str | None:
         """Return the difference from the plan; None where there is none."""
         plan = self._plan
-        if self._lsn >= self._wal[-1].end_lsn(self._segment_size):
+        if self._is_past_the_plan():
             if plan.bound is not None:
                 return f"it replayed WAL up to {self._lsn}, past '{plan.bound}', the last segment of the plan"
             if plan.asked.kind in (TargetKind.END, TargetKind.XID, TargetKind.NAME):
@@ -114,6 +116,10 @@ class _Comparison:
         if lsn is not None and not self._is_at(lsn):
             return f"it ended at LSN {self._lsn}, expected {plan.target}"
         return self._wrong_commit(plan.commit_at_least, self._at_most())
+
+    def _is_past_the_plan(self) -> bool:
+        tail = self._plan.tail
+        return self._lsn >= self._wal[-1].end_lsn(self._segment_size) if tail is None else self._lsn > tail.end_lsn
 
     def _is_at(self, lsn: Lsn) -> bool:
         # its log names the record at which it stopped, also where that was not replayed (xlogrecovery.c: redo done at)
@@ -160,9 +166,10 @@ class _Comparison:
             return LastTransaction(None, None)
         after = self._wal[len(names)] if len(names) < len(self._wal) else None
         source = WalSource(self._prepared.layout, self._prepared.stores, self._prepared.identities)
+        wal = RecoveryWal(source, replace(limits_of(self._plan), reach=None))
         with tempfile.TemporaryDirectory(prefix="wal-pipeline-look-") as folder:
             return find_last_transaction(
-                source.fetch,
+                wal.fetch,
                 DrillChoice(self._plan.target, names[-1], names, after),
                 self._segment_size,
                 begin,

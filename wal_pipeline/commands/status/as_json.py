@@ -8,6 +8,7 @@ from wal_pipeline.archive.recovery.reach import RecoveryReach
 from wal_pipeline.archive.recovery.window import RecoveryWindow
 from wal_pipeline.commands.health.answer import recovery_answer
 from wal_pipeline.commands.health.facts import SpoolFacts, StoreFacts
+from wal_pipeline.commands.health.shipping import ShippingHealth, TailHealth
 from wal_pipeline.commands.status.status import ArchiveStatus, Metric, Problem, lag_seconds
 from wal_pipeline.text import moment_json
 
@@ -36,6 +37,7 @@ def status_as_json(status: ArchiveStatus) -> dict[str, Any]:
         "breaks": [{"segment": one.segment, "reason": one.reason} for one in windows.open_breaks],
         "branches": [_branch(branch) for branch in windows.branches],
         "spool": None if facts.spool is None else _spool(facts.spool),
+        "shipping": _shipping(facts.shipping),
         "pause": None if facts.pause is None else facts.pause.describe(),
         "problems": [_problem(problem) for problem in status.problems],
         "notes": list(windows.notes),
@@ -88,6 +90,7 @@ def _store(store: StoreFacts, status: ArchiveStatus) -> dict[str, Any]:
         "windows": [_window(window) for window in windows.windows.get(store.store, ())],
         "gaps": [_gap(gap) for gap in windows.open_gaps(store.store)],
         "past_gaps": [_gap(gap) for gap in windows.gaps_in(store.store, GapState.CLOSED)],
+        "tail": _tail(status.facts.shipping.tail(store.store)),
         "last_drill": None if drill is None else {"finished_at": moment_json(drill.finished_at), "ok": drill.ok},
     }
 
@@ -116,6 +119,7 @@ def _window(window: RecoveryWindow) -> dict[str, Any]:
         "last_segment": window.last_segment,
         "segments": window.segments,
         "ended_by": window.ended_by.value,
+        "tail_pieces": 0 if window.tail is None else len(window.tail.pieces),
         "base_backups": list(window.backup_ids),
     }
 
@@ -153,6 +157,44 @@ def _spool(spool: SpoolFacts) -> dict[str, Any]:
         "oldest_at": moment_json(spool.oldest_at),
         "quarantined": len(spool.quarantined),
         "error": spool.error,
+    }
+
+
+def _shipping(health: ShippingHealth) -> dict[str, Any]:
+    """Return whether the open segment is shipped. What each store has of it stands with the store."""
+    shipping, goal, slot = health.shipping, health.goal, health.slot
+    return {
+        "state": health.state.value,
+        "reason": health.reason,
+        "since_at": moment_json(health.since_at),
+        "interval_seconds": None if goal is None else goal.interval_seconds,
+        "promise_seconds": None if goal is None else goal.promise_seconds,
+        "source": None if goal is None else goal.source,
+        "seen_at": None if shipping is None else moment_json(shipping.seen_at),
+        "flushed_lsn": None if shipping is None or shipping.flushed_lsn is None else str(shipping.flushed_lsn),
+        "slot": None if slot is None else {"name": slot.slot, "held_bytes": slot.held_bytes, "error": slot.error},
+    }
+
+
+def _tail(health: TailHealth | None) -> dict[str, Any] | None:
+    """Return what a store has beyond its whole segments; None where shipping is off."""
+    if health is None:
+        return None
+    tail = health.tail
+    return {
+        "state": health.state.value,
+        "reason": health.reason,
+        "behind_seconds": health.behind_seconds,
+        "behind_is_at_most": health.is_at_most,
+        "behind_p50_seconds": None if tail is None else tail.behind_p50_seconds,
+        "behind_p99_seconds": None if tail is None else tail.behind_p99_seconds,
+        "shipped_lsn": None if tail is None or tail.shipped_lsn is None else str(tail.shipped_lsn),
+        "timeline": None if tail is None else tail.timeline,
+        "complete_at": None if tail is None else moment_json(tail.complete_at),
+        "last_commit_at": None if tail is None else moment_json(tail.last_commit_at),
+        "pieces": None if tail is None else len(tail.pieces),
+        "stored_bytes": None if tail is None else tail.stored_bytes,
+        "conflict": None if tail is None else tail.conflict,
     }
 
 

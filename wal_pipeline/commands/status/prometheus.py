@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from wal_pipeline.archive.alerts import Severity
 from wal_pipeline.commands.health.facts import StoreFacts
 from wal_pipeline.commands.health.no_records import has_records
+from wal_pipeline.commands.health.shipping import ShippingHealth, ShippingState, TailHealth
 from wal_pipeline.commands.health.windows import newest_finished_at
 from wal_pipeline.commands.status.status import ArchiveStatus, lag_seconds
 from wal_pipeline.errors import SettingsError, cause_hint
@@ -46,6 +47,10 @@ CLUSTER_METRICS: Final = {
     "recovery_point_seconds": "RPO: age of the oldest commit that is on no store, 0 where there is none.",
     "recovery_point_is_bound": "1 where recovery_point_seconds is an upper bound: the server's WAL was not seen.",
     "unarchived_bytes": "WAL that the server has written since.",
+    "shipping_up": "1 where the open segment is shipped, 0 where it should be and is not. Left out where it is off.",
+    "shipping_promise_seconds": "A commit is on each store so long after its acknowledgement, in 99 of 100 cases.",
+    "shipping_last_seen_timestamp_seconds": "When the shipper last said that it runs.",
+    "shipping_slot_held_bytes": "WAL that the server keeps for the receiver's slot.",
     "server_up": "1 where PostgreSQL answered.",
     "archiver_failed_total": "Failures in pg_stat_archiver.",
     "archiver_archived_total": "Files archived by pg_stat_archiver.",
@@ -62,6 +67,14 @@ STORE_METRICS: Final = {
     "store_window_end_timestamp_seconds": "The moment before which the store has each commit.",
     "store_recovery_point_seconds": "RPO of this store alone.",
     "store_recovery_point_is_bound": "1 where store_recovery_point_seconds is an upper bound.",
+    "store_tail_behind_seconds": "Age of the oldest bytes that the server has flushed and the store lacks; 0: none.",
+    "store_tail_behind_is_bound": "1 where store_tail_behind_seconds is an upper bound.",
+    "store_tail_behind_p50_seconds": "From a commit to its verified piece: half of the last hour took no longer.",
+    "store_tail_behind_p99_seconds": "From a commit to its verified piece: 99 of 100 of the last hour took no longer.",
+    "store_tail_last_commit_timestamp_seconds": "The last commit in the tail.",
+    "store_tail_pieces": "Pieces of the open segment on the store.",
+    "store_tail_bytes": "Bytes of these pieces, as they are stored.",
+    "store_tail_ok": "1 where the open segment is shipped to the store, 0 where it should be and is not.",
     "store_last_base_backup_timestamp_seconds": "When the newest base backup was finished; 0: all are of the future.",
     "store_last_drill_timestamp_seconds": "When the last drill ended.",
     "store_last_drill_ok": "1 where the last drill passed.",
@@ -145,6 +158,7 @@ class StatusCollector(Collector):
             "recovery_point_seconds": None if reach is None else reach.rpo_seconds,
             "recovery_point_is_bound": None if reach is None else reach.rpo_is_bound,
             "unarchived_bytes": status.point.unarchived_bytes,
+            **_shipping_values(facts.shipping),
             "server_up": None if server is None and facts.server.error is None else server is not None,
             "archiver_failed_total": None if server is None else server.archiver.failed_count,
             "archiver_archived_total": None if server is None else server.archiver.archived_count,
@@ -168,6 +182,7 @@ class StatusCollector(Collector):
             "store_window_end_timestamp_seconds": None if reach is None else reach.at.timestamp(),
             "store_recovery_point_seconds": None if reach is None else reach.rpo_seconds,
             "store_recovery_point_is_bound": None if reach is None else reach.rpo_is_bound,
+            **_tail_values(self._status.facts.shipping.tail(store.store)),
             "store_last_base_backup_timestamp_seconds": _seconds(newest_at, missing=0.0 if held else None),
             "store_last_drill_timestamp_seconds": drill.finished_at.timestamp()
             if drill and drill.finished_at
@@ -175,6 +190,36 @@ class StatusCollector(Collector):
             "store_last_drill_ok": None if drill is None else bool(drill.ok),
             "store_restore_seconds": self._status.point.rto_seconds.get(store.store),
         }
+
+
+def _shipping_values(health: ShippingHealth) -> dict[str, float | None]:
+    is_judged = health.goal is not None and health.state is not ShippingState.UNKNOWN
+    return {
+        "shipping_up": not health.state.is_wrong if is_judged and health.state is not ShippingState.PAUSED else None,
+        "shipping_promise_seconds": None if health.goal is None else health.goal.promise_seconds,
+        "shipping_last_seen_timestamp_seconds": None
+        if health.shipping is None
+        else health.shipping.seen_at.timestamp(),
+        "shipping_slot_held_bytes": None if health.slot is None else health.slot.held_bytes,
+    }
+
+
+def _tail_values(health: TailHealth | None) -> dict[str, float | None]:
+    tail = None if health is None else health.tail
+    is_known = health is not None and tail is not None and health.state is not ShippingState.PAUSED
+    behind = None if health is None else health.behind_seconds
+    return {
+        "store_tail_behind_seconds": behind,
+        "store_tail_behind_is_bound": None if health is None or behind is None else health.is_at_most,
+        "store_tail_behind_p50_seconds": None if tail is None else tail.behind_p50_seconds,
+        "store_tail_behind_p99_seconds": None if tail is None else tail.behind_p99_seconds,
+        "store_tail_last_commit_timestamp_seconds": None
+        if tail is None
+        else _seconds(tail.last_commit_at, missing=None),
+        "store_tail_pieces": None if tail is None else len(tail.pieces),
+        "store_tail_bytes": None if tail is None else tail.stored_bytes,
+        "store_tail_ok": not health.state.is_wrong if health is not None and is_known else None,
+    }
 
 
 def metrics_text(status: ArchiveStatus, *, spool_limit_bytes: int) -> str:

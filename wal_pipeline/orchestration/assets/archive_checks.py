@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from wal_pipeline.orchestration.keys import BACKUP_CHECK, CHECK_JOB, DRILL_CHECK, WINDOW_CHECK, Keys
+from wal_pipeline.orchestration.keys import BACKUP_CHECK, CHECK_JOB, DRILL_CHECK, TAIL_CHECK, WINDOW_CHECK, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.runs.failures import with_plain_errors
 from wal_pipeline.wiring.pipeline import Pipeline
@@ -28,8 +28,16 @@ _WINDOW_DESCRIPTIONS = {
 }
 
 
-def build_archive_checks(keys: Keys, stores: Sequence[str]) -> dg.AssetChecksDefinition:
-    """Return the checks of one cluster; one look at the facts answers all of them."""
+_TAIL_DESCRIPTION = (
+    "The store has each commit within WAL_PIPELINE_SHIP_INTERVAL_SECONDS and a second, in 99 of 100 cases of the last "
+    "hour. Red where the tail is older than that by more than a minute now, where half of the hour's commits came too "
+    "late, where nothing ships, and where the store holds another history. A warning where the last hour was too late "
+    "and this moment is not, during a pause, and before anything was shipped. Never green where nobody could look."
+)
+
+
+def build_archive_checks(keys: Keys, stores: Sequence[str], *, tails: bool = False) -> dg.AssetChecksDefinition:
+    """Return the checks of one cluster; one look at the facts answers all of them. ``tails``: the tail has some too."""
     specs = [
         dg.AssetCheckSpec(name, asset=keys.wal_segment(store), description=_DESCRIPTIONS[name])
         for store in stores
@@ -51,6 +59,11 @@ def build_archive_checks(keys: Keys, stores: Sequence[str]) -> dg.AssetChecksDef
         specs.append(dg.AssetCheckSpec(DRILL_CHECK.format(store=store), asset=keys.recovery_drill, description=text))
     text = "The spool is well below its limit, WAL_PIPELINE_SPOOL_LIMIT_BYTES."
     specs.append(dg.AssetCheckSpec("under_limit", asset=keys.spool, description=text))
+
+    if tails:
+        specs += [
+            dg.AssetCheckSpec(TAIL_CHECK, asset=keys.wal_tail(store), description=_TAIL_DESCRIPTION) for store in stores
+        ]
 
     # A backfill also runs the checks of its assets, and fails where it cannot choose some of them.
     @dg.multi_asset_check(name="archive_checks", specs=specs, can_subset=True)
@@ -74,6 +87,7 @@ def _results(keys: Keys, pipeline: Pipeline) -> Iterator[dg.AssetCheckResult]:
         base_backup_fresh,
         drill_passed,
         spool_under_limit,
+        tail_on_time,
     )
     from wal_pipeline.commands.health.facts import look_at_everything
     from wal_pipeline.wiring.health import fact_sources, health_limits
@@ -84,6 +98,8 @@ def _results(keys: Keys, pipeline: Pipeline) -> Iterator[dg.AssetCheckResult]:
             yield _result(keys.wal_segment(store.store), name, check(facts, limits, store))
         yield _result(keys.base_backup(store.store), BACKUP_CHECK, base_backup_fresh(facts, limits, store))
         yield _result(keys.recovery_drill, DRILL_CHECK.format(store=store.store), drill_passed(facts, limits, store))
+        if facts.shipping.goal is not None:
+            yield _result(keys.wal_tail(store.store), TAIL_CHECK, tail_on_time(facts, store))
         for check_name, verdict in window_verdicts(facts, limits, store):
             yield _result(keys.recovery_window, check_name, verdict)
     yield _result(keys.spool, "under_limit", spool_under_limit(facts, limits))

@@ -11,6 +11,7 @@ from wal_pipeline.orchestration.keys import AssetGroup, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.runs.failures import with_plain_errors
 from wal_pipeline.orchestration.text_table import text_table
+from wal_pipeline.text import counted
 
 if TYPE_CHECKING:
     from wal_pipeline.commands.health.facts import HealthFacts
@@ -19,12 +20,15 @@ Metadata = dict[str, dg.MetadataValue]
 _MIB = 2**20
 
 
-def build_window_asset(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefinition:
-    """Return the asset. Materializing it by hand only works out the windows again."""
+def build_window_asset(keys: Keys, stores: Sequence[str], *, tails: bool = False) -> dg.AssetsDefinition:
+    """Return the asset. Materializing it by hand only works out the windows again. ``tails``: they end the window."""
+    upstream = [*(keys.wal_segment(store) for store in stores), *(keys.base_backup(store) for store in stores)]
+    if tails:
+        upstream += [keys.wal_tail(store) for store in stores]
 
     @dg.asset(
         key=keys.recovery_window,
-        deps=[*(keys.wal_segment(store) for store in stores), *(keys.base_backup(store) for store in stores)],
+        deps=upstream,
         group_name=keys.group(AssetGroup.RECOVERY),
         kinds={"postgres"},
         description=f"{keys.title('recovery window')}. The span of moments to which the cluster can be recovered, from "
@@ -85,7 +89,10 @@ def _details(facts: "HealthFacts", store: str | None) -> Metadata:
     window = facts.windows.main(store)
     if window is None:
         return {}
-    said = f"{window.latest_lsn} on timeline {window.timeline}, the end of '{window.last_segment}'"
+    where = f"the end of '{window.last_segment}'"
+    if window.tail is not None:
+        where = f"inside '{window.tail.segment.name}', by {counted(len(window.tail.pieces), 'piece')} of it"
+    said = f"{window.latest_lsn} on timeline {window.timeline}, {where}"
     return {f"{store_name(store)}: ends at": dg.MetadataValue.text(said)}
 
 

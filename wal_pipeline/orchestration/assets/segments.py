@@ -8,7 +8,7 @@ import dagster as dg
 from wal_pipeline.commands.archive_push.audit_trail import audited
 from wal_pipeline.commands.archive_push.events import CopyFailed, CopyVerified
 from wal_pipeline.orchestration.assets.per_store import chosen_partitions, store_specs
-from wal_pipeline.orchestration.assets.segment_metadata import segment_materialization
+from wal_pipeline.orchestration.assets.wal.segment_metadata import segment_materialization
 from wal_pipeline.orchestration.keys import AssetGroup, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.runs.failures import with_plain_errors

@@ -7,7 +7,7 @@ import dagster as dg
 from wal_pipeline.archive.records import CopyStatus
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.orchestration.assets.base_backup_metadata import backup_materialization
-from wal_pipeline.orchestration.assets.segment_metadata import segment_materialization
+from wal_pipeline.orchestration.assets.wal.segment_metadata import segment_materialization
 from wal_pipeline.orchestration.jobs.unrecorded import Names, Unrecorded, find_unrecorded
 from wal_pipeline.orchestration.keys import RECORD_JOB, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource

@@ -8,7 +8,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 
 from wal_pipeline.catalog.catalog import Catalog
-from wal_pipeline.orchestration.assets.segment_metadata import segment_materialization
+from wal_pipeline.orchestration.assets.wal.segment_metadata import segment_materialization
 from wal_pipeline.orchestration.keys import CONTENT_CHECK, NAMES_CHECK, VERIFIED_AT, VERIFY_JOB, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.runs.failures import with_plain_errors

@@ -1,4 +1,4 @@
-"""Finds the run of a job that has not ended."""
+"""Finds the runs of a job that have not ended."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -22,7 +22,14 @@ _MOST: Final = 25
 def run_in_flight(
     instance: dg.DagsterInstance, job_name: str, tags: Mapping[str, str], *, since: datetime | None = None
 ) -> dg.DagsterRun | None:
-    """Return the newest run of a job that has not ended; with ``since``, only one created after that moment.
+    """Return the newest run of a job that has not ended; with ``since``, only one created after that moment."""
+    return next(iter(runs_in_flight(instance, job_name, tags, since=since)), None)
+
+
+def runs_in_flight(
+    instance: dg.DagsterInstance, job_name: str, tags: Mapping[str, str], *, since: datetime | None = None
+) -> list[dg.DagsterRun]:
+    """Return the runs of a job that have not ended, the newest first.
 
     A run that was created and not launched within ten minutes does not count: the daemon was killed in between, and
     Dagster never launches such a run.
@@ -30,7 +37,7 @@ def run_in_flight(
     wanted = dg.RunsFilter(job_name=job_name, statuses=list(_IN_FLIGHT), tags=dict(tags), created_after=since)
     found = instance.get_run_records(wanted, limit=_MOST)
     now = datetime.now(UTC)
-    return next((record.dagster_run for record in found if not _is_forgotten(record, now)), None)
+    return [record.dagster_run for record in found if not _is_forgotten(record, now)]
 
 
 def _is_forgotten(record: dg.RunRecord, now: datetime) -> bool:

@@ -1,6 +1,7 @@
 """Defines the sensor that looks at everything each minute, updates the alerts and sends them."""
 
 import json
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -18,19 +19,20 @@ if TYPE_CHECKING:
     from wal_pipeline.commands.health.watch import HealthReport
 
 
-def build_health_sensor(keys: Keys, *, interval_seconds: int) -> dg.SensorDefinition:
-    """Return the sensor of one cluster's health. It starts no run."""
+def build_health_sensor(keys: Keys, *, interval_seconds: int, tails: Sequence[str] = ()) -> dg.SensorDefinition:
+    """Return the sensor of one cluster's health. It starts no run. ``tails``: the stores to which WAL is shipped."""
+    shown_each_minute = [*keys.shown_each_minute, *map(keys.wal_tail, tails)]
 
     @dg.sensor(
         name="health_sensor",
-        asset_selection=dg.AssetSelection.assets(*keys.shown_each_minute),
+        asset_selection=dg.AssetSelection.assets(*shown_each_minute),
         minimum_interval_seconds=interval_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
         tags=keys.tags,
         description=keys.described(
             "Looks at pg_stat_archiver, the spool, the disks, the stores' records, base backups, drills and gaps. "
             "Opens, refreshes and resolves alerts, and sends them. Brings the assets of the spool, the recovery "
-            "window and the open alerts up to date."
+            "window, the open alerts and the tails up to date."
         ),
     )
     def health_sensor(context: dg.SensorEvaluationContext, wal_pipeline: WalPipelineResource) -> dg.SensorResult:
@@ -80,7 +82,8 @@ def _show(
         context.log.warning(error.message)
         return [], shown
     before = report.facts.at - timedelta(days=pipeline.settings.dagster_retention_days)
-    thin_events(context.instance, keys.shown_each_minute, report.facts.at, before)
+    tails = [keys.wal_tail(one.store) for one in report.facts.shipping.tails]
+    thin_events(context.instance, [*keys.shown_each_minute, *tails], report.facts.at, before)
     return events, after
 
 

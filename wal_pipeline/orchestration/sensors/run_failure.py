@@ -10,7 +10,8 @@ from dagster_shared.error import SerializableErrorInfo
 
 from wal_pipeline.archive.alerts import Alert, AlertKind, Observation
 from wal_pipeline.commands.archive_push.skipped_files import stuck_files
-from wal_pipeline.orchestration.keys import ARCHIVE_JOB, BAD_COPIES_JOB, Keys
+from wal_pipeline.commands.ship.records import read_shipping
+from wal_pipeline.orchestration.keys import ARCHIVE_JOB, BAD_COPIES_JOB, SHIP_JOB, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.runs.failures import ALERT_OF_STORE, NOTHING_CHANGED, one_line
 from wal_pipeline.orchestration.runs.in_flight import run_in_flight
@@ -75,7 +76,7 @@ def resolve_run_failures(instance: dg.DagsterInstance, keys: Keys, pipeline: Pip
         is_over = alert_is_by_hand(alert.subject, alert.details) and (
             pipeline.clock() - alert.last_seen_at >= ALERT_LASTS
         )
-        if is_over or _succeeded_since(instance, keys, alert) or _archives_again(instance, keys, pipeline, alert):
+        if is_over or _succeeded_since(instance, keys, alert) or _works_again(instance, keys, pipeline, alert):
             pipeline.catalog.alerts.resolve(alert.kind, alert.subject, pipeline.clock())
 
 
@@ -94,20 +95,24 @@ def _succeeded_since(instance: dg.DagsterInstance, keys: Keys, alert: Alert) -> 
     )
 
 
-def _archives_again(instance: dg.DagsterInstance, keys: Keys, pipeline: Pipeline, alert: Alert) -> bool:
-    """Whether a later archiving run has been at work for a while, and neither a store nor a file stands in its way.
+def _works_again(instance: dg.DagsterInstance, keys: Keys, pipeline: Pipeline, alert: Alert) -> bool:
+    """Whether a later archiving or shipping run has been at work for a while, and nothing stands in its way.
 
     Such a run may last for hours before it succeeds, and what failed may have been a restart of the machine.
     """
-    if alert.subject != ARCHIVE_JOB:
+    if alert.subject not in (ARCHIVE_JOB, SHIP_JOB):
         return False
-    run = run_in_flight(instance, ARCHIVE_JOB, keys.tags, since=alert.last_seen_at)
+    run = run_in_flight(instance, alert.subject, keys.tags, since=alert.last_seen_at)
     record = None if run is None else instance.get_run_record_by_id(run.run_id)
     if record is None or record.start_time is None:
         return False
-    is_old = pipeline.clock().timestamp() - record.start_time >= _AT_WORK_SECONDS
+    if pipeline.clock().timestamp() - record.start_time < _AT_WORK_SECONDS:
+        return False
+    if alert.subject == SHIP_JOB:
+        shipping = read_shipping(pipeline.catalog.values)
+        return shipping is not None and shipping.error is None and shipping.seen_at > alert.last_seen_at
     fails = any(state.consecutive_failures for state in pipeline.catalog.stores.states().values())
-    return is_old and not fails and not stuck_files(pipeline.catalog)
+    return not fails and not stuck_files(pipeline.catalog)
 
 
 def _changed_nothing(context: dg.RunFailureSensorContext) -> bool:

@@ -3,8 +3,6 @@
 from datetime import timedelta
 from pathlib import Path
 
-import pytest
-
 from wal_pipeline.catalog.drills import DrillRecord
 from wal_pipeline.catalog.gaps import GapAcknowledgement
 from wal_pipeline.commands.health.asset_checks import (
@@ -12,21 +10,17 @@ from wal_pipeline.commands.health.asset_checks import (
     CheckVerdict,
     drill_passed,
     no_gap,
+    tail_on_time,
     window_restorable,
     window_whole,
 )
 from wal_pipeline.commands.health.rules import HealthLimits, observe
-from wal_pipeline_tests.support.health_scene import NOW, SYSTEM, HealthScene, name
+from wal_pipeline.commands.pause import pause
+from wal_pipeline.wal.lsn import Lsn
+from wal_pipeline_tests.support.health_scene import NOW, SIZE, SYSTEM, HealthScene, name
+from wal_pipeline_tests.support.tail_records import SEGMENT, SHIPPED, record_shipping, record_tail, ship_well
 
 LIMITS = HealthLimits()
-
-
-@pytest.fixture
-def scene(tmp_path: Path) -> HealthScene:
-    made = HealthScene(tmp_path)
-    made.archive(*range(1, 11))
-    made.back_up(2)
-    return made
 
 
 def b2(scene: HealthScene, check: object) -> tuple[bool, bool, str]:
@@ -114,3 +108,68 @@ def test_a_drill_without_a_base_backup_warns(tmp_path: Path) -> None:
     made = HealthScene(tmp_path)
     made.archive(1)
     assert b2(made, drill_passed) == (False, True, "no drill yet: there is no base backup to restore")
+
+
+def tail(scene: HealthScene) -> tuple[bool, bool, str]:
+    """Return whether the check of b2's tail passes, whether it only warns, and what it says."""
+    facts = scene.facts()
+    verdict = tail_on_time(facts, facts.stores[1])
+    return verdict.passed, verdict.is_warning, verdict.message
+
+
+def test_a_tail_within_its_promise_passes(scene: HealthScene) -> None:
+    """Its numbers are shown beside the sentence."""
+    ship_well(scene)
+    assert tail(scene) == (True, False, "b2 is 0.4 s behind; in the last hour p50 2.6 s, p99 5.2 s; promised 6.0 s")
+    facts = scene.facts()
+    assert tail_on_time(facts, facts.stores[1]).numbers == {
+        "seconds_behind": 0.4,
+        "seconds_behind_p50": 2.6,
+        "seconds_behind_p99": 5.2,
+        "pieces": 2,
+        "stored_bytes": 1400,
+    }
+
+
+@pytest.mark.parametrize(
+    ("changed", "is_warning"),
+    [
+        ({"behind_p99_seconds": 7.0}, True),
+        ({"behind_seconds": 7.0}, True),
+        ({"behind_p99_seconds": 9.0, "behind_p50_seconds": 7.0}, False),
+        ({"behind_seconds": 70.0}, False),
+        ({"error": "b2: it is down"}, True),
+        ({"conflict": "another history"}, False),
+        ({"behind_seconds": None}, True),
+    ],
+)
+def test_a_tail_that_is_late_does_not_pass(scene: HealthScene, changed: dict[str, object], is_warning: bool) -> None:
+    """An outage of an hour that is over warns; what is late now by more than a minute, or in half the cases, is red."""
+    ship_well(scene)
+    record_tail(scene, "b2", **changed)
+    assert tail(scene)[:2] == (False, is_warning)
+
+
+def test_a_tail_that_nobody_ships_is_red_and_never_green(scene: HealthScene) -> None:
+    """Stopped and not possible are red; off, paused and before the first piece it warns."""
+    assert tail(scene) == (False, True, "the open segment is not shipped (off)")
+    ship_well(scene)
+    record_tail(scene, "b2", system_identifier=1)
+    assert tail(scene)[:2] == (False, True)
+    record_tail(scene, "b2")
+    record_shipping(scene, error="'/data' cannot be read")
+    assert tail(scene)[:2] == (False, False)
+    record_shipping(scene, seen_at=NOW - timedelta(minutes=10))
+    assert tail(scene)[:2] == (False, False)
+    pause(scene.catalog, scene.now, length=timedelta(hours=1), reason="", by="anna")
+    assert tail(scene)[:2] == (False, True)
+
+
+def test_a_store_that_hangs_gets_red(scene: HealthScene) -> None:
+    """Without any error: the server flushed what the store lacks for minutes."""
+    ship_well(scene)
+    record_shipping(scene, flushed_lsn=Lsn(SEGMENT * SIZE + SHIPPED + 1))
+    record_tail(scene, "b2", complete_at=NOW - timedelta(minutes=3))
+    passed, is_warning, said = tail(scene)
+    assert (passed, is_warning) == (False, False)
+    assert said.startswith("b2 is at most 3 min behind")

@@ -16,6 +16,7 @@ from wal_pipeline.commands.report.page import render_report
 from wal_pipeline.commands.status.status import judge
 from wal_pipeline.commands.status.window_line import Axis
 from wal_pipeline_tests.support.health_scene import NOW, SIZE, SYSTEM, HealthScene, name
+from wal_pipeline_tests.support.tail_records import ship_well
 
 
 @pytest.fixture
@@ -58,6 +59,15 @@ def test_says_what_it_must(scene: HealthScene) -> None:
     for part in ("What can be recovered", "Lag:", "Stored WAL", "Compression", "Failures", "Cost", "66.67 %", "5.2"):
         assert part in page, part
     assert "main can be recovered to 2026-11-22 11:58:30 UTC from " in page
+
+
+def test_says_how_far_the_open_segment_is_shipped(scene: HealthScene) -> None:
+    """A row for each store; where shipping is off the page says what that costs."""
+    assert "off: a lost host costs the commits since the last finished segment" in page_of(scene)
+    ship_well(scene)
+    page = page_of(scene)
+    assert "running; r2 0.4 s behind, p99 5.2 s; b2 0.4 s behind, p99 5.2 s; promised 6.0 s" in page
+    assert page.count("p50 2.6 s, p99 5.2 s") == 2
 
 
 def test_empty_archive(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from wal_pipeline.catalog.drills import DrillRecord
 from wal_pipeline.commands.health.facts import note_sensor
 from wal_pipeline.commands.health.rules import HealthLimits
+from wal_pipeline.commands.health.shipping import HeldWal
 from wal_pipeline.commands.status.prometheus import (
     ACTIVE_ALERTS,
     CLUSTER_METRICS,
@@ -23,6 +24,7 @@ from wal_pipeline.commands.status.prometheus import (
 from wal_pipeline.commands.status.status import judge
 from wal_pipeline.errors import SettingsError
 from wal_pipeline_tests.support.health_scene import NOW, HealthScene
+from wal_pipeline_tests.support.tail_records import record_shipping, ship_well
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 KNOWN = {PREFIX + name for name in (*CLUSTER_METRICS, *STORE_METRICS, ACTIVE_ALERTS)}
@@ -39,6 +41,8 @@ def samples(tmp_path: Path) -> dict[tuple[str, str], float]:
         at = NOW - timedelta(days=1)
         scene.catalog.drills.record(DrillRecord(f"d-{store}", store, "end", at, at, True, {"rto": 12.5}))
     note_sensor(scene.catalog, NOW)
+    ship_well(scene)
+    scene.slot = lambda: HeldWal("wal_pipeline_main", 4096)
     text = metrics_text(judge(scene.facts(), HealthLimits()), spool_limit_bytes=10**9)
     return {
         (sample.name, sample.labels.get("store") or sample.labels.get("severity") or ""): sample.value
@@ -60,13 +64,34 @@ def test_values(samples: dict[tuple[str, str], float]) -> None:
         ("wal_pipeline_archive_lag_seconds", ""): 2,
         ("wal_pipeline_recovery_point_seconds", ""): 0,
         ("wal_pipeline_recovery_point_is_bound", ""): 0,
-        ("wal_pipeline_last_commit_age_seconds", ""): 90,
+        ("wal_pipeline_last_commit_age_seconds", ""): 3,  # the last one is in the open segment
         ("wal_pipeline_store_window_end_timestamp_seconds", "b2"): NOW.timestamp(),
         ("wal_pipeline_store_files", "b2"): 10,
         ("wal_pipeline_store_restore_seconds", "r2"): 12.5,
         ("wal_pipeline_active_alerts", "critical"): 0,
+        ("wal_pipeline_shipping_up", ""): 1,
+        ("wal_pipeline_shipping_promise_seconds", ""): 6,
+        ("wal_pipeline_shipping_slot_held_bytes", ""): 4096,
+        ("wal_pipeline_store_tail_ok", "r2"): 1,
+        ("wal_pipeline_store_tail_behind_seconds", "b2"): 0.4,
+        ("wal_pipeline_store_tail_behind_p99_seconds", "b2"): 5.2,
+        ("wal_pipeline_store_tail_pieces", "r2"): 2,
+        ("wal_pipeline_store_tail_bytes", "r2"): 1400,
     }
     assert {key: samples[key] for key in wanted} == wanted
+
+
+def test_shipping_that_does_not_run_is_zero_and_not_missing(tmp_path: Path) -> None:
+    """A number that is gone alarms nobody; where shipping is off there is none, because nothing is missed."""
+    scene = HealthScene(tmp_path)
+    text = metrics_text(judge(scene.facts(), HealthLimits()), spool_limit_bytes=10**9)
+    assert "shipping_" not in text
+    assert "store_tail_" not in text
+    ship_well(scene)
+    record_shipping(scene, seen_at=NOW - timedelta(minutes=10))
+    lines = metrics_text(judge(scene.facts(), HealthLimits()), spool_limit_bytes=10**9).splitlines()
+    assert 'wal_pipeline_shipping_up{cluster="main"} 0.0' in lines
+    assert 'wal_pipeline_store_tail_ok{cluster="main",store="r2"} 0.0' in lines
 
 
 def test_base_backup_of_the_future(tmp_path: Path) -> None:

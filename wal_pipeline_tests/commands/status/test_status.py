@@ -14,16 +14,15 @@ from wal_pipeline.commands.status.as_json import check_line, status_as_json
 from wal_pipeline.commands.status.status import ArchiveStatus, Rating, judge
 from wal_pipeline.commands.status.window_line import axis_of, draw
 from wal_pipeline.wal.lsn import Lsn
-from wal_pipeline_tests.support.health_scene import NOW, SIZE, SYSTEM, HealthScene, failed_copy, name
+from wal_pipeline_tests.support.health_scene import NOW, SIZE, SYSTEM, HealthScene, failed_copy, healthy_scene, name
 from wal_pipeline_tests.support.server_facts import facts as server_facts
+from wal_pipeline_tests.support.tail_records import SEGMENT, SHIPPED, record_tail, ship_well
 
 
 @pytest.fixture
 def scene(tmp_path: Path) -> HealthScene:
-    made = HealthScene(tmp_path)
-    made.archive(*range(1, 11))
-    made.back_up(2)
-    return made
+    """An archive in good health."""
+    return healthy_scene(tmp_path)
 
 
 def status_of(scene: HealthScene, **changed: object) -> ArchiveStatus:
@@ -144,3 +143,31 @@ def test_no_store_holds_the_same(scene: HealthScene) -> None:
     scene.catalog.files.remove_copy(SYSTEM, [name(1)], "b2")
     assert status_of(scene).metric("storage").verdict is Rating.WARNING
     assert replace(status_of(scene).metric("storage"), verdict=Rating.OK).verdict.exit_code == 0
+
+
+def test_json_says_how_far_the_open_segment_is_shipped(scene: HealthScene) -> None:
+    """The cluster's shipping stands by itself, and each store has its tail; off, there is no tail."""
+    off = status_as_json(status_of(scene))
+    assert (off["shipping"]["state"], off["stores"]["r2"]["tail"]) == ("off", None)
+    ship_well(scene)
+    record_tail(scene, "b2", error="b2: it is down", failing_since=NOW)
+    values = json.loads(json.dumps(status_as_json(status_of(scene))))
+    shipping = values["shipping"]
+    assert (shipping["state"], shipping["reason"]) == ("failing", "b2: b2: it is down")
+    assert (shipping["promise_seconds"], shipping["interval_seconds"], shipping["source"]) == (6.0, 5.0, "host")
+    assert values["stores"]["r2"]["tail"] == {
+        "state": "running",
+        "reason": None,
+        "behind_seconds": 0.4,
+        "behind_is_at_most": False,
+        "behind_p50_seconds": 2.6,
+        "behind_p99_seconds": 5.2,
+        "shipped_lsn": str(Lsn(SEGMENT * SIZE + SHIPPED)),
+        "timeline": 1,
+        "complete_at": "2026-11-22T11:59:58+00:00",
+        "last_commit_at": "2026-11-22T11:59:57+00:00",
+        "pieces": 2,
+        "stored_bytes": 1400,
+        "conflict": None,
+    }
+    assert values["stores"]["b2"]["tail"]["state"] == "failing"

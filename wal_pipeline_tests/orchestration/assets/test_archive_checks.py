@@ -6,7 +6,7 @@ from wal_pipeline.orchestration.assets.archive_checks import build_archive_check
 from wal_pipeline.orchestration.assets.drill import build_drill_asset
 from wal_pipeline.orchestration.assets.recovery_window import build_window_asset
 from wal_pipeline.orchestration.assets.segments import build_segment_assets
-from wal_pipeline.orchestration.assets.spool import build_spool_asset
+from wal_pipeline.orchestration.assets.wal.spool import build_spool_asset
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline_tests.support.health_pipeline import KEYS
 from wal_pipeline_tests.support.health_scene import STORES, SYSTEM, HealthScene, name

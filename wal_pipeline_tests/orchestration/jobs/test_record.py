@@ -5,7 +5,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from wal_pipeline.orchestration.assets.segment_metadata import segment_materialization
+from wal_pipeline.orchestration.assets.wal.segment_metadata import segment_materialization
 from wal_pipeline.orchestration.jobs import record as record_job
 from wal_pipeline.orchestration.jobs.archive import build_archive_job
 from wal_pipeline.orchestration.jobs.unrecorded import find_unrecorded

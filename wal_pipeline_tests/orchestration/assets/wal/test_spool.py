@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from wal_pipeline.commands.health.rules import HealthLimits
-from wal_pipeline.orchestration.assets.spool import spool_materialization, spool_sentence
+from wal_pipeline.orchestration.assets.wal.spool import spool_materialization, spool_sentence
 from wal_pipeline_tests.support.health_pipeline import KEYS
 from wal_pipeline_tests.support.health_scene import HealthScene
 
