@@ -196,7 +196,7 @@ def test_a_second_shipper_is_refused(postgres18: PostgresInstall, s3_pair: S3Pai
     """The command says who has the lock, and ends with exit code 1; so it does where shipping is off."""
     with History.begin(postgres18, s3_pair) as history:
         environment = environment_of(history)
-        (history.folder / "state").mkdir()
+        history.archive()
         with shipping(environment):
             lock = ship_lock(Pipeline(load_settings(environment)))
             wait_until(lock.is_held)
