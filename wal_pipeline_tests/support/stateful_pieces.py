@@ -40,11 +40,12 @@ class ShippedPieces:
         return {item.key for item in self.stores[store].inner.list(layout().tail_root)}
 
     def check_gone(
-        self, store: str, before: set[str], good: set[str], starts: list[int], window_begins_at: datetime
+        self, store: str, before: set[str], verified: set[str], starts: list[int], window_begins_at: datetime
     ) -> None:
-        """Check each piece that an expiry took: its segment was good on the store, or nothing could need it.
+        """Check each piece that an expiry took: its segment was verified on the store, or nothing could need it.
 
-        ``good`` are the segments that were good there before, ``starts`` the numbers in which base backups begin there.
+        ``verified`` are the segments that were good there, or that an accident spoilt since they were verified.
+        ``starts`` are the numbers in which base backups begin there.
 
         Raises: AssertionError.
         """
@@ -52,4 +53,4 @@ class ShippedPieces:
             at, name = self.shipped.pop((store, key))
             number = require_file_name(name).number(SEGMENT_BYTES)
             needed = at > window_begins_at or (bool(starts) and number >= min(starts))
-            assert name in good or not needed, f"{store}: '{key}' was removed and may be needed"
+            assert name in verified or not needed, f"{store}: '{key}' was removed and may be needed"
