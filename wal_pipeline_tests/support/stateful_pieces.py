@@ -1,7 +1,7 @@
 """The pieces of the stateful test: what was shipped of open segments, and what expiry may take of it."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -38,6 +38,11 @@ class ShippedPieces:
     def on(self, store: str) -> set[str]:
         """Return the keys of the pieces that a store has."""
         return {item.key for item in self.stores[store].inner.list(layout().tail_root)}
+
+    def begun_on(self, stores: Iterable[str]) -> set[str]:
+        """Return the segments of which one of the stores has a piece that begins at their start."""
+        stored = (layout().parse_piece_key(key) for store in stores for key in self.on(store))
+        return {one.piece.segment.name for one in stored if one is not None and not one.piece.from_offset}
 
     def check_gone(
         self, store: str, before: set[str], verified: set[str], starts: list[int], window_begins_at: datetime
