@@ -23,6 +23,7 @@ MEASURES: Final = (
     "dagster",
     "lag",
     "lag_warm",
+    "ship",
     "distance",
     "records",
     "ops",

@@ -17,7 +17,7 @@ def main() -> int:
     """Run the schedules and return 0 only where nothing was lost."""
     options = _parser().parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing stays mounted
-    report = Report(full_disks=can_mount())
+    report = Report(full_disks=can_mount(), slack_seconds=options.slack)
     schedules = [
         draw(
             seed,
@@ -47,6 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, nargs="+", help="run these seeds instead, such as those that failed")
     parser.add_argument("--seconds", type=float, default=4.0, help="how long each schedule runs under load and faults")
     parser.add_argument("--latency-scale", type=float, default=0.05, help="1: answers are up to 30 s late")
+    parser.add_argument(
+        "--slack", type=float, default=0.0, help="seconds to add to what the loss of a host may cost, on a busy machine"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--output", type=Path, help="also write the JSON object to this file")
     return parser
@@ -59,7 +62,11 @@ def _tell(text: str) -> None:
 def _text(report: Report) -> str:
     found = report.as_json()
     return "\n".join(
-        f"{name}: {found[name]}" for name in ("schedules", "files_checked", "lost", "gaps", "failed_seeds")
+        f"{name}: {found[name]}"
+        for name in (
+            *("schedules", "files_checked", "lost", "gaps", "hosts_lost", "commits_late", "commits_never_made"),
+            *("rpo_seconds_max_without_excuse", "failed_seeds"),
+        )
     )
 
 

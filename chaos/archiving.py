@@ -3,15 +3,15 @@
 import contextlib
 import os
 import signal
-import sys
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from testbed.dagster_instance import PROJECT, DagsterInstance, clean_environment
-from testbed.processes import ChildProcess, lock_holder
+from chaos.kept_running import KeptRunning
+from testbed.dagster_instance import DagsterInstance
+from testbed.processes import lock_holder
 from wal_pipeline.spool import LOCK_NAME
 
 
@@ -31,6 +31,10 @@ class Archiving(ABC):
         """SIGKILL the archiving run in flight, if there is one, with all that it started."""
 
     @abstractmethod
+    def standing_still(self) -> AbstractContextManager[None]:
+        """SIGKILL all processes, and start none during the block."""
+
+    @abstractmethod
     def log_tail(self) -> str:
         """The last words of the processes."""
 
@@ -42,50 +46,33 @@ class CommandArchiving(Archiving):
         self, folder: Path, environment: Mapping[str, str], *, linger_seconds: float, offset_file: Path
     ) -> None:
         """``offset_file`` holds the seconds by which the archiver's clock is wrong."""
-        module = "chaos.archive_process"
-        self._child = ChildProcess(
+        self._kept = KeptRunning(
             "wal-pipeline archive",
-            (sys.executable, "-m", module, str(offset_file), f"{linger_seconds}"),
+            "chaos.archive_process",
+            *(str(offset_file), f"{linger_seconds}"),
             log=folder / "archive.log",
-            env={**clean_environment(), **environment},
-            cwd=PROJECT,
+            environment=environment,
         )
-        self._lock = threading.Lock()
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._keep_running, daemon=True)
 
     def start(self) -> None:
         """Start a process, and another one whenever it has ended."""
-        self._thread.start()
+        self._kept.start()
 
     def stop(self) -> None:
         """End the process for good."""
-        self._ending.set()
-        self._child.kill()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._kept.stop()
 
     def kill_run(self) -> None:
         """SIGKILL the process; the next one follows at once."""
-        with self._lock:
-            self._child.kill()
+        self._kept.kill()
 
-    @contextlib.contextmanager
-    def standing_still(self) -> Iterator[None]:
+    def standing_still(self) -> AbstractContextManager[None]:
         """Kill the process, and start no other one during the block."""
-        with self._lock:
-            self._child.kill()
-            yield
+        return self._kept.standing_still()
 
     def log_tail(self) -> str:
         """The last words of the processes."""
-        return self._child.log_tail(40)
-
-    def _keep_running(self) -> None:
-        while not self._ending.wait(0.2):
-            with self._lock:
-                if not self._child.is_running and not self._ending.is_set():
-                    self._child.start()
+        return self._kept.log_tail()
 
 
 class DaemonArchiving(Archiving):
@@ -110,6 +97,13 @@ class DaemonArchiving(Archiving):
         if pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+    @contextlib.contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """Kill daemon, code server and runs, and start them again after the block."""
+        self.dagster.stop()
+        yield
+        self.start()
 
     def kill_daemon(self, pause_seconds: float) -> None:
         """SIGKILL the daemon and start it again."""

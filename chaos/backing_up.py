@@ -103,6 +103,11 @@ class Backups:
             self._killed.add(child.name)
             child.kill()
 
+    def die(self) -> None:
+        """SIGKILL all that still run, as the loss of their host does."""
+        for child in self._running:
+            self.kill(child)
+
     @property
     def taken(self) -> int:
         """The number of base backups that succeeded."""

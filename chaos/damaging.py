@@ -37,6 +37,7 @@ class Damage:
 
     world: World
     _harmed: list[_Harmed] = field(default_factory=list)
+    _is_dead: bool = False
 
     def expire_while_damaged(self, server: SeaweedServer, strength: float) -> None:
         """Flip a bit of the oldest manifest, cut it, or take a volume away; then run ``expire --confirm``.
@@ -60,6 +61,13 @@ class Damage:
         """Whether an expiry may have removed a segment: it comes before the start of the oldest base backup."""
         starts = [harmed.key.split("/")[-2].rpartition("-")[2] for harmed in self._harmed]
         return len(name) == _SEGMENT_NAME and any(name[8:] < start[8:] for start in starts)
+
+    def die(self) -> None:
+        """SIGKILL the expiries, as the loss of their host does, and put all back for those who restore elsewhere."""
+        self._is_dead = True
+        for harmed in self._harmed:
+            harmed.expiry.kill()
+            _put_back(harmed)
 
     def settle(self) -> list[str]:
         """Put all back, now that no fault is left, and return each wrong ending and each loss as a text."""
@@ -103,10 +111,14 @@ class Damage:
             problems.append(f"'expire' did not end:\n{harmed.expiry.log_tail()}")
         else:
             said = harmed.expiry.log_tail(200)
-            if code not in (0, 1) or "Traceback" in said:
+            if (code not in (0, 1) and not self._is_dead) or "Traceback" in said:
                 problems.append(f"'expire' ended with {code}:\n{said}")
-        client = harmed.server.client()
-        client.put_object(Bucket=harmed.bucket, Key=harmed.key, Body=harmed.content, Metadata=dict(harmed.metadata))
+        _put_back(harmed)
         left = set(harmed.server.keys(harmed.bucket, f"{self.world.prefix}/"))
         gone = sorted(harmed.kept - left)
         return problems + [f"{harmed.server.name}: '{key}' was removed by an expiry, minutes old" for key in gone]
+
+
+def _put_back(harmed: _Harmed) -> None:
+    metadata = dict(harmed.metadata)
+    harmed.server.client().put_object(Bucket=harmed.bucket, Key=harmed.key, Body=harmed.content, Metadata=metadata)

@@ -14,7 +14,8 @@ _COMMIT = "WITH filler AS (SELECT pg_logical_emit_message(true, 'chaos', %s)) IN
 _COMMIT_SECONDS = 0.02
 _FILLER_BYTES = 96 * 1024  # ten of these commits and those of pgbench make a segment of 1 MiB
 _PGBENCH_RATE = 40
-_MAX_COMMITS = 400  # a slow machine must not make a schedule ever longer
+_MAX_COMMITS = 400  # a slow machine must not make a schedule ever longer: from then on little is written
+_SLOW_COMMIT_SECONDS = 0.2
 
 
 class Load:
@@ -27,7 +28,7 @@ class Load:
         self._thread = threading.Thread(target=self._write, daemon=True)
         self._pgbench: ChildProcess | None = None
         self._next = 1
-        self.acknowledged: set[int] = set()
+        self.acknowledged: dict[int, float] = {}  # by number the moment, on the clock of time.monotonic
 
     def start(self) -> None:
         """Begin to write."""
@@ -40,6 +41,11 @@ class Load:
         if self._pgbench is not None:
             self._pgbench.kill()
 
+    @property
+    def attempted(self) -> range:
+        """The numbers for which a commit was sent."""
+        return range(1, self._next)
+
     def write_one(self) -> None:
         """Commit once more, after the load was stopped."""
         with self._cluster.connect(connect_timeout=10) as connection:
@@ -50,19 +56,21 @@ class Load:
             try:
                 with self._cluster.connect(connect_timeout=2) as connection:
                     self._run_pgbench()
-                    while not self._ending.wait(_COMMIT_SECONDS) and self._next <= _MAX_COMMITS:
+                    while not self._ending.wait(_SLOW_COMMIT_SECONDS if self._is_slow else _COMMIT_SECONDS):
                         self._commit(connection)
             except psycopg.Error:
                 time.sleep(0.1)  # the server crashed or is being promoted
 
+    @property
+    def _is_slow(self) -> bool:
+        return self._next > _MAX_COMMITS
+
     def _commit(self, connection: "psycopg.Connection[tuple[object, ...]]") -> None:
         number, self._next = self._next, self._next + 1
-        filler = self._noise[number % 997 :]
+        filler = "" if number > _MAX_COMMITS else self._noise[number % 997 :]
         connection.execute(_COMMIT, (filler, number))
-        self.acknowledged.add(number)  # a restore must bring back only what the server has acknowledged
+        self.acknowledged[number] = time.monotonic()  # a restore must bring back what the server has acknowledged
 
     def _run_pgbench(self) -> None:
-        if self._next > _MAX_COMMITS:
-            self._ending.wait()
-        elif self._pgbench is None or not self._pgbench.is_running:
+        if not self._is_slow and (self._pgbench is None or not self._pgbench.is_running):
             self._pgbench = self._cluster.start_pgbench(seconds=3600, clients=1, rate=_PGBENCH_RATE)

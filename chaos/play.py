@@ -4,7 +4,7 @@ import contextlib
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from chaos.archiving import CommandArchiving, DaemonArchiving
@@ -15,8 +15,10 @@ from chaos.second_server import SecondServer
 from chaos.world import World
 from testbed import faults
 from testbed.fault_proxy import FaultProxy
+from testbed.postgres import PostgresCluster
 from testbed.postgres_install import postgres_user
 
+_RETRY_SECONDS = 1.0  # the longest pause before another try is 0.5 s: see the stage's settings
 _FILLER = ".chaos-filler"  # a name that begins with a dot is no file of the archive
 _ON_PUT: dict[Kind, Callable[[Event], faults.Fault]] = {
     Kind.RESET_IN_PUT: lambda event: faults.ResetInBody(1 + int(event.strength * 100_000)),
@@ -26,6 +28,13 @@ _ON_PUT: dict[Kind, Callable[[Event], faults.Fault]] = {
     Kind.STORE_HALF: lambda _: faults.StoreHalf(),
     Kind.STORE_FLIPPED: lambda _: faults.StoreFlipped(),
     Kind.SWALLOW: lambda _: faults.Swallow(),
+}
+_LIES = (faults.StoreHalf(), faults.StoreFlipped(), faults.Swallow())
+_ON_PIECE: dict[Kind, Callable[[Event], faults.Fault]] = {
+    Kind.PIECE_TWICE: lambda _: faults.ResetAfter(),
+    Kind.PIECE_LATE: lambda event: faults.DeliverLate(event.seconds),
+    Kind.PIECE_LIE: lambda event: _LIES[int(event.strength * len(_LIES))],
+    Kind.PIECE_CUT: lambda event: faults.ResetInBody(1 + int(event.strength * 10_000)),
 }
 _ON_GET: dict[Kind, Callable[[Event], faults.Fault]] = {
     Kind.FLIP_READ: lambda _: faults.Flip(),
@@ -46,15 +55,19 @@ class Player:
         self._world = world
         self._rng = random.Random(world.schedule.seed)  # noqa: S311 - a schedule must be the same each time
         self._ends: list[tuple[float, Callable[[], object]]] = []
-        self._rules: list[faults.Rule] = []
+        self._rules: list[tuple[str, faults.Rule]] = []
+        self._troubles = world.shipping.troubles
         self.backups = Backups(world)
         self.damage = Damage(world)
         self.second = SecondServer(world)
         self.planted: set[str] = set()
         self.played: list[Event] = []
 
-    def play(self) -> None:
-        """Do every event at its time, end it at its end, and return when no fault is left."""
+    def play(self, at_the_end: Callable[[], object] = lambda: None) -> None:
+        """Do every event at its time, end it at its end, and return when no fault is left.
+
+        ``at_the_end`` is called when all events have begun, with the faults that are not over yet.
+        """
         begun = time.monotonic()
         try:
             for event in self._world.schedule.events:
@@ -62,8 +75,9 @@ class Player:
                 self._do(event)
                 self.played.append(event)
             self._wait_until(begun + self._world.schedule.seconds)
+            at_the_end()
         finally:
-            self._calm()
+            self.calm()
 
     def _wait_until(self, moment: float) -> None:
         while True:
@@ -74,10 +88,11 @@ class Player:
                 return
             self._ends.pop(0)[1]()
 
-    def _calm(self) -> None:
+    def calm(self) -> None:
         """End every fault that is still there."""
         while self._ends:
             self._ends.pop(0)[1]()
+        self._note_hits()
         for proxy in self._world.stage.proxies.values():
             proxy.clear()
         self._world.offset_file.unlink(missing_ok=True)
@@ -89,8 +104,8 @@ class Player:
         if event.store is not None:
             self._trouble_store(event, self._world.stage.proxies[event.store])
             return
-        if event.kind in _ON_FILES:
-            _ON_FILES[event.kind](self, event)
+        if event.kind in _BY_HAND:
+            _BY_HAND[event.kind](self, event)
             return
         match event.kind:
             case Kind.KILL_RUN:
@@ -121,37 +136,90 @@ class Player:
             self.damage.expire_while_damaged(proxy.upstream, event.strength)
         elif kind in _ON_PUT:
             self._add(proxy, _ON_PUT[kind](event), event, method="PUT")
+        elif kind in _ON_PIECE:
+            self._add(proxy, _ON_PIECE[kind](event), event, method="PUT", key="/tail/")
         elif kind in _ON_GET:
             self._add(proxy, _ON_GET[kind](event), event, method="GET", key="/wal/")
         elif kind in _ON_ANY:
             self._add(proxy, _ON_ANY[kind](event), event)
         elif kind is Kind.KILL_STORE:
             proxy.upstream.kill()
-            self._end_in(event.seconds, lambda: proxy.upstream.is_running or proxy.upstream.start())
+            self._end_outage_in(event, lambda: proxy.upstream.is_running or proxy.upstream.start())
         else:
             (proxy.down if kind is Kind.REFUSE else proxy.blackhole)()
-            self._end_in(event.seconds, proxy.up)
+            self._end_outage_in(event, proxy.up)
+
+    def _end_outage_in(self, event: Event, end: Callable[[], object]) -> None:
+        trouble = self._trouble(event.store)
+        trouble.__enter__()
+
+        def end_it() -> None:
+            end()
+            trouble.__exit__(None, None, None)
+
+        self._end_in(event.seconds, end_it)
 
     def _add(self, proxy: FaultProxy, fault: faults.Fault, event: Event, **which: str) -> None:
         nth = 1 + int(event.strength * 3)
-        self._rules.append(proxy.add(fault, nth=nth, times=event.times, **which))
+        self._rules.append((proxy.upstream.name, proxy.add(fault, nth=nth, times=event.times, **which)))
 
     @property
     def requests_hit(self) -> int:
         """The number of requests that met a fault."""
-        return sum(rule.hits for rule in self._rules)
+        return sum(rule.hits for _, rule in self._rules)
+
+    def _note_hits(self) -> None:
+        """Remember each request that met a fault as a trouble of its store."""
+        for store, rule in self._rules:
+            seconds = rule.fault.seconds if isinstance(rule.fault, faults.Delay) else 0.0
+            for moment in rule.hit_at:
+                self._troubles.add(moment, moment + seconds + _RETRY_SECONDS, store)
+
+    @contextlib.contextmanager
+    def _trouble(self, store: str | None = None) -> Iterator[None]:
+        begin = time.monotonic()
+        try:
+            yield
+        finally:
+            self._troubles.add(begin, time.monotonic() + _RETRY_SECONDS, store)
+
+    # The shipper
+
+    def _kill_shipper(self, event: Event) -> None:
+        """Kill it at once, or as soon as a store has been sent another piece."""
+        proxies = self._world.stage.proxies.values()
+        before = sum(map(_pieces_sent, proxies))
+        deadline = time.monotonic() + event.seconds
+        while event.strength > 0.3 and time.monotonic() < deadline and sum(map(_pieces_sent, proxies)) == before:
+            time.sleep(0.005)
+        self._world.shipping.kill()
+
+    def _freeze_shipper(self, event: Event) -> None:
+        thaw = self._world.shipping.freeze()
+        trouble = self._trouble()
+        trouble.__enter__()
+
+        def end_it() -> None:
+            thaw()
+            trouble.__exit__(None, None, None)
+
+        self._end_in(event.seconds, end_it)
 
     # The servers
 
     def _kill_postgres(self, *, with_run: bool) -> None:
-        self._world.cluster.kill()
-        if with_run:
-            self._world.archiving.kill_run()
-        self._world.cluster.start()
+        with self._trouble():
+            self._world.cluster.kill()
+            if with_run:
+                self._world.archiving.kill_run()
+            self._world.cluster.start()
 
     def _promote(self, *, crashed: bool) -> None:
         """End the timeline as a restore would: recover from pg_wal alone and open on a new one."""
-        cluster = self._world.cluster
+        with self._trouble():
+            self._end_timeline(self._world.cluster, crashed=crashed)
+
+    def _end_timeline(self, cluster: PostgresCluster, *, crashed: bool) -> None:
         if crashed:
             cluster.kill()
         else:
@@ -270,12 +338,18 @@ class Player:
         return self._rng.sample(there, min(count, len(there)))
 
 
+def _pieces_sent(proxy: FaultProxy) -> int:
+    return sum(request.method == "PUT" and "/tail/" in request.target for request in proxy.requests)
+
+
 def _disk_of(kind: Kind, world: World) -> Path:
     disks = {Kind.SPOOL_FULL: world.spool, Kind.QUARANTINE_FULL: world.quarantine, Kind.STAGING_FULL: world.staging}
     return disks[kind]
 
 
-_ON_FILES: dict[Kind, Callable[[Player, Event], None]] = {
+_BY_HAND: dict[Kind, Callable[[Player, Event], None]] = {
+    Kind.KILL_SHIPPER: Player._kill_shipper,
+    Kind.FREEZE_SHIPPER: Player._freeze_shipper,
     Kind.SPOOL_FULL: Player._fill_disk,
     Kind.QUARANTINE_FULL: Player._fill_disk,
     Kind.STAGING_FULL: Player._fill_staging,

@@ -68,10 +68,42 @@ def restore(world: World, timeline: int | None = None) -> Restored:
         found = _commits(cluster)
         if any(number >= FIRST_FOREIGN for number in found):
             raise RestoreFailedError("the restored server has commits of another server")
-        missing = world.load.acknowledged - found
+        missing = world.load.acknowledged.keys() - found
         if missing:
             raise RestoreFailedError(f"{len(missing)} acknowledged commits are not there, the first is {min(missing)}")
     return restored
+
+
+def restore_after_loss(world: World, timeline: int | None) -> set[int]:
+    """Restore to the end of what the stores have, and return the numbers of the commits that are there.
+
+    ``timeline`` is the original's where a copy archived beside it. Raises: RestoreFailedError.
+    """
+    with _machine(world) as cluster, _lying_pieces(world):
+        words = ("--pgdata", str(cluster.pgdata), *_tablespace_map(world, cluster.folder), "--no-archiving", "--json")
+        if timeline is not None:
+            words = (*words, "--timeline", str(timeline))
+        run(world, "wal_pipeline.cli", "restore", *words)
+        cluster.start(wait=False)
+        try:
+            cluster.wait_promoted(timeout_seconds=_END_SECONDS)
+        except ServerError as error:
+            raise RestoreFailedError(f"the restored server did not open: {error}") from error
+        return _commits(cluster)
+
+
+@contextmanager
+def _lying_pieces(world: World) -> Iterator[None]:
+    """Flip a bit of every piece that one store sends, where the schedule says so."""
+    store = world.schedule.lying_pieces
+    if store is not None:
+        pieces = f"/{getattr(world.stage.buckets, store)}/{world.prefix}/main/{world.system_identifier}/tail/"
+        world.stage.proxies[store].add(Flip(), method="GET", key=pieces, times=None)
+    try:
+        yield
+    finally:
+        for proxy in world.stage.proxies.values():
+            proxy.clear()
 
 
 def _require_choice(world: World, words: tuple[str, ...], timeline: int) -> None:
@@ -116,7 +148,7 @@ def _trouble(world: World) -> Iterator[None]:
         proxy.down()
     elif world.schedule.recovery is Recovery.STORE_LIES:
         objects = f"/{getattr(world.stage.buckets, store)}/{world.prefix}/"  # a list request has its key in the query
-        wal = f"{objects}main/{world.cluster.system_identifier}/wal/"
+        wal = f"{objects}main/{world.system_identifier}/wal/"
         # A store that breaks off while a base backup's manifest is read counts as one that does not answer.
         lie: tuple[Fault, str] = (Flip(), objects) if world.schedule.seed % 2 else (Truncate(), wal)
         proxy.add(lie[0], method="GET", key=lie[1], times=None)
@@ -136,7 +168,7 @@ def _recover_cut_off(world: World, cluster: PostgresCluster) -> Restored:
         _recover_until_it_ends(world, cluster)
         if not cluster.is_running:
             return Restored(cut_off=True)
-        return Restored(early_open=not world.load.acknowledged <= _commits(cluster))
+        return Restored(early_open=not world.load.acknowledged.keys() <= _commits(cluster))
     finally:
         for proxy in world.stage.proxies.values():
             proxy.clear()

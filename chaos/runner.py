@@ -6,10 +6,12 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from chaos.checks import NotDrainedError, compare, drain, misplaced, wait_until_archiving
+from chaos.losing import PROMISED_SECONDS, HostLoss, lose_host, wait_until_calm
+from chaos.pieces import compare_pieces
 from chaos.play import Player
 from chaos.restoring import RestoreFailedError, back_up, restore
 from chaos.schedule import Schedule
@@ -33,6 +35,9 @@ class Outcome:
     expiries: int = 0
     restored: str | None = None
     cut_off: bool = False
+    host_loss: HostLoss | None = None
+    pieces_checked: int = 0
+    shipper_starts: int = 0
     seconds: float = 0.0
     events: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
@@ -42,17 +47,27 @@ class Outcome:
         restored = f", restored while: {self.restored}" if self.restored else ""
         return (
             f"seed {self.seed}: {self.files_checked} copies of {self.files_checked // 2} files, "
-            f"{self.commits} commits, {self.base_backups} base backups{restored}, {self.seconds:.1f} s: "
+            f"{self.commits} commits, {self.base_backups} base backups{restored}{self._lost()}, {self.seconds:.1f} s: "
             f"{'; '.join(self.problems) or 'nothing lost'}"
+        )
+
+    def _lost(self) -> str:
+        if self.host_loss is None:
+            return ""
+        loss, excuse = self.host_loss.loss, f", {self.host_loss.excuse}" if self.host_loss.excuse else ""
+        return (
+            f", host lost with {len(loss.missing)} of {loss.acknowledged} commits, the oldest "
+            f"{loss.oldest_age_seconds:.2f} s old (at most {self.host_loss.owed_seconds:.2f}{excuse})"
         )
 
 
 @dataclass(slots=True)
 class Report:
-    """All outcomes together."""
+    """All outcomes together. ``slack_seconds`` were added to what a lost host may cost."""
 
     outcomes: list[Outcome] = field(default_factory=list)
     full_disks: bool = True
+    slack_seconds: float = 0.0
 
     @property
     def holds(self) -> bool:
@@ -77,6 +92,7 @@ class Report:
             "restores": sum(outcome.restored is not None for outcome in self.outcomes),
             "restored_while": dict(Counter(found.restored for found in self.outcomes if found.restored)),
             "restores_cut_off": self._sum("cut_off"),
+            **self._shipping(),
             "seconds": round(self._sum("seconds"), 1),
             "skipped": [] if self.full_disks else ["full disks: small file systems cannot be mounted here"],
             "events": dict(sorted(events.items())),
@@ -84,25 +100,44 @@ class Report:
             "machine": f"{platform.platform()}, Python {platform.python_version()}",
         }
 
+    def _shipping(self) -> dict[str, Any]:
+        """Return what the loss of the host has cost: in all schedules, and in those that nothing excused."""
+        losses = [outcome.host_loss for outcome in self.outcomes if outcome.host_loss is not None]
+        strict = [found.loss.oldest_age_seconds for found in losses if found.excuse is None]
+        return {
+            "hosts_lost": len(losses),
+            "ship_promise_seconds": PROMISED_SECONDS + self.slack_seconds,
+            "hosts_lost_without_excuse": len(strict),
+            "rpo_seconds_max_without_excuse": round(max(strict, default=0.0), 2),
+            "rpo_seconds_max": round(max((found.loss.oldest_age_seconds for found in losses), default=0.0), 2),
+            "commits_acknowledged_before_loss": sum(found.loss.acknowledged for found in losses),
+            "commits_missing_after_loss": sum(len(found.loss.missing) for found in losses),
+            "commits_late": sum(found.late_seconds > 0 for found in losses),
+            "commits_never_made": sum(len(found.loss.never_made) for found in losses),
+            "excuses": dict(Counter(found.excuse for found in losses if found.excuse)),
+            "pieces_checked": self._sum("pieces_checked"),
+            "shipper_starts": self._sum("shipper_starts"),
+        }
+
     def _sum(self, name: str) -> Any:
-        return sum(asdict(outcome)[name] for outcome in self.outcomes)
+        return sum(getattr(outcome, name) for outcome in self.outcomes)
 
 
 def run_all(stage: Stage, schedules: Sequence[Schedule], report: Report) -> Iterator[Outcome]:
     """Run each schedule and yield its outcome. After a failure, which the outcome names, the next one follows."""
     for schedule in schedules:
-        outcome = run_one(stage, schedule)
+        outcome = run_one(stage, schedule, slack_seconds=report.slack_seconds)
         report.outcomes.append(outcome)
         yield outcome
 
 
-def run_one(stage: Stage, schedule: Schedule) -> Outcome:
-    """Play one schedule and check the archive after it."""
+def run_one(stage: Stage, schedule: Schedule, *, slack_seconds: float = 0.0) -> Outcome:
+    """Play one schedule and check the archive after it. ``slack_seconds``: see ``lose_host``."""
     begun = time.monotonic()
     outcome = Outcome(schedule.seed)
     try:
         with make_world(stage, schedule) as world:
-            _run(world, outcome)
+            _run(world, outcome, slack_seconds)
     except Exception as error:  # noqa: BLE001 - what goes wrong in one schedule is its result
         outcome.problems.append(
             f"{type(error).__name__}: {error}\n{''.join(traceback.format_tb(error.__traceback__)[-3:])}"
@@ -112,24 +147,34 @@ def run_one(stage: Stage, schedule: Schedule) -> Outcome:
     return outcome
 
 
-def _run(world: World, outcome: Outcome) -> None:
+def _run(world: World, outcome: Outcome, slack_seconds: float) -> None:
     first_segment = back_up(world)
     player = Player(world)
     try:
-        _play(world, player, outcome)
+        _play(world, player, outcome, slack_seconds)
         _check(world, player, first_segment, outcome)
     finally:
         player.second.stop()
+        outcome.shipper_starts = world.shipping.starts
 
 
-def _play(world: World, player: Player, outcome: Outcome) -> None:
+def _play(world: World, player: Player, outcome: Outcome, slack_seconds: float) -> None:
+    def lose() -> None:
+        with _noted(outcome):
+            outcome.host_loss = lose_host(world, player, slack_seconds)
+            outcome.problems += outcome.host_loss.problems()
+
     world.load.start()
     try:
         wait_until_archiving(world)
-        player.play()
-        world.load.stop()
+        in_trouble = world.schedule.lost_in_trouble
+        player.play(lose if in_trouble else lambda: None)
         outcome.problems += player.backups.settle()
         outcome.problems += player.damage.settle()
+        if not in_trouble:
+            wait_until_calm(world)
+            lose()
+        world.load.stop()
     finally:
         world.load.stop()
         player.backups.stop()
@@ -161,6 +206,10 @@ def _check(world: World, player: Player, first_segment: str, outcome: Outcome) -
         restored = restore(world, second.main_timeline)
         outcome.restored, outcome.cut_off = world.schedule.recovery.value, restored.cut_off
         outcome.early_opens = int(restored.early_open)
+    pieces = compare_pieces(world)
+    outcome.pieces_checked = pieces.checked
+    outcome.problems += pieces.wrong
+    outcome.problems += world.shipping.problems()
     if outcome.early_opens:
         outcome.problems.append("a restore opened before the end of the archive")
 

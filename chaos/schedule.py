@@ -1,7 +1,7 @@
 """Draws a schedule of faults from its seed alone, so that a failure can be played again."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -50,6 +50,12 @@ class Kind(StrEnum):
     EXPIRE_DAMAGED = "run the expiry while a base backup is damaged"
     BACK_UP_TWICE = "take two base backups at once"
     BACK_UP_STALL = "stop a base backup until its leftovers are old enough to be removed"
+    KILL_SHIPPER = "kill the shipper between two pieces"
+    FREEZE_SHIPPER = "freeze the shipper for a while"
+    PIECE_TWICE = "store a piece and reset the connection, so that it is sent again"
+    PIECE_LATE = "deliver a piece late, after it was sent again"
+    PIECE_LIE = "lie about a piece: half of it, a flipped bit, or nothing is stored"
+    PIECE_CUT = "reset in the middle of a piece"
 
 
 class Recovery(StrEnum):
@@ -80,11 +86,25 @@ _OF_A_STORE: Final = frozenset(
         Kind.REFUSE,
         Kind.SILENCE,
         Kind.EXPIRE_DAMAGED,
+        Kind.PIECE_TWICE,
+        Kind.PIECE_LATE,
+        Kind.PIECE_LIE,
+        Kind.PIECE_CUT,
     }
+)
+_OF_SHIPPING: Final = (
+    Kind.KILL_SHIPPER,
+    Kind.FREEZE_SHIPPER,
+    Kind.PIECE_TWICE,
+    Kind.PIECE_LATE,
+    Kind.PIECE_LIE,
+    Kind.PIECE_CUT,
+    Kind.PROMOTION,
 )
 _OF_THE_DAEMON: Final = frozenset({Kind.KILL_DAEMON, Kind.KILL_CODE_SERVER, Kind.HOME_LOST})
 _OFTEN: Final = {Kind.KILL_RUN: 4, Kind.PROMOTION: 2, Kind.REFUSE: 2, Kind.BACK_UP: 2, Kind.EXPIRE_DAMAGED: 2}
 LYING: Final = frozenset({Kind.STORE_HALF, Kind.STORE_FLIPPED, Kind.SWALLOW})
+LYING_ABOUT_PIECES: Final = LYING | {Kind.PIECE_LIE}
 _SECOND_SERVER: Final = frozenset({Kind.COPY_ARCHIVES, Kind.TWO_PROMOTIONS})
 _FULL_DISK: Final = frozenset({Kind.SPOOL_FULL, Kind.QUARANTINE_FULL, Kind.STAGING_FULL})
 _UNSCALED_SHARE: Final = 0.25
@@ -114,6 +134,9 @@ class Schedule:
 
     ``with_library``: PostgreSQL archives with ``basic_archive``, else with our ``archive_command``.
     ``with_tablespace``: the ledger lies in a tablespace, so base backups go through the staging folder.
+
+    Every schedule loses its host, among the faults (``lost_in_trouble``) or when they are over. ``lying_pieces`` is a
+    store whose pieces have a flipped bit while what was lost is restored.
     """
 
     seed: int
@@ -124,6 +147,8 @@ class Schedule:
     with_tablespace: bool
     recovery: Recovery
     linger_seconds: float
+    lost_in_trouble: bool
+    lying_pieces: str | None
 
     @property
     def needs_small_disks(self) -> bool:
@@ -139,22 +164,27 @@ def draw(seed: int, *, seconds: float, max_latency_seconds: float, full_disks: b
     rng = random.Random(seed)  # noqa: S311 - a schedule must be the same each time
     with_daemon = seed % DAEMON_EVERY == DAEMON_EVERY - 1
     with_tablespace = rng.random() < 0.25
-    kinds = [kind for kind in Kind if full_disks or kind not in _FULL_DISK]
+    own_of_shipping = set(_OF_SHIPPING) - {Kind.PROMOTION}
+    kinds = [kind for kind in Kind if kind not in own_of_shipping and (full_disks or kind not in _FULL_DISK)]
     kinds = [kind for kind in kinds if with_tablespace or kind is not Kind.STAGING_FULL]
     kinds = [kind for kind in kinds if with_daemon or kind not in _OF_THE_DAEMON]
     kinds = [kind for kind in kinds if not (with_daemon and kind is Kind.CLOCK_STEP)]
     weights = [_OFTEN.get(kind, 1) for kind in kinds]
     chosen = _with_one_second_server(rng.choices(kinds, weights, k=rng.randint(3, 8)))
-    events = sorted((_event(rng, kind, seconds, max_latency_seconds) for kind in chosen), key=lambda e: e.at_seconds)
+    events = [_event(rng, kind, seconds, max_latency_seconds) for kind in chosen]
+    own = random.Random(f"shipping {seed}")  # noqa: S311 - what is drawn for shipping changes nothing of the rest
+    events += _of_shipping(own, seconds, second_server=bool(_SECOND_SERVER.intersection(chosen)))
     return Schedule(
         seed=seed,
         seconds=seconds,
-        events=tuple(events),
+        events=tuple(sorted(events, key=lambda event: event.at_seconds)),
         with_daemon=with_daemon,
         with_library=rng.random() < 0.5,
         with_tablespace=with_tablespace,
         recovery=rng.choice(list(Recovery)),
         linger_seconds=rng.choice([0.5, 3.0, 60.0]),
+        lost_in_trouble=own.random() < 0.5,
+        lying_pieces=own.choice([*STORES, None, None]),
     )
 
 
@@ -167,6 +197,13 @@ def _with_one_second_server(kinds: list[Kind]) -> list[Kind]:
     if second is None:
         return kinds
     return [second, *(kind for kind in kinds if kind not in _SECOND_SERVER and kind is not Kind.PROMOTION)]
+
+
+def _of_shipping(rng: random.Random, seconds: float, *, second_server: bool) -> list[Event]:
+    """Draw one to three faults of shipping. A promotion among them is one in the middle of a segment: after a crash."""
+    kinds = [kind for kind in _OF_SHIPPING if not (second_server and kind is Kind.PROMOTION)]
+    events = [_event(rng, kind, seconds, 0) for kind in rng.choices(kinds, k=rng.randint(1, 3))]
+    return [replace(event, strength=event.strength / 2) if event.kind is Kind.PROMOTION else event for event in events]
 
 
 def _event(rng: random.Random, kind: Kind, seconds: float, max_latency_seconds: float) -> Event:

@@ -9,8 +9,10 @@ from pathlib import Path
 from uuid import uuid4
 
 from chaos.archiving import Archiving, CommandArchiving, DaemonArchiving
+from chaos.kept_running import KeptRunning
 from chaos.load import Load
 from chaos.schedule import Schedule
+from chaos.shipping import INTERVAL_SECONDS, Shipping
 from chaos.stage import Stage, small_disk
 from testbed.postgres import PostgresCluster
 from testbed.postgres_install import owned_folder, postgres_user
@@ -31,9 +33,11 @@ class World:
     folder: Path
     cluster: PostgresCluster
     archiving: Archiving
+    shipping: Shipping
     load: Load
     environment: dict[str, str]
     prefix: str
+    system_identifier: str
     tablespace: Path | None
 
     @property
@@ -96,13 +100,29 @@ def make_world(stage: Stage, schedule: Schedule) -> Iterator[World]:
             "PG_WAL_ARCHIVE_DIR": str(spool),
             "WAL_PIPELINE_CONNINFO": cluster.conninfo,
             "WAL_PIPELINE_STATE_FOLDER": str(folder / "state"),
+            "WAL_PIPELINE_SHIP_INTERVAL_SECONDS": f"{INTERVAL_SECONDS}",
+            "PGDATA": str(cluster.pgdata),
             "WAL_PIPELINE_BASE_BACKUP_STAGING_FOLDER": str(staging),
         }
         archiving = _archiving(schedule, folder, environment)
         stack.callback(archiving.stop)
         archiving.start()
-        load = Load(cluster, schedule.seed)
-        yield World(schedule, stage, folder, cluster, archiving, load, environment, prefix, tablespace)
+        shipping = _shipping(schedule, folder, environment)
+        stack.callback(shipping.stop)
+        shipping.start()
+        yield World(
+            schedule=schedule,
+            stage=stage,
+            folder=folder,
+            cluster=cluster,
+            archiving=archiving,
+            shipping=shipping,
+            load=Load(cluster, schedule.seed),
+            environment=environment,
+            prefix=prefix,
+            system_identifier=cluster.system_identifier,
+            tablespace=tablespace,
+        )
 
 
 def _tablespace(cluster: PostgresCluster, stack: ExitStack) -> Path:
@@ -135,3 +155,12 @@ def _archiving(schedule: Schedule, folder: Path, environment: dict[str, str]) ->
     return CommandArchiving(
         folder, environment, linger_seconds=schedule.linger_seconds, offset_file=folder / "clock-offset"
     )
+
+
+def _shipping(schedule: Schedule, folder: Path, environment: dict[str, str]) -> Shipping:
+    """Ship by the command, whose clock is stepped too, or by the daemon's sensor."""
+    words = (str(folder / "clock-offset"), "ship")
+    kept = KeptRunning(
+        "wal-pipeline ship", "chaos.stepped_command", *words, log=folder / "ship.log", environment=environment
+    )
+    return Shipping(folder / "state", None if schedule.with_daemon else kept)

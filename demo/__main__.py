@@ -65,7 +65,7 @@ def _run(chosen: Path | None, *, once: bool, as_json: bool) -> int:
 
 
 def _text(report: Report) -> str:
-    return "\n".join(f"{name:<16} {value}" for name, value in report.as_json().items())
+    return "\n".join(f"{name:<30} {value}" for name, value in report.as_json().items())
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

@@ -14,6 +14,13 @@ _FOREVER_SECONDS = 10 * 365 * 86400
 def write_load(cluster: PostgresCluster) -> Iterator[None]:
     """Make pgbench's tables, then run its transactions until the block ends."""
     cluster.pgbench_init(scale=_SCALE)
+    with write_on(cluster):
+        yield
+
+
+@contextmanager
+def write_on(cluster: PostgresCluster) -> Iterator[None]:
+    """Run pgbench's transactions on the tables that are there until the block ends, or the server."""
     load = cluster.start_pgbench(seconds=_FOREVER_SECONDS, rate=_RATE_PER_SECOND)
     try:
         yield

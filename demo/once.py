@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from demo.copies import verified_copies
 from demo.folder import DemoError
+from demo.host_loss import HostLossReport, lose_host
 from demo.load import write_load
 from demo.recorded import Materialization, archived_by_sensor
 from demo.restore import RestoreReport, have_an_accident, undo
@@ -31,22 +32,27 @@ class Report:
     lag_seconds_p99: float
     ui_url: str
     restore: RestoreReport
+    host_loss: HostLossReport
 
     @property
     def holds(self) -> bool:
         """Whether every promise holds."""
         complete = all(count == self.segments for count in self.copies_verified.values())
-        return self.segments >= SEGMENTS and complete and self.spool_left == 0 and self.restore.table_back
+        archived = self.segments >= SEGMENTS and complete and self.spool_left == 0
+        return archived and self.restore.table_back and self.host_loss.holds
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as plain values on one level."""
         values = asdict(self)
-        restore = values.pop("restore")
-        return {**values, **restore}
+        parts = [values.pop(name) for name in ("restore", "host_loss")]
+        return {**values, **parts[0], **parts[1]}
 
 
 def run_once(scene: Scene, tell: Tell) -> Report:
-    """Write until enough segments are archived, then prove every copy. Raises: DemoError, ServerError."""
+    """Write until enough segments are archived, prove every copy, and survive two accidents.
+
+    Raises: DemoError, ServerError.
+    """
     stores = ("r2", "b2")
     tell(f"writing with pgbench until runs of the sensor have archived {SEGMENTS} segments")
     with write_load(scene.cluster):
@@ -67,14 +73,16 @@ def run_once(scene: Scene, tell: Tell) -> Report:
     tell("downloading, opening and hashing every copy")
     verified_copies(scene, archived_names(scene) - archived.keys())  # the command 'setup' stored these
     lags = sorted(_lag(items) for items in archived.values())
+    verified = verified_copies(scene, archived.keys())
     return Report(
         segments=len(archived),
-        copies_verified=verified_copies(scene, archived.keys()),
+        copies_verified=verified,
         spool_left=len(spool_files(scene)),
         lag_seconds_p50=round(percentile(lags, 50), 3),
         lag_seconds_p99=round(percentile(lags, 99), 3),
         ui_url=scene.dagster.url,
         restore=undo(scene, accident, tell),
+        host_loss=lose_host(scene, tell),
     )
 
 

@@ -57,10 +57,10 @@ def have_an_accident(scene: Scene, tell: Tell) -> Accident:
 
 def undo(scene: Scene, accident: Accident, tell: Tell) -> RestoreReport:
     """Restore to just before, on a machine that has nothing but the stores' credentials, and look for the table."""
-    with _fresh_machine(scene) as (cluster, env_file):
+    with fresh_machine(scene, "restored") as (cluster, env_file):
         tell(f"{own_command(env_file)} restore --pgdata {cluster.pgdata} --to-time '{accident.before}' --start")
         begun = time.monotonic()
-        answer = _restore(cluster, env_file, accident.before)
+        answer = run_restore(cluster, env_file, f"--to-time={accident.before}")
         rto_seconds = time.monotonic() - begun
         table_back = cluster.value(_CONTENT) == accident.content
     restored_to = str(answer["recovery"]["last_commit_at"])
@@ -69,8 +69,9 @@ def undo(scene: Scene, accident: Accident, tell: Tell) -> RestoreReport:
 
 
 @contextmanager
-def _fresh_machine(scene: Scene) -> Iterator[tuple[PostgresCluster, Path]]:
-    home = scene.folder / "restored"
+def fresh_machine(scene: Scene, name: str) -> Iterator[tuple[PostgresCluster, Path]]:
+    """Make a folder for a machine that knows the stores and nothing else, and stop its server with the block."""
+    home = scene.folder / name
     home.mkdir(mode=0o755)
     user = postgres_user()
     os.chown(home, user.uid, user.gid)
@@ -85,14 +86,14 @@ def _fresh_machine(scene: Scene) -> Iterator[tuple[PostgresCluster, Path]]:
         cluster.socket_folder.rmdir()
 
 
-def _restore(cluster: PostgresCluster, env_file: Path, before: str) -> dict[str, Any]:
-    """Type the command as PostgreSQL's user does."""
+def run_restore(cluster: PostgresCluster, env_file: Path, *target: str) -> dict[str, Any]:
+    """Type the command as PostgreSQL's user does; without a target it is the end of the archive. Raises: DemoError."""
     where = {
         "port": str(cluster.port),
         "unix_socket_directories": str(cluster.socket_folder),
         "listen_addresses": LOOPBACK,
     }
-    words = ["restore", "--pgdata", str(cluster.pgdata), f"--to-time={before}", "--start", "--no-archiving", "--json"]
+    words = ["restore", "--pgdata", str(cluster.pgdata), *target, "--start", "--no-archiving", "--json"]
     words += [f"--set={name}={value}" for name, value in where.items()]
     finished = subprocess.run(
         postgres_user().wrap([sys.executable, "-m", "wal_pipeline.cli", "--env-file", str(env_file), *words]),

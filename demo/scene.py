@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -143,7 +144,7 @@ def _start_cluster(folder: Path, stack: ExitStack, mode: Mode) -> PostgresCluste
 
 def _stop_cluster(cluster: PostgresCluster) -> None:
     cluster.stop(mode="fast")
-    cluster.socket_folder.rmdir()
+    shutil.rmtree(cluster.socket_folder)  # a server that was killed has left its socket
 
 
 def store_settings(cluster: PostgresCluster, stores: S3Pair) -> dict[str, str]:

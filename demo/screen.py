@@ -15,6 +15,7 @@ from demo.scene import Scene, Tell
 from wal_pipeline.archive.records import Copy, CopyStatus
 from wal_pipeline.catalog.files import CopyFilter
 from wal_pipeline.commands.list_files import ListedFile, list_files
+from wal_pipeline.commands.ship.records import read_tails
 from wal_pipeline.wiring.pipeline import Pipeline
 
 _ROWS: Final = 15
@@ -40,7 +41,7 @@ def watch(scene: Scene, tell: Tell) -> NoReturn:
 
 def _screen(scene: Scene, pipeline: Pipeline, runs: int) -> Group:
     files = list_files(pipeline.catalog, CopyFilter())
-    return Group(_table(files), _status(files, len(spool_files(scene)), runs), _address(scene))
+    return Group(_table(files), _status(files, len(spool_files(scene)), runs), _tails(pipeline), _address(scene))
 
 
 def _table(files: list[ListedFile]) -> Table:
@@ -70,6 +71,17 @@ def _status(files: list[ListedFile], waiting: int, runs: int) -> Text:
         f"\n{len(files)} files archived by {runs} runs of the sensor; {waiting} in the spool\n"
         f"{read / 2**20:,.0f} MiB of WAL are {stored / 2**20:,.1f} MiB on both stores together\n"
     )
+
+
+def _tails(pipeline: Pipeline) -> Text:
+    """Say how far each store is behind the server with the open segment."""
+    tails = read_tails(pipeline.catalog.values, ("r2", "b2")).values()
+    words = [f"{tail.store} {len(tail.pieces)} pieces, {_seconds(tail.behind_seconds)} behind" for tail in tails]
+    return Text(f"the open segment: {'; '.join(words) or 'not shipped yet'}\n")
+
+
+def _seconds(behind: float | None) -> str:
+    return "unknown how far" if behind is None else f"{behind:.1f} s"
 
 
 def _address(scene: Scene) -> Text:

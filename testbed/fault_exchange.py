@@ -1,6 +1,8 @@
 """Carries one request through the fault proxy, to the store and back, with the fault that is due."""
 
 import base64
+import contextlib
+import functools
 import hashlib
 import http.client
 import threading
@@ -9,6 +11,8 @@ from http.client import HTTPResponse, HTTPSConnection
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import unquote, urlsplit
 from xml.sax.saxutils import escape
+
+from botocore.exceptions import BotoCoreError, ClientError
 
 from testbed import faults
 from testbed.faults import Fault
@@ -61,6 +65,9 @@ class Exchange:
                 self._pretend(lambda body: body[: len(body) // 2])
             case faults.StoreFlipped():
                 self._pretend(flipped)
+            case faults.DeliverLate():
+                self._deliver_late(self._drain(), fault.seconds)
+                raise BrokenConnectionError
             case _:
                 self._run_to_store(fault)
 
@@ -186,6 +193,16 @@ class Exchange:
         etag = hashlib.md5(body, usedforsecurity=False).hexdigest()
         self._answer(200, b"", {"ETag": f'"{etag}"'})
 
+    def _deliver_late(self, body: bytes, seconds: float) -> None:
+        timer = threading.Timer(seconds, self._store_quietly, (body,))
+        timer.daemon = True
+        timer.start()
+
+    def _store_quietly(self, body: bytes) -> None:
+        """Store the body. Nobody waits for the answer, such as that the object is there by now."""
+        with contextlib.suppress(BotoCoreError, ClientError):
+            self._store_instead(body)
+
     def _store_instead(self, body: bytes) -> None:
         bucket, _, key = unquote(urlsplit(self._client.path).path).lstrip("/").partition("/")
         prefix = "x-amz-meta-"
@@ -195,7 +212,11 @@ class Exchange:
             if name.lower().startswith(prefix)
         }
         digest = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
-        self._store.client().put_object(Bucket=bucket, Key=key, Body=body, Metadata=metadata, ContentMD5=digest)
+        put = functools.partial(self._store.client().put_object, Bucket=bucket, Key=key, Body=body, Metadata=metadata)
+        if condition := self._client.headers.get("If-None-Match"):
+            put(ContentMD5=digest, IfNoneMatch=condition)
+        else:
+            put(ContentMD5=digest)
 
 
 def flipped(body: bytes) -> bytes:

@@ -1,5 +1,6 @@
 """Defines the faults that a fault proxy can inject, and the rules that choose requests for them."""
 
+import time
 from dataclasses import dataclass, field
 
 
@@ -78,6 +79,16 @@ class Hang:
     """Accept the request and never answer. The connection is reset when the proxy is up again or stops."""
 
 
+@dataclass(frozen=True, slots=True)
+class DeliverLate:
+    """Take a put, reset the connection, and let the store have the put so many seconds later.
+
+    A client that tries again in between is overtaken by its own first try: the put arrives twice and out of order.
+    """
+
+    seconds: float
+
+
 Fault = (
     Answer
     | AnswerAfter
@@ -91,6 +102,7 @@ Fault = (
     | Truncate
     | Flip
     | Hang
+    | DeliverLate
 )
 
 SLOW_DOWN = Answer(503, "SlowDown", "no tomes available")
@@ -104,7 +116,8 @@ class Rule:
     """Inject ``fault`` into matching requests: the ``nth`` (from 1) and those after it, ``times`` in all.
 
     ``key`` must occur in the path with its query, percent-decoded, as in ``/bucket/key?uploads``.
-    ``times`` ``None`` means always. ``hits`` counts the faults that were injected.
+    ``times`` ``None`` means always. ``hit_at`` has the moment of each fault that was injected, on the clock of
+    ``time.monotonic``.
     """
 
     fault: Fault
@@ -113,7 +126,12 @@ class Rule:
     nth: int = 1
     times: int | None = 1
     seen: int = field(default=0, init=False)
-    hits: int = field(default=0, init=False)
+    hit_at: list[float] = field(default_factory=list, init=False)
+
+    @property
+    def hits(self) -> int:
+        """The number of faults that were injected."""
+        return len(self.hit_at)
 
     def takes(self, method: str, target: str) -> bool:
         """Whether the fault is due for this request; counts it."""
@@ -121,7 +139,8 @@ class Rule:
             return False
         self.seen += 1
         due = self.seen >= self.nth and (self.times is None or self.hits < self.times)
-        self.hits += due
+        if due:
+            self.hit_at.append(time.monotonic())
         return due
 
 

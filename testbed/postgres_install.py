@@ -16,7 +16,8 @@ from pathlib import Path
 from testbed.processes import RunAs, ServerError
 
 DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
-_SHORT_FOLDER = "/tmp"  # noqa: S108  a socket's path has at most 107 bytes, and TMPDIR may be long
+# A socket's path has at most 107 bytes, and TMPDIR may be long.
+_SHORT_FOLDER = os.environ.get("TESTBED_FOLDER") or "/tmp"  # noqa: S108
 DEBIAN_15_HINT = "apt-get install -y postgresql-15 postgresql-client-15"
 
 

@@ -102,8 +102,8 @@ def test_compose_finds_the_settings_by_the_lines_as_printed(tmp_path: Path) -> N
 
 
 def test_only_the_code_location_has_the_stores_credentials(services: dict[str, Any]) -> None:
-    """The web server, the daemon and the database servers do not get .env."""
-    assert [name for name, service in services.items() if "env_file" in service] == ["code"]
+    """The web server, the daemon and the database servers do not get .env; what ships the open segment needs it too."""
+    assert [name for name, service in services.items() if "env_file" in service] == ["code", "ship"]
     for name in ("daemon", "web"):
         assert not [key for key in services[name]["environment"] if not key.startswith("DAGSTER_PG_")]
 
@@ -265,7 +265,7 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
         unit = tmp_path / path.name
         unit.write_text(path.read_text().replace("/opt/wal-pipeline/bin", str(Path(sys.executable).parent)))
         units.append(str(unit))
-    assert len(units) == 4
+    assert len(units) == 5
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, check=False, timeout=60
     )

@@ -15,6 +15,8 @@ from pathlib import Path
 import click
 import pytest
 
+from benchmarks.measures import ship
+from benchmarks.report import read_results, table
 from testbed.dagster_instance import clean_environment
 from testbed.postgres import PostgresCluster
 from testbed.postgres_install import PostgresInstall, owned_folder, postgres_user
@@ -192,6 +194,16 @@ def test_every_path_of_the_repository_exists(document: Path) -> None:
         r"`((?:deploy|docs|scripts|wal_pipeline|wal_pipeline_tests|benchmarks)/[\w./-]+)`", document.read_text()
     )
     assert [path for path in named if not (PROJECT / path).exists()] == []
+
+
+def test_the_page_on_performance_quotes_the_results() -> None:
+    """The table is that of benchmarks/results, and has the figures of shipping."""
+    results = read_results()
+    assert table(results) in (DOCS / "performance.md").read_text(), 'run: make bench ARGS="--document"'
+    figures = {figure["key"]: figure["value"] for figure in results["sections"]["ship"]["figures"]}
+    assert figures.keys() == set(ship.KEYS)
+    assert {key: results[key] for key in figures} == figures
+    assert None not in figures.values()
 
 
 def test_the_ten_points_of_the_checklist_are_there() -> None:

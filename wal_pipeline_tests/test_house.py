@@ -24,6 +24,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 ROOMY_FOLDERS: Final = {
     "wal_pipeline/cli": "one file for each command that a person types",
     "wal_pipeline/catalog": "one file for each area of the one database, and the few that all areas share",
+    "wal_pipeline/wiring": "one small file for each verb, so that a process loads only what its verb needs",
     "wal_pipeline/postgres": "one file for each program and file of PostgreSQL; it has no parts of its own",
 }
 
@@ -64,6 +65,7 @@ _TESTED_IN: Final = {
     "commands/archive_get/test_prefetch_server.py": "commands/archive_get/{file_answers,prefetch_folder}",
     "cli/test_screens.py": "cli/{printing,progress_columns} commands/health/no_records",
     "cli/test_archive_get.py": "commands/archive_get/background wiring/archive_get",
+    "commands/archive_get/test_tail_wal.py": "commands/copies/pieces",
     "commands/archive_get/test_wal_source.py": "commands/copies/find",
     "commands/test_audit.py": "commands/archive_push/audit_trail",
     "commands/archive_push/test_run.py": "commands/archive_push/{events,job,rejections}",
@@ -83,16 +85,21 @@ _TESTED_IN: Final = {
     "commands/restore/test_reached.py": "commands/restore/start",
     "commands/test_rebuild_catalog.py": "commands/inventory/scan",
     "commands/report/test_page.py": "commands/report/{charts,figures}",
+    "commands/ship/test_shipper.py": ("commands/ship/{events,pace,recorder,source,store_tail}"),
+    "integration/test_ship.py": "cli/ship wiring/ship",
     "commands/setup/test_plan.py": "commands/setup/{archiver,findings,spool}",
     "commands/setup/test_setup.py": "commands/setup/proof",
     "commands/setup/test_quarantine.py": "commands/setup/writable",
     "commands/status/test_status.py": "commands/status/as_json",
+    "commands/ship/test_host_wal.py": "commands/ship/source",
     "commands/verify/test_verify.py": (
         "commands/inventory/survey commands/verify/{compare,read_copy,records,repair,results}"
     ),
     "catalog/test_area.py": "host/gc_pause",
     "orchestration/assets/test_segments.py": "orchestration/assets/{base_backups,per_store} wiring/refill",
-    "orchestration/jobs/test_archive.py": "orchestration/assets/closing_events orchestration/jobs/recording/archive_recorder",
+    "orchestration/jobs/test_archive.py": (
+        "orchestration/assets/closing_events orchestration/jobs/recording/archive_recorder"
+    ),
     "orchestration/jobs/test_record.py": (
         "orchestration/assets/base_backup_metadata orchestration/assets/wal/segment_metadata "
         "orchestration/jobs/unrecorded wiring/archive_push"
@@ -103,6 +110,8 @@ _TESTED_IN: Final = {
     "integration/test_ui_answers.py": "orchestration/jobs/pause orchestration/runs/backfill_queue",
     "integration/test_restore_job.py": "orchestration/jobs/{restore,restore_config,restore_run} wiring/restore",
     "test_secrets.py": "orchestration/jobs/backup",
+    "cli/test_slot.py": "wiring/slot",
+    "integration/test_ship_received.py": "wiring/ship_source",
     "integration/test_upkeep.py": "wiring/{expire,verify}",
     "postgres/test_pg_basebackup.py": "postgres/backup_server",
     "postgres/test_server.py": "postgres/server_facts",

@@ -23,8 +23,8 @@ def check_command(context: Context, as_json: bool) -> int:
     """
     from wal_pipeline.archive.format.keys import cluster_prefix
     from wal_pipeline.commands.check.check import check
-    from wal_pipeline.wiring.backup import also_for_base_backups
-    from wal_pipeline.wiring.check import named_things, wanted_archiving
+    from wal_pipeline.commands.setup.findings import Level
+    from wal_pipeline.wiring.check import also_for, named_things, wanted_archiving
 
     pipeline = context.pipeline
     settings = pipeline.settings
@@ -37,7 +37,7 @@ def check_command(context: Context, as_json: bool) -> int:
         now=pipeline.clock,
         open_catalog=lambda: pipeline.catalog,
         named=named_things(pipeline),
-        also=also_for_base_backups(pipeline, with_stores=False),
+        also=also_for(pipeline, with_stores=False, shipping_fault=Level.PROBLEM),
     )
     if as_json:
         click.echo(json.dumps({"ok": report.ok, "items": [asdict(item) for item in report.items]}))

@@ -37,15 +37,15 @@ def setup_command(
 
     Exit code 0 where archiving is set up (and, with --apply, was proved to work), 1 where something is left to do.
     """
+    from wal_pipeline.commands.setup.findings import Level
     from wal_pipeline.commands.setup.setup import SetupReport, apply_setup, look_at_archiving
-    from wal_pipeline.wiring.backup import also_for_base_backups
-    from wal_pipeline.wiring.check import wanted_archiving
+    from wal_pipeline.wiring.check import also_for, wanted_archiving
 
     pipeline = context.pipeline
     if print_systemd:
         return _print_systemd(pipeline)
     wanted = wanted_archiving(pipeline, replace_foreign=replace)
-    also = also_for_base_backups(pipeline, with_stores=True)
+    also = also_for(pipeline, with_stores=True, shipping_fault=Level.WARNING)
     if apply_it:
         prover = _prover(pipeline, wait, lambda line: print_line(line, err=True))
         report = apply_setup(pipeline.server, wanted, prover.prove, also)

@@ -1,6 +1,7 @@
 """Writes and moves files so that they are there whole or not at all, also after a crash of the machine."""
 
 import errno
+import filecmp
 import os
 import shutil
 from collections.abc import Iterator
@@ -9,10 +10,13 @@ from itertools import count
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from wal_pipeline.host.file_owner import give_to_folder_owner
+
 # Linux keeps what one write brings in folios of up to its size. From 2 MiB on they are taken from whole free blocks,
 # which a virtual machine may have given back to its host: 16 MiB in one write took 25 to 35 ms of CPU, in such 5 ms.
 _WRITE_BYTES: Final = 256 * 1024
 _AS_UMASK_ALLOWS: Final = 0o666
+_NO_LINKS: Final = (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK)
 _numbers = count()
 
 
@@ -50,6 +54,25 @@ def move_whole(source: Path, destination: Path, *, sync_folders: bool = True) ->
     if sync_folders:
         sync_folder(destination.parent)
         sync_folder(source.parent)
+
+
+def put_once(source: Path, folder: Path) -> bool:
+    """Move a finished file into another folder; False where that has the name with other content, and all stays.
+
+    The same name with the same content is success, and ``source`` goes. At any moment one of the two is whole and on
+    disk. Raises: OSError.
+    """
+    destination = folder / source.name
+    try:
+        _give_second_name(source, destination)
+    except FileExistsError:
+        if not filecmp.cmp(source, destination, shallow=False):
+            return False
+        _sync_file(destination)  # whoever put it there may have crashed before it was on disk
+    sync_folder(folder)
+    source.unlink()
+    sync_folder(source.parent)
+    return True
 
 
 def sync_folder(folder: Path) -> None:
@@ -122,3 +145,27 @@ def _writer(mark: str) -> str | None:
     """Return the process id in a new file's name; None where the name is another file's, with a longer name."""
     pid, *number = mark.split(".")
     return pid if pid.isdigit() and len(number) <= 1 and all(map(str.isdigit, number)) else None
+
+
+def _give_second_name(source: Path, destination: Path) -> None:
+    """Give the file its second name; on another file system, make a copy first. Raises: FileExistsError, OSError."""
+    try:
+        os.link(source, destination)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        copy = destination.with_name(f".{destination.name}.copy")
+        write_whole(source.read_bytes(), copy, mode=None)
+        try:
+            os.link(copy, destination)
+        finally:
+            copy.unlink()
+    give_to_folder_owner(destination)
+
+
+def _sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -76,7 +76,7 @@ class WatchedServer:
 
 @dataclass(frozen=True, slots=True)
 class ControlMark:
-    """What the server reads in its own control file, by which the data directory on this host is recognized."""
+    """A part of the control file, as the server reads it: the data directory on this host is recognized by it."""
 
     written_epoch: int
     checkpoint_lsn: Lsn

@@ -25,5 +25,5 @@ def kept_look(folder: Path) -> FlushedWal | None:
         values = json.loads((folder / _NAME).read_text())
         at, lsn = datetime.fromisoformat(values.pop("at")), Lsn.parse(values.pop("lsn"))
         return FlushedWal(**values, at=at, lsn=lsn)
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None

@@ -78,7 +78,7 @@ class _OpenFile:
             try:
                 part = os.pread(self.descriptor, size_bytes, offset)
             except OSError as error:
-                raise unreadable(self.path, error) from error
+                raise cannot_read(self.path, error) from error
             if not part:
                 message = f"'{self.path}' ends at {offset} bytes, expected {size_bytes} more"
                 raise PostgresError(message, hint=_WRONG_HINT)
@@ -110,7 +110,7 @@ class _OpenFile:
         except FileNotFoundError as error:
             raise _gone(self.path) from error
         except OSError as error:
-            raise unreadable(self.path, error) from error
+            raise cannot_read(self.path, error) from error
         if (ours.st_dev, ours.st_ino) != (named.st_dev, named.st_ino):
             raise _gone(self.path)
 
@@ -122,14 +122,14 @@ def _opened(path: Path) -> Iterator[_OpenFile]:
     except FileNotFoundError as error:
         raise _gone(path) from error
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise cannot_read(path, error) from error
     try:
         yield _OpenFile(path, descriptor)
     finally:
         os.close(descriptor)
 
 
-def unreadable(path: Path, error: OSError) -> PostgresError:
+def cannot_read(path: Path, error: OSError) -> PostgresError:
     """Return the error that names the user who may not read ``path``, its owner and the way out."""
     ours = name_of_user(os.geteuid())
     if not isinstance(error, PermissionError):

@@ -23,6 +23,7 @@ ReadWal = Callable[[WalFileName, int, int], bytes]
 """Returns the bytes of a segment between two offsets. Raises: PostgresError."""
 
 _BEFORE_BYTES: Final = 256 * 1024  # before the part, where a commit record that ends in it may begin
+_MOST_BEFORE_BYTES: Final = 16 * 2**20  # the same for a record that is longer; beyond it nothing is known
 _TIMEOUT_SECONDS: Final = 20.0
 _PAGE: Final = struct.Struct("<HHIQI")  # xlog_internal.h: XLogPageHeaderData, up to xlp_rem_len
 _log = logging.getLogger(__name__)
@@ -107,7 +108,8 @@ class PieceCommitReader:
     def _read(self, read_wal: ReadWal, part: _Part) -> PartCommits:
         block = part.header.block_size
         start = part.from_offset // block * block
-        for first in (max(0, start - _BEFORE_BYTES), 0):  # a record may be longer than any that is expected
+        for before_bytes in (_BEFORE_BYTES, _MOST_BEFORE_BYTES):
+            first = max(0, start - before_bytes)
             read = _Read(Lsn(part.header.page_address + first), read_wal(part.segment, first, part.to_offset))
             begin = part.record_end(read.page, read.rest)
             if read.rest and begin > part.end:
@@ -115,13 +117,14 @@ class PieceCommitReader:
             if not read.rest or begin <= part.start:
                 files = {part.segment: [(0, read_wal(part.segment, 0, min(block, part.to_offset))), (first, read.data)]}
                 return self._scan(part, files, read, next_record(begin))
-        return self._with_segment_before(read_wal, part, read.data)
+        return self._with_segment_before(read_wal, part, read.data) if first == 0 else UNKNOWN
 
     def _with_segment_before(self, read_wal: ReadWal, part: _Part, data: bytes) -> PartCommits:
         """Read the part with the end of the segment before it, in which a record begins that ends in the part."""
         size, block = part.header.wal_segment_size, part.header.block_size
         before = segment_name(part.segment.timeline, part.segment.number(size) - 1, size)
-        for first in (size - min(_BEFORE_BYTES, size), 0):
+        for before_bytes in (_BEFORE_BYTES, _MOST_BEFORE_BYTES):
+            first = max(0, size - before_bytes)
             tail = read_wal(before, first, size)
             read = _Read(Lsn(part.header.page_address - size + first), tail + data)
             begin = part.record_end(read.page, read.rest)

@@ -1,8 +1,9 @@
 """Makes, looks at and drops the physical replication slot from which ``pg_receivewal`` receives."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg.rows import dict_row
@@ -25,6 +26,9 @@ WHERE s.slot_name = %s
 """
 _MAKE_SQL: Final = "SELECT lsn::text FROM pg_create_physical_replication_slot(%s, true)"
 _MOST_SQL: Final = "SELECT setting::bigint FROM pg_settings WHERE name = 'max_slot_wal_keep_size'"
+
+
+T = TypeVar("T")
 
 
 class SlotTrouble(StrEnum):
@@ -130,7 +134,7 @@ class Slots:
             )
         self._ask(lambda connection: connection.execute("SELECT pg_drop_replication_slot(%s)", (name,)))
 
-    def _ask(self, question: Any) -> Any:
+    def _ask(self, question: Callable[[psycopg.Connection[Any]], T]) -> T:
         try:
             return self._session.ask(question)
         finally:

@@ -4,13 +4,17 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from wal_pipeline.commands.check.opened import NamedThings
+from wal_pipeline.commands.setup.findings import Level
 from wal_pipeline.commands.setup.plan import WantedArchiving
+from wal_pipeline.commands.setup.setup import MoreFindings
 from wal_pipeline.commands.setup.systemd import UsedPath
 from wal_pipeline.errors import SettingsError
 from wal_pipeline.settings import Settings, variable_names
 from wal_pipeline.wiring.archive_push import archived_segment_bytes
+from wal_pipeline.wiring.backup import also_for_base_backups
 from wal_pipeline.wiring.pipeline import Pipeline
 from wal_pipeline.wiring.settings_check import describe_crons
+from wal_pipeline.wiring.ship_source import also_for_shipping
 
 
 def named_things(pipeline: Pipeline) -> NamedThings:
@@ -60,6 +64,15 @@ def wanted_archiving(pipeline: Pipeline, *, replace_foreign: bool = False) -> Wa
         quarantine=settings.quarantine(),
         archived_segment_bytes=archived_segment_bytes(pipeline),
     )
+
+
+def also_for(pipeline: Pipeline, *, with_stores: bool, shipping_fault: Level) -> MoreFindings:
+    """Return what setup and check look at besides archiving: what base backups and shipping need."""
+    looks = (
+        also_for_base_backups(pipeline, with_stores=with_stores),
+        also_for_shipping(pipeline, failing=shipping_fault),
+    )
+    return lambda facts: tuple(finding for look in looks for finding in look(facts))
 
 
 def used_paths(pipeline: Pipeline) -> list[UsedPath]:

@@ -12,11 +12,11 @@ from wal_pipeline.commands.health.reach import UnarchivedWal
 from wal_pipeline.commands.health.rules import HealthLimits
 from wal_pipeline.commands.health.shipping import HeldWal, ShipGoal, SlotLook
 from wal_pipeline.errors import CatalogError
-from wal_pipeline.postgres.slots import Slots
 from wal_pipeline.postgres.waldump import PgWaldump
 from wal_pipeline.settings import Settings
 from wal_pipeline.stores.base import Store
 from wal_pipeline.wiring.pipeline import Pipeline
+from wal_pipeline.wiring.slot import slot_state, slot_was_made
 
 _WALDUMP_SECONDS: Final = 3.0  # a screen waits no longer
 
@@ -56,13 +56,17 @@ def ship_goal(settings: Settings) -> ShipGoal | None:
 
 
 def _slot(pipeline: Pipeline) -> SlotLook | None:
-    """Return what asks for the receiver's slot; None where nothing receives."""
+    """Return what asks for the receiver's slot; None where there is none of ours.
+
+    One that was made and is used no more keeps WAL all the same, until the server's disk is full.
+    """
     settings = pipeline.settings
-    if settings.ship_interval_seconds is None or settings.ship_from == "host":
+    receives = settings.ship_interval_seconds is not None and settings.ship_from != "host"
+    if not receives and not slot_was_made(pipeline):
         return None
 
     def look() -> HeldWal:
-        state = Slots(pipeline.server).state(settings.ship_slot)
+        state = slot_state(pipeline)
         return HeldWal(settings.ship_slot, 0 if state is None else state.held_bytes or 0)
 
     return look

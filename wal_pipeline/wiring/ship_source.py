@@ -4,6 +4,9 @@ from pathlib import Path
 
 from psycopg.conninfo import make_conninfo
 
+from wal_pipeline.commands.setup.findings import Level
+from wal_pipeline.commands.setup.setup import MoreFindings
+from wal_pipeline.commands.setup.shipping import ShippingLook
 from wal_pipeline.commands.ship.host_wal import HostWal
 from wal_pipeline.commands.ship.received_wal import ReceivedWal
 from wal_pipeline.commands.ship.source import OpenWal
@@ -46,3 +49,18 @@ def _receiver(pipeline: Pipeline, folder: Path, major: int) -> ReceiveWal:
     # The slot's name is also the name by which synchronous_standby_names knows us.
     conninfo = make_conninfo(server.program_conninfo(), application_name=settings.ship_slot)
     return ReceiveWal(ReceiveCommand(program, conninfo, folder, settings.ship_slot), server.program_environment())
+
+
+def also_for_shipping(pipeline: Pipeline, *, failing: Level) -> MoreFindings:
+    """Return what setup and check look at for shipping; nothing where shipping is off."""
+    settings = pipeline.settings
+    if settings.ship_interval_seconds is None:
+        return lambda _: ()
+    look = ShippingLook(
+        server=pipeline.server,
+        pgdata=settings.pgdata,
+        slot=settings.ship_slot if settings.ship_from == "pg_receivewal" else None,
+        find_program=lambda major: find_binaries(major, programs=[PROGRAM], bindir=settings.pgbindir).program(PROGRAM),
+        failing=failing,
+    )
+    return look.findings

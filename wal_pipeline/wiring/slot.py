@@ -38,6 +38,17 @@ def slot_state(pipeline: Pipeline) -> SlotState | None:
     return Slots(pipeline.server).state(pipeline.settings.ship_slot)
 
 
+def slot_was_made(pipeline: Pipeline) -> bool:
+    """Whether a slot was made here and not dropped since, also where nothing receives from it any more.
+
+    True where that cannot be seen: the server is then asked.
+    """
+    try:
+        return _mark(pipeline).exists()
+    except OSError:
+        return True
+
+
 def drop_slot(pipeline: Pipeline) -> None:
     """Drop the slot, where it is ours and nobody uses it. Raises: SlotError, PostgresError."""
     name, mark = pipeline.settings.ship_slot, _mark(pipeline)

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from wal_pipeline.host.process_identity import is_dead, own_identity
+from wal_pipeline.host.process_identity import identity_of, is_dead, living_process, own_identity
 
 _SAY = "from wal_pipeline.host.process_identity import own_identity; print(own_identity())"
 
@@ -31,3 +31,16 @@ def test_what_another_machine_or_container_says_is_not_judged() -> None:
     _, number, _ = own_identity().rsplit(" ", 2)
     for identity in (f"other-boot pid:[1] {number} 1", "", "no identity"):
         assert not is_dead(identity)
+
+
+def test_a_process_that_lives_is_found_by_its_identity() -> None:
+    """A number that was given to another process since, or one of another machine, is none."""
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    identity = identity_of(child.pid)
+    assert living_process(identity) == child.pid
+    place, _, started = identity.rpartition(" ")
+    assert living_process(f"{place} {int(started) + 1}") is None
+    assert living_process(f"another-machine {child.pid} {started}") is None
+    assert living_process("") is None
+    child.communicate(b"\n")
+    assert living_process(identity) is None

@@ -8,8 +8,9 @@ import pytest
 from chaos.backing_up import Backups
 from chaos.checks import compare, drain, misplaced
 from chaos.runner import run_one
-from chaos.schedule import Schedule, draw
+from chaos.schedule import Kind, Schedule, draw
 from chaos.stage import Stage, start_stage
+from chaos.troubles import Span, Troubles, calm_spans
 from chaos.whole_backups import TakenBackup, together
 from chaos.world import make_world
 
@@ -86,3 +87,38 @@ def test_a_schedule_is_drawn_from_its_seed_alone() -> None:
     """The same seed gives the same faults; the next one gives others."""
     assert schedule_of(42) == schedule_of(42)
     assert schedule_of(42).events != schedule_of(43).events
+
+
+def test_every_schedule_has_faults_of_shipping() -> None:
+    """One to three of them, beside those that it had before; a promotion among them follows a crash."""
+    shipping = {kind for kind in Kind if "shipper" in kind.value or "piece" in kind.value} | {Kind.PROMOTION}
+    schedules = [schedule_of(seed) for seed in range(1, 200)]
+    assert all(any(event.kind in shipping for event in schedule.events) for schedule in schedules)
+    assert shipping <= {event.kind for schedule in schedules for event in schedule.events}
+    assert {schedule.lost_in_trouble for schedule in schedules} == {True, False}
+    assert {schedule.lying_pieces for schedule in schedules} == {"r2", "b2", None}
+
+
+def test_a_commit_is_owed_once_one_store_had_no_trouble_for_long_enough() -> None:
+    """A trouble of one store excuses nothing while the other one works; one of the shipper excuses both."""
+    troubles = Troubles()
+
+    def owed_before(*usable: str) -> float:
+        return troubles.owed_before(100.0, 2.0, begun_at=90.0, usable=usable)
+
+    assert owed_before("r2", "b2") == 98.0
+    troubles.add(95.0, 99.0, "r2")
+    assert (owed_before("r2", "b2"), owed_before("r2")) == (98.0, 93.0)
+    troubles.add(98.5, 99.5)
+    assert (owed_before("r2", "b2"), owed_before("r2")) == (96.5, 93.0)
+    troubles.add(90.0, 101.0)
+    assert owed_before("r2", "b2") == 90.0
+
+
+def test_calm_spans_are_what_troubles_leave() -> None:
+    """Troubles overlap, touch the edges and lie outside."""
+    within = Span(10.0, 20.0)
+    assert calm_spans([], within) == [within]
+    troubles = [Span(14.0, 15.0), Span(12.0, 14.5), Span(9.0, 10.5), Span(19.0, 30.0), Span(40.0, 50.0)]
+    assert calm_spans(troubles, within) == [Span(10.5, 12.0), Span(15.0, 19.0)]
+    assert calm_spans([Span(0.0, 50.0)], within) == []

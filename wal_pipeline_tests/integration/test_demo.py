@@ -28,7 +28,10 @@ def folder() -> Iterator[Path]:
 
 
 def test_once_proves_every_copy_and_a_restore(folder: Path) -> None:
-    """stdout has one JSON object: 20 segments through the sensor, good copies, an empty spool, the table back."""
+    """stdout has one JSON object: 20 segments through the sensor, good copies, an empty spool, the table back.
+
+    Then the host is lost with its disk, and no commit is missing that was older than the interval and a second.
+    """
     done = subprocess.run(
         [*COMMAND, "--once", "--json", "--folder", str(folder)],
         capture_output=True,
@@ -48,6 +51,12 @@ def test_once_proves_every_copy_and_a_restore(folder: Path) -> None:
     assert answer["table_back"] is True
     assert answer["rto_seconds"] > 0
     assert answer["restored_to"].startswith("20")
+    assert 0 <= answer["newest_lost_commit_age_seconds"] <= answer["rpo_seconds_after_loss"]
+    assert answer["rpo_seconds_after_loss"] <= answer["ship_interval_seconds"] + 1
+    assert 0 <= answer["commits_lost_after_loss"] < answer["commits_acknowledged"]
+    assert answer["commits_never_made"] == 0
+    assert answer["rto_seconds_after_loss"] > 0
+    assert not (folder / "postgres").exists()
     assert done.stderr.endswith(f"everything is stopped; the data lies in {folder}\n")
     assert processes_below(folder) == []
 

@@ -2,18 +2,26 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
+from random import Random
 
+import pyrage
 import pytest
 
-from testbed.postgres_install import PostgresInstall
+from testbed.postgres import start_restored
+from testbed.postgres_install import PostgresInstall, owned_folder, postgres_user
 from testbed.s3_pair import S3Pair
-from wal_pipeline.archive.records import CommitTimes
+from wal_pipeline.archive.records import Codec
+from wal_pipeline.codec.encoder import Encoder
+from wal_pipeline.commands.drill.choice import choose_target
+from wal_pipeline.commands.drill.drill import Drill
+from wal_pipeline.commands.drill.result import DrillOptions
+from wal_pipeline.postgres.waldump import PgWaldump
 from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import segment_at
 from wal_pipeline_tests.support.pieces import cut, even_places, put_pieces
-from wal_pipeline_tests.support.restore_history import History, Moment, restored
+from wal_pipeline_tests.support.restore_history import History, Moment, restored, run_restore
 
 pytestmark = pytest.mark.integration
 SIZE = 1 << 20
@@ -25,21 +33,24 @@ class Shipped:
 
     history: History
     whole: Moment
-    middle: str
+    targets: dict[str, str]
     all: Moment
     end: Lsn
+    system_identifier: int
 
 
-def ship(history: History, size: int = SIZE) -> Lsn:
+def ship(history: History, size: int = SIZE, encoder: Encoder | None = None) -> Lsn:
     """Ship the open segment up to the flushed LSN to both stores, r2 in more pieces than b2; return its end."""
     flushed, timeline, at = history.cluster.psql(
         "SELECT pg_current_wal_flush_lsn(), timeline_id, clock_timestamp() FROM pg_control_checkpoint()"
     ).split("|")
     end = Lsn.parse(flushed)
     name = segment_at(int(timeline), end, size)
-    data = (history.cluster.pgdata / "pg_wal" / name.name).read_bytes()
-    offset = end % size
-    identifier = int(history.cluster.system_identifier)
+    offset, identifier, major = end % size, int(history.cluster.system_identifier), history.install.version
+    data = (history.cluster.pgdata / "pg_wal" / name.name).read_bytes()[:offset].ljust(size, b"\0")
+    padded = history.folder / name.name
+    padded.write_bytes(data)
+    commits = PgWaldump(bindir=history.install.bin_folder).read(padded, major, size)
     for store, count in (("r2", 9), ("b2", 4)):
         pieces = cut(
             name.name,
@@ -47,13 +58,41 @@ def ship(history: History, size: int = SIZE) -> Lsn:
             even_places(offset, count),
             system_identifier=identifier,
             wal_segment_size=size,
-            server_major=history.install.version,
-            commit_times=CommitTimes.UNKNOWN,
+            server_major=major,
         )
         pieces = [replace(piece, flushed_at=datetime.fromisoformat(at)) for piece in pieces]
+        pieces[-1] = replace(
+            pieces[-1],
+            first_commit_at=commits.first.at if commits.first else None,
+            last_commit_at=commits.last.at if commits.last else None,
+        )
         pipeline = history.pipeline
-        put_pieces(ClusterStore(pipeline.stores[store], pipeline.layout(identifier)), pieces, data)
+        put_pieces(ClusterStore(pipeline.stores[store], pipeline.layout(identifier)), pieces, data, encoder)
     return end
+
+
+def commit_in_the_open_segment(history: History) -> dict[str, str]:
+    """Commit three marks in the open segment; return targets between the second and the third."""
+    history.cluster.psql("CHECKPOINT")  # full pages in this segment, so that what follows fits into it
+    for mark in (-1, -2):
+        history.cluster.psql(f"INSERT INTO marks VALUES ({mark})")  # noqa: S608
+    lsn, at = history.cluster.psql("SELECT pg_current_wal_lsn(), clock_timestamp()").split("|")
+    history.cluster.psql("SELECT pg_create_restore_point('here')")
+    history.cluster.psql("INSERT INTO marks VALUES (-3)")
+    last_at = history.cluster.value("SELECT pg_xact_commit_timestamp(xmin) FROM marks WHERE n = -3")
+    return {
+        "lsn": f"--to-lsn={lsn}",
+        "time": f"--to-time={at}",
+        "name": "--to-name=here",
+        "last": f"--to-time={last_at}",
+    }
+
+
+def counted(history: History) -> Moment:
+    """Return the marks and transactions by now."""
+    found = history.cluster.psql("SELECT (SELECT count(*) FROM marks), (SELECT count(*) FROM pgbench_history)")
+    marks, transactions = (int(one) for one in found.split("|"))
+    return Moment("", marks, transactions)
 
 
 @pytest.fixture(scope="module")
@@ -63,21 +102,95 @@ def shipped(postgres_version: PostgresInstall, s3_pair: S3Pair) -> Iterator[Ship
         history.back_up()
         history.mark("archived")
         whole = history.end()
-        history.cluster.psql("CHECKPOINT")  # full pages in this segment, so that what follows fits into it
-        history.cluster.psql("INSERT INTO marks VALUES (-1)")
-        middle = history.cluster.value("SELECT pg_current_wal_lsn()")
-        history.cluster.psql("INSERT INTO marks VALUES (-2)")
-        found = history.cluster.psql("SELECT (SELECT count(*) FROM marks), (SELECT count(*) FROM pgbench_history)")
-        marks, transactions = (int(one) for one in found.split("|"))
-        end = ship(history)
+        targets = commit_in_the_open_segment(history)
+        everything = counted(history)
+        end, identifier = ship(history), int(history.cluster.system_identifier)
         history.lose()
-        yield Shipped(history, whole, middle, Moment("", marks, transactions), end)
+        yield Shipped(history, whole, targets, everything, end, identifier)
 
 
 @pytest.mark.parametrize("store", ["any", "r2", "b2"])
 def test_the_commits_of_the_open_segment_are_back(shipped: Shipped, store: str) -> None:
-    """Each store alone, and both together, bring back all that was shipped."""
+    """Each store alone, and both together, bring back all that was shipped, and the plan says so."""
     with restored(shipped.history, f"--store={store}") as found:
         assert found.moment() == (shipped.all.marks, shipped.all.transactions)
         assert found.balances_agree()
-        assert found.moment()[0] == shipped.whole.marks + 2
+        assert found.moment()[0] == shipped.whole.marks + 3
+        assert found.answer["commit_at_least"] == found.answer["recovery"]["last_commit_at"]
+        assert Lsn.parse(found.answer["recovery"]["replayed_lsn"]) <= shipped.end
+
+
+@pytest.mark.parametrize(("target", "missing"), [("lsn", 1), ("time", 1), ("name", 1), ("last", 0)])
+def test_a_target_within_the_open_segment_is_reached(shipped: Shipped, target: str, missing: int) -> None:
+    """PostgreSQL stops there by itself, or at the last commit, where the plan ends the recovery."""
+    with restored(shipped.history, shipped.targets[target]) as found:
+        assert found.moment()[0] == shipped.all.marks - missing
+
+
+def test_a_drill_ends_at_the_tail(shipped: Shipped) -> None:
+    """Its server reports the last commit that the pieces say; every other drill of this store passes too."""
+    store = shipped.history.pipeline.stores["r2"]
+    place = ClusterStore(store, shipped.history.pipeline.layout(shipped.system_identifier))
+    for seed in range(100):
+        target = choose_target(place, (), Random(seed))  # noqa: S311 - a drill's choice
+        if target.choice.next_file is None:
+            break
+    assert [tail.segment for tail in target.tails] == [target.choice.last]
+    bindir, owner = shipped.history.install.bin_folder, postgres_user().name
+    options = DrillOptions(folder=owned_folder("drill") / "scratch", owner=owner, bindir=bindir)
+    result = Drill(
+        store=store,
+        layout=place.layout,
+        identities=(),
+        options=options,
+        clock=lambda: datetime.now(UTC),
+        random=Random(seed),  # noqa: S311 - a drill's choice
+    ).run()
+    assert result.error is None
+    assert result.reached_commit_at == result.predicted_commit_at == target.tails[-1].last_commit_at
+
+
+def test_more_that_is_shipped_after_the_plan_is_not_replayed_past_the_last_commit(
+    postgres_version: PostgresInstall, s3_pair: S3Pair
+) -> None:
+    """The time of the last commit is the target: what follows is cut off, also where the segment is archived whole."""
+    with History.begin(postgres_version, s3_pair) as history:
+        history.back_up()
+        history.end()
+        target = commit_in_the_open_segment(history)["last"]
+        before = counted(history)
+        ship(history)
+        pgdata = owned_folder("restored") / "pgdata"
+        done = run_restore(history, "--pgdata", str(pgdata), "--no-archiving", target)
+        assert done.returncode == 0, done.stderr
+        history.cluster.psql("INSERT INTO marks VALUES (-4)")
+        history.end()
+        cluster = start_restored(history.install, pgdata, settings={}, env=history.environment)
+        try:
+            cluster.wait_promoted()
+            assert int(cluster.value("SELECT count(*) FROM marks")) == before.marks
+        finally:
+            cluster.remove()
+
+
+@pytest.mark.parametrize("size_mb", [16, 64])
+def test_larger_segments_and_encrypted_pieces(postgres_version: PostgresInstall, s3_pair: S3Pair, size_mb: int) -> None:
+    """All commits are back; without the identity nothing is restored, and nothing is lost without a word."""
+    identity = pyrage.x25519.Identity.generate()
+    encoder = Encoder(Codec.ZSTD, recipients=[str(identity.to_public())])
+    with History.begin(postgres_version, s3_pair, wal_segment_size_mb=size_mb) as history:
+        history.back_up()
+        history.end()
+        commit_in_the_open_segment(history)
+        everything = counted(history)
+        ship(history, size_mb << 20, encoder)
+        history.lose()
+        refused = run_restore(history, "--pgdata=/nowhere/pgdata", "--plan")
+        assert refused.returncode == 1
+        assert "there is no identity" in refused.stderr
+        key = history.folder / "identity"
+        key.write_text(str(identity))
+        key.chmod(0o644)
+        history.environment["WAL_PIPELINE_AGE_IDENTITY_FILE"] = str(key)
+        with restored(history) as found:
+            assert found.moment() == (everything.marks, everything.transactions)

@@ -1,5 +1,6 @@
 """Tests that a lost host costs no commit that was shipped: server, spool and records are gone, the stores are left."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 
 import psycopg
 import pyrage
@@ -19,6 +19,11 @@ import pytest
 from testbed.postgres_install import PostgresInstall
 from testbed.s3_pair import S3Pair
 from wal_pipeline.commands.ship.records import ShippedTail, read_tails
+from wal_pipeline.settings import load_settings
+from wal_pipeline.stores.s3.store import S3Store
+from wal_pipeline.wal.lsn import Lsn
+from wal_pipeline.wiring.pipeline import Pipeline
+from wal_pipeline.wiring.ship import ship_lock, ship_now
 from wal_pipeline_tests.support.restore_history import History, restored, wait_until
 
 pytestmark = pytest.mark.integration
@@ -128,12 +133,12 @@ def test_all_that_was_complete_is_restored(postgres_version: PostgresInstall, s3
     assert set(promised) <= there
 
 
-@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
+@pytest.mark.parametrize(("size", "encrypted"), [(1, False), (16, True), (64, False)], ids=["1MB", "16MB-age", "64MB"])
 def test_a_clean_end_leaves_nothing_behind(
-    postgres_version: PostgresInstall, s3_pair: S3Pair, encrypted: bool, tmp_path: Path
+    postgres_version: PostgresInstall, s3_pair: S3Pair, size: int, encrypted: bool
 ) -> None:
     """SIGTERM ships what was flushed until then: every acknowledged row is back, from each store."""
-    with History.begin(postgres_version, s3_pair) as history:
+    with History.begin(postgres_version, s3_pair, wal_segment_size_mb=size) as history:
         if encrypted:
             identity = pyrage.x25519.Identity.generate()
             history.environment["WAL_PIPELINE_AGE_RECIPIENTS"] = str(identity.to_public())
@@ -156,3 +161,69 @@ def test_a_clean_end_leaves_nothing_behind(
             with restored(history, f"--store={store}") as found:
                 there = {int(number) for number in found.cluster.psql("SELECT n FROM marks").split()}
                 assert {number for number, _ in writer.acknowledged} <= there
+
+
+def requests_of(pipeline: Pipeline) -> dict[str, int]:
+    """Return how many requests each store got, by its own meter."""
+    stores = {name: store for name, store in pipeline.stores.items() if isinstance(store, S3Store)}
+    assert set(stores) == set(STORES)
+    return {name: sum(store.meter.totals().requests.values()) for name, store in stores.items()}
+
+
+def test_a_quiet_server_costs_no_request(postgres18: PostgresInstall, s3_pair: S3Pair) -> None:
+    """The meters of both stores stand still while nothing is written, over tens of looks."""
+    with History.begin(postgres18, s3_pair) as history:
+        history.mark("first")
+        pipeline = Pipeline(load_settings(environment_of(history, WAL_PIPELINE_SHIP_INTERVAL_SECONDS="0.1")))
+        stopped = threading.Event()
+        shipping_now = threading.Thread(target=lambda: list(ship_now(pipeline, stop=stopped.is_set)))
+        shipping_now.start()
+        try:
+            while True:  # the server writes a record of its own now and then, after others
+                flushed = Lsn.parse(history.cluster.value("SELECT pg_current_wal_flush_lsn()"))
+                wait_until(lambda: {one.shipped_lsn for one in tails_of(history).values()} == {flushed})  # noqa: B023
+                before = requests_of(pipeline)
+                time.sleep(3)
+                if flushed == Lsn.parse(history.cluster.value("SELECT pg_current_wal_flush_lsn()")):
+                    break
+            assert requests_of(pipeline) == before
+        finally:
+            stopped.set()
+            shipping_now.join(60)
+
+
+def test_a_second_shipper_is_refused(postgres18: PostgresInstall, s3_pair: S3Pair) -> None:
+    """The command says who has the lock, and ends with exit code 1; so it does where shipping is off."""
+    with History.begin(postgres18, s3_pair) as history:
+        environment = environment_of(history)
+        (history.folder / "state").mkdir()
+        with shipping(environment):
+            lock = ship_lock(Pipeline(load_settings(environment)))
+            wait_until(lock.is_held)
+            second = run_ship(environment)
+        assert (second.returncode, second.stderr.splitlines()[0]) == (
+            1,
+            f"ERROR: the WAL of cluster 'main' is being shipped by another process, which holds '{lock.path}'",
+        )
+        off = run_ship({**environment, "WAL_PIPELINE_SHIP_INTERVAL_SECONDS": "off"})
+        assert (off.returncode, off.stderr.splitlines()[0]) == (
+            1,
+            "ERROR: the open segment is not shipped: WAL_PIPELINE_SHIP_INTERVAL_SECONDS is 'off'",
+        )
+        done = run_ship(environment)
+        assert (done.returncode, done.stderr) == (0, "")
+        told = json.loads(done.stdout)
+        assert {tail["shipped_lsn"] for tail in told["stores"].values()} == {told["flushed_lsn"]}
+
+
+def run_ship(environment: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
+    """Run ``wal-pipeline ship --seconds 1 --json``."""
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "wal_pipeline.cli", "ship", "--seconds", "1", "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env=dict(environment),
+        cwd="/",
+    )

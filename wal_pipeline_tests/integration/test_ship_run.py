@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from testbed.dagster_instance import PROJECT
+from testbed.dagster_instance import LOCATION, PROJECT, REPOSITORY
 from testbed.postgres_install import PostgresInstall
 from testbed.processes import lock_holder
 from testbed.tls import TlsFiles
@@ -24,6 +24,11 @@ query Tail($key: AssetKeyInput!) {
       assetObservations(limit: 1) { metadataEntries { label ... on TextMetadataEntry { text } } }
     }
   }
+}"""
+
+_TICK = """
+query Tick($selector: SensorSelector!) {
+  sensorOrError(sensorSelector: $selector) { ... on Sensor { sensorState { ticks(limit: 1) { skipReason } } } }
 }"""
 
 
@@ -42,6 +47,7 @@ def scene(
         postgres15, folder, tls_files, prepare=lambda cluster, _pair: {**more, "PGDATA": str(cluster.pgdata)}
     ) as made:
         made.cluster.psql("CREATE TABLE orders (id bigserial PRIMARY KEY)")
+        made.wait_recorded(made.write_segments(1))  # without records there is no status
         yield made
 
 
@@ -121,20 +127,26 @@ def test_a_pause_ends_the_run_and_no_other_begins(scene: DaemonScene) -> None:
 
 
 def test_beside_the_command_no_run_begins(scene: DaemonScene) -> None:
-    """While 'wal-pipeline ship' has the lock, the sensor says so and starts none."""
+    """While 'wal-pipeline ship' has the lock, the sensor says so and starts none; afterwards it starts one."""
     scene.command("pause", "--for", "1h")
     scene.wait(lambda: shipper(scene) is None)
-    scene.command("resume")
-    # It may find that a run was quicker: then it ends, and is started again after the next pause.
+    before = {run.run_id for run in runs(scene)}
     command = [sys.executable, "-m", "wal_pipeline.cli", "ship"]
     with subprocess.Popen(command, env=scene.dagster.environment, cwd=PROJECT) as process:
         try:
-            scene.wait(lambda: shipper(scene) is not None)
-            if shipper(scene) == process.pid:
-                before = {run.run_id for run in runs(scene) if run.status != "STARTED"}
-                commit_and_wait(scene)
-                assert {run.run_id for run in runs(scene) if run.status == "STARTED"} - before == set()
+            scene.wait(lambda: shipper(scene) == process.pid)  # it waits for the end of the pause, with the lock
+            scene.command("resume")
+            commit_and_wait(scene)
+            scene.wait(lambda: "'wal-pipeline ship' holds its lock" in why_nothing_began(scene))
+            assert {run.run_id for run in runs(scene)} == before
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(60)
     scene.wait(lambda: shipper(scene) not in (None, process.pid))
+
+
+def why_nothing_began(scene: DaemonScene) -> str:
+    """Return what the sensor's last tick said."""
+    selector = {"repositoryLocationName": LOCATION, "repositoryName": REPOSITORY, "sensorName": "ship_sensor"}
+    ticks = scene.dagster.graphql(_TICK, selector=selector)["sensorOrError"]["sensorState"]["ticks"]
+    return str(ticks[0]["skipReason"]) if ticks else ""

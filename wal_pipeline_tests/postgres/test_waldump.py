@@ -1,6 +1,7 @@
 """The commits in real segments, compared with those that the servers themselves report."""
 
 import logging
+import re
 import shutil
 import subprocess
 import time
@@ -17,6 +18,7 @@ from wal_pipeline.postgres.waldump import Commit, CommitSpan, PgWaldump
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import require_file_name
 from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, check_segment
+from wal_pipeline.wal.pages import record_end
 from wal_pipeline_tests.support.commit_archive import (
     MIB,
     READER,
@@ -335,3 +337,24 @@ def test_a_promotion(small: Archive, tmp_path: Path) -> None:
 
 def _owner(path: Path) -> tuple[int, int]:
     return path.stat().st_uid, path.stat().st_gid
+
+
+def test_the_first_commit_after_any_place(small: Archive) -> None:
+    """From within a segment on, as after pieces of it: the first commit whose record ends after that place."""
+    *_, before, path = [one for one in small.segments() if one.name < small.normal.segment]
+    name, header = require_file_name(path.name), small.header(path)
+    program = find_binaries(small.major, exactly=True).program("pg_waldump")
+    done = subprocess.run([program, "-r", "Transaction", path], capture_output=True, text=True, check=False)
+    found = re.findall(r"len \(rec/tot\): +\d+/ *(\d+), .* lsn: ([0-9A-F/]+), .*desc: COMMIT ", done.stdout)
+    commits = [(Lsn.parse(lsn), int(length)) for length, lsn in found]
+    assert len(commits) > 3
+    ends = [record_end(lsn, length, MIB, header.block_size) for lsn, length in commits]
+    files = {require_file_name(before.name): before, name: path}
+    identifier, end = int(small.cluster.system_identifier), name.end_lsn(MIB)
+    for index in (1, len(commits) // 2, len(commits) - 1):
+        for begin in (Lsn(commits[index][0] + 1), commits[index][0], Lsn(ends[index] - 1)):
+            first = READER.first_commit(files, begin, end, system_identifier=identifier).commit
+            assert first is not None
+            assert first.lsn == commits[index][0]
+    nothing = READER.first_commit(files, ends[-1], end, system_identifier=identifier)
+    assert (nothing.commit, nothing.read_to) == (None, end)

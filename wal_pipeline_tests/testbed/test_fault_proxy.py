@@ -1,7 +1,8 @@
 """Tests that the fault proxy is invisible without rules, and injects each fault exactly."""
 
 import ssl
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -102,6 +103,21 @@ def test_resets(route: Route, fault: faults.Fault, leaves: bytes | None) -> None
     assert route.stored() == leaves
 
 
+def test_a_put_is_delivered_late_and_twice(route: Route) -> None:
+    """The first try is reset and stored after the second one, unless its condition forbids that."""
+    for key in ("plain", "conditional"):
+        route.proxy.add(faults.DeliverLate(seconds=0.5), method="PUT", key=key)
+    with pytest.raises(NETWORK_ERRORS):
+        route.put("plain")
+    with pytest.raises(NETWORK_ERRORS):
+        route.client.put_object(Bucket=route.bucket, Key="conditional", Body=BODY, IfNoneMatch="*")
+    for key in ("plain", "conditional"):
+        assert route.stored(key) is None
+        route.put(key, b"second")
+    wait_for(lambda: route.stored("plain") == BODY)
+    assert route.stored("conditional") == b"second"
+
+
 @pytest.mark.parametrize(
     ("fault", "leaves"),
     [(faults.Swallow(), None), (faults.StoreHalf(), BODY[: len(BODY) // 2]), (faults.StoreFlipped(), flipped(BODY))],
@@ -154,3 +170,9 @@ def test_killed_server_resets_the_client(own_s3_pair: S3Pair) -> None:
             client.list_objects_v2(Bucket=bucket)
         server.start()
         client.list_objects_v2(Bucket=bucket)
+
+
+def wait_for(is_so: Callable[[], bool]) -> None:
+    """Wait until something is so; the test's own timeout ends a wait for what never comes."""
+    while not is_so():
+        time.sleep(0.05)

@@ -65,8 +65,9 @@ class Branch:
 def branches_beside(coverage: Coverage, path: TimelinePath) -> tuple[Branch, ...]:
     """Return the timelines with commits past the place where ``path`` left them, by timeline."""
     found = []
-    for timeline in sorted(coverage.numbers):
-        other = coverage.contents.paths[timeline]
+    paths = coverage.contents.paths
+    for timeline in sorted({*coverage.numbers, *(one for one in coverage.tails if one in paths)}):
+        other = paths[timeline]
         left = other.leaves(path) if timeline not in (path.timeline,) else None
         if left is not None and left[1] > 0:
             branch = _branch(coverage, path, other, left)
@@ -89,11 +90,12 @@ def living_notes(branches: Iterable[Branch]) -> tuple[str, ...]:
 
 def _branch(coverage: Coverage, path: TimelinePath, other: TimelinePath, left: tuple[int, Lsn]) -> Branch | None:
     contents, (number, lsn) = coverage.contents, left
-    first, last = max(number, other.stretches[-1].first), coverage.numbers[other.timeline][-1]
-    if last < first:
+    tails = coverage.tails.get(other.timeline, {})
+    first, last = max(number, other.stretches[-1].first), max([*coverage.numbers.get(other.timeline, [])[-1:], *tails])
+    if last < first or (last == number and last in tails and tails[last].end_lsn <= lsn):
         return None
     chosen = _leaving(path, lsn)
-    end = max((run[1] for run in coverage.runs_on(path)), default=-1)
+    end = max((run[1] for run in coverage.reached_on(path)), default=-1)
     began_at = _began_at(contents, path, chosen, (number, end))
     chosen_at = contents.last_commit(path, (number, end))[0] if end >= number else None
     if chosen_at is not None and began_at is not None and chosen_at < began_at:

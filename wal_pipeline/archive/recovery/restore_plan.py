@@ -7,13 +7,14 @@ from datetime import datetime
 from wal_pipeline.archive.records import BaseBackup
 from wal_pipeline.archive.recovery.branches import Branch, branches_beside
 from wal_pipeline.archive.recovery.coverage import ArchiveContents, Coverage, chain_of, needed_run
-from wal_pipeline.archive.recovery.tail import JoinedTail
+from wal_pipeline.archive.recovery.tail import JoinedTail, join_pieces
 from wal_pipeline.archive.recovery.target import RecoveryTarget, TargetKind, TargetOutsideError
 from wal_pipeline.archive.recovery.target_choice import Choice, choose
 from wal_pipeline.archive.recovery.timeline_path import TimelinePath
 from wal_pipeline.archive.recovery.unread_wal import unread_wal_note
 from wal_pipeline.archive.recovery.window import RecoveryWindow, Span, WindowEnd, recovery_windows, spans_on, window_of
 from wal_pipeline.errors import RecoveryTargetError
+from wal_pipeline.text import counted
 from wal_pipeline.wal.names import history_name, segment_name
 
 
@@ -315,6 +316,7 @@ def _notes(
         notes.append(
             f"The recovery ends at a gap, which begins with '{window.first_missing}': later WAL is not replayed."
         )
+    notes += _tail_notes(coverage, span, choice)
     if choice.to_the_end and window.ended_by is WindowEnd.BREAK:
         missing = window.first_missing or ""
         notes.append(
@@ -327,6 +329,18 @@ def _notes(
         if ends and ends[0] > span.run[1]:
             notes.append(f"From any store the recovery would continue to '{span.path.name(ends[0])}'.")
     return notes
+
+
+def _tail_notes(coverage: Coverage, span: Span, choice: Choice) -> list[str]:
+    """Say what of the plan is there in pieces alone, and where pieces of another history end it."""
+    notes = []
+    for tail in coverage.tails_in(span.path, (needed_run(choice.backup)[0], choice.last_number)):
+        pieces = f"{counted(len(tail.pieces), 'piece')} on {' and '.join(tail.stores)}"
+        notes.append(f"No store has '{tail.segment.name}' as a whole: {pieces} hold it up to {tail.end_lsn}.")
+    ends = {span.path.name(number) for number in (span.run[1], span.run[1] + 1)} if choice.to_the_end else set()
+    found = [held for name, held in coverage.contents.tails.items() if name in ends and not coverage.has(name)]
+    joined = (join_pieces(one for one in held if one.store in coverage.stores) for held in found)
+    return notes + [f"{_capital(tail.conflict)}." for tail in joined if tail is not None and tail.conflict is not None]
 
 
 def _capital(text: str) -> str:

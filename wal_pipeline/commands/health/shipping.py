@@ -20,7 +20,7 @@ SILENT_AFTER: Final = timedelta(minutes=3)
 GRACE_SECONDS: Final = 60.0
 """A tail may be older than promised for so long before a person must look: one slow upload needs nobody."""
 _UPLOAD_SECONDS: Final = 1.0
-_EXPECTED_KEY: Final = "shipping_expected_since"
+_NOTICED_KEY: Final = "shipping_stop_noticed_at"
 
 
 class ShippingState(StrEnum):
@@ -114,7 +114,8 @@ class TailHealth:
 class ShippingHealth:
     """The shipping of a cluster's open segment.
 
-    ``goal`` is None where it is off. ``reason`` and ``since_at`` say why and since when it does not run.
+    ``goal`` is None where it is off. ``reason`` and ``since_at`` say why and since when it does not run. A stop was
+    first seen at ``noticed_at``: after a start of the host, or a pause, nobody has had time yet to start a shipper.
     """
 
     state: ShippingState = ShippingState.OFF
@@ -124,6 +125,7 @@ class ShippingHealth:
     reason: str | None = None
     since_at: datetime | None = None
     slot: HeldWal | None = None
+    noticed_at: datetime | None = None
 
     @classmethod
     def not_known(cls, goal: ShipGoal | None) -> Self:
@@ -147,9 +149,9 @@ def look_at_shipping(
 ) -> ShippingHealth:
     """Return the health of shipping by the records, and by the server where it was asked. Raises: CatalogError."""
     if goal is None:
-        return ShippingHealth()
+        return ShippingHealth(slot=slot)
     shipping, recorded = read_shipping(values), read_tails(values, stores)
-    overall = _overall(values, shipping, pause, now)
+    overall = _noticed(values, _overall(shipping, pause, now), now)
     seen = _Seen(shipping, overall, server.facts, now)
     tails = tuple(seen.judge(store, recorded.get(store)) for store in stores)
     health = replace(overall, goal=goal, shipping=shipping, tails=tails, slot=slot)
@@ -170,13 +172,12 @@ def ask_slot(slot: SlotLook | None) -> HeldWal | None:
         return HeldWal("", None, error.message)
 
 
-def _overall(values: Values, shipping: Shipping | None, pause: Pause | None, now: datetime) -> ShippingHealth:
-    """Return the state on the whole, why, and since when. Raises: CatalogError."""
+def _overall(shipping: Shipping | None, pause: Pause | None, now: datetime) -> ShippingHealth:
+    """Return the state on the whole, why, and since when."""
     if pause is not None:
         return ShippingHealth(ShippingState.PAUSED, reason=pause.describe(), since_at=pause.since_at)
     if shipping is None:
-        since_at, reason = _expected_since(values, now), "nothing has ever shipped the open segment"
-        return ShippingHealth(ShippingState.STOPPED, reason=reason, since_at=since_at)
+        return ShippingHealth(ShippingState.STOPPED, reason="nothing has ever shipped the open segment")
     silent, when = now - shipping.seen_at, moment_utc(shipping.seen_at)
     if abs(silent) > SILENT_AFTER:
         reason = f"nothing ships since {when}"
@@ -188,13 +189,18 @@ def _overall(values: Values, shipping: Shipping | None, pause: Pause | None, now
     return ShippingHealth(ShippingState.RUNNING)
 
 
-def _expected_since(values: Values, now: datetime) -> datetime:
-    """Return since when a shipper is missed: a new installation has some minutes to start one. Raises: CatalogError."""
-    kept = values.get(_EXPECTED_KEY)
-    if kept is not None:
-        return datetime.fromisoformat(kept)
-    values.put(_EXPECTED_KEY, now.isoformat())
-    return now
+def _noticed(values: Values, health: ShippingHealth, now: datetime) -> ShippingHealth:
+    """Add when a stop was first seen, and keep it for the next look. Raises: CatalogError."""
+    kept = values.get(_NOTICED_KEY)
+    if health.state is not ShippingState.STOPPED:
+        if kept is not None:
+            values.remove(_NOTICED_KEY)
+        return health
+    noticed_at = now if kept is None else datetime.fromisoformat(kept)
+    if kept is None or noticed_at > now:  # a clock that was set back
+        noticed_at = now
+        values.put(_NOTICED_KEY, now.isoformat())
+    return replace(health, noticed_at=noticed_at)
 
 
 @dataclass(frozen=True, slots=True)

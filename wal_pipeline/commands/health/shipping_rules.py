@@ -13,13 +13,14 @@ _SWITCH_OFF: Final = "WAL_PIPELINE_SHIP_INTERVAL_SECONDS=off switches it off"
 
 
 def not_shipping(facts: HealthFacts) -> list[Observation] | None:
-    """Judge whether anything ships. Some minutes are given to a start, and to a server that is started again."""
+    """Judge whether anything ships. Some minutes are given to a start, of the host, the shipper or the server."""
     health = facts.shipping
     if health.state is ShippingState.UNKNOWN:
         return None
     if health.state not in (ShippingState.NOT_POSSIBLE, ShippingState.STOPPED):
         return []
-    if not facts.files or (health.since_at is not None and facts.at - health.since_at < SILENT_AFTER):
+    since_at = health.since_at if health.state is ShippingState.NOT_POSSIBLE else health.noticed_at
+    if not facts.files or (since_at is not None and facts.at - since_at < SILENT_AFTER):
         return []  # nothing is archived yet: setup, not neglect
     since = "" if health.since_at is None else f" since {moment_utc(health.since_at)}"
     if health.state is ShippingState.NOT_POSSIBLE:

@@ -46,7 +46,7 @@ class HeldTail:
     cuts: Mapping[int, str] = field(default_factory=dict)
 
 
-def list_pieces(place: ClusterStore) -> dict[WalFileName, list[str]]:
+def list_tail(place: ClusterStore) -> dict[WalFileName, list[str]]:
     """Return the keys of the pieces on a store, by segment. One LIST. Raises: StoreError."""
     found: dict[WalFileName, list[str]] = {}
     for listed in place.store.list(place.layout.tail_root):

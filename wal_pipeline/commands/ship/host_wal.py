@@ -9,7 +9,7 @@ from wal_pipeline.commands.ship.source import OpenWal
 from wal_pipeline.errors import PostgresError, SegmentGoneError
 from wal_pipeline.postgres.control_file import ClusterState, ControlFile, read_control_file
 from wal_pipeline.postgres.flushed_wal import ControlMark, FlushedWal, FlushWatch
-from wal_pipeline.postgres.open_segment import PaddingError, SegmentBytes, read_segment_bytes, unreadable
+from wal_pipeline.postgres.open_segment import PaddingError, SegmentBytes, cannot_read, read_segment_bytes
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import WalFileName, history_name
 from wal_pipeline.wal.timeline import InvalidTimelineHistoryError, TimelineHistory
@@ -127,7 +127,7 @@ class HostWal(OpenWal):
             target = f", a link to '{folder.readlink()}', which" if folder.is_symlink() else ""
             raise PostgresError(f"'{folder}'{target} is not on this host", hint=_ELSEWHERE_HINT) from error
         except OSError as error:
-            raise unreadable(folder, error) from error
+            raise cannot_read(folder, error) from error
 
     def _require_cluster(self, control: ControlFile, seen: FlushedWal) -> None:
         if control.system_identifier != seen.system_identifier:

@@ -24,7 +24,7 @@ class Look:
     monotonic: float
 
 
-class Looks:
+class WalLooks:
     """The looks at one history, in order. Of looks at the same LSN only the last is kept.
 
     They wake the threads that ship. Safe from several threads.

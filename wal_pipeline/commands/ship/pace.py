@@ -10,8 +10,8 @@ from typing import Final
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.commands.copies.find import find_copy
 from wal_pipeline.commands.ship.events import PieceShipped, ShipEvent, ShippingFailed, ShippingRecovered
-from wal_pipeline.commands.ship.held_pieces import ChainedPiece, list_pieces, resume_segment
-from wal_pipeline.commands.ship.looks import Look, Looks
+from wal_pipeline.commands.ship.held_pieces import ChainedPiece, list_tail, resume_segment
+from wal_pipeline.commands.ship.looks import Look, WalLooks
 from wal_pipeline.commands.ship.make_piece import HistoryChangedError, PieceMaker, TailPosition
 from wal_pipeline.commands.ship.put_piece import put_piece, two_histories
 from wal_pipeline.commands.ship.store_tail import ShippedTo, StoreTail
@@ -56,7 +56,7 @@ class StoreShipper:
         *,
         layout: Callable[[int], Layout],
         maker: PieceMaker,
-        looks: Looks,
+        looks: WalLooks,
         options: ShipOptions,
         tell: Callable[[ShipEvent], None],
         wake_upkeep: Callable[[list[str]], None],
@@ -160,7 +160,7 @@ class StoreShipper:
         self._maker.walk(newest, [1], seen)  # what cannot be read costs no request
         if place is None or place.layout.system_identifier != seen.system_identifier:
             place = ClusterStore(self._store, self._layout(seen.system_identifier))
-            self.tail.forget(place, list_pieces(place))
+            self.tail.forget(place, list_tail(place))
             self._place = place
         self._timeline = seen.timeline
         self._position = None

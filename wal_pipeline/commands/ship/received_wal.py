@@ -15,7 +15,7 @@ import psycopg
 
 from wal_pipeline.commands.ship.source import OpenWal
 from wal_pipeline.errors import InvalidWalFileError, PostgresError, SegmentGoneError, cause_hint
-from wal_pipeline.host.put_once import put_once
+from wal_pipeline.host.durable_file import put_once
 from wal_pipeline.postgres.binaries import find_binaries
 from wal_pipeline.postgres.flushed_wal import FlushedWal, FlushWatch
 from wal_pipeline.postgres.kept_look import keep_look, kept_look

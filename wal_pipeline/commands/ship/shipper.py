@@ -12,7 +12,7 @@ from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.codec.encoder import Encoder
 from wal_pipeline.commands.ship.events import ShipEvent, ShippingEnded, ShippingFailed, ShippingRecovered
-from wal_pipeline.commands.ship.looks import Look, Looks
+from wal_pipeline.commands.ship.looks import Look, WalLooks
 from wal_pipeline.commands.ship.make_piece import PieceMaker
 from wal_pipeline.commands.ship.pace import ShipOptions, StoreShipper
 from wal_pipeline.commands.ship.recorder import ShippingRecorder
@@ -62,7 +62,7 @@ class Shipper:
         self._options = options
         self._fixed_identifier = fixed_identifier
         self._heed_pause = heed_pause
-        self.looks = Looks()
+        self.looks = WalLooks()
         self._events: queue.Queue[ShipEvent] = queue.Queue(_MOST_EVENTS)
         self._ending = threading.Event()
         self._errors: dict[str, WalPipelineError] = {}

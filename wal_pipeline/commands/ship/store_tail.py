@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from wal_pipeline.commands.ship.held_pieces import ChainedPiece
-from wal_pipeline.commands.ship.looks import BehindTimes, Look, Looks
+from wal_pipeline.commands.ship.looks import BehindTimes, Look, WalLooks
 from wal_pipeline.commands.ship.records import RecordedPiece, ShippedTail
 from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.wal.lsn import Lsn
@@ -27,7 +27,7 @@ class ShippedTo:
 class StoreTail:
     """One store's tail. Safe from several threads; ``serial`` counts its changes, ``shipped_count`` its new pieces."""
 
-    def __init__(self, store: str, looks: Looks, clock: Callable[[], datetime]) -> None:
+    def __init__(self, store: str, looks: WalLooks, clock: Callable[[], datetime]) -> None:
         self.store = store
         self.serial = 0
         self.shipped_count = 0

@@ -16,7 +16,7 @@ from wal_pipeline.commands.copies.find import find_copy
 from wal_pipeline.commands.copies.prove import head_proved, prove
 from wal_pipeline.commands.ship.events import PiecesMerged, PiecesRemoved, ShipEvent
 from wal_pipeline.commands.ship.held_pieces import ChainedPiece
-from wal_pipeline.commands.ship.looks import Looks
+from wal_pipeline.commands.ship.looks import WalLooks
 from wal_pipeline.commands.ship.make_piece import PieceMaker
 from wal_pipeline.commands.ship.put_piece import piece_object_key, put_piece
 from wal_pipeline.commands.ship.store_tail import StoreTail
@@ -45,7 +45,7 @@ class TailUpkeep:
         tail: StoreTail,
         *,
         maker: PieceMaker,
-        looks: Looks,
+        looks: WalLooks,
         is_archived: IsArchived,
         read_back: bool,
         tell: Callable[[ShipEvent], None],

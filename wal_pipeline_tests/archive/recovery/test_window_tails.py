@@ -249,6 +249,37 @@ def test_an_lsn_within_the_tail_is_reached_and_one_beyond_it_is_not() -> None:
         plan_restore(archive, to(lsn(10.6)))
 
 
+def test_the_plan_says_what_comes_from_pieces() -> None:
+    """And where another history ends it."""
+    other = bytes(byte ^ 1 for byte in DATA)
+    mine, others = held(pieces_of(1, 10, 0, 0.25, 0.5)), held(pieces_of(1, 10, 0, 0.25, 0.5, data=other), "b2")
+    (note,) = plan_restore(archive_of(*mine), RecoveryTarget()).notes
+    assert note == f"No store has '{name(1, 10)}' as a whole: 2 pieces on r2 hold it up to {lsn(10.5)}."
+    both = archive_of(*mine, *others, stores=("r2", "b2"))
+    plan = plan_restore(both, RecoveryTarget())
+    assert plan.tails == ()
+    (note,) = plan.notes
+    assert note == (
+        f"Pieces of '{name(1, 10)}' are of two histories: up to offset {SIZE // 4} they hold different content, and "
+        "they agree up to offset 0, where this tail ends."
+    )
+    assert len(plan_restore(both, RecoveryTarget(), stores=["b2"]).tails) == 1
+
+
+def test_a_server_that_ships_beside_a_promoted_one_is_a_rival() -> None:
+    """Neither has finished a segment since they parted."""
+    made = contents(day_segments(1, range(1, 8)), [backup("one", 1, 2.1, 3.5)], histories=[history(2, 1, 8.25)])
+    files = {**made.files, "00000002.history": replace(made.files["00000002.history"], spooled_at=day(8.3))}
+    made = replace(made, files=files)
+    archive = with_tails(made, held([*pieces_of(2, 8, 0, 0.25, 0.9), *pieces_of(1, 8, 0, 0.25, 0.88)]))
+    plan = plan_restore(archive, RecoveryTarget())
+    assert plan.timeline == 2
+    assert plan.rival is not None
+    assert (plan.rival.timeline, plan.rival.last_at, plan.rival.last_segment) == (1, day(8.88), name(1, 8))
+    ended = with_tails(made, held([*pieces_of(2, 8, 0, 0.25, 0.9), *pieces_of(1, 8, 0, 0.25)]))
+    assert plan_restore(ended, RecoveryTarget()).rival is None
+
+
 def key(window: object) -> tuple[object, ...]:
     """Return what a window says without how it is stored."""
     names = ("store", "timeline", "timelines", "backup_ids", "earliest_at", "latest_lsn", "latest_commit_at_least")

@@ -7,6 +7,7 @@ import pytest
 
 from wal_pipeline.commands.archive_get.prefetch_folder import PrefetchFolder
 from wal_pipeline.commands.archive_get.restore_call import RestoreCall
+from wal_pipeline.commands.archive_get.tail_wal import RecoveryWal
 from wal_pipeline.commands.archive_get.wal_source import WalSource, WalUnreachableError
 from wal_pipeline.errors import RestoreError
 from wal_pipeline_tests.support.restore_archive import LAYOUT, NAME, WatchedStore, name_of, segment_bytes
@@ -34,7 +35,7 @@ def make_call(store: WatchedStore, said: list[str], tmp_path: Path) -> Callable[
 
     def make(*, folder: PrefetchFolder | None = None, standby: bool = False) -> RestoreCall:
         return RestoreCall(
-            source=lambda: WalSource(LAYOUT, (store,)),
+            source=lambda: RecoveryWal(WalSource(LAYOUT, (store,))),
             folder=folder,
             fingerprint="",
             retry_seconds=0.0,

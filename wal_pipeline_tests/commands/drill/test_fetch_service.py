@@ -12,6 +12,7 @@ from typing import cast
 
 import pytest
 
+from wal_pipeline.commands.archive_get.tail_wal import RecoveryWal
 from wal_pipeline.commands.archive_get.wal_source import FetchedWal, WalSource
 from wal_pipeline.commands.drill.fetch_service import FetchService
 from wal_pipeline.commands.drill.scratch_server import ClusterChecks
@@ -58,7 +59,7 @@ def source() -> Source:
 def service(tmp_path: Path, source: Source) -> FetchService:
     """A service that is not open yet."""
     me = ServerUser(os.getuid(), os.getgid())
-    return FetchService(tmp_path / "fetch", cast(WalSource, source), me)
+    return FetchService(tmp_path / "fetch", RecoveryWal(cast(WalSource, source)), me)
 
 
 def restore(service: FetchService, name: str, destination: Path, user: ServerUser | None = None) -> int:
@@ -163,7 +164,7 @@ def test_a_server_of_another_user_is_served(source: Source) -> None:
     """It needs no program of ours, and gets each file as its own: one asked for, and one fetched ahead."""
     with nobodys_folder("out") as out:
         user = ServerUser(NOBODY, NOBODY)
-        with FetchService(out.parent / "fetch", cast(WalSource, source), user) as service:
+        with FetchService(out.parent / "fetch", RecoveryWal(cast(WalSource, source)), user) as service:
             for name, after in pairwise(HELD[:3]):
                 assert restore(service, name.name, out / name.name, user) == 0
                 assert (out / name.name).read_bytes() == content(name)

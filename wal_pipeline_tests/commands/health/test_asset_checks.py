@@ -3,8 +3,6 @@
 from datetime import timedelta
 from pathlib import Path
 
-import pytest
-
 from wal_pipeline.catalog.drills import DrillRecord
 from wal_pipeline.catalog.gaps import GapAcknowledgement
 from wal_pipeline.commands.health.asset_checks import (
@@ -23,14 +21,6 @@ from wal_pipeline_tests.support.health_scene import NOW, SIZE, SYSTEM, HealthSce
 from wal_pipeline_tests.support.tail_records import SEGMENT, SHIPPED, record_shipping, record_tail, ship_well
 
 LIMITS = HealthLimits()
-
-
-@pytest.fixture
-def scene(tmp_path: Path) -> HealthScene:
-    made = HealthScene(tmp_path)
-    made.archive(*range(1, 11))
-    made.back_up(2)
-    return made
 
 
 def b2(scene: HealthScene, check: object) -> tuple[bool, bool, str]:

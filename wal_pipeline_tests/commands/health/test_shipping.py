@@ -102,13 +102,25 @@ def test_a_sign_of_the_future_is_no_sign_of_life(scene: HealthScene) -> None:
 def test_a_shipper_that_never_ran_is_missed_from_the_first_look_on(tmp_path: Path) -> None:
     """The first look writes down when it was, so that a start has some minutes."""
     scene = HealthScene(tmp_path, ship_goal=GOAL)
-    assert look(scene).since_at == NOW
+    assert look(scene).noticed_at == NOW
     scene.now += timedelta(minutes=9)
     health = look(scene)
-    assert (health.state, health.since_at) == (ShippingState.STOPPED, NOW)
+    assert (health.state, health.noticed_at) == (ShippingState.STOPPED, NOW)
     assert tail_sentence(r2(health), GOAL) == (
         "nothing is shipped to r2 (stopped): nothing has ever shipped the open segment"
     )
+
+
+def test_each_stop_is_noticed_anew(scene: HealthScene) -> None:
+    """A shipper that ran meanwhile ends the first one; a clock that was set back begins it again."""
+    scene.now += timedelta(minutes=5)
+    assert look(scene).noticed_at == NOW + timedelta(minutes=5)
+    record_shipping(scene)
+    assert look(scene).noticed_at is None
+    scene.now += timedelta(minutes=5)
+    assert look(scene).noticed_at == NOW + timedelta(minutes=10)
+    scene.now -= timedelta(hours=1)
+    assert look(scene).noticed_at == scene.now
 
 
 def test_what_hinders_the_shipper_is_said(scene: HealthScene) -> None:

@@ -13,7 +13,7 @@ from wal_pipeline.commands.health.reach import ServerLook
 from wal_pipeline.commands.health.rules import HealthLimits, observe
 from wal_pipeline.commands.health.shipping import HeldWal
 from wal_pipeline.commands.health.watch import settle
-from wal_pipeline.commands.pause import pause
+from wal_pipeline.commands.pause import pause, resume
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline_tests.support.health_scene import NOW, SIZE, HealthScene
 from wal_pipeline_tests.support.tail_records import GOAL, SEGMENT, SHIPPED, record_shipping, record_tail, ship_well
@@ -126,14 +126,25 @@ def test_shipping_that_is_not_possible_is_told_once(scene: HealthScene) -> None:
 
 
 def test_a_shipper_that_stopped_is_told_once(scene: HealthScene) -> None:
-    """One alert says how to start it."""
+    """One alert says how to start it, after some minutes: the host, or Dagster, may have started just now."""
     record_shipping(scene, seen_at=NOW - 10 * MINUTE)
+    assert seen(scene) == {}
+    scene.now += 4 * MINUTE
     [found] = seen(scene).pop(AlertKind.NOT_SHIPPING)
     assert set(seen(scene)) == {AlertKind.NOT_SHIPPING}
     assert found.message == (
         "nothing ships since 2026-11-22 11:50:00Z: start Dagster's daemon or 'wal-pipeline ship'; "
         "WAL_PIPELINE_SHIP_INTERVAL_SECONDS=off switches it off"
     )
+
+
+def test_the_end_of_a_pause_opens_no_alert(scene: HealthScene) -> None:
+    """Nothing was shipped for an hour, and a run begins within seconds: nobody has to look."""
+    pause(scene.catalog, scene.now, length=timedelta(hours=1), reason="", by="anna")
+    scene.now += timedelta(minutes=59)
+    scene.facts()
+    resume(scene.catalog, scene.now)
+    assert AlertKind.NOT_SHIPPING not in seen(scene)
 
 
 def test_a_new_installation_is_not_neglect(tmp_path: Path) -> None:
@@ -167,6 +178,8 @@ def test_a_server_that_does_not_answer_has_its_own_alert(scene: HealthScene) -> 
 def test_a_slot_that_holds_much_wal(scene: HealthScene, held: int, is_told: bool) -> None:
     """It fills the server's own disk."""
     scene.slot = lambda: HeldWal("wal_pipeline_main", held)
+    if is_told:
+        scene.ship_goal = None  # a slot that nothing uses any more keeps WAL all the same
     found = seen(scene).get(AlertKind.SLOT_HOLDS_WAL, [])
     assert [one.subject for one in found] == ["wal_pipeline_main"] * is_told
     assert all("keeps 3.0 GiB of WAL for slot 'wal_pipeline_main'" in one.message for one in found)

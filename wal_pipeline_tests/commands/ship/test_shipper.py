@@ -4,7 +4,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyrage
@@ -534,6 +534,23 @@ def test_how_late_a_piece_was(scene: ShipScene) -> None:
     assert first is None
     assert later
     assert all(seconds is not None and 0 < seconds < lasted for seconds in later)
+
+
+def test_a_clock_that_jumps_makes_nothing_late(scene: ShipScene) -> None:
+    """It is set back and forth while pieces are shipped: how late they are is measured by another one."""
+    begun, jumps = time.monotonic(), iter(range(10_000))
+
+    def clock() -> datetime:
+        return datetime.now(UTC) + timedelta(hours=(-1) ** next(jumps))
+
+    with scene.shipping(scene.shipper(clock=clock)) as running:
+        for _ in range(3):
+            scene.write()
+            running.wait_until(lambda: scene.tail_end("r2") == scene.flushed)
+    lasted = time.monotonic() - begun
+    late = [event.behind_seconds for event in running.of(PieceShipped) if event.behind_seconds is not None]
+    assert late
+    assert all(0 < seconds < lasted for seconds in late)
 
 
 def test_a_pieces_commits_are_in_its_metadata(scene: ShipScene) -> None:

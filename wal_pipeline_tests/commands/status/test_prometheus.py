@@ -64,7 +64,7 @@ def test_values(samples: dict[tuple[str, str], float]) -> None:
         ("wal_pipeline_archive_lag_seconds", ""): 2,
         ("wal_pipeline_recovery_point_seconds", ""): 0,
         ("wal_pipeline_recovery_point_is_bound", ""): 0,
-        ("wal_pipeline_last_commit_age_seconds", ""): 90,
+        ("wal_pipeline_last_commit_age_seconds", ""): 3,  # the last one is in the open segment
         ("wal_pipeline_store_window_end_timestamp_seconds", "b2"): NOW.timestamp(),
         ("wal_pipeline_store_files", "b2"): 10,
         ("wal_pipeline_store_restore_seconds", "r2"): 12.5,

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,8 +124,13 @@ class WatchedCluster:
 
 
 @contextmanager
-def start_cluster(name: str, install: PostgresInstall, pair: S3Pair) -> Iterator[WatchedCluster]:
-    """Start a cluster of this name that archives into fresh buckets of these stores, with segments of 1 MiB."""
+def start_cluster(
+    name: str, install: PostgresInstall, pair: S3Pair, *, more: Mapping[str, str] | None = None
+) -> Iterator[WatchedCluster]:
+    """Start a cluster of this name that archives into fresh buckets of these stores, with segments of 1 MiB.
+
+    ``more``: settings that win over the scene's own.
+    """
     home = owned_folder("ui")
     spool = home / "spool"
     settings = {
@@ -142,13 +147,13 @@ def start_cluster(name: str, install: PostgresInstall, pair: S3Pair) -> Iterator
     try:
         server.start()
         server.psql("CREATE TABLE orders (id bigserial PRIMARY KEY, at timestamptz NOT NULL DEFAULT now())")
-        _write_settings(cluster)
+        _write_settings(cluster, more or {})
         yield cluster
     finally:
         server.remove()
 
 
-def _write_settings(cluster: WatchedCluster) -> None:
+def _write_settings(cluster: WatchedCluster, more: Mapping[str, str]) -> None:
     settings = {
         **cluster.pair.store_environment(cluster.buckets),
         **_QUICK,
@@ -160,6 +165,7 @@ def _write_settings(cluster: WatchedCluster) -> None:
         "PG_WAL_ARCHIVE_DIR": str(cluster.spool),
         "PGDATA": str(cluster.server.pgdata),
         "PGBINDIR": str(cluster.server.install.bin_folder),
+        **more,
     }
     cluster.env_file.touch(mode=0o600)
     cluster.env_file.write_text("".join(f"{name}='{value}'\n" for name, value in settings.items()))

@@ -1,0 +1,160 @@
+"""Pieces in a plan: they must be readable, and continue what is archived."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from wal_pipeline.archive.format.keys import Layout
+from wal_pipeline.archive.records import BaseBackup, Codec
+from wal_pipeline.archive.recovery.coverage import ArchiveContents, HeldBackup
+from wal_pipeline.archive.recovery.restore_plan import RestorePlan, plan_restore
+from wal_pipeline.archive.recovery.target import RecoveryTarget
+from wal_pipeline.codec.encoder import Encoder
+from wal_pipeline.commands.archive_get.wal_source import WalSource, WalUnreachableError
+from wal_pipeline.commands.copies.put import store_copy
+from wal_pipeline.commands.inventory.listing import list_store
+from wal_pipeline.commands.inventory.tails import read_tails_of
+from wal_pipeline.commands.restore.contents import RestoreInventory, _Records
+from wal_pipeline.stores.cluster_store import ClusterStore
+from wal_pipeline.wal.joint import read_joints
+from wal_pipeline.wal.lsn import Lsn
+from wal_pipeline.wal.names import require_file_name, segment_name
+from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, parse_long_page_header
+from wal_pipeline_tests.support.archive_worlds import backup
+from wal_pipeline_tests.support.pieces import cut, put_pieces
+from wal_pipeline_tests.support.restore_archive import WatchedStore, describe_file
+from wal_pipeline_tests.support.segments import SYSTEM_IDENTIFIER
+from wal_pipeline_tests.support.wal_writer import MIB, WalWriter
+
+LAYOUT = Layout("", "main", SYSTEM_IDENTIFIER)
+NAMES = [segment_name(1, number, MIB).name for number in range(4)]
+BACKUP: BaseBackup = replace(backup("one", 1, 1.1, 1.5), system_identifier=SYSTEM_IDENTIFIER, wal_segment_size=MIB)
+END = 300_000
+
+
+def written(*lengths: int) -> dict[int, bytes]:
+    """Return segments 1 to 3 of a server that writes records of these lengths again and again."""
+    wal = WalWriter(system_identifier=SYSTEM_IDENTIFIER)
+    while wal.position < 4 * MIB:
+        for length in lengths:
+            wal.record(length)
+    return dict(wal.segments())
+
+
+@pytest.fixture
+def stores(tmp_path: Path) -> dict[str, WatchedStore]:
+    """Two stores with segments 1 and 2."""
+    made = {name: WatchedStore(name, tmp_path / name) for name in ("r2", "b2")}
+    for number, data in written(100).items():
+        if number < 3:
+            name = require_file_name(NAMES[number])
+            header = parse_long_page_header(name.name, data[:LONG_HEADER_BYTES])
+            file = describe_file(name.name, data, SYSTEM_IDENTIFIER)
+            file = replace(file, joints=read_joints(data, header, name.timeline))
+            for store in made.values():
+                store_copy(ClusterStore(store, LAYOUT), file, Encoder(Codec.ZSTD).encode(data), read_back=False)
+    return made
+
+
+def ship(store: WatchedStore, data: bytes, *places: int, number: int = 3) -> list[str]:
+    """Put pieces of a segment onto a store."""
+    pieces = cut(NAMES[number], data, places, system_identifier=SYSTEM_IDENTIFIER, wal_segment_size=MIB)
+    return put_pieces(ClusterStore(store, LAYOUT), pieces, data)
+
+
+def inventory(stores: dict[str, WatchedStore]) -> RestoreInventory:
+    """Return what a plan is made from, as ``gather`` does without a base backup's objects."""
+    places = {name: ClusterStore(store, LAYOUT) for name, store in stores.items()}
+    listings = {name: list_store(place) for name, place in places.items()}
+    tails, notes = read_tails_of(listings, places)
+    records = _Records(listings, tuple(stores.values()), MIB)
+    contents = ArchiveContents.of(
+        SYSTEM_IDENTIFIER,
+        files=records.needed(None),
+        copies={name: frozenset(listing.wal) for name, listing in listings.items()},
+        backups=[HeldBackup(BACKUP, frozenset(stores))],
+        tails=tails,
+    )
+    source = WalSource(LAYOUT, tuple(stores.values()))
+    return RestoreInventory(contents, {}, tuple(stores.values()), tuple(notes), records, source)
+
+
+def plan_of(found: RestoreInventory) -> RestorePlan:
+    """Plan a restore to the end."""
+    return found.checked_plan(lambda contents: plan_restore(contents, RecoveryTarget()))
+
+
+def test_a_plan_ends_with_pieces_that_continue_the_archive(stores: dict[str, WatchedStore]) -> None:
+    """Their first page begins with the rest of the record that the last whole segment ends with."""
+    ship(stores["r2"], written(100)[3], 0, 100_000, END)
+    plan = plan_of(inventory(stores))
+    assert plan.tail is not None
+    assert plan.window.latest_lsn == Lsn(3 * MIB + END)
+
+
+def test_pieces_that_continue_nothing_are_left_out(stores: dict[str, WatchedStore]) -> None:
+    """Another server of the same name shipped them: the plan ends before them, and says why."""
+    ship(stores["r2"], written(5000)[3], 0, 100_000, END)
+    plan = plan_of(inventory(stores))
+    assert (plan.tails, plan.window.latest_lsn, plan.bound) == ((), Lsn(3 * MIB), NAMES[2])
+    assert any(
+        f"before '{NAMES[3]}', which is there and cannot be replayed: it does not continue" in one for one in plan.notes
+    )
+
+
+def test_an_open_segment_must_continue_a_finished_one_in_pieces(stores: dict[str, WatchedStore]) -> None:
+    """Both are not archived yet."""
+    for store in stores.values():
+        store.delete(LAYOUT.wal_key(require_file_name(NAMES[2]), Codec.ZSTD, encrypted=False))
+    ship(stores["r2"], written(100)[2], 0, MIB, number=2)
+    ship(stores["r2"], written(5000)[3], 0, END)
+    plan = plan_of(inventory(stores))
+    assert [tail.segment.name for tail in plan.tails] == [NAMES[2]]
+    assert plan.window.latest_lsn == Lsn(3 * MIB)
+
+
+def test_a_damaged_piece_ends_the_plan_before_it(stores: dict[str, WatchedStore]) -> None:
+    """The note names it; another store's good one is taken without a word."""
+    keys = ship(stores["r2"], written(100)[3], 0, 100_000, 200_000, END)
+    stores["r2"].path_of(keys[1]).write_bytes(b"damaged")
+    found = inventory(stores)
+    plan = plan_of(found)
+    assert plan.window.latest_lsn == Lsn(3 * MIB + 100_000)
+    assert any(note.startswith(f"r2: object '{keys[1]}' has 7 bytes, expected ") for note in plan.notes)
+    ship(stores["b2"], written(100)[3], 0, 100_000, 200_000)
+    again = plan_of(inventory(stores))
+    assert again.window.latest_lsn == Lsn(3 * MIB + END)
+    assert [note for note in again.notes if "left out" in note] == []
+
+
+def test_a_piece_that_cannot_be_described_is_noted(stores: dict[str, WatchedStore]) -> None:
+    """The plan ends before it."""
+    keys = ship(stores["r2"], written(100)[3], 0, 100_000, END)
+    stores["r2"].delete(keys[1])
+    stores["r2"].add_bare(keys[1], b"x")
+    found = inventory(stores)
+    assert plan_of(found).window.latest_lsn == Lsn(3 * MIB + 100_000)
+    said = f"r2: piece '{keys[1]}' has metadata that cannot be read: KeyError 'wal-format'"
+    assert found.notes == (f"{said}: this piece is left out of the plan",)
+
+
+def test_a_store_that_does_not_give_its_pieces_stops_the_plan(stores: dict[str, WatchedStore]) -> None:
+    """It answered a moment ago: what it has is neither there nor absent."""
+    ship(stores["r2"], written(100)[3], 0, END)
+    found = inventory(stores)
+    stores["b2"].down = True
+    with pytest.raises(WalUnreachableError):
+        plan_of(found)
+
+
+def test_pieces_that_every_store_has_whole_are_not_asked_for(stores: dict[str, WatchedStore]) -> None:
+    """They are left over, and cost no request."""
+    ship(stores["r2"], written(100)[2], 0, 100_000, END, number=2)
+    places = {name: ClusterStore(store, LAYOUT) for name, store in stores.items()}
+    listings = {name: list_store(place) for name, place in places.items()}
+    assert [len(items) for items in listings["r2"].pieces.values()] == [2]
+    assert listings["r2"].others == ()
+    stores["r2"].calls.clear()
+    assert read_tails_of(listings, places) == ([], [])
+    assert stores["r2"].calls == []

@@ -1,0 +1,96 @@
+"""Tests that the UI shows how far each store has the open segment, and whether the promise is kept."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page
+
+from testbed.dagster_instance import DagsterInstance
+from testbed.postgres_install import PostgresInstall
+from testbed.s3_pair import S3Pair
+from wal_pipeline_tests.support.ui.browser import Screen
+from wal_pipeline_tests.support.ui.cluster import STORES, WatchedCluster, start_cluster
+from wal_pipeline_tests.support.ui.history import wait
+
+pytestmark = pytest.mark.ui
+TAIL = "/assets/shop/wal_tail/{store}"
+_SHIPPED = {"WAL_PIPELINE_SHIP_INTERVAL_SECONDS": "1", "WAL_PIPELINE_HEALTH_INTERVAL_SECONDS": "10"}
+
+
+@pytest.fixture(scope="module")
+def shop(
+    browser: Page, tmp_path_factory: pytest.TempPathFactory, postgres15: PostgresInstall, s3_pair: S3Pair
+) -> Iterator[tuple[WatchedCluster, DagsterInstance]]:
+    """A cluster whose newest commits lie in the open segment alone, and on both stores in pieces."""
+    folder = tmp_path_factory.mktemp("shop") / "dagster"
+    with start_cluster("shop", postgres15, s3_pair, more=_SHIPPED) as cluster:
+        environment = {"WAL_PIPELINE_ENV_FILE": str(cluster.env_file)}
+        with DagsterInstance(folder, environment, schedules=True) as dagster:
+            cluster.command("backup")
+            cluster.commit(3)
+            wait(dagster, lambda: all(behind(cluster, store) == 0 for store in STORES))
+            yield cluster, dagster
+
+
+def behind(cluster: WatchedCluster, store: str) -> float | None:
+    """Return how far a store is behind, as status says it; None where nothing is known."""
+    tail = json.loads(cluster.command("status", "--json"))["stores"][store]["tail"]
+    return tail["behind_seconds"] if tail["state"] == "running" and tail["pieces"] else None
+
+
+@pytest.fixture
+def screen(browser: Page, shop: tuple[WatchedCluster, DagsterInstance], pictures: Path | None) -> Screen:
+    """The browser at the UI of this cluster."""
+    return Screen(browser, shop[1].url, pictures)
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_the_first_row_says_how_far_the_store_is_behind(
+    screen: Screen, shop: tuple[WatchedCluster, DagsterInstance], store: str
+) -> None:
+    """Then come the numbers that are plotted; no value is one that nobody reads, and nobody is told 'never'."""
+
+    def is_shown() -> bool:
+        screen.open(TAIL.format(store=store), "Timestamp")
+        return "running" not in screen.metadata_value(0) and " behind" in screen.metadata_value(0)
+
+    wait(shop[1], is_shown)
+    rows = screen.metadata()
+    assert re.match(rf"{store} is (0 s|\d+\.\d s) behind; in the last hour p50 ", next(iter(rows.values())))
+    assert {"seconds_behind", "pieces", "holds", "shipped_to", "last_commit_at"} <= rows.keys()
+    for key, value in rows.items():
+        assert not re.search(r"\d\.\d{4}", value), (key, value)
+    assert not re.search("never (materialized|observed)", screen.text, re.IGNORECASE)
+    if store == "r2":
+        screen.picture("wal-tail")
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_the_check_says_whether_the_promise_is_kept(screen: Screen, store: str) -> None:
+    """It stands on the tail's own page, by its name, with the sentence."""
+    screen.open(TAIL.format(store=store) + "?view=checks", "on_time")
+    screen.see(re.compile(r"promised 2\.0 s"))
+    assert "Failed" not in screen.text
+
+
+def test_nobody_asks_whose_the_tail_is_and_what_updates_it(screen: Screen) -> None:
+    """The page has owner, kinds, and the sensor that keeps the run at work."""
+    screen.open(TAIL.format(store="r2"), "Definition")
+    screen.see("Owners")
+    screen.see("Kinds")
+    screen.see("ship_sensor")
+    assert "No automations found" not in screen.text
+
+
+def test_the_window_ends_with_the_tail(screen: Screen, shop: tuple[WatchedCluster, DagsterInstance]) -> None:
+    """The newest commit can be recovered though its segment is not archived, and the table's RPO is zero."""
+
+    def is_shown() -> bool:
+        screen.open("/assets/shop/recovery_window", "Timestamp")
+        return "nothing committed since" in screen.metadata_value(0)
+
+    wait(shop[1], is_shown)
+    assert "inside '" in " ".join(screen.metadata().values())
