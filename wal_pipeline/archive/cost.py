@@ -80,15 +80,16 @@ class FileRate:
         )
 
 
-def shipping_usage(interval_seconds: float, *, read_back: bool = True) -> Usage:
+def shipping_usage(interval_seconds: float) -> Usage:
     """Return the requests of a month in which the open segment is shipped to one store.
 
-    The server writes all the time, so that each interval has a piece. Each piece, also a merged one, is put once and,
-    with ``read_back``, read once; its removal is free. A server that writes nothing costs no request.
+    The server writes all the time, so that each interval has a piece. Each piece, also a merged one, is put once and
+    read once, or asked for its size where nothing is read back; its removal is free. A server that writes nothing costs
+    no request.
     """
     pieces = ceil(_MONTH_DAYS * _DAY_SECONDS / interval_seconds)
     puts = pieces + ceil(pieces / _MERGES)
-    return Usage(0, class_a_requests=puts, class_b_requests=puts * read_back)
+    return Usage(0, class_a_requests=puts, class_b_requests=puts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +136,9 @@ def store_cost(usage: Usage, prices: Prices) -> StoreCost:
     )
 
 
-def shipping_cost(interval_seconds: float, prices: Mapping[str, Prices], *, read_back: bool = True) -> Cost:
+def shipping_cost(interval_seconds: float, prices: Mapping[str, Prices]) -> Cost:
     """Return the cost of a month's requests for shipping the open segment to each store; see ``shipping_usage``."""
-    usage = shipping_usage(interval_seconds, read_back=read_back)
+    usage = shipping_usage(interval_seconds)
     return Cost(0, {store: store_cost(usage, one) for store, one in prices.items()})
 
 

@@ -45,7 +45,7 @@ def cost_command(
         cost, usage, piece_bytes = report.cost, report.usage, report.piece_bytes
     interval, shipping = settings.ship_interval_seconds, None
     if interval is not None:
-        shipping = cost_of_shipping(interval, settings.prices(), piece_bytes, read_back=settings.read_back)
+        shipping = cost_of_shipping(interval, settings.prices(), piece_bytes)
     if as_json:
         told = {} if shipping is None else {"shipping": shipping_as_json(shipping)}
         click.echo(json.dumps(cost_as_json(cost, usage) | told))

@@ -45,11 +45,11 @@ class ShippingCost:
 
 
 def cost_of_shipping(
-    interval_seconds: float, prices: Mapping[str, Prices], piece_bytes: Mapping[str, int], *, read_back: bool
+    interval_seconds: float, prices: Mapping[str, Prices], piece_bytes: Mapping[str, int]
 ) -> ShippingCost:
     """Estimate a month's requests at the interval that is set, and at 1, 5 and 10 seconds."""
     intervals = sorted({*SHOWN_INTERVALS, interval_seconds})
-    costs = {seconds: shipping_cost(seconds, prices, read_back=read_back) for seconds in intervals}
+    costs = {seconds: shipping_cost(seconds, prices) for seconds in intervals}
     return ShippingCost(interval_seconds, piece_bytes, costs)
 
 
