@@ -34,7 +34,7 @@ class CostReport:
 
 @dataclass(frozen=True, slots=True)
 class ShippingCost:
-    """What shipping the open segment costs: the bytes of its pieces now, and a month's requests by the interval.
+    """The cost of shipping the open segment: the bytes of its pieces now, and a month's requests by the interval.
 
     ``interval_seconds`` is the setting. ``by_interval`` has it too, and the usual ones beside it.
     """
