@@ -46,7 +46,7 @@ _TESTED_IN: Final = {
     "archive/format/test_backup_manifest.py": "archive/format/{backup_manifest_checks,backup_manifest_json}",
     "archive/format/test_piece.py": "archive/format/words",
     "archive/recovery/test_restore_plan.py": "archive/recovery/{coverage,target,target_choice,timeline_path}",
-    "archive/retention/test_plan.py": "archive/retention/{rules,wal}",
+    "archive/retention/test_plan.py": "archive/retention/{ages,rules,wal}",
     "archive/retention/test_remains.py": "archive/retention/obsolete",
     "catalog/test_areas.py": "catalog/{backups,catalog,drills,frames,gaps,rows,store_states,values}",
     "catalog/test_migrate.py": "catalog/{engine,schema}",

@@ -1,7 +1,7 @@
 """The pieces of the stateful test: what was shipped of open segments, and what expiry may take of it."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -39,12 +39,18 @@ class ShippedPieces:
         """Return the keys of the pieces that a store has."""
         return {item.key for item in self.stores[store].inner.list(layout().tail_root)}
 
-    def check_gone(
-        self, store: str, before: set[str], good: set[str], starts: list[int], window_begins_at: datetime
-    ) -> None:
-        """Check each piece that an expiry took: its segment was good on the store, or nothing could need it.
+    def begun_on(self, stores: Iterable[str]) -> set[str]:
+        """Return the segments of which one of the stores has a piece that begins at their start."""
+        stored = (layout().parse_piece_key(key) for store in stores for key in self.on(store))
+        return {one.piece.segment.name for one in stored if one is not None and not one.piece.from_offset}
 
-        ``good`` are the segments that were good there before, ``starts`` the numbers in which base backups begin there.
+    def check_gone(
+        self, store: str, before: set[str], verified: set[str], starts: list[int], window_begins_at: datetime
+    ) -> None:
+        """Check each piece that an expiry took: its segment was verified on the store, or nothing could need it.
+
+        ``verified`` are the segments that were good there, or that an accident spoilt since they were verified.
+        ``starts`` are the numbers in which base backups begin there.
 
         Raises: AssertionError.
         """
@@ -52,4 +58,4 @@ class ShippedPieces:
             at, name = self.shipped.pop((store, key))
             number = require_file_name(name).number(SEGMENT_BYTES)
             needed = at > window_begins_at or (bool(starts) and number >= min(starts))
-            assert name in good or not needed, f"{store}: '{key}' was removed and may be needed"
+            assert name in verified or not needed, f"{store}: '{key}' was removed and may be needed"

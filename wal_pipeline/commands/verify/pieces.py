@@ -35,7 +35,7 @@ RemovePiece = Callable[[ClusterStore, str, str], None]
 
 @dataclass(slots=True)
 class PieceVerification:
-    """What was found of all pieces: counts by store, faults, and which segments' pieces do not join."""
+    """The findings of all pieces: counts by store, faults, and the segments whose pieces do not join."""
 
     tallies: dict[str, PieceTally]
     faults: list[PieceFault] = field(default_factory=list)
@@ -59,7 +59,7 @@ class PieceVerifier:
         deep: bool,
         remove: RemovePiece | None,
     ) -> None:
-        """Add to ``found`` what is so on each store that answers; ``remove`` is given where damage is to be repaired.
+        """Add the findings of each store that answers to ``found``; ``remove`` is given where damage is to be repaired.
 
         A store that fails is added to ``silent``. Raises: CatalogError.
         """
