@@ -66,7 +66,7 @@ class Player:
     def play(self, at_the_end: Callable[[], object] = lambda: None) -> None:
         """Do every event at its time, end it at its end, and return when no fault is left.
 
-        ``at_the_end`` is called when all events have begun, with the faults that are not over yet.
+        ``at_the_end`` is called a while after all events have begun, with the faults that are not over yet.
         """
         begun = time.monotonic()
         try:
@@ -74,7 +74,8 @@ class Player:
                 self._wait_until(begun + event.at_seconds)
                 self._do(event)
                 self.played.append(event)
-            self._wait_until(begun + self._world.schedule.seconds)
+            after_seconds = self._world.schedule.lost_after_seconds or 0.0
+            self._wait_until(begun + self._world.schedule.seconds + after_seconds)
             at_the_end()
         finally:
             self.calm()

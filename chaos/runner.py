@@ -167,7 +167,7 @@ def _play(world: World, player: Player, outcome: Outcome, slack_seconds: float) 
     world.load.start()
     try:
         wait_until_archiving(world)
-        in_trouble = world.schedule.lost_in_trouble
+        in_trouble = world.schedule.lost_after_seconds is not None
         player.play(lose if in_trouble else lambda: None)
         outcome.problems += player.backups.settle()
         outcome.problems += player.damage.settle()

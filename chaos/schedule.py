@@ -107,6 +107,7 @@ LYING: Final = frozenset({Kind.STORE_HALF, Kind.STORE_FLIPPED, Kind.SWALLOW})
 LYING_ABOUT_PIECES: Final = LYING | {Kind.PIECE_LIE}
 _SECOND_SERVER: Final = frozenset({Kind.COPY_ARCHIVES, Kind.TWO_PROMOTIONS})
 _FULL_DISK: Final = frozenset({Kind.SPOOL_FULL, Kind.QUARANTINE_FULL, Kind.STAGING_FULL})
+_LONGEST_AFTER_SECONDS: Final = 6.0
 _UNSCALED_SHARE: Final = 0.25
 LONGEST_LATENCY_SECONDS: Final = 30.0
 
@@ -135,8 +136,8 @@ class Schedule:
     ``with_library``: PostgreSQL archives with ``basic_archive``, else with our ``archive_command``.
     ``with_tablespace``: the ledger lies in a tablespace, so base backups go through the staging folder.
 
-    Every schedule loses its host, among the faults (``lost_in_trouble``) or when they are over. ``lying_pieces`` is a
-    store whose pieces have a flipped bit while what was lost is restored.
+    Every schedule loses its host: ``lost_after_seconds`` after the last fault may have begun, with those that are not
+    over yet, or when all is calm (None). ``lying_pieces`` is a store whose pieces have a flipped bit meanwhile.
     """
 
     seed: int
@@ -147,7 +148,7 @@ class Schedule:
     with_tablespace: bool
     recovery: Recovery
     linger_seconds: float
-    lost_in_trouble: bool
+    lost_after_seconds: float | None
     lying_pieces: str | None
 
     @property
@@ -183,7 +184,7 @@ def draw(seed: int, *, seconds: float, max_latency_seconds: float, full_disks: b
         with_tablespace=with_tablespace,
         recovery=rng.choice(list(Recovery)),
         linger_seconds=rng.choice([0.5, 3.0, 60.0]),
-        lost_in_trouble=own.random() < 0.5,
+        lost_after_seconds=own.choice([None, own.uniform(0, _LONGEST_AFTER_SECONDS)]),
         lying_pieces=own.choice([*STORES, None, None]),
     )
 

@@ -25,6 +25,7 @@ Tell = Callable[[str], None]
 CLUSTER: Final = "main"
 BUCKETS: Final = S3Buckets(r2="wal-archive-r2", b2="wal-archive-b2")
 _ARCHIVE_TIMEOUT_SECONDS: Final = 2  # so short only for the show: PostgreSQL also switches segments by itself
+_SHIPPING: Final = {"WAL_PIPELINE_SHIP_INTERVAL_SECONDS": "5"}  # the default, which a test's Dagster switches off
 _COMMAND_SECONDS: Final = 300
 _SERVER_SETTINGS: Final = {"max_wal_size": "512MB", "log_checkpoints": "off"}
 
@@ -99,7 +100,7 @@ def start_scene(folder: Path, tell: Tell, mode: Mode) -> Iterator[Scene]:
         stores.b2.make_bucket(BUCKETS.b2, versioning=True)
         env_file = folder / "demo.env"
         write_env_file(env_file, _settings(folder, cluster, stores, mode))
-        settings = {"WAL_PIPELINE_ENV_FILE": str(env_file)}
+        settings = {"WAL_PIPELINE_ENV_FILE": str(env_file), **_SHIPPING}
         dagster = DagsterInstance(folder / "dagster", settings, schedules=mode is WATCH)
         stack.callback(dagster.stop)
         scene = Scene(folder, cluster, stores, dagster, env_file)
@@ -168,6 +169,7 @@ def write_env_file(path: Path, settings: dict[str, str]) -> None:
 def _settings(folder: Path, cluster: PostgresCluster, stores: S3Pair, mode: Mode) -> dict[str, str]:
     return {
         **store_settings(cluster, stores),
+        **_SHIPPING,
         "WAL_PIPELINE_CONNINFO": cluster.conninfo,
         "WAL_PIPELINE_STATE_FOLDER": str(folder / "state"),
         "WAL_PIPELINE_ARCHIVE_TIMEOUT_SECONDS": str(_ARCHIVE_TIMEOUT_SECONDS),

@@ -7,12 +7,14 @@ import pytest
 
 from chaos.backing_up import Backups
 from chaos.checks import compare, drain, misplaced
+from chaos.losing import HostLoss
 from chaos.runner import run_one
 from chaos.schedule import Kind, Schedule, draw
 from chaos.stage import Stage, start_stage
 from chaos.troubles import Span, Troubles, calm_spans
 from chaos.whole_backups import TakenBackup, together
 from chaos.world import make_world
+from testbed.ledger import loss_of
 
 pytestmark = pytest.mark.integration
 
@@ -29,15 +31,21 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         yield stage
 
 
-@pytest.mark.parametrize("seed", [3, 35, 41])
+@pytest.mark.parametrize("seed", [35, 41, 1310])
 def test_nothing_is_lost(stage: Stage, seed: int) -> None:
     """After the schedule's faults every archived file is on both stores, and the spool is empty.
 
-    The last two draw what other servers, base backups and an expiry do to an archive.
+    They draw what other servers, base backups and an expiry do to an archive. The second loses its host among the
+    faults; in the last a new timeline begins in the middle of a shipped segment.
     """
-    outcome = run_one(stage, schedule_of(seed))
+    schedule = schedule_of(seed)
+    outcome = run_one(stage, schedule, slack_seconds=5)  # tests run beside others
     assert outcome.problems == []
     assert outcome.files_checked >= 10
+    assert outcome.shipper_starts >= 1
+    assert outcome.host_loss is not None
+    lost_at_once = schedule.lost_after_seconds is not None
+    assert lost_at_once or outcome.host_loss.loss.acknowledged > len(outcome.host_loss.loss.missing)
 
 
 def test_the_checks_see_what_is_wrong(stage: Stage) -> None:
@@ -83,6 +91,24 @@ def test_a_base_backup_that_lost_an_object_is_not_called_restorable_unseen(stage
         assert list(together(world, both)) == ["r2: 'one' and 'other' were stored at the same time"]
 
 
+def test_the_loss_of_a_host_is_judged() -> None:
+    """What is younger than what is owed may be missing; an older commit, a hole and a foreign commit are named."""
+
+    def problems(found: set[int], owed_seconds: float) -> list[str]:
+        loss = loss_of({1: 10.0, 2: 12.0, 3: 13.0}, range(1, 4), found, lost_at=15.0)
+        return list(HostLoss(loss, owed_seconds, None).problems())
+
+    assert problems({1, 2, 3}, 2.0) == []
+    assert problems({1, 2}, 2.0) == []
+    assert problems({1}, 2.0) == [
+        "after the loss of the host, 2 acknowledged commits are missing, the oldest 3.00 s old, expected at most 2.00 s"
+    ]
+    assert problems({1, 3, 9}, 9.0) == [
+        "after the loss of the host, commits are there that nobody made: (9,)",
+        "after the loss of the host, commit 2 is missing and later ones are there",
+    ]
+
+
 def test_a_schedule_is_drawn_from_its_seed_alone() -> None:
     """The same seed gives the same faults; the next one gives others."""
     assert schedule_of(42) == schedule_of(42)
@@ -95,7 +121,7 @@ def test_every_schedule_has_faults_of_shipping() -> None:
     schedules = [schedule_of(seed) for seed in range(1, 200)]
     assert all(any(event.kind in shipping for event in schedule.events) for schedule in schedules)
     assert shipping <= {event.kind for schedule in schedules for event in schedule.events}
-    assert {schedule.lost_in_trouble for schedule in schedules} == {True, False}
+    assert {schedule.lost_after_seconds is None for schedule in schedules} == {True, False}
     assert {schedule.lying_pieces for schedule in schedules} == {"r2", "b2", None}
 
 
