@@ -25,6 +25,7 @@ _CALM_SECONDS: Final = 60.0
 _START_SECONDS: Final = 30.0
 _FEW_FILES: Final = 2
 _LOOK_SECONDS: Final = 0.2
+_END_SECONDS: Final = 0.25  # the shipper's own end can be seen a look before the moment of the loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,8 @@ def lose_host(world: World, player: Player, slack_seconds: float) -> HostLoss:
             begun_at=begun_at,
             usable=either_store(world.schedule.lying_pieces),
         )
-        excuse = "troubles of shipping" if lost_at - owed_before > PROMISED_SECONDS + slack_seconds + 0.01 else None
+        promised_before = lost_at - PROMISED_SECONDS - slack_seconds
+        excuse = "troubles of shipping" if owed_before < promised_before - _END_SECONDS else None
         blocked = _blocked(world, disk / world.pg_wal.relative_to(world.folder))
         if blocked is not None and blocked[0] < owed_before:
             owed_before, excuse = blocked
