@@ -30,6 +30,8 @@ class ClusterKind:
     locale: str
 
 
+# initdb makes the folders above the cluster's too.
+_COPY = 'mkdir -p "$(dirname "$2")" && cp --archive "$1" "$2"'
 _templates: dict[ClusterKind, Path] = {}
 
 
@@ -44,7 +46,7 @@ def copy_cluster(kind: ClusterKind, target: Path, initdb: Callable[[Path], None]
         initdb(folder / "pgdata")
         _templates[kind] = folder / "pgdata"
     copied = subprocess.run(
-        postgres_user().wrap(["cp", "--archive", str(_templates[kind]), str(target)]),
+        postgres_user().wrap(["sh", "-c", _COPY, "sh", str(_templates[kind]), str(target)]),
         capture_output=True,
         text=True,
         check=False,
