@@ -5,6 +5,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from math import ceil
 from typing import Final
 
@@ -22,6 +23,14 @@ class Look:
 
     seen: FlushedWal
     monotonic: float
+
+    @property
+    def acknowledged_at(self) -> datetime | None:
+        """A moment before which the primary acknowledged no commit that lies behind the look's LSN.
+
+        None for a standby: it says nothing of commits that it has not received yet.
+        """
+        return None if self.seen.is_standby else self.seen.at
 
 
 class WalLooks:

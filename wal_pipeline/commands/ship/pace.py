@@ -303,7 +303,8 @@ class StoreShipper:
         complete_before = self._looks.complete_at(seen.timeline, start.lsn(size))
         complete = self._looks.complete_at(seen.timeline, Lsn(base + to_offset))
         before = self.tail.pieces_of(start.segment)[-1:]
-        known_at = [*([complete.seen.at] if complete else []), *(one.recorded.piece.flushed_at for one in before)]
+        proven_at = None if complete is None else complete.acknowledged_at
+        known_at = [*([proven_at] if proven_at else []), *(one.recorded.piece.flushed_at for one in before)]
         made = self._maker.make(start, to_offset, seen, known_at[0] if known_at else None)
         self._on_source(None)
         begun = time.monotonic()

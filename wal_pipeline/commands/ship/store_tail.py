@@ -195,7 +195,7 @@ class StoreTail:
                 timeline=shipped.timeline if shipped else (seen.timeline if seen else 0),
                 pieces=tuple(pieces),
                 shipped_lsn=None if shipped is None else shipped.lsn,
-                complete_at=None if complete is None else complete.seen.at,
+                complete_at=None if complete is None else complete.acknowledged_at,
                 last_commit_at=self._last_commit_at,
                 behind_p50_seconds=p50,
                 behind_p99_seconds=p99,

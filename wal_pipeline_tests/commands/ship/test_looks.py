@@ -1,6 +1,7 @@
 """Tests what the looks at a server say: how complete a tail is, and how late its pieces were."""
 
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -36,6 +37,13 @@ def test_a_place_is_complete_for_the_last_look_that_saw_no_more(lsn: int, second
     looks = looks_of(look(100, 0), look(200, 1), look(200, 2), look(300, 3))
     found = looks.complete_at(1, Lsn(lsn))
     assert (None if found is None else found.monotonic) == second
+
+
+def test_a_standby_proves_no_moment() -> None:
+    """A primary's commits may be acknowledged before a standby has them, so its own clock says nothing of them."""
+    seen = look(100, 1)
+    assert seen.acknowledged_at == seen.seen.at
+    assert Look(replace(seen.seen, is_standby=True), 1).acknowledged_at is None
 
 
 @pytest.mark.parametrize(
