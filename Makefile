@@ -29,7 +29,7 @@ demo: $(BIN)/.installed
 	@$(BIN)/python -m demo $(ARGS)
 
 test: $(BIN)/.installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 1 $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 1 $(ARGS)
 
 test-ui: $(BIN)/.installed
 	$(BIN)/python -m pytest -m ui wal_pipeline_tests/ui $(ARGS)

@@ -16,7 +16,6 @@ from pathlib import Path
 from testbed.processes import RunAs, ServerError
 
 DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
-_SHORT_FOLDER = "/tmp"  # noqa: S108  a socket's path has at most 107 bytes, and TMPDIR may be long
 DEBIAN_15_HINT = "apt-get install -y postgresql-15 postgresql-client-15"
 
 
@@ -87,10 +86,15 @@ def is_open_to(user: RunAs, path: Path) -> bool:
 def owned_folder(purpose: str) -> Path:
     """Make a folder with a short path that PostgreSQL's user owns and can reach, unlike pytest's ``tmp_path``."""
     _sweep()
-    folder = Path(tempfile.mkdtemp(prefix=f"wal-pipeline-{os.getpid()}-{purpose}-", dir=_SHORT_FOLDER))
+    folder = Path(tempfile.mkdtemp(prefix=f"wal-pipeline-{os.getpid()}-{purpose}-", dir=_short_folder()))
     user = postgres_user()
     os.chown(folder, user.uid, user.gid)
     return folder
+
+
+def _short_folder() -> str:
+    """A socket's path has at most 107 bytes, and TMPDIR may be long."""
+    return os.environ.get("TESTBED_FOLDER") or "/tmp"  # noqa: S108
 
 
 def give_to_postgres(path: Path) -> None:
@@ -115,7 +119,7 @@ def _runs_ours(user: RunAs) -> bool:
 def _sweep() -> None:
     """Remove the folders of test processes that were killed. Their servers died with them."""
     owner = postgres_user().uid
-    for folder in Path(_SHORT_FOLDER).glob("wal-pipeline-[0-9]*-*"):
+    for folder in Path(_short_folder()).glob("wal-pipeline-[0-9]*-*"):
         maker = folder.name.split("-")[2]
         with contextlib.suppress(OSError):
             if maker.isdigit() and not Path(f"/proc/{maker}").exists() and folder.lstat().st_uid == owner:

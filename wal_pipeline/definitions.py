@@ -21,7 +21,7 @@ from wal_pipeline.orchestration.jobs.bad_copies import build_bad_copies_job
 from wal_pipeline.orchestration.jobs.expire import build_retention_job
 from wal_pipeline.orchestration.jobs.pause import build_pause_job, build_resume_job
 from wal_pipeline.orchestration.jobs.record import build_record_job
-from wal_pipeline.orchestration.jobs.restore import build_restore_job
+from wal_pipeline.orchestration.jobs.restore.job import build_restore_job
 from wal_pipeline.orchestration.jobs.ship import build_ship_job
 from wal_pipeline.orchestration.jobs.verify import build_verification_checks, build_verification_job
 from wal_pipeline.orchestration.keys import Keys

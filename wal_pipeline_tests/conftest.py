@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,16 +17,50 @@ from testbed.tls import TlsFiles, make_tls
 
 # This program is found by its name, as on a host where it is installed: hints name it without a path.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+
+def _keep_folders_in_memory(folder: Path = Path("/dev/shm"), least_free_bytes: int = 6 << 30) -> None:  # noqa: S108
+    """Put the folders of tests and clusters where no test waits for a disk, if the machine can spare the memory.
+
+    The program syncs each file that it writes; on a disk that is most of the tests' time, and shows no test more.
+    """
+    if not os.access(folder, os.W_OK):
+        return
+    memory = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    available_bytes = int(memory["MemAvailable"].split()[0]) << 10
+    if min(available_bytes, shutil.disk_usage(folder).free) >= least_free_bytes:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(folder))
+        os.environ.setdefault("TESTBED_FOLDER", str(folder))
+
+
+_keep_folders_in_memory()
 # Each run has the same examples, so that it judges the change and not its luck. 'make fuzz' draws new ones.
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("random", derandomize=False, print_blob=True, deadline=None)
 settings.load_profile("same")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run files with real servers first: the quick ones then keep all workers busy until the end."""
+    slow = {item.path for item in items if item.get_closest_marker("integration")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(autouse=True)
 def own_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test keeps its catalog and audit log in a folder of its own, and not in the user's home."""
     monkeypatch.setenv("WAL_PIPELINE_STATE_FOLDER", str(tmp_path / "own-state"))
+
+
+@pytest.fixture
+def other_file_system(tmp_path: Path) -> Iterator[Path]:
+    """A folder on another file system than ``tmp_path``; skips where there is none."""
+    parents = [Path("/dev/shm"), Path(tempfile.gettempdir())]  # noqa: S108
+    parent = next((one for one in parents if one.is_dir() and one.stat().st_dev != tmp_path.stat().st_dev), None)
+    if parent is None:
+        pytest.skip("needs a second file system")
+    with tempfile.TemporaryDirectory(prefix="wal-pipeline-test-", dir=parent) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

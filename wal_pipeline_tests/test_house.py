@@ -33,7 +33,6 @@ SHARED_PREFIXES: Final = {
     "wal_pipeline/archive/recovery/target": "the recovery target, its text and its choice: PostgreSQL's own word",
     "wal_pipeline/cli/restore": "the command, and its two kinds of output; the folder's files are commands",
     "wal_pipeline/commands/archive_get/prefetch": "client, server and folder of the prefetcher, which lies beside them",
-    "wal_pipeline/orchestration/jobs/restore": "the job, its form and its run: each is loaded at another time",
 }
 
 REPEATED_FUNCTIONS: Final = {
@@ -46,7 +45,7 @@ _TESTED_IN: Final = {
     "archive/format/test_backup_manifest.py": "archive/format/{backup_manifest_checks,backup_manifest_json}",
     "archive/format/test_piece.py": "archive/format/words",
     "archive/recovery/test_restore_plan.py": "archive/recovery/{coverage,target,target_choice,timeline_path}",
-    "archive/retention/test_plan.py": "archive/retention/{rules,wal}",
+    "archive/retention/test_plan.py": "archive/retention/{ages,rules,wal}",
     "archive/retention/test_remains.py": "archive/retention/obsolete",
     "catalog/test_areas.py": "catalog/{backups,catalog,drills,frames,gaps,rows,store_states,values}",
     "catalog/test_migrate.py": "catalog/{engine,schema}",
@@ -97,9 +96,7 @@ _TESTED_IN: Final = {
     ),
     "catalog/test_area.py": "host/gc_pause",
     "orchestration/assets/test_segments.py": "orchestration/assets/{base_backups,per_store} wiring/refill",
-    "orchestration/jobs/test_archive.py": (
-        "orchestration/assets/closing_events orchestration/jobs/recording/archive_recorder"
-    ),
+    "orchestration/jobs/test_archive.py": ("orchestration/assets/closing_events orchestration/jobs/archive_recorder"),
     "orchestration/jobs/test_record.py": (
         "orchestration/assets/base_backup_metadata orchestration/assets/wal/segment_metadata "
         "orchestration/jobs/unrecorded wiring/archive_push"
@@ -108,7 +105,7 @@ _TESTED_IN: Final = {
     "orchestration/jobs/test_bad_copies.py": "orchestration/runs/{last_evaluation,partition_statuses}",
     "orchestration/runs/test_subject.py": "orchestration/keys",
     "integration/test_ui_answers.py": "orchestration/jobs/pause orchestration/runs/backfill_queue",
-    "integration/test_restore_job.py": "orchestration/jobs/{restore,restore_config,restore_run} wiring/restore",
+    "integration/test_restore_job.py": "orchestration/jobs/restore/{config,job,run} wiring/restore",
     "test_secrets.py": "orchestration/jobs/backup",
     "cli/test_slot.py": "wiring/slot",
     "integration/test_ship_received.py": "wiring/ship_source",

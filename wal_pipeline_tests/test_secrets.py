@@ -32,7 +32,7 @@ from wal_pipeline_tests.support.daemon_scene import STORES, DaemonScene, start_d
 from wal_pipeline_tests.support.receiver import Receiver
 from wal_pipeline_tests.support.secret_search import ProcessWatch, SecretSearch
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]  # each may be the first, which plays the story
 
 TAIL = "/+q7=Zx"  # characters that a URL and JSON escape
 R2_WRONG, POSTGRES_WRONG, CATALOG_WRONG = f"r2-wrong-key{TAIL}", f"postgres-wrong{TAIL}", f"catalog-wrong{TAIL}"
@@ -142,8 +142,9 @@ def scene(
         yield SecretsScene(daemon, proxies[0], home, watched, watch, [folder, home, daemon.cluster.folder])
 
 
-def test_everything_works_with_its_secret(scene: SecretsScene) -> None:
-    """Runs and commands archive, back up, verify and restore; PostgreSQL asks for the passwords."""
+@pytest.fixture(scope="module")
+def worked(scene: SecretsScene) -> SecretsScene:
+    """Runs and commands archived, backed up, verified and restored; PostgreSQL asked for the passwords."""
     daemon = scene.pipeline
     names = daemon.write_segments(3)
     daemon.wait(lambda: not daemon.spooled() & set(names))
@@ -167,11 +168,13 @@ def test_everything_works_with_its_secret(scene: SecretsScene) -> None:
     daemon.cluster.run("pg_ctl", "stop", "--mode=fast", "--pgdata", str(pgdata))
     scene.command("archive-get", "--env-file", str(env_file), "--pgdata", str(pgdata), names[0], str(pgdata / "one"))
     sockets.rmdir()
+    return scene
 
 
-def test_everything_fails_with_its_secret(scene: SecretsScene, receiver: Receiver) -> None:
-    """A store is down or repeats the key id in its refusal, each password is wrong, a notification is refused."""
-    daemon = scene.pipeline
+@pytest.fixture(scope="module")
+def failed(worked: SecretsScene, receiver: Receiver) -> SecretsScene:
+    """A store was down or repeated the key id in its refusal, each password was wrong, a notification was refused."""
+    scene, daemon = worked, worked.pipeline
     receiver.status = 500
     scene.proxy.down()
     names = daemon.write_segments(2)
@@ -210,60 +213,71 @@ def test_everything_fails_with_its_secret(scene: SecretsScene, receiver: Receive
     daemon.wait(lambda: not daemon.spooled() & set(names))
     told = json.loads(scene.command("alerts", "list", "--all", "--json"))
     assert "store_down" in {alert["kind"] for alert in told}
+    daemon.dagster.stop()  # so that no file comes or goes while they are searched
+    return scene
 
 
-def test_no_file_holds_a_secret(scene: SecretsScene) -> None:
+def test_everything_works_with_its_secret(worked: SecretsScene) -> None:
+    """No command failed on the way, and each said something."""
+    assert len(worked.printed) >= 8
+
+
+def test_everything_fails_with_its_secret(failed: SecretsScene) -> None:
+    """Each command failed as it should, and said why."""
+    assert sum("ERROR: " in text for text in failed.printed) >= 5
+
+
+def test_no_file_holds_a_secret(failed: SecretsScene) -> None:
     """No byte of Dagster's, our, the restored cluster's and the servers' files holds a secret."""
-    scene.pipeline.dagster.stop()
-    files = [path for folder in scene.folders for path in folder.rglob("*") if path.is_file()]
+    files = [path for folder in failed.folders for path in folder.rglob("*") if path.is_file()]
     names = {path.name for path in files}
     assert {"audit.jsonl", "report.html", "daemon.log", "runs.db", "server.log", "postgresql.auto.conf"} <= names
     assert any(path.suffix == ".err" for path in files), "no run's output was kept"
-    found = [one for one in scene.search.in_files(scene.folders) if not _is_source(Path(one.place))]
+    found = [one for one in failed.search.in_files(failed.folders) if not _is_source(Path(one.place))]
     assert found == []
 
 
-def test_files_with_secrets_are_closed_to_others(scene: SecretsScene) -> None:
+def test_files_with_secrets_are_closed_to_others(failed: SecretsScene) -> None:
     """The search finds the operator's own files, and each file that holds a secret has mode 0600."""
-    found = {Path(one.place) for one in scene.search.in_files(scene.folders)}
+    found = {Path(one.place) for one in failed.search.in_files(failed.folders)}
     assert {path.name for path in found} == SOURCES
     assert [path for path in found if stat.S_IMODE(path.stat().st_mode) & 0o077] == []
 
 
-def test_no_store_holds_a_secret(scene: SecretsScene) -> None:
+def test_no_store_holds_a_secret(failed: SecretsScene) -> None:
     """No object's bytes, key or metadata hold a secret."""
     searched = 0
     for server, bucket in (
-        (scene.pipeline.pair.r2, scene.pipeline.buckets.r2),
-        (scene.pipeline.pair.b2, scene.pipeline.buckets.b2),
+        (failed.pipeline.pair.r2, failed.pipeline.buckets.r2),
+        (failed.pipeline.pair.b2, failed.pipeline.buckets.b2),
     ):
         client = server.client()
         for key in server.keys(bucket):
             metadata = client.head_object(Bucket=bucket, Key=key)["Metadata"]
-            assert scene.search.in_bytes(server.read(bucket, key) + key.encode() + repr(metadata).encode()) == []
+            assert failed.search.in_bytes(server.read(bucket, key) + key.encode() + repr(metadata).encode()) == []
             searched += 1
     assert searched > 10
 
 
-def test_no_record_of_the_catalog_holds_a_secret(scene: SecretsScene) -> None:
+def test_no_record_of_the_catalog_holds_a_secret(failed: SecretsScene) -> None:
     """A dump of the catalog, with its alerts and their deliveries, holds no secret."""
-    dump = scene.pipeline.cluster.run("pg_dump", "--dbname=catalog", "--inserts")
+    dump = failed.pipeline.cluster.run("pg_dump", "--dbname=catalog", "--inserts")
     assert "store_down" in dump or "run_failed" in dump
-    assert scene.search.in_bytes(dump.encode()) == []
+    assert failed.search.in_bytes(dump.encode()) == []
 
 
-def test_no_output_holds_a_secret(scene: SecretsScene) -> None:
+def test_no_output_holds_a_secret(failed: SecretsScene) -> None:
     """Neither the output nor the errors of the commands hold a secret."""
-    assert len(scene.printed) > 15
-    assert [text for text in scene.printed if scene.search.in_bytes(text.encode())] == []
+    assert len(failed.printed) > 15
+    assert [text for text in failed.printed if failed.search.in_bytes(text.encode())] == []
 
 
-def test_no_process_was_given_a_secret(scene: SecretsScene) -> None:
+def test_no_process_was_given_a_secret(failed: SecretsScene) -> None:
     """No process that was seen meanwhile has a secret among its arguments."""
-    assert scene.watch.findings == set()
+    assert failed.watch.findings == set()
     # Servers must have been seen. A process that ends within a fiftieth of a second is searched only where it was seen.
     for program in ("pg_basebackup", "dagster._daemon", "wal_pipeline.cli"):
-        assert scene.watch.saw(program), f"'{program}' was never seen"
+        assert failed.watch.saw(program), f"'{program}' was never seen"
 
 
 def _make_roles(cluster: PostgresCluster) -> None:

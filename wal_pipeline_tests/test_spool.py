@@ -304,20 +304,15 @@ def test_quarantine_keeps_every_file(spool: Spool) -> None:
     assert stat.S_IMODE(spool.quarantine_folder.stat().st_mode) == 0o700
 
 
-def test_quarantine_on_another_disk(tmp_path: Path) -> None:
+def test_quarantine_on_another_disk(tmp_path: Path, other_file_system: Path) -> None:
     """Where the folder is on another file system the file is copied whole before it leaves the spool."""
-    memory = Path("/dev/shm")  # noqa: S108
-    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
-        pytest.skip("no second file system")
-    spool = Spool(tmp_path, memory / f"wal-pipeline-test-{os.getpid()}", SETTLE_SECONDS)
+    spool = Spool(tmp_path, other_file_system / "quarantine", SETTLE_SECONDS)
     made = spool_segments(spool.folder, [1])
     path = spool.quarantine(found(spool, name_of(1)), now())
     assert path is not None
     assert path.read_bytes() == made[name_of(1)]
     assert [entry.name for entry in spool.quarantine_folder.iterdir()] == [path.name]
     assert spool.scan(now()).ready == ()
-    path.unlink()
-    spool.quarantine_folder.rmdir()
 
 
 def test_a_missing_spool_is_named(tmp_path: Path) -> None:

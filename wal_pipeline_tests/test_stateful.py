@@ -184,6 +184,13 @@ class Archive(RuleBasedStateMachine):
         """It stores its manifest, and all that it stored before is still there."""
         self.world.finish_backup()
 
+    @rule(store=st.sampled_from(STORES), back=st.integers(0, 3), begin=st.integers(0, 2), count=st.integers(1, 3))
+    def ship(self, store: str, back: int, begin: int, count: int) -> None:
+        """Pieces of the open segment come to a store, or of one that was finished lately, perhaps with a hole."""
+        world = self.world
+        name = name_of(max(1, world.next_number - back))
+        world.pieces.ship(store, name, begin, count, world.scene.clock())
+
     @rule(days=st.integers(1, 6), troubles=troubles)
     def expire(self, days: int, troubles: list[Trouble]) -> None:
         """Days pass and retention is applied. It removes nothing that a base backup on that store needs."""
@@ -192,9 +199,10 @@ class Archive(RuleBasedStateMachine):
         self.world.scene.ahead += timedelta(days=days)
         before = self.world.good_on()
         backups = {store: self.world.backups.ids_on(store) for store in STORES}
+        pieces = {store: self.world.pieces.on(store) for store in STORES}
         with self.world.trouble(troubles):
             self.world.expire()
-        self.world.check_expiry(before, backups)
+        self.world.check_expiry(before, backups, pieces)
 
     @rule(and_rebuild=st.booleans())
     def lose_catalog(self, and_rebuild: bool) -> None:

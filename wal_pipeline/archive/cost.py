@@ -13,6 +13,8 @@ _SMALLEST: Final = Decimal("0.001")
 _MONTH_DAYS: Final = 30
 _DAY_SECONDS: Final = 86_400
 _MOST_RUNS_A_DAY: Final = 8_640
+SHOWN_INTERVALS: Final = (1.0, 5.0, 10.0)  # seconds between two pieces
+_MERGES: Final = 15  # sixteen pieces make one, sixteen of those one again, and so on: a fifteenth of all more
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,18 @@ class FileRate:
         )
 
 
+def shipping_usage(interval_seconds: float) -> Usage:
+    """Return the requests of a month in which the open segment is shipped to one store.
+
+    The server writes all the time, so that each interval has a piece. Each piece, also a merged one, is put once and
+    read once, or asked for its size where nothing is read back; its removal is free. A server that writes nothing costs
+    no request.
+    """
+    pieces = ceil(_MONTH_DAYS * _DAY_SECONDS / interval_seconds)
+    puts = pieces + ceil(pieces / _MERGES)
+    return Usage(0, class_a_requests=puts, class_b_requests=puts)
+
+
 @dataclass(frozen=True, slots=True)
 class StoreCost:
     """One store's cost in US dollars, not rounded. ``month_usd`` leaves out ``restore_usd``, one full restore."""
@@ -120,6 +134,12 @@ def store_cost(usage: Usage, prices: Prices) -> StoreCost:
         + usage.class_b_requests / _MILLION * prices.class_b_million,
         restore_usd=_gigabytes(usage.restore_bytes) * prices.egress_gb,
     )
+
+
+def shipping_cost(interval_seconds: float, prices: Mapping[str, Prices]) -> Cost:
+    """Return the cost of a month's requests for shipping the open segment to each store; see ``shipping_usage``."""
+    usage = shipping_usage(interval_seconds)
+    return Cost(0, {store: store_cost(usage, one) for store, one in prices.items()})
 
 
 def measured_cost(usage: Mapping[str, Usage], prices: Mapping[str, Prices]) -> Cost:

@@ -12,6 +12,7 @@ from wal_pipeline.text import billed_size
 
 if TYPE_CHECKING:
     from wal_pipeline.archive.cost import Cost, Usage
+    from wal_pipeline.commands.cost.cost import ShippingCost
 
 
 @click.command("cost")
@@ -26,11 +27,14 @@ def cost_command(
     """Show storage, requests and one full restore in US dollars per store, from the stored bytes and the requests.
 
     With --wal-per-day it is a forecast of a WAL archive that is full, without base backups: its storage, and the
-    requests of a server that writes all day, by WAL_PIPELINE_ARCHIVE_TIMEOUT_SECONDS and segments of 16 MiB.
+    requests of a server that writes all day, by WAL_PIPELINE_ARCHIVE_TIMEOUT_SECONDS and segments of 16 MiB. Where the
+    open segment is shipped, its requests are estimated apart, for a server that never rests.
     """
-    from wal_pipeline.commands.cost.cost import cost_as_json, current_cost
+    from wal_pipeline.commands.cost.cost import cost_as_json, cost_of_shipping, current_cost, shipping_as_json
 
     pipeline = context.pipeline
+    settings = pipeline.settings
+    piece_bytes: Mapping[str, int] = {}
     usage: Mapping[str, Usage] | None = None
     if wal_per_day is not None:
         days = pipeline.settings.retention_days if retention_days is None else retention_days
@@ -38,11 +42,17 @@ def cost_command(
     else:
         context.require_records()
         report = current_cost(pipeline.catalog, pipeline.settings.prices(), pipeline.clock())
-        cost, usage = report.cost, report.usage
+        cost, usage, piece_bytes = report.cost, report.usage, report.piece_bytes
+    interval, shipping = settings.ship_interval_seconds, None
+    if interval is not None:
+        shipping = cost_of_shipping(interval, settings.prices(), piece_bytes)
     if as_json:
-        click.echo(json.dumps(cost_as_json(cost, usage)))
+        told = {} if shipping is None else {"shipping": shipping_as_json(shipping)}
+        click.echo(json.dumps(cost_as_json(cost, usage) | told))
     else:
         _print(cost, usage)
+        if shipping is not None:
+            _print_shipping(shipping)
     return 0
 
 
@@ -83,3 +93,18 @@ def _print(cost: "Cost", usage: "Mapping[str, Usage] | None") -> None:
             f"a restore downloads {billed_size(done.restore_bytes)}",
             style="dim",
         )
+
+
+def _print_shipping(shipping: "ShippingCost") -> None:
+    from wal_pipeline.archive.cost import dollars
+
+    console = make_console()
+    for store, size_bytes in shipping.piece_bytes.items():
+        console.print(
+            f"{store}: {billed_size(size_bytes)} of the stored bytes are pieces of open segments", style="dim"
+        )
+    console.print("shipping the open segment, for a server that writes all the time; requests of a month:")
+    for seconds, cost in shipping.by_interval.items():
+        each = ", ".join(f"{store} {dollars(one.requests_usd)}" for store, one in cost.stores.items())
+        mine = " (as set)" if seconds == shipping.interval_seconds else ""
+        console.print(f"  every {seconds:g} s{mine}: {each}")

@@ -9,13 +9,14 @@ import click
 
 from wal_pipeline.cli.group import Context, pass_context
 from wal_pipeline.cli.printing import make_console, print_line
-from wal_pipeline.text import moment_json, size
+from wal_pipeline.text import counted, moment_json, size
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from wal_pipeline.archive.retention.plan import Expired, Kept
+    from wal_pipeline.archive.retention.plan import Expired, Kept, RetentionPlan
     from wal_pipeline.commands.expire.expire import Expiry, StoreExpiry
+    from wal_pipeline.commands.expire.steps import Removed
 
 
 @click.command("expire")
@@ -79,14 +80,8 @@ def _store_as_json(store: "StoreExpiry") -> dict[str, Any]:
             "kept_bytes": plan.kept_bytes,
             "freed_bytes": plan.freed_bytes,
             "warnings": list(plan.warnings),
-            "keep": [
-                {"name": one.name, "kind": one.kind.value, "bytes": one.stored_bytes, "reason": one.reason}
-                for one in plan.keep
-            ],
-            "expire": [
-                {"name": one.name, "step": one.step.value, "bytes": one.stored_bytes, "reason": one.reason}
-                for one in plan.expire
-            ],
+            "keep": [{"name": one.name, "kind": one.kind.value, **_values(one)} for one in plan.keep],
+            "expire": [{"name": one.name, "step": one.step.value, **_values(one)} for one in plan.expire],
         }
     if removed is not None:
         found["removed"] = {
@@ -94,9 +89,17 @@ def _store_as_json(store: "StoreExpiry") -> dict[str, Any]:
             "base_backups": list(removed.base_backups),
             "versions": removed.versions,
             "freed_bytes": removed.freed_bytes,
+            "pieces": removed.pieces,
+            "pieces_bytes": removed.pieces_bytes,
             "locked": list(removed.locked),
         }
     return found
+
+
+def _values(one: "Kept | Expired") -> dict[str, Any]:
+    """Return bytes and reason, and how many pieces it is where it is any."""
+    found: dict[str, Any] = {"bytes": one.stored_bytes, "reason": one.reason}
+    return found | ({"pieces": one.pieces} if one.pieces else {})
 
 
 def _table(store: "StoreExpiry") -> "Table":
@@ -114,13 +117,13 @@ def _table(store: "StoreExpiry") -> "Table":
 
 
 def _rows(word: str, entries: "Iterable[Kept | Expired]") -> Iterator[tuple[str, str, str, str, str]]:
-    """Yield one row for each reason: base backups by name, files counted."""
+    """Yield one row for each reason: base backups by name, files and pieces counted."""
     counts: Counter[tuple[str, str]] = Counter()
     sizes: Counter[tuple[str, str]] = Counter()
     for entry in entries:
         kind = _kind(entry)
         key = (f"base backup {entry.name}" if kind == "base backup" else kind, entry.reason)
-        counts[key] += 0 if getattr(entry, "step", None) == "backup_objects" else 1
+        counts[key] += 0 if getattr(entry, "step", None) == "backup_objects" else entry.pieces or 1
         sizes[key] += entry.stored_bytes
     for (what, reason), count in counts.items():
         yield word, what, str(count), size(sizes[what, reason]), reason
@@ -128,7 +131,7 @@ def _rows(word: str, entries: "Iterable[Kept | Expired]") -> Iterator[tuple[str,
 
 def _kind(entry: "Kept | Expired") -> str:
     word = str(getattr(entry, "kind", None) or getattr(entry, "step", ""))
-    return "files" if word == "wal_file" else "base backup"
+    return {"wal_file": "files", "pieces": "pieces"}.get(word, "base backup")
 
 
 def _lines(done: "Expiry") -> Iterator[str]:
@@ -148,7 +151,7 @@ def _lines(done: "Expiry") -> Iterator[str]:
 def _store_lines(store: "StoreExpiry") -> Iterator[str]:
     plan, removed, name = store.plan.plan, store.removed, store.plan.store
     if plan is not None:
-        yield f"{name}: {size(plan.kept_bytes)} stay, {size(plan.freed_bytes)} may go"
+        yield f"{name}: {size(plan.kept_bytes)} stay, {size(plan.freed_bytes)} may go{_planned_pieces(plan)}"
         yield from (f"warning: {warning}" for warning in plan.warnings)
     yield from (f"note: {note}" for note in store.plan.notes)
     hidden = store.plan.hidden
@@ -160,8 +163,26 @@ def _store_lines(store: "StoreExpiry") -> Iterator[str]:
     if removed is not None:
         yield (
             f"{name}: removed {len(removed.files)} files and {len(removed.base_backups)} base backups, "
-            f"{removed.versions} versions, {size(removed.freed_bytes)}"
+            f"{removed.versions} versions, {size(removed.freed_bytes)}{_removed_pieces(removed)}"
         )
     if store.unfinished is not None and store.unfinished.objects:
         yield f"{name}: removed {store.unfinished.objects} objects of base backups without a manifest"
     yield from (f"PROBLEM: {problem}" for problem in store.problems)
+
+
+def _planned_pieces(plan: "RetentionPlan") -> str:
+    """Return how many pieces of open segments stay and may go; nothing where there are none."""
+    found = [
+        f"{counted(sum(one.pieces for one in some), 'piece')} ({size(sum(one.stored_bytes for one in some))}) {word}"
+        for word, some in (("stay", _with_pieces(plan.keep)), ("may go", _with_pieces(plan.expire)))
+        if some
+    ]
+    return f"; of these {', '.join(found)}" if found else ""
+
+
+def _with_pieces(entries: "Iterable[Kept | Expired]") -> "list[Kept | Expired]":
+    return [one for one in entries if one.pieces]
+
+
+def _removed_pieces(removed: "Removed") -> str:
+    return f", among them {counted(removed.pieces, 'piece')} ({size(removed.pieces_bytes)})" if removed.pieces else ""

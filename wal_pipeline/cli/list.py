@@ -35,10 +35,18 @@ _COLOURS = {
     "--since", metavar="WHEN", help="Only files spooled since: 2026-11-22T17:45:00Z (UTC), or 30m, 2h, 7d ago."
 )
 @click.option("--base-backups", is_flag=True, help="List the base backups, with what PostgreSQL said of them.")
+@click.option("--tail", is_flag=True, help="List the pieces of the open segment that each store has.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 @pass_context
 def list_command(
-    context: Context, *, status: str | None, store: str | None, since: str | None, base_backups: bool, as_json: bool
+    context: Context,
+    *,
+    status: str | None,
+    store: str | None,
+    since: str | None,
+    base_backups: bool,
+    tail: bool,
+    as_json: bool,
 ) -> int:
     """List the files of the WAL archive by this host's records, with the records of their copies."""
     from wal_pipeline.catalog.files import CopyFilter
@@ -46,6 +54,11 @@ def list_command(
     from wal_pipeline.errors import SettingsError
 
     pipeline = context.pipeline
+    if tail:
+        if status or store or since or base_backups:
+            raise SettingsError("--tail lists all pieces, without --status, --store, --since and --base-backups")
+        context.require_records()
+        return _list_tail(pipeline.catalog, list(pipeline.settings.stores), as_json=as_json)
     if base_backups:
         if status or store or since:
             raise SettingsError("--base-backups lists all of them, without --status, --store and --since")
@@ -93,6 +106,35 @@ def _list_backups(catalog: "Catalog", names: Sequence[str], *, as_json: bool) ->
             console.print(f"[red]{item.backup.backup_id}: damaged pages: {escape(str(pages))}[/red]", soft_wrap=True)
         for warning in item.backup.warnings:
             console.print(f"[yellow]{item.backup.backup_id}: {escape(warning)}[/yellow]", soft_wrap=True)
+    return 0
+
+
+def _list_tail(catalog: "Catalog", names: Sequence[str], *, as_json: bool) -> int:
+    from rich.table import Table
+
+    from wal_pipeline.commands.list_files import list_pieces_of_tails, listed_piece_as_json
+
+    found = list_pieces_of_tails(catalog, names)
+    if as_json:
+        click.echo(json.dumps([listed_piece_as_json(item) for item in found], indent=1))
+        return 0
+    caption = f"pieces: {len(found)}, as the shipper recorded them"
+    table = Table(box=None, pad_edge=False, caption=caption, caption_justify="left")
+    for title in ("store", "segment", "from", "to", "end LSN", "flushed (UTC)", "last commit (UTC)", "stored"):
+        table.add_column(title, no_wrap=title == "segment", overflow="fold")
+    for item in found:
+        piece = item.recorded.piece
+        table.add_row(
+            item.store,
+            piece.segment.name,
+            f"{piece.from_offset:08X}",
+            f"{piece.to_offset:08X}",
+            str(piece.end_lsn),
+            moment_text(piece.flushed_at),
+            moment_text(piece.last_commit_at),
+            f"{item.recorded.encoding.size_bytes / 1024:.0f} KiB",
+        )
+    make_console().print(table)
     return 0
 
 

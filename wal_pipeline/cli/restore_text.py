@@ -95,7 +95,8 @@ def _wal(prepared: PreparedRestore) -> str:
     if not plan.wal:
         return "none"
     timelines = ", ".join(str(timeline) for timeline in plan.timelines)
-    return f"{len(plan.wal)} segments, {plan.wal[0].name} to {plan.wal[-1].name}, timeline {timelines}"
+    last = plan.wal[-1].name if plan.tail is None else f"{plan.wal[-1].name} (shipped up to {plan.tail.end_lsn})"
+    return f"{len(plan.wal)} segments, {plan.wal[0].name} to {last}, timeline {timelines}"
 
 
 def _commit(at_least: datetime | None, at_most: datetime | None) -> str:
@@ -127,6 +128,7 @@ def plan_values(prepared: PreparedRestore) -> dict[str, Any]:
             "segments": len(plan.wal),
             "first": plan.wal[0].name if plan.wal else None,
             "last": plan.wal[-1].name if plan.wal else None,
+            "shipped_to_lsn": None if plan.tail is None else str(plan.tail.end_lsn),
         },
         "commit_at_least": moment_json(plan.commit_at_least),
         "commit_at_most": moment_json(plan.commit_at_most),

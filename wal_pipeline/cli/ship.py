@@ -73,7 +73,8 @@ def _tell(event: "ShipEvent") -> None:
 def _is_complete(ended: "ShippingEnded") -> bool:
     flushed = ended.shipping.flushed_lsn
     return flushed is not None and all(
-        tail.shipped_lsn is not None and tail.shipped_lsn >= flushed and not tail.conflict for tail in ended.tails
+        tail.shipped_lsn is not None and tail.shipped_lsn >= flushed and tail.complete_at and not tail.conflict
+        for tail in ended.tails
     )
 
 

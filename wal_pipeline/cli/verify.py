@@ -1,13 +1,14 @@
 """``wal-pipeline verify`` compares the stores' copies with each other and with the catalog, and repairs bad ones."""
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from wal_pipeline.cli.group import Context, pass_context
 from wal_pipeline.cli.printing import print_line
-from wal_pipeline.text import moment_json, size
+from wal_pipeline.text import counted, moment_json, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +31,9 @@ _SHOWN = 50
 def verify_command(context: Context, deep: bool, share: float | None, repair: bool, as_json: bool) -> int:
     """Compare what the stores hold with each other and with the catalog; with --deep read it back too.
 
-    A copy that is bad on every store is never touched. Exit code 0 only where every store answered and all is right.
+    A copy that is bad on every store is never touched. Pieces of an open segment are looked at too; --repair removes a
+    damaged one only where its bytes are proven to be somewhere else. Exit code 0 only where every store answered and
+    all is right.
     """
     from wal_pipeline.wiring.verify import verifier
 
@@ -83,6 +86,21 @@ def verification_as_json(done: "Verification") -> dict[str, Any]:
             for name, tally in done.tallies.items()
         },
         "faults": faults,
+        "pieces": {
+            "stores": {name: asdict(tally) for name, tally in done.piece_tallies.items()},
+            "faults": [
+                {
+                    "store": fault.store,
+                    "key": fault.key,
+                    "fault": fault.kind.value,
+                    "message": fault.message,
+                    "outcome": fault.outcome,
+                    "removed": fault.is_removed,
+                }
+                for fault in done.piece_faults
+            ],
+            "holes": list(done.holes),
+        },
     }
 
 
@@ -108,9 +126,24 @@ def _lines(done: "Verification") -> "Iterator[str]":
         yield f"{fault.kind.value}: {fault.message}{outcome}{failed}{lost}"
     if len(done.faults) > _SHOWN:
         yield f"and {len(done.faults) - _SHOWN} more: see --json"
+    yield from _piece_lines(done)
     yield from (f"break: {said}" for said in done.breaks)
     yield from (f"note: {note}" for note in done.notes)
     yield _verdict(done)
+
+
+def _piece_lines(done: "Verification") -> "Iterator[str]":
+    for name, tally in done.piece_tallies.items():
+        if tally.pieces and name not in done.silent:
+            read = f", {tally.read} read ({size(tally.read_bytes)})" if tally.read else ""
+            superseded = f", {tally.superseded} superseded" if tally.superseded else ""
+            pieces = counted(tally.pieces, "piece")
+            yield f"{name}: {pieces} of open segments, {size(tally.stored_bytes)}{read}{superseded}"
+    for fault in done.piece_faults[:_SHOWN]:
+        yield f"{fault.kind.value}: {fault.message}" + (f"; {fault.outcome}" if fault.outcome is not None else "")
+    if len(done.piece_faults) > _SHOWN:
+        yield f"and {len(done.piece_faults) - _SHOWN} more pieces: see --json"
+    yield from (f"hole: {said}" for said in done.holes)
 
 
 def _verdict(done: "Verification") -> str:

@@ -1,7 +1,7 @@
 """Lists the files of the WAL archive with their copies, as a person asks for them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -11,6 +11,7 @@ from wal_pipeline.archive.records import BaseBackup, Copy, WalFile
 from wal_pipeline.catalog.backups import BaseBackupCopy
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.catalog.files import CopyFilter
+from wal_pipeline.commands.ship.records import RecordedPiece, read_tails
 from wal_pipeline.errors import SettingsError
 from wal_pipeline.text import moment_json
 
@@ -73,6 +74,47 @@ def listed_backup_as_json(listed: ListedBackup) -> dict[str, Any]:
             }
             for store, copy in listed.copies.items()
         },
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class ListedPiece:
+    """A piece of an open segment that a store is recorded to have."""
+
+    store: str
+    system_identifier: int
+    recorded: RecordedPiece
+
+
+def list_pieces_of_tails(catalog: Catalog, stores: Iterable[str]) -> list[ListedPiece]:
+    """Return the pieces that each store is recorded to have, in WAL order. Raises: CatalogError."""
+    return [
+        ListedPiece(store, tail.system_identifier, one)
+        for store, tail in read_tails(catalog.values, stores).items()
+        for one in tail.pieces
+    ]
+
+
+def listed_piece_as_json(listed: ListedPiece) -> dict[str, Any]:
+    """Return a listed piece as JSON values."""
+    piece, encoding = listed.recorded.piece, listed.recorded.encoding
+    return {
+        "store": listed.store,
+        "segment": piece.segment.name,
+        "system_identifier": str(listed.system_identifier),
+        "timeline": piece.segment.timeline,
+        "from": piece.from_offset,
+        "to": piece.to_offset,
+        "start_lsn": str(piece.start_lsn),
+        "end_lsn": str(piece.end_lsn),
+        "sha256": piece.sha256,
+        "flushed_at": moment_json(piece.flushed_at),
+        "first_commit_at": moment_json(piece.first_commit_at),
+        "last_commit_at": moment_json(piece.last_commit_at),
+        "codec": encoding.codec.value,
+        "encrypted": encoding.encrypted,
+        "stored_size_bytes": encoding.size_bytes,
+        "stored_sha256": encoding.sha256,
     }
 
 

@@ -1,6 +1,7 @@
 """Asks the server, over one kept connection, up to which LSN its WAL is on its disk."""
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +16,7 @@ from wal_pipeline.postgres.server import PostgresServer
 from wal_pipeline.wal.lsn import Lsn
 
 _PURPOSE: Final = "asking for the flushed WAL"
+_QUICK_SECONDS: Final = 2.0
 _SERVER_SQL: Final = """
 SELECT (SELECT system_identifier FROM pg_control_system()) AS system_identifier,
        (SELECT setting::bigint FROM pg_settings WHERE name = 'wal_segment_size') AS wal_segment_size,
@@ -123,12 +125,12 @@ class FlushWatch:
         Raises: PostgresError.
         """
         with self._lock:
-            was_open = self._session.is_open
+            was_open, begun = self._session.is_open, time.monotonic()
             try:
                 return self._session.ask(lambda connection: self._asked(connection, question))
             except PostgresError:
-                if not was_open:
-                    raise
+                if not was_open or time.monotonic() - begun > _QUICK_SECONDS:
+                    raise  # a server that hangs is not asked twice
             return self._session.ask(lambda connection: self._asked(connection, question))
 
     def close(self) -> None:

@@ -96,6 +96,7 @@ class ReceiveWal:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 env=self._environment,
+                start_new_session=True,  # Ctrl-C is for us: what was received last is shipped before it ends
             )
             write_whole(identity_of(self._process.pid).encode(), self._mark)
         except OSError as error:
@@ -140,9 +141,15 @@ class ReceiveWal:
             identity = self._mark.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return
-        deadline = time.monotonic() + _STOP_SECONDS
+        begun = time.monotonic()
         while (process := living_process(identity)) is not None:
-            os.kill(process, signal.SIGTERM if time.monotonic() < deadline else signal.SIGKILL)
+            waited = time.monotonic() - begun
+            if waited > 2 * _STOP_SECONDS:
+                raise PostgresError(
+                    f"pg_receivewal of an earlier run, process {process}, cannot be ended",
+                    hint=f"Look what it waits for: ps -fp {process}. Perhaps its disk does not answer.",
+                )
+            os.kill(process, signal.SIGTERM if waited < _STOP_SECONDS else signal.SIGKILL)
             time.sleep(0.1)
 
     def _read_messages(self) -> None:

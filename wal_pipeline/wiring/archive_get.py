@@ -108,9 +108,13 @@ class RecoveringCluster:
 
     @cached_property
     def source(self) -> RecoveryWal:
-        """Where the file can be fetched from. Raises: SettingsError."""
+        """Where the file can be fetched from. Raises: SettingsError.
+
+        A standby gets no pieces, also one that was made of a restored server, with its line.
+        """
         layout = self.pipeline.layout(self.system_identifier)
-        return RecoveryWal(WalSource(layout, self.open_stores(), tuple(self.pipeline.identities)), self.tail)
+        tail = TailLimits() if (self.pgdata / "standby.signal").exists() else self.tail
+        return RecoveryWal(WalSource(layout, self.open_stores(), tuple(self.pipeline.identities)), tail)
 
     @cached_property
     def folder(self) -> PrefetchFolder | None:

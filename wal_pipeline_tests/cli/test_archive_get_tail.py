@@ -91,6 +91,12 @@ def test_a_following_standby_gets_no_pieces(run: Run) -> None:
     assert "ERROR: '--tail' cannot be given with '--standby'" in done.stderr
 
 
+def test_a_standby_that_is_made_of_a_restored_server_gets_no_pieces(run: Run, tmp_path: Path) -> None:
+    """The line of the restore still has the option."""
+    (tmp_path / "pgdata/standby.signal").touch()
+    assert run("--tail=1", NAME, "pg_wal/RECOVERYXLOG").returncode == 1
+
+
 def test_a_place_that_is_none_is_refused(run: Run) -> None:
     """Above 125, so that PostgreSQL does not take it for the archive's end."""
     done = run("--tail=1", "--tail-end=0/3000000", NAME, "pg_wal/RECOVERYXLOG")

@@ -9,12 +9,14 @@ import pytest
 from sqlalchemy import update
 
 from wal_pipeline.archive.alerts import AlertKind, Observation
-from wal_pipeline.archive.records import CopyStatus
+from wal_pipeline.archive.records import Codec, CopyStatus, Encoding
 from wal_pipeline.catalog import schema
 from wal_pipeline.catalog.catalog import Catalog, open_catalog
 from wal_pipeline.cli.group import run
+from wal_pipeline.commands.ship.records import RecordedPiece, ShippedTail, put_tail
 from wal_pipeline.stores.local.store import LocalFolderStore
 from wal_pipeline_tests.support.catalog_records import NOON, SYSTEM_IDENTIFIER, copy_of, segment
+from wal_pipeline_tests.support.pieces import cut
 from wal_pipeline_tests.support.rebuilt_archive import archive, put
 from wal_pipeline_tests.support.receiver import SECRET, Receiver
 
@@ -234,3 +236,57 @@ def test_deliver_needs_a_destination(catalog: Catalog, capsys: pytest.CaptureFix
     assert capsys.readouterr().err == (
         "ERROR: WAL_PIPELINE_NOTIFICATION_URLS is not set\nHINT: Give it one or more Apprise URLs.\n"
     )
+
+
+def record_tail(catalog: Catalog) -> None:
+    """Record files, and one piece of 4,096 bytes as what the store has of the open segment."""
+    record(catalog)
+    name, data = "000000010000000000000007", bytes(4096)
+    [piece] = cut(name, data, [0, 4096], system_identifier=SYSTEM_IDENTIFIER, wal_segment_size=16 << 20)
+    recorded = RecordedPiece(
+        piece, Encoding(Codec.GZIP, encrypted=False, size_bytes=2048, sha256="b" * 64, md5="c" * 32)
+    )
+    tail = ShippedTail("local", SYSTEM_IDENTIFIER, 1, (recorded,), piece.end_lsn, NOON, None, None, None, None)
+    put_tail(catalog.values, tail)
+
+
+def test_list_shows_the_pieces_of_the_tail(catalog: Catalog, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line for each piece and store, and in JSON what its object says."""
+    record_tail(catalog)
+    assert run(["list", "--tail", "--json"]) == 0
+    [piece] = json.loads(capsys.readouterr().out)
+    wanted = {
+        "store": "local",
+        "segment": "000000010000000000000007",
+        "system_identifier": str(SYSTEM_IDENTIFIER),
+        "from": 0,
+        "to": 4096,
+        "end_lsn": "0/7001000",
+        "codec": "gzip",
+        "stored_size_bytes": 2048,
+    }
+    assert wanted.items() <= piece.items()
+    assert run(["list", "--tail"]) == 0
+    text = capsys.readouterr().out
+    assert "000000010000000000000007" in text
+    assert "pieces: 1, as the shipper recorded them" in text
+    assert run(["list", "--tail", "--status", "failed"]) != 0
+
+
+def test_cost_counts_pieces_and_estimates_shipping(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At the interval that is set and at the usual ones; not a word of it where nothing is shipped."""
+    record_tail(catalog)
+    monkeypatch.setenv("WAL_PIPELINE_SHIP_INTERVAL_SECONDS", "2")
+    assert run(["cost", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    files = sum(one.stored_bytes for one in catalog.files.totals())
+    assert found["stores"]["local"]["stored_bytes"] == files + 2048
+    assert found["shipping"]["piece_bytes"] == {"local": 2048}
+    assert [one["interval_seconds"] for one in found["shipping"]["estimates"]] == [1, 2, 5, 10]
+    assert run(["cost"]) == 0
+    assert "every 2 s (as set): local $0.00" in capsys.readouterr().out
+    monkeypatch.setenv("WAL_PIPELINE_SHIP_INTERVAL_SECONDS", "off")
+    assert run(["cost", "--json"]) == 0
+    assert "shipping" not in json.loads(capsys.readouterr().out)

@@ -8,10 +8,13 @@ import pytest
 
 from wal_pipeline.cli import group
 from wal_pipeline.cli.group import run
+from wal_pipeline.stores.cluster_store import ClusterStore
+from wal_pipeline.text import size
 from wal_pipeline_tests.support.damage import damage
-from wal_pipeline_tests.support.segments import SYSTEM_IDENTIFIER, name_of
+from wal_pipeline_tests.support.pieces import cut, put_pieces
+from wal_pipeline_tests.support.segments import SEGMENT_BYTES, SYSTEM_IDENTIFIER, name_of, segment_bytes
 from wal_pipeline_tests.support.upkeep_pipeline import scene_pipeline
-from wal_pipeline_tests.support.upkeep_scene import UpkeepScene
+from wal_pipeline_tests.support.upkeep_scene import LAYOUT, UpkeepScene
 
 
 @pytest.fixture
@@ -115,3 +118,23 @@ def test_expire_with_a_doubtful_clock(scene: UpkeepScene, capsys: pytest.Capture
     assert scene.keys("r2") == before
     assert run(["expire", "--confirm", "--trust-clock"]) == 0
     assert scene.keys("r2") != before
+
+
+def test_expire_and_verify_count_pieces(scene: UpkeepScene, capsys: pytest.CaptureFixture[str]) -> None:
+    """As a plan, confirmed and verified, in text and in JSON."""
+    data = segment_bytes(24)
+    pieces = cut(
+        name_of(24), data, [0, 8192, 16384], system_identifier=SYSTEM_IDENTIFIER, wal_segment_size=SEGMENT_BYTES
+    )
+    stored = sum(
+        len(scene.read("b2", key)) for key in put_pieces(ClusterStore(scene.stores["b2"].inner, LAYOUT), pieces, data)
+    )
+    assert run(["verify"]) == 0
+    assert f"b2: 2 pieces of open segments, {size(stored)}, 2 superseded" in capsys.readouterr().out
+    assert run(["expire"]) == 0
+    assert f"; of these 2 pieces ({size(stored)}) may go" in capsys.readouterr().out
+    assert run(["expire", "--json"]) == 0
+    [going] = [one for one in json.loads(capsys.readouterr().out)["stores"][1]["expire"] if one["step"] == "pieces"]
+    assert (going["name"], going["pieces"], going["bytes"]) == (f"tail/{name_of(24)}", 2, stored)
+    assert run(["expire", "--confirm"]) == 0
+    assert f", among them 2 pieces ({size(stored)})" in capsys.readouterr().out

@@ -18,11 +18,13 @@ from wal_pipeline.catalog.catalog import Catalog, open_catalog
 from wal_pipeline.commands.rebuild_catalog import RebuildResult, rebuild
 from wal_pipeline.settings import load_settings
 from wal_pipeline.stores.base import Store
+from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.stores.local.store import LocalFolderStore
 from wal_pipeline.wiring.pipeline import Pipeline
 from wal_pipeline_tests.support.catalog_records import NOON, copy_of, history, segment
 from wal_pipeline_tests.support.clock import TestClock
 from wal_pipeline_tests.support.manifests import make_manifest
+from wal_pipeline_tests.support.pieces import cut, put_pieces
 from wal_pipeline_tests.support.rebuilt_archive import archive, key_of, put
 
 SYSTEM = 7575757575757575757
@@ -317,3 +319,16 @@ def test_rebuild_over_s3(catalog: Catalog, s3_pair: S3Pair, s3_buckets: S3Bucket
     assert list(catalog.files.files()) == [segment(number, system_identifier=SYSTEM) for number in range(1, 41)]
     assert [copy.restorable_at for copy in catalog.base_backups.copies()] == [NOON]
     assert timedelta(0) == catalog.base_backups.all()[0].started_at.utcoffset()
+
+
+def test_pieces_of_open_segments_are_ours_and_nothing_that_is_rebuilt(stores: list[Store], catalog: Catalog) -> None:
+    """They are neither foreign nor recorded as files; a store with nothing else tells the system identifier."""
+    size, name = 1 << 20, "000000010000000000000007"
+    data = bytes(range(256)) * 64
+    pieces = cut(name, data, [0, 8192, len(data)], system_identifier=SYSTEM, wal_segment_size=size)
+    put_pieces(ClusterStore(stores[0], LAYOUT), pieces, data)
+    result = run(stores, catalog)
+    assert result.is_complete
+    assert result.system_identifiers == (SYSTEM,)
+    assert (result.stores[0].foreign, result.stores[0].faults, result.stores[0].copies) == ((), (), 0)
+    assert catalog.files.files() == []

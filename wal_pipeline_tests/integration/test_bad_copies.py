@@ -24,7 +24,9 @@ query Window {
 def scene(
     tmp_path_factory: pytest.TempPathFactory, postgres18: PostgresInstall, tls_files: TlsFiles
 ) -> Iterator[DaemonScene]:
-    with start_daemon_scene(postgres18, tmp_path_factory.mktemp("bad"), tls_files) as scene:
+    """A running pipeline whose health is looked at every five seconds, not every minute."""
+    folder, often = tmp_path_factory.mktemp("bad"), {"WAL_PIPELINE_HEALTH_INTERVAL_SECONDS": "5"}
+    with start_daemon_scene(postgres18, folder, tls_files, prepare=lambda _cluster, _pair: often) as scene:
         yield scene
 
 
@@ -47,7 +49,7 @@ def test_failed_and_missing_is_the_whole_repair(scene: DaemonScene) -> None:
 
 
 def test_the_window_is_shown_without_a_run(scene: DaemonScene) -> None:
-    """The daemon's minute brings the window up to date, with the answer in the first row."""
+    """The daemon's look at the health brings the window up to date, with the answer in the first row."""
 
     def newest() -> dict[str, object]:
         [found] = scene.dagster.graphql(_WINDOW)["assetOrError"]["assetMaterializations"]

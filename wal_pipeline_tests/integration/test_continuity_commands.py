@@ -1,7 +1,11 @@
-"""Runs the commands as a person does, where two servers archive side by side or a segment size was changed."""
+"""Runs the commands as a person does, where two servers archive side by side or a segment size was changed.
+
+``test_continuity`` shows both on each version of PostgreSQL; here each has one, as the commands' words are ours.
+"""
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -12,13 +16,34 @@ from wal_pipeline_tests.support.restore_history import wait_until
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture
-def scene(postgres_version: PostgresInstall) -> Iterator[Beside]:
-    """An original with a base backup and one archived row."""
-    with beside(postgres_version) as made:
+@contextmanager
+def original(install: PostgresInstall) -> Iterator[Beside]:
+    """Make an original with a base backup and one archived row."""
+    with beside(install) as made:
         made.back_up()
         made.cluster.psql("INSERT INTO t VALUES ('P')")
         made.archive()
+        yield made
+
+
+@pytest.fixture
+def scene(postgres_version: PostgresInstall) -> Iterator[Beside]:
+    """An original of each version."""
+    with original(postgres_version) as made:
+        yield made
+
+
+@pytest.fixture
+def scene18(postgres18: PostgresInstall) -> Iterator[Beside]:
+    """An original of PostgreSQL 18."""
+    with original(postgres18) as made:
+        yield made
+
+
+@pytest.fixture
+def scene15(postgres15: PostgresInstall) -> Iterator[Beside]:
+    """An original of PostgreSQL 15."""
+    with original(postgres15) as made:
         yield made
 
 
@@ -41,43 +66,43 @@ def rows(server: Started) -> str:
     return server.value("SELECT string_agg(n, ',' ORDER BY n) FROM t")
 
 
-def test_no_restore_follows_a_copy_that_archives_without_a_word(scene: Beside) -> None:
+def test_no_restore_follows_a_copy_that_archives_without_a_word(scene18: Beside) -> None:
     """Every screen names both ends, the restore asks which is wanted, and brings the commits of that one alone."""
-    with scene.started("copy", "--archiving") as copy:
+    with scene18.started("copy", "--archiving") as copy:
         assert copy.done.returncode == 0, copy.done.stderr
         write(copy, "copy", 3)
         for _ in range(2):
-            scene.cluster.psql("INSERT INTO t VALUES ('P2')")
-            scene.archive()
-    scene.must("archive")
+            scene18.cluster.psql("INSERT INTO t VALUES ('P2')")
+            scene18.archive()
+    scene18.must("archive")
 
-    assert "timeline 1 goes on until" in scene.must("status")
-    status = json.loads(scene.must("status", "--json"))
+    assert "timeline 1 goes on until" in scene18.must("status")
+    status = json.loads(scene18.must("status", "--json"))
     assert [(one["timeline"], one["beside"], one["live"]) for one in status["branches"]] == [(1, 2, True)]
     (problem,) = [one for one in status["problems"] if one["kind"] == "older_timeline"]
     assert problem["severity"] == "critical"
     assert "two servers archive side by side" in problem["message"]
-    assert "timeline 1 goes on until" in scene.must("verify")
-    assert "timeline 1 goes on until" in scene.must("gaps")
+    assert "timeline 1 goes on until" in scene18.must("verify")
+    assert "timeline 1 goes on until" in scene18.must("gaps")
 
-    planned = scene.restore("restored", "--no-archiving", "--plan")
+    planned = scene18.restore("restored", "--no-archiving", "--plan")
     assert planned.returncode == 0, planned.stderr
     assert "Timeline 1 goes on until" in planned.stdout
     assert "timeline 2 was chosen" in planned.stdout
-    refused = scene.restore("restored", "--no-archiving")
+    refused = scene18.restore("restored", "--no-archiving")
     assert refused.returncode != 0
     assert "two servers archive side by side, and which of them is wanted is not known" in refused.stderr
     assert "--timeline 1 or --timeline 2" in refused.stderr
-    assert not (scene.folder / "restored" / "PG_VERSION").exists()
+    assert not (scene18.folder / "restored" / "PG_VERSION").exists()
     for timeline, expected in ((1, "P,P2,P2"), (2, "P,copy,copy,copy")):
-        with scene.started(f"on-{timeline}", "--no-archiving", f"--timeline={timeline}") as restored:
+        with scene18.started(f"on-{timeline}", "--no-archiving", f"--timeline={timeline}") as restored:
             assert restored.done.returncode == 0, restored.done.stderr
             assert rows(restored) == expected
 
-    before = stored(scene)
+    before = stored(scene18)
     (first,) = [name.partition(".")[0] for name in before if name.endswith(".backup.zst")]
-    scene.must("expire", "--confirm")
-    assert {name for name in before - stored(scene) if name >= first} == set()
+    scene18.must("expire", "--confirm")
+    assert {name for name in before - stored(scene18) if name >= first} == set()
 
 
 def test_a_restore_that_replaces_the_original_is_archived_and_followed(scene: Beside) -> None:
@@ -101,33 +126,34 @@ def test_a_restore_that_replaces_the_original_is_archived_and_followed(scene: Be
         assert rows(restored) == "P,right,right,right"
 
 
-def test_no_command_takes_a_changed_segment_size_for_the_same_archive(scene: Beside) -> None:
+@pytest.mark.postgres15
+def test_no_command_takes_a_changed_segment_size_for_the_same_archive(scene15: Beside) -> None:
     """Set-up, base backup and archiving name the way out; nothing needed expires, and the old archive is restored."""
-    at = scene.cluster.value("SELECT clock_timestamp()")
-    scene.cluster.psql("INSERT INTO t VALUES ('late')")
-    scene.archive()
-    scene.cluster.stop()
-    scene.must("archive")
-    scene.cluster.run("pg_resetwal", "--wal-segsize=4", str(scene.cluster.pgdata))
-    scene.cluster.settings |= {"min_wal_size": "16MB", "max_wal_size": "64MB"}
-    scene.cluster.start()
-    scene.cluster.psql("INSERT INTO t VALUES ('larger')")
-    last = scene.cluster.switch_wal()
-    scene.cluster.process.wait_until((scene.folder / "spool" / last).exists)
+    at = scene15.cluster.value("SELECT clock_timestamp()")
+    scene15.cluster.psql("INSERT INTO t VALUES ('late')")
+    scene15.archive()
+    scene15.cluster.stop()
+    scene15.must("archive")
+    scene15.cluster.run("pg_resetwal", "--wal-segsize=4", str(scene15.cluster.pgdata))
+    scene15.cluster.settings |= {"min_wal_size": "16MB", "max_wal_size": "64MB"}
+    scene15.cluster.start()
+    scene15.cluster.psql("INSERT INTO t VALUES ('larger')")
+    last = scene15.cluster.switch_wal()
+    scene15.cluster.process.wait_until((scene15.folder / "spool" / last).exists)
 
     for words in (("setup",), ("backup",)):
-        done = scene.run(*words)
+        done = scene15.run(*words)
         assert done.returncode != 0
         assert "WAL_PIPELINE_CLUSTER" in done.stdout + done.stderr
-    scene.run("archive")
-    assert (scene.folder / "spool" / last).exists()
-    alerts = scene.run("alerts", "list").stdout
+    scene15.run("archive")
+    assert (scene15.folder / "spool" / last).exists()
+    alerts = scene15.run("alerts", "list").stdout
     assert last in alerts
     assert "WAL_PIPELINE_CLUSTER" in alerts
-    before = stored(scene)
+    before = stored(scene15)
     (first,) = [name.partition(".")[0] for name in before if name.endswith(".backup.zst")]
-    scene.run("expire", "--confirm")
-    assert {name for name in before - stored(scene) if name >= first} == set()
-    with scene.started("restored", "--no-archiving", "--to-time", at) as restored:
+    scene15.run("expire", "--confirm")
+    assert {name for name in before - stored(scene15) if name >= first} == set()
+    with scene15.started("restored", "--no-archiving", "--to-time", at) as restored:
         assert restored.done.returncode == 0, restored.done.stderr
         assert rows(restored) == "P"

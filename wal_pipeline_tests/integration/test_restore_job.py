@@ -14,7 +14,7 @@ from testbed.postgres import PostgresCluster
 from testbed.postgres_install import PostgresInstall, is_open_to, postgres_user
 from testbed.s3_pair import S3Pair
 from wal_pipeline.errors import RestoreError
-from wal_pipeline.orchestration.jobs.restore import build_restore_job
+from wal_pipeline.orchestration.jobs.restore.job import build_restore_job
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource, _open
 from wal_pipeline.orchestration.runs.failures import NOTHING_CHANGED

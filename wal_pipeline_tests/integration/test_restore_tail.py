@@ -21,7 +21,7 @@ from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import segment_at
 from wal_pipeline_tests.support.pieces import cut, even_places, put_pieces
-from wal_pipeline_tests.support.restore_history import History, Moment, restored, run_restore
+from wal_pipeline_tests.support.restore_history import History, Moment, restored, run_restore, wait_until
 
 pytestmark = pytest.mark.integration
 SIZE = 1 << 20
@@ -194,3 +194,28 @@ def test_larger_segments_and_encrypted_pieces(postgres_version: PostgresInstall,
         history.environment["WAL_PIPELINE_AGE_IDENTITY_FILE"] = str(key)
         with restored(history) as found:
             assert found.moment() == (everything.marks, everything.transactions)
+
+
+def test_a_promotion_in_mid_segment(postgres_version: PostgresInstall, s3_pair: S3Pair) -> None:
+    """The new timeline's first segment repeats the old one's: its own pieces lead on."""
+    with History.begin(postgres_version, s3_pair) as history:
+        history.back_up()
+        history.end()
+        commit_in_the_open_segment(history)
+        ship(history)
+        history.cluster.stop()
+        (history.cluster.pgdata / "standby.signal").touch()
+        history.cluster.start()
+        history.cluster.promote()
+        history.cluster.psql("CHECKPOINT")
+        history.cluster.psql("INSERT INTO marks VALUES (-5)")
+        wait_until((history.folder / "spool" / "00000002.history").exists)
+        history.archive()
+        everything = counted(history)
+        ship(history)
+        history.lose()
+        with restored(history) as found:
+            assert found.moment() == (everything.marks, everything.transactions)
+            assert found.answer["recovery"]["timeline"] == 3
+        with restored(history, "--timeline=1") as found:
+            assert found.moment() == (everything.marks - 1, everything.transactions)

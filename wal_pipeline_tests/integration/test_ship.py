@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 
 import psycopg
 import pyrage
@@ -134,12 +133,12 @@ def test_all_that_was_complete_is_restored(postgres_version: PostgresInstall, s3
     assert set(promised) <= there
 
 
-@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
+@pytest.mark.parametrize(("size", "encrypted"), [(1, False), (16, True), (64, False)], ids=["1MB", "16MB-age", "64MB"])
 def test_a_clean_end_leaves_nothing_behind(
-    postgres_version: PostgresInstall, s3_pair: S3Pair, encrypted: bool, tmp_path: Path
+    postgres_version: PostgresInstall, s3_pair: S3Pair, size: int, encrypted: bool
 ) -> None:
     """SIGTERM ships what was flushed until then: every acknowledged row is back, from each store."""
-    with History.begin(postgres_version, s3_pair) as history:
+    with History.begin(postgres_version, s3_pair, wal_segment_size_mb=size) as history:
         if encrypted:
             identity = pyrage.x25519.Identity.generate()
             history.environment["WAL_PIPELINE_AGE_RECIPIENTS"] = str(identity.to_public())
@@ -197,7 +196,7 @@ def test_a_second_shipper_is_refused(postgres18: PostgresInstall, s3_pair: S3Pai
     """The command says who has the lock, and ends with exit code 1; so it does where shipping is off."""
     with History.begin(postgres18, s3_pair) as history:
         environment = environment_of(history)
-        (history.folder / "state").mkdir()
+        history.archive()
         with shipping(environment):
             lock = ship_lock(Pipeline(load_settings(environment)))
             wait_until(lock.is_held)

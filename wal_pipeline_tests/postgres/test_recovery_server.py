@@ -122,12 +122,12 @@ def test_a_recovery_that_stands_still_has_an_end_and_says_what_it_waits_for(stop
 
     with recovering(stopped, "sleep 600 # %f") as server:
         with pytest.raises(PostgresError) as caught:
-            server.watch(RecoveryLimits(quiet_seconds=8, told_seconds=2), listen)
+            server.watch(RecoveryLimits(quiet_seconds=5, told_seconds=2), listen)
         assert server.is_running
     assert said
     assert set(said) == {"its restore_command, which was asked for WAL file 00000002.history"}
     assert caught.value.message.startswith(
-        f"the restored server in '{stopped.pgdata}' has not gone on for 8 s: it waits for its restore_command, which "
+        f"the restored server in '{stopped.pgdata}' has not gone on for 5 s: it waits for its restore_command, which "
         f"was asked for WAL file 00000002.history; its log '{stopped.folder / 'recovery.log'}' ends with:\n"
     )
     assert caught.value.hint is not None

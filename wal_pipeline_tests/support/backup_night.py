@@ -69,8 +69,9 @@ class Night:
         self.cluster.switch_wal()
 
     def unblock_archiving(self) -> None:
-        """Let it work again."""
+        """Let it work again, at once: after failures it tries again within a minute, or when a segment is finished."""
         (self.cluster.folder / _FLAG).unlink()
+        self.cluster.switch_wal()
 
 
 def _command(*words: str) -> list[str]:

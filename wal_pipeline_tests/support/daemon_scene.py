@@ -28,7 +28,8 @@ _JOB = "archive_wal"
 _QUICK = {
     "WAL_PIPELINE_MAX_BACKOFF_SECONDS": "2",
     "WAL_PIPELINE_LINGER_SECONDS": "2",
-    "WAL_PIPELINE_LOST_RUN_SECONDS": "4",
+    # On a busy machine a code server may take seconds to say that a run lives; the run must not count as lost by then.
+    "WAL_PIPELINE_LOST_RUN_SECONDS": "8",
     "WAL_PIPELINE_SENSOR_INTERVAL_SECONDS": "1",
     "WAL_PIPELINE_SHIP_INTERVAL_SECONDS": "off",
 }

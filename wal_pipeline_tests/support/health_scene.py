@@ -167,3 +167,11 @@ def scene_in_settings(folder: Path, monkeypatch: pytest.MonkeyPatch) -> HealthSc
     made.archive(*range(1, 11))
     made.back_up(2)
     return made
+
+
+def healthy_scene(folder: Path) -> HealthScene:
+    """Return an archive of ten segments with a base backup: nothing needs a person."""
+    made = HealthScene(folder)
+    made.archive(*range(1, 11))
+    made.back_up(2)
+    return made

@@ -29,6 +29,7 @@ from wal_pipeline.wal.names import FileKind, require_file_name
 from wal_pipeline_tests.support.archive_scene import CLUSTER, ArchiveScene, WatchedStore, layout
 from wal_pipeline_tests.support.segments import SEGMENT_BYTES, SYSTEM_IDENTIFIER, history_bytes, name_of, segment_bytes
 from wal_pipeline_tests.support.stateful_backups import MadeBackups
+from wal_pipeline_tests.support.stateful_pieces import ShippedPieces
 from wal_pipeline_tests.support.stateful_store import STORES, KilledError, Trouble, TroubledStore, damaged
 from wal_pipeline_tests.support.upkeep_commands import UpkeepCommands
 from wal_pipeline_tests.support.upkeep_scene import base_backup
@@ -68,6 +69,7 @@ class World:
         self.rule = RetentionRule(timedelta(days=4), 1)
         self.audit = AuditLog(self.folder / "state", self.scene.clock)
         self.backups = MadeBackups(stores)
+        self.pieces = ShippedPieces(stores, self.folder)
 
     # Events of the world
 
@@ -299,21 +301,27 @@ class World:
                 last = require_file_name(window.last_segment).number(SEGMENT_BYTES)
                 first = require_file_name(window.first_segment).number(SEGMENT_BYTES)
                 promised = {name_of(number) for number in range(first, last + 1)}
-                assert promised <= there | excused, f"{store}: the window promises {promised - there - excused}"
+                begun = {name_of(last)} & self.pieces.begun_on(on)  # the window may end inside a segment
+                absent = promised - there - excused - begun
+                assert not absent, f"{store}: the window promises {absent}"
                 assert name_of(last + 1) not in there, f"{store}: the window ends before '{name_of(last + 1)}'"
             if at_rest and any(self._backup_starts(name) for name in on):
                 ends = [window.last_segment for window in windows]
-                assert ends == [name_of(self.next_number - 1)], f"{store}: the windows end at {ends}"
+                is_begun = name_of(self.next_number) in self.pieces.begun_on(on)
+                assert ends == [name_of(self.next_number - (not is_begun))], f"{store}: the windows end at {ends}"
 
     def _is_spoilt(self, name: str, stores: Sequence[str]) -> bool:
         """Whether an accident of the test took a file from the stores on which retention had kept it."""
         keys = {(store, name) for store in stores}
         return bool(keys & self.spoilt) and keys <= self.spoilt | self.expired
 
-    def check_expiry(self, before: Mapping[str, set[str]], backups: Mapping[str, set[str]]) -> None:
+    def check_expiry(
+        self, before: Mapping[str, set[str]], backups: Mapping[str, set[str]], pieces: Mapping[str, set[str]]
+    ) -> None:
         """Check that nothing was removed since ``before`` that a base backup needs, and note the removed copies.
 
-        A base backup counts while anything of it is on the store, whole or not; ``backups`` were there before.
+        A base backup counts while anything of it is on the store, whole or not; ``backups`` were there before, and the
+        keys ``pieces``.
         """
         after = self.good_on()
         window_begins_at = self.scene.clock() - self.rule.window
@@ -321,6 +329,8 @@ class World:
             gone = before[store] - after[store]
             self.backups.check_gone(store, backups[store], window_begins_at)
             starts = [self.backups.start_of(one) for one in self.backups.ids_on(store)]
+            verified = before[store] | {name for on, name in self.spoilt if on == store}  # as far as anybody knows
+            self.pieces.check_gone(store, pieces[store], verified, starts, window_begins_at)
             for name in gone:
                 parsed = require_file_name(name)
                 assert parsed.kind is FileKind.SEGMENT, f"{store}: '{name}' was removed"

@@ -49,9 +49,21 @@ def test_restored_folder_starts_and_promotes(
         shutil.rmtree(restored)
 
 
-def test_each_cluster_has_its_own_system_identifier(postgres18: PostgresInstall, make_cluster: MakeCluster) -> None:
-    """Two clusters made one after the other can share a bucket."""
-    assert make_cluster(postgres18).system_identifier != make_cluster(postgres18).system_identifier
+def test_each_cluster_has_its_own_system_identifier(
+    postgres_version: PostgresInstall, make_cluster: MakeCluster
+) -> None:
+    """Two clusters made one after the other can share a bucket; a copied one is whole, and outlives a crash."""
+    identifiers = set()
+    for _ in range(3):
+        cluster = make_cluster(postgres_version, wal_segment_size_mb=1)
+        before = cluster.system_identifier
+        cluster.run("pg_checksums", "--check", "--pgdata", str(cluster.pgdata))
+        cluster.start()
+        cluster.kill()
+        cluster.start()
+        assert cluster.value("SELECT system_identifier FROM pg_control_system()") == before
+        identifiers.add(before)
+    assert len(identifiers) == 3
 
 
 def test_pgbench_and_tablespace(shared_cluster18: PostgresCluster) -> None:

@@ -332,7 +332,7 @@ def _notes(
 
 
 def _tail_notes(coverage: Coverage, span: Span, choice: Choice) -> list[str]:
-    """Say what of the plan is there in pieces alone, and where pieces of another history end it."""
+    """Name the segments of the plan that are there in pieces alone, and where another history ends it."""
     notes = []
     for tail in coverage.tails_in(span.path, (needed_run(choice.backup)[0], choice.last_number)):
         pieces = f"{counted(len(tail.pieces), 'piece')} on {' and '.join(tail.stores)}"

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Final
 
 from wal_pipeline.archive.recovery.coverage import ArchiveContents, Coverage, chain_of
+from wal_pipeline.archive.retention.pieces import PiecesOnStore, judge_pieces, pieces_name
 from wal_pipeline.archive.retention.remains import BrokenBackup, Remains
 from wal_pipeline.archive.retention.rules import RetentionRule, Selection, restorable_ids
 from wal_pipeline.archive.retention.wal import NOT_OURS, WalKeeper
@@ -21,6 +22,7 @@ class ObjectKind(StrEnum):
 
     BASE_BACKUP = "base_backup"
     WAL_FILE = "wal_file"
+    PIECES = "pieces"
 
 
 class Step(StrEnum):
@@ -28,30 +30,36 @@ class Step(StrEnum):
 
     BACKUP_MANIFEST = "backup_manifest"  # from here on the base backup does not exist
     BACKUP_OBJECTS = "backup_objects"  # all its other objects
+    PIECES = "pieces"
     WAL_FILE = "wal_file"
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A base backup (its id) or a file (its name) that stays, and why."""
+    """A base backup (its id), a file (its name) or a segment's pieces (see ``pieces_name``) that stay, and why.
+
+    ``pieces`` is the number of pieces.
+    """
 
     name: str
     kind: ObjectKind
     stored_bytes: int
     reason: str
+    pieces: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """One step of the expiry: a base backup's id or a file's name, and why it expires.
+    """One step of the expiry: a base backup's id, a file's name or a segment's pieces, and why they expire.
 
-    A base backup's bytes are counted with its objects, not with its manifest.
+    A base backup's bytes are counted with its objects, not with its manifest. ``pieces`` is the number of pieces.
     """
 
     name: str
     step: Step
     stored_bytes: int
     reason: str
+    pieces: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +97,18 @@ def plan_retention(
     stored_bytes: Mapping[str, int] | None = None,
     locked: Collection[str] = (),
     remains: Remains | None = None,
+    tail: PiecesOnStore | None = None,
 ) -> RetentionPlan:
     """Plan which objects ``store`` keeps at ``now`` and which expire.
 
     ``stored_bytes`` is the size of each object of the WAL archive on this store by file name, including copies that are
     not verified; by default the verified ones, with the files' own sizes. ``locked`` are ids of base backups that
-    the store refused to remove. ``remains`` is what the store has that ``contents`` leaves out.
+    the store refused to remove. ``remains`` is what the store has that ``contents`` leaves out. ``tail`` are the pieces
+    that it has.
 
     Raises: RetentionError where the store would be left without a restorable base backup, or already is.
     """
-    rule, remains = rule or RetentionRule(), remains or Remains()
+    rule, remains, tail = rule or RetentionRule(), remains or Remains(), tail or PiecesOnStore()
     sizes = _sizes(contents, store) if stored_bytes is None else stored_bytes
     held = sorted(key for key, one in contents.backups.items() if store in one.stores)
     alone = Coverage.of(contents, [store])
@@ -108,17 +118,22 @@ def plan_retention(
             f"{store}: none of {there} base backups is restorable, so nothing expires",
             hint="Refill the WAL that they need ('wal-pipeline verify --repair'), or take a new base backup.",
         )
-    selection = Selection.of(alone, store, rule, now, names=sizes.keys(), locked=locked, remains=remains)
+    names = sizes.keys() | tail.pieces_at.keys()  # of a segment with pieces the store may get the whole one tomorrow
+    selection = Selection.of(
+        alone, store, rule, now, names=names, locked=locked, remains=remains, pieces_at=tail.pieces_at
+    )
     keeper = WalKeeper.of(alone, store, selection, rule.starts_at(now), remains)
     kept_wal, expired_wal = _sort_wal(sizes, keeper)
+    kept_pieces, expired_pieces = _sort_pieces(tail, keeper)
     plan = RetentionPlan(
         store=store,
         planned_at=now,
         window_starts_at=rule.starts_at(now),
-        keep=(*_kept_backups(contents, held, selection), *_kept_remains(selection, remains), *kept_wal),
+        keep=(*_kept_backups(contents, held, selection), *_kept_remains(selection, remains), *kept_wal, *kept_pieces),
         expire=(
             *_expired_broken(selection.obsolete),
             *_expired_backups(contents, held, selection, rule.starts_at(now)),
+            *expired_pieces,
             *expired_wal,
         ),
         warnings=tuple(_warnings(contents, store, keeper, rule, now)),
@@ -189,6 +204,18 @@ def _sort_wal(sizes: Mapping[str, int], keeper: WalKeeper) -> tuple[list[Kept], 
     tails.sort(reverse=True, key=lambda one: one[0])
     heads.sort(key=lambda one: one[0])
     return kept, [step for _, step in (*tails, *heads)]
+
+
+def _sort_pieces(tail: PiecesOnStore, keeper: WalKeeper) -> tuple[list[Kept], list[Expired]]:
+    kept: list[Kept] = []
+    expired: list[Expired] = []
+    for segment, held in sorted(tail.segments.items(), reverse=True):  # the newest first: a crash leaves no hole
+        found, name = judge_pieces(segment, tail, keeper), pieces_name(segment)
+        if found.kept:
+            kept.insert(0, Kept(name, ObjectKind.PIECES, held.stored_bytes, found.reason, held.objects))
+        else:
+            expired.append(Expired(name, Step.PIECES, held.stored_bytes, found.reason, held.objects))
+    return kept, expired
 
 
 def _warnings(

@@ -5,13 +5,14 @@ an id, a record or a timeline history is an objection, and then nothing expires.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
 from wal_pipeline.archive.records import BaseBackup, WalFile
+from wal_pipeline.archive.retention.ages import age_of
+from wal_pipeline.archive.retention.pieces import segment_of
 from wal_pipeline.archive.retention.plan import RetentionPlan, Step
-from wal_pipeline.archive.retention.rules import age_of
 from wal_pipeline.errors import InvalidWalNameError, RetentionError
 from wal_pipeline.wal.names import (
     FileKind,
@@ -33,7 +34,8 @@ class Listed:
     ``backup_ids`` are all ids of which it has an object, ``whole`` the base backups among them that are whole,
     ``chains`` what their manifests say they are built on. ``names`` are the files that it has, ``files`` what is known
     of any file. ``segment_sizes`` are all that anything in the archive says it has; the plan judges those of
-    ``wal_segment_size``. ``histories`` are those that could be read.
+    ``wal_segment_size``. ``histories`` are those that could be read. ``pieces_at`` says of each segment of which there
+    are pieces when the newest was stored; ``proven`` are the segments of which the store has a verified copy.
     """
 
     backup_ids: frozenset[str]
@@ -44,6 +46,8 @@ class Listed:
     wal_segment_size: int
     segment_sizes: frozenset[int]
     histories: Mapping[int, TimelineHistory]
+    pieces_at: Mapping[str, datetime] = field(default_factory=dict)
+    proven: frozenset[str] = frozenset()
 
 
 def prove_plan(plan: RetentionPlan, listed: Listed) -> None:
@@ -51,10 +55,16 @@ def prove_plan(plan: RetentionPlan, listed: Listed) -> None:
 
     Raises: RetentionError.
     """
-    going = frozenset(step.name for step in plan.expire if step.step is not Step.WAL_FILE)
+    going = frozenset(step.name for step in plan.expire if step.step in (Step.BACKUP_MANIFEST, Step.BACKUP_OBJECTS))
     files = [step.name for step in plan.expire if step.step is Step.WAL_FILE]
-    if going or files:
-        for objection in (*_against_backups(plan, listed, going), *_against_files(plan, listed, going, files)):
+    pieces = [segment_of(step.name) for step in plan.expire if step.step is Step.PIECES]
+    if plan.expire:
+        needs = _Needs(plan, listed, listed.backup_ids - going, listed.names - set(files))
+        for objection in (
+            *_against_backups(plan, listed, going),
+            *_against_files(listed, needs, files),
+            *_against_pieces(plan, listed, needs, pieces),
+        ):
             raise RetentionError(f"{plan.store}: the plan would remove {objection}; nothing expires", hint=_HINT)
 
 
@@ -123,14 +133,30 @@ def _has_successor(plan: RetentionPlan, listed: Listed, staying: frozenset[str],
     return any(one.finished_at <= plan.window_starts_at for one in newer)
 
 
-def _against_files(plan: RetentionPlan, listed: Listed, going: frozenset[str], names: list[str]) -> Iterator[str]:
+def _against_files(listed: Listed, needs: "_Needs", names: list[str]) -> Iterator[str]:
     """Yield the files that may not go, with the reason."""
-    needs = _Needs(plan, listed, listed.backup_ids - going, listed.names - set(names))
     for name in names:
         file = require_file_name(name)
         reason = _stays_anyway(listed, file) or needs.reason(file)
         if reason is not None:
             yield f"'{name}', {reason}"
+
+
+def _against_pieces(plan: RetentionPlan, listed: Listed, needs: "_Needs", segments: list[str]) -> Iterator[str]:
+    """Yield the segments whose pieces may not go, with the reason: all that the store has of a segment, or may have."""
+    newest = max((name[:8] for name in listed.names if len(name) == _SEGMENT_NAME_LENGTH), default="")
+    for name in segments:
+        if name in listed.proven and name in listed.names:
+            continue
+        file = require_file_name(name)
+        if listed.pieces_at.get(name, plan.planned_at) > plan.window_starts_at:
+            reason: str | None = "which are younger than the window"
+        elif name[:8] > newest:
+            reason = "a timeline of which nothing else is there"
+        else:
+            reason = _stays_anyway(listed, file) or needs.reason(file)
+        if reason is not None:
+            yield f"the pieces of '{name}', {reason}"
 
 
 def _stays_anyway(listed: Listed, file: WalFileName) -> str | None:

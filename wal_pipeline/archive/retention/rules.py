@@ -1,19 +1,17 @@
 """Decides which base backups one store keeps, and along which timelines it keeps their WAL."""
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from typing import Final, Self
+from datetime import datetime, timedelta
+from typing import Self
 
-from wal_pipeline.archive.records import BaseBackup, WalFile
+from wal_pipeline.archive.records import BaseBackup
 from wal_pipeline.archive.recovery.coverage import ArchiveContents, Coverage, HeldBackup, chain_of, needed_run
 from wal_pipeline.archive.recovery.timeline_path import LAST_NUMBER, Run, TimelinePath, all_paths
+from wal_pipeline.archive.retention.ages import EARLIEST, Ages
 from wal_pipeline.archive.retention.obsolete import Successors, staying
 from wal_pipeline.archive.retention.remains import BrokenBackup, Remains
-from wal_pipeline.wal.names import FileKind, history_name, parse_file_name
-
-EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
+from wal_pipeline.wal.names import history_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,77 +32,6 @@ class RetentionRule:
             return now - self.window
         except OverflowError:
             return EARLIEST
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Ages:
-    """The latest moment that each segment can be from: its last commit or its arrival in the spool.
-
-    Both clocks may be wrong, and the later time keeps more. A segment that no record describes may be from now.
-    ``commits`` are the last commit times; an unknown time, or one in the future from a wrong clock, counts as the
-    earliest possible one.
-    """
-
-    numbers: Mapping[int, list[int]]
-    times: Mapping[int, list[datetime]]
-    commits: Mapping[int, list[datetime]]
-
-    @classmethod
-    def of(cls, contents: ArchiveContents, now: datetime) -> Self:
-        """Read the ages of all segments of the archive, on any store."""
-        described: dict[int, dict[int, WalFile | None]] = {
-            timeline: dict(files) for timeline, files in contents.segments.items()
-        }
-        for timeline, number in _undescribed_segments(contents):
-            described.setdefault(timeline, {}).setdefault(number, None)
-        ordered = {timeline: sorted(files.items(), key=_by_number) for timeline, files in described.items()}
-        return cls(
-            {timeline: [number for number, _ in files] for timeline, files in ordered.items()},
-            {timeline: [age_of(file) if file else now for _, file in files] for timeline, files in ordered.items()},
-            {timeline: [_committed_at(file, now) for _, file in files] for timeline, files in ordered.items()},
-        )
-
-    def youngest(self, path: TimelinePath, run: Run) -> datetime | None:
-        """Return the age of the youngest segment in a run; None where no segment of it has a record."""
-        return self._latest(self.times, path, run)
-
-    def latest_commit(self, path: TimelinePath, run: Run) -> datetime | None:
-        """Return the latest commit time in a run that is not in the future."""
-        return self._latest(self.commits, path, run)
-
-    def _latest(self, column: Mapping[int, list[datetime]], path: TimelinePath, run: Run) -> datetime | None:
-        found = []
-        for timeline, (first, last) in path.parts(run):
-            numbers = self.numbers.get(timeline, [])
-            times = column.get(timeline, [])[bisect_left(numbers, first) : bisect_right(numbers, last)]
-            found += [max(times)] if times else []
-        return max(found, default=None)
-
-    def youngest_timeline(self) -> int | None:
-        """Return the timeline with the youngest segment of all."""
-        return max(self.times, key=lambda timeline: (max(self.times[timeline]), timeline), default=None)
-
-
-def age_of(file: WalFile) -> datetime:
-    """Return the latest moment that a file can be from."""
-    return max(file.spooled_at, file.last_commit_at or file.spooled_at)
-
-
-def _undescribed_segments(contents: ArchiveContents) -> Iterable[tuple[int, int]]:
-    """Yield timeline and number of the segments that a store holds and no record describes."""
-    for name in contents.names_on(contents.stores) - contents.files.keys():
-        file = parse_file_name(name)
-        if file is not None and file.kind is FileKind.SEGMENT:
-            yield file.timeline, contents.number(name)
-
-
-def _by_number(item: tuple[int, WalFile | None]) -> int:
-    return item[0]
-
-
-def _committed_at(file: WalFile | None, now: datetime) -> datetime:
-    at = file.last_commit_at if file is not None else None
-    return at if at is not None and at <= now else EARLIEST
 
 
 def live_paths(contents: ArchiveContents, ages: Ages, cutoff_at: datetime) -> list[TimelinePath]:
@@ -152,15 +79,17 @@ class Selection:
         names: Collection[str] = (),
         locked: Collection[str] = (),
         remains: Remains | None = None,
+        pieces_at: Mapping[str, datetime] | None = None,
     ) -> Self:
         """Choose the base backups that ``store`` keeps at ``now``; ``alone`` is its coverage.
 
         ``names`` are all files of which the store has something, or is recorded to have had. ``locked`` are the ids of
-        base backups that it refuses to delete. ``remains`` is what it has and nobody can judge.
+        base backups that it refuses to delete. ``remains`` is what it has and nobody can judge. ``pieces_at``: see
+        ``Ages.of``.
         """
         remains = remains or Remains()
         contents = alone.contents
-        span = _Span(Ages.of(contents, now), rule.starts_at(now), now)
+        span = _Span(Ages.of(contents, now, pieces_at), rule.starts_at(now), now)
         held = {one.backup.backup_id: one.backup for one in contents.backups.values() if store in one.stores}
         known = held | remains.known
         healed = _healed(contents, store, remains, names)

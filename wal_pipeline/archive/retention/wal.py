@@ -9,8 +9,9 @@ from typing import Final, Self
 from wal_pipeline.archive.records import BaseBackup
 from wal_pipeline.archive.recovery.coverage import ArchiveContents, Coverage
 from wal_pipeline.archive.recovery.timeline_path import LAST_NUMBER, TimelinePath
+from wal_pipeline.archive.retention.ages import age_of
 from wal_pipeline.archive.retention.remains import Floors, Remains
-from wal_pipeline.archive.retention.rules import Selection, age_of
+from wal_pipeline.archive.retention.rules import Selection
 from wal_pipeline.errors import InvalidWalNameError
 from wal_pipeline.wal.names import FileKind, WalFileName
 
@@ -27,8 +28,8 @@ class Keep:
 NOT_OURS: Final = Keep(kept=True, reason="not a file of this WAL archive")
 _HISTORY: Final = Keep(kept=True, reason="history file")
 _YOUNG: Final = Keep(kept=True, reason="younger than the window")
-_UNDATED: Final = Keep(kept=True, reason="not recorded, so its age is not known")
-_OLD: Final = Keep(kept=False, reason="older than the window, and no base backup leads to it")
+UNDATED: Final = Keep(kept=True, reason="not recorded, so its age is not known")
+OLD: Final = Keep(kept=False, reason="older than the window, and no base backup leads to it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +124,8 @@ class WalKeeper:
     def _judge_age(self, file: WalFileName) -> Keep:
         record = self.contents.files.get(file.name)
         if record is None:
-            return _UNDATED
-        return _YOUNG if age_of(record) > self.begins_at else _OLD
+            return UNDATED
+        return _YOUNG if age_of(record) > self.begins_at else OLD
 
     def _tail(self, file: WalFileName) -> Keep:
         reason = f"no base backup can recover along timeline {file.timeline} here to a moment in the window"

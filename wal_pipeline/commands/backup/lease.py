@@ -42,6 +42,7 @@ _RETRY_SECONDS: Final = 15.0
 _POLL_SECONDS: Final = 5.0
 _CONTENTION_SECONDS: Final = 20.0
 _PUT_TRIES: Final = 3
+_BETWEEN_TRIES_SECONDS: Final = 1.0
 # Two leases that a store dates so close together may have been stored in either order: a clock may count whole seconds.
 _SAME_MOMENT: Final = timedelta(seconds=2)
 _KEPT_AFTER_END: Final = timedelta(hours=1)
@@ -158,7 +159,7 @@ class HeldLease:
             except StoreUnavailableError:
                 if not tries_left:
                     raise
-                time.sleep(1.0)
+                time.sleep(_BETWEEN_TRIES_SECONDS)
             else:
                 return
 
@@ -282,7 +283,7 @@ def _look_retried(
         except StoreUnavailableError:
             if not tries_left:
                 raise
-            time.sleep(1.0)
+            time.sleep(_BETWEEN_TRIES_SECONDS)
             held.put_again(place)
     return None
 

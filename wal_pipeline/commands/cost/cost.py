@@ -2,15 +2,16 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
-from wal_pipeline.archive.cost import Cost, Prices, StoreCost, Usage, measured_cost
+from wal_pipeline.archive.cost import SHOWN_INTERVALS, Cost, Prices, StoreCost, Usage, measured_cost, shipping_cost
 from wal_pipeline.archive.records import CopyStatus
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.health.windows import newest_id
+from wal_pipeline.commands.ship.records import read_tails
 from wal_pipeline.errors import SettingsError
 
 MONTH: Final = timedelta(days=30)
@@ -20,24 +21,66 @@ _POWERS: Final = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 @dataclass(frozen=True, slots=True)
 class CostReport:
-    """The cost of a month, and the usage behind it by store. Requests are those of the last 30 days."""
+    """The cost of a month, and the usage behind it by store. Requests are those of the last 30 days.
+
+    ``piece_bytes`` are those of the recorded pieces of open segments, by store; they are among the stored bytes.
+    """
 
     at: datetime
     usage: Mapping[str, Usage]
     cost: Cost
+    piece_bytes: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ShippingCost:
+    """The cost of shipping the open segment: the bytes of its pieces now, and a month's requests by the interval.
+
+    ``interval_seconds`` is the setting. ``by_interval`` has it too, and the usual ones beside it.
+    """
+
+    interval_seconds: float
+    piece_bytes: Mapping[str, int]
+    by_interval: Mapping[float, Cost]
+
+
+def cost_of_shipping(
+    interval_seconds: float, prices: Mapping[str, Prices], piece_bytes: Mapping[str, int]
+) -> ShippingCost:
+    """Estimate a month's requests at the interval that is set, and at 1, 5 and 10 seconds."""
+    intervals = sorted({*SHOWN_INTERVALS, interval_seconds})
+    costs = {seconds: shipping_cost(seconds, prices) for seconds in intervals}
+    return ShippingCost(interval_seconds, piece_bytes, costs)
+
+
+def shipping_as_json(shipping: ShippingCost) -> dict[str, Any]:
+    """Return the cost of shipping as JSON values."""
+    return {
+        "interval_seconds": shipping.interval_seconds,
+        "piece_bytes": dict(shipping.piece_bytes),
+        "estimates": [
+            {
+                "interval_seconds": seconds,
+                **_numbers({"month_usd": cost.month_usd}),
+                "stores": {name: _numbers({"requests_usd": one.requests_usd}) for name, one in cost.stores.items()},
+            }
+            for seconds, cost in shipping.by_interval.items()
+        ],
+    }
 
 
 def current_cost(catalog: Catalog, prices: Mapping[str, Prices], now: datetime) -> CostReport:
     """Work out the cost of a month with the stores as they are now. Raises: CatalogError."""
-    usage = {store: _usage(catalog, store, now) for store in prices}
-    return CostReport(now, usage, measured_cost(usage, prices))
+    pieces = {store: tail.stored_bytes for store, tail in read_tails(catalog.values, prices).items()}
+    usage = {store: _usage(catalog, store, now, pieces.get(store, 0)) for store in prices}
+    return CostReport(now, usage, measured_cost(usage, prices), pieces)
 
 
-def _usage(catalog: Catalog, store: str, now: datetime) -> Usage:
+def _usage(catalog: Catalog, store: str, now: datetime, piece_bytes: int) -> Usage:
     requests = [one for one in catalog.stores.requests(now - MONTH) if one.store == store]
     wal = sum(one.stored_bytes for one in catalog.files.totals() if one.store == store)
     return Usage(
-        stored_bytes=wal + catalog.measures.base_backup_bytes().get(store, 0),
+        stored_bytes=wal + piece_bytes + catalog.measures.base_backup_bytes().get(store, 0),
         class_a_requests=sum(one.class_a for one in requests),
         class_b_requests=sum(one.class_b for one in requests),
         restore_bytes=_restore_bytes(catalog, store),

@@ -216,7 +216,8 @@ def clock_doubt(survey: Survey, rule: RetentionRule, now: datetime) -> str | Non
     clusters, listings = survey.clusters, [one for cluster in survey.clusters for one in cluster.listings.values()]
     files = (file.spooled_at for cluster in clusters for file in cluster.files.values())
     backups = (manifest.finished_at for one in listings for manifest in one.manifests.values())
-    newest_at = max((at for times in (files, backups) for at in times if at <= now), default=None)
+    pieces = (item.modified_at for one in listings for items in one.pieces.values() for item in items)
+    newest_at = max((at for times in (files, backups, pieces) for at in times if at <= now), default=None)
     if newest_at is None or newest_at >= rule.starts_at(now):
         return None
     return (

@@ -8,17 +8,22 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final
 
 from wal_pipeline.archive.format.backup_manifest import is_backup_object
 from wal_pipeline.archive.format.keys import MANIFEST_NAME, Layout
+from wal_pipeline.archive.retention.pieces import PiecesOnStore, pieces_name
 from wal_pipeline.archive.retention.plan import Kept, ObjectKind, RetentionPlan, Step, plan_retention
 from wal_pipeline.archive.retention.proof import Listed, prove_plan
 from wal_pipeline.archive.retention.rules import RetentionRule
 from wal_pipeline.commands.expire.damage import Damage, told_damage
 from wal_pipeline.commands.expire.evidence import backup_ids, part_of, read_remains, segment_sizes, told_remains
+from wal_pipeline.commands.expire.pieces import piece_keys, read_tail_of
 from wal_pipeline.commands.inventory.listing import HiddenVersions
 from wal_pipeline.commands.inventory.survey import ClusterSurvey
 from wal_pipeline.errors import RetentionError
+
+_KINDS: Final = {Step.WAL_FILE: ObjectKind.WAL_FILE, Step.PIECES: ObjectKind.PIECES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +61,18 @@ def plan_store(
     ``locked`` are the base backups whose manifests it refused to remove. ``damage`` is what a verification must settle
     before anything goes.
     """
-    keys, sizes = _keys(survey, store), _sizes(survey, store)
+    keys, sizes, tail = _keys(survey, store), _sizes(survey, store), read_tail_of(survey, store)
+    keys |= {pieces_name(segment): found for segment, found in piece_keys(survey, store).items()}
     remains = read_remains(survey, store, rule.starts_at(now))
     plan: RetentionPlan | None = None
     refusal: str | None = None
     hint: str | None = None
     forget: tuple[str, ...] = ()
     try:
-        plan = plan_retention(survey.contents, store, now, rule, stored_bytes=sizes, locked=locked, remains=remains)
-        prove_plan(plan, _listed(survey, store, rule.starts_at(now)))
+        plan = plan_retention(
+            survey.contents, store, now, rule, stored_bytes=sizes, locked=locked, remains=remains, tail=tail
+        )
+        prove_plan(plan, _listed(survey, store, rule.starts_at(now), tail))
     except RetentionError as error:
         plan, refusal, hint = None, error.message, error.hint
     going = frozenset(step.name for step in plan.expire) if plan is not None else frozenset()
@@ -84,9 +92,10 @@ def _holding(plan: RetentionPlan) -> RetentionPlan:
     held = tuple(
         Kept(
             step.name,
-            ObjectKind.WAL_FILE if step.step is Step.WAL_FILE else ObjectKind.BASE_BACKUP,
+            _KINDS.get(step.step, ObjectKind.BASE_BACKUP),
             step.stored_bytes,
             f"held back by damage on this store; otherwise it could go: {step.reason}",
+            step.pieces,
         )
         for step in plan.expire
         if step.step is not Step.BACKUP_MANIFEST
@@ -94,7 +103,7 @@ def _holding(plan: RetentionPlan) -> RetentionPlan:
     return replace(plan, keep=(*plan.keep, *held), expire=())
 
 
-def _listed(survey: ClusterSurvey, store: str, begins_at: datetime) -> Listed:
+def _listed(survey: ClusterSurvey, store: str, begins_at: datetime, tail: PiecesOnStore) -> Listed:
     """Return what a store lists, name by name, for the proof."""
     held, listing = survey.contents.backups, survey.listings[store]
     whole = (
@@ -112,6 +121,8 @@ def _listed(survey: ClusterSurvey, store: str, begins_at: datetime) -> Listed:
         wal_segment_size=survey.contents.wal_segment_size,
         segment_sizes=frozenset(segment_sizes(survey)),
         histories=survey.contents.histories,
+        pieces_at={segment: one.newest_at for segment, one in tail.segments.items()},
+        proven=tail.proven,
     )
 
 

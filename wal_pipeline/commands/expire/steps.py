@@ -11,6 +11,7 @@ from typing import Final
 from wal_pipeline.archive.retention.plan import Expired, Step
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.audit import AuditLog
+from wal_pipeline.commands.expire.pieces import forget_pieces
 from wal_pipeline.commands.expire.plan import StorePlan
 from wal_pipeline.errors import ObjectLockedError, StoreError
 from wal_pipeline.stores.base import Store
@@ -25,7 +26,8 @@ Replan = Callable[[frozenset[str]], StorePlan]
 class Removed:
     """The objects that were removed from one store. ``versions`` counts all versions of all objects.
 
-    ``locked`` are the keys that the store refused to remove. ``error``: why it ended before the plan did.
+    ``pieces`` is the number of pieces and ``pieces_bytes`` their part of ``freed_bytes``. ``locked`` are the keys that
+    the store refused to remove. ``error``: why it ended before the plan did.
     """
 
     files: tuple[str, ...] = ()
@@ -34,6 +36,8 @@ class Removed:
     freed_bytes: int = 0
     locked: tuple[str, ...] = ()
     error: str | None = None
+    pieces: int = 0
+    pieces_bytes: int = 0
 
 
 class _ManifestLockedError(Exception):
@@ -59,6 +63,8 @@ class StepRunner:
     _locked: dict[str, str] = field(default_factory=dict)
     _versions: int = 0
     _freed_bytes: int = 0
+    _pieces: int = 0
+    _pieces_bytes: int = 0
     _counting: Lock = field(default_factory=Lock)
 
     def run(self, plan: StorePlan, replan: Replan) -> tuple[StorePlan, Removed]:
@@ -87,13 +93,17 @@ class StepRunner:
             freed_bytes=self._freed_bytes,
             locked=tuple(self._locked.values()),
             error=error,
+            pieces=self._pieces,
+            pieces_bytes=self._pieces_bytes,
         )
 
     def _do(self, plan: StorePlan) -> None:
         steps = plan.plan.expire if plan.plan is not None else ()
         try:
             for step in steps:
-                if step.step is not Step.WAL_FILE:
+                if step.step is Step.PIECES:
+                    self._remove_pieces(plan, step)
+                elif step.step is not Step.WAL_FILE:
                     self._remove_backup(plan, step)
             self._remove_files(plan, [step for step in steps if step.step is Step.WAL_FILE])
         finally:
@@ -114,6 +124,16 @@ class StepRunner:
             gone = [self._delete(key) is not None for key in plan.keys.get(step.name, ())]
             self._emptied.add(step.name)
             self._freed_bytes += step.stored_bytes if all(gone) else 0
+
+    def _remove_pieces(self, plan: StorePlan, step: Expired) -> None:
+        keys = plan.keys.get(step.name, ())
+        gone = [key for key in keys if self._delete(key) is not None]
+        self._pieces += len(gone)
+        forget_pieces(self.catalog, plan.layout, self.store.name, gone)
+        if len(gone) == len(keys):
+            self._freed_bytes += step.stored_bytes
+            self._pieces_bytes += step.stored_bytes
+            self._write_down(step)
 
     def _remove_files(self, plan: StorePlan, steps: Sequence[Expired]) -> None:
         """Remove files some at a time: a crash leaves no hole wider than what was under way."""

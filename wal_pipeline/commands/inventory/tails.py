@@ -9,7 +9,7 @@ from wal_pipeline.archive.recovery.continuity import history_fault, joint_fault
 from wal_pipeline.archive.recovery.coverage import ArchiveContents
 from wal_pipeline.archive.recovery.restore_plan import RestorePlan
 from wal_pipeline.archive.recovery.tail import HeldPiece, JoinedTail
-from wal_pipeline.commands.archive_get.tail_wal import fetch_tail
+from wal_pipeline.commands.archive_get.tail_wal import FetchedTail, PiecesGoneError, fetch_tail
 from wal_pipeline.commands.archive_get.wal_source import WalSource
 from wal_pipeline.commands.copies.pieces import describe_pieces
 from wal_pipeline.commands.inventory.listing import StoreListing
@@ -20,6 +20,7 @@ from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, parse_long_page_header
 
 _LARGEST_OPENED: Final = 64 << 20
+_MOST_LOOKS: Final = 4
 
 
 def read_tails_of(
@@ -84,7 +85,7 @@ class TailReader:
         return known[1]
 
     def _read(self, tail: JoinedTail) -> SegmentJoints | None:
-        fetched = fetch_tail(self.source, tail.segment, enough=tail.end_offset)
+        fetched = self._fetch(tail)
         is_unread = tail.pieces[0].piece.server_major is None or tail.end_offset < LONG_HEADER_BYTES
         if fetched is None or is_unread or tail.wal_segment_size > _LARGEST_OPENED:
             return None
@@ -92,6 +93,16 @@ class TailReader:
         header = parse_long_page_header(tail.segment.name, data[:LONG_HEADER_BYTES])
         joints = read_joints(data, header, tail.segment.timeline)
         return joints if tail.is_whole else replace(joints, ends=None, own_from=_own_from(joints, tail))
+
+    def _fetch(self, tail: JoinedTail) -> FetchedTail | None:
+        """Read the pieces, again where some were merged meanwhile."""
+        for look in range(_MOST_LOOKS):
+            try:
+                return fetch_tail(self.source, tail.segment, enough=tail.end_offset)
+            except PiecesGoneError:
+                if look == _MOST_LOOKS - 1:
+                    raise
+        return None
 
 
 def _own_from(joints: SegmentJoints, tail: JoinedTail) -> Lsn | None:

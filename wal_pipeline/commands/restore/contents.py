@@ -43,7 +43,7 @@ _END_OF_TIME: Final = datetime.max.replace(tzinfo=UTC)
 class RestoreInventory:
     """All that a plan is made from. ``manifests`` by backup id; ``answered`` are the stores that could be listed.
 
-    ``records`` and ``source`` read what else a plan needs.
+    ``records``, ``source`` and ``tails`` read what else a plan needs.
     """
 
     contents: ArchiveContents
@@ -52,6 +52,7 @@ class RestoreInventory:
     notes: tuple[str, ...]
     records: "_Records"
     source: WalSource
+    tails: TailReader
 
     def checked_plan(self, make: Callable[[ArchiveContents], RestorePlan]) -> RestorePlan:
         """Make a plan, and make it again while it replays what continues nothing, or counts on a damaged piece.
@@ -59,13 +60,12 @@ class RestoreInventory:
         Raises: RecoveryTargetError where no plan is left; WalUnreachableError where a store does not give its pieces.
         """
         contents, notes = self.contents, list[str]()
-        tails = TailReader(self.source)
         while True:
             plan = make(contents)
             files = {**contents.files, **self.records.with_joints([file.name for file in plan.wal], self.source)}
             checked = contents.with_files(files.values())
             try:
-                breaks = tails.breaks_in(plan, checked)
+                breaks = self.tails.breaks_in(plan, checked)
             except PiecesDamagedError as error:
                 contents = checked.without_pieces(error.damaged)
                 notes += [f"{fault.message}: this piece is left out of the plan" for fault in error.faults]
@@ -107,7 +107,8 @@ def gather(
         arriving=arriving,
         tails=tails,
     )
-    return RestoreInventory(contents, manifests, answered, (*notes, *faults, *unread), records, source)
+    notes = [*notes, *faults, *unread]
+    return RestoreInventory(contents, manifests, answered, tuple(notes), records, source, TailReader(source))
 
 
 def _list(stores: Sequence[Store], layout: Layout) -> tuple[dict[str, StoreListing], list[str]]:

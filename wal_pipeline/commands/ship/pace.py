@@ -25,6 +25,8 @@ from wal_pipeline.wal.names import WalFileName, segment_name
 MOST_SEGMENTS: Final = 2
 _MOST_SEGMENT_BYTES: Final = 32 * 2**20  # small segments are finished many at a time
 _LONGEST_REST_SECONDS: Final = 30.0
+_LONG_WAIT_SECONDS: Final = 30.0
+_EARLIER_TIMELINES: Final = 4
 _log = logging.getLogger(__name__)
 
 
@@ -80,6 +82,7 @@ class StoreShipper:
         self._cuts: dict[int, str] = {}
         self._failures = 0
         self._rests_until = 0.0
+        self._waits_since: float | None = None
         self._done: Look | None = None
 
     def start(self) -> None:
@@ -164,9 +167,44 @@ class StoreShipper:
             self._place = place
         self._timeline = seen.timeline
         self._position = None
-        if self.tail.conflict is not None or self._is_full(seen):
+        conflict = self.tail.conflict
+        if conflict is not None and conflict.timeline != seen.timeline:
+            self.tail.leave_conflict()
+        elif conflict is not None or self._is_full(seen):
+            self._tell_wait(seen)
             return False  # upkeep wakes us once a segment is archived
-        return self._enter(self._first_segment(place, newest, seen), seen)
+        first = self._first_segment(place, newest, seen)
+        self.tail.begin_behind(self._gap_before(place, first, seen))
+        return self._enter(first, seen)
+
+    def _gap_before(self, place: ClusterStore, first: WalFileName, seen: FlushedWal) -> tuple[WalFileName, ...]:
+        """Return the segments of which one must be on the store before its pieces complete the WAL; none where one is.
+
+        The segment before may have an earlier timeline's name. A cluster's first segment has none before it.
+        """
+        size = seen.wal_segment_size
+        number = first.number(size)
+        if number <= 1:
+            return ()
+        timelines = range(seen.timeline, max(0, seen.timeline - _EARLIER_TIMELINES), -1)
+        before = [segment_name(timeline, number - 1, size) for timeline in timelines]
+        shipped = (self.tail.pieces_of(name)[-1:] for name in before)
+        if any(pieces and pieces[0].recorded.piece.to_offset == size for pieces in shipped):
+            return ()
+        has_it = any(find_copy(place, name) is not None for name in before)
+        return () if has_it else (*before, first)
+
+    def _tell_wait(self, seen: FlushedWal) -> None:
+        """Say that nothing is shipped, once it lasts."""
+        now = time.monotonic()
+        self._waits_since = self._waits_since or now
+        if self.tail.conflict is None and now - self._waits_since >= _LONG_WAIT_SECONDS:
+            count = len(self.tail.held_segments(seen.timeline))
+            message = f"{self._store.name}: {count} finished segments are not archived yet, and shipping waits for that"
+            if self.tail.failed(message):
+                _log.warning("%s", message)
+                hint = "'wal-pipeline status' says what keeps archiving."
+                self._tell(ShippingFailed(self._store.name, message, hint))
 
     def _is_full(self, seen: FlushedWal) -> bool:
         newest = self._open_segment(seen)
@@ -274,6 +312,8 @@ class StoreShipper:
         behind = None if complete_before is None else now - complete_before.monotonic
         self.tail.add(ChainedPiece(recorded, start))
         self._position = made.end
+        self._waits_since = None
+        behind = None if self.tail.gap else behind
         if behind is not None:
             self.tail.behind.add(behind)
         self._note_reached(seen)

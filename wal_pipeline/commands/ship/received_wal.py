@@ -14,7 +14,7 @@ from typing import Any, Final
 import psycopg
 
 from wal_pipeline.commands.ship.source import OpenWal
-from wal_pipeline.errors import InvalidWalFileError, PostgresError, SegmentGoneError, cause_hint
+from wal_pipeline.errors import InvalidWalFileError, PostgresError, SegmentGoneError
 from wal_pipeline.host.durable_file import put_once
 from wal_pipeline.postgres.binaries import find_binaries
 from wal_pipeline.postgres.flushed_wal import FlushedWal, FlushWatch
@@ -68,6 +68,7 @@ class ReceivedWal(OpenWal):
         self._returned: FlushedWal | None = None
         self._finished = (0, Lsn(0))
         self._looked_through = 0
+        self._warned: set[str] = set()
 
     def look(self) -> FlushedWal:
         """Return what is received and on this host's disk, and the moment of the server's clock it is complete for."""
@@ -175,22 +176,25 @@ class ReceivedWal(OpenWal):
     def _deliver(self) -> None:
         """Move what is finished into the spool: pg_receivewal has synced it before it took ``.partial`` off its name.
 
-        Raises: PostgresError where the spool cannot be written.
+        A spool that cannot be written is the archiving's trouble, which says so: the file stays here until it can.
         """
         for name, path in self._files():
-            if name.kind in (FileKind.SEGMENT, FileKind.HISTORY):
-                try:
-                    moved = put_once(path, self._spool_folder)
-                except OSError as error:
-                    raise PostgresError(
-                        f"'{path}' cannot be moved into the spool '{self._spool_folder}': {error.strerror}",
-                        hint=cause_hint(error) or "It stays where it is. PG_WAL_ARCHIVE_DIR must be writable here.",
-                    ) from error
-                if not moved:
-                    _log.error("'%s' has other content than the spool's file of that name, and stays", path)
-                if name.kind is FileKind.SEGMENT:
-                    size = self._watch.server.wal_segment_size
-                    self._finished = max(self._finished, (name.timeline, name.end_lsn(size)))
+            if name.kind not in (FileKind.SEGMENT, FileKind.HISTORY):
+                continue
+            try:
+                if not put_once(path, self._spool_folder):
+                    self._warn(f"'{path}' has other content than the spool's file of that name, and stays")
+            except OSError as error:
+                self._warn(f"'{path}' cannot be moved into the spool '{self._spool_folder}': {error.strerror}")
+            if name.kind is FileKind.SEGMENT:
+                end = name.end_lsn(self._watch.server.wal_segment_size)
+                self._finished = max(self._finished, (name.timeline, end))
+
+    def _warn(self, message: str) -> None:
+        """Log a message once: a look comes every few seconds."""
+        if message not in self._warned:
+            self._warned.add(message)
+            _log.warning("%s", message)
 
     def _files(self) -> list[tuple[WalFileName, Path]]:
         paths = self._folder.iterdir() if self._folder.is_dir() else ()

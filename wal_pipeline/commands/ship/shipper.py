@@ -28,7 +28,7 @@ from wal_pipeline.stores.base import Store
 
 _POLL_SECONDS: Final = 0.1
 _FIRST_WORD_SECONDS: Final = 5.0  # for the catalog to say whether there is a pause
-_FINAL_SECONDS: Final = 10.0  # for what was flushed until the end
+_FINAL_SECONDS: Final = 25.0  # for what was flushed until the end
 _JOIN_SECONDS: Final = 20.0
 _MOST_EVENTS: Final = 10_000
 _RETRY_SECONDS: Final = 5.0

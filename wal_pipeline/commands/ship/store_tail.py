@@ -43,6 +43,7 @@ class StoreTail:
         self._error: str | None = None
         self._failing_since: datetime | None = None
         self._conflict: tuple[WalFileName, str] | None = None
+        self._gap: tuple[WalFileName, ...] = ()
 
     @property
     def place(self) -> ClusterStore | None:
@@ -57,6 +58,7 @@ class StoreTail:
             self._pieces.clear()
             self._left_over = dict(left_over)
             self._shipped = self._conflict = self._last_commit_at = None
+            self._gap = ()
             self._changed()
 
     def take_left_over(self, segment: WalFileName) -> list[str]:
@@ -89,6 +91,25 @@ class StoreTail:
             if shipped != self._shipped:
                 self._shipped = shipped
                 self.serial += 1
+
+    @property
+    def gap(self) -> tuple[WalFileName, ...]:
+        """The segments of which one must be archived on the store, before its pieces complete anything."""
+        with self._lock:
+            return self._gap
+
+    def begin_behind(self, gap: tuple[WalFileName, ...]) -> None:
+        """Note whether the pieces begin behind WAL that the store does not have yet."""
+        with self._lock:
+            if gap != self._gap:
+                self._gap = gap
+                self._changed()
+
+    def leave_conflict(self) -> None:
+        """Forget the conflict of a timeline that the server has left."""
+        with self._lock:
+            self._conflict = None
+            self._changed()
 
     def replace(self, merged: ChainedPiece, small: Sequence[ChainedPiece]) -> bool:
         """Put a merged piece in the place of smaller ones; False where they are not all there any more."""
@@ -165,7 +186,7 @@ class StoreTail:
         with self._lock:
             if self._shipped is None and last is None:
                 return None
-            shipped, complete = self._shipped, None if self._shipped is None else self._shipped.complete
+            shipped, complete = self._shipped, None if self._shipped is None or self._gap else self._shipped.complete
             seen = None if last is None else last.seen
             pieces = [one.recorded for segment in self.held_segments() for one in self._pieces[segment]]
             return ShippedTail(
@@ -178,7 +199,7 @@ class StoreTail:
                 last_commit_at=self._last_commit_at,
                 behind_p50_seconds=p50,
                 behind_p99_seconds=p99,
-                behind_seconds=_behind(shipped, last),
+                behind_seconds=None if self._gap else _behind(shipped, last),
                 error=self._error,
                 failing_since=self._failing_since,
                 conflict=None if self._conflict is None else self._conflict[1],

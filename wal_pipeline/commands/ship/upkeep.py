@@ -106,10 +106,13 @@ class TailUpkeep:
     def _rest_seconds(self) -> float | None:
         """Return how long to wait: a finished segment may be archived at any moment, and nobody says so."""
         place = self._tail.place
-        return _POLL_SECONDS if place is not None and self._finished(place) else None
+        waits = bool(self._tail.gap) or self._tail.conflict is not None
+        return _POLL_SECONDS if waits or (place is not None and self._finished(place)) else None
 
     def _look_after(self, place: ClusterStore) -> None:
         self._remove_keys(place)
+        if any(self._is_whole(place, segment) for segment in self._tail.gap):
+            self._tail.begin_behind(())
         for segment in self._finished(place):
             if self._is_whole(place, segment):
                 self._remove_segment(place, segment)

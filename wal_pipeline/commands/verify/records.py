@@ -15,6 +15,7 @@ from wal_pipeline.commands.continuity.archived import record_breaks
 from wal_pipeline.commands.inventory.survey import ClusterSurvey
 from wal_pipeline.commands.verify.read_copy import ReadCopy
 from wal_pipeline.commands.verify.results import Fault, FaultKind, Item, ItemKind, Tally
+from wal_pipeline.text import counted
 from wal_pipeline.wal.names import FileKind
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def settle_alerts(catalog: Catalog, done: "Verification", now: datetime) -> None
     silent = done.silent.keys()
     others = [fault for fault in done.open_faults if fault.kind is FaultKind.OTHER_CONTENT]
     healable = [fault for fault in done.open_faults if fault.item not in done.lost and fault not in others]
-    damage = [*_by_store(healable), *_with_other_content(others), *_lost(done)]
+    damage = [*_by_store(healable), *_with_other_content(others), *_lost(done), *_of_pieces(done)]
     settle_seen(catalog, AlertKind.DAMAGE, damage, now, silent=silent)
     settle_seen(catalog, AlertKind.CATALOG_BEHIND, _unrecorded(done.tallies), now, silent=silent)
 
@@ -193,6 +194,26 @@ def _lost(done: "Verification") -> list[Observation]:
         rest = f"{where} has a good copy of {len(items) - _MOST_TOLD} more files or base backups"
         told.append(Observation("every store/others", rest, Severity.CRITICAL))
     return told
+
+
+def _of_pieces(done: "Verification") -> list[Observation]:
+    """Say what a loss of the database's host would cost: the pieces are all that the stores have of an open segment."""
+    found: dict[str, list[str]] = {}
+    for fault in done.open_piece_faults:
+        found.setdefault(f"{fault.store}/pieces", []).append(fault.message)
+    if done.holes:
+        found["every store/pieces"] = list(done.holes)
+    return [
+        Observation(
+            subject,
+            f"{counted(len(some), 'fault')} in the pieces of open segments: a recovery after a loss of the database's "
+            "host ends before them, until their segment is archived; restart 'wal-pipeline ship', which sends again "
+            f"what it does not find whole; first: {some[0]}",
+            Severity.WARNING,
+            {"pieces": some[:_MOST_TOLD]},
+        )
+        for subject, some in sorted(found.items())
+    ]
 
 
 def _unrecorded(tallies: Mapping[str, Tally]) -> list[Observation]:

@@ -75,6 +75,11 @@ class Repairer:
         self._audit.write("repair", fault.item.name, "failed", store=fault.store, message=reason)
         return Repair(fault, None, reason)
 
+    def remove_piece(self, place: ClusterStore, key: str, reason: str) -> None:
+        """Remove a damaged piece whose bytes are proven to be somewhere else. Raises: StoreError."""
+        place.store.delete(key)
+        self._audit.write("repair", key, "removed", store=place.name, was=reason)
+
     def _repair_wal(self, fault: Fault, records: Records, source: ClusterStore) -> None:
         name = require_file_name(fault.item.name)
         good = self._good_source(source, fault, records)

@@ -69,13 +69,40 @@ class Tally:
     unrecorded: list[str] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class PieceTally:
+    """The pieces of open segments on one store. ``superseded`` wait for their removal, and are not looked at."""
+
+    pieces: int = 0
+    stored_bytes: int = 0
+    superseded: int = 0
+    read: int = 0
+    read_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PieceFault:
+    """One piece that is not as it should be. ``message`` begins with the store's name.
+
+    ``outcome`` says what a repair did; ``is_removed``: the damaged object is gone, and its bytes are somewhere else.
+    """
+
+    store: str
+    key: str
+    kind: FaultKind
+    message: str
+    outcome: str | None = None
+    is_removed: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Verification:
     """The outcome of one verification. ``tallies`` by store; ``silent``: why a store was left out, or not finished.
 
     ``repairs`` are for ``faults`` that were tried to heal; ``refilled`` the copies that came of it. ``lost`` are the
     items of which no store that answered has a good copy. ``breaks`` say which segments continue nothing, though all
-    copies are good, and that no base backup after them can be restored.
+    copies are good, and that no base backup after them can be restored. ``piece_tallies`` by store, ``piece_faults``
+    and ``holes`` are of the pieces of open segments; a hole is a segment whose pieces do not join.
     """
 
     begun_at: datetime
@@ -88,6 +115,14 @@ class Verification:
     refilled: tuple[CopyVerified, ...]
     notes: tuple[str, ...]
     breaks: tuple[str, ...] = ()
+    piece_tallies: Mapping[str, PieceTally] = field(default_factory=dict)
+    piece_faults: tuple[PieceFault, ...] = ()
+    holes: tuple[str, ...] = ()
+
+    @property
+    def open_piece_faults(self) -> tuple[PieceFault, ...]:
+        """The damaged and missing pieces that are not removed."""
+        return tuple(fault for fault in self.piece_faults if not fault.is_removed)
 
     @property
     def open_faults(self) -> tuple[Fault, ...]:
@@ -99,4 +134,5 @@ class Verification:
     def is_right(self) -> bool:
         """Whether every store answered and all is as it should be now."""
         unrecorded = any(tally.unrecorded for tally in self.tallies.values())
-        return not (self.silent or self.open_faults or self.breaks or unrecorded)
+        pieces = self.open_piece_faults or self.holes
+        return not (self.silent or self.open_faults or self.breaks or unrecorded or pieces)

@@ -18,6 +18,7 @@ from wal_pipeline.commands.copies.find import find_copies
 from wal_pipeline.commands.inventory.survey import ClusterSurvey, Surveyor
 from wal_pipeline.commands.verify.compare import Comparer, WantedCopies
 from wal_pipeline.commands.verify.last_results import record_results
+from wal_pipeline.commands.verify.pieces import PieceVerification, PieceVerifier
 from wal_pipeline.commands.verify.read_copy import CopyReader, ReadCopy, read_backup
 from wal_pipeline.commands.verify.records import (
     breaks_found,
@@ -27,7 +28,16 @@ from wal_pipeline.commands.verify.records import (
     settle_alerts,
 )
 from wal_pipeline.commands.verify.repair import Repairer
-from wal_pipeline.commands.verify.results import Fault, FaultKind, Item, ItemKind, Repair, Tally, Verification
+from wal_pipeline.commands.verify.results import (
+    Fault,
+    FaultKind,
+    Item,
+    ItemKind,
+    PieceTally,
+    Repair,
+    Tally,
+    Verification,
+)
 from wal_pipeline.commands.verify.verdict import record_verdict
 from wal_pipeline.errors import StoreError
 from wal_pipeline.host.gc_pause import many_objects
@@ -130,8 +140,12 @@ class Verifier:
         survey = self._surveyor.survey()
         state = _Round(self._clock(), share, dict(survey.silent), {name: Tally() for name in self._stores})
         repairer = self._make_repairer()
+        pieces = PieceVerification({name: PieceTally() for name in self._stores})
+        verifier = PieceVerifier(self._stores, self._catalog, self._reader.identities)
         for cluster in survey.clusters:
             self._verify(cluster, state, repairer if repair else None)
+            remove = repairer.remove_piece if repair else None
+            verifier.verify(cluster, pieces, state.silent, deep=share is not None, remove=remove)
         done = Verification(
             begun_at=state.now,
             is_deep=share is not None,
@@ -143,6 +157,9 @@ class Verifier:
             refilled=tuple(repairer.refilled),
             notes=tuple(note for cluster in survey.clusters for note in _notes(cluster)),
             breaks=tuple(state.breaks),
+            piece_tallies=pieces.tallies,
+            piece_faults=tuple(pieces.faults),
+            holes=tuple(pieces.holes),
         )
         settle_alerts(self._catalog, done, self._clock())
         record_verdict(self._catalog, done)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
 
-from wal_pipeline.orchestration.jobs.recording.archive_recorder import RunRecorder
-from wal_pipeline.orchestration.jobs.recording.step_times import RECORD_IN_DAGSTER
+from wal_pipeline.orchestration.jobs.archive_recorder import RunRecorder
+from wal_pipeline.orchestration.jobs.step_times import RECORD_IN_DAGSTER
 from wal_pipeline.orchestration.keys import ARCHIVE_JOB, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.runs.event_batches import RunRecords

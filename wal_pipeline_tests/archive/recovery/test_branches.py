@@ -10,7 +10,8 @@ from wal_pipeline.archive.recovery.branches import Branch, branches_of, living_n
 from wal_pipeline.archive.recovery.coverage import ArchiveContents, HeldBackup
 from wal_pipeline.archive.recovery.restore_plan import plan_restore, require_chosen_timeline
 from wal_pipeline.archive.recovery.target import RecoveryTarget, TargetKind
-from wal_pipeline.archive.retention.rules import Ages, live_paths
+from wal_pipeline.archive.retention.ages import Ages
+from wal_pipeline.archive.retention.rules import live_paths
 from wal_pipeline.errors import RecoveryTargetError
 from wal_pipeline_tests.support.archive_worlds import (
     SYSTEM,

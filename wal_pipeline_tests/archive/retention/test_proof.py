@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from wal_pipeline.archive.records import BaseBackup, WalFile
+from wal_pipeline.archive.retention.pieces import pieces_name
 from wal_pipeline.archive.retention.plan import Expired, RetentionPlan, Step
 from wal_pipeline.archive.retention.proof import Listed, prove_plan
 from wal_pipeline.errors import RetentionError
@@ -51,9 +52,15 @@ def listed(*backups: BaseBackup, unread: tuple[str, ...] = (), files: tuple[WalF
 
 def plan(*steps: str) -> RetentionPlan:
     """Return a plan that removes files and base backups, by name and id."""
-    kinds = [(one, Step.BACKUP_MANIFEST if "T" in one else Step.WAL_FILE) for one in steps]
+    kinds = [(one, kind_of(one)) for one in steps]
     expire = tuple(Expired(one, kind, 1, "a reason") for one, kind in kinds)
     return RetentionPlan("r2", NOW, day(20), (), expire, ())
+
+
+def kind_of(step: str) -> Step:
+    if step.startswith("tail/"):
+        return Step.PIECES
+    return Step.BACKUP_MANIFEST if "T" in step else Step.WAL_FILE
 
 
 def objection(made: RetentionPlan, there: Listed) -> str | None:
@@ -166,3 +173,27 @@ def test_a_history_that_cannot_be_read_excludes_nothing() -> None:
     late = replace(plan(name(1, 15)), window_starts_at=day(35))
     assert objection(late, there) is not None
     assert objection(replace(plan(name(2, 14)), window_starts_at=day(35)), there) is not None
+
+
+def test_pieces_go_only_beside_a_verified_segment_or_with_one_that_nothing_needs() -> None:
+    """Where the whole segment is not proven, what a base backup needs stays, and what is younger than the window."""
+    a = whole(1, 8)
+    there = replace(listed(a), pieces_at={name(1, number): day(number + 1) for number in (3, 20, 21)})
+    assert objection(plan(pieces_name(name(1, 3))), there) is None
+    young = replace(there, pieces_at={name(1, 3): day(29)})
+    wanted = f"the pieces of '{name(1, 3)}', which are younger than the window"
+    assert objection(plan(pieces_name(name(1, 3))), young) == wanted
+    late = replace(plan(pieces_name(name(1, 20))), window_starts_at=day(28))
+    wanted = f"the pieces of '{name(1, 20)}', which base backup '{a.backup_id}' needs on its way to timeline 1"
+    assert objection(late, there) == wanted
+    assert objection(late, replace(there, proven=frozenset({name(1, 20)}))) is None
+    gone = replace(there, proven=frozenset({name(1, 20)}), names=there.names - {name(1, 20)})
+    assert objection(late, gone) == wanted
+
+
+def test_pieces_of_a_newer_timeline_than_all_else_stay() -> None:
+    """Nobody can say whether anything leads there."""
+    there = replace(listed(whole(1, 8)), pieces_at={name(2, 3): day(4)})
+    assert objection(plan(pieces_name(name(2, 3))), there) == (
+        f"the pieces of '{name(2, 3)}', a timeline of which nothing else is there"
+    )

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pyrage
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from wal_pipeline.archive.records import Codec
 from wal_pipeline.codec.encoder import Encoder
@@ -293,3 +296,48 @@ def test_the_words_of_the_limits_are_those_of_the_program() -> None:
     for text in ("", NAME, f"{NAME}+", f"{NAME}+-1", "00000001.history+3"):
         with pytest.raises(ValueError, match="is not a place in the WAL"):
             SegmentOffset.parse(text)
+
+
+CUTS = st.lists(st.integers(41, 5000), min_size=1, max_size=5, unique=True).map(lambda some: [0, *sorted(some)])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    cuts=st.tuples(CUTS, CUTS),
+    lost=st.sets(st.tuples(st.integers(0, 1), st.integers(0, 4)), max_size=3),
+    bad=st.sets(st.tuples(st.integers(0, 1), st.integers(0, 4)), max_size=3),
+)
+def test_what_is_delivered_is_the_segments_true_beginning_and_all_that_is_promised(
+    tmp_path_factory: pytest.TempPathFactory,
+    cuts: tuple[list[int], list[int]],
+    lost: set[tuple[int, int]],
+    bad: set[tuple[int, int]],
+) -> None:
+    """Two stores at their own pace, with pieces lost and damaged: else it is an error, never a silent earlier end."""
+    folder = tmp_path_factory.mktemp("two")
+    stores = [WatchedStore(name, folder / name) for name in ("r2", "b2")]
+    for index, (store, places) in enumerate(zip(stores, cuts, strict=True)):
+        for number, key in enumerate(ship(store, *places)):
+            if (index, number) in lost:
+                store.delete(key)
+            elif (index, number) in bad:
+                damage(store, key)
+    ends = {0}
+    for begin, end in sorted(
+        span
+        for index, places in enumerate(cuts)
+        for number, span in enumerate(pairwise(places))
+        if (index, number) not in lost
+    ):
+        ends |= {end} if begin in ends else set()
+    promised = max(ends)
+    try:
+        fetched = wal(*stores).fetch(name_of(NAME))
+    except PiecesDamagedError:
+        assert bad
+        return
+    if promised == 0:
+        assert fetched is None
+        return
+    assert fetched is not None
+    assert fetched.data == DATA[:promised].ljust(SEGMENT_SIZE, b"\0")

@@ -37,6 +37,13 @@ PARENT = "20261121T010000Z-000000010000000000000002"
 OTHER = Lease("0f" * 8, LeasedWork.BASE_BACKUP, None, (), "db2", 4711, "", "1.0", now(), now() + LEASE_LASTS)
 
 
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenth of the pauses, in the same proportions: each of them is waited out here."""
+    for name in ("_BETWEEN_TRIES_SECONDS", "_POLL_SECONDS", "_CONTENTION_SECONDS"):
+        monkeypatch.setattr(lease_module, name, getattr(lease_module, name) / 10)
+
+
 @pytest.fixture
 def places(tmp_path: Path) -> list[ClusterStore]:
     """One cluster on two folders."""

@@ -4,20 +4,10 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-import pytest
-
 from wal_pipeline.commands.health.answer import StoreAnswer, answer_rows, gap_text, recovery_answer, store_answer
 from wal_pipeline.commands.health.facts import look_without_catalog
 from wal_pipeline.errors import CatalogError
 from wal_pipeline_tests.support.health_scene import SYSTEM, HealthScene, name
-
-
-@pytest.fixture
-def scene(tmp_path: Path) -> HealthScene:
-    made = HealthScene(tmp_path)
-    made.archive(*range(1, 11))
-    made.back_up(2)
-    return made
 
 
 def test_both_stores_have_everything(scene: HealthScene) -> None:

@@ -25,14 +25,6 @@ from wal_pipeline_tests.support.tail_records import SEGMENT, SHIPPED, record_shi
 LIMITS = HealthLimits()
 
 
-@pytest.fixture
-def scene(tmp_path: Path) -> HealthScene:
-    made = HealthScene(tmp_path)
-    made.archive(*range(1, 11))
-    made.back_up(2)
-    return made
-
-
 def b2(scene: HealthScene, check: object) -> tuple[bool, bool, str]:
     """Return whether a check passes for b2, whether it only warns, and what it says."""
     facts = scene.facts()

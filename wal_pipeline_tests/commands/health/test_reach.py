@@ -17,14 +17,6 @@ from wal_pipeline_tests.support.server_facts import facts as server_facts
 END = Lsn(11 * SIZE)
 
 
-@pytest.fixture
-def scene(tmp_path: Path) -> HealthScene:
-    made = HealthScene(tmp_path)
-    made.archive(*range(1, 11))
-    made.back_up(2)
-    return made
-
-
 def asked(scene: HealthScene, **changed: Any) -> RecoveryReach:
     """Return the reach of any store's window by the word of a server that is 100 bytes further."""
     good = server_facts(system_identifier=SYSTEM, server_at=NOW, wal_segment_size=SIZE, wal_lsn=Lsn(END + 100))

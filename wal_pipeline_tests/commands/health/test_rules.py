@@ -27,15 +27,6 @@ LIMITS = HealthLimits()
 HOUR = timedelta(hours=1)
 
 
-@pytest.fixture
-def scene(tmp_path: Path) -> HealthScene:
-    """An archive of ten segments with a base backup: nothing needs a person."""
-    made = HealthScene(tmp_path)
-    made.archive(*range(1, 11))
-    made.back_up(2)
-    return made
-
-
 def seen(facts: HealthFacts, limits: HealthLimits = LIMITS) -> dict[AlertKind, list[Observation]]:
     """Return what was observed, without the kinds of which there is nothing."""
     return {kind: found for kind, found in observe(facts, limits).items() if found}

@@ -1,7 +1,10 @@
 """Pieces in a plan: they must be readable, and continue what is archived."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -14,8 +17,9 @@ from wal_pipeline.codec.encoder import Encoder
 from wal_pipeline.commands.archive_get.wal_source import WalSource, WalUnreachableError
 from wal_pipeline.commands.copies.put import store_copy
 from wal_pipeline.commands.inventory.listing import list_store
-from wal_pipeline.commands.inventory.tails import read_tails_of
+from wal_pipeline.commands.inventory.tails import TailReader, read_tails_of
 from wal_pipeline.commands.restore.contents import RestoreInventory, _Records
+from wal_pipeline.stores.base import StoredObject
 from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.wal.joint import read_joints
 from wal_pipeline.wal.lsn import Lsn
@@ -77,7 +81,7 @@ def inventory(stores: dict[str, WatchedStore]) -> RestoreInventory:
         tails=tails,
     )
     source = WalSource(LAYOUT, tuple(stores.values()))
-    return RestoreInventory(contents, {}, tuple(stores.values()), tuple(notes), records, source)
+    return RestoreInventory(contents, {}, tuple(stores.values()), tuple(notes), records, source, TailReader(source))
 
 
 def plan_of(found: RestoreInventory) -> RestorePlan:
@@ -158,3 +162,33 @@ def test_pieces_that_every_store_has_whole_are_not_asked_for(stores: dict[str, W
     stores["r2"].calls.clear()
     assert read_tails_of(listings, places) == ([], [])
     assert stores["r2"].calls == []
+
+
+class MergingStore(WatchedStore):
+    """Merges its pieces just before one of them is read for the first time."""
+
+    merge: Callable[[], None] | None = None
+
+    def open_described(self, key: str) -> AbstractContextManager[tuple[StoredObject, BinaryIO]]:
+        """See ``Store``."""
+        if self.merge is not None and key.startswith(LAYOUT.tail_root):
+            act, self.merge = self.merge, None
+            act()
+        return super().open_described(key)
+
+
+def test_pieces_that_are_merged_meanwhile_are_read_again(stores: dict[str, WatchedStore], tmp_path: Path) -> None:
+    """The original ships on while the plan is made."""
+    store = MergingStore("r2", tmp_path / "r2")
+    data = written(100)[3]
+    small = ship(store, data, 0, 100_000, 200_000, END)
+
+    def merge() -> None:
+        ship(store, data, 0, 200_000)
+        for key in small[:2]:
+            store.delete(key)
+
+    store.merge = merge
+    plan = plan_of(inventory({"r2": store, "b2": stores["b2"]}))
+    assert store.merge is None
+    assert plan.window.latest_lsn == Lsn(3 * MIB + END)

@@ -10,8 +10,8 @@ from wal_pipeline.archive.recovery.target import RecoveryTarget, TargetKind
 from wal_pipeline.cli.restore import restore_command
 from wal_pipeline.commands.restore.options import RestoreOptionError, RestoreOptions
 from wal_pipeline.commands.restore.prepare import RestoreRequest
-from wal_pipeline.orchestration.jobs.restore_config import RestoreConfig
-from wal_pipeline.orchestration.jobs.restore_run import options_of
+from wal_pipeline.orchestration.jobs.restore.config import RestoreConfig
+from wal_pipeline.orchestration.jobs.restore.run import options_of
 from wal_pipeline.postgres.recovery import TargetAction
 
 PGDATA = Path("/srv/pgdata")

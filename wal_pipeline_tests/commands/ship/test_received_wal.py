@@ -246,6 +246,36 @@ def test_a_role_that_may_not_see_the_position_is_a_clear_error(primary: Postgres
     weak.remove()
 
 
+def test_the_documented_rights_of_a_role_suffice(primary: PostgresCluster) -> None:
+    """As docs/operations.md says: REPLICATION, pg_read_all_stats and pg_read_all_settings."""
+    primary.psql("CREATE ROLE receiver LOGIN REPLICATION; GRANT pg_read_all_stats, pg_read_all_settings TO receiver")
+    weak = ReceivedScene(primary)
+    weak.cluster = _As(primary, primary.conninfo.replace("user=postgres", "user=receiver"))  # type: ignore[assignment]
+    weak.make_slot()
+    with weak.source() as source:
+        follower = Follower(source)
+        follower.step()
+        follower.until(write_wal(primary, 1500))
+        assert_same_as_servers(follower, primary)
+    weak.remove()
+
+
+def test_a_spool_that_cannot_be_written_does_not_stop_shipping(primary: PostgresCluster, scene: ReceivedScene) -> None:
+    """The finished segments wait in the folder, are read there, and move when they can."""
+    scene.spool.rmdir()
+    with scene.source() as source:
+        follower = Follower(source)
+        follower.step()
+        for _ in range(4):
+            follower.until(write_wal(primary, 600))
+        assert_same_as_servers(follower, primary)
+        waiting = [name for name in scene.received() if not name.endswith(".partial")]
+        assert len(waiting) >= 2
+        scene.spool.mkdir()
+        follower.until(write_wal(primary, 10))
+        assert set(waiting) <= {path.name for path in scene.spool.iterdir()}
+
+
 class _As:
     """The cluster, seen by another role."""
 

@@ -4,7 +4,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyrage
@@ -534,6 +534,45 @@ def test_how_late_a_piece_was(scene: ShipScene) -> None:
     assert first is None
     assert later
     assert all(seconds is not None and 0 < seconds < lasted for seconds in later)
+
+
+def test_pieces_behind_a_gap_complete_nothing(
+    postgres_version: PostgresInstall, make_cluster: MakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With more segments to archive than are shipped, no moment is promised until the last of them is archived."""
+    monkeypatch.setattr(pace, "_MOST_SEGMENT_BYTES", MIB)
+    cluster = make_cluster(postgres_version, wal_segment_size_mb=1, settings={"wal_keep_size": "1GB"}).start()
+    scene = ShipScene(tmp_path / "scene", cluster)
+    names = []
+    for _ in range(5):
+        scene.write()
+        names.append(cluster.value("SELECT pg_walfile_name(pg_switch_wal())"))
+    scene.write()
+    with scene.shipping() as running:
+        running.wait_until(lambda: scene.tail_end("r2") == scene.flushed)
+        running.wait_until(lambda: {tail.shipped_lsn for tail in states_of(running)} == {scene.flushed})
+        assert min(scene.pieces("r2")) == names[3]
+        assert [(tail.complete_at, tail.behind_seconds) for tail in states_of(running)] == [(None, None)] * 2
+        archive(scene, names[2])
+        running.wait_until(lambda: all(tail.complete_at for tail in states_of(running)))
+        assert [tail.behind_seconds for tail in states_of(running)] == [0.0, 0.0]
+
+
+def test_a_clock_that_jumps_makes_nothing_late(scene: ShipScene) -> None:
+    """It is set back and forth while pieces are shipped: how late they are is measured by another one."""
+    begun, jumps = time.monotonic(), iter(range(10_000))
+
+    def clock() -> datetime:
+        return datetime.now(UTC) + timedelta(hours=(-1) ** next(jumps))
+
+    with scene.shipping(scene.shipper(clock=clock)) as running:
+        for _ in range(3):
+            scene.write()
+            running.wait_until(lambda: scene.tail_end("r2") == scene.flushed)
+    lasted = time.monotonic() - begun
+    late = [event.behind_seconds for event in running.of(PieceShipped) if event.behind_seconds is not None]
+    assert late
+    assert all(0 < seconds < lasted for seconds in late)
 
 
 def test_a_pieces_commits_are_in_its_metadata(scene: ShipScene) -> None:

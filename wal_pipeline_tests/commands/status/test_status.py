@@ -14,17 +14,15 @@ from wal_pipeline.commands.status.as_json import check_line, status_as_json
 from wal_pipeline.commands.status.status import ArchiveStatus, Rating, judge
 from wal_pipeline.commands.status.window_line import axis_of, draw
 from wal_pipeline.wal.lsn import Lsn
-from wal_pipeline_tests.support.health_scene import NOW, SIZE, SYSTEM, HealthScene, failed_copy, name
+from wal_pipeline_tests.support.health_scene import NOW, SIZE, SYSTEM, HealthScene, failed_copy, healthy_scene, name
 from wal_pipeline_tests.support.server_facts import facts as server_facts
 from wal_pipeline_tests.support.tail_records import SEGMENT, SHIPPED, record_tail, ship_well
 
 
 @pytest.fixture
 def scene(tmp_path: Path) -> HealthScene:
-    made = HealthScene(tmp_path)
-    made.archive(*range(1, 11))
-    made.back_up(2)
-    return made
+    """An archive in good health."""
+    return healthy_scene(tmp_path)
 
 
 def status_of(scene: HealthScene, **changed: object) -> ArchiveStatus:

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from wal_pipeline.orchestration.jobs.restore_config import RestoreConfig
+from wal_pipeline.orchestration.jobs.restore.config import RestoreConfig
 from wal_pipeline.orchestration.keys import RESTORE_JOB, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.runs.failures import with_plain_errors
@@ -14,7 +14,7 @@ def build_restore_job(keys: Keys) -> dg.JobDefinition:
     @dg.op(description="Plan a restore from the stores alone, and, unless plan_only is set, do it.")
     @with_plain_errors
     def restore(context: dg.OpExecutionContext, config: RestoreConfig, wal_pipeline: WalPipelineResource) -> None:
-        from wal_pipeline.orchestration.jobs.restore_run import run_restore
+        from wal_pipeline.orchestration.jobs.restore.run import run_restore
 
         run_restore(context, config, wal_pipeline)
 

@@ -14,7 +14,7 @@ from wal_pipeline.commands.restore.perform import RestoreEvents, RestoreResult, 
 from wal_pipeline.commands.restore.prepare import PreparedRestore
 from wal_pipeline.commands.restore.start import RecoveryResult
 from wal_pipeline.errors import WalPipelineError
-from wal_pipeline.orchestration.jobs.restore_config import LATEST, NO_FOLDER, RestoreConfig
+from wal_pipeline.orchestration.jobs.restore.config import LATEST, NO_FOLDER, RestoreConfig
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.runs.failures import RunError, one_line
 from wal_pipeline.postgres.replay_progress import RecoveryProgress

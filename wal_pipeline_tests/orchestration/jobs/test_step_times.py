@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 
 from wal_pipeline.commands.archive_push.events import SpoolEmptied
-from wal_pipeline.orchestration.jobs.recording.step_times import StepTimes
+from wal_pipeline.orchestration.jobs.step_times import StepTimes
 from wal_pipeline_tests.support.archive_scene import fail
 from wal_pipeline_tests.support.upkeep_pipeline import archive, spool
 from wal_pipeline_tests.support.upkeep_scene import UpkeepScene

@@ -16,7 +16,7 @@ from wal_pipeline.commands.archive_push.events import (
     SpoolEmptied,
 )
 from wal_pipeline.orchestration.assets.wal.segment_metadata import segment_materialization
-from wal_pipeline.orchestration.jobs.recording.step_times import StepTimes
+from wal_pipeline.orchestration.jobs.step_times import StepTimes
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.runs.event_batches import RunRecords
 

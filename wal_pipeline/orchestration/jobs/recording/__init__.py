@@ -1,1 +1,0 @@
-"""Records in Dagster what an archiving run does, and where its time goes."""

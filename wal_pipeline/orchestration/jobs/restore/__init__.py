@@ -1,0 +1,1 @@
+"""Holds the restore job: its form, its run, and what it says on the way."""
