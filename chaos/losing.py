@@ -78,7 +78,6 @@ def lose_host(world: World, player: Player, slack_seconds: float) -> HostLoss:
     lost_at = time.monotonic()
     with _host_is_gone(world, player) as disk:
         acknowledged, attempted = dict(world.load.acknowledged), world.load.attempted
-        player.calm()
         begun_at = min(acknowledged.values(), default=lost_at)
         owed_before = world.shipping.troubles.owed_before(
             lost_at,
@@ -103,6 +102,7 @@ def _host_is_gone(world: World, player: Player) -> Iterator[Path]:
         stack.enter_context(world.archiving.standing_still())
         world.cluster.kill()  # last, so that nothing leaves the host for what it still acknowledges
         player.backups.die()
+        player.calm()  # while its files can be found: a filled disk is emptied, and the stores are up for the others
         player.damage.die()
         disk = world.folder.rename(world.folder.with_name(f"{world.folder.name}-lost"))
         try:

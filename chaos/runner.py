@@ -19,6 +19,8 @@ from chaos.stage import Stage
 from chaos.windows import window_problems
 from chaos.world import World, make_world
 
+_SHIPPER_SECONDS = 60.0
+
 
 @dataclass(slots=True)
 class Outcome:
@@ -167,6 +169,8 @@ def _play(world: World, player: Player, outcome: Outcome, slack_seconds: float) 
     world.load.start()
     try:
         wait_until_archiving(world)
+        if not world.shipping.wait_until_it_runs(_SHIPPER_SECONDS):
+            outcome.problems.append(f"no shipper runs after {_SHIPPER_SECONDS:.0f} s")
         in_trouble = world.schedule.lost_after_seconds is not None
         player.play(lose if in_trouble else lambda: None)
         outcome.problems += player.backups.settle()

@@ -58,6 +58,11 @@ def _faults(name: str, view: dict[str, Any], timeline: int, wanted: tuple[dateti
     newest = [window for window in view["windows"] if window["timeline"] == timeline]
     if len(newest) != 1 or newest[0]["ended_by"] != "end":
         return [*problems, f"{name}: not one window on timeline {timeline} that reaches the end: {view['windows']}"]
+    if newest[0]["latest_commit_at"] is None:
+        return [
+            *problems,
+            f"{name}: the window ends at no commit, expected PostgreSQL's own {wanted[0]} to {wanted[1]}",
+        ]
     latest_at = datetime.fromisoformat(newest[0]["latest_commit_at"])
     if not wanted[0] <= latest_at <= wanted[1]:
         problems.append(f"{name}: the window ends at {latest_at}, expected PostgreSQL's own {wanted[0]} to {wanted[1]}")
