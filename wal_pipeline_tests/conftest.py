@@ -24,7 +24,7 @@ def _keep_folders_in_memory(folder: Path = Path("/dev/shm"), least_free_bytes: i
 
     The program syncs each file that it writes; on a disk that is most of the tests' time, and shows no test more.
     """
-    if not os.access(folder, os.W_OK):
+    if not os.access(folder, os.W_OK) or os.statvfs(folder).f_flag & os.ST_NOEXEC:
         return
     memory = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     available_bytes = int(memory["MemAvailable"].split()[0]) << 10
