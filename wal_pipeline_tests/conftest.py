@@ -53,6 +53,13 @@ def own_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def lasting_path() -> Iterator[Path]:
+    """A folder at which a relative path of the settings may begin, as none below /dev may."""
+    with tempfile.TemporaryDirectory(prefix="wal-pipeline-test-") as folder:
+        yield Path(folder).resolve()
+
+
+@pytest.fixture
 def other_file_system(tmp_path: Path) -> Iterator[Path]:
     """A folder on another file system than ``tmp_path``; skips where there is none."""
     parents = [Path("/dev/shm"), Path(tempfile.gettempdir())]  # noqa: S108

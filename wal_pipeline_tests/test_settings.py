@@ -24,6 +24,12 @@ STORES = {
 }
 
 
+@pytest.fixture
+def tmp_path(lasting_path: Path) -> Path:
+    """A folder at which the relative paths of these tests begin."""
+    return lasting_path
+
+
 @pytest.fixture(autouse=True)
 def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A current folder without a .env file."""

@@ -15,6 +15,12 @@ NOT_THE_UNITS = {"PGDATA"}
 _OPENED_ELSEWHERE = {"spool_folder", "local_store_folder", "pgdata"}
 
 
+@pytest.fixture
+def tmp_path(lasting_path: Path) -> Path:
+    """A folder at which the relative paths of these tests begin."""
+    return lasting_path
+
+
 @pytest.mark.parametrize(
     "field",
     ["age_recipients", *sorted(name for name, one in Settings.model_fields.items() if "Path" in str(one.annotation))],

@@ -10,7 +10,6 @@ from dagster_shared.error import SerializableErrorInfo
 
 from wal_pipeline.archive.alerts import Alert, AlertKind, Observation
 from wal_pipeline.commands.archive_push.skipped_files import stuck_files
-from wal_pipeline.commands.ship.records import read_shipping
 from wal_pipeline.orchestration.keys import ARCHIVE_JOB, BAD_COPIES_JOB, SHIP_JOB, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.runs.failures import ALERT_OF_STORE, NOTHING_CHANGED, one_line
@@ -109,6 +108,8 @@ def _works_again(instance: dg.DagsterInstance, keys: Keys, pipeline: Pipeline, a
     if pipeline.clock().timestamp() - record.start_time < _AT_WORK_SECONDS:
         return False
     if alert.subject == SHIP_JOB:
+        from wal_pipeline.commands.ship.records import read_shipping
+
         shipping = read_shipping(pipeline.catalog.values)
         return shipping is not None and shipping.error is None and shipping.seen_at > alert.last_seen_at
     fails = any(state.consecutive_failures for state in pipeline.catalog.stores.states().values())

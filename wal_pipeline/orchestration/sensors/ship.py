@@ -2,12 +2,11 @@
 
 import time
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import dagster as dg
 
 from wal_pipeline.commands.pause import Pause, current_pause
-from wal_pipeline.commands.shipper_lock import ShipLock
 from wal_pipeline.errors import CatalogError
 from wal_pipeline.orchestration.jobs.ship import handover_seconds
 from wal_pipeline.orchestration.keys import SHIP_JOB, Keys
@@ -15,6 +14,9 @@ from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.runs.in_flight import runs_in_flight
 from wal_pipeline.orchestration.sensors.lost_run import LostRunWatch, may_be_lost, process_lives
 from wal_pipeline.wiring.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from wal_pipeline.commands.shipper_lock import ShipLock
 
 SHIP_SENSOR: Final = "ship_sensor"
 _TICK_SHARE: Final = 2  # a run lasts for hours, and the next one is started before its end
@@ -78,7 +80,7 @@ def _pause(context: dg.SensorEvaluationContext, pipeline: Pipeline) -> Pause | N
 
 
 def _run_at_work(
-    instance: dg.DagsterInstance, keys: Keys, pipeline: Pipeline, watch: LostRunWatch, lock: ShipLock
+    instance: dg.DagsterInstance, keys: Keys, pipeline: Pipeline, watch: LostRunWatch, lock: "ShipLock"
 ) -> dg.DagsterRun | None:
     """Return the newest run in flight whose process is not lost. Runs whose process is lost are marked as failed."""
     runs = runs_in_flight(instance, SHIP_JOB, keys.tags)

@@ -32,7 +32,7 @@ class Archive:
 
     def check(self, identities: Sequence[Any]) -> bool:
         """Find out whether these identities open it."""
-        plan: Any = SimpleNamespace(wal=tuple(PlannedFile(name, ("r2",)) for name in NAMES))
+        plan: Any = SimpleNamespace(wal=tuple(PlannedFile(name, ("r2",)) for name in NAMES), tails=())
         return check_identities(plan, [self.manifest], [self.store], LAYOUT, identities)
 
 
