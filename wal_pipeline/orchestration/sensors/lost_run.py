@@ -1,6 +1,7 @@
 """Finds archiving runs that Dagster takes for started although their process is gone."""
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -14,6 +15,7 @@ from dagster._serdes import deserialize_value
 
 _ALIVE_LIMITS: Final = 10
 _ASK_SECONDS: Final = 3
+_LOOK_AGAIN_SECONDS: Final = 0.5
 
 
 def process_lives(run: dg.DagsterRun) -> bool:
@@ -39,6 +41,13 @@ def may_be_lost(run: dg.DagsterRun) -> bool:
     """Whether a run must have a process: it was started, or a code server was told to start it."""
     starting = run.status is dg.DagsterRunStatus.STARTING and GRPC_INFO_TAG in run.tags
     return starting or run.status is dg.DagsterRunStatus.STARTED
+
+
+def is_still_started(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Look once more, because a run releases the lock a moment before Dagster records its end."""
+    time.sleep(_LOOK_AGAIN_SECONDS)
+    found = instance.get_run_by_id(run.run_id)
+    return found is not None and may_be_lost(found)
 
 
 @dataclass(slots=True)

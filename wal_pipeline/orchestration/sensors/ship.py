@@ -12,7 +12,7 @@ from wal_pipeline.orchestration.jobs.ship import handover_seconds
 from wal_pipeline.orchestration.keys import SHIP_JOB, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.runs.in_flight import runs_in_flight
-from wal_pipeline.orchestration.sensors.lost_run import LostRunWatch, may_be_lost, process_lives
+from wal_pipeline.orchestration.sensors.lost_run import LostRunWatch, is_still_started, process_lives
 from wal_pipeline.wiring.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ _SHORT_SECONDS: Final = 60.0
 _FIRST_WAIT_SECONDS: Final = 5.0
 _MOST_LOOKED_AT: Final = 10
 _LATE_SECONDS: Final = 300.0
-_LOOK_AGAIN_SECONDS: Final = 0.5
 
 
 def build_ship_sensor(keys: Keys, job: dg.JobDefinition, *, interval_seconds: int) -> dg.SensorDefinition:
@@ -90,18 +89,11 @@ def _run_at_work(
     if not runs:
         return None
     newest = runs[0]
-    if watch.is_lost(newest, lock.is_held, time.time()) and _is_still_started(instance, newest):
+    if watch.is_lost(newest, lock.is_held, time.time()) and is_still_started(instance, newest):
         text = f"The run's process is gone: for {watch.limit_seconds:g} s it held no lock. The next run goes on."
         instance.report_run_failed(newest, text)
         return None
     return newest
-
-
-def _is_still_started(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """Look once more, because a run releases the lock a moment before Dagster records its end."""
-    time.sleep(_LOOK_AGAIN_SECONDS)
-    found = instance.get_run_by_id(run.run_id)
-    return found is not None and may_be_lost(found)
 
 
 def _is_about_to_end(instance: dg.DagsterInstance, run: dg.DagsterRun, pipeline: Pipeline, now: float) -> bool:

@@ -9,7 +9,7 @@ from wal_pipeline.commands.archive_push.pending import PendingWork, pending_work
 from wal_pipeline.orchestration.keys import ARCHIVE_JOB, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.runs.in_flight import run_in_flight
-from wal_pipeline.orchestration.sensors.lost_run import LostRunWatch, may_be_lost
+from wal_pipeline.orchestration.sensors.lost_run import LostRunWatch, is_still_started
 from wal_pipeline.orchestration.sensors.waiting import SPOOL_SENSOR, count_threads
 from wal_pipeline.wiring.pipeline import Pipeline
 
@@ -69,7 +69,7 @@ def _wait_for_run(
         run = run_in_flight(instance, ARCHIVE_JOB, keys.tags)
         if run is None:
             return None
-        if watch.is_lost(run, pipeline.spool.busy, time.time()) and _is_still_started(instance, run):
+        if watch.is_lost(run, pipeline.spool.busy, time.time()) and is_still_started(instance, run):
             instance.report_run_failed(
                 run,
                 f"The run's process is gone: for {watch.limit_seconds:g} s it held no lock on the spool. "
@@ -79,13 +79,6 @@ def _wait_for_run(
         if time.monotonic() >= deadline:
             return run.run_id
         time.sleep(_LOOK_AT_RUNS_SECONDS)
-
-
-def _is_still_started(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """Look once more, because a run releases the lock a moment before Dagster records its end."""
-    time.sleep(_LOOK_AT_RUNS_SECONDS)
-    found = instance.get_run_by_id(run.run_id)
-    return found is not None and may_be_lost(found)
 
 
 def _wait_for_lock(pipeline: Pipeline, deadline: float) -> bool:
