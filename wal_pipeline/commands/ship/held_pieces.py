@@ -4,7 +4,8 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from wal_pipeline.archive.format.piece import EMPTY_SHA256, piece_from_metadata
+from wal_pipeline.archive.format.piece import piece_from_metadata
+from wal_pipeline.archive.recovery.tail import HeldPiece, join_pieces
 from wal_pipeline.commands.copies.prove import prove
 from wal_pipeline.commands.ship.make_piece import PieceMaker, TailPosition
 from wal_pipeline.commands.ship.put_piece import piece_object_key, two_histories
@@ -101,15 +102,9 @@ def resume_segment(
 
 def longest_chain(pieces: Sequence[RecordedPiece]) -> tuple[RecordedPiece, ...]:
     """Return the chain that leads furthest from the segment's start, and of those the one with the fewest pieces."""
-    chains: dict[tuple[int, str], tuple[RecordedPiece, ...]] = {(0, EMPTY_SHA256): ()}
-    for one in sorted(pieces, key=lambda one: (one.piece.from_offset, one.piece.to_offset)):
-        before = chains.get((one.piece.from_offset, one.piece.before_sha256))
-        if before is None:
-            continue
-        through = (one.piece.to_offset, one.piece.through_sha256)
-        if through not in chains or len(chains[through]) > len(before) + 1:
-            chains[through] = (*before, one)
-    return max(chains.items(), key=lambda item: item[0][0])[1]
+    recorded = {one.piece: one for one in pieces}
+    joined = join_pieces(HeldPiece(piece, store="", object_key="") for piece in recorded)
+    return () if joined is None else tuple(recorded[one.piece] for one in joined.pieces)
 
 
 def _described(place: ClusterStore, key: str) -> RecordedPiece | None:
