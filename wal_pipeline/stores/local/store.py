@@ -95,7 +95,12 @@ class LocalFolderStore(Store):
             status = self._objects.status(key)
             if status is None:
                 return None
-            sidecar = self._sidecar(key)
+            try:
+                sidecar = self._sidecar(key)
+            except DamagedCopyError:
+                if self._objects.status(key) is None:  # a delete removes the object first, and then its metadata
+                    return None
+                raise
             modified_at = datetime.fromtimestamp(status.st_mtime, UTC)
             return StoredObject(key, status.st_size, modified_at, sidecar["etag"], sidecar["metadata"])
 
