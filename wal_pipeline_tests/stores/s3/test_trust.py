@@ -18,11 +18,22 @@ def subjects(path: str | Path) -> set[str]:
     return {str(one["subject"]) for one in context.get_ca_certs()}
 
 
-def test_a_bundle_does_not_replace_the_usual_authorities(tls_files: TlsFiles) -> None:
+@pytest.fixture
+def usual(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The usual authorities, as a copy: on some hosts a program adds its own to certifi's file while tests run."""
+    path = tmp_path / "usual.pem"
+    path.write_bytes(Path(certifi.where()).read_bytes())
+    monkeypatch.setattr(certifi, "where", lambda: str(path))
+    return path
+
+
+def test_a_bundle_does_not_replace_the_usual_authorities(usual: Path, tmp_path: Path, tls_files: TlsFiles) -> None:
     """A private store beside a public one: both prove who they are."""
-    found = subjects(trusted_authorities(tls_files.ca_bundle))
-    assert found == subjects(certifi.where()) | subjects(tls_files.ca_bundle)
-    assert subjects(trusted_authorities(None)) == subjects(certifi.where())
+    bundle = tmp_path / "own.pem"
+    bundle.write_bytes(tls_files.ca_bundle.read_bytes())
+    assert subjects(trusted_authorities(bundle)) == subjects(usual) | subjects(bundle)
+    assert not subjects(usual) & subjects(bundle)
+    assert subjects(trusted_authorities(None)) == subjects(usual)
 
 
 def test_a_folder_of_certificates_is_a_bundle_too(tmp_path: Path, tls_files: TlsFiles) -> None:
