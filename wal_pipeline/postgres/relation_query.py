@@ -79,7 +79,7 @@ class RelationServer(PostgresServer):
             server_major=facts.major_version,
             system_identifier=facts.system_identifier,
             databases=tuple(databases),
-            relations=tuple(relations),
+            relations=tuple(sorted(relations, key=lambda row: row.database_oid)),  # shared ones first
         )
 
     def _read(

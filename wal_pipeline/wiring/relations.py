@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.recovery.names.relation_names import RelationNames
 from wal_pipeline.commands.relations.read import list_relation_lists, read_relation_lists
-from wal_pipeline.errors import PostgresError, StoreError
+from wal_pipeline.errors import PostgresError, SettingsError, StoreError
 from wal_pipeline.stores.base import Store
 from wal_pipeline.stores.cluster_store import cluster_stores
 from wal_pipeline.wiring.pipeline import Pipeline, open_server
@@ -32,6 +32,14 @@ def relation_keeper(pipeline: Pipeline) -> "RelationKeeper":
         read_back=pipeline.settings.read_back,
         system_identifier=pipeline.settings.system_identifier,
     )
+
+
+def try_keep_relations(pipeline: Pipeline) -> tuple[str, ...]:
+    """Keep a list for a base backup, and return notes of what it lacks; nothing is raised."""
+    try:
+        return relation_keeper(pipeline).try_keep()
+    except SettingsError as error:
+        return (f"no list of relations is kept with this base backup: {error.message}",)
 
 
 def relation_names(
