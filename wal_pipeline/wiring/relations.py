@@ -13,7 +13,7 @@ from wal_pipeline.wiring.pipeline import Pipeline, open_server
 
 if TYPE_CHECKING:  # imported when it is asked for: a restore without a server needs no driver
     from wal_pipeline.archive.format.relations import RelationList
-    from wal_pipeline.commands.relations.keep import RelationKeeper
+    from wal_pipeline.commands.relations.keep import KeepAttempt, RelationKeeper
     from wal_pipeline.commands.relations.stored_list import StoredList
 
 _ASKED_SECONDS = 60.0
@@ -34,12 +34,14 @@ def relation_keeper(pipeline: Pipeline) -> "RelationKeeper":
     )
 
 
-def try_keep_relations(pipeline: Pipeline) -> tuple[str, ...]:
-    """Keep a list for a base backup, and return notes of what it lacks; nothing is raised."""
+def try_keep_relations(pipeline: Pipeline) -> "KeepAttempt":
+    """Keep a list for a base backup; nothing is raised."""
+    from wal_pipeline.commands.relations.keep import KeepAttempt
+
     try:
         return relation_keeper(pipeline).try_keep()
     except SettingsError as error:
-        return (f"no list of relations is kept with this base backup: {error.message}",)
+        return KeepAttempt.failed(error.message)
 
 
 def relation_names(

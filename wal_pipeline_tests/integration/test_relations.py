@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from testbed.postgres import PostgresCluster
@@ -12,6 +13,10 @@ from testbed.s3_pair import S3Pair
 from wal_pipeline.cli import group
 from wal_pipeline.cli.group import run
 from wal_pipeline.commands.relations.stored_list import find_lists
+from wal_pipeline.errors import StoreUnavailableError
+from wal_pipeline.orchestration.jobs.relations import build_relations_job
+from wal_pipeline.orchestration.keys import Keys
+from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.settings import load_settings
 from wal_pipeline.stores.cluster_store import cluster_stores
 from wal_pipeline.wiring.backup import base_backup_taker
@@ -27,6 +32,7 @@ def history(postgres18: PostgresInstall, s3_pair: S3Pair) -> Iterator[History]:
     """A cluster with pgbench's tables and one base backup on both stores."""
     with History.begin(postgres18, s3_pair) as made:
         made.cluster.psql("CREATE TABLE kept (id int); CREATE TABLE dropped_later (id int)")
+        made.archive()
         made.back_up()
         yield made
 
@@ -42,7 +48,10 @@ def of_other_server(history: History, conninfo: str) -> Pipeline:
 
 
 def test_each_base_backup_has_a_list_that_is_not_younger(history: History) -> None:
-    """On every store, so that a restore from there knows the names of its databases."""
+    """On every store, so that a restore from there knows the names of its databases.
+
+    The very first base backup may find the stores empty, and then has a list that is a little younger.
+    """
     pipeline, layout = history.pipeline, layout_of(history)
     for place in cluster_stores(pipeline.stores, layout).values():
         [found] = find_lists(place)
@@ -120,3 +129,29 @@ def test_a_server_that_is_gone_is_no_fault(history: History, tmp_path: Path) -> 
     names, notes = relation_names(pipeline, layout_of(history), pipeline.stores)
     assert names.matching("kept")
     assert len(notes) == 1 and notes[0].startswith("the names are those of the kept lists alone: cannot connect to")
+
+
+def test_the_daily_job_keeps_a_list_and_fails_where_a_store_lacks_it(
+    history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its numbers are on the run's page; the store that has the list keeps it."""
+    pipeline = history.pipeline
+    monkeypatch.setattr(WalPipelineResource, "open", lambda _self: pipeline)
+    job, resources = build_relations_job(Keys("main")), {"wal_pipeline": WalPipelineResource()}
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        done = job.execute_in_process(instance=instance, resources=resources)
+        [output] = [event for event in done.all_events if event.is_successful_output]
+        told = output.step_output_data.metadata
+        assert told["databases"] == dg.IntMetadataValue(3)
+        assert str(told["result"].value).endswith(" relations of 3 databases kept on r2, b2")
+
+        def refuse(*_: object, **__: object) -> None:
+            raise StoreUnavailableError("b2", "no answer")
+
+        monkeypatch.setattr(pipeline.stores["b2"], "put_if_absent", refuse)
+        failed = job.execute_in_process(instance=instance, resources=resources, raise_on_error=False)
+        assert not failed.success
+        [failure] = [event for event in failed.all_events if event.is_step_failure]
+        assert "b2: the list of relations is not kept: b2: no answer" in str(failure.step_failure_data)
+    place, other = (cluster_stores(pipeline.stores, layout_of(history))[name] for name in ("r2", "b2"))
+    assert len(find_lists(place)) == len(find_lists(other)) + 1
