@@ -58,10 +58,9 @@ def change_all(scene: ChosenScene) -> None:
 
 
 def take(scene: ChosenScene, *words: str) -> str:
-    """Take a base backup, note the databases' names, and return its id."""
+    """Take a base backup, with which the list of relations is kept, and return its id."""
     answer = json.loads(scene.beside.must("backup", "--json", *words).splitlines()[-1])
-    scene.note_names()
-    return str(answer.get("base_backup") or answer["id"])
+    return str(answer["backup_id"])
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +97,7 @@ def shops(postgres_version: PostgresInstall) -> Iterator[Shops]:
         cluster.psql("BEGIN; INSERT INTO far VALUES (7); PREPARE TRANSACTION 'left'", database=_PREPARED)
         cluster.psql(f"CREATE DATABASE file_copied TEMPLATE {_COPIED_FROM} STRATEGY file_copy")
         cluster.psql(f"CREATE DATABASE wal_logged TEMPLATE {_COPIED_FROM} STRATEGY wal_log")
-        scene.note_names()
+        made.must("relations", "--keep")
         cluster.psql("ALTER DATABASE shop_5 RENAME TO renamed")
         made.archive()
         yield Shops(scene, first, second, cluster.psql(_SUMS, database=_WANTED))
@@ -152,7 +151,7 @@ def test_one_database_comes_with_a_tenth_of_the_bytes(shops: Shops) -> None:
 
 
 def test_a_person_who_starts_the_server_never_sees_an_empty_database(shops: Shops) -> None:
-    """Without the setting that the restore leaves, replay would stop; with it the others let nobody in, nor a worker."""
+    """Without the setting that the restore leaves, replay would stop; with it the others let nobody in."""
     with shops.scene.restored("started", "--only-database", _WANTED, "--base-backup", shops.first) as copy:
         require_done(copy)
         lines = copy.answer["drop_them_with"]
@@ -218,7 +217,10 @@ def test_a_database_copied_from_one_left_out_is_said_to_be_empty(shops: Shops) -
 
 def test_without_a_list_all_comes_and_the_others_are_dropped(shops: Shops) -> None:
     """Nothing is saved, which the plan says."""
-    with shops.scene.restored("unlisted", "--only-database=shop_2", "--start", listed=False) as copy:
+    with (
+        shops.scene.without_lists(),
+        shops.scene.restored("unlisted", "--only-database=shop_2", "--start") as copy,
+    ):
         require_done(copy)
         answer = copy.answer
         assert answer["saved_bytes"] == 0

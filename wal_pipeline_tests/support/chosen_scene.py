@@ -1,19 +1,16 @@
-"""Restores only some databases of an original that runs beside, with lists of its databases."""
+"""Restores only some databases of an original that runs beside, and looks at the copy."""
 
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from testbed.ports import free_port
 from testbed.postgres_install import postgres_user
-from wal_pipeline_tests.support import listed_program
 from wal_pipeline_tests.support.beside_scene import Beside
 
 
@@ -71,44 +68,43 @@ class Copy:
             self.scene.cluster.run("pg_ctl", "stop", "--mode=immediate", "-D", str(self.pgdata))
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class ChosenScene:
-    """An original, and the lists of its databases that the archive is said to hold."""
+    """An original, of which only some databases are restored."""
 
     beside: Beside
-    lists: list[tuple[str, list[tuple[int, str]]]] = field(default_factory=list)
 
-    def note_names(self) -> None:
-        """Add a list of the databases that the original has now."""
-        rows = self.beside.cluster.psql("SELECT oid, datname FROM pg_database").splitlines()
-        found = [(int(oid), name) for oid, name in (row.split("|") for row in rows)]
-        self.lists.append((datetime.now(UTC).isoformat(), found))
-
-    def run(self, name: str, *words: str, listed: bool = True) -> Copy:
+    def run(self, name: str, *words: str) -> Copy:
         """Restore into a folder of this name, beside the original, and its tablespaces beside that."""
         scene = self.beside
         copy = Copy(scene, scene.folder / name, free_port())
-        file = scene.folder / "lists.json"
-        file.write_text(json.dumps(self.lists if listed else []))
-        file.chmod(0o644)
         spaces = scene.cluster.psql("SELECT oid FROM pg_tablespace WHERE oid >= 16384").split()
-        given = (
-            *("restore", "--json", "--pgdata", str(copy.pgdata)),
-            *(f"--tablespace-map={oid}={scene.folder}/{name}-{oid}" for oid in spaces),
-        )
+        given = ("--json", *(f"--tablespace-map={oid}={scene.folder}/{name}-{oid}" for oid in spaces))
         start = (f"--set=port={copy.port}", "--set=listen_addresses=127.0.0.1") if "--start" in words else ()
-        program = [sys.executable, "-P", listed_program.__file__, str(file)]
-        copy.done = run_as_postgres([*program, *given, *start, *words], scene.settings)
+        copy.done = scene.restore(name, *given, *start, *words, timeout_seconds=240)
         return copy
 
     @contextmanager
-    def restored(self, name: str, *words: str, listed: bool = True) -> Iterator[Copy]:
+    def restored(self, name: str, *words: str) -> Iterator[Copy]:
         """Restore, and stop the server at the end."""
-        copy = self.run(name, *words, listed=listed)
+        copy = self.run(name, *words)
         try:
             yield copy
         finally:
             copy.stop()
+
+    @contextmanager
+    def without_lists(self) -> Iterator[None]:
+        """Take the lists of relations out of the store for the block."""
+        folders = [path for path in (self.beside.folder / "store").rglob("relations") if path.is_dir()]
+        assert folders
+        for path in folders:
+            path.rename(path.with_name("relations-away"))
+        try:
+            yield
+        finally:
+            for path in folders:
+                path.with_name("relations-away").rename(path)
 
 
 def run_as_postgres(command: list[str], settings: dict[str, str]) -> "subprocess.CompletedProcess[str]":

@@ -9,9 +9,9 @@ from typing import Any, Final, Protocol
 
 from wal_pipeline.archive.format.backup_manifest import BackupObject, BaseBackupManifest
 from wal_pipeline.archive.format.tar_cuts import parse_cuts, parse_volume_databases
-from wal_pipeline.commands.restore.chosen.volumes import volumes_left_out
 from wal_pipeline.commands.backup.objects import open_object
 from wal_pipeline.commands.restore.chosen.left_out import LeftOutDatabases
+from wal_pipeline.commands.restore.chosen.volumes import volumes_left_out
 from wal_pipeline.commands.restore.download import cuts_limit
 from wal_pipeline.errors import CodecError, RestoreError, StoreError, WalPipelineError
 from wal_pipeline.stores.cluster_store import ClusterStore

@@ -21,7 +21,8 @@ from wal_pipeline.commands.restore.chosen.volumes import volumes_left_out
 from wal_pipeline.commands.restore.untar import untar_volume
 from wal_pipeline.errors import BaseBackupError
 from wal_pipeline.postgres.tar_watch import BLOCK_BYTES, TarWatch
-from wal_pipeline_tests.support.manifests import make_manifest, make_tar as make_volumes
+from wal_pipeline_tests.support.manifests import make_manifest
+from wal_pipeline_tests.support.manifests import make_tar as make_volumes
 from wal_pipeline_tests.support.tars import make_tar, produced
 
 Member = tuple[str, bytes | None, int]
@@ -55,14 +56,18 @@ def cut_up(tar: bytes, size: int, name: str) -> tuple[list[bytes], list[TarCut |
     st.sampled_from(["base", "16400"]),
     DATABASES,
     st.sets(st.sampled_from(_OIDS)),
-    SIZES,
-    st.integers(1, 12),
+    st.tuples(SIZES, st.integers(1, 12)),
     st.booleans(),
 )
 def test_every_wanted_byte_arrives(
-    name: str, databases: list[tuple[int, list[int]]], left_out: set[int], around: list[int], blocks: int, known: bool
+    name: str,
+    databases: list[tuple[int, list[int]]],
+    left_out: set[int],
+    shape: tuple[list[int], int],
+    known: bool,
 ) -> None:
     """By the index and, without it, by the rule: what is wanted is whole, and nothing of the others is written."""
+    around, blocks = shape
     top = "base" if name == "base" else _SPACE
     members = [("first", b"f" * 600, 0o600), (top, None, 0o700)]
     for oid, sizes in databases:
