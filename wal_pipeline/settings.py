@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from wal_pipeline.accident_settings import AccidentSettings
 from wal_pipeline.archive.cost import B2_PRICES, R2_PRICES, Prices
 from wal_pipeline.archive.format.keys import check_key_part, cluster_prefix
 from wal_pipeline.archive.records import Codec
@@ -68,7 +69,7 @@ Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
 Price = Annotated[Decimal, Field(ge=0)]
 
 
-class Settings(ShippingSettings, BaseSettings):
+class Settings(ShippingSettings, AccidentSettings, BaseSettings):
     """All settings. The environment wins over the ``.env`` file; an unknown ``WAL_PIPELINE_*`` name is refused."""
 
     model_config = SettingsConfigDict(

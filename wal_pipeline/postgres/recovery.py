@@ -71,22 +71,26 @@ class RecoverySettings:
     extra: tuple[tuple[str, str], ...] = ()
 
     def lines(self) -> list[str]:
-        """Return the lines for postgresql.auto.conf.
+        """Return the lines for postgresql.auto.conf, in the order of ``values``."""
+        return [f"{name} = {quoted(value)}" for name, value in self.values().items()]
 
-        Each recovery setting has a line: postgresql.conf may have another value from an earlier recovery. The chosen
+    def values(self) -> dict[str, str]:
+        """Return each setting with its value.
+
+        Each recovery setting has one: postgresql.conf may have another value from an earlier recovery. The chosen
         target comes last: PostgreSQL takes an empty one after it for a second target ("multiple recovery targets").
         """
         chosen = None if self.target is None else self.target[0]
-        values = [
-            ("restore_command", self.restore_command),
-            *((name, "") for name in (*_COMMANDS, *_TARGETS) if name != chosen),
-            *self.action.recovery_line.items(),
-            ("recovery_target_timeline", self.timeline),
-            ("recovery_target_action", self.action.value),
-            ("recovery_target_inclusive", "on" if self.inclusive else "off"),
-            *(() if self.target is None else (self.target,)),
-        ]
-        return [f"{name} = {quoted(value)}" for name, value in (*values, *self.extra)]
+        return {
+            "restore_command": self.restore_command,
+            **{name: "" for name in (*_COMMANDS, *_TARGETS) if name != chosen},
+            **self.action.recovery_line,
+            "recovery_target_timeline": self.timeline,
+            "recovery_target_action": self.action.value,
+            "recovery_target_inclusive": "on" if self.inclusive else "off",
+            **({} if self.target is None else dict([self.target])),
+            **dict(self.extra),
+        }
 
 
 def quoted(value: str) -> str:

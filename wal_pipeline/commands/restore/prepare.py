@@ -44,6 +44,8 @@ _COMBINE: Final = "pg_combinebackup"
 class RestoreRequest:
     """The restore that a person asks for. ``tablespaces`` maps an oid or an old folder to a new folder.
 
+    ``tablespace_root``: each tablespace that is not mapped goes below it, into a folder named by its oid.
+
     ``verify``: compare all files with PostgreSQL's manifest before the end. ``archiving`` True: the server takes its
     original's place; False: it is a copy beside it, which does not archive; None: nobody has said.
     ``signs_of_original`` say that there may be one that lives.
@@ -61,6 +63,7 @@ class RestoreRequest:
     force: bool = False
     owner: str | None = None
     tablespaces: Mapping[str, Path] = field(default_factory=dict)
+    tablespace_root: Path | None = None
     verify: bool = True
     archiving: bool | None = None
     bindir: Path | None = None
@@ -134,7 +137,7 @@ def prepare_restore(
     plan = found.checked_plan(lambda contents: plan_restore(contents, target, base_backup=request.base_backup))
     require_action(plan.asked, plan.target, request.action)
     chain = tuple(found.manifests[one.backup.backup_id] for one in plan.chain)
-    moves = map_tablespaces(chain[-1], request.tablespaces)
+    moves = map_tablespaces(chain[-1], request.tablespaces, request.tablespace_root)
     _check_apart(request.pgdata, moves)
     emptied = check_folders(request.pgdata, moves, force=request.force)
     encrypted = check_identities(plan, chain, found.answered, layout, identities)
@@ -177,6 +180,42 @@ def prepare_restore(
         wal_folder,
         configuration,
         chosen=chosen,
+    )
+
+
+def prepare_replay(
+    request: RestoreRequest, stores: Sequence[Store], layout: Layout, identities: Sequence[Any] = ()
+) -> PreparedRestore:
+    """Plan how a data directory that was restored before goes on to a later target: only WAL is fetched.
+
+    ``request.pgdata`` stays as it is, and ``request.base_backup`` names the base backup that it was restored from.
+
+    Raises: RecoveryTargetError, RestoreError, PostgresError, StoreError.
+    """
+    begun = time.monotonic()
+    target = request.target
+    found = gather(stores, layout, target.at or target.not_before_at, identities)
+    plan = found.checked_plan(lambda contents: plan_restore(contents, target, base_backup=request.base_backup))
+    chain = tuple(found.manifests[one.backup.backup_id] for one in plan.chain)
+    encrypted = check_identities(plan, chain, found.answered, layout, identities)
+    return PreparedRestore(
+        request,
+        plan,
+        chain,
+        found.answered,
+        tuple(store.name for store in stores if store not in found.answered),
+        layout,
+        tuple(identities),
+        moves=(),
+        emptied=(),
+        encrypted=encrypted,
+        disk=(),
+        user=server_user(request.pgdata, request.owner),
+        binaries=find_binaries(
+            chain[-1].server_version // 10_000, exactly=True, programs=("postgres",), bindir=request.bindir
+        ),
+        notes=(*found.notes, *plan.notes),
+        plan_seconds=time.monotonic() - begun,
     )
 
 
