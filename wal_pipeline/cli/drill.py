@@ -1,16 +1,12 @@
 """``wal-pipeline drill``: a recovery drill now."""
 
 import json
-import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from wal_pipeline.cli.group import Context, pass_context
+from wal_pipeline.cli.leaving import leaving_in_order
 from wal_pipeline.cli.printing import print_line
 
 if TYPE_CHECKING:
@@ -33,7 +29,7 @@ def drill_command(context: Context, stores: tuple[str, ...], seed: int | None, a
     pipeline = context.pipeline
     results = []
     chosen = stores or pipeline.settings.stores
-    with _leaving_in_order():
+    with leaving_in_order():
         for result in run_drills(drills_of(pipeline, seed=seed), chosen, pipeline.catalog, pipeline.audit):
             results.append(result)
             if not as_json:
@@ -41,24 +37,6 @@ def drill_command(context: Context, stores: tuple[str, ...], seed: int | None, a
     if as_json:
         click.echo(json.dumps({"drills": [_values(result) for result in results]}))
     return 0 if results and all(result.ok for result in results) else 1
-
-
-@contextmanager
-def _leaving_in_order() -> Iterator[None]:
-    """Make an exception of the first SIGTERM: the drill's server is stopped and its whole copy of the cluster removed.
-
-    By default the process just ends, and both stay until the next drill.
-    """
-
-    def leave(number: int, _frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what follows is that clean-up
-        sys.exit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _values(result: "DrillResult") -> dict[str, Any]:

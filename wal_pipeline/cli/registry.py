@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "cost": "wal_pipeline.cli.cost",
     "backup": "wal_pipeline.cli.backup",
     "restore": "wal_pipeline.cli.restore",
+    "rescue": "wal_pipeline.cli.rescue",
     "drill": "wal_pipeline.cli.drill",
     "setup": "wal_pipeline.cli.setup",
     "dev": "wal_pipeline.cli.dev",
@@ -33,7 +34,7 @@ COMMANDS: Final = {
 ARCHIVE_GET: Final = "archive-get"  # started without click, by cli/main.py
 HEADINGS: Final = {
     "Every day": ("status", "check", "alerts", "list", "gaps", "report", "cost"),
-    "Recovery": ("backup", "restore", "drill", ARCHIVE_GET),
+    "Recovery": ("backup", "restore", "rescue", "drill", ARCHIVE_GET),
     "Set-up": ("setup", "slot", "dev", "metrics"),
     "Upkeep": ("archive", "ship", "verify", "expire", "catalog", "pause", "resume"),
 }

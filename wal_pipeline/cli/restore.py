@@ -127,6 +127,7 @@ def restore_command(ctx: click.Context, context: Context, /, *, as_json: bool, *
         )
     except (RestoreOptionError, TargetTextError) as error:
         raise click.UsageError(str(error)) from None
-    with RestoreScreen(restore, as_json=as_json) as screen:
+    screen = RestoreScreen(restore.layout.cluster, plan_only=options["plan_only"], as_json=as_json)
+    with screen:
         restore.run(screen)
     return 0

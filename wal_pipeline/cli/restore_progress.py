@@ -23,7 +23,6 @@ from wal_pipeline.cli.restore_text import plan_text, plan_values, result_text, r
 from wal_pipeline.commands.restore.download import DownloadFault
 from wal_pipeline.commands.restore.perform import RestoreEvents, RestoreResult
 from wal_pipeline.commands.restore.prepare import PreparedRestore
-from wal_pipeline.commands.restore.run import Restore
 from wal_pipeline.commands.restore.start import RecoveryResult
 from wal_pipeline.postgres.replay_progress import RecoveryProgress
 
@@ -31,10 +30,10 @@ from wal_pipeline.postgres.replay_progress import RecoveryProgress
 class RestoreScreen(RestoreEvents):
     """Prints the plan and the result on stdout, as text or one JSON object, and shows the progress on stderr."""
 
-    def __init__(self, restore: Restore, *, as_json: bool) -> None:
-        self._cluster = restore.layout.cluster
-        self._plan_only = restore.options.plan_only
-        self._as_json = as_json
+    def __init__(self, cluster: str, *, plan_only: bool, as_json: bool) -> None:
+        self._cluster = cluster
+        self.plan_only = plan_only
+        self.as_json = as_json
         self._download_bytes = 0
         self._segments = 0
         self._bar: _Bar | None = None
@@ -51,11 +50,15 @@ class RestoreScreen(RestoreEvents):
 
     def planned(self, prepared: PreparedRestore) -> None:
         """Print the plan; as JSON only where there is nothing more to come."""
-        self._download_bytes, self._segments = prepared.download_bytes, len(prepared.plan.wal)
-        if not self._as_json:
+        self.expect(prepared)
+        if not self.as_json:
             print_line(plan_text(prepared, self._cluster))
-        elif self._plan_only:
+        elif self.plan_only:
             click.echo(json.dumps(plan_values(prepared)))
+
+    def expect(self, prepared: PreparedRestore) -> None:
+        """Note how much will come."""
+        self._download_bytes, self._segments = prepared.download_bytes, len(prepared.plan.wal)
 
     def phase(self, name: str) -> None:
         """Show the phase beside the bytes."""
@@ -91,10 +94,18 @@ class RestoreScreen(RestoreEvents):
         """Print the result."""
         self._show(None)
         values = {**plan_values(prepared), **result_values(prepared, result, recovery)}
-        if self._as_json:
+        if self.as_json:
             click.echo(json.dumps(values))
         else:
             print_line(result_text(prepared, result, recovery))
+
+    def show_step(self, name: str) -> None:
+        """Show a step whose length is not known, in place of what was shown."""
+        self._show(_Bar(name, None, TimeElapsedColumn()))
+
+    def show_nothing(self) -> None:
+        """Leave the progress as it is and the cursor below it."""
+        self._show(None)
 
     def _show(self, bar: "_Bar | None") -> None:
         if self._bar is not None:
@@ -105,7 +116,7 @@ class RestoreScreen(RestoreEvents):
 class _Bar:
     """One line on stderr: a word, a bar, and numbers. Any thread may change it."""
 
-    def __init__(self, word: str, total: int, *columns: ProgressColumn) -> None:
+    def __init__(self, word: str, total: int | None, *columns: ProgressColumn) -> None:
         self._progress = Progress(TextColumn("{task.description}"), BarColumn(), *columns, console=Console(stderr=True))
         self._task = self._progress.add_task(word, total=total)
         self._progress.start()

@@ -127,15 +127,20 @@ class TablespaceMove:
     new: Path
 
 
-def map_tablespaces(manifest: BaseBackupManifest, given: Mapping[str, Path]) -> tuple[TablespaceMove, ...]:
+def map_tablespaces(
+    manifest: BaseBackupManifest, given: Mapping[str, Path], root: Path | None = None
+) -> tuple[TablespaceMove, ...]:
     """Return the new folder of each tablespace: ``given`` maps its oid or its old folder to it.
+
+    One that is not given goes below ``root``, or without that to where it was.
 
     Raises: RestoreError for a name that no tablespace has, and for two tablespaces in one folder.
     """
     moves = []
     left = dict(given)
     for space in manifest.tablespaces:
-        new = left.pop(str(space.oid), None) or left.pop(space.location, None) or Path(space.location)
+        stays = Path(space.location) if root is None else root / str(space.oid)
+        new = left.pop(str(space.oid), None) or left.pop(space.location, None) or stays
         moves.append(TablespaceMove(space.oid, Path(space.location), new.absolute()))
     if left:
         known = ", ".join(f"{space.oid} ('{space.location}')" for space in manifest.tablespaces) or "none"

@@ -42,6 +42,8 @@ _COMBINE: Final = "pg_combinebackup"
 class RestoreRequest:
     """The restore that a person asks for. ``tablespaces`` maps an oid or an old folder to a new folder.
 
+    ``tablespace_root``: each tablespace that is not mapped goes below it, into a folder named by its oid.
+
     ``verify``: compare all files with PostgreSQL's manifest before the end. ``archiving`` True: the server takes its
     original's place; False: it is a copy beside it, which does not archive; None: nobody has said.
     ``signs_of_original`` say that there may be one that lives.
@@ -58,6 +60,7 @@ class RestoreRequest:
     force: bool = False
     owner: str | None = None
     tablespaces: Mapping[str, Path] = field(default_factory=dict)
+    tablespace_root: Path | None = None
     verify: bool = True
     archiving: bool | None = None
     bindir: Path | None = None
@@ -128,7 +131,7 @@ def prepare_restore(
     plan = found.checked_plan(lambda contents: plan_restore(contents, target, base_backup=request.base_backup))
     require_action(plan.asked, plan.target, request.action)
     chain = tuple(found.manifests[one.backup.backup_id] for one in plan.chain)
-    moves = map_tablespaces(chain[-1], request.tablespaces)
+    moves = map_tablespaces(chain[-1], request.tablespaces, request.tablespace_root)
     _check_apart(request.pgdata, moves)
     emptied = check_folders(request.pgdata, moves, force=request.force)
     encrypted = check_identities(plan, chain, found.answered, layout, identities)
