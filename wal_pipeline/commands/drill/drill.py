@@ -6,17 +6,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.commands.archive_get.tail_wal import RecoveryWal
 from wal_pipeline.commands.archive_get.wal_source import WalSource
+from wal_pipeline.commands.beside.fetch_service import FetchService
+from wal_pipeline.commands.beside.scratch_folder import FETCH_FOLDER, PGDATA, ScratchUse, scratch_folder
+from wal_pipeline.commands.beside.scratch_server import scratch_isolation
 from wal_pipeline.commands.drill.choice import DrillTarget, choose_target, predict_commit
+from wal_pipeline.commands.drill.cluster_checks import ClusterChecks, failed_checks, not_proven
 from wal_pipeline.commands.drill.comparison import difference_from_prediction
-from wal_pipeline.commands.drill.fetch_service import FetchService
 from wal_pipeline.commands.drill.result import DrillCheck, DrillOptions, DrillResult
-from wal_pipeline.commands.drill.scratch_folder import FETCH_FOLDER, PGDATA, scratch_folder
-from wal_pipeline.commands.drill.scratch_server import ClusterChecks, failed_checks, not_proven, scratch_isolation
 from wal_pipeline.commands.restore.perform import perform_restore
 from wal_pipeline.commands.restore.prepare import PreparedRestore, RestoreRequest, prepare_restore
 from wal_pipeline.commands.restore.start import RecoveryResult, running_server
@@ -25,6 +26,7 @@ from wal_pipeline.postgres.replay_progress import RecoveryProgress
 from wal_pipeline.stores.base import Store
 from wal_pipeline.stores.cluster_store import ClusterStore
 
+DRILL_USE: Final = ScratchUse("drill", "WAL_PIPELINE_DRILL_FOLDER")
 _log = logging.getLogger(__name__)
 
 
@@ -63,7 +65,7 @@ class Drill:
         now = self._clock()
         self._result = DrillResult(self._store.name, now, now)
         try:
-            with scratch_folder(self._options.folder, self._store.name):
+            with scratch_folder(self._options.folder, DRILL_USE, {"store": self._store.name}):
                 error = self._attempt()
         except OSError as failure:
             error = str(failure)

@@ -1,4 +1,4 @@
-"""A drill's folder: one drill at a time, cleared after a kill, and nothing of anyone else ever touched."""
+"""A scratch folder: one drill at a time, cleared after a kill, and nothing of anyone else ever touched."""
 
 import os
 import signal
@@ -10,14 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from wal_pipeline.commands.drill.scratch_folder import MARK, scratch_folder
+from wal_pipeline.commands.beside.scratch_folder import ScratchUse, scratch_folder
 from wal_pipeline.errors import RestoreError
+
+USE = ScratchUse("drill", "WAL_PIPELINE_DRILL_FOLDER")
+MARK = ".wal-pipeline-drill"
 
 _HOLD = """
 import sys, time
 from pathlib import Path
-from wal_pipeline.commands.drill.scratch_folder import scratch_folder
-with scratch_folder(Path(sys.argv[1]), "r2"):
+from wal_pipeline.commands.beside.scratch_folder import ScratchUse, scratch_folder
+with scratch_folder(Path(sys.argv[1]), ScratchUse("drill", "FOLDER"), {"store": "r2"}):
     print("made", flush=True)
     time.sleep(60)
 """
@@ -54,7 +57,7 @@ def server_in(folder: Path, named: Path | None = None) -> Iterator["subprocess.P
 
 def test_it_goes_with_the_drill(folder: Path) -> None:
     """However the drill ends, as long as its process lives."""
-    with pytest.raises(ValueError, match="broken"), scratch_folder(folder, "r2"):
+    with pytest.raises(ValueError, match="broken"), scratch_folder(folder, USE, {"store": "r2"}):
         assert [path.name for path in folder.iterdir()] == [MARK]
         raise ValueError("broken")
     assert not folder.exists()
@@ -62,7 +65,7 @@ def test_it_goes_with_the_drill(folder: Path) -> None:
 
 def test_a_running_drill_is_left_alone(folder: Path, drill: "subprocess.Popen[bytes]") -> None:
     """The second one says so, and touches nothing."""
-    with pytest.raises(RestoreError) as caught, scratch_folder(folder, "b2"):
+    with pytest.raises(RestoreError) as caught, scratch_folder(folder, USE, {"store": "b2"}):
         pytest.fail("two drills in one folder")
     assert caught.value.message == f"a drill is running in '{folder}'"
     assert (folder / MARK).exists()
@@ -76,7 +79,7 @@ def test_a_killed_drill_is_cleared_up(
     with server_in(folder / "pgdata") as server:
         drill.kill()
         drill.wait()
-        with scratch_folder(folder, "b2"):
+        with scratch_folder(folder, USE, {"store": "b2"}):
             assert not (folder / "pgdata").exists()
         assert server.wait(10) == -signal.SIGINT
     said = f'{{"pid": {drill.pid}, "store": "r2"}}'
@@ -94,7 +97,7 @@ def test_another_process_of_that_number_is_not_signalled(
     with server_in(tmp_path, pgdata) if where == "elsewhere" else server_in(pgdata) as other:
         if where != "elsewhere":
             (pgdata / "postmaster.pid").write_text(f"{other.pid}\n/var/lib/postgresql/data\n")
-        with scratch_folder(folder, "r2"):
+        with scratch_folder(folder, USE, {"store": "r2"}):
             assert other.poll() is None
 
 
@@ -105,7 +108,7 @@ def test_a_server_that_is_gone(folder: Path, drill: "subprocess.Popen[bytes]", t
     (folder / "pgdata" / "postmaster.pid").write_text(text)
     drill.kill()
     drill.wait()
-    with scratch_folder(folder, "r2"):
+    with scratch_folder(folder, USE, {"store": "r2"}):
         assert [path.name for path in folder.iterdir()] == [MARK]
 
 
@@ -142,7 +145,7 @@ def test_what_no_drill_left_is_never_removed(folder: Path, make: Callable[[Path]
     """Without our mark in our folder it is someone else's; an empty mark is of a drill that is just beginning."""
     make(folder)
     before = sorted(folder.parent.iterdir())
-    with pytest.raises(RestoreError) as caught, scratch_folder(folder, "r2"):
+    with pytest.raises(RestoreError) as caught, scratch_folder(folder, USE, {"store": "r2"}):
         pytest.fail("made over what was there")
     assert caught.value.message == f"the drill's folder '{folder}' exists"
     assert os.path.lexists(folder)
@@ -155,6 +158,6 @@ def test_another_users_folder_is_never_removed(folder: Path) -> None:
     folder.mkdir()
     (folder / MARK).write_text("{}")
     os.chown(folder, 12345, 12345)
-    with pytest.raises(RestoreError), scratch_folder(folder, "r2"):
+    with pytest.raises(RestoreError), scratch_folder(folder, USE, {"store": "r2"}):
         pytest.fail("made over what was there")
     assert (folder / MARK).exists()

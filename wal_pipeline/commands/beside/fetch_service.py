@@ -1,7 +1,7 @@
-"""Serves a drill's ``restore_command`` from this process: the scratch server gets neither program nor credentials.
+"""Serves a ``restore_command`` from this process: the server beside its original gets neither program nor credentials.
 
-The files come from the same prefetcher and the same answers as in a restore. Only the asking differs: a drill that root
-runs has a server of another user, who may be unable to run this program's Python, and ``sh`` can open no socket. So a
+The files come from the same prefetcher and the same answers as in a restore. Only the asking differs: a server that
+root starts is another user's, who may be unable to run this program's Python, and ``sh`` can open no socket. So a
 script leaves its question as a file in the prefetch folder, and a thread here puts the answer beside it.
 """
 
@@ -28,10 +28,10 @@ from wal_pipeline.wal.names import WalFileName, parse_file_name
 _POLL_SECONDS: Final = 0.02
 _RETRY_SECONDS: Final = 60.0
 _SCRIPT_NAME: Final = "fetch.sh"
-_LIMITS: Final = PrefetchLimits(idle_seconds=math.inf)  # as in a restore, but it ends with the drill
+_LIMITS: Final = PrefetchLimits(idle_seconds=math.inf)  # as in a restore, but it ends with our process
 # It is called as prefetch_client is: FOLDER ... --exit-absent CODE FILE DESTINATION. Each question has its own number,
 # so that no answer to an earlier one is read. Where a file that was fetched ahead is not there any more, it asks again.
-# A folder that is gone means that the drill is: fail, never wait.
+# A folder that is gone means that the process is: fail, never wait.
 _SCRIPT: Final = f"""#!/bin/sh
 folder=$1; shift
 while [ $# -gt 3 ]; do shift; done
@@ -52,7 +52,7 @@ exit {EXIT_FAILED}
 
 
 class FetchService:
-    """Answers the scratch server while it is open. ``faults``: why a file that it asked for could not be fetched."""
+    """Answers the server while it is open. ``faults``: why a file that it asked for could not be fetched."""
 
     def __init__(self, folder: Path, source: RecoveryWal, user: ServerUser) -> None:
         """``folder`` is made and removed; it is for files fetched ahead and lies in a folder of ours."""
@@ -61,7 +61,7 @@ class FetchService:
         self._answers = FileAnswers(self._folder, partial(_fetch, source))
         self._stop = threading.Event()
         self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="drill-fetch", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="beside-fetch", daemon=True)
         self.faults: list[str] = []
 
     def __enter__(self) -> Self:
@@ -81,7 +81,7 @@ class FetchService:
         self._thread.join()
 
     def command(self, last_segment: str | None = None) -> RestoreCommand:
-        """Return the scratch server's ``restore_command``; no segment after ``last_segment`` is delivered."""
+        """Return the server's ``restore_command``; no segment after ``last_segment`` is delivered."""
         client = ("/bin/sh", str(self._script))
         return RestoreCommand((), self._folder, last_segment=last_segment, client=client)
 
@@ -100,7 +100,7 @@ class FetchService:
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
-        thread = threading.Thread(target=self._serve, name="drill-answer", daemon=True)
+        thread = threading.Thread(target=self._serve, name="beside-answer", daemon=True)
         thread.start()
         self._ready.set()
         try:

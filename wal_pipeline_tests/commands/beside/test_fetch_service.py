@@ -1,4 +1,4 @@
-"""A drill's server gets its WAL from a script without credentials, with the exit codes that PostgreSQL acts on."""
+"""A server gets its WAL from a script without credentials, with the exit codes that PostgreSQL acts on."""
 
 import os
 import shutil
@@ -14,11 +14,8 @@ import pytest
 
 from wal_pipeline.commands.archive_get.tail_wal import RecoveryWal
 from wal_pipeline.commands.archive_get.wal_source import FetchedWal, WalSource
-from wal_pipeline.commands.drill.fetch_service import FetchService
-from wal_pipeline.commands.drill.scratch_server import ClusterChecks
+from wal_pipeline.commands.beside.fetch_service import FetchService
 from wal_pipeline.errors import DamagedCopyError
-from wal_pipeline.postgres.binaries import Binaries
-from wal_pipeline.postgres.environment import plain_environment
 from wal_pipeline.postgres.recovery_server import ServerUser
 from wal_pipeline.wal.names import WalFileName, segment_name
 from wal_pipeline_tests.support.nobody import NOBODY, nobodys_folder
@@ -117,7 +114,7 @@ def test_absence_is_exit_code_1(service: FetchService, tmp_path: Path) -> None:
 
 
 def test_a_damaged_copy_is_fatal_and_told(service: FetchService, tmp_path: Path) -> None:
-    """The server must stop, and the drill's result names the object."""
+    """The server must stop, and the result names the object."""
     with service:
         assert restore(service, DAMAGED.name, tmp_path / "got") == 200
     assert service.faults == [f"r2: object '{DAMAGED.name}' cannot be used"]
@@ -131,7 +128,7 @@ def test_a_name_that_is_not_postgresqls_is_refused(service: FetchService, tmp_pa
     assert service.faults == ["'passwd' is not the name of a file of the WAL archive"]
 
 
-def test_nobody_waits_for_a_drill_that_is_gone(service: FetchService, tmp_path: Path) -> None:
+def test_nobody_waits_for_a_service_that_is_gone(service: FetchService, tmp_path: Path) -> None:
     """When the service ends, a restore command that waits fails; it is neither delivered nor the archive's end."""
     script, folder = tmp_path / "fetch.sh", tmp_path / "fetch"
     with service:
@@ -171,25 +168,3 @@ def test_a_server_of_another_user_is_served(source: Source) -> None:
                 assert (out / name.name).stat().st_uid == NOBODY
                 wait_until((out.parent / "fetch" / after.name).exists)
         assert sorted(path.name for path in out.parent.iterdir()) == ["out"]
-
-
-def test_postgresqls_programs_get_no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither a restored server nor the user's SQL sees the stores' keys."""
-    monkeypatch.setenv("R2_SECRET_ACCESS_KEY", "very secret")
-    monkeypatch.setenv("PGPASSWORD", "secret too")
-    assert not {"R2_SECRET_ACCESS_KEY", "PGPASSWORD"} & set(plain_environment())
-    assert "secret" not in checks_with(tmp_path, "env >&2; exit 1").answers().output
-
-
-def checks_with(folder: Path, psql: str, timeout_seconds: float = 60) -> ClusterChecks:
-    """Return checks whose psql is this line of sh."""
-    (folder / "psql").write_text(f"#!/bin/sh\n{psql}\n")
-    (folder / "psql").chmod(0o755)
-    user, names = ServerUser(os.getuid(), os.getgid()), {"role": "postgres", "database": "postgres"}
-    return ClusterChecks(Binaries(folder, 18), folder, user, **names, timeout_seconds=timeout_seconds)
-
-
-def test_a_check_that_hangs_holds_up_no_drill(tmp_path: Path) -> None:
-    """The user's own SQL may wait for ever."""
-    check = checks_with(tmp_path, "exec sleep 60", timeout_seconds=0.2).answers()
-    assert (check.ok, check.output) == (False, "it has not ended within 0.2 s")

@@ -1,4 +1,4 @@
-"""Sets a drill's server apart from any other one, and checks the cluster that it opened."""
+"""Checks the cluster that a drill's server opened, and says what the drill does not prove."""
 
 import os
 import subprocess
@@ -7,59 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from wal_pipeline.commands.beside.scratch_server import LIBRARY_SETTINGS, SOCKET_FOLDER
 from wal_pipeline.commands.drill.result import DrillCheck
+from wal_pipeline.commands.restore.places.configuration import CONFIG_NAME
 from wal_pipeline.commands.restore.prepare import PreparedRestore
-from wal_pipeline.commands.restore.start import ServerIsolation
 from wal_pipeline.errors import PostgresError
 from wal_pipeline.postgres.backup_words import program_warnings
 from wal_pipeline.postgres.binaries import Binaries
 from wal_pipeline.postgres.environment import plain_environment
-from wal_pipeline.postgres.isolation import copy_settings, worker_settings
 from wal_pipeline.postgres.recovery_server import ServerUser
 from wal_pipeline.postgres.required_settings import configured_values
 
 _OUTPUT_CHARACTERS: Final = 2000
 _LEFT_OUT: Final = "skipping database"  # pg_amcheck.c, where amcheck is not installed in it
-_CONFIG: Final = "postgresql.conf"
-_LIBRARIES: Final = ("shared_preload_libraries", "session_preload_libraries", "local_preload_libraries")
-
-
-def scratch_isolation(folder: Path, prepared: PreparedRestore, wal_folder: Path) -> ServerIsolation:
-    """Write the files that let only this drill in, and return the settings that point to them.
-
-    The server is a copy, as one that ``restore --no-archiving`` starts, and recovers in the same way. Besides, it
-    listens on a socket in ``folder`` alone, and preloads nothing.
-    """
-    pgdata, user = prepared.request.pgdata, prepared.user
-    hba, socket, config = folder / "pg_hba.conf", folder / "socket", pgdata / _CONFIG
-    hba.write_text("local all all trust\n", encoding="utf-8")
-    socket.mkdir(mode=0o700)
-    made = [hba, socket]
-    if not config.exists():  # Debian keeps it outside the data directory: an empty one will do for a drill
-        config.write_text("", encoding="utf-8")
-        made.append(config)
-    if os.geteuid() == 0:
-        for path in made:
-            os.chown(path, user.uid, user.gid)
-    settings = {
-        **prepared.request.action.recovery_line,
-        **copy_settings(prepared.binaries.major),
-        **worker_settings(None, hot_standby=False),
-        **_settings(hba, socket),
-    }
-    return ServerIsolation(settings, plain_environment(), (wal_folder,))
-
-
-def _settings(hba: Path, socket: Path) -> dict[str, str]:
-    return {
-        "listen_addresses": "",
-        "unix_socket_directories": str(socket),
-        "port": "5432",
-        "hba_file": str(hba),
-        "ssl": "off",
-        **dict.fromkeys(_LIBRARIES, ""),
-        "max_wal_senders": "0",
-    }
 
 
 def not_proven(prepared: PreparedRestore) -> tuple[str, ...]:
@@ -73,12 +33,12 @@ def not_proven(prepared: PreparedRestore) -> tuple[str, ...]:
     found = ["addresses, port, SSL and access rules: the drill's server let in the drill alone"]
     if not (pgdata / "pg_hba.conf").exists():
         found.append("pg_hba.conf: the base backup has none, and a restored server needs one")
-    if not (pgdata / _CONFIG).exists():
+    if not (pgdata / CONFIG_NAME).exists():
         found.append("postgresql.conf: the base backup has none, so PostgreSQL's defaults held, also for memory")
         return tuple(found)
     settings = {"data_directory": str(pgdata)}
     values = configured_values(
-        _LIBRARIES,
+        LIBRARY_SETTINGS,
         pgdata,
         prepared.binaries,
         user=prepared.user,
@@ -109,7 +69,7 @@ class ClusterChecks:
         self._environment = {
             **plain_environment(),
             "LC_MESSAGES": "C",
-            "PGHOST": str(folder / "socket"),
+            "PGHOST": str(folder / SOCKET_FOLDER),
             "PGPORT": "5432",
             "PGUSER": role,
             "PGDATABASE": database,
