@@ -24,6 +24,12 @@ from wal_pipeline.cli.group import Context, pass_context
 @click.option(
     "--before-xid", type=int, metavar="XID", help="Just before this transaction, which 'wal-pipeline find' names."
 )
+@click.option(
+    "--committed-at",
+    metavar="TIME",
+    help="When that transaction was committed, as 'find' says: a base backup from before it is taken (default: the "
+    "newest one).",
+)
 @click.option("--to-time", metavar="TIME", help="As of this moment, with its zone: '2026-11-22 17:45:00+00'.")
 @click.option("--to-xid", type=int, metavar="XID", help="As of this transaction.")
 @click.option("--to-lsn", metavar="LSN", help="As of this LSN.")

@@ -1,7 +1,7 @@
 """Turns the options of a rescue, from the command line or a run's configuration, into what it has to do."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -19,8 +19,9 @@ _RESERVED: Final = ("pg_catalog", "information_schema", "public")
 class RescueOptions:
     """One rescue as a person writes it. ``wal-pipeline rescue --help`` explains each option.
 
-    The values are plain: nothing has looked at them yet. ``before_xid`` is ``to_xid``, exclusive. ``into`` is a
-    connection string without a password.
+    The values are plain: nothing has looked at them yet. ``before_xid`` is ``to_xid``, exclusive. ``committed_at`` is
+    when that transaction was committed: a base backup from before it will do. ``into`` is a connection string without a
+    password.
     """
 
     tables: tuple[str, ...] = ()
@@ -31,6 +32,7 @@ class RescueOptions:
     to_xid: int | None = None
     to_name: str | None = None
     before_xid: int | None = None
+    committed_at: str | None = None
     inclusive: bool = True
     timeline: str = "latest"
     store: str = ANY_STORE
@@ -54,7 +56,7 @@ class RescueOptions:
                 "Missing the moment: --before-xid, --to-time, --to-xid, --to-lsn or --to-name.",
                 hint="'wal-pipeline find' names the transaction that did it: --before-xid brings what was just before.",
             )
-        return target_from_text(
+        target = target_from_text(
             to_time=self.to_time,
             to_lsn=self.to_lsn,
             to_xid=self.to_xid if self.before_xid is None else self.before_xid,
@@ -62,6 +64,12 @@ class RescueOptions:
             inclusive=self.inclusive and self.before_xid is None,
             timeline=self.timeline,
         )
+        return target if self.committed_at is None else replace(target, not_before_at=self._committed_at(target))
+
+    def _committed_at(self, target: RecoveryTarget) -> datetime | None:
+        if target.xid is None and target.name is None:
+            raise RescueOptionError("--committed-at is the moment of an xid or of a named restore point.")
+        return target_from_text(to_time=self.committed_at).at
 
     def wanted(self) -> tuple[WantedTable, ...]:
         """Return the tables; none where the whole database is wanted. Raises: RescueOptionError."""
