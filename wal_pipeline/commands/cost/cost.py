@@ -80,7 +80,10 @@ def _usage(catalog: Catalog, store: str, now: datetime, piece_bytes: int) -> Usa
     requests = [one for one in catalog.stores.requests(now - MONTH) if one.store == store]
     wal = sum(one.stored_bytes for one in catalog.files.totals() if one.store == store)
     return Usage(
-        stored_bytes=wal + piece_bytes + catalog.measures.base_backup_bytes().get(store, 0),
+        stored_bytes=wal
+        + piece_bytes
+        + catalog.measures.base_backup_bytes().get(store, 0)
+        + int((catalog.values.get(f"relations/{store}") or {}).get("stored_bytes", 0)),
         class_a_requests=sum(one.class_a for one in requests),
         class_b_requests=sum(one.class_b for one in requests),
         restore_bytes=_restore_bytes(catalog, store),

@@ -27,12 +27,14 @@ from wal_pipeline.commands.verify.records import (
     record_read,
     settle_alerts,
 )
+from wal_pipeline.commands.verify.relations import ListVerification, ListVerifier, put_list_bytes
 from wal_pipeline.commands.verify.repair import Repairer
 from wal_pipeline.commands.verify.results import (
     Fault,
     FaultKind,
     Item,
     ItemKind,
+    ListTally,
     PieceTally,
     Repair,
     Tally,
@@ -142,10 +144,14 @@ class Verifier:
         repairer = self._make_repairer()
         pieces = PieceVerification({name: PieceTally() for name in self._stores})
         verifier = PieceVerifier(self._stores, self._catalog, self._reader.identities)
+        lists = ListVerification({name: ListTally() for name in self._stores})
+        list_verifier = ListVerifier(self._stores, self._reader.identities, state.now)
         for cluster in survey.clusters:
             self._verify(cluster, state, repairer if repair else None)
             remove = repairer.remove_piece if repair else None
             verifier.verify(cluster, pieces, state.silent, deep=share is not None, remove=remove)
+            repaired = repairer.write_list_repair if repair else None
+            list_verifier.verify(cluster, lists, state.silent, deep=share is not None, repaired=repaired)
         done = Verification(
             begun_at=state.now,
             is_deep=share is not None,
@@ -160,10 +166,13 @@ class Verifier:
             piece_tallies=pieces.tallies,
             piece_faults=tuple(pieces.faults),
             holes=tuple(pieces.holes),
+            list_tallies=lists.tallies,
+            list_faults=tuple(lists.faults),
         )
         settle_alerts(self._catalog, done, self._clock())
         record_verdict(self._catalog, done)
         record_results(self._catalog, done)
+        put_list_bytes(self._catalog.values, done.list_tallies, done.silent)
         return done
 
     def _verify(self, survey: ClusterSurvey, state: _Round, repairer: Repairer | None) -> None:
