@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "cost": "wal_pipeline.cli.cost",
     "backup": "wal_pipeline.cli.backup",
     "restore": "wal_pipeline.cli.restore",
+    "rescue": "wal_pipeline.cli.rescue",
     "clone": "wal_pipeline.cli.clone",
     "drill": "wal_pipeline.cli.drill",
     "relations": "wal_pipeline.cli.relations",
@@ -35,7 +36,7 @@ COMMANDS: Final = {
 ARCHIVE_GET: Final = "archive-get"  # started without click, by cli/main.py
 HEADINGS: Final = {
     "Every day": ("status", "check", "alerts", "list", "gaps", "report", "cost"),
-    "Recovery": ("backup", "restore", "clone", "drill", "relations", ARCHIVE_GET),
+    "Recovery": ("backup", "restore", "find", "rescue", "clone", "drill", "relations", ARCHIVE_GET),
     "Set-up": ("setup", "slot", "dev", "metrics"),
     "Upkeep": ("archive", "ship", "verify", "expire", "catalog", "pause", "resume"),
 }

@@ -37,6 +37,7 @@ class RestoreScreen(RestoreEvents):
         self._download_bytes = 0
         self._segments = 0
         self._bar: _Bar | None = None
+        self._shows_steps = False
 
     def __enter__(self) -> Self:
         """Return the screen."""
@@ -100,8 +101,12 @@ class RestoreScreen(RestoreEvents):
             print_line(result_text(prepared, result, recovery))
 
     def show_step(self, name: str) -> None:
-        """Show a step whose length is not known, in place of what was shown."""
-        self._show(_Bar(name, None, TimeElapsedColumn()))
+        """Show a step whose length is not known, in place of what was shown; those that follow are on its line."""
+        if not self._shows_steps:
+            self._show(_Bar(name, None, TimeElapsedColumn()))
+            self._shows_steps = True
+        elif self._bar is not None:
+            self._bar.update(name)
 
     def show_nothing(self) -> None:
         """Leave the progress as it is and the cursor below it."""

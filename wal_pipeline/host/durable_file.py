@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -169,3 +170,44 @@ def _sync_file(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@dataclass(frozen=True, slots=True)
+class NewFile:
+    """A file in the making: ``path`` is its name until it is whole."""
+
+    path: Path
+    file: BinaryIO
+
+
+@contextmanager
+def new_file(destination: Path) -> Iterator[NewFile]:
+    """Give a new file beside ``destination``, which takes that name durably at the block's end, or goes on an error.
+
+    Only its owner may read it. Raises: FileExistsError where the name is taken, also meanwhile; OSError.
+    """
+    if os.path.lexists(destination):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(destination))
+    _remove_leftovers(destination)
+    temporary = destination.with_name(f".{destination.name}.{os.getpid()}.{next(_numbers)}.tmp")
+    try:
+        with _create(temporary, 0o600, None) as file:
+            yield NewFile(temporary, file)
+            file.flush()
+            os.fsync(file.fileno())
+        _take_name(temporary, destination)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(destination.parent)
+
+
+def _take_name(temporary: Path, destination: Path) -> None:
+    """Give a file a name that nobody has; where there are no links, look first. Raises: FileExistsError, OSError."""
+    try:
+        os.link(temporary, destination)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if os.path.lexists(destination):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(destination)) from None
+        temporary.rename(destination)

@@ -1,15 +1,12 @@
 """Asks the server for its tablespaces, their sizes and its clock, which a base backup needs beside pg_basebackup."""
 
 import logging
-import os
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from psycopg.conninfo import make_conninfo
-
 from wal_pipeline.archive.format.configuration import KeptConfiguration
-from wal_pipeline.errors import PostgresError, SettingsError
+from wal_pipeline.errors import PostgresError
 from wal_pipeline.postgres.server import PostgresServer
 from wal_pipeline.text import moment_utc
 
@@ -17,7 +14,6 @@ _TABLESPACES: Final = """
 SELECT oid::bigint, pg_tablespace_location(oid) FROM pg_tablespace
 WHERE spcname NOT IN ('pg_default', 'pg_global') ORDER BY oid
 """
-_FORM_VARIABLES: Final = ("PGCLIENTENCODING", "PGDATESTYLE", "PGTZ", "PGGEQO")
 _log = logging.getLogger(__name__)
 
 
@@ -138,24 +134,6 @@ class BackupServer(PostgresServer):
         moment: datetime = row[0]
         return moment
 
-    def program_conninfo(self, options: str = "") -> str:
-        """Return the connection string for a program's command line: without the password, which ``ps`` would show.
-
-        ``options`` are added to the connection's own.
-
-        Raises: SettingsError for a key's password, which libpq reads from no environment variable.
-        """
-        if self._parameters.get("sslpassword"):
-            raise SettingsError(
-                "the connection string has 'sslpassword', which pg_basebackup's command line would show",
-                hint="Put it into a service file (~/.pg_service.conf) and connect with service=NAME.",
-            )
-        parameters = {name: value for name, value in self._parameters.items() if name != "password"}
-        if options:
-            before = parameters.get("options") or os.environ.get("PGOPTIONS", "")
-            parameters["options"] = f"{before} {options}".strip()
-        return make_conninfo(**parameters)
-
     def message_options(self) -> str:
         """Return the connection options that make the server say its warnings, and in English; empty where it does so.
 
@@ -170,13 +148,3 @@ class BackupServer(PostgresServer):
         if may_set and language not in _ENGLISH and not language.startswith("en"):
             options.append("-c lc_messages=C")
         return " ".join(options)
-
-    def program_environment(self) -> dict[str, str]:
-        """Return the environment for a PostgreSQL program: ours, with the password, and messages in English.
-
-        libpq's variables for the form of values are left out: a wrong one would only keep the program from connecting.
-        """
-        kept = {name: value for name, value in os.environ.items() if name not in _FORM_VARIABLES}
-        environment = {**kept, "LC_ALL": "C"}
-        password = self._parameters.get("password")
-        return {**environment, "PGPASSWORD": str(password)} if password else environment

@@ -1,5 +1,6 @@
 """Talks to the PostgreSQL server through psycopg: reads its facts, and changes the few things that we need."""
 
+import os
 import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -23,6 +24,7 @@ from wal_pipeline.wal.names import WalFileName, segment_at
 from wal_pipeline.wal.page_header import LONG_HEADER_BYTES
 
 BASIC_ARCHIVE: Final = "basic_archive"
+_FORM_VARIABLES: Final = ("PGCLIENTENCODING", "PGDATESTYLE", "PGTZ", "PGGEQO")
 _PING_TIMEOUT_SECONDS: Final = 5
 _IDENTIFIER_SECONDS: Final = 5
 _CONNINFO_HINT: Final = (
@@ -227,6 +229,50 @@ class PostgresServer:
         """
         with self._session("reading the configuration files") as connection:
             return read_configuration(connection, read_facts(connection).system_identifier)
+
+    def program_conninfo(self, options: str = "") -> str:
+        """Return the connection string for a program's command line: without the password, which ``ps`` would show.
+
+        ``options`` are added to the connection's own.
+
+        Raises: SettingsError for a key's password, which libpq reads from no environment variable.
+        """
+        if self._parameters.get("sslpassword"):
+            raise SettingsError(
+                "the connection string has 'sslpassword', which a program's command line would show",
+                hint="Put it into a service file (~/.pg_service.conf) and connect with service=NAME.",
+            )
+        parameters = {name: value for name, value in self._parameters.items() if name != "password"}
+        if options:
+            before = parameters.get("options") or os.environ.get("PGOPTIONS", "")
+            parameters["options"] = f"{before} {options}".strip()
+        return make_conninfo(**parameters)
+
+    def program_environment(self) -> dict[str, str]:
+        """Return the environment for a PostgreSQL program: ours, with the password, and messages in English.
+
+        libpq's variables for the form of values are left out: a wrong one would only keep the program from connecting.
+        """
+        kept = {name: value for name, value in os.environ.items() if name not in _FORM_VARIABLES}
+        environment = {**kept, "LC_ALL": "C"}
+        password = self._parameters.get("password")
+        return {**environment, "PGPASSWORD": str(password)} if password else environment
+
+    @property
+    def secret(self) -> str:
+        """The password of the connection, to keep it out of messages; empty where it has none of its own."""
+        return str(self._parameters.get("password") or os.environ.get("PGPASSWORD") or "")
+
+    def session(
+        self, purpose: str, limit_seconds: int | None = None
+    ) -> AbstractContextManager[psycopg.Connection[Any]]:
+        """Open a session for one purpose, in which each statement may take ``limit_seconds``. Raises: PostgresError."""
+        return open_session(
+            self._parameters,
+            purpose,
+            limit_seconds=limit_seconds or self._statement_timeout_seconds,
+            connect_timeout_seconds=self._connect_timeout_seconds,
+        )
 
     def keep_session(self, purpose: str) -> KeptSession:
         """Return a session that stays open between two questions; it connects at the first one."""

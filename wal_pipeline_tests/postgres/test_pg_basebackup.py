@@ -28,7 +28,7 @@ def test_the_password_of_a_key_is_refused() -> None:
     with pytest.raises(SettingsError) as caught:
         BackupServer("host=db sslpassword=sesame").program_conninfo()
     assert caught.value.message == (
-        "the connection string has 'sslpassword', which pg_basebackup's command line would show"
+        "the connection string has 'sslpassword', which a program's command line would show"
     )
 
 

@@ -1,0 +1,94 @@
+"""Recovers a scratch cluster to the wanted moment, and lets the rescue work with its databases."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+
+from wal_pipeline.commands.archive_get.tail_wal import RecoveryWal, limits_of
+from wal_pipeline.commands.archive_get.wal_source import WalSource
+from wal_pipeline.commands.beside.fetch_service import FetchService
+from wal_pipeline.commands.beside.scratch_folder import FETCH_FOLDER, ScratchUse
+from wal_pipeline.commands.beside.scratch_server import scratch_isolation
+from wal_pipeline.commands.rescue.result import RescueEvents
+from wal_pipeline.commands.restore.perform import RestoreResult, perform_restore
+from wal_pipeline.commands.restore.prepare import PreparedRestore
+from wal_pipeline.commands.restore.reached import require_reached
+from wal_pipeline.commands.restore.start import RecoveryResult, running_server
+from wal_pipeline.errors import PostgresError, RestoreError
+from wal_pipeline.postgres.environment import plain_environment
+from wal_pipeline.postgres.session import open_session
+
+SCRATCH_USE: Final = ScratchUse("rescue", "--folder")
+WORK_SECONDS: Final = 24 * 3600  # for one statement: a count of a large table
+_LOGIN_TRIGGERS_SINCE: Final = 17
+# Nothing of the scratch cluster is kept, so that nothing of it has to survive a crash of the machine.
+_HASTY: Final = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "autovacuum": "off"}
+_DATABASES: Final = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname"
+
+
+@dataclass(frozen=True, slots=True)
+class ScratchCluster:
+    """A scratch cluster that was recovered and takes writes, reached through a socket that only we know."""
+
+    socket: Path
+    role: str
+    placed: RestoreResult
+    recovery: RecoveryResult
+
+    @contextmanager
+    def session(self, database: str, purpose: str) -> Iterator[psycopg.Connection[Any]]:
+        """Open a session in one of its databases; names are in UTF-8. Raises: PostgresError."""
+        # Empty values keep libpq's variables out: PGHOSTADDR would lead to another server.
+        where = {"host": str(self.socket), "hostaddr": "", "port": "5432", "options": "", "user": self.role}
+        with open_session({**where, "dbname": database}, purpose, limit_seconds=WORK_SECONDS) as connection:
+            connection.execute("SET client_encoding = 'UTF8'")
+            yield connection
+
+    def databases(self) -> tuple[str, ...]:
+        """Return the databases that can be connected to, without templates. Raises: PostgresError."""
+        with self.session("template1", "listing the databases") as connection:
+            return tuple(str(name) for (name,) in connection.execute(_DATABASES).fetchall())
+
+    def program_environment(self, database: str) -> dict[str, str]:
+        """Return the environment with which PostgreSQL's programs reach one database, and nothing else."""
+        where = {"PGHOST": str(self.socket), "PGPORT": "5432", "PGUSER": self.role, "PGDATABASE": database}
+        return {**plain_environment(), **where}
+
+
+@contextmanager
+def recovered_cluster(
+    prepared: PreparedRestore, folder: Path, role: str, events: RescueEvents
+) -> Iterator[ScratchCluster]:
+    """Bring the files back, start the server, and give it to the block once it is where the plan says; then stop it.
+
+    Raises: RestoreError, also where recovery did not end at the planned moment; PostgresError, StoreError, CodecError.
+    """
+    source = WalSource(prepared.layout, prepared.stores, prepared.identities)
+    wal = RecoveryWal(source, limits_of(prepared.plan))
+    with FetchService(folder / FETCH_FOLDER, wal, prepared.user) as fetching:
+        placed = perform_restore(prepared, fetching.command(), events)
+        isolation = scratch_isolation(folder, prepared, folder / FETCH_FOLDER)
+        login = {"event_triggers": "off"} if prepared.binaries.major >= _LOGIN_TRIGGERS_SINCE else {}
+        isolation = replace(isolation, settings={**isolation.settings, **_HASTY, **login})
+        events.starting(prepared)
+        log = folder / "recovery.log"
+        opened = running_server(prepared, isolation, log=log, timeout_seconds=math.inf, on_progress=events.recovering)
+        with _explaining(fetching), opened as recovery:
+            require_reached(prepared, recovery)
+            yield ScratchCluster(folder / "socket", role, placed, recovery)
+
+
+@contextmanager
+def _explaining(fetching: FetchService) -> Iterator[None]:
+    """Put why a WAL file could not be fetched before the server's own words, which say only that it was not."""
+    try:
+        yield
+    except PostgresError as error:
+        if not fetching.faults:
+            raise
+        raise RestoreError("\n".join([*fetching.faults, error.message]), hint=error.hint) from error

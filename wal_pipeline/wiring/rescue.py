@@ -1,0 +1,78 @@
+"""Makes a rescue from the settings and a person's options."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from wal_pipeline.commands.rescue.living import LivingDatabase
+from wal_pipeline.commands.rescue.options import RescueOptions
+from wal_pipeline.commands.rescue.run import Rescue
+from wal_pipeline.commands.rescue.wanted import RescueOptionError
+from wal_pipeline.commands.restore.contents import find_system_identifier
+from wal_pipeline.host.mounts import removable
+from wal_pipeline.postgres.server import PostgresServer
+from wal_pipeline.settings import STORE_NAMES, Settings
+from wal_pipeline.wiring.pipeline import Pipeline
+
+_PLACE = ("host", "hostaddr", "port", "service")
+
+
+def rescue_of(pipeline: Pipeline, options: RescueOptions, *, by: str | None = None) -> Rescue:
+    """Return the rescue that the options describe. Only the chosen stores are opened, and asked for their clusters.
+
+    ``by``: who or what asked for it, as the audit log shall say.
+
+    Raises: RescueOptionError, RestoreOptionError, RecoveryTargetError, InvalidLsnError, RestoreError, SettingsError,
+    StoreError.
+    """
+    settings = pipeline.settings
+    options.require_destination()
+    wanted, target, schema = options.wanted(), options.target(), options.schema(pipeline.clock())
+    living = None if schema is None else LivingDatabase(_server(settings, options.into or ""), schema)
+    stores = tuple(pipeline.open_stores(options.store_names(settings.stores, STORE_NAMES)).values())
+    identifier = find_system_identifier(
+        stores, settings.prefix, settings.cluster, options.system_identifier or settings.system_identifier
+    )
+    return Rescue(
+        options,
+        wanted,
+        target,
+        stores,
+        pipeline.layout(identifier),
+        pipeline.identities,
+        _folder(settings, options.folder),
+        options.role or settings.drill_role,
+        settings.pgbindir,
+        living,
+        pipeline.audit,
+        by,
+    )
+
+
+def _folder(settings: Settings, given: Path | None) -> Path:
+    """Return the scratch folder, by default beside that of the drills."""
+    name = f"wal-pipeline-rescue-{settings.cluster}"
+    if given is not None:
+        return removable(given.absolute(), name)
+    drills = settings.scratch_folder()
+    return drills / name if os.path.ismount(drills) else drills.with_name(name)
+
+
+def _server(settings: Settings, into: str) -> PostgresServer:
+    """Return the server to load into. Without a place of its own, ``into`` is about the server of the settings.
+
+    Raises: RescueOptionError for a password: a command line, and a run's configuration, can be read by others.
+    """
+    server = PostgresServer(into, variables=settings.server_variables, folder=settings.conninfo_folder)
+    given: dict[str, Any] = dict(conninfo_to_dict(into))
+    if any(given.get(name) for name in ("password", "sslpassword")):
+        raise RescueOptionError(
+            "--into holds a password, which the list of processes shows.",
+            hint="Put it into PGPASSWORD, ~/.pgpass or a file that PGPASSFILE names, and leave it out of --into.",
+        )
+    if any(given.get(name) for name in _PLACE):
+        return server
+    merged = make_conninfo(settings.conninfo.get_secret_value(), **given)
+    return PostgresServer(merged, variables=settings.server_variables, folder=settings.conninfo_folder)
