@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from wal_pipeline.wal.records.decode import Marks, RecordTable
+from wal_pipeline.wal.records.decode import RECORD_BYTES, Marks, RecordTable, words_at
 from wal_pipeline.wal.records.endings import (
     OPERATION_BITS,
     RM_DBASE,
@@ -31,10 +31,14 @@ _INSERT, _DELETE, _UPDATE, _HOT_UPDATE, _MULTI_INSERT = 0x00, 0x10, 0x20, 0x40, 
 _FLAGS_OF_DELETE: Final = 7  # xl_heap_delete.flags
 _IS_SUPER: Final = 0x08  # XLH_DELETE_IS_SUPER: a speculative insertion is taken back
 _NTUPLES: Final = 2  # xl_heap_multi_insert.ntuples
+_HAS_INFO: Final = 0x80  # XLOG_XACT_HAS_INFO
 _DBASE_DROP: Final = 0x20
 _SMGR_CREATE: Final = 0x10
 _RUNNING_XACTS: Final = 0x10
-_PLAIN_COMMIT_BYTES: Final = 34  # a commit of nothing but its time: header, data header, xact_time
+_DATA_AT: Final = 26  # of a record without blocks and with little data: after its header and the data's
+_PLAIN_COMMITS: Final = (34, 38, 46)  # bytes of a commit of its time alone, with xl_xact_xinfo, with xl_xact_dbinfo
+_SHORT_DATA: Final = 255
+_COMPLETION_BITS: Final = 0xE0000000  # xact.h: XACT_COMPLETION_...: they announce no data
 _DENSE: Final = 4_000_000  # cells of a table of transactions and relations that is filled without sorting
 
 
@@ -42,10 +46,11 @@ _DENSE: Final = 4_000_000  # cells of a table of transactions and relations that
 class RecordChanges:
     """Counts by transaction and relation, and how transactions ended, in one stretch of WAL.
 
-    A transaction here is an xid, which may be a subtransaction's; its first record in the stretch is at its
-    ``first_lsns``. A cell is a pair of a transaction and a relation that occurs: ``xid_of_cell``, which ascends, and
-    ``relation_of_cell`` are its places in ``xids`` and ``relations``. The counts are rows; ``wal_bytes`` are the lengths of the records. The plain ends, which say no more than xid and time, are in
-    arrays in the order of the WAL; ``ends`` are the others. ``made`` are new files, by LSN and xid (0: not known).
+    A transaction here is an xid, which may be a subtransaction's; ``first_lsns`` are those of its first record in the
+    stretch. A cell is a pair of a transaction and a relation that occurs: ``xid_of_cell``, which ascends, and
+    ``relation_of_cell`` are its places in ``xids`` and ``relations``. The counts are rows; ``wal_bytes`` are the
+    lengths of the records. The plain ends, which say no more than xid and time, are in arrays in the order of the WAL;
+    ``ends`` are the others. ``made`` are new files, by LSN and xid (0: not known).
     """
 
     first_lsn: int
@@ -79,7 +84,7 @@ def count_changes(table: RecordTable, server_major: int) -> RecordChanges:
     inserted, updated, deleted = _rows(table, owned)
     is_xact = table.managers == RM_XACT
     operations = table.infos & OPERATION_BITS
-    plain = is_xact & (table.infos == XACT_COMMIT) & (table.lengths == _PLAIN_COMMIT_BYTES) & (table.xids != 0)
+    plain = _plain_commits(table, is_xact & (operations == XACT_COMMIT) & (table.xids != 0))
     abort = is_xact & (table.infos == XACT_ABORT) & (table.xids != 0)
     commits = np.flatnonzero(plain)
     return RecordChanges(
@@ -179,9 +184,20 @@ def _rows(table: RecordTable, owned: Numbers) -> tuple[Numbers, Numbers, Numbers
     return inserted, updated, deleted
 
 
+def _plain_commits(table: RecordTable, commits: Marks) -> Marks:
+    """Say which of the commits hold no more than a time: no children, no relations and no messages."""
+    rows = np.flatnonzero(commits & np.isin(table.lengths, _PLAIN_COMMITS))
+    offsets = table.offsets[rows]
+    bits = words_at(table.body, offsets + _DATA_AT + 8) & ~np.uint32(_COMPLETION_BITS)
+    says_little = ((table.infos[rows] & _HAS_INFO) == 0) | (bits <= 1)
+    plain = np.zeros(len(table), np.bool_)
+    plain[rows[says_little & (table.body[offsets + RECORD_BYTES] == _SHORT_DATA)]] = True
+    return plain
+
+
 def _times(table: RecordTable, rows: Numbers) -> Numbers:
-    """Return the times of plain commits, each of which ends with eight bytes of microseconds since 2000-01-01."""
-    at = table.offsets[rows] + table.lengths[rows] - 8
+    """Return the times of plain commits, which are in microseconds since 2000-01-01."""
+    at = table.offsets[rows] + _DATA_AT
     return np.stack([table.body[at + byte] for byte in range(8)], axis=1).copy().view("<i8").reshape(-1)
 
 

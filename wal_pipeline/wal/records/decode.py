@@ -68,7 +68,7 @@ class RecordTable:
         for mark, width in ((_ORIGIN, 3), (_TOP_XID, 5)):
             at += np.where(self.body[at] == mark, width, 0)
         kinds = self.body[at]
-        sizes = np.where(kinds == _SHORT_DATA, self.body[at + 1], _words_at(self.body, at + 1)).astype(np.int64)
+        sizes = np.where(kinds == _SHORT_DATA, self.body[at + 1], words_at(self.body, at + 1)).astype(np.int64)
         unknown = np.flatnonzero((kinds != _SHORT_DATA) & (kinds != _LONG_DATA))
         if len(unknown):
             lsn = Lsn(int(self.lsns[rows[unknown[0]]]))
@@ -89,8 +89,9 @@ class UnfinishedRecord:
 class SegmentRecords:
     """The records of one segment.
 
-    ``head`` is the rest of a record that began before it, ``unfinished`` goes on after it. ``gives_up``: that record never ends, as the server crashed while it was written. ``ends`` is where the records end;
-    ``is_whole`` that they end with the segment, or with a switch to the next one.
+    ``head`` is the rest of a record that began before it, ``unfinished`` goes on after it. ``gives_up``: that record
+    never ends, as the server crashed while it was written. ``ends`` is where the records end; ``is_whole`` says that
+    they end with the segment, or with a switch to the next one.
     """
 
     name: WalFileName
@@ -115,7 +116,7 @@ def decode_segment(name: WalFileName, data: bytes, end_offset: int | None = None
     _check_rests(stream, table, begun)
     unfinished = None
     if begun is not None:
-        length = int(_words_at(stream.body, np.array([begun]))[0])
+        length = int(words_at(stream.body, np.array([begun]))[0])
         unfinished = UnfinishedRecord(stream.lsn(begun), length, stream.body[begun : stream.size_bytes].tobytes())
     switched = len(table) > 0 and (int(table.managers[-1]), int(table.infos[-1]) & 0xF0) == (0, 0x40)
     return SegmentRecords(
@@ -158,8 +159,8 @@ def read_table(body: Bytes, offsets: Numbers, lsns: Numbers) -> RecordTable:
         how = body[image + 4]
         has_length = (how & _HAS_HOLE != 0) & (how & _COMPRESSED != 0)
         locator = image + _IMAGE_BYTES + np.where(has_length, 2, 0)
-        databases[with_image] = _words_at(body, locator + 4)
-        nodes[with_image] = _words_at(body, locator + 8)
+        databases[with_image] = words_at(body, locator + 4)
+        nodes[with_image] = words_at(body, locator + 8)
         after[with_image] = locator + 16
     return RecordTable(
         body=body,
@@ -176,10 +177,12 @@ def read_table(body: Bytes, offsets: Numbers, lsns: Numbers) -> RecordTable:
     )
 
 
-def _words_at(body: Bytes, at: Numbers) -> Words:
+def words_at(body: Bytes, at: Numbers) -> Words:
     """Return the 32-bit numbers at offsets of any alignment."""
-    one, two, three, four = (body[at + byte].astype(np.uint32) << np.uint32(8 * byte) for byte in range(4))
-    return one | two | three | four
+    found = body[at].astype(np.uint32)
+    for byte in (1, 2, 3):
+        found |= body[at + byte].astype(np.uint32) << np.uint32(8 * byte)
+    return found
 
 
 def _walk(stream: PageStream) -> tuple[list[int], int | None, int]:
@@ -226,7 +229,7 @@ def _check_rests(stream: PageStream, table: RecordTable, begun: int | None) -> N
     begins = table.offsets if begun is None else np.append(table.offsets, begun)
     lengths = table.lengths
     if begun is not None:
-        lengths = np.append(lengths, np.int64(_words_at(stream.body, np.array([begun]))[0]))
+        lengths = np.append(lengths, np.int64(words_at(stream.body, np.array([begun]))[0]))
     first = int(begins[0]) if len(begins) else stream.size_bytes
     reached = int(begins[-1] + lengths[-1]) if len(begins) else 0
     pages = np.flatnonzero((stream.page_starts > first) & (stream.page_starts < min(reached, stream.size_bytes)))

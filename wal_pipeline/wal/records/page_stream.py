@@ -45,9 +45,9 @@ class PageStream:
     """A segment's bytes without its page headers.
 
     ``body`` are ``size_bytes`` bytes and then zeros; a record's offset in it is aligned as its LSN is. Of them,
-    ``head_bytes`` belong to a record that began in an earlier segment. ``rests``: at each page's first byte, how many bytes of
-    an earlier record must follow. ``given_up`` are the offsets of pages before which the server gave a record up, after
-    a crash. ``is_cut`` says that the pages end before the segment does.
+    ``head_bytes`` belong to a record that began in an earlier segment. ``rests``: at each page's first byte, how many
+    bytes of an earlier record must follow. ``given_up`` are the offsets of pages before which the server gave a record
+    up, after a crash. ``is_cut`` says that the pages end before the segment does.
     """
 
     name: str
