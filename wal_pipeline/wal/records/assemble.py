@@ -9,7 +9,7 @@ import numpy as np
 
 from wal_pipeline.wal.records.changes import RecordChanges
 from wal_pipeline.wal.records.decode import Marks
-from wal_pipeline.wal.records.endings import EndKind, RelationKey, RunningTransactions, TransactionEnd
+from wal_pipeline.wal.records.endings import EndKind, MadeFiles, RelationKey, RunningTransactions, TransactionEnd
 from wal_pipeline.wal.records.page_stream import Numbers
 
 _XIDS: Final = 1 << 32
@@ -38,7 +38,8 @@ class CommittedTransaction:
     """One committed transaction. ``committed_us`` is in microseconds since 2000-01-01 UTC.
 
     ``removed`` are the files that its commit removes, ``dropped_oids`` the relations that it drops, ``made`` the files
-    that it made itself. ``unseen_begin``: it may have begun before the WAL that was read.
+    that it made itself. ``changes_tablespace``: some of them lie in another tablespace than those that it removes.
+    ``unseen_begin``: it may have begun before the WAL that was read.
     """
 
     xid: int
@@ -51,6 +52,7 @@ class CommittedTransaction:
     made: frozenset[RelationKey] = frozenset()
     dropped_databases: tuple[int, ...] = ()
     prepared: bool = False
+    changes_tablespace: bool = False
 
     @property
     def wal_bytes(self) -> int:
@@ -129,9 +131,8 @@ class _OpenTransaction:
 
 
 @dataclass(slots=True)
-class _MadeFiles:
-    lsn: int
-    xid: int  # 0: of a transaction that had none yet
+class _Made:
+    files: MadeFiles
     next_commit: int | None = None  # the first one after it
 
 
@@ -140,7 +141,7 @@ class TransactionAssembler:
 
     def __init__(self) -> None:
         self._open: dict[int, _OpenTransaction] = {}
-        self._made: dict[RelationKey, _MadeFiles] = {}
+        self._made: dict[RelationKey, _Made] = {}
         self._known_from: int | None = None  # each transaction from this xid on began in what was read
 
     def skip(self) -> None:
@@ -176,7 +177,7 @@ class TransactionAssembler:
                     whole.add(part)
         if end.kind is EndKind.ABORT:
             return None
-        members = {end.xid, *end.children}
+        made = self._made_by({end.xid, *end.children}, whole.first_lsn) if end.removed else []
         return CommittedTransaction(
             xid=end.xid,
             lsn=end.lsn,
@@ -185,32 +186,39 @@ class TransactionAssembler:
             unseen_begin=bool(self._unseen(np.array([end.xid], np.int64))[0]),
             removed=end.removed,
             dropped_oids=end.dropped_oids,
-            made=frozenset(key for key in end.removed if self._made_by(key, members, whole.first_lsn)),
+            made=frozenset(made),
+            changes_tablespace=any(self._made[key].files.tablespace not in end.tablespaces for key in made),
             dropped_databases=tuple(whole.dropped_databases),
             prepared=end.prepared,
         )
 
     def _note_made(self, changes: RecordChanges) -> None:
-        for lsn, xid, key in changes.made:
-            self._made[key] = _MadeFiles(lsn, xid)
+        for one in changes.made:
+            self._made[one.key] = _Made(one)
         commits = sorted(one.lsn for one in changes.ends if one.kind is EndKind.COMMIT)
         for made in self._made.values():
             if made.next_commit is None:
-                at, other = int(np.searchsorted(changes.commit_lsns, made.lsn)), bisect_right(commits, made.lsn)
+                lsn = made.files.lsn
+                at, other = int(np.searchsorted(changes.commit_lsns, lsn)), bisect_right(commits, lsn)
                 after = [*changes.commit_lsns[at : at + 1].tolist(), *commits[other : other + 1]]
                 made.next_commit = min(after, default=None)
 
-    def _made_by(self, key: RelationKey, members: set[int], first_lsn: int) -> bool:
-        """Say whether a transaction made files itself.
+    def _made_by(self, members: set[int], first_lsn: int) -> list[RelationKey]:
+        """Return the files that a transaction made itself.
 
         Files may be made before the transaction has its xid. Then they are its own if nobody committed between, who
         could have made them instead.
         """
-        made = self._made.get(key)
-        if made is None:
-            return False
-        is_early = made.xid == 0 and made.lsn < first_lsn
-        return made.xid in members or (is_early and (made.next_commit is None or made.next_commit > first_lsn))
+        return [
+            key
+            for key, made in self._made.items()
+            if made.files.xid in members
+            or (
+                made.files.xid == 0
+                and made.files.lsn < first_lsn
+                and (made.next_commit is None or made.next_commit > first_lsn)
+            )
+        ]
 
     def _keep_open(self, changes: RecordChanges) -> None:
         """Keep the transactions that have not ended in the stretch."""

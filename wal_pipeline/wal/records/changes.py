@@ -16,12 +16,13 @@ from wal_pipeline.wal.records.endings import (
     RM_XACT,
     XACT_ABORT,
     XACT_COMMIT,
+    MadeFiles,
     RelationKey,
     RunningTransactions,
     TransactionEnd,
     read_dropped_database,
     read_end,
-    read_locator,
+    read_made,
     read_running,
 )
 from wal_pipeline.wal.records.page_stream import Numbers
@@ -50,7 +51,7 @@ class RecordChanges:
     stretch. A cell is a pair of a transaction and a relation that occurs: ``xid_of_cell``, which ascends, and
     ``relation_of_cell`` are its places in ``xids`` and ``relations``. The counts are rows; ``wal_bytes`` are the
     lengths of the records. The plain ends, which say no more than xid and time, are in arrays in the order of the WAL;
-    ``ends`` are the others. ``made`` are new files, by LSN and xid (0: not known).
+    ``ends`` are the others. ``dropped_databases`` are by xid and oid.
     """
 
     first_lsn: int
@@ -69,7 +70,7 @@ class RecordChanges:
     abort_xids: Numbers
     ends: tuple[TransactionEnd, ...]
     running: tuple[RunningTransactions, ...]
-    made: tuple[tuple[int, int, RelationKey], ...]
+    made: tuple[MadeFiles, ...]
     dropped_databases: tuple[tuple[int, int], ...]
     records: int
 
@@ -108,7 +109,7 @@ def count_changes(table: RecordTable, server_major: int) -> RecordChanges:
             for row in np.flatnonzero((table.managers == RM_STANDBY) & (operations == _RUNNING_XACTS)).tolist()
         ),
         made=tuple(
-            (int(table.lsns[row]), int(table.xids[row]), read_locator(table.record(row), int(table.lsns[row])))
+            read_made(table.record(row), int(table.lsns[row]))
             for row in np.flatnonzero((table.managers == RM_SMGR) & (operations == _SMGR_CREATE)).tolist()
         ),
         dropped_databases=tuple(

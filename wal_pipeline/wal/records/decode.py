@@ -22,6 +22,7 @@ _LONGEST: Final = 1020 << 20  # XLogRecordMaxSize
 _ALIGNMENT: Final = 8
 _LAST_BLOCK_ID: Final = 32  # XLR_MAX_BLOCK_ID
 _HAS_IMAGE: Final = 0x10  # BKPBLOCK_HAS_IMAGE
+_SAME_RELATION: Final = 0x80  # BKPBLOCK_SAME_REL
 _IMAGE_BYTES: Final = 5  # SizeOfXLogRecordBlockImageHeader
 _HAS_HOLE: Final = 0x01  # BKPIMAGE_HAS_HOLE
 _COMPRESSED: Final = 0x04 | 0x08 | 0x10  # BKPIMAGE_COMPRESS_PGLZ, _LZ4, _ZSTD since PostgreSQL 15
@@ -60,20 +61,27 @@ class RecordTable:
         return self.body[at : at + int(self.lengths[row])].tobytes()
 
     def main_data(self, rows: Numbers) -> Numbers:
-        """Return where the main data of records with at most one block begins in ``body``.
+        """Return where the main data of records with a block begins in ``body``.
 
         It is a record's end, and its header the last one (XLogRecordAssemble). Raises: DamagedRecordsError.
         """
         at = self.after_block[rows].copy()
+        ends = self.offsets[rows] + self.lengths[rows]
+        for _ in range(_LAST_BLOCK_ID):
+            further = np.flatnonzero((self.body[at] <= _LAST_BLOCK_ID) & (at < ends))
+            if not len(further):
+                break
+            at[further] = _after_block(self.body, at[further])[0]
+            at = np.minimum(at, ends)
         for mark, width in ((_ORIGIN, 3), (_TOP_XID, 5)):
             at += np.where(self.body[at] == mark, width, 0)
         kinds = self.body[at]
         sizes = np.where(kinds == _SHORT_DATA, self.body[at + 1], words_at(self.body, at + 1)).astype(np.int64)
-        unknown = np.flatnonzero((kinds != _SHORT_DATA) & (kinds != _LONG_DATA))
-        if len(unknown):
-            lsn = Lsn(int(self.lsns[rows[unknown[0]]]))
-            raise DamagedRecordsError(f"the record at {lsn} has no main data after its first block", lsn)
-        return self.offsets[rows] + self.lengths[rows] - sizes
+        wrong = np.flatnonzero(((kinds != _SHORT_DATA) & (kinds != _LONG_DATA)) | (at >= ends) | (ends - sizes < at))
+        if len(wrong):
+            lsn = Lsn(int(self.lsns[rows[wrong[0]]]))
+            raise DamagedRecordsError(f"the record at {lsn} has no main data after its blocks", lsn)
+        return ends - sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,13 +163,10 @@ def read_table(body: Bytes, offsets: Numbers, lsns: Numbers) -> RecordTable:
     after = offsets + np.where(has_block, RECORD_BYTES + 20, RECORD_BYTES)
     with_image = np.flatnonzero(has_block & ((head >> 8) & _HAS_IMAGE != 0))
     if len(with_image):
-        image = offsets[with_image] + RECORD_BYTES + 4
-        how = body[image + 4]
-        has_length = (how & _HAS_HOLE != 0) & (how & _COMPRESSED != 0)
-        locator = image + _IMAGE_BYTES + np.where(has_length, 2, 0)
-        databases[with_image] = words_at(body, locator + 4)
-        nodes[with_image] = words_at(body, locator + 8)
-        after[with_image] = locator + 16
+        ends, locators = _after_block(body, offsets[with_image] + RECORD_BYTES)
+        databases[with_image] = words_at(body, locators + 4)
+        nodes[with_image] = words_at(body, locators + 8)
+        after[with_image] = ends
     return RecordTable(
         body=body,
         offsets=offsets,
@@ -175,6 +180,16 @@ def read_table(body: Bytes, offsets: Numbers, lsns: Numbers) -> RecordTable:
         file_nodes=nodes,
         after_block=after,
     )
+
+
+def _after_block(body: Bytes, at: Numbers) -> tuple[Numbers, Numbers]:
+    """Return where the headers of blocks end, and where each one's relation stands (XLogRecordBlockHeader)."""
+    flags = body[at + 1]
+    has_image = flags & _HAS_IMAGE != 0
+    how = body[at + 4 + _IMAGE_BYTES - 1]
+    has_length = has_image & (how & _HAS_HOLE != 0) & (how & _COMPRESSED != 0)
+    locators = at + 4 + np.where(has_image, _IMAGE_BYTES, 0) + np.where(has_length, 2, 0)
+    return locators + np.where(flags & _SAME_RELATION != 0, 0, 12) + 4, locators
 
 
 def words_at(body: Bytes, at: Numbers) -> Words:

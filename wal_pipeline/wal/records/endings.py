@@ -39,8 +39,8 @@ class TransactionEnd:
     """A commit or abort with all that its record says.
 
     ``committed_us`` is the time in microseconds since 2000-01-01 UTC. ``children`` are the subtransactions that ended
-    with it. ``removed`` are the files that go with it, ``dropped_oids`` the relations, by database and oid, that are
-    dropped and not only written anew: their statistics go too.
+    with it. ``removed`` are the files that go with it, and ``tablespaces`` those that they lie in. ``dropped_oids`` are
+    the relations, by database and oid, that are dropped and not only written anew: their statistics go too.
     """
 
     kind: EndKind
@@ -51,6 +51,17 @@ class TransactionEnd:
     removed: tuple[RelationKey, ...] = ()
     dropped_oids: frozenset[RelationKey] = frozenset()
     prepared: bool = False
+    tablespaces: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class MadeFiles:
+    """New files of a relation. ``xid`` is 0 where the transaction had none yet."""
+
+    lsn: int
+    xid: int
+    key: RelationKey
+    tablespace: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +88,7 @@ def read_end(record: bytes, lsn: int, server_major: int) -> TransactionEnd | Non
     if bits & _HAS_DATABASE:
         fields.take(8)
     children = fields.words(fields.word()) if bits & _HAS_CHILDREN else ()
-    removed = fields.locators(fields.word()) if bits & _HAS_RELATIONS else ()
+    locators = fields.locators(fields.word()) if bits & _HAS_RELATIONS else ()
     dropped = fields.stats(fields.word(), server_major) if bits & _HAS_STATS else frozenset[RelationKey]()
     if bits & _HAS_MESSAGES:
         fields.take(16 * fields.word())
@@ -88,7 +99,8 @@ def read_end(record: bytes, lsn: int, server_major: int) -> TransactionEnd | Non
         xid=fields.word() if prepared and bits & _HAS_TWOPHASE else xid,
         committed_us=committed_us,
         children=children,
-        removed=removed,
+        removed=tuple((database, node) for _, database, node in locators),
+        tablespaces=frozenset(tablespace for tablespace, _, _ in locators),
         dropped_oids=dropped,
         prepared=prepared,
     )
@@ -101,9 +113,11 @@ def read_running(record: bytes, lsn: int) -> RunningTransactions:
     return RunningTransactions(lsn, next_xid, oldest_xid)
 
 
-def read_locator(record: bytes, lsn: int) -> RelationKey:
-    """Read the files that a record's data begins with: those that it makes (storage_xlog.h: xl_smgr_create)."""
-    return _Fields(record, main_data_of(record, lsn), lsn).locators(1)[0]
+def read_made(record: bytes, lsn: int) -> MadeFiles:
+    """Read which files a record makes (storage_xlog.h: xl_smgr_create)."""
+    (xid,) = _WORD.unpack_from(record, 4)
+    tablespace, database, node = _Fields(record, main_data_of(record, lsn), lsn).locators(1)[0]
+    return MadeFiles(lsn, xid, (database, node), tablespace)
 
 
 def read_dropped_database(record: bytes, lsn: int) -> int:
@@ -147,8 +161,9 @@ class _Fields:
     def words(self, count: int) -> tuple[int, ...]:
         return tuple(one for (one,) in _WORD.iter_unpack(self.take(4 * count)))
 
-    def locators(self, count: int) -> tuple[RelationKey, ...]:
-        return tuple((database, node) for _, database, node in _LOCATOR.iter_unpack(self.take(12 * count)))
+    def locators(self, count: int) -> tuple[tuple[int, int, int], ...]:
+        """Read RelFileLocators: tablespace, database and file node."""
+        return tuple((one[0], one[1], one[2]) for one in _LOCATOR.iter_unpack(self.take(12 * count)))
 
     def stats(self, count: int, server_major: int) -> frozenset[RelationKey]:
         """Read xl_xact_stats_items: kind, database and object, whose number has 64 bits since PostgreSQL 18."""
