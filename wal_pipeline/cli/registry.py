@@ -16,6 +16,7 @@ COMMANDS: Final = {
     "report": "wal_pipeline.cli.report",
     "cost": "wal_pipeline.cli.cost",
     "backup": "wal_pipeline.cli.backup",
+    "find": "wal_pipeline.cli.find",
     "restore": "wal_pipeline.cli.restore",
     "drill": "wal_pipeline.cli.drill",
     "setup": "wal_pipeline.cli.setup",
@@ -33,7 +34,7 @@ COMMANDS: Final = {
 ARCHIVE_GET: Final = "archive-get"  # started without click, by cli/main.py
 HEADINGS: Final = {
     "Every day": ("status", "check", "alerts", "list", "gaps", "report", "cost"),
-    "Recovery": ("backup", "restore", "drill", ARCHIVE_GET),
+    "Recovery": ("backup", "find", "restore", "drill", ARCHIVE_GET),
     "Set-up": ("setup", "slot", "dev", "metrics"),
     "Upkeep": ("archive", "ship", "verify", "expire", "catalog", "pause", "resume"),
 }

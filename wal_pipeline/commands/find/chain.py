@@ -30,11 +30,11 @@ class PartChain:
             self._unfinished = None
         if self._unfinished is not None:
             yield from self._join(decoded)
-        before, expected = decoded.first_previous, self._last_lsn
-        if None not in (before, expected) and self._unfinished is None and before != expected:
+        found, expected = decoded.first_previous, self._last_lsn
+        if found is not None and expected is not None and self._unfinished is None and found != expected:
+            name = decoded.part.name.name
             self._break(
-                f"'{decoded.part.name.name}' begins after a record at {Lsn(before or 0)}, but the last record before it "
-                f"is at {Lsn(expected or 0)}"
+                f"'{name}' continues a record at {Lsn(found)}, but the last one before it is at {Lsn(expected)}"
             )
         yield self.assembler.add(decoded.changes)
         self._end_part(decoded)
