@@ -16,6 +16,7 @@ COMMANDS: Final = {
     "report": "wal_pipeline.cli.report",
     "cost": "wal_pipeline.cli.cost",
     "backup": "wal_pipeline.cli.backup",
+    "find": "wal_pipeline.cli.find",
     "restore": "wal_pipeline.cli.restore",
     "rescue": "wal_pipeline.cli.rescue",
     "clone": "wal_pipeline.cli.clone",
@@ -36,7 +37,7 @@ COMMANDS: Final = {
 ARCHIVE_GET: Final = "archive-get"  # started without click, by cli/main.py
 HEADINGS: Final = {
     "Every day": ("status", "check", "alerts", "list", "gaps", "report", "cost"),
-    "Recovery": ("backup", "restore", "find", "rescue", "clone", "drill", "relations", ARCHIVE_GET),
+    "Recovery": ("backup", "find", "rescue", "restore", "clone", "drill", "relations", ARCHIVE_GET),
     "Set-up": ("setup", "slot", "dev", "metrics"),
     "Upkeep": ("archive", "ship", "verify", "expire", "catalog", "pause", "resume"),
 }

@@ -36,7 +36,7 @@ class RestoreScreen(RestoreEvents):
         self.as_json = as_json
         self._download_bytes = 0
         self._segments = 0
-        self._bar: _Bar | None = None
+        self._bar: ProgressLine | None = None
         self._shows_steps = False
 
     def __enter__(self) -> Self:
@@ -65,7 +65,7 @@ class RestoreScreen(RestoreEvents):
         """Show the phase beside the bytes."""
         if self._bar is None:
             columns = (DownloadColumn(binary_units=True), BinarySpeedColumn(), TimeRemainingColumn())
-            self._show(_Bar(name, self._download_bytes, *columns))
+            self._show(ProgressLine(name, self._download_bytes, *columns))
         else:
             self._bar.update(name)
 
@@ -81,7 +81,7 @@ class RestoreScreen(RestoreEvents):
 
     def starting(self, prepared: PreparedRestore) -> None:
         """Show the files that recovery restores, of about as many as the plan has segments."""
-        self._show(_Bar("recovery", len(prepared.plan.wal), MofNCompleteColumn(), TimeElapsedColumn()))
+        self._show(ProgressLine("recovery", len(prepared.plan.wal), MofNCompleteColumn(), TimeElapsedColumn()))
 
     def recovering(self, progress: RecoveryProgress) -> None:
         """Show how many files recovery has restored; where nothing happens, print what it waits for."""
@@ -103,7 +103,7 @@ class RestoreScreen(RestoreEvents):
     def show_step(self, name: str) -> None:
         """Show a step whose length is not known, in place of what was shown; those that follow are on its line."""
         if not self._shows_steps:
-            self._show(_Bar(name, None, TimeElapsedColumn()))
+            self._show(ProgressLine(name, None, TimeElapsedColumn()))
             self._shows_steps = True
         elif self._bar is not None:
             self._bar.update(name)
@@ -112,13 +112,13 @@ class RestoreScreen(RestoreEvents):
         """Leave the progress as it is and the cursor below it."""
         self._show(None)
 
-    def _show(self, bar: "_Bar | None") -> None:
+    def _show(self, bar: "ProgressLine | None") -> None:
         if self._bar is not None:
             self._bar.stop()
         self._bar = bar
 
 
-class _Bar:
+class ProgressLine:
     """One line on stderr: a word, a bar, and numbers. Any thread may change it."""
 
     def __init__(self, word: str, total: int | None, *columns: ProgressColumn) -> None:
@@ -127,13 +127,17 @@ class _Bar:
         self._progress.start()
 
     def update(self, word: str, *, completed: int | None = None, total: int | None = None) -> None:
+        """Change the word and, where they are given, the numbers."""
         self._progress.update(self._task, description=word, completed=completed, total=total)
 
     def advance(self, count: int) -> None:
+        """Count more."""
         self._progress.advance(self._task, count)
 
     def say(self, text: str) -> None:
+        """Print a line above it."""
         self._progress.console.print(typed(text), style="yellow", markup=False, highlight=False)
 
     def stop(self) -> None:
+        """Leave it as it is, with the cursor below it."""
         self._progress.stop()

@@ -10,7 +10,7 @@ from wal_pipeline.text import length
 _Zone = Callable[[datetime], datetime]  # what a moment without a zone is there
 
 
-def refuse_ambiguous(option: str, text: str, now: datetime) -> None:
+def refuse_ambiguous(option: str, text: str, now: datetime, *, what: str = "the recovery target") -> None:
     """Refuse a time that several moments may be meant by. Raises: RecoveryTargetError, whose hint has the readings."""
     found = list(dict.fromkeys(_readings(text.strip(), now)))
     if not found:
@@ -18,7 +18,7 @@ def refuse_ambiguous(option: str, text: str, now: datetime) -> None:
     lacks = "no day" if _as_time(text.strip()) is not None else "no time zone"
     lines = [f"  {with_other_value(option, text, _typed(at))}   # {_said(at, now)}" for at in found]
     hint = "\n".join(["Which moment is meant? Type one of these:", *lines])
-    raise RecoveryTargetError(f"the recovery target '{text}' has {lacks}", hint=hint)
+    raise RecoveryTargetError(f"{what} '{text}' has {lacks}", hint=hint)
 
 
 def _readings(text: str, now: datetime) -> Iterator[datetime]:

@@ -164,6 +164,7 @@ class _Records:
 
     def needed(self, at: datetime | None) -> list[WalFile]:
         """Return the records around ``at``, and at the end of each run of segments."""
+        self.wal_segment_size = self.wal_segment_size or self._size_of_newest()
         if self.wal_segment_size is None:
             return []
         self._read_histories()
@@ -172,7 +173,7 @@ class _Records:
                 self._read_back(timeline, run)
                 if at is not None:
                     self._read_around(timeline, run, at)
-        return [file for file in self._read.values() if file is not None]
+        return self.files()
 
     def with_joints(self, names: Sequence[str], source: WalSource) -> dict[str, WalFile]:
         """Return the records of segments, in the order of their replay, with what each says that it continues.
@@ -241,10 +242,28 @@ class _Records:
                 return
             last, step = last - step, min(step * 4, 64)
 
-    def _read_around(self, timeline: int, run: Run, at: datetime) -> None:
-        """Find the first segment with a commit after ``at`` by halving, and read what is just before it."""
+    def _size_of_newest(self) -> int | None:
+        """Return the segment size of an archive without a base backup, as its newest segment's object says it."""
+        parsed = (parse_file_name(name) for listing in self.listings.values() for name in listing.wal)
+        names = [one for one in parsed if one is not None and one.kind is FileKind.SEGMENT]
+        newest = None if not names else self._head(max(names, key=lambda one: one.order))
+        return None if newest is None else newest.wal_segment_size
+
+    def files(self) -> list[WalFile]:
+        """Return the records that were read so far."""
+        return [file for file in self._read.values() if file is not None]
+
+    def first_after(self, timeline: int, run: Run, at: datetime) -> int:
+        """Return the first segment of a run with a commit after ``at``, by halving; without one, the run's end plus 1.
+
+        A segment whose commit times are not known, nor those of any after it, may have one.
+        """
         index = bisect_right(range(run[0], run[1] + 1), at, key=lambda number: self._last_commit(timeline, run, number))
-        found = run[0] + index
+        return run[0] + index
+
+    def _read_around(self, timeline: int, run: Run, at: datetime) -> None:
+        """Read the first segment with a commit after ``at``, and what is just before it."""
+        found = self.first_after(timeline, run, at)
         self._files(timeline, range(max(run[0], found - 1), min(run[1], found + 1) + 1))
         self._read_back(timeline, (run[0], min(found, run[1])))
 

@@ -1,0 +1,1 @@
+"""Finds what transactions did between two moments, in the archived WAL."""

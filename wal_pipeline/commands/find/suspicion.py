@@ -1,0 +1,64 @@
+"""Judges which transaction did most harm, and says by which rule."""
+
+from dataclasses import dataclass
+from shlex import quote
+
+from wal_pipeline.commands.find.found import FoundTransaction, RelationChange, RelationFate
+from wal_pipeline.text import counted
+
+Harm = tuple[int, int, int]
+"""Its kind (3: drops a database, 2: drops or truncates, 1: the rest), the relations that are gone, the rows."""
+
+
+def harm_of(one: FoundTransaction) -> Harm:
+    """Return what sorts transactions by the harm that they did."""
+    gone = [change for change in one.fates if not change.is_index and _is_gone(change)]
+    kind = 3 if one.dropped_databases else 2 if gone else 1
+    return kind, len(one.dropped_databases) or len(gone), one.deleted + one.updated
+
+
+def reason_of(one: FoundTransaction) -> str:
+    """Say why this transaction is the suspect."""
+    kind, count, rows = harm_of(one)
+    if kind == 3:
+        return f"it drops {counted(count, 'database')}, which no other kind of change outweighs"
+    if kind == 2:
+        return f"it drops or truncates {counted(count, 'relation')}, which outweighs changed rows"
+    if rows:
+        return f"of all it deleted and updated most rows: {rows:,}"
+    return "no transaction dropped a relation, deleted or updated a row"
+
+
+@dataclass(frozen=True, slots=True)
+class TypedLines:
+    """The commands with which a person goes on. ``rescue`` is None where no table has a name."""
+
+    restore: str
+    rescue: str | None
+
+
+def lines_to_type(one: FoundTransaction, timeline: int | None) -> TypedLines:
+    """Return the commands that bring back what was there just before a transaction. ``timeline``: the one asked for."""
+    on = "" if timeline is None else f" --timeline {timeline}"
+    restore = f"wal-pipeline restore --to-xid {one.xid} --exclusive{on}"
+    tables = _hurt(one)
+    if not tables:
+        return TypedLines(restore, None)
+    database = tables[0].database
+    named = "".join(f" --table {quote(change.label)}" for change in tables if change.database == database)
+    within = "" if database is None else f" --database {quote(database)}"
+    return TypedLines(restore, f"wal-pipeline rescue{named}{within} --before-xid {one.xid}{on}")
+
+
+def _hurt(one: FoundTransaction) -> list[RelationChange]:
+    """Return the tables with names that a rescue is for: those that are gone, else the one that lost most rows."""
+    named = [change for change in one.changes if change.database is not None and not change.is_index]
+    gone = [change for change in named if _is_gone(change)]
+    if gone:
+        return gone
+    return sorted(named, key=lambda change: -(change.deleted + change.updated))[:1]
+
+
+def _is_gone(change: RelationChange) -> bool:
+    """Say whether a relation lost its rows: VACUUM FULL and its kin write them anew."""
+    return change.fate not in (None, RelationFate.REWRITTEN)
