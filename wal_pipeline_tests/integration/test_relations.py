@@ -109,6 +109,8 @@ def test_names_come_from_the_lists_and_the_server(history: History) -> None:
     assert [one.label for one in names.matching("made_since", database="postgres")] == ["public.made_since"]
     alone, _ = relation_names(pipeline, layout, pipeline.stores, ask_server=False)
     assert alone.matching("made_since") == ()
+    now, _ = relation_names(pipeline, layout, pipeline.stores, since=pipeline.clock())
+    assert now.of(database, node) is not None  # the newest list was in force
     assert alone.nearest("dropped_latr", database="postgres") == ("public.dropped_later",)
 
 
