@@ -30,6 +30,11 @@ class LeftOutDatabases:
     names: Mapping[int, str] = field(default_factory=dict)
     volumes: Mapping[tuple[str, str], frozenset[int]] = field(default_factory=dict)
 
+    @property
+    def skips_volumes(self) -> bool:
+        """Whether any volume is not fetched."""
+        return any(self.volumes.values())
+
     def has(self, name: str, tar: str) -> bool:
         """Return whether a member of a tar is a file or the folder of one of them."""
         return database_of(name, tar) in self.names
