@@ -1,16 +1,16 @@
 """Defines the settings of the accident desk: where clones stand."""
 
+import os
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import field_validator
 
 from wal_pipeline.host.given_values import absolute_path
+from wal_pipeline.shipping_settings import ShippingSettings
 
 
-class AccidentSettings(BaseModel):
+class AccidentSettings(ShippingSettings):
     """``clone_folder`` is the folder below which clones stand; None: a default by the user who makes them."""
-
-    model_config = ConfigDict(frozen=True)
 
     clone_folder: Path | None = None
 
@@ -18,3 +18,8 @@ class AccidentSettings(BaseModel):
     @classmethod
     def _is_absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else absolute_path(str(value), Path.cwd())
+
+    def folder_of_clones(self, state_folder: Path) -> Path:
+        """Return the folder below which clones stand; PostgreSQL's user must be able to enter root's."""
+        default = Path("/var/tmp") if os.geteuid() == 0 else state_folder  # noqa: S108 - refused if it is another's
+        return self.clone_folder or default / f"wal-pipeline-clones-{self.cluster}"

@@ -37,7 +37,6 @@ from wal_pipeline.host.given_values import (
     split_words,
 )
 from wal_pipeline.host.libpq_variables import CONNECTION_VARIABLES, absolute_files, check_variables
-from wal_pipeline.shipping_settings import ShippingSettings
 
 PREFIX: Final = "WAL_PIPELINE_"
 ENV_FILE_VARIABLE: Final = "WAL_PIPELINE_ENV_FILE"
@@ -69,7 +68,7 @@ Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
 Price = Annotated[Decimal, Field(ge=0)]
 
 
-class Settings(ShippingSettings, AccidentSettings, BaseSettings):
+class Settings(AccidentSettings, BaseSettings):
     """All settings. The environment wins over the ``.env`` file; an unknown ``WAL_PIPELINE_*`` name is refused."""
 
     model_config = SettingsConfigDict(

@@ -56,8 +56,13 @@ _TESTED_IN: Final = {
     "cli/test_gaps.py": "cli/pause",
     "integration/test_backup_process.py": "cli/backup wiring/backup",
     "commands/beside/test_scratch_folder.py": "commands/beside/left_server",
+    "integration/test_clone.py": (
+        "accident_settings cli/{clone,clone_screen} commands/clone/{make,server,stand,states} postgres/last_record "
+        "wiring/clone"
+    ),
+    "commands/clone/test_end.py": "commands/clone/keeper_lock",
     "integration/test_drill.py": (
-        "cli/drill commands/beside/scratch_server commands/drill/{choice,comparison,drill,records,result} wiring/drill"
+        "cli/{drill,leaving} commands/beside/scratch_server commands/drill/{choice,comparison,drill,records,result} wiring/drill"
     ),
     "integration/test_relations.py": "cli/relations orchestration/jobs/relations wiring/relations",
     "integration/test_restore.py": "cli/{restore,restore_text} commands/restore/{perform,prepare,run}",

@@ -74,9 +74,28 @@ def _screen(context: Context, *, ask_server: bool, as_json: bool) -> int:
         _print_unknown(status, unknown)
     else:
         print_screen(status)
+        _print_clones(context)
         if missing := context.missing_settings():
             print_line(f"not set: {', '.join(missing)}; what is shown of such a store is what this host has recorded")
     return 0 if unknown is None else 1
+
+
+def _print_clones(context: Context) -> None:
+    """Print a line for each clone that stands."""
+    from wal_pipeline.errors import RestoreError
+    from wal_pipeline.text import moment_utc
+
+    settings = context.pipeline.settings
+    if not settings.folder_of_clones(settings.state_folder).is_dir():
+        return  # most hosts have none, and need not load what lists them
+    from wal_pipeline.wiring.clone import list_clones
+
+    try:
+        for one in list_clones(context.pipeline):
+            ends = "" if one.ends_at is None else f", ends at {moment_utc(one.ends_at)}"
+            print_line(f"clone '{one.name}': {one.state.value}, as of {one.target or 'an unknown moment'}{ends}")
+    except RestoreError as error:
+        print_line(f"clones: {error.message}")
 
 
 def _print_unknown(status: "ArchiveStatus", unknown: WalPipelineError) -> None:

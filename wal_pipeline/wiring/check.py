@@ -25,6 +25,7 @@ def named_things(pipeline: Pipeline) -> NamedThings:
         "quarantine_folder": settings.quarantine() if settings.spool_folder is not None else None,
         "base_backup_staging_folder": settings.base_backup_staging_folder,
         "drill_folder": settings.scratch_folder(),
+        "clone_folder": settings.folder_of_clones(settings.state_folder),
     }
     return NamedThings(
         recipients=settings.age_recipients,
@@ -85,6 +86,7 @@ def used_paths(pipeline: Pipeline) -> list[UsedPath]:
         "WAL_PIPELINE_CATALOG_URL": _catalog_folder(settings),
         "WAL_PIPELINE_LOCAL_STORE_FOLDER": settings.local_store_folder if "local" in settings.stores else None,
         "WAL_PIPELINE_BASE_BACKUP_STAGING_FOLDER": settings.base_backup_staging_folder,
+        "WAL_PIPELINE_CLONE_FOLDER": settings.clone_folder,
         "WAL_PIPELINE_DRILL_FOLDER": None if settings.drill_folder is None else settings.drill_folder.parent,
     }
     read = {

@@ -22,12 +22,6 @@ from wal_pipeline.wiring.pipeline import Pipeline
 from wal_pipeline.wiring.restore import restore_of
 
 
-def clone_root(settings: Settings) -> Path:
-    """Return the folder below which clones stand; PostgreSQL's user must be able to enter root's."""
-    default = Path("/var/tmp") if os.geteuid() == 0 else settings.state_folder  # noqa: S108 - refused if another's
-    return settings.clone_folder or default / f"wal-pipeline-clones-{settings.cluster}"
-
-
 def make_clone(
     pipeline: Pipeline, options: CloneOptions, events: RestoreEvents, *, env_file: Path | None = None
 ) -> CloneState:
@@ -53,7 +47,7 @@ def stop_clone(pipeline: Pipeline, name: str) -> CloneState:
 
 def list_clones(pipeline: Pipeline) -> tuple[CloneState, ...]:
     """Return the clones that stand, by name. Changes nothing. Raises: RestoreError."""
-    return clone_states(clone_root(pipeline.settings))
+    return clone_states(pipeline.settings.folder_of_clones(pipeline.settings.state_folder))
 
 
 def clear_clones(pipeline: Pipeline, *, adopt: bool = True, env_file: Path | None = None) -> tuple[str, ...]:
@@ -66,19 +60,21 @@ def clear_clones(pipeline: Pipeline, *, adopt: bool = True, env_file: Path | Non
 
 def keep(pipeline: Pipeline, name: str, on_ready: Callable[[], None]) -> None:
     """Be a clone's keeper: return when it is gone. Raises: RestoreError."""
-    folder = CloneFolder(clone_root(pipeline.settings), require_clone_name(name))
+    folder = CloneFolder(pipeline.settings.folder_of_clones(pipeline.settings.state_folder), require_clone_name(name))
     keep_clone(folder, _ender(pipeline), pipeline.clock, on_ready)
 
 
 def _ender(pipeline: Pipeline) -> CloneEnder:
     settings = pipeline.settings
-    return CloneEnder(clone_root(settings), settings.cluster, pipeline.clock, pipeline.audit)
+    return CloneEnder(
+        settings.folder_of_clones(settings.state_folder), settings.cluster, pipeline.clock, pipeline.audit
+    )
 
 
 def _maker(pipeline: Pipeline, env_file: Path | None) -> CloneMaker:
     settings = pipeline.settings
     return CloneMaker(
-        root=clone_root(settings),
+        root=settings.folder_of_clones(settings.state_folder),
         cluster=settings.cluster,
         pgdata=settings.pgdata,
         role=settings.drill_role,

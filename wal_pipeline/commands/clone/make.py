@@ -28,6 +28,7 @@ from wal_pipeline.commands.restore.prepare import PreparedRestore, prepare_repla
 from wal_pipeline.commands.restore.run import Restore
 from wal_pipeline.errors import PostgresError, RecoveryTargetError, RestoreError
 from wal_pipeline.host.port_user import free_port, listener_on, try_port
+from wal_pipeline.postgres.postmaster import find_server
 
 _log = logging.getLogger(__name__)
 
@@ -266,4 +267,6 @@ class CloneMaker:
             return stand.anew(number, before_listening=lambda: folder.stop_server(before.generation))
         except BaseException:
             folder.remove_generation(number)
+            if find_server(folder.pgdata(before.generation)) is None:
+                _log.warning("clone '%s' is down: move it again, or end it", folder.name)
             raise

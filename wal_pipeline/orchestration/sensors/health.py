@@ -42,6 +42,7 @@ def build_health_sensor(keys: Keys, *, interval_seconds: int, tails: Sequence[st
 
         pipeline = wal_pipeline.open()
         _settle_own(context, keys, pipeline)
+        _end_clones(context, pipeline)
         report = watch_health(
             fact_sources(pipeline, need_catalog=False),
             health_limits(pipeline),
@@ -67,6 +68,21 @@ def _settle_own(context: dg.SensorEvaluationContext, keys: Keys, pipeline: Pipel
         note_sensor(pipeline.catalog, pipeline.clock())
         resolve_run_failures(context.instance, keys, pipeline)
     except CatalogError as error:
+        context.log.warning(error.message)
+
+
+def _end_clones(context: dg.SensorEvaluationContext, pipeline: Pipeline) -> None:
+    """End the clones whose time is over and whose keepers did not live to see it."""
+    settings = pipeline.settings
+    if not settings.folder_of_clones(settings.state_folder).is_dir():
+        return  # most hosts have none, and need not load what ends them
+    from wal_pipeline.errors import RestoreError
+    from wal_pipeline.wiring.clone import clear_clones
+
+    try:
+        for words in clear_clones(pipeline, adopt=False):
+            context.log.warning(words)
+    except RestoreError as error:
         context.log.warning(error.message)
 
 
