@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from wal_pipeline.archive.recovery.names.identifiers import quote_identifier, quoted_name
 from wal_pipeline.errors import PostgresError
 from wal_pipeline.postgres.binaries import Binaries, find_binaries
-from wal_pipeline.postgres.sql_names import quoted
 from wal_pipeline.text import hidden
 
 PROGRAMS: Final = ("pg_dump", "pg_restore")
@@ -36,9 +36,9 @@ class DumpChoice:
     encoding: str | None = "UTF8"
 
     def arguments(self) -> list[str]:
-        """Return the arguments of ``pg_dump``. Each name is quoted, so that it is no pattern, and must be found."""
-        chosen = [f"--table={quoted(schema)}.{quoted(name)}" for schema, name in self.relations]
-        chosen += [] if self.schema is None else [f"--schema={quoted(self.schema)}"]
+        """Return the arguments of ``pg_dump``. No name is a pattern: all but the plainest are in quotes."""
+        chosen = [f"--table={quoted_name(schema, name)}" for schema, name in self.relations]
+        chosen += [] if self.schema is None else [f"--schema={quote_identifier(self.schema)}"]
         strict = ["--strict-names"] if chosen else []
         return [*chosen, *strict, *([] if self.encoding is None else [f"--encoding={self.encoding}"])]
 

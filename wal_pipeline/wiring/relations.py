@@ -59,13 +59,26 @@ def relation_names(
     20,000 tables takes half a minute to read.
     The server is asked for what it has now, unless it is another cluster's, or not ``ask_server``.
     """
+    lists, notes = relation_lists(pipeline, layout, stores, ask_server=ask_server, since=since)
+    return RelationNames(lists), tuple(notes)
+
+
+def relation_lists(
+    pipeline: Pipeline,
+    layout: Layout,
+    stores: Mapping[str, Store],
+    *,
+    ask_server: bool = True,
+    since: datetime | None = None,
+) -> "tuple[list[RelationList], list[str]]":
+    """Return the stores' lists and the server's own of now, the oldest first, and notes of what could not be read."""
     lists, notes = read_relation_lists(cluster_stores(stores, layout), pipeline.identities, since=since)
     if ask_server:
         try:
             lists += _ask(pipeline, layout.system_identifier)
         except PostgresError as error:
             notes.append(f"the names are those of the kept lists alone: {error.message}")
-    return RelationNames(lists), tuple(notes)
+    return lists, notes
 
 
 def _ask(pipeline: Pipeline, system_identifier: int) -> "list[RelationList]":

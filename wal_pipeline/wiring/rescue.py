@@ -1,6 +1,7 @@
 """Makes a rescue from the settings and a person's options."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from wal_pipeline.host.mounts import removable
 from wal_pipeline.postgres.server import PostgresServer
 from wal_pipeline.settings import STORE_NAMES, Settings
 from wal_pipeline.wiring.pipeline import Pipeline
+from wal_pipeline.wiring.relations import relation_lists
 
 _PLACE = ("host", "hostaddr", "port", "service")
 
@@ -31,22 +33,25 @@ def rescue_of(pipeline: Pipeline, options: RescueOptions, *, by: str | None = No
     options.require_destination()
     wanted, target, schema = options.wanted(), options.target(), options.schema(pipeline.clock())
     living = None if schema is None else LivingDatabase(_server(settings, options.into or ""), schema)
-    stores = tuple(pipeline.open_stores(options.store_names(settings.stores, STORE_NAMES)).values())
+    opened = pipeline.open_stores(options.store_names(settings.stores, STORE_NAMES))
+    stores = tuple(opened.values())
     identifier = find_system_identifier(
         stores, settings.prefix, settings.cluster, options.system_identifier or settings.system_identifier
     )
+    layout = pipeline.layout(identifier)
     return Rescue(
         options,
         wanted,
         target,
         stores,
-        pipeline.layout(identifier),
+        layout,
         pipeline.identities,
         _folder(settings, options.folder),
         options.role or settings.drill_role,
         settings.pgbindir,
         living,
         pipeline.audit,
+        partial(relation_lists, pipeline, layout, opened),
         by,
     )
 

@@ -11,10 +11,10 @@ from typing import Any, Final, LiteralString
 import psycopg
 from psycopg import sql
 
+from wal_pipeline.archive.recovery.names.identifiers import quoted_name
 from wal_pipeline.commands.rescue.needs import Need, NeedKind
 from wal_pipeline.commands.rescue.tables import ChosenTables, FoundTable
 from wal_pipeline.errors import RestoreError
-from wal_pipeline.postgres.sql_names import shown
 from wal_pipeline.text import counted
 
 _EVENT_TRIGGERS: Final = "SELECT evtname FROM pg_event_trigger"
@@ -111,17 +111,21 @@ class ScratchTables:
         found = self._connection.execute(_IS_PARTITION, (table.oid,)).fetchone()
         if found is not None and found[0]:
             self._do("ALTER TABLE {} DETACH PARTITION {}", parent, table.pair)
-            self.notes.append(f"'{table.shown}' was a partition of '{shown(*parent)}', and comes as a table of its own")
+            self.notes.append(
+                f"'{table.shown}' was a partition of '{quoted_name(*parent)}', and comes as a table of its own"
+            )
         else:
             self._do("ALTER TABLE {} NO INHERIT {}", table.pair, parent)
-            self.notes.append(f"'{table.shown}' inherited from '{shown(*parent)}', and comes as a table of its own")
+            self.notes.append(
+                f"'{table.shown}' inherited from '{quoted_name(*parent)}', and comes as a table of its own"
+            )
 
     def cut_ties(self) -> None:
         """Drop what would act on other tables, or be acted on by other roles, beside the living ones."""
         oids = self._chosen.oids
         for oid, name, schema, table in self._connection.execute(_FOREIGN_KEYS, (oids, oids)).fetchall():
             self._do("ALTER TABLE {} DROP CONSTRAINT {}", self._pair(oid), name)
-            self._left_out(f"the foreign key '{name}' to '{shown(schema, table)}'", oid)
+            self._left_out(f"the foreign key '{name}' to '{quoted_name(schema, table)}'", oid)
         for query, statement, words in (
             (_TRIGGERS, "DROP TRIGGER {} ON {}", "the trigger"),
             (_RULES, "DROP RULE {} ON {}", "the rule"),
@@ -162,7 +166,7 @@ class ScratchTables:
                 if row is not None:
                     schema, table, name, what = row
                     self._do(statement, *((schema, table), name)[: statement.count("{}")])
-                    self.notes.append(f"left out: {what} of '{shown(schema, table)}': the target lacks {words}")
+                    self.notes.append(f"left out: {what} of '{quoted_name(schema, table)}': the target lacks {words}")
 
     def _pair(self, oid: int) -> tuple[str, str]:
         return self._by_oid[oid].pair

@@ -8,12 +8,12 @@ from typing import Any, Final
 import psycopg
 from psycopg import sql
 
+from wal_pipeline.archive.recovery.names.identifiers import quote_identifier, quoted_name
 from wal_pipeline.commands.rescue.tables import FoundTable
 from wal_pipeline.errors import PostgresError, RestoreError
 from wal_pipeline.postgres.binaries import Binaries
 from wal_pipeline.postgres.pg_dump import DumpPrograms
 from wal_pipeline.postgres.server import PostgresServer
-from wal_pipeline.postgres.sql_names import shown
 
 _FACTS: Final = """
 SELECT current_setting('server_version_num')::int / 10000, current_database(), current_user,
@@ -60,7 +60,7 @@ class LivingDatabase:
         self.has_schema = schema is not None
         if taken is not None:
             raise RestoreError(
-                f"'{shown(self.schema, str(taken[0]))}' is in database '{self.name}', and nothing is written over",
+                f"{quoted_name(self.schema, str(taken[0]))} is in database '{self.name}', and nothing is written over",
                 hint="Name another schema with --as, or drop what is there.",
             )
         if read_only:
@@ -72,7 +72,8 @@ class LivingDatabase:
             kind, on = ("schema", self.schema) if self.has_schema else ("database", str(self.name))
             raise RestoreError(
                 f"role '{role}' may not create anything in {kind} '{on}'",
-                hint=f"Connect as its owner, or: GRANT CREATE ON {kind.upper()} {shown(on)} TO {shown(str(role))}",
+                hint=f"Connect as its owner, or: GRANT CREATE ON {kind.upper()} {quote_identifier(on)} "
+                f"TO {quote_identifier(str(role))}",
             )
         if major is not None and version < major:
             raise RestoreError(

@@ -10,8 +10,8 @@ from wal_pipeline.archive.recovery.target import RecoveryTarget
 from wal_pipeline.archive.recovery.target_text import target_from_text
 from wal_pipeline.commands.rescue.wanted import RescueOptionError, WantedTable
 from wal_pipeline.commands.restore.options import ANY_STORE, RestoreOptions
-from wal_pipeline.postgres.sql_names import MOST_NAME_BYTES
 
+MOST_NAME_BYTES: Final = 63  # NAMEDATALEN - 1, in PostgreSQL as it is built everywhere
 _RESERVED: Final = ("pg_catalog", "information_schema", "public")
 
 

@@ -1,18 +1,22 @@
 """Runs a rescue: checks, recovers beside the living cluster, dumps, counts, loads, and removes what it made."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from wal_pipeline.archive.format.keys import Layout
+from wal_pipeline.archive.format.relations import RelationList
+from wal_pipeline.archive.recovery.names.identifiers import quoted_name
 from wal_pipeline.archive.recovery.restore_plan import require_chosen_timeline
 from wal_pipeline.archive.recovery.target import RecoveryTarget
 from wal_pipeline.commands.audit import AuditLog
 from wal_pipeline.commands.beside.scratch_folder import PGDATA, scratch_folder
 from wal_pipeline.commands.rescue.bring import BroughtTables, SourceDatabase, load_tables, write_dump
 from wal_pipeline.commands.rescue.dump_file import check_output
+from wal_pipeline.commands.rescue.known import KnownTables
 from wal_pipeline.commands.rescue.living import LivingDatabase
 from wal_pipeline.commands.rescue.options import RescueOptions
 from wal_pipeline.commands.rescue.result import RescuedTable, RescueEvents, RescueResult, StepTimes
@@ -23,7 +27,6 @@ from wal_pipeline.commands.restore.prepare import PreparedRestore, RestoreReques
 from wal_pipeline.errors import RestoreError
 from wal_pipeline.postgres.binaries import Binaries
 from wal_pipeline.postgres.pg_dump import find_dump_programs
-from wal_pipeline.postgres.sql_names import shown
 from wal_pipeline.stores.base import Store
 
 
@@ -31,8 +34,9 @@ from wal_pipeline.stores.base import Store
 class Rescue:
     """One rescue. ``stores`` and ``layout`` are where the cluster's objects lie.
 
-    ``living`` is the database to load into, None for a dump. ``folder`` is made and removed. ``by``: who or what asked
-    for it, as the audit log shall say; by default the user.
+    ``living`` is the database to load into, None for a dump. ``folder`` is made and removed. ``read_lists`` gives the
+    lists of relations, the oldest first, and notes of those that cannot be read. ``by``: who or what asked for it, as
+    the audit log shall say; by default the user.
     """
 
     options: RescueOptions
@@ -46,6 +50,7 @@ class Rescue:
     bindir: Path | None
     living: LivingDatabase | None
     audit: AuditLog
+    read_lists: Callable[[], tuple[list[RelationList], list[str]]]
     by: str | None = None
     _seconds: dict[str, float] = field(default_factory=dict)
 
@@ -57,13 +62,16 @@ class Rescue:
         Raises: RecoveryTargetError, RestoreError, PostgresError, StoreError, CodecError.
         """
         self._check_destination(None)
+        lists, notes = self.read_lists()
+        known = KnownTables(tuple(lists))
+        databases = known.databases(self.wanted, self.options.database)
+        notes += known.notes(self.wanted, self.options.database)
         try:
             with scratch_folder(self.folder, SCRATCH_USE, self._said()):
-                prepared, programs = self._prepare()
+                prepared, programs = self._prepare(databases)
+                prepared = replace(prepared, notes=(*prepared.notes, *notes))
                 events.planned(prepared)
-                if self.options.plan_only:
-                    return None
-                return self._rescue(prepared, programs, events)
+                return None if self.options.plan_only else self._rescue(prepared, programs, known, events)
         except OSError as error:
             raise RestoreError(f"the rescue's folder '{self.folder}' cannot be used: {error}") from error
 
@@ -74,10 +82,13 @@ class Rescue:
         if self.options.output is not None:
             check_output(self.options.output)
         if self.living is not None:
-            self.living.check([one.name[0] for one in self.wanted], major)
+            self.living.check([name for one in self.wanted for name in one.names], major)
 
-    def _prepare(self) -> tuple[PreparedRestore, Binaries]:
-        """Plan the recovery, and check what it and the dump need. Raises: as ``run``."""
+    def _prepare(self, databases: tuple[str, ...]) -> tuple[PreparedRestore, Binaries]:
+        """Plan the recovery, and check what it and the dump need. Raises: as ``run``.
+
+        Only the ``databases`` come, where the lists tell which files are theirs.
+        """
         request = RestoreRequest(
             pgdata=self.folder / PGDATA,
             target=self.target,
@@ -86,8 +97,9 @@ class Rescue:
             tablespace_root=self.folder / "tablespaces",
             archiving=False,
             bindir=self.bindir,
+            only_databases=databases,
         )
-        prepared = prepare_restore(request, self.stores, self.layout, self.identities)
+        prepared = self._planned(request)
         require_chosen_timeline(prepared.plan)
         require_answers(prepared)
         major = prepared.chain[-1].server_version // 10_000
@@ -95,14 +107,28 @@ class Rescue:
         self._check_destination(major)
         return prepared, programs
 
-    def _rescue(self, prepared: PreparedRestore, programs: Binaries, events: RescueEvents) -> RescueResult:
+    def _planned(self, request: RestoreRequest) -> PreparedRestore:
+        """Plan for the chosen databases or, where they cannot be told from the others, for all. Raises: as ``run``."""
+        try:
+            return prepare_restore(request, self.stores, self.layout, self.identities)
+        except RestoreError as error:
+            if not request.only_databases:
+                raise
+            prepared = prepare_restore(replace(request, only_databases=()), self.stores, self.layout, self.identities)
+            note = f"all databases are recovered: {error.message}"
+            return replace(prepared, notes=(*prepared.notes, note))
+
+    def _rescue(
+        self, prepared: PreparedRestore, programs: Binaries, known: KnownTables, events: RescueEvents
+    ) -> RescueResult:
         events.writing()
         with self.audit.work("rescue", self.layout.cluster, by=self.by, **self._audited()) as line:
             begun = time.monotonic()
             with recovered_cluster(prepared, self.folder, self.role, events) as scratch:
                 self._seconds.update(scratch.placed.seconds)
                 self._seconds["recovery"] = time.monotonic() - begun - sum(scratch.placed.seconds.values())
-                result = self._bring(scratch, programs, events)
+                with self._telling_lifetimes(known):
+                    result = self._bring(scratch, prepared.request.only_databases, programs, events)
             line["result"] = "rescued"
             line["rows"] = {table.name: table.rows for table in result.tables}
         events.rescued(result)
@@ -116,10 +142,22 @@ class Rescue:
             **({} if self.living is None else {"into": self.living.address, "schema": self.living.schema}),
         }
 
-    def _bring(self, scratch: ScratchCluster, programs: Binaries, events: RescueEvents) -> RescueResult:
+    @contextmanager
+    def _telling_lifetimes(self, known: KnownTables) -> Iterator[None]:
+        """Say of tables that were not there when they were."""
+        try:
+            yield
+        except TableNotFoundError as error:
+            told = [known.lifetime(one, self.options.database) for one in self.wanted if one.text in error.message]
+            hints = [one for one in (*told, error.hint) if one is not None]
+            raise TableNotFoundError(error.message, hint=" ".join(hints) or None) from None
+
+    def _bring(
+        self, scratch: ScratchCluster, only: Sequence[str], programs: Binaries, events: RescueEvents
+    ) -> RescueResult:
         steps = StepTimes(events, self._seconds)
         with steps.step("find"):
-            database = self._database(scratch)
+            database = self._database(scratch, only)
         with scratch.session(database, "rescuing tables") as connection:
             source = SourceDatabase(connection, database, scratch.program_environment(database), programs, steps)
             chosen = source.choose(self.wanted)
@@ -149,12 +187,15 @@ class Rescue:
         return self.options.output
 
     def _rescued(self, table: FoundTable, brought: BroughtTables) -> RescuedTable:
-        into = None if self.living is None else shown(self.living.schema, table.name)
+        into = None if self.living is None else quoted_name(self.living.schema, table.name)
         return RescuedTable(table.shown, brought.rows_of(table), into)
 
-    def _database(self, scratch: ScratchCluster) -> str:
-        """Return the tables' database: the named one, else the only one that has them all. Raises: RestoreError."""
-        there = scratch.databases()
+    def _database(self, scratch: ScratchCluster, only: Sequence[str]) -> str:
+        """Return the tables' database: the named one, else the only one that has them all. Raises: RestoreError.
+
+        ``only`` are the databases that were recovered; all where there are none.
+        """
+        there = tuple(name for name in scratch.databases() if not only or name in only)
         if self.options.database is not None:
             if self.options.database not in there:
                 raise RestoreError(

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import psycopg
 
+from wal_pipeline.archive.recovery.names.identifiers import quoted_name
 from wal_pipeline.commands.rescue.wanted import WantedTable, choose_one
 from wal_pipeline.errors import RestoreError
-from wal_pipeline.postgres.sql_names import shown
 
 FIRST_USER_OID: Final = 16384  # transam.h: FirstNormalObjectId
 # Views, sequences and so on are found too, to say why they are refused and not that they are not there.
@@ -77,7 +77,7 @@ class FoundTable:
     @property
     def shown(self) -> str:
         """Its name as a person writes it."""
-        return shown(*self.pair)
+        return quoted_name(*self.pair)
 
     @property
     def has_rows(self) -> bool:
@@ -119,7 +119,7 @@ def choose_tables(connection: psycopg.Connection[Any], wanted: Sequence[WantedTa
     rows = connection.execute(_TREE, ([schema for schema, _ in pairs], [name for _, name in pairs])).fetchall()
     found = []
     for oid, schema, name, kind, persistence, extension, parents in rows:
-        _refuse(shown(schema, name), kind, persistence, extension)
+        _refuse(quoted_name(schema, name), kind, persistence, extension)
         found.append(FoundTable(oid, schema, name, kind, tuple(parents)))
     oids = [one.oid for one in found]
     row = connection.execute(_BYTES, (oids,)).fetchone()
@@ -136,7 +136,7 @@ def all_tables(connection: psycopg.Connection[Any]) -> ChosenTables:
     for oid, schema, name, kind, persistence, parents in connection.execute(_EVERY).fetchall():
         found.append(FoundTable(oid, schema, name, kind, tuple(parents)))
         if persistence == _UNLOGGED:
-            notes.append(f"'{shown(schema, name)}' is an unlogged table: it is empty after a recovery")
+            notes.append(f"'{quoted_name(schema, name)}' is an unlogged table: it is empty after a recovery")
     row = connection.execute(_BYTES, ([one.oid for one in found],)).fetchone()
     return ChosenTables(_roots(found), tuple(found), 0 if row is None else int(row[0]), tuple(notes))
 

@@ -48,7 +48,8 @@ INSERT INTO public.orders (customer, cost, label)
 """
 EVENTS = """
 CREATE SCHEMA sales;
-CREATE TABLE sales.events (id bigint GENERATED ALWAYS AS IDENTITY, at date NOT NULL, "order" int) PARTITION BY RANGE (at);
+CREATE TABLE sales.events (id bigint GENERATED ALWAYS AS IDENTITY, at date NOT NULL, "order" int)
+  PARTITION BY RANGE (at);
 CREATE TABLE sales.spring PARTITION OF sales.events FOR VALUES FROM ('2026-01-01') TO ('2026-06-01');
 CREATE TABLE public.autumn PARTITION OF sales.events FOR VALUES FROM ('2026-06-01') TO ('2027-01-01')
   PARTITION BY LIST (id);
@@ -122,8 +123,8 @@ def databases(server: PostgresCluster, tmp_path: Path) -> TwoDatabases:
 
 
 def test_a_table_comes_with_its_rows_and_fits_the_living_one(databases: TwoDatabases) -> None:
-    """Types, functions and defaults are the living ones; what acts on other tables or roles stays behind, and is said."""
-    databases.make(ORDERS, ORDERS + "DELETE FROM public.orders;")
+    """Types, functions and defaults are the living ones; what acts on other tables or roles stays behind."""
+    databases.make(ORDERS, f"{ORDERS} TRUNCATE public.orders;")
     brought = databases.load("orders")
     assert brought.rows == {("public", "orders"): 300}
     assert databases.value("SELECT count(*) FROM public.orders") == "0"
@@ -194,9 +195,11 @@ def test_any_name_is_only_a_name(databases: TwoDatabases, encoding: str) -> None
     """Capitals, quotes, dots, patterns and letters outside ASCII: exactly the named table comes, from any encoding."""
     weird = 'Gr\u00f6\u00dfe ".*?$|[a]'
     quoted = '"' + weird.replace('"', '""') + '"'
-    script = f'SET client_encoding = UTF8; CREATE SCHEMA "Ver.kauf"; CREATE TABLE "Ver.kauf".{quoted} ("N" int);'
-    script = script.replace("UTF8", encoding) if encoding == "SQL_ASCII" else script
-    script += f'INSERT INTO "Ver.kauf".{quoted} VALUES (1), (2); CREATE TABLE "Ver.kauf"."Gr" (n int);'
+    client = encoding if encoding == "SQL_ASCII" else "UTF8"
+    script = (
+        f'SET client_encoding = {client}; CREATE SCHEMA "Ver.kauf"; CREATE TABLE "Ver.kauf".{quoted} ("N") AS VALUES '
+        '(1), (2); CREATE TABLE "Ver.kauf"."Gr" (n int);'
+    )
     databases.make(script, encoding=encoding)
     brought = databases.load(f'"Ver.kauf".{quoted}', schema='Mein "*" Sch\u00e4ma')
     assert brought.rows == {("Ver.kauf", weird): 2}
@@ -208,7 +211,7 @@ def test_an_existing_table_is_never_written_over(databases: TwoDatabases) -> Non
     databases.make(EVENTS + ORDERS, "CREATE SCHEMA rescued; CREATE TABLE rescued.orders ();")
     with pytest.raises(RestoreError) as error:
         databases.load("orders")
-    assert error.value.message == "'rescued.orders' is in database 'target', and nothing is written over"
+    assert error.value.message == "rescued.orders is in database 'target', and nothing is written over"
     databases.load("sales.events")
     assert databases.value("SELECT count(*) FROM rescued.events") == "600"
 
