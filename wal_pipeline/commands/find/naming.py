@@ -105,7 +105,7 @@ class ChangeNaming:
     def _changes(self, one: CommittedTransaction) -> list[RelationChange]:
         tables: dict[tuple[int, str], _TableChange] = {}
         for key, tally in one.tallies.items():
-            if key == (0, 0):  # records without a block
+            if key == (0, 0) or (key in one.made and key in one.removed):  # no block, or made and dropped by itself
                 continue
             table = self._table(tables, key)
             table.wal_bytes += tally.wal_bytes
