@@ -1,11 +1,18 @@
 """Makes a search in the WAL from the settings and a person's options."""
 
+from collections.abc import Mapping
+from datetime import datetime
+from functools import partial
+
+from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.recovery.names.relation_names import RelationNames
 from wal_pipeline.commands.find.find import Find
 from wal_pipeline.commands.find.options import FindOptions
 from wal_pipeline.commands.restore.contents import find_system_identifier
 from wal_pipeline.settings import STORE_NAMES
+from wal_pipeline.stores.base import Store
 from wal_pipeline.wiring.pipeline import Pipeline
+from wal_pipeline.wiring.relations import relation_names
 
 
 def find_of(pipeline: Pipeline, options: FindOptions, *, ask_server: bool = True) -> Find:
@@ -26,5 +33,11 @@ def find_of(pipeline: Pipeline, options: FindOptions, *, ask_server: bool = True
             options.system_identifier or settings.system_identifier,
         )
     )
-    names, notes = RelationNames(()), tuple[str, ...]()
-    return Find(options, request, tuple(stores.values()), layout, pipeline.identities, names, notes, pipeline.clock)
+    read_names = partial(_names, pipeline, layout, stores, ask_server)
+    return Find(options, request, tuple(stores.values()), layout, pipeline.identities, read_names, pipeline.clock)
+
+
+def _names(
+    pipeline: Pipeline, layout: Layout, stores: Mapping[str, Store], ask_server: bool, since: datetime
+) -> tuple[RelationNames, tuple[str, ...]]:
+    return relation_names(pipeline, layout, stores, ask_server=ask_server, since=since)

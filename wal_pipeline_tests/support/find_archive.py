@@ -67,4 +67,5 @@ def _before(name: str, size: int) -> str:
 
 def search(stores: Sequence[Store], layout: Layout, options: FindOptions, lists: Iterable[RelationList] = ()) -> Find:
     """Return a search of an archive."""
-    return Find(options, options.checked(), stores, layout, (), RelationNames(lists), (), lambda: datetime.now(UTC))
+    names = RelationNames(lists)
+    return Find(options, options.checked(), stores, layout, (), lambda _: (names, ()), lambda: datetime.now(UTC))

@@ -1,5 +1,8 @@
 """Plays every kind of transaction on a real server, and remembers what each of them did, by its xid."""
 
+import atexit
+import functools
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,7 +12,9 @@ from pathlib import Path
 import psycopg
 
 from testbed.postgres import PostgresCluster
-from testbed.postgres_install import PostgresInstall, owned_folder
+from testbed.postgres_install import PostgresInstall, owned_folder, postgres_15, postgres_18
+from wal_pipeline.archive.format.relations import RelationList
+from wal_pipeline.postgres.relation_query import RelationServer
 
 _XIDS = 1 << 32
 _TABLES = """
@@ -36,6 +41,11 @@ INSERT INTO emptied SELECT i, 'x' FROM generate_series(1, 30) i;
 INSERT INTO packed SELECT i, repeat('y', 500) FROM generate_series(1, 3000) i;
 """
 
+_LETTERS = """
+INSERT INTO letters
+SELECT i, (SELECT string_agg(md5(i::text || g::text), '') FROM generate_series(1, 3000) g) FROM generate_series(1, 5) i
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Did:
@@ -49,15 +59,24 @@ class Did:
 
 @dataclass(slots=True)
 class FindScene:
-    """A stopped server's archived segments of 1 MiB, and the truth about its transactions."""
+    """A stopped server's archived segments of 1 MiB, and the truth about its transactions.
+
+    ``began_early`` is the xid of a transaction that lies across several segments.
+    """
 
     cluster: PostgresCluster
     folder: Path
     truth: dict[int, Did] = field(default_factory=dict)
     times: dict[int, datetime] = field(default_factory=dict)
     aborted: set[int] = field(default_factory=set)
-    nodes: dict[str, tuple[int, int]] = field(default_factory=dict)
-    labels: dict[tuple[int, int], str] = field(default_factory=dict)
+    on_timeline_two: int = 0
+    began_early: int = 0
+    lists: list[RelationList] = field(default_factory=list)
+
+    def remove(self) -> None:
+        """Remove the server's folders, and the archive."""
+        self.cluster.remove()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def segments(self) -> list[Path]:
         """Return the archived segments, in order."""
@@ -86,6 +105,31 @@ def play(install: PostgresInstall) -> FindScene:
         with cluster.connect() as connection:
             _Player(scene, connection).logical()
         cluster.stop()
+        _begin_timeline(cluster, folder)
+        with cluster.connect() as connection:
+            _Player(scene, connection).on_timeline_two()
+        cluster.stop()
+    return scene
+
+
+def _begin_timeline(cluster: PostgresCluster, folder: Path) -> None:
+    """Recover the cluster from its own archive, which ends on a new timeline."""
+    signal = cluster.pgdata / "recovery.signal"
+    signal.touch()
+    shutil.chown(signal, cluster.pgdata.owner(), cluster.pgdata.group())
+    cluster.settings["restore_command"] = f"cp {folder}/%f %p"
+    cluster.start()
+    cluster.wait_promoted()
+
+
+@functools.cache
+def played(version: int) -> FindScene | None:
+    """Return the scene of a version, which is played once for all tests of a process; None where it is not there."""
+    install = postgres_18() if version == 18 else postgres_15()
+    if install is None:
+        return None
+    scene = play(install)
+    atexit.register(scene.remove)
     return scene
 
 
@@ -95,6 +139,7 @@ class _Player:
     connection: "psycopg.Connection[tuple[object, ...]]"
 
     def all(self) -> None:
+        self._keep_list()
         self._rows()
         self._subtransactions()
         self._two_phases()
@@ -113,6 +158,13 @@ class _Player:
         self._run({"letters": (0, 0, 1)}, "DELETE FROM letters WHERE id = 3")
         self._copy("bulk", 700)
         self._run({}, "TRUNCATE emptied", fates={"emptied": "truncated"})
+        self._keep_list()
+        self._note_times()
+
+    def on_timeline_two(self) -> None:
+        """Play what comes after a promotion."""
+        self._run({"orders": (3, 0, 0)}, "INSERT INTO orders SELECT i, 1, 'two' FROM generate_series(9101, 9103) i")
+        self.scene.on_timeline_two = max(self.scene.truth)
         self._note_times()
 
     def _rows(self) -> None:
@@ -121,8 +173,7 @@ class _Player:
         self._run({"orders": (0, 100, 0)}, "UPDATE orders SET customer = customer + 1 WHERE id <= 100")
         self._run({"orders": (0, 0, 40)}, "DELETE FROM orders WHERE id > 960")
         self._copy("bulk", 5000)
-        letter = "(SELECT string_agg(md5(i::text || g::text), '') FROM generate_series(1, 3000) g)"
-        self._run({"letters": (5, 0, 0)}, f"INSERT INTO letters SELECT i, {letter} FROM generate_series(1, 5) i")
+        self._run({"letters": (5, 0, 0)}, _LETTERS)
         self._run(
             {"letters": (0, 1, 1)},
             "UPDATE letters SET body = body || 'x' WHERE id = 1",
@@ -142,7 +193,8 @@ class _Player:
         )
         self._run(
             {"shapes": (300, 0, 0)},
-            "INSERT INTO shapes SELECT i, ARRAY[i, i + 1], int4range(i, i + 5), 'w' || i FROM generate_series(1, 300) i",
+            "INSERT INTO shapes SELECT i, ARRAY[i, i + 1], int4range(i, i + 5), 'w' || i"
+            " FROM generate_series(1, 300) i",
         )
         self._run({}, "SELECT nextval('numbers')")
         self._run({}, "SELECT * FROM orders WHERE id = 7 FOR UPDATE")
@@ -150,10 +202,13 @@ class _Player:
         self._run({}, "ANALYZE orders")
 
     def _copy(self, table: str, rows: int) -> None:
-        with self._transaction({table: (rows, 0, 0)}) as connection, connection.cursor() as cursor:
-            with cursor.copy(f"COPY {table} FROM STDIN") as copy:
-                for number in range(rows):
-                    copy.write_row((number, f"row {number}"))
+        with (
+            self._transaction({table: (rows, 0, 0)}) as connection,
+            connection.cursor() as cursor,
+            cursor.copy(f"COPY {table} FROM STDIN") as copy,
+        ):
+            for number in range(rows):
+                copy.write_row((number, f"row {number}"))
 
     def _subtransactions(self) -> None:
         self._run(
@@ -197,7 +252,9 @@ class _Player:
         self._run({}, "TRUNCATE emptied", fates={"emptied": "truncated"})
         self._run({"emptied": (3, 0, 0)}, "INSERT INTO emptied SELECT i, 'again' FROM generate_series(1, 3) i")
         self._run({}, "DROP TABLE old_table", fates={"old_table": "dropped"})
+        self._keep_list()
         xid = self._last_of("VACUUM FULL packed")
+        self._keep_list()
         self.scene.truth[xid] = Did(fates={"packed": rewritten})
         self._run({"packed": (3000, 0, 0)}, "ALTER TABLE packed ALTER id TYPE bigint", fates={"packed": rewritten})
         self._run({}, "REINDEX INDEX orders_customer", fates={"orders_customer": rewritten})
@@ -205,9 +262,10 @@ class _Player:
             {}, "CREATE TABLE passing (id int PRIMARY KEY)", "INSERT INTO passing VALUES (1)", "DROP TABLE passing"
         )
         self.connection.execute("CREATE TABLE doomed (id int PRIMARY KEY, body text)")
-        self._note_nodes()
+        self._keep_list()
         self._run({}, "TRUNCATE emptied", "DROP TABLE doomed", fates={"emptied": "truncated", "doomed": "dropped"})
         self.connection.execute("CREATE DATABASE shop")
+        self._keep_list()
         before = self._newest()
         self.connection.execute("DROP DATABASE shop")
         self.scene.truth[self._newest(after=before)] = Did(databases=("shop",))
@@ -221,6 +279,7 @@ class _Player:
                     other.execute("SELECT pg_logical_emit_message(false, '', repeat('m', %s))", (size,))
                     other.execute("SELECT pg_switch_wal()")
             self.connection.execute("INSERT INTO orders VALUES (8002, 1, 'long')")
+        self.scene.began_early = max(self.scene.truth)
 
     def _page_images(self) -> None:
         """Change pages just after a checkpoint, with each kind of compression that the server knows."""
@@ -231,10 +290,8 @@ class _Player:
             self.connection.execute(f"SET wal_compression = {kind}")
             self._run({"orders": (0, 300, 0)}, "UPDATE orders SET note = 'image' WHERE id BETWEEN 201 AND 500")
             self.connection.execute("CHECKPOINT")
-            self._run(
-                {"orders": (0, 0, 10)},
-                f"DELETE FROM orders WHERE id BETWEEN 501 + 10 * {kinds.index(kind)} AND 510 + 10 * {kinds.index(kind)}",
-            )
+            first = 501 + 10 * kinds.index(kind)
+            self._run({"orders": (0, 0, 10)}, f"DELETE FROM orders WHERE id BETWEEN {first} AND {first + 9}")  # noqa: S608
             self.connection.execute("CHECKPOINT")
             self.connection.execute("SELECT count(*) FROM orders")  # hint bits
             self._copy("bulk", 300)
@@ -251,12 +308,10 @@ class _Player:
     def _transaction(
         self, rows: Mapping[str, tuple[int, int, int]], fates: Mapping[str, str] | None = None
     ) -> "Iterator[psycopg.Connection[tuple[object, ...]]]":
-        self._note_nodes()
         self.connection.execute("BEGIN")
         yield self.connection
         xid = self._xid()
         self.connection.execute("COMMIT")
-        self._note_nodes()
         self.scene.truth[xid] = Did(dict(rows), dict(fates or {}))
 
     @contextmanager
@@ -283,15 +338,10 @@ class _Player:
         assert int(str(row[0])) != after
         return int(str(row[0]))
 
-    def _note_nodes(self) -> None:
-        """Remember which files each relation has now; an index and a TOAST table by the table that they belong to."""
-        rows = self.connection.execute(
-            "SELECT (SELECT oid FROM pg_database WHERE datname = current_database())::bigint,"
-            " pg_relation_filenode(c.oid)::bigint, c.relname::text FROM pg_class c"
-            " WHERE relnamespace = 'public'::regnamespace AND pg_relation_filenode(c.oid) IS NOT NULL"
-        ).fetchall()
-        for database, node, name in rows:
-            self.scene.labels[int(str(database)), int(str(node))] = str(name)
+    def _keep_list(self) -> None:
+        """Keep a list of the relations as they are now."""
+        server = RelationServer(self.scene.cluster.conninfo)
+        self.scene.lists.append(server.relation_list(most_seconds=60))
 
     def _note_times(self) -> None:
         rows = self.connection.execute(
@@ -306,6 +356,6 @@ class _Player:
 def _nested(count: int, table: str) -> str:
     """Insert ``count`` rows, each in a subtransaction of its own."""
     return (
-        f"DO $$ BEGIN FOR i IN 1..{count} LOOP BEGIN INSERT INTO {table} VALUES (i, 'nested');"
+        f"DO $$ BEGIN FOR i IN 1..{count} LOOP BEGIN INSERT INTO {table} VALUES (i, 'nested');"  # noqa: S608
         " EXCEPTION WHEN division_by_zero THEN NULL; END; END LOOP; END $$"
     )

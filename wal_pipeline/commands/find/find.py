@@ -59,15 +59,17 @@ class _Looked:
 
 @dataclass(slots=True)
 class Find:
-    """One search. ``names`` are those of the relations, ``name_notes`` say which lists could not be read."""
+    """One search.
+
+    ``read_names`` reads the relations' names as of the beginning of its window, and says which lists it could not read.
+    """
 
     options: FindOptions
     request: FindRequest
     stores: Sequence[Store]
     layout: Layout
     identities: Sequence[Any]
-    names: RelationNames
-    name_notes: Sequence[str]
+    read_names: Callable[[datetime], tuple[RelationNames, Sequence[str]]]
     now: Callable[[], datetime]
     _naming: ChangeNaming = field(init=False)
     _window: FindWindow | None = None
@@ -126,17 +128,18 @@ class Find:
             last_commit_at=None if looked.last_us is None else moment_of(looked.last_us),
             begin_at=window.begin_at,
             end_at=window.end_at,
-            notes=(*self.name_notes, *window.notes, *dict.fromkeys(looked.notes), *self._edges(window)),
+            notes=(*window.notes, *dict.fromkeys(looked.notes), *self._edges(window)),
             holes=tuple(dict.fromkeys(self._chain.holes)),
         )
 
     def _blocks(self, events: FindEvents) -> Iterator[tuple[CommitBlock, TransactionChoice]]:
         """Yield what commits in each stretch of WAL of the window."""
-        naming = self._naming = ChangeNaming(self.names)
-        relations = choose_relations(naming, self.options.relation, self.options.database)
         inventory = gather(self.stores, self.layout, self.request.begin_at, self.identities)
         window = self._window = choose_window(inventory, self.request, self.now())
-        self._looked.notes += inventory.notes
+        names, notes = self.read_names(window.begin_at)
+        self._looked.notes += [*inventory.notes, *notes]
+        naming = self._naming = ChangeNaming(names)
+        relations = choose_relations(naming, self.options.relation, self.options.database)
         choice = TransactionChoice(
             naming,
             relations,

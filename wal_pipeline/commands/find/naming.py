@@ -66,6 +66,8 @@ class ChangeNaming:
 
     names: RelationNames
     _known: dict[RelationKey, NamedRelation | None] = field(default_factory=dict)
+    _counting: dict[RelationKey, bool] = field(default_factory=dict)
+    _labels: dict[RelationKey, tuple[int, str]] = field(default_factory=dict)
 
     def of(self, key: RelationKey) -> NamedRelation | None:
         """Return the relation with these files; None where no list knows it."""
@@ -75,10 +77,11 @@ class ChangeNaming:
 
     def counts_rows(self, key: RelationKey) -> bool:
         """Say whether the rows of these files are those of a table that users made."""
-        named = self.of(key)
-        if named is None:
-            return key[1] >= FIRST_USER_NODE
-        return named.kind.is_table and not _is_system(named)
+        if key not in self._counting:
+            named = self.of(key)
+            is_own = key[1] >= FIRST_USER_NODE if named is None else named.kind.is_table and not _is_system(named)
+            self._counting[key] = is_own
+        return self._counting[key]
 
     def database(self, oid: int) -> str:
         """Return a database's name, or its number in words."""
@@ -102,7 +105,7 @@ class ChangeNaming:
     def _changes(self, one: CommittedTransaction) -> list[RelationChange]:
         tables: dict[tuple[int, str], _TableChange] = {}
         for key, tally in one.tallies.items():
-            if key == (0, 0):  # records without a block
+            if key == (0, 0) or (key in one.made and key in one.removed):  # no block, or made and dropped by itself
                 continue
             table = self._table(tables, key)
             table.wal_bytes += tally.wal_bytes
@@ -110,10 +113,12 @@ class ChangeNaming:
                 table.inserted += tally.inserted
                 table.updated += tally.updated
                 table.deleted += tally.deleted
-        self._note_fates(tables, one)
+        if one.removed:
+            self._note_fates(tables, one)
         found = [table.change() for table in tables.values() if not table.is_system]
-        seen = (change for change in found if change.rows or change.fate is not None)
-        return sorted(seen, key=lambda change: (change.fate is None, -change.rows, change.label))
+        seen = [change for change in found if change.rows or change.fate is not None]
+        seen.sort(key=lambda change: (change.fate is None, -change.rows, change.label))
+        return seen
 
     def _note_fates(self, tables: dict[tuple[int, str], _TableChange], one: CommittedTransaction) -> None:
         fates = {key: self._fate(key, one) for key in one.removed if key not in one.made}
@@ -177,8 +182,10 @@ class ChangeNaming:
         return named is not None and not named.kind.is_table
 
     def _label(self, key: RelationKey) -> tuple[int, str]:
-        named = self.of(key)
-        return key[0], f"{key[0]}/{key[1]}" if named is None else named.table
+        if key not in self._labels:
+            named = self.of(key)
+            self._labels[key] = key[0], f"{key[0]}/{key[1]}" if named is None else named.table
+        return self._labels[key]
 
     def _table(self, tables: dict[tuple[int, str], _TableChange], key: RelationKey) -> _TableChange:
         """Return the table that files belong to, with the file node of its own files where they were touched."""
