@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from chaos.after_loss import counted_stores, restore_after_loss
 from chaos.checks import poke
+from chaos.half_whole import half_whole
 from chaos.play import Player
-from chaos.restoring import restore_after_loss
 from chaos.shipping import INTERVAL_SECONDS
-from chaos.troubles import either_store
 from chaos.world import World
 from testbed.ledger import Loss, loss_of
 from wal_pipeline.wal.names import FileKind, parse_file_name
@@ -33,11 +33,15 @@ class HostLoss:
     """The loss of a host. ``owed_seconds``: each commit acknowledged so long before it must be there.
 
     ``excuse`` says why that is more than the promise. ``late_seconds``: how much older the oldest missing commit is.
+    ``started_again``: recovery stopped for a fault, and was started again without it. ``had_half_whole``: a damaged
+    whole segment lay on one store beside the other one's good pieces.
     """
 
     loss: Loss
     owed_seconds: float
     excuse: str | None
+    started_again: bool = False
+    had_half_whole: bool = False
 
     @property
     def late_seconds(self) -> float:
@@ -83,15 +87,17 @@ def lose_host(world: World, player: Player, slack_seconds: float) -> HostLoss:
             lost_at,
             PROMISED_SECONDS + slack_seconds,
             begun_at=begun_at,
-            usable=either_store(world.schedule.lying_pieces),
+            usable=counted_stores(world.schedule),
         )
         promised_before = lost_at - PROMISED_SECONDS - slack_seconds
         excuse = "troubles of shipping" if owed_before < promised_before - _END_SECONDS else None
         blocked = _blocked(world, disk / world.pg_wal.relative_to(world.folder))
         if blocked is not None and blocked[0] < owed_before:
             owed_before, excuse = blocked
-        found = restore_after_loss(world, player.second.main_timeline)
-    return HostLoss(loss_of(acknowledged, attempted, found, lost_at), lost_at - owed_before, excuse)
+        with half_whole(world) as planted:
+            recovered = restore_after_loss(world, player.second.main_timeline)
+    loss = loss_of(acknowledged, attempted, recovered.commits, lost_at)
+    return HostLoss(loss, lost_at - owed_before, excuse, recovered.started_again, planted is not None)
 
 
 @contextmanager

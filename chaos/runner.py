@@ -57,9 +57,10 @@ class Outcome:
         if self.host_loss is None:
             return ""
         loss, excuse = self.host_loss.loss, f", {self.host_loss.excuse}" if self.host_loss.excuse else ""
+        again = ", recovery started again without the fault" if self.host_loss.started_again else ""
         return (
             f", host lost with {len(loss.missing)} of {loss.acknowledged} commits, the oldest "
-            f"{loss.oldest_age_seconds:.2f} s old (at most {self.host_loss.owed_seconds:.2f}{excuse})"
+            f"{loss.oldest_age_seconds:.2f} s old (at most {self.host_loss.owed_seconds:.2f}{excuse}){again}"
         )
 
 
@@ -115,6 +116,8 @@ class Report:
             "commits_acknowledged_before_loss": sum(found.loss.acknowledged for found in losses),
             "commits_missing_after_loss": sum(len(found.loss.missing) for found in losses),
             "commits_late": sum(found.late_seconds > 0 for found in losses),
+            "recoveries_started_again": sum(found.started_again for found in losses),
+            "half_wholes_beside_pieces": sum(found.had_half_whole for found in losses),
             "commits_never_made": sum(len(found.loss.never_made) for found in losses),
             "excuses": dict(Counter(found.excuse for found in losses if found.excuse)),
             "pieces_checked": self._sum("pieces_checked"),

@@ -1,16 +1,20 @@
 """Runs a short part of the chaos suite, and proves that its checks can fail. ``make chaos`` runs all of it."""
 
+import gzip
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
+from chaos.after_loss import counted_stores
 from chaos.backing_up import Backups
 from chaos.checks import compare, drain, misplaced
 from chaos.losing import HostLoss
 from chaos.runner import run_one
 from chaos.schedule import Kind, Schedule, draw
 from chaos.stage import Stage, start_stage
+from chaos.stops import Faults, Stop, could_be_served, faults_of_stop, read_stop
 from chaos.troubles import Span, Troubles, calm_spans
 from chaos.whole_backups import TakenBackup, together
 from chaos.world import make_world
@@ -108,6 +112,92 @@ def test_the_loss_of_a_host_is_judged() -> None:
         "after the loss of the host, commits are there that nobody made: (9,)",
         "after the loss of the host, commit 2 is missing and later ones are there",
     ]
+
+
+def test_only_an_honest_stop_is_one() -> None:
+    """It names the file with a store that has a fault, is no end of the archive, and the plan counted on the piece."""
+    name, key = "000000020000000000000027", "main/1/tail/00000002/000000020000000000000027/00000000-00100000.gz"
+    error = (
+        "wal-pipeline archive-get: ERROR: '00000003.history' could not be had from any store:\nb2: no answer\nHINT: Wait.\n"
+        f"wal-pipeline archive-get: ERROR: '{name}' could not be had from any store:\n"
+        f"r2: object '{key}' has SHA-256 00, expected 11\nHINT: Recovery stops here.\n"
+    )
+    fatal = f'FATAL:  could not restore file "{name}" from archive: child process exited with exit code 200\n'
+    stop = read_stop(error + fatal)
+    assert stop == Stop(name, 200, ("r2",), (key,))
+    assert list(faults_of_stop(stop, Faults("r2"), left_out="")) == []
+    assert list(faults_of_stop(stop, Faults("b2"), left_out="")) == [
+        f"no error names '{name}' with a store that has a fault (b2)"
+    ]
+    assert list(faults_of_stop(stop, Faults("r2"), left_out=f"r2: object '{key}' is damaged")) == [
+        f"the plan had left '{key}' out, and nothing needed it: a restore that is planned again stops again"
+    ]
+    assert list(faults_of_stop(Stop(name, 1, ("r2",), ()), Faults("r2"), left_out="")) == [
+        "exit code 1 is the end of the archive for PostgreSQL, expected more than 125",
+        "no error names the piece that cannot be used",
+    ]
+    assert list(faults_of_stop(Stop(name, 200, ("b2",), ()), Faults("r2", frozenset({"b2"})), left_out="")) == []
+    silent = read_stop(fatal)
+    assert silent is not None
+    assert list(faults_of_stop(silent, Faults(cut_off=frozenset({"b2"})), left_out="")) == [
+        f"no error names '{name}' with a store that has a fault (b2)"
+    ]
+    assert read_stop("LOG:  database system is shut down\n") is None
+
+
+def test_a_stop_is_not_excused_where_another_store_could_serve(stage: Stage) -> None:
+    """Whole segments, also of a store that lies about pieces only, and pieces that lead as far as both stores' do."""
+    quiet = replace(schedule_of(12), seconds=1, events=(), linger_seconds=3)
+    with make_world(stage, quiet) as world:
+        world.load.start()
+        name = world.cluster.switch_wal()
+        world.load.stop()
+        drain(world)
+        beyond = f"{name[:16]}{int(name[16:], 16) + 9:08X}"
+        b2_only = Faults("r2", frozenset({"b2"}))
+        assert could_be_served(world, name, Faults("r2")) == f"r2 has '{name}' as a whole"
+        assert could_be_served(world, name, Faults(cut_off=frozenset({"r2"}))) == f"b2 has '{name}' as a whole"
+        assert could_be_served(world, name, Faults(cut_off=frozenset({"r2", "b2"}))) is None
+        assert could_be_served(world, beyond, Faults(cut_off=frozenset({"r2"}))) is None
+        put_pieces_of(stage, world.prefix, beyond, r2=(0, 100, 200), b2=(0, 100))
+        assert could_be_served(world, beyond, Faults("r2")) is None
+        assert could_be_served(world, beyond, b2_only) is None
+        assert could_be_served(world, beyond, Faults("b2")) == (
+            f"good pieces on r2 are the first 200 bytes of '{beyond}', and nobody has more"
+        )
+
+
+def put_pieces_of(stage: Stage, prefix: str, name: str, **places: tuple[int, ...]) -> None:
+    """Put pieces of a segment onto stores, whose content is of no matter: bytes from each place to the next."""
+    for store, offsets in places.items():
+        for begin, end in pairwise(offsets):
+            stage.server(store).client().put_object(
+                Bucket=stage.bucket(store),
+                Key=f"{prefix}/main/1/tail/{name[:8]}/{name}/{begin:08X}-{end:08X}.gz",
+                Body=gzip.compress(bytes(end - begin)),
+                Metadata={"piece-content": f"sha256=x before-sha256=to-{begin} through-sha256=to-{end}"},
+            )
+
+
+def test_a_plan_counts_on_a_store_that_begins_to_lie_later() -> None:
+    """One that lies already is left out of it."""
+    lying = replace(schedule_of(12), lying_pieces="r2", cut_off_after_loss="b2")
+    assert counted_stores(replace(lying, lies_from_plan=True)) == ("b2",)
+    assert counted_stores(replace(lying, lies_from_plan=False)) == ("r2", "b2")
+
+
+def test_the_faults_after_the_loss_are_of_different_stores() -> None:
+    """A damaged whole segment is drawn only where it is asked for, and changes nothing else."""
+    schedules = [schedule_of(seed) for seed in range(1, 200)]
+    assert {schedule.lies_from_plan for schedule in schedules} == {True, False}
+    assert {schedule.cut_off_after_loss for schedule in schedules} == {"r2", "b2", None}
+    assert not any(one.cut_off_after_loss == one.lying_pieces for one in schedules if one.lying_pieces is not None)
+    assert not any(schedule.damaged_whole for schedule in schedules)
+    damaged = [
+        draw(seed, seconds=2, max_latency_seconds=1, full_disks=False, damaged_wholes=True) for seed in range(1, 200)
+    ]
+    assert {schedule.damaged_whole for schedule in damaged} == {"r2", "b2"}
+    assert [replace(schedule, damaged_whole=None) for schedule in damaged] == schedules
 
 
 def test_a_schedule_is_drawn_from_its_seed_alone() -> None:
