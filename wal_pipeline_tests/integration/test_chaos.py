@@ -118,7 +118,8 @@ def test_only_an_honest_stop_is_one() -> None:
     """It names the file with a store that has a fault, is no end of the archive, and the plan counted on the piece."""
     name, key = "000000020000000000000027", "main/1/tail/00000002/000000020000000000000027/00000000-00100000.gz"
     error = (
-        "wal-pipeline archive-get: ERROR: '00000003.history' could not be had from any store:\nb2: no answer\nHINT: Wait.\n"
+        "wal-pipeline archive-get: ERROR: '00000003.history' could not be had from any store:\n"
+        "b2: no answer\nHINT: Wait.\n"
         f"wal-pipeline archive-get: ERROR: '{name}' could not be had from any store:\n"
         f"r2: object '{key}' has SHA-256 00, expected 11\nHINT: Recovery stops here.\n"
     )
