@@ -187,7 +187,7 @@ def fetch_tail(source: WalSource, name: WalFileName, *, enough: int | None = Non
     """Make a segment from its pieces on all the source's stores; None where no piece begins it, as each store says.
 
     A piece that cannot be used is replaced by another store's, or by others of the same bytes. Where that is not
-    possible, ``enough`` bytes do; by default all that the pieces promise.
+    possible, ``enough`` bytes do, and None is returned where that is none; by default all that the pieces promise.
 
     Raises: PiecesGoneError; PiecesDamagedError, because a recovery that ended earlier would lose what is there without
     a word; WalUnreachableError where a store does not answer, or no identity opens a piece.
@@ -221,8 +221,11 @@ def _open(
     *,
     least: int,
     damaged: list[WalPipelineError],
-) -> FetchedTail:
-    """Read the pieces, and join the others again where one cannot be used, as long as enough is there."""
+) -> FetchedTail | None:
+    """Read the pieces, and join the others again where one cannot be used, as long as enough is there.
+
+    None where nothing can be used and ``least`` is 0: the plan ends before the segment, and has said why.
+    """
     name = promised.segment
     opened: dict[HeldPiece, bytes] = {}
     bad: set[HeldPiece] = set()
@@ -250,6 +253,8 @@ def _open(
         if not bad & set(joined.pieces):
             return _made(source, joined, opened, damaged)
         joined = join_pieces(one for one in pieces if one not in bad)
+    if least == 0:
+        return None
     raise PiecesDamagedError(name.name, damaged, bad)
 
 

@@ -181,6 +181,16 @@ def test_a_damaged_piece_that_nothing_replaces_is_an_error(r2: WatchedStore) -> 
     assert fetched.data == DATA[: PLACES[1]].ljust(SEGMENT_SIZE, b"\0")
 
 
+def test_a_damaged_piece_beyond_the_plan_is_the_end(r2: WatchedStore) -> None:
+    """The plan left it out and ends before its segment: a recovery that stopped there would stop again each time."""
+    damage(r2, ship(r2, *PLACES)[0])
+    assert wal(r2, reach=f"000000010000000000000002+{SEGMENT_SIZE}").fetch(name_of(NAME)) is None
+    with pytest.raises(PiecesDamagedError):
+        wal(r2, reach=f"{NAME}+1").fetch(name_of(NAME))
+    with pytest.raises(PiecesDamagedError):
+        wal(r2).fetch(name_of(NAME))
+
+
 def test_a_piece_that_lies_about_what_it_leads_to_is_not_used(r2: WatchedStore, b2: WatchedStore) -> None:
     """Its own digest is right, and that of all content up to its end is another's."""
     first, second, third = cut(NAME, DATA, PLACES, system_identifier=SYSTEM_IDENTIFIER, wal_segment_size=SEGMENT_SIZE)
