@@ -99,24 +99,32 @@ class RecoveryWal:
     def fetch(self, name: WalFileName) -> FetchedWal | None:
         """Return a file as recovery may get it; None where every store answered and none has it.
 
+        Pieces also count where each store answered, and all whole copies were damaged at two looks: where they are all
+        of the segment, or as much of it as the plan counted on.
+
         Raises: WalUnreachableError, RestoreError, SettingsError, as ``WalSource.fetch`` does, and where a store does
         not tell its pieces, where a piece is damaged on every store, or where they end before the plan's end.
         """
-        whole = self.fetch_whole(name)
+        whole, damage = self._fetch_whole(name)
         if whole is not None or name.kind is not FileKind.SEGMENT or name.timeline not in self.limits.timelines:
-            return whole
+            return _require_undamaged(whole, damage)
         for look in range(_MOST_LOOKS):
             gone: WalUnreachableError | None = None
             try:
                 tail = fetch_tail(self.source, name, enough=self._enough(name))
             except PiecesGoneError as error:
                 tail, gone = None, error
+            except WalUnreachableError as error:
+                if damage is None:
+                    raise
+                raise WalUnreachableError(name.name, [*damage.faults, *error.faults]) from error
             # Pieces go only after the whole segment is there: what was read of them counts while it is not.
-            whole = self.fetch_whole(name)
+            whole, damage_now = self._fetch_whole(name)
             if whole is not None:
                 return whole
+            damage = damage_now or damage
             if gone is None:
-                return self._judged(name, tail)
+                return self._judged(name, tail) if damage is None else self._in_place_of(damage, name, tail)
             if look == _MOST_LOOKS - 1:
                 raise gone
         return None
@@ -129,6 +137,31 @@ class RecoveryWal:
         """Return a file that is archived as a whole. Raises: as ``WalSource.fetch``."""
         fetched = self.source.fetch(name)
         return None if fetched is None else self._cut(fetched)
+
+    def _fetch_whole(self, name: WalFileName) -> tuple[FetchedWal | None, WalUnreachableError | None]:
+        """Return what ``fetch_whole`` does; or the error where each store answered, and all its copies are damaged."""
+        try:
+            return self.fetch_whole(name), None
+        except WalUnreachableError as error:
+            if not error.is_damage:
+                raise
+            return None, error
+
+    def _in_place_of(
+        self, damage: WalUnreachableError, name: WalFileName, tail: "FetchedTail | None"
+    ) -> FetchedWal | None:
+        """Return a segment whose whole copies are damaged from its pieces, where nothing that was planned is lost.
+
+        Raises: ``damage``, where they are less than that: the end of the pieces is not the end of the archive then.
+        """
+        needed = 0 if self.limits.reach is None else self._enough(name)
+        is_planned = name.timeline == max(self.limits.timelines) and bool(needed)
+        if tail is None or not (
+            tail.joined.is_whole or (is_planned and needed is not None and tail.joined.end_offset >= needed)
+        ):
+            raise damage
+        notes = tuple(fault.message for fault in damage.faults)
+        return self._cut(replace(tail.wal, notes=(*notes, *tail.wal.notes)))
 
     def _judged(self, name: WalFileName, tail: "FetchedTail | None") -> FetchedWal | None:
         """Return the segment from its pieces; None where they may not be used, and nobody counted on them."""
@@ -157,6 +190,12 @@ class RecoveryWal:
         if offset is None or offset >= size:
             return fetched
         return replace(fetched, data=fetched.data[:offset].ljust(size, b"\0")) if offset > 0 else None
+
+
+def _require_undamaged(whole: FetchedWal | None, damage: WalUnreachableError | None) -> FetchedWal | None:
+    if damage is not None:
+        raise damage
+    return whole
 
 
 @dataclass(frozen=True, slots=True)
