@@ -89,18 +89,39 @@ def limits_of(plan: RestorePlan) -> TailLimits:
     return TailLimits(timelines, reach, reach if is_bound else None)
 
 
+class EndNotes:
+    """Keeps why nothing was delivered of a segment that lies beyond the plan, until it is said, once for each."""
+
+    def __init__(self) -> None:
+        self._notes: dict[str, tuple[str, ...]] = {}
+
+    def keep(self, name: WalFileName, error: "PiecesDamagedError") -> None:
+        """Keep which pieces are damaged, if it was not kept before."""
+        said = f"'{name.name}' is beyond what the restore was planned with, and is not used"
+        self._notes.setdefault(name.name, tuple(f"{said}: {fault.message}" for fault in error.faults))
+
+    def take(self, name: WalFileName) -> tuple[str, ...]:
+        """Return what is to be said of a segment; nothing where it was taken before."""
+        notes = self._notes.get(name.name, ())
+        if notes:
+            self._notes[name.name] = ()
+        return notes
+
+
 @dataclass(frozen=True, slots=True)
 class RecoveryWal:
     """The WAL of one recovery: whole segments, and pieces where no store has the whole one."""
 
     source: WalSource
     limits: TailLimits = field(default_factory=TailLimits)
+    end_notes: EndNotes = field(default_factory=EndNotes, compare=False)
 
     def fetch(self, name: WalFileName) -> FetchedWal | None:
         """Return a file as recovery may get it; None where every store answered and none has it.
 
         Pieces also count where each store answered, and all whole copies were damaged at two looks: where they are all
-        of the segment, or as much of it as the plan counted on.
+        of the segment, or as much of it as the plan counted on. Where it counted on nothing of the segment and a piece
+        is damaged, the recovery ends before it, and ``end_notes`` has the reason.
 
         Raises: WalUnreachableError, RestoreError, SettingsError, as ``WalSource.fetch`` does, and where a store does
         not tell its pieces, where a piece is damaged on every store, or where they end before the plan's end.
@@ -110,19 +131,25 @@ class RecoveryWal:
             return _require_undamaged(whole, damage)
         for look in range(_MOST_LOOKS):
             gone: WalUnreachableError | None = None
+            unused: PiecesDamagedError | None = None
             try:
                 tail = fetch_tail(self.source, name, enough=self._enough(name))
             except PiecesGoneError as error:
                 tail, gone = None, error
             except WalUnreachableError as error:
-                if damage is None:
+                if isinstance(error, PiecesDamagedError) and self._enough(name) == 0:
+                    tail, unused = None, error
+                elif damage is None:
                     raise
-                raise WalUnreachableError(name.name, [*damage.faults, *error.faults]) from error
+                else:
+                    raise WalUnreachableError(name.name, [*damage.faults, *error.faults]) from error
             # Pieces go only after the whole segment is there: what was read of them counts while it is not.
             whole, damage_now = self._fetch_whole(name)
             if whole is not None:
                 return whole
             damage = damage_now or damage
+            if unused is not None and damage is None:
+                self.end_notes.keep(name, unused)
             if gone is None:
                 return self._judged(name, tail) if damage is None else self._in_place_of(damage, name, tail)
             if look == _MOST_LOOKS - 1:
@@ -226,7 +253,7 @@ def fetch_tail(source: WalSource, name: WalFileName, *, enough: int | None = Non
     """Make a segment from its pieces on all the source's stores; None where no piece begins it, as each store says.
 
     A piece that cannot be used is replaced by another store's, or by others of the same bytes. Where that is not
-    possible, ``enough`` bytes do, and None is returned where that is none; by default all that the pieces promise.
+    possible, ``enough`` bytes do; by default all that the pieces promise.
 
     Raises: PiecesGoneError; PiecesDamagedError, because a recovery that ended earlier would lose what is there without
     a word; WalUnreachableError where a store does not answer, or no identity opens a piece.
@@ -241,10 +268,11 @@ def fetch_tail(source: WalSource, name: WalFileName, *, enough: int | None = Non
             raise WalUnreachableError(name.name, [error]) from error
         pieces += found
         damaged += faults
-    if damaged and enough is None:
-        raise PiecesDamagedError(name.name, damaged, ())
     promised = join_pieces(pieces)
-    if promised is None or not promised.pieces:
+    is_nothing = promised is None or not promised.pieces
+    if damaged and (enough is None or is_nothing):
+        raise PiecesDamagedError(name.name, damaged, ())
+    if promised is None or is_nothing:
         return None
     if promised.wal_segment_size >= _LARGE_BYTES:
         _require_memory(name, promised)
@@ -260,11 +288,8 @@ def _open(
     *,
     least: int,
     damaged: list[WalPipelineError],
-) -> FetchedTail | None:
-    """Read the pieces, and join the others again where one cannot be used, as long as enough is there.
-
-    None where nothing can be used and ``least`` is 0: the plan ends before the segment, and has said why.
-    """
+) -> FetchedTail:
+    """Read the pieces, and join the others again where one cannot be used, as long as enough is there."""
     name = promised.segment
     opened: dict[HeldPiece, bytes] = {}
     bad: set[HeldPiece] = set()
@@ -292,8 +317,6 @@ def _open(
         if not bad & set(joined.pieces):
             return _made(source, joined, opened, damaged)
         joined = join_pieces(one for one in pieces if one not in bad)
-    if least == 0:
-        return None
     raise PiecesDamagedError(name.name, damaged, bad)
 
 

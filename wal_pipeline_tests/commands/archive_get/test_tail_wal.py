@@ -185,12 +185,32 @@ def test_a_damaged_piece_that_nothing_replaces_is_an_error(r2: WatchedStore) -> 
 
 def test_a_damaged_piece_beyond_the_plan_is_the_end(r2: WatchedStore) -> None:
     """The plan left it out and ends before its segment: a recovery that stopped there would stop again each time."""
-    damage(r2, ship(r2, *PLACES)[0])
-    assert wal(r2, reach=f"000000010000000000000002+{SEGMENT_SIZE}").fetch(name_of(NAME)) is None
+    key = ship(r2, *PLACES)[0]
+    damage(r2, key)
+    limited = wal(r2, reach=f"000000010000000000000002+{SEGMENT_SIZE}")
+    assert limited.fetch(name_of(NAME)) is None
+    (note,) = limited.end_notes.take(name_of(NAME))
+    said = f"'{NAME}' is beyond what the restore was planned with, and is not used: r2: object '{key}' has SHA-256 "
+    assert note.startswith(said)
+    assert limited.fetch(name_of(NAME)) is None
+    assert limited.end_notes.take(name_of(NAME)) == ()  # it was said once
     with pytest.raises(PiecesDamagedError):
         wal(r2, reach=f"{NAME}+1").fetch(name_of(NAME))
     with pytest.raises(PiecesDamagedError):
         wal(r2).fetch(name_of(NAME))
+
+
+def test_a_damaged_whole_copy_beyond_the_plan_is_no_end(r2: WatchedStore, b2: WatchedStore) -> None:
+    """Nor beside damaged pieces: nobody planned to end before an archived segment. Without it they are an end."""
+    damage(r2, ship(r2, *PLACES)[0])
+    whole = b2.add(NAME)
+    damage(b2, whole)
+    limited = wal(r2, b2, reach=f"000000010000000000000002+{SEGMENT_SIZE}")
+    with pytest.raises(WalUnreachableError, match=f"b2: object '{whole}' has SHA-256"):
+        limited.fetch(name_of(NAME))
+    assert limited.end_notes.take(name_of(NAME)) == ()
+    b2.delete(whole)
+    assert limited.fetch(name_of(NAME)) is None
 
 
 def test_a_piece_that_lies_about_what_it_leads_to_is_not_used(r2: WatchedStore, b2: WatchedStore) -> None:
