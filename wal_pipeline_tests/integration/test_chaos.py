@@ -10,15 +10,22 @@ import pytest
 from chaos.after_loss import counted_stores
 from chaos.backing_up import Backups
 from chaos.checks import compare, drain, misplaced
-from chaos.losing import HostLoss
+from chaos.losing import HostLoss, lost_in_reach
+from chaos.reach import SEGMENT_BYTES, StoredWal
+from chaos.restoring import back_up
 from chaos.runner import run_one
-from chaos.schedule import Kind, Schedule, draw
+from chaos.schedule import STORES, Kind, Schedule, draw
 from chaos.stage import Stage, start_stage
 from chaos.stops import Faults, Stop, could_be_served, faults_of_stop, read_stop
 from chaos.troubles import Span, Troubles, calm_spans
 from chaos.whole_backups import TakenBackup, together
-from chaos.world import make_world
+from chaos.world import World, make_world
 from testbed.ledger import loss_of
+from wal_pipeline.archive.format.piece import piece_to_metadata
+from wal_pipeline.archive.records import Codec
+from wal_pipeline.codec.encoder import Encoder
+from wal_pipeline.wal.names import require_file_name, segment_name
+from wal_pipeline_tests.support.pieces import cut
 
 pytestmark = pytest.mark.integration
 
@@ -112,6 +119,85 @@ def test_the_loss_of_a_host_is_judged() -> None:
         "after the loss of the host, commits are there that nobody made: (9,)",
         "after the loss of the host, commit 2 is missing and later ones are there",
     ]
+
+
+def test_what_lies_in_reach_is_owed_whatever_the_troubles() -> None:
+    """A missing commit before the end of the stores' WAL is named; by the next one's place where its own is unknown."""
+    ends = {1: 100, 2: 200, 4: 400, 5: 500}
+    assert lost_in_reach((2, 3, 4, 5), ends, 399) == (2,)
+    assert lost_in_reach((2, 3, 4, 5), ends, 400) == (2, 3, 4)
+    assert lost_in_reach((6,), ends, 900) == ()
+    loss = loss_of({1: 10.0, 2: 12.0}, range(1, 3), {1}, lost_at=15.0)
+    found = HostLoss(loss, 9.0, "troubles of shipping", end_lsn=0x3000000, in_reach=(2,))
+    assert list(found.problems()) == [
+        "after the loss of the host, 1 commits are missing that lie before 0/3000000, up to which the stores had all "
+        "WAL, the first is 2"
+    ]
+
+
+def test_the_reach_ends_at_the_first_hole(stage: Stage) -> None:
+    """Whole segments, then good pieces on usable stores, from the newest base backup on; a damaged object is none."""
+    quiet = replace(schedule_of(12), seconds=1, events=(), linger_seconds=3)
+    with make_world(stage, quiet) as world:
+        begins = back_up(world)
+        world.load.start()
+        last = [world.cluster.switch_wal() for _ in range(3)][-1]
+        world.load.stop()
+        drain(world)
+        world.shipping.stop()
+        world.cluster.kill()
+        number = 1 + max(require_file_name(name).number(SEGMENT_BYTES) for name in StoredWal(world, STORES).files)
+        end = number * SEGMENT_BYTES
+        assert require_file_name(begins).number(SEGMENT_BYTES) < require_file_name(last).number(SEGMENT_BYTES) < number
+        for store in STORES:
+            remove(stage, store, world.prefix, "/tail/")
+        assert StoredWal(world, STORES).end_lsn(None) == end
+        first, second = (segment_name(1, one, SEGMENT_BYTES).name for one in (number, number + 1))
+        put_real_pieces(stage, world, first, r2=(0, 4096, SEGMENT_BYTES), b2=(0, 4096))
+        put_real_pieces(stage, world, second, b2=(0, 8192))
+        assert StoredWal(world, STORES).end_lsn(None) == end + SEGMENT_BYTES + 8192
+        assert StoredWal(world, ("r2",)).end_lsn(None) == end + SEGMENT_BYTES
+        assert StoredWal(world, ("b2",)).end_lsn(None) == end + 4096
+        assert StoredWal(world, STORES).lacking("r2", [last, first]) == [first]
+        spoil(stage, "r2", world.prefix, f"/{first}/00001000-")
+        assert StoredWal(world, STORES).end_lsn(None) == end + 4096
+        for store in STORES:
+            spoil(stage, store, world.prefix, f"/{last}.gz")
+        assert StoredWal(world, STORES).lacking("r2", [last, first]) == [last, first]
+        assert StoredWal(world, STORES).end_lsn(None) == require_file_name(last).start_lsn(SEGMENT_BYTES)
+
+
+def remove(stage: Stage, store: str, prefix: str, part: str) -> None:
+    """Remove the objects whose key has this part."""
+    for key in stage.server(store).keys(stage.bucket(store), f"{prefix}/"):
+        if part in key:
+            stage.server(store).client().delete_object(Bucket=stage.bucket(store), Key=key)
+
+
+def spoil(stage: Stage, store: str, prefix: str, part: str) -> None:
+    """Cut the objects whose key has this part."""
+    server, bucket = stage.server(store), stage.bucket(store)
+    for key in server.keys(bucket, f"{prefix}/"):
+        if part in key:
+            described = server.client().head_object(Bucket=bucket, Key=key)["Metadata"]
+            body = server.read(bucket, key)
+            server.client().put_object(Bucket=bucket, Key=key, Body=body[: len(body) // 2], Metadata=described)
+
+
+def put_real_pieces(stage: Stage, world: World, name: str, **places: tuple[int, ...]) -> None:
+    """Put pieces of a segment onto stores as the shipper does, of a content of no matter."""
+    data, identifier = bytes(SEGMENT_BYTES), int(world.system_identifier)
+    for store, offsets in places.items():
+        for piece in cut(name, data, offsets, system_identifier=identifier, wal_segment_size=SEGMENT_BYTES):
+            content = data[piece.from_offset : piece.to_offset]
+            encoded = Encoder(Codec.GZIP).encode(content)
+            stage.server(store).client().put_object(
+                Bucket=stage.bucket(store),
+                Key=f"{world.prefix}/main/{identifier}/tail/{name[:8]}/{name}/"
+                f"{piece.from_offset:08X}-{piece.to_offset:08X}.gz",
+                Body=gzip.compress(content),
+                Metadata=piece_to_metadata(piece, encoded.encoding),
+            )
 
 
 def test_only_an_honest_stop_is_one() -> None:
