@@ -9,19 +9,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from chaos.reach import SEGMENT_BYTES, StoredWal
 from chaos.schedule import STORES
 from chaos.world import World
 from wal_pipeline.archive.format.object_metadata import to_metadata
-from wal_pipeline.archive.format.piece import piece_from_metadata
 from wal_pipeline.archive.records import Codec
-from wal_pipeline.archive.recovery.tail import HeldPiece, JoinedTail, join_pieces
+from wal_pipeline.archive.recovery.tail import JoinedTail, join_pieces
 from wal_pipeline.codec.encoder import describe
 from wal_pipeline.wal.joint import read_joints
+from wal_pipeline.wal.names import require_file_name
 from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, parse_long_page_header
 
 _PIECE: Final = re.compile(r"/tail/[0-9A-F]{8}/([0-9A-F]{24})/")
-_WHOLE: Final = re.compile(r"/wal/.*/([0-9A-F]{24})\.gz\Z")
-_BACKUP: Final = re.compile(r"/base/.*-([0-9A-F]{24})/manifest\.json\Z")
+_SEGMENT: Final = re.compile(r"[0-9A-F]{24}")
 
 
 @contextmanager
@@ -51,24 +51,19 @@ def half_whole(world: World) -> Iterator[str | None]:
 
 
 def _tail(world: World, store: str) -> JoinedTail | None:
-    """Return the first segment that this store has all of in pieces, where recovery needs it and no store has it."""
-    keys = {name: world.stage.server(name).keys(world.stage.bucket(name), f"{world.prefix}/") for name in STORES}
-    both = [key for found in keys.values() for key in found]
-    whole = {match[1] for key in both if (match := _WHOLE.search(key))}
-    begins = max((match[1] for key in both if (match := _BACKUP.search(key))), default="")
-    names = sorted({match[1] for key in keys[store] if (match := _PIECE.search(key))})
+    """Return the first segment that this store has all of in good pieces, where recovery needs it and no store has it.
+
+    Pieces may be damaged on their store already: what a schedule's store lied about stays there.
+    """
+    stored = StoredWal(world, (store,))
+    whole = {name for name in stored.files if _SEGMENT.fullmatch(name)}
+    names = sorted({match[1] for key in stored.keys[store] if (match := _PIECE.search(key))})
     for name in names:
-        if name > max(whole, default="") and name >= begins:
-            joined = join_pieces(_held(world, store, key) for key in keys[store] if f"/{name}/" in key)
+        if name > max(whole, default="") and require_file_name(name).number(SEGMENT_BYTES) >= stored.first_number:
+            joined = join_pieces(stored.good_pieces(name))
             if joined is not None and joined.is_whole:
                 return joined
     return None
-
-
-def _held(world: World, store: str, key: str) -> HeldPiece:
-    answer = world.stage.server(store).client().head_object(Bucket=world.stage.bucket(store), Key=key)
-    piece, _ = piece_from_metadata(key, answer["Metadata"])
-    return HeldPiece(piece, store, key)
 
 
 def _stored(world: World, tail: JoinedTail) -> tuple[bytes, dict[str, str]]:

@@ -102,11 +102,12 @@ class StoredWal:
         """Return how many bytes of a segment are there; with ``whole`` all or nothing."""
         if any(self.has(store, name) for store in STORES):
             return SEGMENT_BYTES
-        joined = join_pieces(self._pieces(name))
+        joined = join_pieces(self.good_pieces(name))
         there = 0 if joined is None else joined.end_offset
         return there if there == SEGMENT_BYTES or not whole else 0
 
-    def _pieces(self, name: str) -> Iterator[HeldPiece]:
+    def good_pieces(self, name: str) -> Iterator[HeldPiece]:
+        """Yield the pieces of a segment whose content is not damaged."""
         for store in self.usable:
             for key in self.keys[store]:
                 match = _PIECE.search(key)
