@@ -150,15 +150,20 @@ class _Judge:
     needed_seconds: float
 
     def owed_before(self) -> tuple[float, str | None]:
-        """Return the moment before which each acknowledged commit is owed, and why that is earlier than promised."""
+        """Return the moment before which each acknowledged commit is owed, and why that is earlier than promised.
+
+        A timeline that nobody can follow yet helps nothing: what was not shipped when it began, on the one before it,
+        comes with archiving only.
+        """
         usable = counted_stores(self.world.schedule)
-        found = [(self._calm_before(usable), "troubles of shipping")]
+        found = [(self._calm_before(usable, self.lost_at), "troubles of shipping")]
         kept = [store for store in usable if self.behind(store) <= SEGMENTS_IN_PIECES]
         if len(kept) < len(usable):
-            found.append((self._calm_before(kept), "archiving was further behind than shipping goes on"))
+            found.append((self._calm_before(kept, self.lost_at), "archiving was further behind than shipping goes on"))
         for name in self._finished(FileKind.HISTORY):
             if not any(self.stored.has(store, name) for store in STORES):
-                found.append((_written_at(self.pg_wal / name), "a timeline's history file was not archived yet"))
+                owed = self._calm_before(usable, _written_at(self.pg_wal / name))
+                found.append((owed, "a timeline's history file was not archived yet"))
         owed_before, excuse = min(found, key=itemgetter(0))
         promised_before = self.lost_at - self.needed_seconds - _END_SECONDS
         return owed_before, excuse if owed_before < promised_before else None
@@ -169,9 +174,10 @@ class _Judge:
         newest = max((name[:8] for name in names), default="")
         return len(self.stored.lacking(store, [name for name in names if name.startswith(newest)]))
 
-    def _calm_before(self, stores: Sequence[str]) -> float:
-        troubles = self.world.shipping.troubles
-        return troubles.owed_before(self.lost_at, self.needed_seconds, begun_at=self.begun_at, usable=stores)
+    def _calm_before(self, stores: Sequence[str], end: float) -> float:
+        """Return the moment before which commits are owed by what these stores could get up to a moment."""
+        begun_at = min(self.begun_at, end)
+        return self.world.shipping.troubles.owed_before(end, self.needed_seconds, begun_at=begun_at, usable=stores)
 
     def _finished(self, kind: FileKind) -> list[str]:
         """Return PostgreSQL's finished files that a recovery from the newest base backup needs."""
