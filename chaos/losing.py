@@ -22,7 +22,6 @@ from chaos.world import World
 from testbed.ledger import Loss, loss_of
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import FileKind, parse_file_name
-from wal_pipeline.wal.timeline import TimelineHistory
 
 PROMISED_SECONDS: Final = INTERVAL_SECONDS + 1.0
 _CALM_SECONDS: Final = 60.0
@@ -99,9 +98,9 @@ def lose_host(world: World, player: Player, slack_seconds: float) -> HostLoss:
         begun_at = min(acknowledged.values(), default=lost_at)
         stored = StoredWal(world, counted_stores(world.schedule))
         pg_wal = disk / world.pg_wal.relative_to(world.folder)
-        end_lsn = stored.end_lsn(player.second.main_timeline)
-        judged = _Judge(world, stored, pg_wal, lost_at, begun_at, PROMISED_SECONDS + slack_seconds, end_lsn)
+        judged = _Judge(world, stored, pg_wal, lost_at, begun_at, PROMISED_SECONDS + slack_seconds)
         owed_before, excuse = judged.owed_before()
+        end_lsn = stored.end_lsn(player.second.main_timeline)
         segments_behind = min(judged.behind(store) for store in stored.usable)
         with half_whole(world) as planted:
             recovered = restore_after_loss(world, player.second.main_timeline)
@@ -140,8 +139,7 @@ def _host_is_gone(world: World, player: Player) -> Iterator[Path]:
 class _Judge:
     """Says what a loss at ``lost_at`` may cost. The lost host's ``pg_wal`` is read for this only.
 
-    ``begun_at`` is the moment of the first commit, ``needed_seconds`` what shipping has for one,
-    ``end_lsn`` the end of what the stores have.
+    ``begun_at`` is the moment of the first commit, ``needed_seconds`` what shipping has for one.
     """
 
     world: World
@@ -150,13 +148,12 @@ class _Judge:
     lost_at: float
     begun_at: float
     needed_seconds: float
-    end_lsn: int
 
     def owed_before(self) -> tuple[float, str | None]:
         """Return the moment before which each acknowledged commit is owed, and why that is earlier than promised.
 
-        A new timeline's pieces help nothing where it cannot be followed yet, or begins behind a hole: a shipper leaves
-        the timeline before it, of which what it had not shipped comes with archiving only.
+        A timeline that nobody can follow yet helps nothing: what was not shipped when it began, on the one before it,
+        comes with archiving only.
         """
         usable = counted_stores(self.world.schedule)
         found = [(self._calm_before(usable, self.lost_at), "troubles of shipping")]
@@ -164,20 +161,12 @@ class _Judge:
         if len(kept) < len(usable):
             found.append((self._calm_before(kept, self.lost_at), "archiving was further behind than shipping goes on"))
         for name in self._finished(FileKind.HISTORY):
-            reason = self._cannot_be_followed(name)
-            if reason is not None:
-                found.append((self._calm_before(usable, _written_at(self.pg_wal / name)), reason))
+            if not any(self.stored.has(store, name) for store in STORES):
+                owed = self._calm_before(usable, _written_at(self.pg_wal / name))
+                found.append((owed, "a timeline's history file was not archived yet"))
         owed_before, excuse = min(found, key=itemgetter(0))
         promised_before = self.lost_at - self.needed_seconds - _END_SECONDS
         return owed_before, excuse if owed_before < promised_before else None
-
-    def _cannot_be_followed(self, history: str) -> str | None:
-        if not any(self.stored.has(store, history) for store in STORES):
-            return "a timeline's history file was not archived yet"
-        timeline = TimelineHistory.parse(int(history[:8], 16), (self.pg_wal / history).read_bytes())
-        if self.end_lsn // SEGMENT_BYTES < timeline.switches[-1].lsn // SEGMENT_BYTES:
-            return "a timeline began before the one before it was shipped or archived"
-        return None
 
     def behind(self, store: str) -> int:
         """Return how many finished segments of the server's timeline a store lacks: its shipper counts the same."""
