@@ -169,10 +169,8 @@ class _Judge:
         return owed_before, excuse if owed_before < promised_before else None
 
     def behind(self, store: str) -> int:
-        """Return how many finished segments of the server's timeline a store lacks: its shipper counts the same."""
-        names = self._finished(FileKind.SEGMENT)
-        newest = max((name[:8] for name in names), default="")
-        return len(self.stored.lacking(store, [name for name in names if name.startswith(newest)]))
+        """Return how many finished segments a store lacks: its shipper counts the same."""
+        return len(self.stored.lacking(store, self._finished(FileKind.SEGMENT)))
 
     def _calm_before(self, stores: Sequence[str], end: float) -> float:
         """Return the moment before which commits are owed by what these stores could get up to a moment."""
