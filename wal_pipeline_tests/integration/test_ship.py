@@ -25,6 +25,7 @@ from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wiring.pipeline import Pipeline
 from wal_pipeline.wiring.ship import ship_lock, ship_now
 from wal_pipeline_tests.support.restore_history import History, restored, wait_until
+from wal_pipeline_tests.support.warm_commands import run_warm
 
 pytestmark = pytest.mark.integration
 STORES = ("r2", "b2")
@@ -218,12 +219,4 @@ def test_a_second_shipper_is_refused(postgres18: PostgresInstall, s3_pair: S3Pai
 
 def run_ship(environment: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
     """Run ``wal-pipeline ship --seconds 1 --json``."""
-    return subprocess.run(
-        [sys.executable, "-P", "-m", "wal_pipeline.cli", "ship", "--seconds", "1", "--json"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        env=dict(environment),
-        cwd="/",
-    )
+    return run_warm("ship", "--seconds", "1", "--json", env=environment)

@@ -1,0 +1,112 @@
+"""Runs ``wal-pipeline`` in processes that have everything imported: that takes most of a short command's time."""
+
+import atexit
+import contextlib
+import io
+import multiprocessing
+import os
+import pkgutil
+import runpy
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
+
+import wal_pipeline
+from testbed.postgres_install import postgres_user
+from testbed.processes import RunAs
+
+_MODULE = "wal_pipeline.cli"
+_WITHOUT = ("cli.__main__", "orchestration", "definitions", "worker")  # a command line imports no Dagster
+_server = multiprocessing.get_context("forkserver")
+
+
+def run_warm(
+    *words: str,
+    env: Mapping[str, str],
+    cwd: Path | str = "/",
+    timeout_seconds: float = 120,
+    as_postgres: bool = False,
+) -> "subprocess.CompletedProcess[str]":
+    """Run one command to its end, as ``python -m wal_pipeline.cli`` would: a process, an environment, a folder.
+
+    It is forked from a process that has imported the program's modules and has done nothing else. Where the start
+    itself matters, or the process is watched, start Python. ``as_postgres``: run it as PostgreSQL's user.
+
+    Raises: subprocess.TimeoutExpired, once the process is killed.
+    """
+    user = postgres_user() if as_postgres else None
+    if user is not None and user.reads_everything and os.getuid() != user.uid:  # only a program can be given that
+        return _run_cold(words, env, cwd, timeout_seconds, user)
+    _server.set_forkserver_preload([__name__, *_modules()])
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        streams = tuple(f"/proc/{os.getpid()}/fd/{one.fileno()}" for one in (out, err))
+        ids = None if user is None or os.getuid() == user.uid else (user.uid, user.gid)
+        process = _server.Process(target=_play, args=(words, dict(env), str(cwd), streams, ids))
+        process.start()
+        process.join(timeout_seconds)
+        if process.is_alive():
+            process.kill()
+            process.join()
+            raise subprocess.TimeoutExpired(words, timeout_seconds, _text(out), _text(err))
+        assert process.exitcode is not None
+        return subprocess.CompletedProcess(words, process.exitcode, _text(out), _text(err))
+
+
+def _run_cold(
+    words: tuple[str, ...], env: Mapping[str, str], cwd: Path | str, timeout_seconds: float, user: RunAs
+) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        user.wrap([sys.executable, "-P", "-m", _MODULE, *words]),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=timeout_seconds,
+        cwd=cwd,
+        env=dict(env),
+    )
+
+
+def _modules() -> list[str]:
+    """Name the modules that a command line may import."""
+    found = pkgutil.walk_packages(wal_pipeline.__path__, "wal_pipeline.", onerror=lambda _name: None)
+    without = tuple(f"wal_pipeline.{name}" for name in _WITHOUT)
+    return [one.name for one in found if not one.name.startswith(without)]
+
+
+def _play(
+    words: tuple[str, ...], env: dict[str, str], cwd: str, streams: tuple[str, str], ids: tuple[int, int] | None
+) -> None:
+    """Become the command, in the forked process."""
+    os.environ.clear()
+    os.environ.update(env)
+    time.tzset()
+    os.chdir(cwd)
+    for number, (path, flags) in enumerate([(os.devnull, os.O_RDONLY), *((path, os.O_RDWR) for path in streams)]):
+        opened = os.open(path, flags)
+        os.dup2(opened, number)
+        os.close(opened)
+    if ids is not None:
+        uid, gid = ids
+        os.setgroups([])
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+    sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
+    sys.stdout, sys.stderr = (
+        io.TextIOWrapper(os.fdopen(number, "wb", closefd=False), encoding="utf-8", errors=errors, line_buffering=lines)
+        for number, errors, lines in ((1, "surrogateescape", False), (2, "backslashreplace", True))
+    )
+    sys.argv = [_MODULE, *words]
+    try:
+        runpy.run_module(_MODULE, run_name="__main__", alter_sys=True)
+    finally:
+        with contextlib.suppress(Exception):
+            atexit._run_exitfuncs()  # multiprocessing ends without them
+
+
+def _text(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode(errors="backslashreplace")
