@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-ui matrix fuzz check bench chaos dev clean
+.PHONY: demo test versions test-ui matrix fuzz check bench chaos dev clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   run the main job for real: PostgreSQL, two S3 servers, Dagster (ARGS=\"--once --json\")"
 	@echo "make test   run the tests               make check  ruff, mypy, the rules of the house"
+	@echo "make versions  the tests that make test plays with PostgreSQL 18 or 15, with the other one"
 	@echo "make bench  measure                     make chaos  break things on purpose"
 	@echo "make matrix one story in each kind of environment (ARGS=\"--strength 3\": more of them)"
 	@echo "make test-ui look at Dagster's UI in a browser (ARGS=--write-pictures: keep pictures and seconds for docs/)"
@@ -29,7 +30,10 @@ demo: $(BIN)/.installed
 	@$(BIN)/python -m demo $(ARGS)
 
 test: $(BIN)/.installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 1 $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 1 --versions=turns $(ARGS)
+
+versions: $(BIN)/.installed
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 1 --versions=others $(ARGS)
 
 test-ui: $(BIN)/.installed
 	$(BIN)/python -m pytest -m ui wal_pipeline_tests/ui $(ARGS)

@@ -1,0 +1,41 @@
+"""Divides the tests that exist once for each PostgreSQL version between 'make test' and 'make versions'."""
+
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from enum import StrEnum
+
+_VERSION = re.compile(r"\bpostgres(\d+)\b")
+
+
+class Versions(StrEnum):
+    """With which PostgreSQL versions a run plays a test that exists for each."""
+
+    EACH = "each"
+    TURNS = "turns"
+    """with one, by turns, unless the test has the mark ``each_version``"""
+    OTHERS = "others"
+    """with those that ``TURNS`` leaves out, and no other test"""
+
+
+def left_to_others(tests: Iterable[str], each_version: Collection[str]) -> set[str]:
+    """Choose the tests that ``TURNS`` leaves out, by their node ids: ``file.py::test[postgres18-True]``.
+
+    Tests whose ids differ by the version alone are a family. In each file the first family keeps its first version,
+    the next one its second, and so on, so that a file is played with each version. ``each_version`` holds the node ids
+    of tests of which none is left out. The choice depends on nothing but a file's tests and their order.
+    """
+    families: dict[str, list[str]] = defaultdict(list)
+    for test in tests:
+        name, bracket, parameters = test.partition("[")
+        if bracket and _VERSION.search(parameters) and test not in each_version:
+            families[name + bracket + _VERSION.sub("*", parameters)].append(test)
+    turns: dict[str, int] = defaultdict(int)
+    left: set[str] = set()
+    for family, members in sorted(families.items()):
+        if len(members) > 1:
+            file = family.partition("::")[0]
+            kept = turns[file] % len(members)
+            turns[file] += 1
+            left.update(member for number, member in enumerate(sorted(members, reverse=True)) if number != kept)
+    return left
