@@ -52,6 +52,17 @@ def test_it_runs_as_postgresqls_user(postgres_folder: Path) -> None:
     assert {path.lstat().st_uid for path in postgres_folder.rglob("*")} == {postgres_user().uid}
 
 
+def test_it_has_that_users_rights(postgres_folder: Path, tmp_path: Path) -> None:
+    """A folder that is closed to that user stays closed, unless setpriv opens it too."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    words, env = ("report", "--output", str(closed / "report.html")), settings(postgres_folder)
+    command = postgres_user().wrap([sys.executable, "-P", "-m", "wal_pipeline.cli", *words])
+    cold = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd="/", env=env)
+    warm = run_warm(*words, env=env, as_postgres=True)
+    assert (warm.returncode, warm.stderr) == (cold.returncode, cold.stderr)
+
+
 def test_a_command_that_does_not_end_is_killed(tmp_path: Path) -> None:
     """The time limit is said, and no process is left."""
     with pytest.raises(subprocess.TimeoutExpired):

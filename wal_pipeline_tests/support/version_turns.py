@@ -15,7 +15,7 @@ class Versions(StrEnum):
     TURNS = "turns"
     """with one, by turns, unless the test has the mark ``each_version``"""
     OTHERS = "others"
-    """with those that ``TURNS`` leaves out, and no other test"""
+    """with those that ``TURNS`` leaves out, and no other test but those with the mark ``left_out``"""
 
 
 def left_to_others(tests: Iterable[str], each_version: Collection[str]) -> set[str]:

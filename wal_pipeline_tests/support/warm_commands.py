@@ -2,11 +2,13 @@
 
 import atexit
 import contextlib
+import ctypes
 import io
 import multiprocessing
 import os
 import pkgutil
 import runpy
+import struct
 import subprocess
 import sys
 import tempfile
@@ -21,6 +23,10 @@ from testbed.processes import RunAs
 
 _MODULE = "wal_pipeline.cli"
 _WITHOUT = ("cli.__main__", "orchestration", "definitions", "worker")  # a command line imports no Dagster
+# linux/prctl.h and linux/capability.h
+_PR_SET_DUMPABLE, _PR_SET_KEEPCAPS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 4, 8, 47, 2
+_CAP_DAC_OVERRIDE, _CAPABILITY_VERSION_3 = 1, 0x20080522
+_libc = ctypes.CDLL(None, use_errno=True)
 _server = multiprocessing.get_context("forkserver")
 
 
@@ -39,13 +45,10 @@ def run_warm(
     Raises: subprocess.TimeoutExpired, once the process is killed.
     """
     user = postgres_user() if as_postgres else None
-    if user is not None and user.reads_everything and os.getuid() != user.uid:  # only a program can be given that
-        return _run_cold(words, env, cwd, timeout_seconds, user)
     _server.set_forkserver_preload([__name__, *_modules()])
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         streams = tuple(f"/proc/{os.getpid()}/fd/{one.fileno()}" for one in (out, err))
-        ids = None if user is None or os.getuid() == user.uid else (user.uid, user.gid)
-        process = _server.Process(target=_play, args=(words, dict(env), str(cwd), streams, ids))
+        process = _server.Process(target=_play, args=(words, dict(env), str(cwd), streams, user))
         process.start()
         process.join(timeout_seconds)
         if process.is_alive():
@@ -56,20 +59,6 @@ def run_warm(
         return subprocess.CompletedProcess(words, process.exitcode, _text(out), _text(err))
 
 
-def _run_cold(
-    words: tuple[str, ...], env: Mapping[str, str], cwd: Path | str, timeout_seconds: float, user: RunAs
-) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        user.wrap([sys.executable, "-P", "-m", _MODULE, *words]),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=timeout_seconds,
-        cwd=cwd,
-        env=dict(env),
-    )
-
-
 def _modules() -> list[str]:
     """Name the modules that a command line may import."""
     found = pkgutil.walk_packages(wal_pipeline.__path__, "wal_pipeline.", onerror=lambda _name: None)
@@ -77,9 +66,7 @@ def _modules() -> list[str]:
     return [one.name for one in found if not one.name.startswith(without)]
 
 
-def _play(
-    words: tuple[str, ...], env: dict[str, str], cwd: str, streams: tuple[str, str], ids: tuple[int, int] | None
-) -> None:
+def _play(words: tuple[str, ...], env: dict[str, str], cwd: str, streams: tuple[str, str], user: RunAs | None) -> None:
     """Become the command, in the forked process."""
     os.environ.clear()
     os.environ.update(env)
@@ -89,11 +76,8 @@ def _play(
         opened = os.open(path, flags)
         os.dup2(opened, number)
         os.close(opened)
-    if ids is not None:
-        uid, gid = ids
-        os.setgroups([])
-        os.setresgid(gid, gid, gid)
-        os.setresuid(uid, uid, uid)
+    if user is not None and os.getuid() != user.uid:
+        _become(user)
     sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
     sys.stdout, sys.stderr = (
         io.TextIOWrapper(os.fdopen(number, "wb", closefd=False), encoding="utf-8", errors=errors, line_buffering=lines)
@@ -105,6 +89,26 @@ def _play(
     finally:
         with contextlib.suppress(Exception):
             atexit._run_exitfuncs()  # multiprocessing ends without them
+
+
+def _become(user: RunAs) -> None:
+    """Do what setpriv does with the options of ``user``."""
+    _prctl(_PR_SET_KEEPCAPS, 1)
+    os.setgroups([])
+    os.setresgid(user.gid, user.gid, user.gid)
+    os.setresuid(user.uid, user.uid, user.uid)
+    kept = 1 << _CAP_DAC_OVERRIDE if user.reads_everything else 0
+    header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
+    if _libc.capset(header, struct.pack("6I", kept, kept, kept, 0, 0, 0)) != 0:  # effective, permitted, inheritable
+        raise OSError(ctypes.get_errno(), "capset")
+    if kept:
+        _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _CAP_DAC_OVERRIDE)
+    _prctl(_PR_SET_DUMPABLE, 1)  # as after an exec: the process may look at itself in /proc
+
+
+def _prctl(*arguments: int) -> None:
+    if _libc.prctl(*(ctypes.c_ulong(one) for one in (*arguments, 0, 0, 0)[:5])) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
 
 
 def _text(file: IO[bytes]) -> str:
