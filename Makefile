@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:
 	@echo "make demo   run the main job for real: PostgreSQL, two S3 servers, Dagster (ARGS=\"--once --json\")"
 	@echo "make test   run the tests               make check  ruff, mypy, the rules of the house"
-	@echo "make versions  the tests that make test plays with PostgreSQL 18 or 15, with the other one"
+	@echo "make versions  what make test leaves out: the other PostgreSQL version, 18 or 15, of each such test, and more chaos"
 	@echo "make bench  measure                     make chaos  break things on purpose"
 	@echo "make matrix one story in each kind of environment (ARGS=\"--strength 3\": more of them)"
 	@echo "make test-ui look at Dagster's UI in a browser (ARGS=--write-pictures: keep pictures and seconds for docs/)"

@@ -57,8 +57,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Choose the versions, and run files with real servers first: the quick ones then keep all workers busy."""
     versions = config.getoption("versions")
     if versions != Versions.EACH:
-        marked = {item.nodeid for item in items if item.get_closest_marker("each_version")}
-        others = left_to_others((item.nodeid for item in items), marked)
+        each = {item.nodeid for item in items if item.get_closest_marker("each_version")}
+        others = left_to_others((item.nodeid for item in items), each)
+        others |= {item.nodeid for item in items if item.get_closest_marker("left_out")}
         left = [item for item in items if (item.nodeid in others) == (versions == Versions.TURNS)]
         config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if item not in set(left)]
