@@ -56,15 +56,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Choose the versions, and run files with real servers first: the quick ones then keep all workers busy."""
     versions = config.getoption("versions")
+    _leave_out(config, items, {one for one in items if _marked(one, "newest_version") and _marked(one, "postgres15")})
     if versions != Versions.EACH:
-        each = {item.nodeid for item in items if item.get_closest_marker("each_version")}
+        each = {item.nodeid for item in items if _marked(item, "each_version")}
         others = left_to_others((item.nodeid for item in items), each)
-        others |= {item.nodeid for item in items if item.get_closest_marker("left_out")}
-        left = [item for item in items if (item.nodeid in others) == (versions == Versions.TURNS)]
-        config.hook.pytest_deselected(items=left)
-        items[:] = [item for item in items if item not in set(left)]
+        others |= {item.nodeid for item in items if _marked(item, "left_out")}
+        _leave_out(config, items, {one for one in items if (one.nodeid in others) == (versions == Versions.TURNS)})
     slow = {item.path for item in items if item.get_closest_marker("integration")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def _marked(item: pytest.Item, mark: str) -> bool:
+    return item.get_closest_marker(mark) is not None
+
+
+def _leave_out(config: pytest.Config, items: list[pytest.Item], left: set[pytest.Item]) -> None:
+    config.hook.pytest_deselected(items=[item for item in items if item in left])
+    items[:] = [item for item in items if item not in left]
 
 
 @pytest.fixture(autouse=True)
