@@ -108,6 +108,7 @@ def tails_of(history: History) -> dict[str, ShippedTail]:
     return read_tails(history.pipeline.catalog.values, STORES)
 
 
+@pytest.mark.each_version
 def test_all_that_was_complete_is_restored(postgres_version: PostgresInstall, s3_pair: S3Pair) -> None:
     """Everything is killed under load. Each row that a store was said to hold is there, and only few others lack."""
     with History.begin(postgres_version, s3_pair) as history:
