@@ -14,6 +14,7 @@ from testbed.postgres import PostgresCluster
 from testbed.postgres_install import DEBIAN_15_HINT, PostgresInstall, owned_folder, postgres_15, postgres_18
 from testbed.s3_pair import S3Buckets, S3Pair
 from testbed.tls import TlsFiles, make_tls
+from wal_pipeline_tests.support.file_order import place
 from wal_pipeline_tests.support.version_turns import Versions, left_to_others
 
 # This program is found by its name, as on a host where it is installed: hints name it without a path.
@@ -54,7 +55,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # -k and -m choose among the tests afterwards: a test's turn does not depend on them
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Choose the versions, and run files with real servers first: the quick ones then keep all workers busy."""
+    """Choose the versions, and put the longest files first."""
     versions = config.getoption("versions")
     _leave_out(config, items, {one for one in items if _marked(one, "newest_version") and _marked(one, "postgres15")})
     if versions != Versions.EACH:
@@ -62,8 +63,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         others = left_to_others((item.nodeid for item in items), each)
         others |= {item.nodeid for item in items if _marked(item, "left_out")}
         _leave_out(config, items, {one for one in items if (one.nodeid in others) == (versions == Versions.TURNS)})
-    slow = {item.path for item in items if item.get_closest_marker("integration")}
-    items.sort(key=lambda item: item.path not in slow)
+    real = {item.path for item in items if _marked(item, "integration")}
+    items.sort(key=lambda item: place(item.path, has_servers=item.path in real))
 
 
 def _marked(item: pytest.Item, mark: str) -> bool:
