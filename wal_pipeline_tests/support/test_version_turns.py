@@ -37,7 +37,7 @@ def test_the_versions_take_turns() -> None:
 def test_parameters_take_turns_too() -> None:
     """Of one test with two more parameters, each version plays one."""
     tests = [f"a.py::test_a[postgres{version}-{size}MB]" for version in (18, 15) for size in (1, 2)]
-    assert left_to_others(tests, ()) == {"a.py::test_a[postgres15-1MB]", "a.py::test_a[postgres18-16MB]"}
+    assert left_to_others(tests, ()) == {"a.py::test_a[postgres15-1MB]", "a.py::test_a[postgres18-2MB]"}
 
 
 def test_what_each_version_must_play_is_not_left_out() -> None:
