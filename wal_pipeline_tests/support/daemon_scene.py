@@ -134,10 +134,14 @@ class DaemonScene:
 
     def wait(self, is_done: Callable[[], bool], *, timeout_seconds: float = 90) -> None:
         """Wait until the daemon has done something. A failure shows the daemon's log."""
-        deadline = time.monotonic() + timeout_seconds
+        begun = time.monotonic()
+        deadline = begun + timeout_seconds
         while not is_done():
-            assert time.monotonic() < deadline, f"not done; the daemon says:\n{self.dagster.daemon.log_tail(60)}"
-            time.sleep(0.1)
+            looked = time.monotonic()
+            assert looked < deadline, f"not done; the daemon says:\n{self.dagster.daemon.log_tail(60)}"
+            # A question to the web server costs more than all that is waited for, if it is asked without a rest.
+            time.sleep(min(max(0.1, 5 * (looked - begun)), 1.0))
+            begun = time.monotonic()
 
     def runs(self, **tags: str) -> list[Run]:
         """Return the runs with these tags, the newest first."""
