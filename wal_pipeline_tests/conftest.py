@@ -60,7 +60,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     _leave_out(config, items, {one for one in items if _marked(one, "newest_version") and _marked(one, "postgres15")})
     if versions != Versions.EACH:
         each = {item.nodeid for item in items if _marked(item, "each_version")}
-        others = left_to_others((item.nodeid for item in items), each)
+        stories = {item.nodeid for item in items if _marked(item, "story")}
+        others = left_to_others((item.nodeid for item in items), each, stories)
         others |= {item.nodeid for item in items if _marked(item, "left_out")}
         _leave_out(config, items, {one for one in items if (one.nodeid in others) == (versions == Versions.TURNS)})
     real = {item.path for item in items if _marked(item, "integration")}

@@ -47,6 +47,18 @@ def test_what_each_version_must_play_is_not_left_out() -> None:
     assert left_to_others(tests, both) == {"a.py::test_b[postgres15]"}
 
 
+def test_a_story_is_told_with_one_version() -> None:
+    """Its tests build on each other, and two files do not all take the same version."""
+    files = {
+        name: [f"{name}::test_{test}[postgres{version}]" for test in "abc" for version in (18, 15)]
+        for name in (f"{number}.py" for number in range(20))
+    }
+    kept = [set(tests) - left_to_others(tests, (), tests) for tests in files.values()]
+    versions = [{test.rpartition("[")[2] for test in tests} for tests in kept]
+    assert {len(one) for one in versions} == {1}
+    assert set.union(*versions) == {"postgres15]", "postgres18]"}
+
+
 @given(_TESTS, st.randoms())
 def test_one_of_each_family_stays(tests: list[str], random: Random) -> None:
     """Some test of each family stays, whatever the order, and one without a twin always does."""
