@@ -60,7 +60,6 @@ def cut_off_at(segment: str, scene: Scene, pgdata: Path, *options: str) -> Itera
                 store.start()
 
 
-@pytest.mark.each_version
 def test_an_outage_mid_recovery_stops_the_server_and_recovery_goes_on_later(scene: Scene, pgdata: Path) -> None:
     """With both stores down the server ends with an error and does not open; later it continues."""
     middle = scene.segments[len(scene.segments) // 2]
