@@ -10,6 +10,7 @@ LONGEST: Final = tuple(
     TESTS / name
     for name in (
         "test_secrets.py",
+        "test_documents.py",
         "integration/test_demo.py",
         "integration/test_ship_run.py",
         "integration/test_daemon.py",
@@ -17,7 +18,6 @@ LONGEST: Final = tuple(
         "integration/test_chaos.py",
         "integration/test_restore_places.py",
         "integration/test_restore_tail.py",
-        "test_documents.py",
         "integration/test_archive.py",
         "integration/test_backup_nights.py",
         "integration/test_restore_beside.py",
