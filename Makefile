@@ -5,13 +5,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Tests start hundreds of processes: none shall compile the program anew, as they do where an image sets this.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-ui matrix fuzz check bench chaos dev clean
+.PHONY: demo test versions test-ui matrix fuzz check bench chaos dev clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   run the main job for real: PostgreSQL, two S3 servers, Dagster (ARGS=\"--once --json\")"
 	@echo "make test   run the tests               make check  ruff, mypy, the rules of the house"
+	@echo "make versions  what make test leaves out: tests with the other one of PostgreSQL 18 and 15, more chaos"
 	@echo "make bench  measure                     make chaos  break things on purpose"
 	@echo "make matrix one story in each kind of environment (ARGS=\"--strength 3\": more of them)"
 	@echo "make test-ui look at Dagster's UI in a browser (ARGS=--write-pictures: keep pictures and seconds for docs/)"
@@ -28,8 +31,14 @@ $(BIN)/.installed: pyproject.toml
 demo: $(BIN)/.installed
 	@$(BIN)/python -m demo $(ARGS)
 
+# Three processes on two cores: while one waits for a server or for Dagster's daemon, the others work.
+IN_PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 1
+
 test: $(BIN)/.installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 1 $(ARGS)
+	$(BIN)/python -m pytest $(IN_PARALLEL) --versions=turns $(ARGS)
+
+versions: $(BIN)/.installed
+	$(BIN)/python -m pytest $(IN_PARALLEL) --versions=others $(ARGS)
 
 test-ui: $(BIN)/.installed
 	$(BIN)/python -m pytest -m ui wal_pipeline_tests/ui $(ARGS)

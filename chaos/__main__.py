@@ -24,6 +24,7 @@ def main() -> int:
             seconds=options.seconds,
             max_latency_seconds=LONGEST_LATENCY_SECONDS * options.latency_scale,
             full_disks=report.full_disks,
+            damaged_wholes=options.damaged_wholes,
         )
         for seed in options.seeds or range(options.seed, options.seed + options.schedules)
     ]
@@ -50,6 +51,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--slack", type=float, default=0.0, help="seconds to add to what the loss of a host may cost, on a busy machine"
     )
+    parser.add_argument(
+        "--damaged-wholes",
+        action="store_true",
+        help="when the host is lost, let one store have half stored the next whole segment beside the other's pieces",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--output", type=Path, help="also write the JSON object to this file")
     return parser
@@ -65,7 +71,7 @@ def _text(report: Report) -> str:
         f"{name}: {found[name]}"
         for name in (
             *("schedules", "files_checked", "lost", "gaps", "hosts_lost", "commits_late", "commits_never_made"),
-            *("rpo_seconds_max_without_excuse", "failed_seeds"),
+            *("recoveries_started_again", "rpo_seconds_max_without_excuse", "failed_seeds"),
         )
     )
 

@@ -11,6 +11,7 @@ from testbed.processes import ChildProcess
 
 LEDGER = "CREATE TABLE ledger (n bigint PRIMARY KEY)"
 _COMMIT = "WITH filler AS (SELECT pg_logical_emit_message(true, 'chaos', %s)) INSERT INTO ledger SELECT %s FROM filler"
+_POSITION = "SELECT pg_current_wal_insert_lsn() - '0/0'"
 _COMMIT_SECONDS = 0.02
 _FILLER_BYTES = 96 * 1024  # ten of these commits and those of pgbench make a segment of 1 MiB
 _PGBENCH_RATE = 40
@@ -29,6 +30,7 @@ class Load:
         self._pgbench: ChildProcess | None = None
         self._next = 1
         self.acknowledged: dict[int, float] = {}  # by number the moment, on the clock of time.monotonic
+        self.ends: dict[int, int] = {}  # by number an LSN just after the commit; not where the server died meanwhile
 
     def start(self) -> None:
         """Begin to write."""
@@ -70,6 +72,9 @@ class Load:
         filler = "" if number > _MAX_COMMITS else self._noise[number % 997 :]
         connection.execute(_COMMIT, (filler, number))
         self.acknowledged[number] = time.monotonic()  # a restore must bring back what the server has acknowledged
+        row = connection.execute(_POSITION).fetchone()
+        if row is not None:
+            self.ends[number] = int(str(row[0]))
 
     def _run_pgbench(self) -> None:
         if not self._is_slow and (self._pgbench is None or not self._pgbench.is_running):

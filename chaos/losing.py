@@ -4,23 +4,26 @@ Afterwards the host comes back, for the checks of the archive that need PostgreS
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
+from chaos.after_loss import counted_stores, restore_after_loss
 from chaos.checks import poke
+from chaos.half_whole import half_whole
 from chaos.play import Player
-from chaos.restoring import restore_after_loss
+from chaos.reach import SEGMENT_BYTES, SEGMENTS_IN_PIECES, StoredWal
+from chaos.schedule import STORES
 from chaos.shipping import INTERVAL_SECONDS
-from chaos.troubles import either_store
 from chaos.world import World
 from testbed.ledger import Loss, loss_of
+from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import FileKind, parse_file_name
 
 PROMISED_SECONDS: Final = INTERVAL_SECONDS + 1.0
-_SEGMENTS_IN_PIECES: Final = 32  # so many finished segments of 1 MiB lie on the stores in pieces: see docs/adr/0011
 _CALM_SECONDS: Final = 60.0
 _START_SECONDS: Final = 30.0
 _FEW_FILES: Final = 2
@@ -33,11 +36,20 @@ class HostLoss:
     """The loss of a host. ``owed_seconds``: each commit acknowledged so long before it must be there.
 
     ``excuse`` says why that is more than the promise. ``late_seconds``: how much older the oldest missing commit is.
+    ``started_again``: recovery stopped for a fault, and was started again without it. ``had_half_whole``: a damaged
+    whole segment lay on one store beside the other one's good pieces. ``end_lsn``: the stores had all WAL before it.
+    ``in_reach`` are the missing commits that lie there, which nothing excuses. ``segments_behind``: how many finished
+    segments of its timeline the store lacked that lacked the fewest.
     """
 
     loss: Loss
     owed_seconds: float
     excuse: str | None
+    started_again: bool = False
+    had_half_whole: bool = False
+    end_lsn: int = 0
+    in_reach: tuple[int, ...] = ()
+    segments_behind: int = 0
 
     @property
     def late_seconds(self) -> float:
@@ -51,6 +63,11 @@ class HostLoss:
             yield f"after the loss of the host, commits are there that nobody made: {loss.never_made[:5]}"
         if not loss.is_suffix:
             yield f"after the loss of the host, commit {loss.missing[0]} is missing and later ones are there"
+        if self.in_reach:
+            yield (
+                f"after the loss of the host, {len(self.in_reach)} commits are missing that lie before "
+                f"{Lsn(self.end_lsn)}, up to which the stores had all WAL, the first is {self.in_reach[0]}"
+            )
         if self.late_seconds:
             yield (
                 f"after the loss of the host, {len(loss.missing)} acknowledged commits are missing, the oldest "
@@ -79,19 +96,25 @@ def lose_host(world: World, player: Player, slack_seconds: float) -> HostLoss:
     with _host_is_gone(world, player) as disk:
         acknowledged, attempted = dict(world.load.acknowledged), world.load.attempted
         begun_at = min(acknowledged.values(), default=lost_at)
-        owed_before = world.shipping.troubles.owed_before(
-            lost_at,
-            PROMISED_SECONDS + slack_seconds,
-            begun_at=begun_at,
-            usable=either_store(world.schedule.lying_pieces),
-        )
-        promised_before = lost_at - PROMISED_SECONDS - slack_seconds
-        excuse = "troubles of shipping" if owed_before < promised_before - _END_SECONDS else None
-        blocked = _blocked(world, disk / world.pg_wal.relative_to(world.folder))
-        if blocked is not None and blocked[0] < owed_before:
-            owed_before, excuse = blocked
-        found = restore_after_loss(world, player.second.main_timeline)
-    return HostLoss(loss_of(acknowledged, attempted, found, lost_at), lost_at - owed_before, excuse)
+        stored = StoredWal(world, counted_stores(world.schedule))
+        pg_wal = disk / world.pg_wal.relative_to(world.folder)
+        judged = _Judge(world, stored, pg_wal, lost_at, begun_at, PROMISED_SECONDS + slack_seconds)
+        owed_before, excuse = judged.owed_before()
+        end_lsn = stored.end_lsn(player.second.main_timeline)
+        segments_behind = min(judged.behind(store) for store in stored.usable)
+        with half_whole(world) as planted:
+            recovered = restore_after_loss(world, player.second.main_timeline)
+    loss = loss_of(acknowledged, attempted, recovered.commits, lost_at)
+    return HostLoss(
+        loss,
+        lost_at - owed_before,
+        excuse,
+        started_again=recovered.started_again,
+        had_half_whole=planted is not None,
+        end_lsn=end_lsn,
+        in_reach=lost_in_reach(loss.missing, world.load.ends, end_lsn),
+        segments_behind=segments_behind,
+    )
 
 
 @contextmanager
@@ -112,44 +135,72 @@ def _host_is_gone(world: World, player: Player) -> Iterator[Path]:
             world.cluster.start()
 
 
-def _blocked(world: World, pg_wal: Path) -> tuple[float, str] | None:
-    """Return the moment after which commits lie beyond what archiving left to the tail, and why; None where none does.
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    """Says what a loss at ``lost_at`` may cost. The lost host's ``pg_wal`` is read for this only.
 
-    A tail continues the archived segments: while more finished segments wait than the shipper keeps in pieces, or a
-    timeline's history file, nothing that comes after them can be reached.
+    ``begun_at`` is the moment of the first commit, ``needed_seconds`` what shipping has for one.
     """
-    status = pg_wal / "archive_status"
-    finished = {path.stem for ending in ("done", "ready") for path in status.glob(f"*.{ending}")}
-    names = sorted(name for name in finished if _is_for_recovery(name))
-    stored = _stored(world)
-    waiting = [name for name in names if name not in stored]
-    found: list[tuple[float, str]] = []
-    for history in (name for name in waiting if name.endswith(".history")):
-        found.append((_written_at(pg_wal / history), "a timeline's history file was not archived yet"))
-    segments = [name for name in waiting if not name.endswith(".history")]
-    if len(segments) > _SEGMENTS_IN_PIECES:
-        before = [_written_at(pg_wal / name) for name in names if name < segments[0] and name in stored]
-        found.append((max(before, default=0.0), "archiving was further behind than shipping goes on"))
-    return min(found, default=None)
+
+    world: World
+    stored: StoredWal
+    pg_wal: Path
+    lost_at: float
+    begun_at: float
+    needed_seconds: float
+
+    def owed_before(self) -> tuple[float, str | None]:
+        """Return the moment before which each acknowledged commit is owed, and why that is earlier than promised.
+
+        A timeline that nobody can follow yet helps nothing: what was not shipped when it began, on the one before it,
+        comes with archiving only.
+        """
+        usable = counted_stores(self.world.schedule)
+        found = [(self._calm_before(usable, self.lost_at), "troubles of shipping")]
+        kept = [store for store in usable if self.behind(store) <= SEGMENTS_IN_PIECES]
+        if len(kept) < len(usable):
+            found.append((self._calm_before(kept, self.lost_at), "archiving was further behind than shipping goes on"))
+        for name in self._finished(FileKind.HISTORY):
+            if not any(self.stored.has(store, name) for store in STORES):
+                owed = self._calm_before(usable, _written_at(self.pg_wal / name))
+                found.append((owed, "a timeline's history file was not archived yet"))
+        owed_before, excuse = min(found, key=itemgetter(0))
+        promised_before = self.lost_at - self.needed_seconds - _END_SECONDS
+        return owed_before, excuse if owed_before < promised_before else None
+
+    def behind(self, store: str) -> int:
+        """Return how many finished segments a store lacks: its shipper counts the same."""
+        return len(self.stored.lacking(store, self._finished(FileKind.SEGMENT)))
+
+    def _calm_before(self, stores: Sequence[str], end: float) -> float:
+        """Return the moment before which commits are owed by what these stores could get up to a moment."""
+        begun_at = min(self.begun_at, end)
+        return self.world.shipping.troubles.owed_before(end, self.needed_seconds, begun_at=begun_at, usable=stores)
+
+    def _finished(self, kind: FileKind) -> list[str]:
+        """Return PostgreSQL's finished files that a recovery from the newest base backup needs."""
+        status = self.pg_wal / "archive_status"
+        names = {path.stem for ending in ("done", "ready") for path in status.glob(f"*.{ending}")}
+        parsed = [one for name in names if (one := parse_file_name(name)) is not None and one.kind is kind]
+        first = self.stored.first_number
+        is_history = kind is FileKind.HISTORY
+        return sorted(one.name for one in parsed if is_history or one.number(SEGMENT_BYTES) >= first)
+
+
+def lost_in_reach(missing: Sequence[int], ends: Mapping[int, int], end_lsn: int) -> tuple[int, ...]:
+    """Return the missing commits that lie before ``end_lsn``. ``ends``: an LSN after each commit, where it is known.
+
+    Where it is not, that of the next commit counts, which lies further on.
+    """
+    found: list[int] = []
+    later: int | None = None
+    for number in sorted({*missing, *ends}, reverse=True):
+        later = ends.get(number, later)
+        if number in missing and later is not None and later <= end_lsn:
+            found.insert(0, number)
+    return tuple(found)
 
 
 def _written_at(path: Path) -> float:
     """Return the moment of a file's last change on the clock of ``time.monotonic``."""
     return path.stat().st_mtime + time.monotonic() - time.time()
-
-
-def _stored(world: World) -> set[str]:
-    """Return the names of all files that either store has."""
-    stage = world.stage
-    keys = [
-        key
-        for server, bucket in ((stage.pair.r2, stage.buckets.r2), (stage.pair.b2, stage.buckets.b2))
-        for key in server.keys(bucket, f"{world.prefix}/")
-        if "/wal/" in key
-    ]
-    return {key.rpartition("/")[2].removesuffix(".gz") for key in keys}
-
-
-def _is_for_recovery(name: str) -> bool:
-    parsed = parse_file_name(name)
-    return parsed is not None and parsed.kind in {FileKind.SEGMENT, FileKind.HISTORY}

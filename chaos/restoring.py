@@ -12,6 +12,7 @@ from pathlib import Path
 
 from chaos.schedule import STORES, Recovery
 from chaos.second_server import FIRST_FOREIGN
+from chaos.stops import Faults, faults_of_stop, opened, read_stop
 from chaos.world import World
 from testbed.dagster_instance import PROJECT, clean_environment
 from testbed.faults import Fault, Flip, ResetBefore, Truncate
@@ -52,8 +53,8 @@ def restore(world: World, timeline: int | None = None) -> Restored:
 
     Raises: RestoreFailedError.
     """
-    with _machine(world) as cluster, _trouble(world):
-        words = ("--pgdata", str(cluster.pgdata), *_tablespace_map(world, cluster.folder), "--no-archiving", "--json")
+    with machine(world) as cluster, _trouble(world):
+        words = ("--pgdata", str(cluster.pgdata), *tablespace_map(world, cluster.folder), "--no-archiving", "--json")
         if timeline is not None:
             _require_choice(world, words, timeline)
             words = (*words, "--timeline", str(timeline))
@@ -65,45 +66,13 @@ def restore(world: World, timeline: int | None = None) -> Restored:
         if not cluster.is_running:
             cluster.start(wait=False)
         cluster.wait_promoted(timeout_seconds=_END_SECONDS)
-        found = _commits(cluster)
+        found = commits(cluster)
         if any(number >= FIRST_FOREIGN for number in found):
             raise RestoreFailedError("the restored server has commits of another server")
         missing = world.load.acknowledged.keys() - found
         if missing:
             raise RestoreFailedError(f"{len(missing)} acknowledged commits are not there, the first is {min(missing)}")
     return restored
-
-
-def restore_after_loss(world: World, timeline: int | None) -> set[int]:
-    """Restore to the end of what the stores have, and return the numbers of the commits that are there.
-
-    ``timeline`` is the original's where a copy archived beside it. Raises: RestoreFailedError.
-    """
-    with _machine(world) as cluster, _lying_pieces(world):
-        words = ("--pgdata", str(cluster.pgdata), *_tablespace_map(world, cluster.folder), "--no-archiving", "--json")
-        if timeline is not None:
-            words = (*words, "--timeline", str(timeline))
-        run(world, "wal_pipeline.cli", "restore", *words)
-        cluster.start(wait=False)
-        try:
-            cluster.wait_promoted(timeout_seconds=_END_SECONDS)
-        except ServerError as error:
-            raise RestoreFailedError(f"the restored server did not open: {error}") from error
-        return _commits(cluster)
-
-
-@contextmanager
-def _lying_pieces(world: World) -> Iterator[None]:
-    """Flip a bit of every piece that one store sends, where the schedule says so."""
-    store = world.schedule.lying_pieces
-    if store is not None:
-        pieces = f"/{getattr(world.stage.buckets, store)}/{world.prefix}/main/{world.system_identifier}/tail/"
-        world.stage.proxies[store].add(Flip(), method="GET", key=pieces, times=None)
-    try:
-        yield
-    finally:
-        for proxy in world.stage.proxies.values():
-            proxy.clear()
 
 
 def _require_choice(world: World, words: tuple[str, ...], timeline: int) -> None:
@@ -117,7 +86,8 @@ def _require_choice(world: World, words: tuple[str, ...], timeline: int) -> None
     raise RestoreFailedError("a restore followed a copy that archives, and nobody had chosen it")
 
 
-def _tablespace_map(world: World, folder: Path) -> tuple[str, ...]:
+def tablespace_map(world: World, folder: Path) -> tuple[str, ...]:
+    """Return the options of ``restore`` that put the ledger's tablespace below ``folder``, where there is one."""
     if world.tablespace is None:
         return ()
     return ("--tablespace-map", f"{world.tablespace}={folder / 'tablespace'}")
@@ -167,11 +137,24 @@ def _recover_cut_off(world: World, cluster: PostgresCluster) -> Restored:
     try:
         _recover_until_it_ends(world, cluster)
         if not cluster.is_running:
+            _require_named_stop(cluster)
             return Restored(cut_off=True)
-        return Restored(early_open=not world.load.acknowledged.keys() <= _commits(cluster))
+        return Restored(early_open=not world.load.acknowledged.keys() <= commits(cluster))
     finally:
         for proxy in world.stage.proxies.values():
             proxy.clear()
+
+
+def _require_named_stop(cluster: PostgresCluster) -> None:
+    """Raise RestoreFailedError unless the server says which file it could not have and why, and never opened."""
+    stop = read_stop(cluster.log.read_text(errors="replace"))
+    said = cluster.process.log_tail()
+    if stop is None:
+        raise RestoreFailedError(f"the cut off recovery ended and names no file that it could not restore:\n{said}")
+    problems = list(faults_of_stop(stop, Faults(cut_off=frozenset(STORES)), left_out=""))
+    problems += ["it had opened before"] if opened(cluster) else []
+    if problems:
+        raise RestoreFailedError(f"the cut off recovery ended: {'; '.join(problems)}\n{said}")
 
 
 def _recover_until_it_ends(world: World, cluster: PostgresCluster) -> None:
@@ -196,12 +179,13 @@ def _is_open(cluster: PostgresCluster) -> bool:
         return False
 
 
-def _commits(cluster: PostgresCluster) -> set[int]:
+def commits(cluster: PostgresCluster) -> set[int]:
+    """Return the numbers of the commits that a server has."""
     return {int(line) for line in cluster.psql("SELECT n FROM ledger").split()}
 
 
 @contextmanager
-def _machine(world: World) -> Iterator[PostgresCluster]:
+def machine(world: World) -> Iterator[PostgresCluster]:
     """A machine that has nothing but the stores' settings."""
     folder = owned_folder("chaos-restored")
     cluster = PostgresCluster(

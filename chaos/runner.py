@@ -18,6 +18,7 @@ from chaos.schedule import Schedule
 from chaos.stage import Stage
 from chaos.windows import window_problems
 from chaos.world import World, make_world
+from wal_pipeline.wal.lsn import Lsn
 
 _SHIPPER_SECONDS = 60.0
 
@@ -56,10 +57,13 @@ class Outcome:
     def _lost(self) -> str:
         if self.host_loss is None:
             return ""
-        loss, excuse = self.host_loss.loss, f", {self.host_loss.excuse}" if self.host_loss.excuse else ""
+        found, loss = self.host_loss, self.host_loss.loss
+        excuse = f", {found.excuse}" if found.excuse else ""
+        again = ", recovery started again without the fault" if found.started_again else ""
         return (
             f", host lost with {len(loss.missing)} of {loss.acknowledged} commits, the oldest "
-            f"{loss.oldest_age_seconds:.2f} s old (at most {self.host_loss.owed_seconds:.2f}{excuse})"
+            f"{loss.oldest_age_seconds:.2f} s old (at most {found.owed_seconds:.2f}{excuse}){again}, all WAL was there "
+            f"up to {Lsn(found.end_lsn)} with {found.segments_behind} segments to archive"
         )
 
 
@@ -115,6 +119,9 @@ class Report:
             "commits_acknowledged_before_loss": sum(found.loss.acknowledged for found in losses),
             "commits_missing_after_loss": sum(len(found.loss.missing) for found in losses),
             "commits_late": sum(found.late_seconds > 0 for found in losses),
+            "recoveries_started_again": sum(found.started_again for found in losses),
+            "half_wholes_beside_pieces": sum(found.had_half_whole for found in losses),
+            "commits_lost_in_reach": sum(len(found.in_reach) for found in losses),
             "commits_never_made": sum(len(found.loss.never_made) for found in losses),
             "excuses": dict(Counter(found.excuse for found in losses if found.excuse)),
             "pieces_checked": self._sum("pieces_checked"),

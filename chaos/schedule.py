@@ -137,7 +137,10 @@ class Schedule:
     ``with_tablespace``: the ledger lies in a tablespace, so base backups go through the staging folder.
 
     Every schedule loses its host: ``lost_after_seconds`` after the last fault may have begun, with those that are not
-    over yet, or when all is calm (None). ``lying_pieces`` is a store whose pieces have a flipped bit meanwhile.
+    over yet, or when all is calm (None). ``lying_pieces`` is a store whose pieces have a flipped bit while the end is
+    restored elsewhere: from the plan on with ``lies_from_plan``, else only while the server recovers.
+    ``cut_off_after_loss`` is another store, cut off in the middle of that recovery. ``damaged_whole`` is a store that
+    has half stored the next whole segment, or with a flipped bit, when the host is lost.
     """
 
     seed: int
@@ -150,6 +153,9 @@ class Schedule:
     linger_seconds: float
     lost_after_seconds: float | None
     lying_pieces: str | None
+    lies_from_plan: bool
+    cut_off_after_loss: str | None
+    damaged_whole: str | None
 
     @property
     def needs_small_disks(self) -> bool:
@@ -157,10 +163,13 @@ class Schedule:
         return any(event.kind in _FULL_DISK for event in self.events)
 
 
-def draw(seed: int, *, seconds: float, max_latency_seconds: float, full_disks: bool) -> Schedule:
+def draw(
+    seed: int, *, seconds: float, max_latency_seconds: float, full_disks: bool, damaged_wholes: bool = False
+) -> Schedule:
     """Draw the schedule of a seed. ``full_disks``: whether small file systems can be mounted here.
 
-    Answers are up to ``max_latency_seconds`` late, but in one of four such events up to 30 s.
+    Answers are up to ``max_latency_seconds`` late, but in one of four such events up to 30 s. ``damaged_wholes``:
+    whether one store has half stored the next whole segment when the host is lost.
     """
     rng = random.Random(seed)  # noqa: S311 - a schedule must be the same each time
     with_daemon = seed % DAEMON_EVERY == DAEMON_EVERY - 1
@@ -175,6 +184,10 @@ def draw(seed: int, *, seconds: float, max_latency_seconds: float, full_disks: b
     events = [_event(rng, kind, seconds, max_latency_seconds) for kind in chosen]
     own = random.Random(f"shipping {seed}")  # noqa: S311 - what is drawn for shipping changes nothing of the rest
     events += _of_shipping(own, seconds, second_server=bool(_SECOND_SERVER.intersection(chosen)))
+    lost_after_seconds = own.choice([None, own.uniform(0, _LONGEST_AFTER_SECONDS)])
+    lying_pieces = own.choice([*STORES, None, None])
+    lies_from_plan = own.random() < 0.5
+    cut_off = own.choice([own.choice([store for store in STORES if store != lying_pieces]), None, None])
     return Schedule(
         seed=seed,
         seconds=seconds,
@@ -184,8 +197,11 @@ def draw(seed: int, *, seconds: float, max_latency_seconds: float, full_disks: b
         with_tablespace=with_tablespace,
         recovery=rng.choice(list(Recovery)),
         linger_seconds=rng.choice([0.5, 3.0, 60.0]),
-        lost_after_seconds=own.choice([None, own.uniform(0, _LONGEST_AFTER_SECONDS)]),
-        lying_pieces=own.choice([*STORES, None, None]),
+        lost_after_seconds=lost_after_seconds,
+        lying_pieces=lying_pieces,
+        lies_from_plan=lies_from_plan,
+        cut_off_after_loss=cut_off,
+        damaged_whole=own.choice(STORES) if damaged_wholes else None,
     )
 
 

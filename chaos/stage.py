@@ -13,6 +13,7 @@ from testbed.fault_proxy import FaultProxy
 from testbed.postgres import PostgresCluster
 from testbed.postgres_install import PostgresInstall, owned_folder, postgres_18
 from testbed.s3_pair import S3Buckets, S3Pair
+from testbed.seaweed import SeaweedServer
 
 _QUICK = {
     "WAL_PIPELINE_CODEC": "gzip",  # the checks read gzip with Python's own module
@@ -35,6 +36,14 @@ class Stage:
     buckets: S3Buckets
     proxies: Mapping[str, FaultProxy]
     template: Path
+
+    def server(self, store: str) -> SeaweedServer:
+        """The server of a store, to look at it past its proxy."""
+        return self.proxies[store].upstream
+
+    def bucket(self, store: str) -> str:
+        """The bucket of a store."""
+        return {"r2": self.buckets.r2, "b2": self.buckets.b2}[store]
 
     def store_environment(self, prefix: str) -> dict[str, str]:
         """The settings of both stores behind their proxies; ``prefix`` is the schedule's own place in them."""

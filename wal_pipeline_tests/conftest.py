@@ -14,6 +14,8 @@ from testbed.postgres import PostgresCluster
 from testbed.postgres_install import DEBIAN_15_HINT, PostgresInstall, owned_folder, postgres_15, postgres_18
 from testbed.s3_pair import S3Buckets, S3Pair
 from testbed.tls import TlsFiles, make_tls
+from wal_pipeline_tests.support.file_order import place
+from wal_pipeline_tests.support.version_turns import Versions, left_to_others
 
 # This program is found by its name, as on a host where it is installed: hints name it without a path.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -40,10 +42,39 @@ settings.register_profile("random", derandomize=False, print_blob=True, deadline
 settings.load_profile("same")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run files with real servers first: the quick ones then keep all workers busy until the end."""
-    slow = {item.path for item in items if item.get_closest_marker("integration")}
-    items.sort(key=lambda item: item.path not in slow)
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--versions``."""
+    parser.addoption(
+        "--versions",
+        type=Versions,
+        default=Versions.EACH,
+        choices=list(Versions),
+        help="play a test that exists for each PostgreSQL version with each; with one, by turns; or with the others",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)  # -k and -m choose among the tests afterwards: a test's turn does not depend on them
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Choose the versions, and put the longest files first."""
+    versions = config.getoption("versions")
+    _leave_out(config, items, {one for one in items if _marked(one, "newest_version") and _marked(one, "postgres15")})
+    if versions != Versions.EACH:
+        each = {item.nodeid for item in items if _marked(item, "each_version")}
+        stories = {item.nodeid for item in items if _marked(item, "story")}
+        others = left_to_others((item.nodeid for item in items), each, stories)
+        others |= {item.nodeid for item in items if _marked(item, "left_out")}
+        _leave_out(config, items, {one for one in items if (one.nodeid in others) == (versions == Versions.TURNS)})
+    real = {item.path for item in items if _marked(item, "integration")}
+    items.sort(key=lambda item: place(item.path, has_servers=item.path in real))
+
+
+def _marked(item: pytest.Item, mark: str) -> bool:
+    return item.get_closest_marker(mark) is not None
+
+
+def _leave_out(config: pytest.Config, items: list[pytest.Item], left: set[pytest.Item]) -> None:
+    config.hook.pytest_deselected(items=[item for item in items if item in left])
+    items[:] = [item for item in items if item not in left]
 
 
 @pytest.fixture(autouse=True)

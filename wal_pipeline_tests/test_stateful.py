@@ -3,6 +3,7 @@
 import shutil
 from datetime import timedelta
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -212,10 +213,23 @@ class Archive(RuleBasedStateMachine):
         self.world.lose_catalog(and_rebuild=and_rebuild)
 
 
+def settings_for(examples: int) -> settings:
+    """Return the settings for so many examples."""
+    return settings(
+        max_examples=examples,
+        stateful_step_count=14,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+    )
+
+
 TestArchive = Archive.TestCase
-TestArchive.settings = settings(
-    max_examples=40 if settings.default.derandomize else 400,  # the latter: make fuzz
-    stateful_step_count=14,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
-)
+TestArchive.settings = settings_for(16 if settings.default.derandomize else 400)  # the latter: make fuzz
+
+if settings.default.derandomize:
+
+    @pytest.mark.left_out
+    class TestArchiveAtLength(Archive.TestCase):  # type: ignore[misc, valid-type]
+        """The same with more examples."""
+
+        settings = settings_for(40)

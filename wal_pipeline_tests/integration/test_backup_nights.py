@@ -158,6 +158,7 @@ def test_a_linked_configuration_file_is_told_wherever_the_base_backup_is(scene: 
     assert words in scene.run("list", "--base-backups").stdout
 
 
+@pytest.mark.each_version
 def test_a_page_with_a_wrong_checksum_does_not_end_all_base_backups(scene: Night) -> None:
     """It is kept and can be restored; file and block are named everywhere, and people are told at once."""
     file = damage(scene, 3)

@@ -20,6 +20,7 @@ from wal_pipeline.archive.records import Codec
 from wal_pipeline.commands.inventory.listing import list_backup_ids
 from wal_pipeline.commands.inventory.manifests import read_base_backup
 from wal_pipeline_tests.support.base_backup_scene import Scene, archiving_cluster, folder_store, s3_store
+from wal_pipeline_tests.support.warm_commands import run_warm
 
 pytestmark = pytest.mark.integration
 MEMORY_LIMIT_MIB = 240  # of the promised 512; the tar below is larger, so a program that kept all of it would fail
@@ -144,14 +145,7 @@ def _backup(environment: dict[str, str], *arguments: str) -> str:
 
 
 def _run(environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "wal_pipeline.cli", *words],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=200,
-    )
+    return run_warm(*words, env=environment, timeout_seconds=200)
 
 
 def _until(condition: Callable[[], bool], timeout_seconds: float = 60) -> None:

@@ -120,13 +120,6 @@ def scene(postgres_version: PostgresInstall, s3_pair: S3Pair) -> Iterator[DrillS
         yield DrillScene(history, history.pipeline, history.folder)
 
 
-@pytest.fixture
-def only18(scene: DrillScene) -> None:
-    """Skip with another version than 18: the test does not depend on it."""
-    if scene.history.install.version != 18:
-        pytest.skip("once is enough")
-
-
 def test_a_drill_from_each_store_passes(scene: DrillScene) -> None:
     """The last replayed commit is the predicted one, the checks pass, numbers are recorded, the folder is removed."""
     results = scene.drill(*STORES)
@@ -147,7 +140,7 @@ def test_a_drill_from_each_store_passes(scene: DrillScene) -> None:
     assert scene.failed_alerts() == {}
 
 
-@pytest.mark.usefixtures("only18")
+@pytest.mark.newest_version
 def test_a_rollback_after_the_last_commit_is_no_failure(scene: DrillScene) -> None:
     """PostgreSQL counts a rollback as a completed transaction; the archive's records count commits."""
     (result,) = scene.drill("b2", random=AlwaysLast())
@@ -157,7 +150,7 @@ def test_a_rollback_after_the_last_commit_is_no_failure(scene: DrillScene) -> No
     assert result.reached_commit_at > result.predicted_commit_at
 
 
-@pytest.mark.usefixtures("only18")
+@pytest.mark.newest_version
 def test_a_cluster_that_goes_on_archiving_is_no_failure(scene: DrillScene, monkeypatch: pytest.MonkeyPatch) -> None:
     """WAL that is archived during the drill is not replayed: the last commit is the predicted one."""
 
@@ -202,7 +195,7 @@ def test_the_users_own_checks_decide(scene: DrillScene) -> None:
     assert scene.failed_alerts() == {}
 
 
-@pytest.mark.usefixtures("only18")
+@pytest.mark.newest_version
 def test_a_folder_that_is_in_use_is_left_alone(scene: DrillScene) -> None:
     """A drill never removes the files of another drill or of a person."""
     folder = scene.folder / "drill"
@@ -239,7 +232,7 @@ def has_ended(process: int) -> bool:
     return bool(select.select([process], [], [], 0)[0])
 
 
-@pytest.mark.usefixtures("only18")
+@pytest.mark.newest_version
 def test_a_killed_drill_does_not_hold_up_the_next_one(scene: DrillScene) -> None:
     """The next drill stops the killed drill's server, clears its folder and passes."""
     with drill_at_work(scene) as (drill, server):
@@ -251,7 +244,7 @@ def test_a_killed_drill_does_not_hold_up_the_next_one(scene: DrillScene) -> None
     assert not (scene.folder / "drill").exists()
 
 
-@pytest.mark.usefixtures("only18")
+@pytest.mark.newest_version
 def test_a_drill_that_is_told_to_end_leaves_nothing(scene: DrillScene) -> None:
     """After a SIGTERM, such as systemd's, a drill stops its server and removes its folder before it ends."""
     with drill_at_work(scene) as (drill, server):
@@ -261,7 +254,7 @@ def test_a_drill_that_is_told_to_end_leaves_nothing(scene: DrillScene) -> None:
     assert not (scene.folder / "drill").exists()
 
 
-@pytest.mark.usefixtures("only18")
+@pytest.mark.newest_version
 def test_the_job_records_numbers_and_a_check(scene: DrillScene, monkeypatch: pytest.MonkeyPatch) -> None:
     """The asset's materialization holds each store's measures, and all its checks pass, also the former warnings."""
     for name, value in scene.environment().items():
@@ -285,7 +278,7 @@ def test_the_job_records_numbers_and_a_check(scene: DrillScene, monkeypatch: pyt
     assert all(float(str(metadata[f"{store}: RTO seconds"].value)) > 0 for store in STORES)
 
 
-@pytest.mark.usefixtures("only18")
+@pytest.mark.newest_version
 def test_a_damaged_store_fails_its_own_drill_alone(
     scene: DrillScene, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -310,7 +303,7 @@ def test_a_damaged_store_fails_its_own_drill_alone(
     assert (printed["store"], printed["ok"], printed["error"]) == ("r2", True, None)
 
 
-@pytest.mark.usefixtures("only18")
+@pytest.mark.newest_version
 def test_a_gap_on_one_store_fails_its_drill(scene: DrillScene, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a segment is missing, the drill fails and names it, although an older base backup could be restored.
 

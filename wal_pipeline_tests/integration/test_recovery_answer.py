@@ -11,7 +11,7 @@ import pytest
 from testbed.postgres_install import PostgresInstall
 from wal_pipeline_tests.support.backup_night import Night, night, until
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.story]
 
 
 @pytest.fixture(scope="module")

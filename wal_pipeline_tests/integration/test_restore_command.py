@@ -33,13 +33,6 @@ def scene(postgres_version: PostgresInstall, pair: S3Pair) -> Iterator[Scene]:
 
 
 @pytest.fixture
-def newest(scene: Scene) -> None:
-    """Run with one version of PostgreSQL, because the tested behaviour is the same in all."""
-    if scene.install.version != 18:
-        pytest.skip("runs with PostgreSQL 18")
-
-
-@pytest.fixture
 def pgdata(scene: Scene) -> Iterator[Path]:
     """A data directory with the base backup in it."""
     folder = scene.fresh_folder()
@@ -87,7 +80,7 @@ def test_an_outage_mid_recovery_stops_the_server_and_recovery_goes_on_later(scen
         )
 
 
-@pytest.mark.usefixtures("newest")
+@pytest.mark.newest_version
 def test_a_standby_outlives_an_outage(scene: Scene, pgdata: Path) -> None:
     """With --standby the server logs the outage, keeps serving, and replays the rest when the stores are back."""
     (pgdata / "recovery.signal").rename(pgdata / "standby.signal")
@@ -105,7 +98,7 @@ def test_a_standby_outlives_an_outage(scene: Scene, pgdata: Path) -> None:
         assert run_archive_get(silent, *words, cwd=pgdata).returncode == 200
 
 
-@pytest.mark.usefixtures("newest")
+@pytest.mark.newest_version
 def test_each_copy_needs_to_be_good_on_one_store_only(scene: Scene, pgdata: Path) -> None:
     """With corrupt, truncated and deleted copies on alternate stores, all commits are there in the end."""
     pipeline = scene.pipeline
@@ -126,7 +119,7 @@ def test_each_copy_needs_to_be_good_on_one_store_only(scene: Scene, pgdata: Path
         server.remove()
 
 
-@pytest.mark.usefixtures("newest")
+@pytest.mark.newest_version
 @pytest.mark.parametrize(
     ("program", "code"), [("/nowhere/python", 127), ("false", 200), ("sh -c 'exit 2'", 200), ("sh -c 'exit 103'", 200)]
 )
@@ -143,7 +136,7 @@ def test_whatever_breaks_in_the_line_stops_the_server(scene: Scene, pgdata: Path
         server.remove()
 
 
-@pytest.mark.usefixtures("newest")
+@pytest.mark.newest_version
 def test_exit_codes(scene: Scene, pgdata: Path) -> None:
     """The code is 0 for a file, 1 for proven absence, 200 for a silent store or a wrong call or setting."""
     folder = owned_folder("exit-codes")
@@ -173,7 +166,7 @@ def test_exit_codes(scene: Scene, pgdata: Path) -> None:
         shutil.rmtree(folder)
 
 
-@pytest.mark.usefixtures("newest")
+@pytest.mark.newest_version
 def test_a_server_without_an_environment_is_not_cut_off_behind_a_proxy(scene: Scene, pgdata: Path) -> None:
     """An init system starts it with nothing: the settings file, which its restore_command names, has the proxy."""
     file, out = pgdata.parent / "stores.env", pgdata.parent / "out"

@@ -17,6 +17,7 @@ from wal_pipeline.commands.drill.choice import choose_target
 from wal_pipeline.commands.drill.drill import Drill
 from wal_pipeline.commands.drill.result import DrillOptions
 from wal_pipeline.postgres.waldump import PgWaldump
+from wal_pipeline.stores.base import Body, Store
 from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import segment_at
@@ -150,6 +151,7 @@ def test_a_drill_ends_at_the_tail(shipped: Shipped) -> None:
     assert result.reached_commit_at == result.predicted_commit_at == target.tails[-1].last_commit_at
 
 
+@pytest.mark.each_version
 def test_more_that_is_shipped_after_the_plan_is_not_replayed_past_the_last_commit(
     postgres_version: PostgresInstall, s3_pair: S3Pair
 ) -> None:
@@ -196,6 +198,7 @@ def test_larger_segments_and_encrypted_pieces(postgres_version: PostgresInstall,
             assert found.moment() == (everything.marks, everything.transactions)
 
 
+@pytest.mark.each_version
 def test_a_promotion_in_mid_segment(postgres_version: PostgresInstall, s3_pair: S3Pair) -> None:
     """The new timeline's first segment repeats the old one's: its own pieces lead on."""
     with History.begin(postgres_version, s3_pair) as history:
@@ -219,3 +222,37 @@ def test_a_promotion_in_mid_segment(postgres_version: PostgresInstall, s3_pair: 
             assert found.answer["recovery"]["timeline"] == 3
         with restored(history, "--timeline=1") as found:
             assert found.moment() == (everything.marks - 1, everything.transactions)
+
+
+def test_a_whole_segment_that_was_half_stored_does_not_hide_its_pieces(
+    postgres_version: PostgresInstall, s3_pair: S3Pair
+) -> None:
+    """The host is lost, b2 has half of the last segment, r2 its pieces: every acknowledged commit is back."""
+    with History.begin(postgres_version, s3_pair) as history:
+        history.back_up()
+        history.end()
+        commit_in_the_open_segment(history)
+        ship(history)
+        everything = history.end()  # no commit is added: the segment is finished, and archived to both stores
+        places = history.pipeline.stores
+        layout = history.pipeline.layout(int(history.cluster.system_identifier))
+        key = max(item.key for item in places["b2"].list(layout.wal_root) if layout.parse_wal_key(item.key))
+        half_store(places["b2"], key)
+        places["r2"].delete(key)
+        for item in places["b2"].list(layout.tail_root):
+            places["b2"].delete(item.key)
+        history.lose()
+        with restored(history) as found:
+            assert found.moment() == (everything.marks, everything.transactions)
+            assert found.balances_agree()
+            assert any(f"b2: object '{key}' has " in note for note in found.answer["notes"])
+        with restored(history, "--store=b2") as found:
+            assert found.moment()[0] == everything.marks - 3
+
+
+def half_store(store: Store, key: str) -> None:
+    """Leave half of an object's bytes, with the metadata of all of them."""
+    with store.open_described(key) as (described, stream):
+        stored = stream.read()
+    store.delete(key)
+    store.put_if_absent(key, Body.of(stored[: len(stored) // 2]), described.metadata)

@@ -25,6 +25,7 @@ from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wiring.pipeline import Pipeline
 from wal_pipeline.wiring.ship import ship_lock, ship_now
 from wal_pipeline_tests.support.restore_history import History, restored, wait_until
+from wal_pipeline_tests.support.warm_commands import run_warm
 
 pytestmark = pytest.mark.integration
 STORES = ("r2", "b2")
@@ -107,6 +108,7 @@ def tails_of(history: History) -> dict[str, ShippedTail]:
     return read_tails(history.pipeline.catalog.values, STORES)
 
 
+@pytest.mark.each_version
 def test_all_that_was_complete_is_restored(postgres_version: PostgresInstall, s3_pair: S3Pair) -> None:
     """Everything is killed under load. Each row that a store was said to hold is there, and only few others lack."""
     with History.begin(postgres_version, s3_pair) as history:
@@ -218,12 +220,4 @@ def test_a_second_shipper_is_refused(postgres18: PostgresInstall, s3_pair: S3Pai
 
 def run_ship(environment: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
     """Run ``wal-pipeline ship --seconds 1 --json``."""
-    return subprocess.run(
-        [sys.executable, "-P", "-m", "wal_pipeline.cli", "ship", "--seconds", "1", "--json"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        env=dict(environment),
-        cwd="/",
-    )
+    return run_warm("ship", "--seconds", "1", "--json", env=environment)

@@ -77,6 +77,7 @@ def names_in(decisions: dict[str, str]) -> set[str]:
 
 
 @pytest.mark.integration
+@pytest.mark.each_version
 def test_no_setting_of_this_version_is_undecided(postgres_version: PostgresInstall) -> None:
     """A new setting that may be shared with the original fails here, until it is set apart or has a reason to stay."""
     with PostgresCluster(postgres_version).initdb() as cluster:

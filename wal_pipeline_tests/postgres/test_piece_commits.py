@@ -20,7 +20,7 @@ from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import WalFileName, segment_name
 from wal_pipeline.wal.pages import record_end
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.each_version]
 MIB = 1 << 20
 BLOCK = 8192
 

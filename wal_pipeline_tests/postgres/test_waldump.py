@@ -28,7 +28,7 @@ from wal_pipeline_tests.support.commit_archive import (
     make_archive,
 )
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.each_version]
 
 
 @pytest.fixture(

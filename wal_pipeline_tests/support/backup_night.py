@@ -12,6 +12,7 @@ from pathlib import Path
 from testbed.postgres import PostgresCluster
 from testbed.postgres_install import PostgresInstall
 from wal_pipeline_tests.support.base_backup_scene import archiving_cluster, folder_store
+from wal_pipeline_tests.support.warm_commands import run_warm
 
 _FLAG = "blocked"
 
@@ -42,14 +43,7 @@ class Night:
 
     def run(self, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
         """Run one command to its end; ``settings`` are environment variables."""
-        return subprocess.run(
-            _command(*words),
-            env={**self.environment, **settings},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=200,
-        )
+        return run_warm(*words, env={**self.environment, **settings}, timeout_seconds=200)
 
     def start(self, *words: str, **settings: str) -> subprocess.Popen[str]:
         """Start a command whose output goes to ``<folder>/said``."""

@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from testbed.ports import free_port
 from testbed.postgres import PostgresCluster
 from testbed.postgres_install import PostgresInstall, owned_folder, postgres_user
 from wal_pipeline.stores.local.store import LocalFolderStore
+from wal_pipeline_tests.support.warm_commands import run_warm
 
 
 @dataclass(slots=True)
@@ -27,15 +27,8 @@ class Beside:
 
     def run(self, *words: str, timeout_seconds: float = 120, **settings: str) -> "subprocess.CompletedProcess[str]":
         """Run the program as PostgreSQL's user. Raises: subprocess.TimeoutExpired where it does not return."""
-        return subprocess.run(
-            postgres_user().wrap([sys.executable, "-P", "-m", "wal_pipeline.cli", *words]),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=timeout_seconds,
-            cwd="/",
-            env={"PATH": os.environ["PATH"], **self.settings, **settings},
-        )
+        environment = {"PATH": os.environ["PATH"], **self.settings, **settings}
+        return run_warm(*words, env=environment, timeout_seconds=timeout_seconds, as_postgres=True)
 
     def must(self, *words: str) -> str:
         """Run the program, which must succeed, and return its output."""

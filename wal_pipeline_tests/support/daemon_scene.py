@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,6 +20,7 @@ from wal_pipeline.archive.records import CopyStatus
 from wal_pipeline.catalog.catalog import open_catalog
 from wal_pipeline.spool import LOCK_NAME
 from wal_pipeline.wal.names import parse_file_name
+from wal_pipeline_tests.support.warm_commands import run_warm
 
 STORES = ("r2", "b2")
 _JOB = "archive_wal"
@@ -112,15 +111,7 @@ class DaemonScene:
 
     def command(self, *words: str, code: int = 0) -> str:
         """Run ``wal-pipeline`` with the scene's settings, require its exit code, and return its output."""
-        done = subprocess.run(
-            [sys.executable, "-m", "wal_pipeline.cli", *words],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-            env=self.dagster.environment,
-            cwd=PROJECT,
-        )
+        done = run_warm(*words, env=self.dagster.environment, cwd=PROJECT)
         assert done.returncode == code, done.stderr
         return done.stdout
 
@@ -143,10 +134,14 @@ class DaemonScene:
 
     def wait(self, is_done: Callable[[], bool], *, timeout_seconds: float = 90) -> None:
         """Wait until the daemon has done something. A failure shows the daemon's log."""
-        deadline = time.monotonic() + timeout_seconds
+        begun = time.monotonic()
+        deadline = begun + timeout_seconds
         while not is_done():
-            assert time.monotonic() < deadline, f"not done; the daemon says:\n{self.dagster.daemon.log_tail(60)}"
-            time.sleep(0.1)
+            looked = time.monotonic()
+            assert looked < deadline, f"not done; the daemon says:\n{self.dagster.daemon.log_tail(60)}"
+            # A question to the web server costs more than all that is waited for, if it is asked without a rest.
+            time.sleep(min(max(0.1, 5 * (looked - begun)), 1.0))
+            begun = time.monotonic()
 
     def runs(self, **tags: str) -> list[Run]:
         """Return the runs with these tags, the newest first."""

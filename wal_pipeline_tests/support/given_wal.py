@@ -7,6 +7,7 @@ from wal_pipeline.commands.ship.source import OpenWal
 from wal_pipeline.postgres.flushed_wal import FlushedWal
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import WalFileName, require_file_name
+from wal_pipeline.wal.timeline import TimelineHistory
 from wal_pipeline_tests.support.segments import SYSTEM_IDENTIFIER
 
 SIZE: Final = 1 << 20
@@ -26,6 +27,9 @@ class GivenWal(OpenWal):
     def read(self, segment: WalFileName, from_offset: int, to_offset: int, seen: FlushedWal) -> bytes:  # noqa: ARG002
         assert segment == SEGMENT
         return self.data[from_offset:to_offset]
+
+    def history(self, timeline: int) -> TimelineHistory | None:
+        return TimelineHistory(timeline)
 
     def close(self) -> None:
         """Close nothing."""

@@ -16,7 +16,8 @@ from wal_pipeline.wal.names import WalFileName, parse_file_name, segment_at, seg
 def keep_segments() -> tuple[Path, dict[str, str]]:
     """Return a folder, and the settings with which a server copies each finished segment into it."""
     folder = owned_folder("kept")
-    return folder, {"archive_mode": "on", "archive_command": f"test ! -e {folder}/%f && cp %p {folder}/%f"}
+    copy = f"test ! -e {folder}/%f && cp %p {folder}/.%f && mv {folder}/.%f {folder}/%f"  # never half a file
+    return folder, {"archive_mode": "on", "archive_command": copy}
 
 
 def make_standby(

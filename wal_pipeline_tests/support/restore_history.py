@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from wal_pipeline.settings import load_settings
 from wal_pipeline.wiring.archive_push import archiver
 from wal_pipeline.wiring.backup import base_backup_taker
 from wal_pipeline.wiring.pipeline import Pipeline
+from wal_pipeline_tests.support.warm_commands import run_warm
 
 _BALANCES = (
     "SELECT (SELECT sum(abalance) FROM pgbench_accounts), (SELECT sum(tbalance) FROM pgbench_tellers),"
@@ -182,15 +182,7 @@ def restored(history: History, *arguments: str) -> Iterator[Restored]:
 def run_restore(history: History, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """Run ``wal-pipeline restore`` as PostgreSQL's user, with the stores' settings only."""
     environment = {**history.environment, "PATH": os.environ["PATH"], "PGBINDIR": str(history.install.bin_folder)}
-    return subprocess.run(
-        postgres_user().wrap([sys.executable, "-P", "-m", "wal_pipeline.cli", "restore", *arguments]),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-        cwd="/",
-        env=environment,
-    )
+    return run_warm("restore", *arguments, env=environment, timeout_seconds=240, as_postgres=True)
 
 
 def wait_until(is_so: Callable[[], bool], timeout_seconds: float = 60) -> None:

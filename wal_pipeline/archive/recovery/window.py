@@ -128,10 +128,17 @@ def _span(coverage: Coverage, path: TimelinePath, run: Run, backups: tuple[BaseB
     tails = coverage.tails_in(path, run)
     is_open = bool(tails) and tails[-1].number == run[1] and not tails[-1].is_whole
     missing = run[1] if is_open else run[1] + 1
-    is_missing = missing <= last or (
-        path.name(missing) in coverage.contents.breaks and missing in coverage.tails.get(path.owner(missing), {})
-    )
+    is_missing = missing <= last or _is_refused(coverage, path, missing)
     return Span(path, run, backups, path.name(missing) if is_missing else None, tails)
+
+
+def _is_refused(coverage: Coverage, path: TimelinePath, number: int) -> bool:
+    """Say whether a segment behind the last one may not be replayed: its pieces, or its copies that are all damaged."""
+    name, contents = path.name(number), coverage.contents
+    if name not in contents.breaks:
+        return False
+    is_on_none = name not in contents.tails and not any(name in names for names in contents.copies.values())
+    return is_on_none or number in coverage.tails.get(path.owner(number), {})
 
 
 def recovery_windows(contents: ArchiveContents, stores: Iterable[str] | None = None) -> tuple[RecoveryWindow, ...]:

@@ -41,5 +41,12 @@ def _prefetch(folder: PrefetchFolder, source: RecoveryWal, fingerprint: str, on_
     from wal_pipeline.commands.archive_get.prefetcher import Prefetcher, PrefetchLimits  # noqa: PLC0415
 
     prefetcher = Prefetcher(folder, source.fetch_whole, PrefetchLimits())
-    server = PrefetchServer(folder, source.fetch, fingerprint, on_ready=on_ready, on_other_settings=prefetcher.stop)
+    server = PrefetchServer(
+        folder,
+        source.fetch,
+        fingerprint,
+        absence_notes=source.end_notes.take,
+        on_ready=on_ready,
+        on_other_settings=prefetcher.stop,
+    )
     prefetcher.run(server, asked_at=lambda: server.asked_at, is_asked=server.is_asked)

@@ -42,9 +42,16 @@ class FileAnswers:
     Two answers count: a file, verified and whole, and absence, for which every store was asked after the question came.
     """
 
-    def __init__(self, folder: PrefetchFolder, fetch: Callable[[WalFileName], FetchedWal | None]) -> None:
+    def __init__(
+        self,
+        folder: PrefetchFolder,
+        fetch: Callable[[WalFileName], FetchedWal | None],
+        absence_notes: Callable[[WalFileName], tuple[str, ...]] = lambda _name: (),
+    ) -> None:
+        """``absence_notes`` returns what is to be said of a file that ``fetch`` has just called absent."""
         self._folder = folder
         self._fetch = fetch
+        self._absence_notes = absence_notes
         self._numbers = count()
         self._asked: set[str] = set()
         self._stopped = threading.Event()
@@ -80,7 +87,7 @@ class FileAnswers:
         if (self._folder.path / name.name).exists():
             return FileAnswer(READY, name.name)
         fetched = self._fetch(name)
-        return FileAnswer(ABSENT) if fetched is None else self._deliver(fetched)
+        return FileAnswer(ABSENT, notes=self._absence_notes(name)) if fetched is None else self._deliver(fetched)
 
     def _deliver(self, fetched: FetchedWal) -> FileAnswer:
         """Put the file under a name of its own, and note where replay is."""

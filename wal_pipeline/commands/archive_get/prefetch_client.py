@@ -82,13 +82,12 @@ def ask(folder: str, program: Sequence[str], name: str, destination: str) -> int
         connection.sendall(f"{fingerprint(program, os.environ)} {name}\n".encode())
         verdict, *notes = _received(connection).splitlines() or [UNKNOWN]
         word, _, file = verdict.partition(" ")
-        if word == ABSENT:
-            return int(program[-1])
-        if word != READY or not _move(descriptor, folder, file, destination):
+        is_absent = word == ABSENT
+        if not is_absent and (word != READY or not _move(descriptor, folder, file, destination)):
             return None
     for note in notes:
         sys.stderr.write(f"wal-pipeline archive-get: {note}\n")
-    return 0
+    return int(program[-1]) if is_absent else 0
 
 
 def _received(connection: socket.socket) -> str:

@@ -44,6 +44,7 @@ class PrefetchServer:
         fetch: Callable[[WalFileName], FetchedWal | None],
         fingerprint: str,
         *,
+        absence_notes: Callable[[WalFileName], tuple[str, ...]] = lambda _name: (),
         on_ready: Callable[[], None] = lambda: None,
         on_other_settings: Callable[[], None] = lambda: None,
         now: Callable[[], float] = time.monotonic,
@@ -51,7 +52,7 @@ class PrefetchServer:
         self._on_ready = on_ready
         self._on_other_settings = on_other_settings
         self._folder = folder
-        self._answers = FileAnswers(folder, fetch)
+        self._answers = FileAnswers(folder, fetch, absence_notes)
         self._fingerprint = fingerprint
         self._now = now
         self._stop = threading.Event()

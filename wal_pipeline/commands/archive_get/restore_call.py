@@ -55,8 +55,10 @@ class RestoreCall:
         return delivery is not None
 
     def _fetch(self, name: WalFileName, destination: Path) -> DeliveredFile | None:
-        fetch = self.source().fetch
-        delivery = fetch_and_deliver(lambda: fetch(name), destination, self.retry_seconds, self.say)
+        source = self.source()
+        delivery = fetch_and_deliver(lambda: source.fetch(name), destination, self.retry_seconds, self.say)
+        for note in source.end_notes.take(name) if delivery is None else ():
+            self.say(note)
         if delivery is not None:
             for note in delivery.notes:
                 self.say(f"'{name.name}' was taken from {delivery.store}: {note}")

@@ -89,34 +89,69 @@ def limits_of(plan: RestorePlan) -> TailLimits:
     return TailLimits(timelines, reach, reach if is_bound else None)
 
 
+class EndNotes:
+    """Keeps why nothing was delivered of a segment that lies beyond the plan, until it is said, once for each."""
+
+    def __init__(self) -> None:
+        self._notes: dict[str, tuple[str, ...]] = {}
+
+    def keep(self, name: WalFileName, error: "PiecesDamagedError") -> None:
+        """Keep which pieces are damaged, if it was not kept before."""
+        said = f"'{name.name}' is beyond what the restore was planned with, and is not used"
+        self._notes.setdefault(name.name, tuple(f"{said}: {fault.message}" for fault in error.faults))
+
+    def take(self, name: WalFileName) -> tuple[str, ...]:
+        """Return what is to be said of a segment; nothing where it was taken before."""
+        notes = self._notes.get(name.name, ())
+        if notes:
+            self._notes[name.name] = ()
+        return notes
+
+
 @dataclass(frozen=True, slots=True)
 class RecoveryWal:
     """The WAL of one recovery: whole segments, and pieces where no store has the whole one."""
 
     source: WalSource
     limits: TailLimits = field(default_factory=TailLimits)
+    end_notes: EndNotes = field(default_factory=EndNotes, compare=False)
 
     def fetch(self, name: WalFileName) -> FetchedWal | None:
         """Return a file as recovery may get it; None where every store answered and none has it.
 
+        Pieces also count where each store answered, and all whole copies were damaged at two looks: where they are all
+        of the segment, or as much of it as the plan counted on. Where it counted on nothing of the segment and a piece
+        is damaged, the recovery ends before it, and ``end_notes`` has the reason.
+
         Raises: WalUnreachableError, RestoreError, SettingsError, as ``WalSource.fetch`` does, and where a store does
         not tell its pieces, where a piece is damaged on every store, or where they end before the plan's end.
         """
-        whole = self.fetch_whole(name)
+        whole, damage = self._fetch_whole(name)
         if whole is not None or name.kind is not FileKind.SEGMENT or name.timeline not in self.limits.timelines:
-            return whole
+            return _require_undamaged(whole, damage)
         for look in range(_MOST_LOOKS):
             gone: WalUnreachableError | None = None
+            unused: PiecesDamagedError | None = None
             try:
                 tail = fetch_tail(self.source, name, enough=self._enough(name))
             except PiecesGoneError as error:
                 tail, gone = None, error
+            except WalUnreachableError as error:
+                if isinstance(error, PiecesDamagedError) and self._enough(name) == 0:
+                    tail, unused = None, error
+                elif damage is None:
+                    raise
+                else:
+                    raise WalUnreachableError(name.name, [*damage.faults, *error.faults]) from error
             # Pieces go only after the whole segment is there: what was read of them counts while it is not.
-            whole = self.fetch_whole(name)
+            whole, damage_now = self._fetch_whole(name)
             if whole is not None:
                 return whole
+            damage = damage_now or damage
+            if unused is not None and damage is None:
+                self.end_notes.keep(name, unused)
             if gone is None:
-                return self._judged(name, tail)
+                return self._judged(name, tail) if damage is None else self._in_place_of(damage, name, tail)
             if look == _MOST_LOOKS - 1:
                 raise gone
         return None
@@ -129,6 +164,31 @@ class RecoveryWal:
         """Return a file that is archived as a whole. Raises: as ``WalSource.fetch``."""
         fetched = self.source.fetch(name)
         return None if fetched is None else self._cut(fetched)
+
+    def _fetch_whole(self, name: WalFileName) -> tuple[FetchedWal | None, WalUnreachableError | None]:
+        """Return what ``fetch_whole`` does; or the error where each store answered, and all its copies are damaged."""
+        try:
+            return self.fetch_whole(name), None
+        except WalUnreachableError as error:
+            if not error.is_damage:
+                raise
+            return None, error
+
+    def _in_place_of(
+        self, damage: WalUnreachableError, name: WalFileName, tail: "FetchedTail | None"
+    ) -> FetchedWal | None:
+        """Return a segment whose whole copies are damaged from its pieces, where nothing that was planned is lost.
+
+        Raises: ``damage``, where they are less than that: the end of the pieces is not the end of the archive then.
+        """
+        needed = 0 if self.limits.reach is None else self._enough(name)
+        is_planned = name.timeline == max(self.limits.timelines) and bool(needed)
+        if tail is None or not (
+            tail.joined.is_whole or (is_planned and needed is not None and tail.joined.end_offset >= needed)
+        ):
+            raise damage
+        notes = tuple(fault.message for fault in damage.faults)
+        return self._cut(replace(tail.wal, notes=(*notes, *tail.wal.notes)))
 
     def _judged(self, name: WalFileName, tail: "FetchedTail | None") -> FetchedWal | None:
         """Return the segment from its pieces; None where they may not be used, and nobody counted on them."""
@@ -157,6 +217,12 @@ class RecoveryWal:
         if offset is None or offset >= size:
             return fetched
         return replace(fetched, data=fetched.data[:offset].ljust(size, b"\0")) if offset > 0 else None
+
+
+def _require_undamaged(whole: FetchedWal | None, damage: WalUnreachableError | None) -> FetchedWal | None:
+    if damage is not None:
+        raise damage
+    return whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,10 +268,11 @@ def fetch_tail(source: WalSource, name: WalFileName, *, enough: int | None = Non
             raise WalUnreachableError(name.name, [error]) from error
         pieces += found
         damaged += faults
-    if damaged and enough is None:
-        raise PiecesDamagedError(name.name, damaged, ())
     promised = join_pieces(pieces)
-    if promised is None or not promised.pieces:
+    is_nothing = promised is None or not promised.pieces
+    if damaged and (enough is None or is_nothing):
+        raise PiecesDamagedError(name.name, damaged, ())
+    if promised is None or is_nothing:
         return None
     if promised.wal_segment_size >= _LARGE_BYTES:
         _require_memory(name, promised)

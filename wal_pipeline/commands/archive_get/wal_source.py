@@ -19,6 +19,7 @@ from wal_pipeline.commands.copies.stored_bytes import (
     require_wal_size,
 )
 from wal_pipeline.errors import (
+    CodecError,
     DamagedCopyError,
     InvalidWalFileError,
     ObjectMissingError,
@@ -35,7 +36,7 @@ from wal_pipeline.wal.names import MAX_WAL_SEGMENT_SIZE, FileKind, WalFileName
 from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, check_segment, segment_size_of
 
 MAX_TEXT_BYTES: Final = 1 << 20  # history and backup history files are some hundred bytes
-_METADATA_MARK: Final = "wal-format"
+METADATA_MARK: Final = "wal-format"
 _SHUN_SECONDS: Final = 60.0
 _LARGE_BYTES: Final = 64 * 2**20
 _FIRST_PAUSE_SECONDS: Final = 0.5
@@ -59,6 +60,15 @@ class WalUnreachableError(RestoreError):
     def may_pass(self) -> bool:
         """Whether the same call may succeed later."""
         return any(isinstance(fault, StoreUnavailableError) for fault in self.faults)
+
+    @property
+    def is_damage(self) -> bool:
+        """Whether each store answered, and all copies that they have are damaged."""
+        return all(isinstance(one, DamagedCopyError) and not isinstance(one, UnopenedCopyError) for one in self.faults)
+
+
+class UnopenedCopyError(DamagedCopyError):
+    """A copy cannot be opened here, by these identities or this version: whether it is damaged is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +185,19 @@ class WalSource:
                 faults.append(error)
             else:
                 return replace(fetched, notes=(*(fault.message for fault in faults), *fetched.notes))
-        if faults:
-            raise faults[0]
+        if faults:  # a copy that could not be looked at may be good
+            raise next((one for one in faults if not isinstance(one, DamagedCopyError)), faults[0])
         return None
+
+    def open_copy(self, store: Store, key: str) -> FetchedWal:
+        """Return the file from one copy of it, which nothing replaces.
+
+        Raises: UnopenedCopyError, DamagedCopyError, ObjectMissingError, StoreError.
+        """
+        stored = self.layout.parse_wal_key(key)
+        if stored is None:
+            raise DamagedCopyError(store.name, f"object '{key}' has no key of a WAL file")
+        return self._fetch_copy(store, key, stored)
 
     def _fetch_copy(self, store: Store, key: str, stored: StoredName) -> FetchedWal:
         try:
@@ -188,7 +208,10 @@ class WalSource:
         except StoreError:
             raise
         except WalPipelineError as error:
-            raise DamagedCopyError(store.name, f"object '{key}' cannot be used: {error.message}") from error
+            # Encrypted bytes that are as they were stored, or have no checksum: the identity may be the wrong one.
+            unopened = stored.encrypted and isinstance(error, CodecError)
+            kind = UnopenedCopyError if unopened else DamagedCopyError
+            raise kind(store.name, f"object '{key}' cannot be used: {error.message}") from error
         self.encodings.note(store, stored)
         return FetchedWal(stored.file, data, store.name, key, notes)
 
@@ -236,7 +259,7 @@ class _Copy:
 
     def open(self, body: bytes) -> tuple[bytes, tuple[str, ...]]:
         """Return the file's bytes and what has to be said about them."""
-        if _METADATA_MARK in self.described.metadata:
+        if METADATA_MARK in self.described.metadata:
             return self._open_recorded(body), ()
         data, notes = self._open_unrecorded(body)
         self._check_form(data)

@@ -44,7 +44,7 @@ def prove(
         else:
             require_size(store, key, _head(store, key).size_bytes, expected.size_bytes)
 
-    _look_twice(look)
+    look_twice(look)
 
 
 def read_proved(store: Store, key: str, expected: ExpectedBytes) -> bytes:
@@ -61,7 +61,7 @@ def read_proved(store: Store, key: str, expected: ExpectedBytes) -> bytes:
         require_bytes(store, key, StoredBytes.of(data), expected)
         return data
 
-    return _look_twice(look)
+    return look_twice(look)
 
 
 def head_proved(store: Store, key: str) -> StoredObject:
@@ -69,10 +69,14 @@ def head_proved(store: Store, key: str) -> StoredObject:
 
     Raises: ObjectMissingError, StoreError.
     """
-    return _look_twice(lambda: _head(store, key))
+    return look_twice(lambda: _head(store, key))
 
 
-def _look_twice(look: Callable[[], _Found]) -> _Found:
+def look_twice(look: Callable[[], _Found]) -> _Found:
+    """Return what ``look`` returns, after a second look where the first one found a damaged or missing object.
+
+    Raises: what ``look`` raised last.
+    """
     try:
         return look()
     except (DamagedCopyError, ObjectMissingError) as error:

@@ -25,6 +25,8 @@ from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import WalFileName, require_file_name
 
 _LOOK_BACK_SEGMENTS = 512  # an idle cluster's segments hold no commit
+_ENDS_BEFORE = "The recovery ends before "  # begins the plan's note that says why
+_NEW_WINDOW = "A base backup begins a new window."
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,9 @@ def choose_target(place: ClusterStore, identities: Sequence[Any], random: Random
     """
     found = gather([place.store], place.layout, None, identities)
     end = _end(found, random)
-    window = found.checked_plan(lambda contents: plan_restore(contents, end)).window
-    _require_no_gap(place.store, window, found.contents.arriving)
+    newest = found.checked_plan(lambda contents: plan_restore(contents, end))
+    window = newest.window
+    _require_no_gap(place.store, newest, found.contents.arriving)
     plans = _plans(found, end)
     plan = random.choice(plans)
     backup, size = plan.backup, plan.backup.wal_segment_size
@@ -105,11 +108,12 @@ def _plans(found: RestoreInventory, end: RecoveryTarget) -> list[RestorePlan]:
     return plans
 
 
-def _require_no_gap(store: Store, window: RecoveryWindow, arriving: Collection[str]) -> None:
+def _require_no_gap(store: Store, plan: RestorePlan, arriving: Collection[str]) -> None:
     """Refuse an archive whose newest moments are out of reach: an older base backup would pass all the same.
 
     Those behind a segment that may be on its way are not drilled this time.
     """
+    window = plan.window
     if window.first_missing in arriving:
         return
     if window.ended_by is WindowEnd.GAP:
@@ -121,9 +125,9 @@ def _require_no_gap(store: Store, window: RecoveryWindow, arriving: Collection[s
         )
     if window.ended_by is WindowEnd.BREAK:
         raise RestoreError(
-            f"{store.name}: segment '{window.first_missing}' does not continue the segment before it: "
+            f"{store.name}: segment '{window.first_missing}' cannot be replayed: "
             "no base backup here leads to the segments after it",
-            hint="'wal-pipeline status' says why. A base backup begins a new window.",
+            hint=" ".join([*(note for note in plan.notes if note.startswith(_ENDS_BEFORE)), _NEW_WINDOW]),
         )
 
 

@@ -23,8 +23,9 @@ from wal_pipeline.commands.inventory.manifests import with_reports
 from wal_pipeline.commands.inventory.overtaken import look_again
 from wal_pipeline.commands.inventory.system_identifiers import choose_system_identifier, system_identifiers
 from wal_pipeline.commands.inventory.tails import TailReader, read_tails_of
+from wal_pipeline.commands.inventory.whole_copies import DamagedWholeCopy, WholeCopies
 from wal_pipeline.commands.inventory.wholeness import BackupFaultKind
-from wal_pipeline.errors import RestoreError, StoreError, WalPipelineError
+from wal_pipeline.errors import RecoveryTargetError, RestoreError, StoreError, WalPipelineError
 from wal_pipeline.stores.base import Store
 from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.wal.joint import read_joints
@@ -43,7 +44,7 @@ _END_OF_TIME: Final = datetime.max.replace(tzinfo=UTC)
 class RestoreInventory:
     """All that a plan is made from. ``manifests`` by backup id; ``answered`` are the stores that could be listed.
 
-    ``records``, ``source`` and ``tails`` read what else a plan needs.
+    ``records``, ``source``, ``tails`` and ``copies`` read what else a plan needs.
     """
 
     contents: ArchiveContents
@@ -53,15 +54,29 @@ class RestoreInventory:
     records: "_Records"
     source: WalSource
     tails: TailReader
+    copies: WholeCopies
 
     def checked_plan(self, make: Callable[[ArchiveContents], RestorePlan]) -> RestorePlan:
-        """Make a plan, and make it again while it replays what continues nothing, or counts on a damaged piece.
+        """Make a plan, and make it again while it replays what continues nothing, or counts on what is damaged.
+
+        That is a damaged piece, or a damaged copy of a whole segment (see ``WholeCopies``). Where nothing replaces it,
+        the plan ends before it, and recovery goes no further.
 
         Raises: RecoveryTargetError where no plan is left; WalUnreachableError where a store does not give its pieces.
         """
-        contents, notes = self.contents, list[str]()
+        refused: dict[str, str] = {}
+        contents = self.copies.without(self.contents, refused) if self.copies.damaged else self.contents
+        notes = [str(one) for one in self.copies.damaged]
         while True:
-            plan = make(contents)
+            plan = _made(make, contents, notes)
+            found = self.copies.look_at(plan)
+            further = self.copies.refused_after(plan, contents).items() - refused.items()
+            if found or further:
+                self.records.leave_out(found)
+                refused |= {} if found else dict(further)
+                contents = self.copies.without(contents, refused)
+                notes += [str(one) for one in found]
+                continue
             files = {**contents.files, **self.records.with_joints([file.name for file in plan.wal], self.source)}
             checked = contents.with_files(files.values())
             try:
@@ -74,6 +89,18 @@ class RestoreInventory:
             if checked.breaks == contents.breaks:
                 return replace(plan, notes=(*plan.notes, *dict.fromkeys(notes)))
             contents = checked
+
+
+def _made(
+    make: Callable[[ArchiveContents], RestorePlan], contents: ArchiveContents, notes: Sequence[str]
+) -> RestorePlan:
+    """Make a plan; where there is none, the error says also what was left out."""
+    try:
+        return make(contents)
+    except RecoveryTargetError as error:
+        said = [f"{note}." for note in dict.fromkeys(notes)]
+        error.hint = " ".join([*([] if error.hint is None else [error.hint]), *said]) or None
+        raise
 
 
 def gather(
@@ -108,7 +135,8 @@ def gather(
         tails=tails,
     )
     notes = [*notes, *faults, *unread]
-    return RestoreInventory(contents, manifests, answered, tuple(notes), records, source, TailReader(source))
+    copies = WholeCopies(dict(listings), source)
+    return RestoreInventory(contents, manifests, answered, tuple(notes), records, source, TailReader(source), copies)
 
 
 def _list(stores: Sequence[Store], layout: Layout) -> tuple[dict[str, StoreListing], list[str]]:
@@ -161,6 +189,13 @@ class _Records:
     stores: tuple[Store, ...]
     wal_segment_size: int | None
     _read: dict[str, WalFile | None] = field(default_factory=dict)
+    _left_out: set[tuple[str, str]] = field(default_factory=set)
+
+    def leave_out(self, damaged: Iterable[DamagedWholeCopy]) -> None:
+        """Believe no longer what these copies say of themselves."""
+        for one in damaged:
+            self._left_out.add((one.store, one.object_key))
+            self._read.pop(one.name, None)
 
     def needed(self, at: datetime | None) -> list[WalFile]:
         """Return the records around ``at``, and at the end of each run of segments."""
@@ -287,7 +322,10 @@ class _Records:
     def _head(self, name: WalFileName) -> WalFile | None:
         """Read one segment's record from any store; None where none has a record that can be read."""
         copies = (
-            (store, item.key) for store in self.stores for item in self.listings[store.name].wal.get(name.name, ())
+            (store, item.key)
+            for store in self.stores
+            for item in self.listings[store.name].wal.get(name.name, ())
+            if (store.name, item.key) not in self._left_out
         )
         for store, key in copies:
             try:

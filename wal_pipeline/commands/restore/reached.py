@@ -2,7 +2,6 @@
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -166,7 +165,7 @@ class _Comparison:
             return LastTransaction(None, None)
         after = self._wal[len(names)] if len(names) < len(self._wal) else None
         source = WalSource(self._prepared.layout, self._prepared.stores, self._prepared.identities)
-        wal = RecoveryWal(source, replace(limits_of(self._plan), reach=None))
+        wal = RecoveryWal(source, limits_of(self._plan))
         with tempfile.TemporaryDirectory(prefix="wal-pipeline-look-") as folder:
             return find_last_transaction(
                 wal.fetch,

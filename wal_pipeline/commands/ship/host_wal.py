@@ -62,6 +62,10 @@ class HostWal(OpenWal):
             wal_segment_size=seen.wal_segment_size,
         )
 
+    def history(self, timeline: int) -> TimelineHistory | None:
+        """Read the history file in ``pg_wal``, which PostgreSQL keeps."""
+        return read_history(self._folder / history_name(timeline).name, timeline)
+
     def close(self) -> None:
         """Close the connection."""
         self._watch.close()
@@ -94,10 +98,8 @@ class HostWal(OpenWal):
 
     def _left_at(self, timeline: int, present: int) -> Lsn | None:
         """Return where the path to the present timeline left another one; None where it never was on it."""
-        path = self._folder / history_name(present).name
-        try:
-            history = TimelineHistory.parse(present, path.read_bytes())
-        except (OSError, InvalidTimelineHistoryError):
+        history = self.history(present)
+        if history is None:
             return None
         return next((switch.lsn for switch in history.switches if switch.parent == timeline), None)
 
@@ -136,6 +138,18 @@ class HostWal(OpenWal):
                 f"is {seen.system_identifier}",
                 hint="PGDATA and WAL_PIPELINE_CONNINFO must name the same server.",
             )
+
+
+def read_history(path: Path, timeline: int) -> TimelineHistory | None:
+    """Read a history file; None where there is none. Raises: PostgresError where it cannot be read."""
+    try:
+        return TimelineHistory.parse(timeline, path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise cannot_read(path, error) from error
+    except InvalidTimelineHistoryError as error:
+        raise PostgresError(error.message, hint=error.hint) from error
 
 
 def _is_finished(segment: WalFileName, seen: FlushedWal) -> bool:

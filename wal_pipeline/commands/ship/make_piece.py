@@ -1,12 +1,14 @@
 """Makes pieces: reads the bytes, describes and encodes them. One piece is made once for all stores."""
 
 import hashlib
+import logging
 import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from wal_pipeline.archive.format.piece import Piece
+from wal_pipeline.archive.recovery.timeline_path import TimelinePath, follow
 from wal_pipeline.codec.encoder import Encoded, Encoder
 from wal_pipeline.commands.ship.source import OpenWal
 from wal_pipeline.errors import PostgresError, ShippingError
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 _KEPT: Final = 2  # pieces that the stores behind the first one find made already
 _BLOCK_BYTES: Final = 1 << 20
 _RECENT_BYTES: Final = 1024
+_log = logging.getLogger(__name__)
 LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)  # true of each piece, where nothing later is known
 
 
@@ -116,6 +119,15 @@ class PieceMaker:
                     place = place.after(self._read(segment, place.offset, end, seen))
             places[offset] = place
         return places
+
+    def path(self, seen: FlushedWal) -> TimelinePath:
+        """Return the path of timelines that leads to what was seen; without the history file, the timeline alone."""
+        try:
+            history = self._source.history(seen.timeline)
+        except PostgresError as error:  # what comes on the new timeline is shipped all the same
+            _log.warning("segments before timeline %d are not shipped: %s", seen.timeline, error.message)
+            history = None
+        return follow(history, seen.timeline, seen.wal_segment_size)
 
     def _make(
         self,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from wal_pipeline.archive.format.keys import Layout
+from wal_pipeline.archive.recovery.timeline_path import follow
 from wal_pipeline.commands.copies.find import find_copy
 from wal_pipeline.commands.ship.events import PieceShipped, ShipEvent, ShippingFailed, ShippingRecovered
 from wal_pipeline.commands.ship.held_pieces import ChainedPiece, list_tail, resume_segment
@@ -20,7 +21,7 @@ from wal_pipeline.postgres.flushed_wal import FlushedWal
 from wal_pipeline.stores.base import Store
 from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.wal.lsn import Lsn
-from wal_pipeline.wal.names import WalFileName, segment_name
+from wal_pipeline.wal.names import WalFileName, require_file_name, segment_name
 
 MOST_SEGMENTS: Final = 2
 _MOST_SEGMENT_BYTES: Final = 32 * 2**20  # small segments are finished many at a time
@@ -78,6 +79,7 @@ class StoreShipper:
         self._thread = threading.Thread(target=self._run, name=f"ship-{store.name}", daemon=True)
         self._place: ClusterStore | None = None
         self._timeline = 0
+        self._path = follow(None, 1, 1)
         self._position: TailPosition | None = None
         self._cuts: dict[int, str] = {}
         self._failures = 0
@@ -165,7 +167,7 @@ class StoreShipper:
             place = ClusterStore(self._store, self._layout(seen.system_identifier))
             self.tail.forget(place, list_tail(place))
             self._place = place
-        self._timeline = seen.timeline
+        self._timeline, self._path = seen.timeline, self._maker.path(seen)
         self._position = None
         conflict = self.tail.conflict
         if conflict is not None and conflict.timeline != seen.timeline:
@@ -199,7 +201,7 @@ class StoreShipper:
         now = time.monotonic()
         self._waits_since = self._waits_since or now
         if self.tail.conflict is None and now - self._waits_since >= _LONG_WAIT_SECONDS:
-            count = len(self.tail.held_segments(seen.timeline))
+            count = len(self._held_on_path(seen))
             message = f"{self._store.name}: {count} finished segments are not archived yet, and shipping waits for that"
             if self.tail.failed(message):
                 _log.warning("%s", message)
@@ -208,8 +210,17 @@ class StoreShipper:
 
     def _is_full(self, seen: FlushedWal) -> bool:
         newest = self._open_segment(seen)
-        finished = [one for one in self.tail.held_segments(seen.timeline) if one != newest]
+        finished = [one for one in self._held_on_path(seen) if one != newest]
         return len(finished) > most_finished_segments(seen.wal_segment_size)
+
+    def _held_on_path(self, seen: FlushedWal) -> list[WalFileName]:
+        """Return the segments in pieces that lead to what was seen: those of a timeline beyond its end do not."""
+        size = seen.wal_segment_size
+        return [one for one in self.tail.held_segments() if self._on_path(one.number(size)) == one]
+
+    def _on_path(self, number: int) -> WalFileName:
+        """Return the segment of a number: before a promotion, it has an earlier timeline's name."""
+        return require_file_name(self._path.name(number))
 
     def _open_segment(self, seen: FlushedWal) -> WalFileName | None:
         """Return the newest segment with flushed bytes; None where there is none at all."""
@@ -224,7 +235,7 @@ class StoreShipper:
             return newest.next(size)
         for _ in range(most_finished_segments(size)):
             number = first.number(size)
-            before = segment_name(seen.timeline, number - 1, size) if number else None
+            before = self._on_path(number - 1) if number else None
             if before is None or find_copy(place, before) is not None or not self._is_readable(before, seen):
                 break
             first = before
@@ -284,10 +295,10 @@ class StoreShipper:
     def _enter_next(self, segment: WalFileName, seen: FlushedWal) -> bool:
         """Go on with the segment after one that was shipped to its end; False where archiving must catch up first."""
         size = seen.wal_segment_size
-        if len(self.tail.held_segments(seen.timeline)) > most_finished_segments(size):
+        if len(self._held_on_path(seen)) > most_finished_segments(size):
             self._position = None
             return False
-        following = segment.next(size)
+        following = self._on_path(segment.number(size) + 1)
         if following.end_lsn(size) <= seen.lsn and self._place is not None and find_copy(self._place, following):
             self._position = None  # archiving was faster: look where it ends
             return self._begin(seen)

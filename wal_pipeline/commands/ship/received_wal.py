@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import psycopg
 
+from wal_pipeline.commands.ship.host_wal import read_history
 from wal_pipeline.commands.ship.source import OpenWal
 from wal_pipeline.errors import InvalidWalFileError, PostgresError, SegmentGoneError
 from wal_pipeline.host.durable_file import put_once
@@ -23,7 +24,8 @@ from wal_pipeline.postgres.open_segment import SegmentBytes, read_segment_bytes
 from wal_pipeline.postgres.receivewal import PARTIAL, ReceiveWal, valid_end
 from wal_pipeline.postgres.slots import read_slot, require_usable
 from wal_pipeline.wal.lsn import Lsn
-from wal_pipeline.wal.names import FileKind, WalFileName, parse_file_name, segment_at
+from wal_pipeline.wal.names import FileKind, WalFileName, history_name, parse_file_name, segment_at
+from wal_pipeline.wal.timeline import TimelineHistory
 
 _WAIT_SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 0.02
@@ -104,6 +106,12 @@ class ReceivedWal(OpenWal):
             f"'{segment.name}' is neither in '{self._folder}' nor in the spool",
             hint="It has left the spool for the stores, or its timeline was left.",
         )
+
+    def history(self, timeline: int) -> TimelineHistory | None:
+        """Read the history file that pg_receivewal got, as long as it has not left the spool."""
+        name = history_name(timeline).name
+        found = (read_history(folder / name, timeline) for folder in (self._folder, self._spool_folder))
+        return next((history for history in found if history is not None), None)
 
     def close(self) -> None:
         """End pg_receivewal, and close the connection."""

@@ -5,6 +5,7 @@ from typing import Self
 
 from wal_pipeline.postgres.flushed_wal import FlushedWal
 from wal_pipeline.wal.names import WalFileName
+from wal_pipeline.wal.timeline import TimelineHistory
 
 
 class OpenWal(ABC):
@@ -31,6 +32,13 @@ class OpenWal(ABC):
         Raises: SegmentGoneError where the source has that segment no more, or its timeline was left before the bytes
         (look again: it comes as a whole segment, or the next timeline's has its bytes). PostgresError where it cannot
         be read, naming the user of the operating system, or is not what the server flushed.
+        """
+
+    @abstractmethod
+    def history(self, timeline: int) -> TimelineHistory | None:
+        """Return the path that led to a timeline; None where the source does not have its history file.
+
+        Raises: PostgresError where it cannot be read.
         """
 
     @abstractmethod

@@ -92,17 +92,17 @@ class LocalFolderStore(Store):
         check_key(self.name, key)
         with self._translating(f"look at object '{key}'"):
             self._check(self._objects.root)
-            status = self._objects.status(key)
-            if status is None:
-                return None
-            try:
-                sidecar = self._sidecar(key)
-            except DamagedCopyError:
-                if self._objects.status(key) is None:  # a delete removes the object first, and then its metadata
-                    return None
-                raise
-            modified_at = datetime.fromtimestamp(status.st_mtime, UTC)
-            return StoredObject(key, status.st_size, modified_at, sidecar["etag"], sidecar["metadata"])
+            while (status := self._objects.status(key)) is not None:
+                try:
+                    sidecar = self._sidecar(key)
+                except DamagedCopyError:
+                    # A delete removes the object first and then its metadata, and another put may follow meanwhile.
+                    if _is_same_file(self._objects.status(key), status):
+                        raise
+                else:
+                    modified_at = datetime.fromtimestamp(status.st_mtime, UTC)
+                    return StoredObject(key, status.st_size, modified_at, sidecar["etag"], sidecar["metadata"])
+            return None
 
     def list(self, prefix: str, *, start_after: str = "") -> Iterator[StoredObject]:
         """See ``Store``. The ETag is left out: it would cost a file per object."""
@@ -175,7 +175,10 @@ class LocalFolderStore(Store):
         """See ``Store``."""
         with self._translating(f"list the uploads below '{prefix}'"):
             self._check(self._objects.root)
-            found = [json.loads(path.read_bytes()) | {"id": path.parent.name} for path in self._upload_files()]
+            found = []
+            for path in self._upload_files():
+                with suppress(FileNotFoundError):  # completed or aborted meanwhile
+                    found.append(json.loads(path.read_bytes()) | {"id": path.parent.name})
         for about in sorted(found, key=lambda about: about["key"].encode()):
             if about["key"].startswith(prefix):
                 yield MultipartUpload(about["key"], about["id"], datetime.fromisoformat(about["begun_at"]))
@@ -280,6 +283,10 @@ class LocalFolderStore(Store):
             return StoreError(self.name, text, hint="The key does not fit into this folder's tree of files.")
         hint = cause_hint(error) or "Check the disk: its space, its mount and its health."
         return StoreUnavailableError(self.name, text, hint=hint)
+
+
+def _is_same_file(now: os.stat_result | None, before: os.stat_result) -> bool:
+    return now is not None and (now.st_ino, now.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
 def _join(folder: Path, parts: tuple[UploadedPart, ...], file: BinaryIO) -> str:

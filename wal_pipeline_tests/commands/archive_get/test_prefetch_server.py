@@ -64,7 +64,11 @@ class Recovery:
 
     def answers(self) -> PrefetchServer:
         """What answers, not opened yet."""
-        return PrefetchServer(self.folder, self.fetch, self.fingerprint)
+        return PrefetchServer(self.folder, self.fetch, self.fingerprint, absence_notes=self.absence_notes)
+
+    def absence_notes(self, name: WalFileName) -> tuple[str, ...]:
+        """What is to be said of a file that no store has."""
+        return (f"'{name.name}' is not used:\nr2: object 'k' is damaged",)
 
     def line(self, name: str, **variables: str) -> int:
         """Run the restore command for a file."""
@@ -225,6 +229,17 @@ def test_notes_reach_the_servers_log(answered: Recovery) -> None:
     )
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr == f"wal-pipeline archive-get: '{NAME}' was taken from b2: r2: object 'k' is damaged\n"
+    absent = subprocess.run(
+        [*script, *answered.words, "--exit-absent", "100", NEXT, "out"],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=answered.pgdata,
+        env=ENVIRONMENT,
+        timeout=30,
+    )
+    assert absent.returncode == 100
+    assert absent.stderr == f"wal-pipeline archive-get: '{NEXT}' is not used: r2: object 'k' is damaged\n"
 
 
 def test_a_prefetcher_without_a_position_answers_and_then_runs_ahead(recovery: Recovery) -> None:

@@ -7,10 +7,20 @@ import pytest
 
 from wal_pipeline.commands.archive_get.prefetch_folder import PrefetchFolder
 from wal_pipeline.commands.archive_get.restore_call import RestoreCall
-from wal_pipeline.commands.archive_get.tail_wal import RecoveryWal
+from wal_pipeline.commands.archive_get.tail_wal import RecoveryWal, SegmentOffset, TailLimits
 from wal_pipeline.commands.archive_get.wal_source import WalSource, WalUnreachableError
 from wal_pipeline.errors import RestoreError
-from wal_pipeline_tests.support.restore_archive import LAYOUT, NAME, WatchedStore, name_of, segment_bytes
+from wal_pipeline.stores.cluster_store import ClusterStore
+from wal_pipeline_tests.support.pieces import cut, put_pieces
+from wal_pipeline_tests.support.restore_archive import (
+    LAYOUT,
+    NAME,
+    SEGMENT_SIZE,
+    SYSTEM_IDENTIFIER,
+    WatchedStore,
+    name_of,
+    segment_bytes,
+)
 
 OTHER = "000000010000000000000009"
 
@@ -52,6 +62,25 @@ def test_a_file_is_delivered_or_proven_absent(make_call: Callable[..., RestoreCa
     assert (tmp_path / "out").read_bytes() == segment_bytes(NAME)
     assert not make_call().deliver(name_of(OTHER), tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+def test_the_end_before_a_damaged_piece_is_said(store: WatchedStore, said: list[str], tmp_path: Path) -> None:
+    """Once, with the object's name: the plan ended before it, and the server's log tells what lies beyond."""
+    keys = put_pieces(
+        ClusterStore(store, LAYOUT),
+        cut(OTHER, segment_bytes(OTHER), (0, 100), system_identifier=SYSTEM_IDENTIFIER, wal_segment_size=SEGMENT_SIZE),
+        segment_bytes(OTHER),
+    )
+    store.path_of(keys[0]).write_bytes(b"damaged")
+    limits = TailLimits(frozenset({1}), SegmentOffset(name_of(NAME), SEGMENT_SIZE))
+    wal = RecoveryWal(WalSource(LAYOUT, (store,)), limits)
+    call = RestoreCall(lambda: wal, None, fingerprint="", retry_seconds=0.0, standby_signal=None, say=said.append)
+    assert not call.deliver(name_of(OTHER), tmp_path / "none")
+    assert not call.deliver(name_of(OTHER), tmp_path / "none")
+    (note,) = said
+    assert note.startswith(
+        f"'{OTHER}' is beyond what the restore was planned with, and is not used: r2: object '{keys[0]}'"
+    )
 
 
 def test_an_outage_is_no_absence(make_call: Callable[..., RestoreCall], store: WatchedStore, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from wal_pipeline.commands.archive_get.tail_wal import (
     fetch_tail,
 )
 from wal_pipeline.commands.archive_get.wal_source import WalSource, WalUnreachableError
+from wal_pipeline.commands.copies.put import store_copy
 from wal_pipeline.errors import RestoreError
 from wal_pipeline.stores.base import StoredObject
 from wal_pipeline.stores.cluster_store import ClusterStore
@@ -29,6 +30,7 @@ from wal_pipeline_tests.support.restore_archive import (
     SEGMENT_SIZE,
     SYSTEM_IDENTIFIER,
     WatchedStore,
+    describe_file,
     name_of,
     segment_bytes,
 )
@@ -181,6 +183,36 @@ def test_a_damaged_piece_that_nothing_replaces_is_an_error(r2: WatchedStore) -> 
     assert fetched.data == DATA[: PLACES[1]].ljust(SEGMENT_SIZE, b"\0")
 
 
+def test_a_damaged_piece_beyond_the_plan_is_the_end(r2: WatchedStore) -> None:
+    """The plan left it out and ends before its segment: a recovery that stopped there would stop again each time."""
+    key = ship(r2, *PLACES)[0]
+    damage(r2, key)
+    limited = wal(r2, reach=f"000000010000000000000002+{SEGMENT_SIZE}")
+    assert limited.fetch(name_of(NAME)) is None
+    (note,) = limited.end_notes.take(name_of(NAME))
+    said = f"'{NAME}' is beyond what the restore was planned with, and is not used: r2: object '{key}' has SHA-256 "
+    assert note.startswith(said)
+    assert limited.fetch(name_of(NAME)) is None
+    assert limited.end_notes.take(name_of(NAME)) == ()  # it was said once
+    with pytest.raises(PiecesDamagedError):
+        wal(r2, reach=f"{NAME}+1").fetch(name_of(NAME))
+    with pytest.raises(PiecesDamagedError):
+        wal(r2).fetch(name_of(NAME))
+
+
+def test_a_damaged_whole_copy_beyond_the_plan_is_no_end(r2: WatchedStore, b2: WatchedStore) -> None:
+    """Nor beside damaged pieces: nobody planned to end before an archived segment. Without it they are an end."""
+    damage(r2, ship(r2, *PLACES)[0])
+    whole = b2.add(NAME)
+    damage(b2, whole)
+    limited = wal(r2, b2, reach=f"000000010000000000000002+{SEGMENT_SIZE}")
+    with pytest.raises(WalUnreachableError, match=f"b2: object '{whole}' has SHA-256"):
+        limited.fetch(name_of(NAME))
+    assert limited.end_notes.take(name_of(NAME)) == ()
+    b2.delete(whole)
+    assert limited.fetch(name_of(NAME)) is None
+
+
 def test_a_piece_that_lies_about_what_it_leads_to_is_not_used(r2: WatchedStore, b2: WatchedStore) -> None:
     """Its own digest is right, and that of all content up to its end is another's."""
     first, second, third = cut(NAME, DATA, PLACES, system_identifier=SYSTEM_IDENTIFIER, wal_segment_size=SEGMENT_SIZE)
@@ -256,7 +288,7 @@ def test_an_older_timelines_unfinished_segment_is_not_used(r2: WatchedStore) -> 
 class MovingStore(WatchedStore):
     """Does something just before pieces are listed for the first time."""
 
-    before_listing: Callable[[], None] | None = None
+    before_listing: Callable[[], object] | None = None
 
     def list(self, prefix: str, *, start_after: str = "") -> Iterator[StoredObject]:
         """See ``Store``."""
@@ -341,3 +373,64 @@ def test_what_is_delivered_is_the_segments_true_beginning_and_all_that_is_promis
         return
     assert fetched is not None
     assert fetched.data == DATA[:promised].ljust(SEGMENT_SIZE, b"\0")
+
+
+def test_pieces_are_taken_where_every_whole_copy_is_damaged(r2: WatchedStore, b2: WatchedStore) -> None:
+    """As far as the plan counted on them, or where they are all of the segment; the notes name the damaged object."""
+    key = b2.add(NAME)
+    damage(b2, key)
+    ship(r2, *PLACES)
+    fetched = wal(r2, b2, reach=f"{NAME}+{END}").fetch(name_of(NAME))
+    assert fetched is not None
+    assert (fetched.data, fetched.store) == (PADDED, "r2")
+    assert fetched.notes[0].startswith(f"b2: object '{key}' has SHA-256 ")
+    ship(r2, END, SEGMENT_SIZE)
+    for reach in (None, f"{NEXT}+1"):
+        fetched = wal(r2, b2, reach=reach).fetch(name_of(NAME))
+        assert fetched is not None
+        assert fetched.data == DATA
+
+
+@pytest.mark.parametrize("reach", [None, f"{NAME}+{END + 1}", f"{NEXT}+1", "000000010000000000000002+5"])
+def test_a_damaged_copy_is_an_error_where_pieces_are_less_than_planned(
+    r2: WatchedStore, b2: WatchedStore, reach: str | None
+) -> None:
+    """Nobody has planned to end the recovery with them."""
+    key = b2.add(NAME)
+    damage(b2, key)
+    ship(r2, *PLACES)
+    with pytest.raises(WalUnreachableError, match=f"b2: object '{key}' has SHA-256"):
+        wal(r2, b2, reach=reach).fetch(name_of(NAME))
+
+
+def test_pieces_do_not_replace_a_copy_that_nobody_could_look_at(r2: WatchedStore, b2: WatchedStore) -> None:
+    """Neither beside a store that is down, nor where only the identity is missing, nor without the option."""
+    identity = pyrage.x25519.Identity.generate()
+    encoder = Encoder(Codec.ZSTD, recipients=[str(identity.to_public())])
+    ship(r2, 0, SEGMENT_SIZE)
+    store_copy(ClusterStore(b2, LAYOUT), describe_file(NAME, DATA), encoder.encode(DATA), read_back=False)
+    with pytest.raises(WalUnreachableError, match="there is no identity"):
+        wal(r2, b2).fetch(name_of(NAME))
+    fetched = RecoveryWal(WalSource(LAYOUT, (b2, r2), (identity,))).fetch(name_of(NAME))
+    assert fetched is not None
+    assert fetched.data == DATA
+    b2.down = True
+    damage(r2, r2.add(NAME))
+    with pytest.raises(WalUnreachableError) as refused:
+        wal(r2, b2).fetch(name_of(NAME))
+    assert refused.value.may_pass
+    with pytest.raises(WalUnreachableError):
+        wal(r2, timeline=2).fetch(name_of(NAME))
+
+
+def test_a_copy_that_is_good_at_the_second_look_is_taken(tmp_path: Path) -> None:
+    """A bit turned on the way: pieces that end earlier are not delivered in its place."""
+    store = MovingStore("r2", tmp_path / "r2")
+    ship(store, *PLACES)
+    path = store.path_of(store.add(NAME))
+    good = path.read_bytes()
+    path.write_bytes(good[:-1])
+    store.before_listing = lambda: path.write_bytes(good)
+    fetched = wal(store, reach=f"{NAME}+{END}").fetch(name_of(NAME))
+    assert fetched is not None
+    assert fetched.data == DATA

@@ -123,6 +123,7 @@ def test_a_segment_that_archive_command_brought_too_is_nothing_new(
         assert name.name not in scene.received()
 
 
+@pytest.mark.each_version
 def test_a_kill_of_the_receiver_leaves_no_hole(primary: PostgresCluster, scene: ReceivedScene) -> None:
     """It is started again, receives its open segment from the start, and the bytes are the same."""
     with scene.source() as source:
@@ -156,6 +157,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+@pytest.mark.each_version
 def test_a_kill_of_ours_leaves_no_second_receiver_and_no_hole(primary: PostgresCluster, scene: ReceivedScene) -> None:
     """The child that outlived us is ended by the next one, which goes on in its folder."""
     arguments = [primary.conninfo, str(primary.install.version), str(primary.install.bin_folder)]

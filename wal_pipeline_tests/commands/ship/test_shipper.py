@@ -493,6 +493,36 @@ def test_a_promotion_in_mid_segment(
         standby.remove()
 
 
+def test_what_a_left_timeline_owes_is_shipped_too(
+    postgres18: PostgresInstall, make_cluster: MakeCluster, tmp_path: Path
+) -> None:
+    """Finished segments that were not archived before a promotion: without them nothing after it can be reached."""
+    primary = make_cluster(postgres18, wal_segment_size_mb=1).start()
+    standby = make_standby(postgres18, primary, settings={"wal_keep_size": "1GB"}).start()
+    try:
+        scene = ShipScene(tmp_path / "scene", standby)
+        owed = []
+        for _ in range(3):
+            primary.psql("SELECT pg_logical_emit_message(true, 't', repeat('x', 20000)) \\gset")
+            owed.append(primary.value("SELECT pg_walfile_name(pg_switch_wal())"))
+        wait_replayed(standby, Lsn.parse(primary.value("SELECT pg_current_wal_flush_lsn()")))
+        primary.stop()
+        standby.psql("SELECT pg_promote() \\gset")
+        standby.wait_promoted()
+        scene.write()
+        scene.ship()
+        for store in scene.stores:
+            found = {name: scene.chain(store, require_file_name(name)) for name in [*owed, newest(scene)]}
+            assert newest(scene).startswith("00000002")
+            assert [chain[-1].to_offset for name, chain in found.items() if name in owed] == [MIB] * 3
+            assert scene.tail_end(store) == scene.flushed
+            names = sorted(name[8:] for name in scene.pieces(store))
+            assert names == sorted({*names}), "a segment was shipped of both timelines"
+            assert int(names[-1][8:], 16) - int(names[0][8:], 16) == len(names) - 1, "there is a hole"
+    finally:
+        standby.remove()
+
+
 def test_a_store_without_room(scene: ShipScene) -> None:
     """Its error stands in its tail; nothing is lost, and the other store has it all."""
 

@@ -4,12 +4,20 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from wal_pipeline.errors import BucketMissingError, DamagedCopyError, StoreError, StoreUnavailableError
+from wal_pipeline.errors import (
+    BucketMissingError,
+    DamagedCopyError,
+    ObjectMissingError,
+    StoreError,
+    StoreUnavailableError,
+)
 from wal_pipeline.stores.base import Body, Store
 from wal_pipeline.stores.local.store import LocalFolderStore
 from wal_pipeline_tests.support.store_contract import StoreContract, body, keys
@@ -69,6 +77,73 @@ def test_a_put_cut_between_metadata_and_object_can_be_repeated(store: LocalFolde
     found = store.head("a")
     assert found is not None
     assert found.metadata == {"put": "second"}
+
+
+class MovingFolder(LocalFolderStore):
+    """Acts between the two steps of a look: once the object's status or name is known, before more of it is read."""
+
+    between: Callable[[], object] | None = None
+
+    def _act(self) -> None:
+        if self.between is not None:
+            act, self.between = self.between, None
+            act()
+
+    def _sidecar(self, key: str) -> dict[str, Any]:
+        self._act()
+        return super()._sidecar(key)
+
+    def _upload_files(self) -> Iterator[Path]:
+        for path in super()._upload_files():
+            self._act()
+            yield path
+
+
+@pytest.fixture
+def moving(tmp_path: Path) -> MovingFolder:
+    """A prepared folder that changes while it is looked at."""
+    made = MovingFolder("disk", tmp_path)
+    made.prepare()
+    return made
+
+
+def test_an_object_that_is_deleted_while_it_is_looked_at_is_absent(moving: MovingFolder) -> None:
+    """Its metadata go after it: they are not lost."""
+    moving.put_if_absent("a/b", body(), {"k": "v"})
+    moving.between = lambda: moving.delete("a/b")
+    assert moving.head("a/b") is None
+    assert moving.between is None
+    moving.put_if_absent("a/b", body(), {"k": "v"})
+    moving.between = lambda: moving.delete("a/b")
+    with pytest.raises(ObjectMissingError), moving.open_described("a/b"):
+        pass
+
+
+def test_an_object_that_is_put_again_while_it_is_looked_at_is_the_new_one(moving: MovingFolder, tmp_path: Path) -> None:
+    """The first one was deleted, its metadata were gone, and then both are there again."""
+    moving.put_if_absent("a", body(b"old"), {"put": "first"})
+    old = moving._folder / "metadata" / "a.json"
+
+    def replace_object() -> None:
+        moving.delete("a")
+        other = LocalFolderStore("disk", tmp_path)
+        other.put_if_absent("a", body(b"newer"), {"put": "second"})
+        kept = old.read_bytes()
+        old.unlink()  # the reader sees the moment before the new metadata came
+        moving.between = lambda: old.write_bytes(kept)
+
+    moving.between = replace_object
+    found = moving.head("a")
+    assert found is not None
+    assert (found.size_bytes, found.metadata) == (5, {"put": "second"})
+
+
+def test_an_upload_that_ends_while_uploads_are_listed_is_passed_over(moving: MovingFolder) -> None:
+    """It is neither an outage nor an upload."""
+    upload = moving.begin_upload("a", {})
+    moving.between = lambda: moving.abort_upload(upload)
+    assert list(moving.uploads("")) == []
+    assert moving.between is None
 
 
 def test_lost_metadata_is_damage_and_not_absence(store: LocalFolderStore, tmp_path: Path) -> None:
