@@ -56,6 +56,7 @@ _TESTED_IN: Final = {
     "cli/test_gaps.py": "cli/pause",
     "integration/test_backup_process.py": "cli/backup wiring/backup",
     "integration/test_drill.py": ("cli/drill commands/drill/{choice,comparison,drill,records,result} wiring/drill"),
+    "integration/test_relations.py": "cli/relations orchestration/jobs/relations wiring/relations",
     "integration/test_restore.py": "cli/{restore,restore_text} commands/restore/{perform,prepare,run}",
     "test_readme.py": "cli/{main,registry}",
     "codec/test_stream_encoder.py": "codec/stream_decoder commands/backup/objects",
