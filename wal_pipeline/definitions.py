@@ -21,6 +21,7 @@ from wal_pipeline.orchestration.jobs.bad_copies import build_bad_copies_job
 from wal_pipeline.orchestration.jobs.expire import build_retention_job
 from wal_pipeline.orchestration.jobs.pause import build_pause_job, build_resume_job
 from wal_pipeline.orchestration.jobs.record import build_record_job
+from wal_pipeline.orchestration.jobs.relations import build_relations_job
 from wal_pipeline.orchestration.jobs.restore.job import build_restore_job
 from wal_pipeline.orchestration.jobs.ship import build_ship_job
 from wal_pipeline.orchestration.jobs.verify import build_verification_checks, build_verification_job
@@ -74,6 +75,7 @@ def defs() -> dg.Definitions:
             report_cost,
             record_archive,
             report_bad_copies,
+            build_relations_job(keys),
             build_restore_job(keys),
             build_pause_job(keys),
             build_resume_job(keys),

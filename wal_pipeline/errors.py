@@ -185,5 +185,9 @@ class BaseBackupRunningError(BaseBackupError):
     is_refusal = True
 
 
+class RelationListError(WalPipelineError):
+    """A list of the cluster's relations cannot be made or read."""
+
+
 class RetentionError(WalPipelineError):
     """Expiry would leave a store with fewer restorable base backups than the rules keep."""

@@ -139,6 +139,7 @@ class Settings(AccidentSettings, BaseSettings):
     base_backup_staging_folder: Path | None = None
     base_backup_wal_timeout_seconds: float = Field(600.0, gt=0)
     base_backup_archiver_timeout_seconds: float = Field(14400.0, gt=0)
+    relations_cron: str = "15 14 * * *"
     drill_cron: str = "45 4 1 * *"
     drill_folder: Path | None = None
     drill_owner: str | None = None

@@ -65,6 +65,7 @@ _TESTED_IN: Final = {
         "cli/{drill,leaving} commands/beside/scratch_server commands/drill/{choice,comparison,drill,records,result} "
         "wiring/drill"
     ),
+    "integration/test_relations.py": "cli/relations orchestration/jobs/relations wiring/relations",
     "integration/test_restore.py": "cli/{restore,restore_text} commands/restore/{perform,prepare,run}",
     "test_readme.py": "cli/{main,registry}",
     "codec/test_stream_encoder.py": "codec/stream_decoder commands/backup/objects",
@@ -114,6 +115,7 @@ _TESTED_IN: Final = {
     "orchestration/jobs/test_bad_copies.py": "orchestration/runs/{last_evaluation,partition_statuses}",
     "orchestration/runs/test_subject.py": "orchestration/keys",
     "integration/test_ui_answers.py": "orchestration/jobs/pause orchestration/runs/backfill_queue",
+    "integration/test_only_database.py": "commands/restore/chosen/{finish,lists,words}",
     "integration/test_restore_job.py": "orchestration/jobs/restore/{config,job,run} wiring/restore",
     "test_secrets.py": "orchestration/jobs/backup",
     "cli/test_slot.py": "wiring/slot",

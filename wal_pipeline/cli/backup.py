@@ -70,7 +70,7 @@ def backup_command(
         told.update(audit_entry(outcome))
     summary = _summary(outcome)
     click.echo(json.dumps(summary)) if as_json else print_line(_text(outcome))
-    for warning in outcome.result.manifest.report.warnings:
+    for warning in (*outcome.result.manifest.report.warnings, *outcome.notes):
         print_line(f"WARNING: {warning}", err=True)
     for error in _errors(outcome):
         print_line(f"ERROR: {error}", err=True)
@@ -126,6 +126,7 @@ def _summary(outcome: "BackupOutcome") -> dict[str, Any]:
         "seconds": round(outcome.result.seconds, 3),
         "complete": outcome.complete,
         **report_values(manifest.report),
+        "notes": list(outcome.notes),
         "stores": {
             item.store: {"stored": item.stored, "restorable": item.restorable, "error": item.error}
             for item in outcome.stores

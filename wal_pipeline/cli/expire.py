@@ -91,6 +91,7 @@ def _store_as_json(store: "StoreExpiry") -> dict[str, Any]:
             "freed_bytes": removed.freed_bytes,
             "pieces": removed.pieces,
             "pieces_bytes": removed.pieces_bytes,
+            "lists": removed.lists,
             "locked": list(removed.locked),
         }
     return found
@@ -131,7 +132,7 @@ def _rows(word: str, entries: "Iterable[Kept | Expired]") -> Iterator[tuple[str,
 
 def _kind(entry: "Kept | Expired") -> str:
     word = str(getattr(entry, "kind", None) or getattr(entry, "step", ""))
-    return {"wal_file": "files", "pieces": "pieces"}.get(word, "base backup")
+    return {"wal_file": "files", "pieces": "pieces", "relations": "lists of relations"}.get(word, "base backup")
 
 
 def _lines(done: "Expiry") -> Iterator[str]:
@@ -163,7 +164,8 @@ def _store_lines(store: "StoreExpiry") -> Iterator[str]:
     if removed is not None:
         yield (
             f"{name}: removed {len(removed.files)} files and {len(removed.base_backups)} base backups, "
-            f"{removed.versions} versions, {size(removed.freed_bytes)}{_removed_pieces(removed)}"
+            f"{removed.versions} versions, {size(removed.freed_bytes)}"
+            f"{_removed_pieces(removed)}{_removed_lists(removed)}"
         )
     if store.unfinished is not None and store.unfinished.objects:
         yield f"{name}: removed {store.unfinished.objects} objects of base backups without a manifest"
@@ -186,3 +188,7 @@ def _with_pieces(entries: "Iterable[Kept | Expired]") -> "list[Kept | Expired]":
 
 def _removed_pieces(removed: "Removed") -> str:
     return f", among them {counted(removed.pieces, 'piece')} ({size(removed.pieces_bytes)})" if removed.pieces else ""
+
+
+def _removed_lists(removed: "Removed") -> str:
+    return f", {counted(removed.lists, 'list')} of relations" if removed.lists else ""

@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "restore": "wal_pipeline.cli.restore",
     "clone": "wal_pipeline.cli.clone",
     "drill": "wal_pipeline.cli.drill",
+    "relations": "wal_pipeline.cli.relations",
     "setup": "wal_pipeline.cli.setup",
     "dev": "wal_pipeline.cli.dev",
     "metrics": "wal_pipeline.cli.metrics",
@@ -34,7 +35,7 @@ COMMANDS: Final = {
 ARCHIVE_GET: Final = "archive-get"  # started without click, by cli/main.py
 HEADINGS: Final = {
     "Every day": ("status", "check", "alerts", "list", "gaps", "report", "cost"),
-    "Recovery": ("backup", "restore", "clone", "drill", ARCHIVE_GET),
+    "Recovery": ("backup", "restore", "clone", "drill", "relations", ARCHIVE_GET),
     "Set-up": ("setup", "slot", "dev", "metrics"),
     "Upkeep": ("archive", "ship", "verify", "expire", "catalog", "pause", "resume"),
 }

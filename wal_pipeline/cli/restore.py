@@ -91,6 +91,14 @@ def _unless(_context: click.Context, _option: click.Parameter, given: bool) -> b
     help="Write the configuration files that the original kept outside PGDATA into it (default: where this machine has "
     "none for it).",
 )
+@click.option(
+    "--only-database",
+    "only_databases",
+    multiple=True,
+    metavar="NAME",
+    help="Bring back only this database, several times for several; the others are neither fetched nor kept. Makes a "
+    "copy.",
+)
 @click.option("--start", is_flag=True, help="Start the server and wait until it reaches the target.")
 @click.option(
     "--config-file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="The server's postgresql.conf."

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from wal_pipeline.archive.recovery.restore_plan import PlannedBackup
+from wal_pipeline.commands.restore.chosen.words import chosen_text, chosen_values, finished_lines, finished_values
 from wal_pipeline.commands.restore.perform import RestoreResult, apart_in_a_copy
 from wal_pipeline.commands.restore.prepare import PreparedRestore
 from wal_pipeline.commands.restore.start import RecoveryResult
@@ -25,6 +26,7 @@ def plan_text(prepared: PreparedRestore, cluster: str) -> str:
         ("WAL", _wal(prepared)),
         ("last commit", _commit(plan.commit_at_least, plan.commit_at_most)),
         ("download", f"{size(prepared.download_bytes)} before the start, WAL while it recovers"),
+        *([] if prepared.chosen is None else [("databases", chosen_text(prepared.chosen))]),
         *([("encryption", "age; an identity at hand opens it")] if prepared.encrypted else []),
         ("data directory", f"{request.pgdata}{_removed(prepared, request.pgdata)}"),
         *(
@@ -133,6 +135,7 @@ def plan_values(prepared: PreparedRestore) -> dict[str, Any]:
         "commit_at_least": moment_json(plan.commit_at_least),
         "commit_at_most": moment_json(plan.commit_at_most),
         "download_bytes": prepared.download_bytes,
+        **chosen_values(prepared.chosen),
         "notes": list(prepared.notes),
         "will_refuse": [{"message": one.message, "hint": one.hint} for one in prepared.refusals],
         "archiving": prepared.request.archiving,
@@ -149,7 +152,7 @@ def result_text(prepared: PreparedRestore, result: RestoreResult, recovery: Reco
     warnings = (*result.warnings, *(() if recovery is None else recovery.warnings))
     lines += [f"WARNING: {words}" for words in warnings]
     if recovery is None:
-        return "\n".join([*lines, *_to_be_started(prepared)])
+        return "\n".join([*lines, *_to_be_started(prepared), *_database_lines(prepared, result)])
     words = {
         RecoveryState.OPEN: f"Recovery has ended; the server is open on timeline {recovery.timeline}",
         RecoveryState.PAUSED: "Recovery is paused at the target; look, then: SELECT pg_wal_replay_resume()",
@@ -173,7 +176,12 @@ def result_text(prepared: PreparedRestore, result: RestoreResult, recovery: Reco
             f"  set apart             {apart}; also after a restart, by {AUTO_CONF}, but for the data directory"
         )
     lines += [f"  lower than before     {words}" for words in recovery.lower_words]
+    lines += _database_lines(prepared, result)
     return "\n".join(lines)
+
+
+def _database_lines(prepared: PreparedRestore, result: RestoreResult) -> list[str]:
+    return [] if prepared.chosen is None else finished_lines(prepared.chosen, result.databases)
 
 
 def _to_be_started(prepared: PreparedRestore) -> list[str]:
@@ -202,6 +210,7 @@ def result_values(prepared: PreparedRestore, result: RestoreResult, recovery: Re
         "faults": [{"store": one.store, "key": one.key, "message": one.message} for one in result.faults],
         "configuration_changed": list(result.mended),
         "warnings": [*result.warnings, *(() if recovery is None else recovery.warnings)],
+        **finished_values(prepared.chosen, result.databases),
         "recovery": None,
     }
     if recovery is not None:

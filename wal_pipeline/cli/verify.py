@@ -101,6 +101,10 @@ def verification_as_json(done: "Verification") -> dict[str, Any]:
             ],
             "holes": list(done.holes),
         },
+        "relations": {
+            "stores": {name: asdict(tally) for name, tally in done.list_tallies.items()},
+            "faults": [{**asdict(fault), "kind": fault.kind.value} for fault in done.list_faults],
+        },
     }
 
 
@@ -127,6 +131,7 @@ def _lines(done: "Verification") -> "Iterator[str]":
     if len(done.faults) > _SHOWN:
         yield f"and {len(done.faults) - _SHOWN} more: see --json"
     yield from _piece_lines(done)
+    yield from _list_lines(done)
     yield from (f"break: {said}" for said in done.breaks)
     yield from (f"note: {note}" for note in done.notes)
     yield _verdict(done)
@@ -144,6 +149,17 @@ def _piece_lines(done: "Verification") -> "Iterator[str]":
     if len(done.piece_faults) > _SHOWN:
         yield f"and {len(done.piece_faults) - _SHOWN} more pieces: see --json"
     yield from (f"hole: {said}" for said in done.holes)
+
+
+def _list_lines(done: "Verification") -> "Iterator[str]":
+    for name, tally in done.list_tallies.items():
+        if tally.lists and name not in done.silent:
+            read = f", {tally.read} read ({size(tally.read_bytes)})" if tally.read else ""
+            yield f"{name}: {counted(tally.lists, 'list')} of relations, {size(tally.stored_bytes)}{read}"
+    for fault in done.list_faults[:_SHOWN]:
+        copied = "" if fault.repaired_from is None else f"; copied from {fault.repaired_from}"
+        failed = "" if fault.repair_error is None else f"; could not be copied: {fault.repair_error}"
+        yield f"{fault.kind.value}: {fault.message}{copied}{failed}"
 
 
 def _verdict(done: "Verification") -> str:

@@ -20,6 +20,7 @@ RESUME_JOB: Final = "resume_archiving"
 CHECK_JOB: Final = "check_archive"
 COST_JOB: Final = "report_cost"
 DRILL_JOB: Final = "recovery_drill"
+RELATIONS_JOB: Final = "keep_relations"
 CLUSTER_TAG: Final = "wal_pipeline/cluster"
 
 

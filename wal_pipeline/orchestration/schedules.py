@@ -8,7 +8,16 @@ import dagster as dg
 from dagster._core.errors import DagsterInvalidDefinitionError
 
 from wal_pipeline.orchestration.jobs import verify as verification_job
-from wal_pipeline.orchestration.keys import BACKUP_JOB, CHECK_JOB, COST_JOB, DRILL_JOB, EXPIRE_JOB, VERIFY_JOB, Keys
+from wal_pipeline.orchestration.keys import (
+    BACKUP_JOB,
+    CHECK_JOB,
+    COST_JOB,
+    DRILL_JOB,
+    EXPIRE_JOB,
+    RELATIONS_JOB,
+    VERIFY_JOB,
+    Keys,
+)
 from wal_pipeline.settings import Settings, variable_names
 from wal_pipeline.wiring.settings_check import OFF, cron_error, cron_of, minutes_of
 
@@ -26,6 +35,7 @@ class Timing:
 
 TIMINGS: Final = (
     Timing("base_backup_schedule", BACKUP_JOB, "base_backup_cron", "Takes a base backup onto every store."),
+    Timing("keep_relations_schedule", RELATIONS_JOB, "relations_cron", "Keeps a list of the cluster's relations."),
     Timing("recovery_drill_schedule", DRILL_JOB, "drill_cron", "Runs a recovery drill from every store."),
     Timing("check_archive_schedule", CHECK_JOB, "check_cron", "Evaluates the asset checks from the records."),
     Timing("cost_schedule", COST_JOB, "cost_cron", "Reports the cost of the archive."),

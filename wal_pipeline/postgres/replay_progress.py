@@ -59,7 +59,8 @@ class RecoveryProgress:
     known when recovery ends. ``segments`` counts the files that were restored. ``too_low`` are the server's words on
     settings that are lower than on the original. ``held``: a session has paused the replay. ``waits_for`` says what
     nothing has come of for ``quiet_seconds``; None while the recovery goes on. ``warnings`` are the server's, each
-    once, and ``lost`` those of them that mean that data is lost.
+    once, and ``lost`` those of them that mean that data is lost. ``invalid`` are the folders of the pages that the
+    replay missed, each with the server's words on the first: with ``ignore_invalid_pages`` it goes on without them.
     """
 
     state: RecoveryState = RecoveryState.STARTING
@@ -78,6 +79,7 @@ class RecoveryProgress:
     waits_for: str | None = None
     quiet_seconds: float = 0.0
     warnings: list[str] = field(default_factory=list)
+    invalid: dict[str, str] = field(default_factory=dict)
 
     @property
     def lost(self) -> tuple[str, ...]:
@@ -98,6 +100,11 @@ class RecoveryProgress:
                 return
 
     def _warned(self, text: str) -> None:
+        missed = _INVALID_PAGE.match(text)
+        if missed is not None:
+            self.invalid.setdefault(missed[1], text)
+        if missed is not None or text == _INVALID_PAGES:
+            return
         if text in self.warnings or _TOLD_AS_TOO_LOW in text:
             return
         if len(self.warnings) < _MOST_WARNINGS or lost_words([text]):
@@ -159,6 +166,9 @@ def lost_words(warnings: Iterable[str]) -> tuple[str, ...]:
 _WARNING: Final = _log("(.*)", "WARNING")
 _MOST_WARNINGS: Final = 20
 _TOLD_AS_TOO_LOW: Final = "hot standby is not possible because of insufficient parameter settings"
+# xlogutils.c: report_invalid_page, log_invalid_page
+_INVALID_PAGE: Final = re.compile(r"page \d+ of relation (\S+)/\S+ (?:is uninitialized|does not exist)\Z")
+_INVALID_PAGES: Final = "WAL contains references to invalid pages"
 _LOSSES: Final = (
     "page verification failed",
     "zeroing out page",

@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Final
 
-from wal_pipeline.archive.format.tar_cuts import TarCut
+from wal_pipeline.archive.format.backup_manifest import BASE_TAR
+from wal_pipeline.archive.format.database_folders import database_of
+from wal_pipeline.archive.format.tar_cuts import NO_DATABASE, TarCut
 from wal_pipeline.errors import BaseBackupError
 
 BLOCK_BYTES: Final = 512
@@ -23,16 +25,19 @@ class TarWatch:
     ``sinks`` maps a member's name to the function that takes its bytes. ``seen`` holds the names of the complete ones.
     ``folders`` are the first folders that have members, and the databases' own: ``global``, ``base/5``.
     With ``cut_bytes``, ``cuts`` has an entry for each multiple of it: the member that a cut there divides, or None
-    between two members.
+    between two members; ``databases`` has the oids of the databases with a part of a member before the first cut,
+    between two, and after the last: 0 stands for members of none. ``tar`` is ``base`` or a tablespace's oid.
     """
 
-    def __init__(self, sinks: Mapping[str, Sink], cut_bytes: int | None = None) -> None:
+    def __init__(self, sinks: Mapping[str, Sink], cut_bytes: int | None = None, tar: str = BASE_TAR) -> None:
         if cut_bytes is not None and cut_bytes % BLOCK_BYTES:
             raise ValueError(f"cuts every {cut_bytes} bytes would fall into headers")
         self.seen: set[str] = set()
         self.folders: set[str] = set()
         self.complete = False
         self.cuts: list[TarCut | None] = []
+        self.databases: list[set[int]] = [set()]
+        self._tar = tar
         self._cut_bytes = cut_bytes
         self._before_cut = cut_bytes or 0
         self._size = 0
@@ -50,13 +55,23 @@ class TarWatch:
             self._follow(view[: self._before_cut])
             view = view[self._before_cut :]
             self._before_cut = self._cut_bytes
-            self.cuts.append(self._cut())
+            self._note_cut()
         self._before_cut -= len(view)
         self._follow(view)
 
     def _follow(self, view: memoryview) -> None:
         while view:
             view = self._take_header(view) if self._part is _Part.HEADER else self._take_content(view)
+
+    def _note_cut(self) -> None:
+        cut = self._cut()
+        self.cuts.append(cut)
+        self.databases.append(set())
+        if cut is not None:
+            self._note_database()
+
+    def _note_database(self) -> None:
+        self.databases[-1].add(database_of(self._name, self._tar) or NO_DATABASE)
 
     def _cut(self) -> TarCut | None:
         if self._part is _Part.HEADER:
@@ -79,6 +94,7 @@ class TarWatch:
         prefix, name = _text(header[345:500]), _text(header[:100])
         self._name = f"{prefix}/{name}" if prefix else name
         self._note_folder()
+        self._note_database()
         self._size = self._left = _number(header[124:136]) if header[156:157] in _REGULAR else 0
         self._padding = -self._left % BLOCK_BYTES
         self._part = _Part.CONTENT

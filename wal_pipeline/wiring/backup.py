@@ -10,6 +10,7 @@ from wal_pipeline.postgres.backup_server import BackupServer
 from wal_pipeline.postgres.binaries import find_binaries
 from wal_pipeline.postgres.server_facts import ServerFacts
 from wal_pipeline.wiring.pipeline import Pipeline, open_server
+from wal_pipeline.wiring.relations import try_keep_relations
 from wal_pipeline.wiring.stores import missing_settings
 
 
@@ -34,6 +35,7 @@ def base_backup_taker(pipeline: Pipeline, *, archive: Callable[[], object] | Non
         identities=pipeline.identities,
         wal_timeout_seconds=settings.base_backup_wal_timeout_seconds,
         archive=archive,
+        keep_relations=lambda: try_keep_relations(pipeline),
     )
 
 

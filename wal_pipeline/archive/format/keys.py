@@ -6,12 +6,14 @@
 ``<prefix>/<cluster>/<system identifier>/lease/<token>.<number>.json`` while a base backup is being stored.
 ``<prefix>/<cluster>/<system identifier>/tail/<timeline>/<segment>/<from>-<to><codec>[.age]``, pieces of a segment that
 is not archived yet; the offsets have eight hex digits.
+``<prefix>/<cluster>/<system identifier>/relations/<moment>.json<codec>[.age]``, the relations that there were then.
 
 A cluster that is made again under the same name has another system identifier, which keeps it apart from the old one.
 """
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 
@@ -27,6 +29,8 @@ _SUFFIXES: Final = {codec.suffix: codec for codec in Codec if codec.suffix}
 _ENDINGS: Final = frozenset(f"{codec.suffix}{age}" for codec in Codec for age in ("", ENCRYPTED_SUFFIX))
 _DIGITS: Final = re.compile(r"[0-9A-F]{8}\Z")
 _OFFSETS: Final = re.compile(r"([0-9A-F]{8})-([0-9A-F]{8})\Z")
+_LIST_ENDING: Final = ".json"
+_MOMENT: Final = "%Y%m%dT%H%M%SZ"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,15 @@ class StoredPieceName:
     """The piece that an object's key names, and how it was encoded."""
 
     piece: PieceName
+    codec: Codec
+    encrypted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoredListName:
+    """The list of relations that an object's key names by its moment, and how it was encoded."""
+
+    moment: str
     codec: Codec
     encrypted: bool
 
@@ -114,6 +127,11 @@ class Layout:
         return f"{self.root}tail/"
 
     @property
+    def relations_root(self) -> str:
+        """The prefix of all lists of relations; ends in ``/``."""
+        return f"{self.root}relations/"
+
+    @property
     def lease_root(self) -> str:
         """The prefix of all leases; ends in ``/``."""
         return f"{self.root}lease/"
@@ -171,6 +189,19 @@ class Layout:
             return None
         return StoredPieceName(piece, codec, encrypted)
 
+    def relations_key(self, moment: str, codec: Codec, *, encrypted: bool) -> str:
+        """Return the key of the list of relations of a moment, such as ``20261122T174500Z``."""
+        return f"{self.relations_root}{moment}{_LIST_ENDING}{codec.suffix}{ENCRYPTED_SUFFIX if encrypted else ''}"
+
+    def parse_relations_key(self, key: str) -> StoredListName | None:
+        """Read the key of a list of relations; None where it is not exactly the key that ``relations_key`` makes."""
+        if not key.startswith(self.relations_root):
+            return None
+        stem, codec, encrypted = _split_endings(key.rsplit("/", 1)[-1])
+        moment = stem.removesuffix(_LIST_ENDING)
+        is_ours = read_moment_name(moment) is not None and self.relations_key(moment, codec, encrypted=encrypted) == key
+        return StoredListName(moment, codec, encrypted) if is_ours else None
+
     def base_key(self, backup_id: str, part: str) -> str:
         """Return the key of one object of a base backup."""
         return f"{self.base_root}{check_key_part('the backup id', backup_id)}/{check_key_part('the part', part)}"
@@ -183,6 +214,20 @@ class Layout:
         """Read the backup id from any key below ``base_root``; None where the key is not ours."""
         parts = key.removeprefix(self.base_root).split("/")
         return parts[0] if key.startswith(self.base_root) and len(parts) == 2 and parts[0] else None
+
+
+def moment_name(at: datetime) -> str:
+    """Return a moment as keys and the ids of base backups have it, in UTC and to the second: ``20261122T174500Z``."""
+    return at.astimezone(UTC).strftime(_MOMENT)
+
+
+def read_moment_name(text: str) -> datetime | None:
+    """Read a moment that ``moment_name`` wrote; None where it is none."""
+    try:
+        at = datetime.strptime(text, _MOMENT).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return at if moment_name(at) == text else None
 
 
 def _split_endings(name: str) -> tuple[str, Codec, bool]:

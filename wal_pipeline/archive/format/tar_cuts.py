@@ -1,20 +1,28 @@
-"""Records where a base backup's tars are cut into volumes, so that a restore can extract all volumes at once.
+"""Records where a base backup's tars are cut into volumes, and which databases' files each volume holds.
 
 The object ``tar_cuts<codec>[.age]`` of a base backup holds JSON: for each tar, by its name, one entry for each volume
 but the first. An entry is null where the volume begins between two members. Else it has the ``name`` and
 ``size_bytes`` of the member that is cut, and ``offset_bytes``, the number of its bytes before the cut. The names of
 files keep it out of ``manifest.json``, which is never encrypted. A restore without it extracts one volume at a time.
+
+The key ``databases`` beside the tars' names holds, for each tar, the list of its volumes' databases: the oids of those
+that have a member in the volume, or a part of one, in ascending order; 0 stands for any member of no database.
+A restore of some databases leaves out the volumes that hold nothing of them. Base backups of earlier versions lack it,
+and earlier versions of the program pass over it.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Any, Final
 
 from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest
 from wal_pipeline.errors import BaseBackupError
 
-MAX_BYTES_A_VOLUME: Final = 2048  # a name in PostgreSQL's tars has at most 256 bytes, each escaped as six
+# A name in PostgreSQL's tars has at most 256 bytes, each escaped as six; and a volume holds a thousand databases' oids.
+MAX_BYTES_A_VOLUME: Final = 16_384
+NO_DATABASE: Final = 0
+_DATABASES: Final = "databases"  # no tar has this name: it is "base" or digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +35,16 @@ class TarCut:
 
 
 Cuts = Sequence[TarCut | None]
+VolumeDatabases = Sequence[frozenset[int]]
 
 
-def cuts_to_json(cuts: Mapping[str, Cuts]) -> bytes:
-    """Return the object's content: cuts by the tar's name."""
-    values = {name: [None if cut is None else asdict(cut) for cut in some] for name, some in cuts.items()}
+def cuts_to_json(cuts: Mapping[str, Cuts], databases: Mapping[str, VolumeDatabases] | None = None) -> bytes:
+    """Return the object's content: cuts, and the databases of each volume, by the tar's name."""
+    values: dict[str, Any] = {
+        name: [None if cut is None else asdict(cut) for cut in some] for name, some in cuts.items()
+    }
+    if databases is not None:
+        values[_DATABASES] = {name: [sorted(oids) for oids in some] for name, some in databases.items()}
     return json.dumps(values, separators=(",", ":"), ensure_ascii=True).encode("ascii")
 
 
@@ -46,9 +59,33 @@ def parse_cuts(data: bytes, manifest: BaseBackupManifest) -> dict[str, tuple[Tar
         ) from error
 
 
+def parse_volume_databases(data: bytes, manifest: BaseBackupManifest) -> dict[str, tuple[frozenset[int], ...]] | None:
+    """Read which databases each tar's volumes hold; None in the base backup of an earlier version.
+
+    Raises: BaseBackupError where it does not fit the manifest.
+    """
+    try:
+        values = json.loads(data)
+        if _DATABASES not in values:
+            return None
+        found = values[_DATABASES]
+        return {tar.name: tuple(map(_oids, _list(found[tar.name], len(tar.objects)))) for tar in manifest.tars}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise BaseBackupError(
+            f"the volumes' databases of base backup '{manifest.backup_id}' cannot be used: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _oids(value: object) -> frozenset[int]:
+    if not isinstance(value, list) or any(type(oid) is not int or oid < 0 for oid in value):
+        raise ValueError(f"{value!r} is no list of oids")
+    return frozenset(value)
+
+
 def _list(value: object, length: int) -> list[object]:
     if not isinstance(value, list) or len(value) != length:
-        raise ValueError(f"expected {length} cuts, found {len(value) if isinstance(value, list) else value!r}")
+        raise ValueError(f"expected {length} entries, found {len(value) if isinstance(value, list) else value!r}")
     return value
 
 

@@ -8,9 +8,10 @@ from typing import Final
 
 from wal_pipeline.archive.recovery.coverage import ArchiveContents, Coverage, chain_of
 from wal_pipeline.archive.retention.pieces import PiecesOnStore, judge_pieces, pieces_name
+from wal_pipeline.archive.retention.relations import HeldList, judge_lists, list_name
 from wal_pipeline.archive.retention.remains import BrokenBackup, Remains
 from wal_pipeline.archive.retention.rules import RetentionRule, Selection, restorable_ids
-from wal_pipeline.archive.retention.wal import NOT_OURS, WalKeeper
+from wal_pipeline.archive.retention.wal import NOT_OURS, Keep, WalKeeper
 from wal_pipeline.errors import RetentionError
 from wal_pipeline.wal.names import parse_file_name
 
@@ -23,6 +24,7 @@ class ObjectKind(StrEnum):
     BASE_BACKUP = "base_backup"
     WAL_FILE = "wal_file"
     PIECES = "pieces"
+    RELATIONS = "relations"
 
 
 class Step(StrEnum):
@@ -31,12 +33,15 @@ class Step(StrEnum):
     BACKUP_MANIFEST = "backup_manifest"  # from here on the base backup does not exist
     BACKUP_OBJECTS = "backup_objects"  # all its other objects
     PIECES = "pieces"
+    RELATIONS = "relations"
     WAL_FILE = "wal_file"
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A base backup (its id), a file (its name) or a segment's pieces (see ``pieces_name``) that stay, and why.
+    """A base backup (its id), a file (its name), a segment's pieces or a list of relations that stay, and why.
+
+    ``pieces_name`` and ``list_name`` make the names of the last two.
 
     ``pieces`` is the number of pieces.
     """
@@ -50,7 +55,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """One step of the expiry: a base backup's id, a file's name or a segment's pieces, and why they expire.
+    """One step of the expiry: a base backup's id, or the name of anything else, and why it expires.
 
     A base backup's bytes are counted with its objects, not with its manifest. ``pieces`` is the number of pieces.
     """
@@ -98,13 +103,14 @@ def plan_retention(
     locked: Collection[str] = (),
     remains: Remains | None = None,
     tail: PiecesOnStore | None = None,
+    lists: Mapping[str, HeldList] | None = None,
 ) -> RetentionPlan:
     """Plan which objects ``store`` keeps at ``now`` and which expire.
 
     ``stored_bytes`` is the size of each object of the WAL archive on this store by file name, including copies that are
     not verified; by default the verified ones, with the files' own sizes. ``locked`` are ids of base backups that
     the store refused to remove. ``remains`` is what the store has that ``contents`` leaves out. ``tail`` are the pieces
-    that it has.
+    that it has, ``lists`` its lists of relations by their moments.
 
     Raises: RetentionError where the store would be left without a restorable base backup, or already is.
     """
@@ -125,15 +131,19 @@ def plan_retention(
     keeper = WalKeeper.of(alone, store, selection, rule.starts_at(now), remains)
     kept_wal, expired_wal = _sort_wal(sizes, keeper)
     kept_pieces, expired_pieces = _sort_pieces(tail, keeper)
+    kept_backups = (*_kept_backups(contents, held, selection), *_kept_remains(selection, remains))
+    ids = [one.name for one in kept_backups]
+    kept_lists, expired_lists = _sort_lists(lists or {}, judge_lists(lists or {}, ids, rule.starts_at(now), now))
     plan = RetentionPlan(
         store=store,
         planned_at=now,
         window_starts_at=rule.starts_at(now),
-        keep=(*_kept_backups(contents, held, selection), *_kept_remains(selection, remains), *kept_wal, *kept_pieces),
+        keep=(*kept_backups, *kept_wal, *kept_pieces, *kept_lists),
         expire=(
             *_expired_broken(selection.obsolete),
             *_expired_backups(contents, held, selection, rule.starts_at(now)),
             *expired_pieces,
+            *expired_lists,
             *expired_wal,
         ),
         warnings=tuple(_warnings(contents, store, keeper, rule, now)),
@@ -215,6 +225,18 @@ def _sort_pieces(tail: PiecesOnStore, keeper: WalKeeper) -> tuple[list[Kept], li
             kept.insert(0, Kept(name, ObjectKind.PIECES, held.stored_bytes, found.reason, held.objects))
         else:
             expired.append(Expired(name, Step.PIECES, held.stored_bytes, found.reason, held.objects))
+    return kept, expired
+
+
+def _sort_lists(lists: Mapping[str, HeldList], verdicts: Mapping[str, Keep]) -> tuple[list[Kept], list[Expired]]:
+    kept: list[Kept] = []
+    expired: list[Expired] = []
+    for moment, held in sorted(lists.items()):
+        found, name = verdicts[moment], list_name(moment)
+        if found.kept:
+            kept.append(Kept(name, ObjectKind.RELATIONS, held.stored_bytes, found.reason))
+        else:
+            expired.append(Expired(name, Step.RELATIONS, held.stored_bytes, found.reason))
     return kept, expired
 
 

@@ -13,6 +13,7 @@ from wal_pipeline.archive.records import BaseBackup, WalFile
 from wal_pipeline.archive.retention.ages import age_of
 from wal_pipeline.archive.retention.pieces import segment_of
 from wal_pipeline.archive.retention.plan import RetentionPlan, Step
+from wal_pipeline.archive.retention.relations import moment_of
 from wal_pipeline.errors import InvalidWalNameError, RetentionError
 from wal_pipeline.wal.names import (
     FileKind,
@@ -24,6 +25,7 @@ from wal_pipeline.wal.names import (
 from wal_pipeline.wal.timeline import TimelineHistory
 
 _SEGMENT_NAME_LENGTH: Final = 24
+_MOMENT_LENGTH: Final = 16
 _HINT: Final = "This is an error in the program: report it with the output of 'wal-pipeline expire --json'."
 
 
@@ -36,6 +38,7 @@ class Listed:
     of any file. ``segment_sizes`` are all that anything in the archive says it has; the plan judges those of
     ``wal_segment_size``. ``histories`` are those that could be read. ``pieces_at`` says of each segment of which there
     are pieces when the newest was stored; ``proven`` are the segments of which the store has a verified copy.
+    ``lists`` are the moments of the lists of relations.
     """
 
     backup_ids: frozenset[str]
@@ -48,6 +51,7 @@ class Listed:
     histories: Mapping[int, TimelineHistory]
     pieces_at: Mapping[str, datetime] = field(default_factory=dict)
     proven: frozenset[str] = frozenset()
+    lists: frozenset[str] = frozenset()
 
 
 def prove_plan(plan: RetentionPlan, listed: Listed) -> None:
@@ -64,6 +68,7 @@ def prove_plan(plan: RetentionPlan, listed: Listed) -> None:
             *_against_backups(plan, listed, going),
             *_against_files(listed, needs, files),
             *_against_pieces(plan, listed, needs, pieces),
+            *_against_lists(plan, listed, listed.backup_ids - going),
         ):
             raise RetentionError(f"{plan.store}: the plan would remove {objection}; nothing expires", hint=_HINT)
 
@@ -157,6 +162,15 @@ def _against_pieces(plan: RetentionPlan, listed: Listed, needs: "_Needs", segmen
             reason = _stays_anyway(listed, file) or needs.reason(file)
         if reason is not None:
             yield f"the pieces of '{name}', {reason}"
+
+
+def _against_lists(plan: RetentionPlan, listed: Listed, staying: frozenset[str]) -> Iterator[str]:
+    """Yield the lists of relations that may not go: those in force since the oldest base backup that stays began."""
+    going = {moment_of(step.name) for step in plan.expire if step.step is Step.RELATIONS}
+    since = min(staying, default=f"{plan.window_starts_at:%Y%m%dT%H%M%SZ}")[:_MOMENT_LENGTH]
+    for moment in sorted(going):
+        if not any(moment < other <= since for other in listed.lists - going):
+            yield f"the list of relations of {moment}, and no newer one from before {since} stays"
 
 
 def _stays_anyway(listed: Listed, file: WalFileName) -> str | None:

@@ -24,7 +24,7 @@ from wal_pipeline.archive.format.backup_manifest import (
 from wal_pipeline.archive.format.backup_report import BackupReport
 from wal_pipeline.archive.format.configuration import configuration_name, configuration_to_tar
 from wal_pipeline.archive.format.keys import Layout
-from wal_pipeline.archive.format.tar_cuts import Cuts, cuts_to_json
+from wal_pipeline.archive.format.tar_cuts import Cuts, VolumeDatabases, cuts_to_json
 from wal_pipeline.archive.records import BackupKind
 from wal_pipeline.codec.stream_encoder import Source, StreamEncoder
 from wal_pipeline.commands.backup.objects import object_metadata
@@ -43,6 +43,7 @@ from wal_pipeline.wal.names import require_file_name
 _LABEL_FILE: Final = "backup_label"
 _FOLDERS: Final = frozenset(("global", "pg_xact", "pg_multixact", "PG_VERSION"))
 _LIST_FILE: Final = "backup_manifest"
+_INDEXED_VOLUMES: Final = 2  # where there is one volume, it is always needed, and nothing is extracted beside it
 _log = logging.getLogger(__name__)
 
 
@@ -113,6 +114,7 @@ class BackupSession:
         self._read_bytes = 0
         self._total_bytes: int | None = None
         self._cuts: dict[str, Cuts] = {}
+        self._databases: dict[str, VolumeDatabases] = {}
         self._folders: set[str] = set()
 
     def run(self, upload: BackupUpload, file_list: BinaryIO, staging_folder: Path | None) -> BaseBackupManifest:
@@ -160,7 +162,7 @@ class BackupSession:
         tar.require_complete()
         if _LIST_FILE not in watch.seen:
             raise BaseBackupError("pg_basebackup's tar has no 'backup_manifest'")
-        self._cuts[BASE_TAR] = watch.cuts[: len(volumes) - 1]
+        self._note_volumes(BASE_TAR, watch, len(volumes))
         return (BackupTar(BASE_TAR, tar.size_bytes, tar.sha256, volumes),), finished_at
 
     def _staged(
@@ -220,13 +222,13 @@ class BackupSession:
     def _store_staged(self, upload: BackupUpload, staged: Path, name: str) -> BackupTar:
         path = staged / f"{name}.tar"
         with path.open("rb") as source:
-            watch = TarWatch({}, self._plan.volume_size_bytes)
+            watch = TarWatch({}, self._plan.volume_size_bytes, name)
             tar = TarStream(source, watch, lambda count: self._count(count, upload))
             volumes = self._store_volumes(upload, name, tar)
             tar.require_complete()
         path.unlink()
         self._folders |= watch.folders if name == BASE_TAR else set()
-        self._cuts[name] = watch.cuts[: len(volumes) - 1]
+        self._note_volumes(name, watch, len(volumes))
         return BackupTar(name, tar.size_bytes, tar.sha256, volumes)
 
     def _begin(self, label: bytearray, watch: TarWatch) -> BackupLabel:
@@ -267,10 +269,14 @@ class BackupSession:
         name = backup_manifest_name(encoder.codec, encrypted=encoder.encrypted)
         return self._store(upload, name, file_list, size_bytes)
 
+    def _note_volumes(self, name: str, watch: TarWatch, volumes: int) -> None:
+        self._cuts[name] = watch.cuts[: volumes - 1]
+        self._databases[name] = tuple(map(frozenset, watch.databases[:volumes]))
+
     def _store_cuts(self, upload: BackupUpload) -> BackupObject | None:
-        if not any(self._cuts.values()):
+        if sum(map(len, self._databases.values())) < _INDEXED_VOLUMES:
             return None
-        data, encoder = cuts_to_json(self._cuts), self._plan.encoder
+        data, encoder = cuts_to_json(self._cuts, self._databases), self._plan.encoder
         name = tar_cuts_name(encoder.codec, encrypted=encoder.encrypted)
         return self._store(upload, name, io.BytesIO(data), len(data))
 

@@ -40,6 +40,7 @@ from wal_pipeline.commands.backup.upload import MAX_PARTS, BackupUpload
 from wal_pipeline.commands.backup.watch.alarms import BackupAlarms
 from wal_pipeline.commands.backup.watch.waits import BackupWait
 from wal_pipeline.commands.continuity.archived import stored_segment_size
+from wal_pipeline.commands.relations.keep import KeepAttempt
 from wal_pipeline.errors import SettingsError, StoreError
 from wal_pipeline.postgres.backup_server import BackupServer
 from wal_pipeline.postgres.pg_basebackup import BaseBackupCommand
@@ -247,10 +248,14 @@ def _remove_all(places: Sequence[ClusterStore], backup_id: str | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class BackupOutcome:
-    """A base backup that at least one store has, and its outcome on each store."""
+    """A base backup that at least one store has, and its outcome on each store.
+
+    ``notes`` say what lacks in the list of relations that was kept with it.
+    """
 
     result: BaseBackupResult
     stores: tuple[StoreOutcome, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -280,8 +285,12 @@ class BaseBackupTaker:
         identities: Sequence[Any] = (),
         wal_timeout_seconds: float = 600.0,
         archive: Callable[[], object] | None = None,
+        keep_relations: Callable[[], KeepAttempt] = lambda: KeepAttempt(is_kept=True),
     ) -> None:
-        """``find_program`` returns pg_basebackup for a major version; ``archive`` brings waiting WAL to the stores."""
+        """``find_program`` returns pg_basebackup for a major version; ``archive`` brings waiting WAL to the stores.
+
+        ``keep_relations`` keeps a list of the cluster's relations, and raises nothing.
+        """
         self._server = server
         self._find_program = find_program
         self._stores = stores
@@ -293,6 +302,7 @@ class BaseBackupTaker:
         )
         self._clock = clock
         self._identities = identities
+        self._keep_relations = keep_relations
         self._alarms = BackupAlarms(catalog, clock)
 
     def take(
@@ -313,17 +323,18 @@ class BaseBackupTaker:
         options = replace(self._options, wait_seconds=wait_seconds)
         told = self._alarms.told(on_progress)
         with self._alarms.watching():
-            result = self._take(incremental or parent_id is not None, parent_id, options, told)
+            result, notes = self._take(incremental or parent_id is not None, parent_id, options, told)
         layout = self._layout(result.manifest.system_identifier)
         outcomes = self.recorder.settle(result.manifest, layout, [_stored(name, result) for name in self._stores])
         self._alarms.taken(result.record)
-        return BackupOutcome(result, outcomes)
+        return BackupOutcome(result, outcomes, notes)
 
     def _take(
         self, incremental: bool, parent_id: str | None, options: BackupOptions, on_progress: ProgressCallback
-    ) -> BaseBackupResult:
+    ) -> tuple[BaseBackupResult, tuple[str, ...]]:
         facts = self._server.facts()
         require_cluster(facts, self._options.system_identifier)
+        listed = self._keep_relations()  # before it begins: a base backup has a list that is not younger than it
         layout, stores = self._layout(facts.system_identifier), list(self._stores.values())
         options.scratch_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with parent_folder(options.scratch_folder) as folder:
@@ -332,7 +343,7 @@ class BaseBackupTaker:
                 places = [ClusterStore(store, layout) for store in stores]
                 chosen = choose_parent(places, parent_id)
                 parent = fetch_parent(places, chosen, identities=self._identities, folder=folder)
-            return take_base_backup(
+            result = take_base_backup(
                 self._server,
                 self._find_program(facts.major_version),
                 stores,
@@ -343,6 +354,8 @@ class BaseBackupTaker:
                 clock=self._clock,
                 on_progress=on_progress,
             )
+        # The first base backup may be the first thing on the stores: a list that is a little younger names the same.
+        return result, (listed if listed.is_kept else self._keep_relations()).notes
 
 
 def _stored(store: str, result: BaseBackupResult) -> StoreOutcome:

@@ -11,6 +11,7 @@ from wal_pipeline.archive.cost import SHOWN_INTERVALS, Cost, Prices, StoreCost, 
 from wal_pipeline.archive.records import CopyStatus
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.health.windows import newest_id
+from wal_pipeline.commands.relations.records import read_list_bytes
 from wal_pipeline.commands.ship.records import read_tails
 from wal_pipeline.errors import SettingsError
 
@@ -80,7 +81,10 @@ def _usage(catalog: Catalog, store: str, now: datetime, piece_bytes: int) -> Usa
     requests = [one for one in catalog.stores.requests(now - MONTH) if one.store == store]
     wal = sum(one.stored_bytes for one in catalog.files.totals() if one.store == store)
     return Usage(
-        stored_bytes=wal + piece_bytes + catalog.measures.base_backup_bytes().get(store, 0),
+        stored_bytes=wal
+        + piece_bytes
+        + catalog.measures.base_backup_bytes().get(store, 0)
+        + read_list_bytes(catalog.values, store),
         class_a_requests=sum(one.class_a for one in requests),
         class_b_requests=sum(one.class_b for one in requests),
         restore_bytes=_restore_bytes(catalog, store),

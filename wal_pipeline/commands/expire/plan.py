@@ -19,11 +19,16 @@ from wal_pipeline.archive.retention.rules import RetentionRule
 from wal_pipeline.commands.expire.damage import Damage, told_damage
 from wal_pipeline.commands.expire.evidence import backup_ids, part_of, read_remains, segment_sizes, told_remains
 from wal_pipeline.commands.expire.pieces import piece_keys, read_tail_of
+from wal_pipeline.commands.expire.relations import read_lists_of
 from wal_pipeline.commands.inventory.listing import HiddenVersions
 from wal_pipeline.commands.inventory.survey import ClusterSurvey
 from wal_pipeline.errors import RetentionError
 
-_KINDS: Final = {Step.WAL_FILE: ObjectKind.WAL_FILE, Step.PIECES: ObjectKind.PIECES}
+_KINDS: Final = {
+    Step.WAL_FILE: ObjectKind.WAL_FILE,
+    Step.PIECES: ObjectKind.PIECES,
+    Step.RELATIONS: ObjectKind.RELATIONS,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,8 @@ def plan_store(
     """
     keys, sizes, tail = _keys(survey, store), _sizes(survey, store), read_tail_of(survey, store)
     keys |= {pieces_name(segment): found for segment, found in piece_keys(survey, store).items()}
+    lists, list_keys = read_lists_of(survey, store)
+    keys |= list_keys
     remains = read_remains(survey, store, rule.starts_at(now))
     plan: RetentionPlan | None = None
     refusal: str | None = None
@@ -70,9 +77,17 @@ def plan_store(
     forget: tuple[str, ...] = ()
     try:
         plan = plan_retention(
-            survey.contents, store, now, rule, stored_bytes=sizes, locked=locked, remains=remains, tail=tail
+            survey.contents,
+            store,
+            now,
+            rule,
+            stored_bytes=sizes,
+            locked=locked,
+            remains=remains,
+            tail=tail,
+            lists=lists,
         )
-        prove_plan(plan, _listed(survey, store, rule.starts_at(now), tail))
+        prove_plan(plan, replace(_listed(survey, store, rule.starts_at(now), tail), lists=frozenset(lists)))
     except RetentionError as error:
         plan, refusal, hint = None, error.message, error.hint
     going = frozenset(step.name for step in plan.expire) if plan is not None else frozenset()

@@ -26,8 +26,9 @@ Replan = Callable[[frozenset[str]], StorePlan]
 class Removed:
     """The objects that were removed from one store. ``versions`` counts all versions of all objects.
 
-    ``pieces`` is the number of pieces and ``pieces_bytes`` their part of ``freed_bytes``. ``locked`` are the keys that
-    the store refused to remove. ``error``: why it ended before the plan did.
+    ``pieces`` is the number of pieces and ``pieces_bytes`` their part of ``freed_bytes``; ``lists`` is the number of
+    lists of relations. ``locked`` are the keys that the store refused to remove. ``error``: why it ended before the
+    plan did.
     """
 
     files: tuple[str, ...] = ()
@@ -38,6 +39,7 @@ class Removed:
     error: str | None = None
     pieces: int = 0
     pieces_bytes: int = 0
+    lists: int = 0
 
 
 class _ManifestLockedError(Exception):
@@ -65,6 +67,7 @@ class StepRunner:
     _freed_bytes: int = 0
     _pieces: int = 0
     _pieces_bytes: int = 0
+    _lists: int = 0
     _counting: Lock = field(default_factory=Lock)
 
     def run(self, plan: StorePlan, replan: Replan) -> tuple[StorePlan, Removed]:
@@ -95,6 +98,7 @@ class StepRunner:
             error=error,
             pieces=self._pieces,
             pieces_bytes=self._pieces_bytes,
+            lists=self._lists,
         )
 
     def _do(self, plan: StorePlan) -> None:
@@ -103,6 +107,8 @@ class StepRunner:
             for step in steps:
                 if step.step is Step.PIECES:
                     self._remove_pieces(plan, step)
+                elif step.step is Step.RELATIONS:
+                    self._remove_list(plan, step)
                 elif step.step is not Step.WAL_FILE:
                     self._remove_backup(plan, step)
             self._remove_files(plan, [step for step in steps if step.step is Step.WAL_FILE])
@@ -133,6 +139,12 @@ class StepRunner:
         if len(gone) == len(keys):
             self._freed_bytes += step.stored_bytes
             self._pieces_bytes += step.stored_bytes
+            self._write_down(step)
+
+    def _remove_list(self, plan: StorePlan, step: Expired) -> None:
+        if self._remove_file(plan, step):
+            self._lists += 1
+            self._freed_bytes += step.stored_bytes
             self._write_down(step)
 
     def _remove_files(self, plan: StorePlan, steps: Sequence[Expired]) -> None:

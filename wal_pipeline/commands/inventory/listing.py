@@ -47,8 +47,9 @@ class StoreListing:
     ``wal`` has the objects of each file, as a rule one. ``base`` has the objects of each base backup by their names,
     with or without a manifest. ``manifests`` could be read. ``faults`` say why a base backup is not whole, by its id:
     one without a manifest, with one that cannot be read, or that lacks objects. ``others`` are the objects that we
-    never make. ``pieces`` has the objects of each segment's pieces, by the segment's name. ``hidden`` are the versions
-    that a delete without a version only hid, or that another put covered; empty unless they were asked for.
+    never make. ``pieces`` has the objects of each segment's pieces, by the segment's name, ``relations`` those of each
+    list of relations, by its moment. ``hidden`` are the versions that a delete without a version only hid, or that
+    another put covered; empty unless they were asked for.
     """
 
     store: str
@@ -59,6 +60,7 @@ class StoreListing:
     others: tuple[StoredObject, ...] = ()
     hidden: HiddenVersions = field(default_factory=HiddenVersions)
     pieces: Mapping[str, tuple[StoredObject, ...]] = field(default_factory=dict)
+    relations: Mapping[str, tuple[StoredObject, ...]] = field(default_factory=dict)
 
     def size_of(self, name: str) -> int:
         """Return the stored bytes of a file's objects."""
@@ -84,10 +86,11 @@ class ObjectSorter:
         self._wal: dict[str, tuple[StoredObject, ...]] = {}
         self._base: dict[str, dict[str, StoredObject]] = {}
         self._pieces: dict[str, tuple[StoredObject, ...]] = {}
+        self._relations: dict[str, tuple[StoredObject, ...]] = {}
 
     @property
     def has_ours(self) -> bool:
-        """Whether any object is one that we make."""
+        """Whether any object is of WAL or of a base backup, which alone say that a cluster is archived here."""
         return bool(self._wal or self._base or self._pieces)
 
     def add(self, item: StoredObject) -> bool:
@@ -102,6 +105,8 @@ class ObjectSorter:
         elif (piece := self.layout.parse_piece_key(item.key)) is not None:
             segment = piece.piece.segment.name
             self._pieces[segment] = (*self._pieces.get(segment, ()), item)
+        elif (listed := self.layout.parse_relations_key(item.key)) is not None:
+            self._relations[listed.moment] = (*self._relations.get(listed.moment, ()), item)
         elif self.layout.parse_lease_key(item.key) is None:
             self.others.append(item)
         return False
@@ -115,7 +120,9 @@ class ObjectSorter:
         """Read the base backups' manifests and return the listing of all objects taken. Raises: StoreError."""
         manifests, faults = _read_manifests(ClusterStore(store, self.layout), self._base)
         others = tuple(self.others)
-        return StoreListing(store.name, self._wal, self._base, manifests, faults, others, hidden, self._pieces)
+        return StoreListing(
+            store.name, self._wal, self._base, manifests, faults, others, hidden, self._pieces, self._relations
+        )
 
 
 def list_store(place: ClusterStore, cuts: Sequence[str] = (), *, with_hidden: bool = False) -> StoreListing:

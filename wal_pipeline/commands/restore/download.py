@@ -19,6 +19,7 @@ from wal_pipeline.commands.archive_get.wal_source import StoreHealth
 from wal_pipeline.commands.backup.objects import open_file
 from wal_pipeline.commands.copies.stored_bytes import StoredBytes, require_bytes
 from wal_pipeline.commands.restore.byte_pipe import Sink, through
+from wal_pipeline.commands.restore.chosen.left_out import LeftOutDatabases
 from wal_pipeline.commands.restore.untar import untar, untar_volume
 from wal_pipeline.errors import RestoreError, StoreUnavailableError, WalPipelineError
 from wal_pipeline.stores.base import Store
@@ -51,7 +52,8 @@ class BaseBackupSource:
 
     Each object's SHA-256 is compared before it is opened, and each codec has a checksum of its content. ``hash_tars``:
     the SHA-256 of the opened tar is compared too, for which its volumes are opened one after the other. ``health``
-    remembers which stores failed.
+    remembers which stores failed. ``left_out``: volumes that hold only files of these databases are not fetched, and
+    no such file is written.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class BaseBackupSource:
         limits: DownloadLimits | None = None,
         hash_tars: bool = True,
         health: StoreHealth | None = None,
+        left_out: LeftOutDatabases | None = None,
         on_bytes: Callable[[int], object] = lambda _: None,
         on_fault: Callable[[DownloadFault], object] = lambda _: None,
     ) -> None:
@@ -76,6 +79,7 @@ class BaseBackupSource:
         self._limits = limits or DownloadLimits()
         self._hash_tars = hash_tars
         self._health = health or StoreHealth()
+        self._left_out = left_out or LeftOutDatabases()
         self._on_bytes = on_bytes
         self._on_fault = on_fault
         self._given_up = threading.Event()
@@ -94,17 +98,19 @@ class BaseBackupSource:
             return
         begins = (None, *cuts)
         ends = self._extract_at_once(tar, folder, begins)
-        for item, end, begin in zip(tar.objects, ends, (*begins[1:], None), strict=True):
+        for number, end in ends.items():
+            begin = (*begins[1:], None)[number]
             if end != begin:
                 raise RestoreError(
-                    f"volume '{item.name}' of base backup '{self._manifest.backup_id}' ends with {_place(end)}, "
-                    f"expected {_place(begin)}"
+                    f"volume '{tar.objects[number].name}' of base backup '{self._manifest.backup_id}' ends with "
+                    f"{_place(end)}, expected {_place(begin)}"
                 )
 
     def _cuts_of(self, tar: BackupTar) -> Cuts | None:
         """Return where the tar's volumes begin; None where they must be extracted in order, which always works."""
         item = self._manifest.tar_cuts
-        if self._hash_tars or item is None or item.content_size_bytes > _cuts_limit(self._manifest):
+        hashed = self._hash_tars and not self._left_out.unneeded(self._manifest.backup_id, tar.name)
+        if hashed or item is None or item.content_size_bytes > cuts_limit(self._manifest):
             return None
         if self._cuts is None:
             content = bytearray()
@@ -116,7 +122,12 @@ class BaseBackupSource:
                 self._cuts = {}
         return self._cuts.get(tar.name)
 
-    def _extract_at_once(self, tar: BackupTar, folder: Path, begins: Cuts) -> list[TarCut | None]:
+    def _extract_at_once(self, tar: BackupTar, folder: Path, begins: Cuts) -> dict[int, TarCut | None]:
+        """Extract all volumes that are needed; return where each ends, by its number."""
+        unneeded = self._left_out.unneeded(self._manifest.backup_id, tar.name)
+        wanted = [number for number in range(len(tar.objects)) if number not in unneeded]
+        leaves = self._leaves(tar)
+
         def extract(number: int) -> TarCut | None:
             item = tar.objects[number]
 
@@ -128,14 +139,17 @@ class BaseBackupSource:
                 self._open(item, path, put)
 
             with self._staged(item) as path:
-                return untar_volume(produce, folder, begins[number], last=number == len(tar.objects) - 1)
+                return untar_volume(produce, folder, begins[number], leaves, last=number == len(tar.objects) - 1)
 
         with self._pool() as pool:
-            futures = [pool.submit(extract, number) for number in range(len(tar.objects))]
-            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            futures = {number: pool.submit(extract, number) for number in wanted}
+            done, _ = wait(futures.values(), return_when=FIRST_EXCEPTION)
             for failed in (future for future in done if future.exception()):
                 failed.result()
-            return [future.result() for future in futures]
+            return {number: future.result() for number, future in futures.items()}
+
+    def _leaves(self, tar: BackupTar) -> Callable[[str], bool]:
+        return lambda name: self._left_out.has(name, tar.name)
 
     def _extract_in_order(self, tar: BackupTar, folder: Path) -> None:
         """Opening, hashing and writing go on beside each other, each in a thread."""
@@ -145,10 +159,10 @@ class BaseBackupSource:
                 self._open(item, path, sink)
 
         if not self._hash_tars:
-            untar(produce, folder)
+            untar(produce, folder, self._leaves(tar))
             return
         digest = hashlib.sha256()
-        untar(through(produce, digest.update, "hash-base-backup"), folder)
+        untar(through(produce, digest.update, "hash-base-backup"), folder, self._leaves(tar))
         if digest.hexdigest() != tar.sha256:
             raise RestoreError(
                 f"tar '{tar.name}' of base backup '{self._manifest.backup_id}' has SHA-256 {digest.hexdigest()}, "
@@ -346,7 +360,8 @@ def _unanswered(store: Store, key: str) -> StoreUnavailableError:
     return StoreUnavailableError(store.name, f"object '{key}' was not answered within {_ANSWER_SECONDS:g} s")
 
 
-def _cuts_limit(manifest: BaseBackupManifest) -> int:
+def cuts_limit(manifest: BaseBackupManifest) -> int:
+    """Return the most bytes that the object with the cuts may have: it is read into memory."""
     return MAX_BYTES_A_VOLUME * len(manifest.objects)
 
 

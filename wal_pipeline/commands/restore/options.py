@@ -53,6 +53,7 @@ class RestoreOptions:
     start: bool = False
     config_file: Path | None = None
     server_settings: Mapping[str, str] = field(default_factory=dict)
+    only_databases: tuple[str, ...] = ()
 
     def request(self, *, default_pgdata: Path | None, bindir: Path | None) -> RestoreRequest:
         """Return what these options ask for.
@@ -78,6 +79,7 @@ class RestoreOptions:
             work_dir=None if self.work_dir is None else self.work_dir.absolute(),
             config_file=None if self.config_file is None else self.config_file.absolute(),
             restore_config=self.restore_config,
+            only_databases=tuple(self.only_databases),
         )
 
     def _require_no_contradiction(self) -> None:

@@ -43,8 +43,15 @@ class OriginalServer:
 
 
 def decide_role(request: RestoreRequest, signs: tuple[str, ...]) -> RestoreRequest:
-    """Return the request with the signs of an original that lives; without any, an undecided one is a replacement."""
-    archiving = True if request.archiving is None and not signs else request.archiving
+    """Return the request with the signs of an original that lives; without any, an undecided one is a replacement.
+
+    One of only some databases is a copy, which no sign is needed for.
+    """
+    archiving = request.archiving
+    if archiving is None and request.only_databases:
+        archiving = False
+    elif archiving is None and not signs:
+        archiving = True
     return replace(request, archiving=archiving, signs_of_original=signs)
 
 

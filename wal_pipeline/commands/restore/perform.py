@@ -16,6 +16,9 @@ from wal_pipeline.commands.archive_get.prefetch_folder import PrefetchFolder
 from wal_pipeline.commands.archive_get.restore_command import shell_line
 from wal_pipeline.commands.archive_get.tail_wal import limits_of
 from wal_pipeline.commands.archive_get.wal_source import StoreHealth
+from wal_pipeline.commands.restore.chosen.databases import replay_settings
+from wal_pipeline.commands.restore.chosen.finish import FinishedDatabases
+from wal_pipeline.commands.restore.chosen.left_out import LeftOutDatabases, check_parts, fill_left_out
 from wal_pipeline.commands.restore.download import BaseBackupSource, DownloadFault
 from wal_pipeline.commands.restore.folders import check_folders
 from wal_pipeline.commands.restore.place import (
@@ -31,7 +34,7 @@ from wal_pipeline.commands.restore.places.wal_folder import PG_WAL
 from wal_pipeline.commands.restore.places.workspace import Workspace, empty, remove_tree, workspace
 from wal_pipeline.commands.restore.prepare import PreparedRestore, require_answers
 from wal_pipeline.commands.restore.start import RecoveryResult
-from wal_pipeline.commands.restore.untar import release_pg_control
+from wal_pipeline.commands.restore.untar import hold_back_pg_control, release_pg_control
 from wal_pipeline.errors import RestoreError
 from wal_pipeline.postgres.isolation import copy_settings, own_access_files, told_apart, worker_settings
 from wal_pipeline.postgres.own_folder import keep_own_folder
@@ -45,7 +48,8 @@ class RestoreResult:
     """The files of a restore are in place. ``seconds`` by phase: plan, download, combine, verify, finish.
 
     ``mended`` says what had to be changed in the restored configuration, for a person. ``warnings`` are those of
-    pg_combinebackup and pg_verifybackup.
+    pg_combinebackup and pg_verifybackup. ``databases`` says what became of those that were not asked for, where the
+    server was started.
     """
 
     pgdata: Path
@@ -56,6 +60,7 @@ class RestoreResult:
     faults: tuple[DownloadFault, ...]
     mended: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    databases: FinishedDatabases | None = None
 
 
 class RestoreEvents:
@@ -142,6 +147,8 @@ class _Placement:
         self._health = StoreHealth()
         self._warnings: list[str] = []
         self._bytes = 0
+        self._left_out = None if prepared.chosen is None else prepared.chosen.left_out
+        self._left_out_folders: tuple[str, ...] = ()
 
     def run(self) -> RestoreResult:
         with workspace(self._pgdata, self._prepared.request.work_dir) as work:
@@ -195,6 +202,8 @@ class _Placement:
         with self._phase("download"):
             spaces = {move.oid: move.new for move in self._prepared.moves}
             extract_base_backup(manifest, self._source(manifest, work), self._pgdata, spaces)
+        if self._left_out is not None:
+            self._left_out_folders = fill_left_out(self._pgdata, [self._pgdata], self._left_out)
         release_pg_control(self._pgdata)
 
     def _place_chain(self, chain: Sequence[BaseBackupManifest], work: Workspace) -> None:
@@ -208,17 +217,39 @@ class _Placement:
                 }
                 extract_base_backup(manifest, self._source(manifest, work), folder, staged)
                 folders.append(folder)
+        if self._left_out is not None:
+            self._verify_parts(folders, self._left_out)
         with self._phase("combine"):
             self._warnings += combine_chain(
                 self._prepared.binaries, folders, self._pgdata, staged, self._prepared.moves
             )
+        if self._left_out is not None:
+            try:
+                self._left_out_folders = fill_left_out(self._pgdata, folders, self._left_out)
+            except BaseException:
+                hold_back_pg_control(self._pgdata)
+                raise
+
+    def _verify_parts(self, folders: Sequence[Path], left_out: LeftOutDatabases) -> None:
+        """Compare the files of each base backup of a chain with its manifest: its tars' hashes are not known in part.
+
+        What pg_combinebackup makes of them is compared later, with the manifest that it writes.
+        """
+        for folder in folders:
+            ignored = check_parts(folder, left_out)
+            if self._prepared.request.verify and left_out.skips_volumes:
+                release_pg_control(folder)
+                self._warnings += verify_files(self._prepared.binaries, folder, ignored=ignored)
+                hold_back_pg_control(folder)
 
     def _finish(self, work: Workspace) -> None:
         request, prepared = self._prepared.request, self._prepared
         remove_tree(work.staging)
         if request.verify:
             with self._phase("verify"), _flushing():
-                self._warnings += verify_files(prepared.binaries, self._pgdata, prepared.moves)
+                self._warnings += verify_files(
+                    prepared.binaries, self._pgdata, prepared.moves, ignored=self._left_out_folders
+                )
         with self._phase("finish"):
             write_tablespace_map(self._pgdata, prepared.moves)
             write_configuration(prepared.configuration, self._pgdata)
@@ -239,6 +270,7 @@ class _Placement:
             # Of a chain pg_verifybackup sees only what was combined; of one base backup it reads every file.
             hash_tars=len(self._prepared.chain) > 1,
             health=self._health,
+            left_out=self._left_out,
             on_bytes=self._came,
             on_fault=self._fault,
         )
@@ -292,6 +324,7 @@ def _copy_lines(prepared: PreparedRestore) -> dict[str, str]:
         **copy_settings(prepared.binaries.major),
         **worker_settings(None, hot_standby=prepared.request.action is TargetAction.PAUSE),
         **own_access_files(prepared.request.pgdata.absolute()),
+        **replay_settings(prepared.chosen),
     }
 
 

@@ -101,17 +101,20 @@ def _escaped(path: Path) -> str:
     return str(path).replace("=", "\\=")
 
 
-def verify_files(binaries: Binaries, pgdata: Path, moves: Sequence[TablespaceMove] = ()) -> tuple[str, ...]:
+def verify_files(
+    binaries: Binaries, pgdata: Path, moves: Sequence[TablespaceMove] = (), *, ignored: Sequence[str] = ()
+) -> tuple[str, ...]:
     """Compare every file with PostgreSQL's own manifest, and return pg_verifybackup's warnings.
 
-    What a file system or the restore itself keeps at the top of a folder is passed over.
+    What a file system or the restore itself keeps at the top of a folder is passed over, and what is in the folders
+    ``ignored``, relative to the data directory.
 
     Raises: RestoreError: then no server can start there.
     """
     program = binaries.program("pg_verifybackup")
     tops = ("", *(f"pg_tblspc/{move.oid}/" for move in moves))
-    ignored = [f"--ignore={top}{name}" for top in tops for name in NOT_CONTENT]
-    command = [str(program), "--no-parse-wal", "--quiet", *ignored, str(pgdata)]
+    names = [*(f"{top}{name}" for top in tops for name in NOT_CONTENT), *ignored]
+    command = [str(program), "--no-parse-wal", "--quiet", *(f"--ignore={name}" for name in names), str(pgdata)]
     try:
         return run_tool(command, f"'{pgdata}' is not what was backed up")
     except BaseException:

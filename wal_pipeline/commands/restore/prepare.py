@@ -21,6 +21,8 @@ from wal_pipeline.commands.restore.checks import (
     require_action,
     server_user,
 )
+from wal_pipeline.commands.restore.chosen.databases import ChosenDatabases, choose_databases, needed_of, require_copy
+from wal_pipeline.commands.restore.chosen.lists import read_database_lists
 from wal_pipeline.commands.restore.contents import gather
 from wal_pipeline.commands.restore.folders import check_data_directory, check_folders
 from wal_pipeline.commands.restore.places.configuration import ConfigurationPlan, plan_configuration
@@ -51,6 +53,7 @@ class RestoreRequest:
     instead of in the data directory.
     ``config_file`` is the server's, where it is not in the data directory. ``restore_config``: the configuration that
     was kept with the base backup is written into the data directory; None: where this machine has none for it.
+    ``only_databases``: the server, which must be a copy, has only these databases, beside those of every cluster.
     """
 
     pgdata: Path
@@ -69,6 +72,7 @@ class RestoreRequest:
     work_dir: Path | None = None
     config_file: Path | None = None
     restore_config: bool | None = None
+    only_databases: tuple[str, ...] = ()
 
     @property
     def is_copy(self) -> bool:
@@ -83,7 +87,7 @@ class PreparedRestore:
     ``chain`` begins with the full base backup. The old content of the folders ``emptied`` will be removed.
     ``refusals`` are all that the restore would refuse, though it could be planned.
     ``encrypted``: a base backup or WAL is encrypted, and the identities at hand open it. ``stores`` are those that
-    answered, ``silent`` the names of those that did not.
+    answered, ``silent`` the names of those that did not. ``chosen``: only these databases come back; None: all.
     """
 
     request: RestoreRequest
@@ -104,6 +108,7 @@ class PreparedRestore:
     wal_folder: WalFolder | None = None
     configuration: ConfigurationPlan = field(default_factory=ConfigurationPlan)
     refusals: tuple[WalPipelineError, ...] = ()
+    chosen: ChosenDatabases | None = None
 
     @property
     def filled_elsewhere(self) -> tuple[Path, ...]:
@@ -114,7 +119,7 @@ class PreparedRestore:
     @property
     def download_bytes(self) -> int:
         """Bytes that are downloaded before the server starts. It fetches the WAL itself."""
-        return sum(one.stored_size_bytes for one in self.chain)
+        return sum(one.stored_size_bytes for one in needed_of(self.chosen, self.chain))
 
 
 def prepare_restore(
@@ -125,6 +130,7 @@ def prepare_restore(
     Raises: RecoveryTargetError, RestoreError, PostgresError, StoreError.
     """
     begun = time.monotonic()
+    require_copy(request.only_databases, is_copy=request.is_copy)
     check_data_directory(request.pgdata, force=request.force)
     target = request.target
     found = gather(stores, layout, target.at or target.not_before_at, identities)
@@ -140,7 +146,10 @@ def prepare_restore(
     user = server_user(pgdata, request.owner)
     work_place = pgdata if request.work_dir is None else request.work_dir.absolute()
     check_writable(pgdata, (*(move.new for move in moves), wal_place(pgdata, wal_folder), work_place))
-    needs = disk_needs(chain, pgdata, moves, work_place=work_place, wal_place=wal_place(pgdata, wal_folder))
+    places = [ClusterStore(store, layout) for store in found.answered]
+    chosen = choose_databases(request.only_databases, chain, places, identities, read_database_lists)
+    needed = needed_of(chosen, chain)
+    needs = disk_needs(needed, pgdata, moves, work_place=work_place, wal_place=wal_place(pgdata, wal_folder))
     check_disk(needs)
     programs = ("postgres", *((_VERIFY,) if request.verify else ()), *((_COMBINE,) if len(chain) > 1 else ()))
     binaries = find_binaries(chain[-1].server_version // 10_000, exactly=True, programs=programs, bindir=request.bindir)
@@ -165,10 +174,12 @@ def prepare_restore(
             *plan.notes,
             *_folder_notes(pgdata, emptied, wal_folder),
             *configuration.notes,
+            *(() if chosen is None else chosen.notes),
         ),
         time.monotonic() - begun,
         wal_folder,
         configuration,
+        chosen=chosen,
     )
 
 
@@ -205,6 +216,13 @@ def prepare_replay(
         ),
         notes=(*found.notes, *plan.notes),
         plan_seconds=time.monotonic() - begun,
+        chosen=choose_databases(
+            request.only_databases,
+            chain,
+            [ClusterStore(store, layout) for store in found.answered],
+            identities,
+            read_database_lists,
+        ),
     )
 
 

@@ -10,6 +10,7 @@ from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.recovery.restore_plan import require_chosen_timeline
 from wal_pipeline.commands.audit import AuditLog
 from wal_pipeline.commands.restore.checks import check_runnable
+from wal_pipeline.commands.restore.chosen.finish import FinishedDatabases, drop_left_out
 from wal_pipeline.commands.restore.options import RestoreOptions
 from wal_pipeline.commands.restore.original import OriginalServer, decide_role, require_role
 from wal_pipeline.commands.restore.perform import RestoreCommand, RestoreEvents, RestoreResult, perform_restore
@@ -17,7 +18,7 @@ from wal_pipeline.commands.restore.places.workspace import require_unmarked
 from wal_pipeline.commands.restore.prepare import PreparedRestore, RestoreRequest, prepare_restore, require_answers
 from wal_pipeline.commands.restore.reached import require_reached
 from wal_pipeline.commands.restore.start import RecoveryResult, restored_server, start_and_watch
-from wal_pipeline.errors import RestoreError, WalPipelineError
+from wal_pipeline.errors import PostgresError, RestoreError, WalPipelineError
 from wal_pipeline.host.file_owner import way_hint
 from wal_pipeline.host.mounts import has_room_beside
 from wal_pipeline.postgres.recovery import drop_setting
@@ -64,9 +65,13 @@ class Restore:
             raise prepared.refusals[0]
         result = self._perform(prepared, events)
         recovery = self._start(prepared, events) if self.options.start else None
+        if recovery is not None and recovery.state is RecoveryState.OPEN and prepared.chosen is not None:
+            result = replace(result, databases=_finish(prepared))
         events.ended(prepared, result, recovery)
         if recovery is not None:
             require_reached(prepared, recovery)
+        if result.databases is not None and isinstance(result.databases.trouble, RestoreError):
+            raise result.databases.trouble
 
     def _refusals(self, prepared: PreparedRestore) -> Iterator[WalPipelineError]:
         """Yield all that keeps a planned restore from being done as it was asked for. Nothing is written."""
@@ -115,6 +120,14 @@ class Restore:
         if recovery.state is not RecoveryState.PAUSED and self.command.prefetched is not None:
             self.command.prefetched.destroy()
         return recovery
+
+
+def _finish(prepared: PreparedRestore) -> FinishedDatabases:
+    """Drop the databases that were not asked for; where that fails, say why: the server is there all the same."""
+    try:
+        return drop_left_out(prepared)
+    except (RestoreError, PostgresError) as error:
+        return FinishedDatabases(trouble=error)
 
 
 def recovery_log(pgdata: Path, work_dir: Path | None = None) -> Path:

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from wal_pipeline.commands.restore.chosen.left_out import LeftOutDatabases
 from wal_pipeline.commands.restore.places.configuration import CONFIG_NAME, find_outside
 from wal_pipeline.commands.restore.prepare import PreparedRestore
 from wal_pipeline.errors import PostgresError, RestoreError
@@ -56,7 +57,8 @@ class RecoveryResult:
     the server did not tell (no commit at all, or a paused server that does not let us in). ``redo_lsn`` is where replay
     began. ``settings`` stand on the server's command line; of these ``raised`` are as high as on the original, because
     recovery needs them so. ``lower`` are settings that were higher on the original, with its values. ``warnings`` are
-    the server's while it recovered.
+    the server's while it recovered. ``missed`` are its words on pages that it did not find, of databases that were not
+    left out.
     """
 
     state: RecoveryState
@@ -73,11 +75,12 @@ class RecoveryResult:
     raised: Mapping[str, int] = field(default_factory=dict)
     lower: Mapping[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    missed: tuple[str, ...] = ()
 
     @property
     def lost(self) -> str | None:
         """The loss that the server itself tells, though it goes on; None where it tells none."""
-        found = lost_words(self.warnings)
+        found = (*lost_words(self.warnings), *self.missed)
         return f"PostgreSQL lost data while it recovered: {'; '.join(found)}" if found else None
 
     @property
@@ -204,6 +207,7 @@ class _Recovery:
         self._raised: dict[str, int] = {}
         self._segments = 0
         self._warnings: dict[str, None] = {}
+        self._missed: dict[str, None] = {}
 
     def run(self) -> RecoveryResult:
         """Start the server, and watch its recovery to the end."""
@@ -231,6 +235,7 @@ class _Recovery:
             raised=self._raised,
             lower=self._lower(low),
             warnings=tuple(self._warnings),
+            missed=tuple(self._missed),
         )
 
     def stop(self) -> None:
@@ -245,6 +250,7 @@ class _Recovery:
             try:
                 progress = server.watch(self._limits, self._on_progress)
                 self._warnings.update(dict.fromkeys(progress.warnings))
+                self._note_missed(progress)
             except PostgresError:
                 self._segments += server.progress.segments
                 if server.is_running or not self._raise_settings(self._too_low()):
@@ -257,6 +263,11 @@ class _Recovery:
             if not self._raise_settings(self._too_low()):
                 break
         raise self._blocked()
+
+    def _note_missed(self, progress: RecoveryProgress) -> None:
+        chosen = self._prepared.chosen
+        left_out = LeftOutDatabases() if chosen is None else chosen.left_out
+        self._missed.update(dict.fromkeys(left_out.missed(progress.invalid)))
 
     def _blocked(self) -> PostgresError:
         words = self._server.progress.too_low if self._server is not None else []

@@ -2,7 +2,7 @@
 
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,26 +19,36 @@ _MODE_LIMIT: Final = 0o750  # PostgreSQL starts with 0700 or, where the cluster 
 _FILE_TYPES: Final = (tarfile.REGTYPE, tarfile.AREGTYPE)
 
 
-def untar(produce: Producer, folder: Path) -> None:
+Leaves = Callable[[str], bool]
+
+
+def _nothing(_name: str) -> bool:
+    return False
+
+
+def untar(produce: Producer, folder: Path, leaves: Leaves = _nothing) -> None:
     """Extract the tar whose bytes ``produce`` passes to its sink, in a thread of its own.
 
     ``global/pg_control`` is put under another name, so that no server can start on a folder that is not complete.
     What PostgreSQL writes needs no extended headers (tar.c: tarCreateHeader), so that they are refused too.
+    Files of which ``leaves`` is true are passed over.
 
     Raises: RestoreError for a tar that is damaged or would write elsewhere, and whatever ``produce`` raises.
     """
     with relayed(produce, "open-base-backup") as chunks:
-        _Extraction(_Blocks(chunks), folder).run()
+        _Extraction(_Blocks(chunks), folder, leaves).run()
 
 
-def untar_volume(produce: Producer, folder: Path, begins: TarCut | None, *, last: bool) -> TarCut | None:
+def untar_volume(
+    produce: Producer, folder: Path, begins: TarCut | None, leaves: Leaves = _nothing, *, last: bool
+) -> TarCut | None:
     """Extract one volume of a tar, beside the others and in any order; return where it ends.
 
     ``begins`` is where the volume before it ends: within a member, or between two (None). Whoever extracts all volumes
     compares what each returned with where the next began. Raises: as ``untar``.
     """
     with relayed(produce, "open-base-backup") as chunks:
-        return _Extraction(_Blocks(chunks, may_end=not last), folder, alone=False).run(begins)
+        return _Extraction(_Blocks(chunks, may_end=not last), folder, leaves, alone=False).run(begins)
 
 
 class _Blocks:
@@ -96,8 +106,9 @@ def _cut_short() -> RestoreError:
 class _Extraction:
     """One tar, or one volume of it, on its way into a folder. ``alone``: nobody else writes any of its files."""
 
-    def __init__(self, blocks: _Blocks, folder: Path, *, alone: bool = True) -> None:
+    def __init__(self, blocks: _Blocks, folder: Path, leaves: Leaves, *, alone: bool = True) -> None:
         self._blocks = blocks
+        self._leaves = leaves
         self._folder = folder
         self._flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | (os.O_TRUNC if alone else 0)
         self._made: set[Path] = set()
@@ -115,6 +126,8 @@ class _Extraction:
 
     def _continue(self, cut: TarCut) -> TarCut | None:
         path = self._path(cut.name)
+        if self._leaves(cut.name):
+            return self._pass_over(cut)
         self._make_folder(path.parent)
         return self._write(cut, path, None)
 
@@ -145,6 +158,8 @@ class _Extraction:
             self._make_folder(path)
             path.chmod((member.mode & _MODE_LIMIT) | 0o700)
             return None
+        if member.type in _FILE_TYPES and self._leaves(member.name):
+            return self._pass_over(TarCut(member.name, member.size, 0))
         if member.type in _FILE_TYPES:
             self._make_folder(path.parent)
             return self._write(TarCut(member.name, member.size, 0), path, member.mode)
@@ -159,7 +174,7 @@ class _Extraction:
 
     def _write(self, cut: TarCut, path: Path, mode: int | None) -> TarCut | None:
         """Write a file from where it was cut, and pass over its padding; return where the volume ends within it."""
-        offset, end = cut.offset_bytes, cut.size_bytes + -cut.size_bytes % tarfile.BLOCKSIZE
+        offset = cut.offset_bytes
         descriptor = os.open(path, self._flags, 0o600)
         try:
             os.lseek(descriptor, offset, os.SEEK_SET)
@@ -170,8 +185,13 @@ class _Extraction:
                 os.fchmod(descriptor, (mode & _MODE_LIMIT & ~0o111) | 0o600)
         finally:
             os.close(descriptor)
-        if offset >= cut.size_bytes:
-            offset += self._blocks.skip(end - offset)
+        cut = replace(cut, offset_bytes=offset)
+        return self._pass_over(cut) if offset >= cut.size_bytes else cut
+
+    def _pass_over(self, cut: TarCut) -> TarCut | None:
+        """Pass over the rest of a file and its padding; return where the volume ends within them."""
+        end = cut.size_bytes + -cut.size_bytes % tarfile.BLOCKSIZE
+        offset = cut.offset_bytes + self._blocks.skip(end - cut.offset_bytes)
         return None if offset == end else replace(cut, offset_bytes=offset)
 
 

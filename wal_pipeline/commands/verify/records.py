@@ -145,7 +145,7 @@ def settle_alerts(catalog: Catalog, done: "Verification", now: datetime) -> None
     silent = done.silent.keys()
     others = [fault for fault in done.open_faults if fault.kind is FaultKind.OTHER_CONTENT]
     healable = [fault for fault in done.open_faults if fault.item not in done.lost and fault not in others]
-    damage = [*_by_store(healable), *_with_other_content(others), *_lost(done), *_of_pieces(done)]
+    damage = [*_by_store(healable), *_with_other_content(others), *_lost(done), *_of_pieces(done), *_of_lists(done)]
     settle_seen(catalog, AlertKind.DAMAGE, damage, now, silent=silent)
     settle_seen(catalog, AlertKind.CATALOG_BEHIND, _unrecorded(done.tallies), now, silent=silent)
 
@@ -211,6 +211,23 @@ def _of_pieces(done: "Verification") -> list[Observation]:
             f"what it does not find whole; first: {some[0]}",
             Severity.WARNING,
             {"pieces": some[:_MOST_TOLD]},
+        )
+        for subject, some in sorted(found.items())
+    ]
+
+
+def _of_lists(done: "Verification") -> list[Observation]:
+    """Say what lacks without a list: no recovery needs it, but the names of what was deleted."""
+    found: dict[str, list[str]] = {}
+    for fault in done.open_list_faults:
+        found.setdefault(f"{fault.store}/relations", []).append(fault.message)
+    return [
+        Observation(
+            subject,
+            f"{counted(len(some), 'fault')} in the lists of relations: tables may be shown by their numbers; "
+            f"'wal-pipeline verify --repair' copies a list from another store; first: {some[0]}",
+            Severity.WARNING,
+            {"lists": some[:_MOST_TOLD]},
         )
         for subject, some in sorted(found.items())
     ]

@@ -80,6 +80,10 @@ class Repairer:
         place.store.delete(key)
         self._audit.write("repair", key, "removed", store=place.name, was=reason)
 
+    def write_list_repair(self, key: str, store: str, source: str, was: str) -> None:
+        """Write down that a list of relations was copied from a store that has it whole."""
+        self._audit.write("repair", key, "verified", store=store, source=source, was=was)
+
     def _repair_wal(self, fault: Fault, records: Records, source: ClusterStore) -> None:
         name = require_file_name(fault.item.name)
         good = self._good_source(source, fault, records)

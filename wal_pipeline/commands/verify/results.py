@@ -95,6 +95,32 @@ class PieceFault:
     is_removed: bool = False
 
 
+@dataclass(slots=True)
+class ListTally:
+    """The lists of relations on one store."""
+
+    lists: int = 0
+    stored_bytes: int = 0
+    read: int = 0
+    read_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ListFault:
+    """One list of relations that is not as it should be. ``message`` begins with the store's name.
+
+    ``repaired_from`` is the store from which it was copied; ``repair_error`` says why it could not be.
+    """
+
+    store: str
+    moment: str
+    key: str
+    kind: FaultKind
+    message: str
+    repaired_from: str | None = None
+    repair_error: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Verification:
     """The outcome of one verification. ``tallies`` by store; ``silent``: why a store was left out, or not finished.
@@ -102,7 +128,8 @@ class Verification:
     ``repairs`` are for ``faults`` that were tried to heal; ``refilled`` the copies that came of it. ``lost`` are the
     items of which no store that answered has a good copy. ``breaks`` say which segments continue nothing, though all
     copies are good, and that no base backup after them can be restored. ``piece_tallies`` by store, ``piece_faults``
-    and ``holes`` are of the pieces of open segments; a hole is a segment whose pieces do not join.
+    and ``holes`` are of the pieces of open segments; a hole is a segment whose pieces do not join. ``list_tallies`` and
+    ``list_faults`` are of the lists of relations.
     """
 
     begun_at: datetime
@@ -118,6 +145,13 @@ class Verification:
     piece_tallies: Mapping[str, PieceTally] = field(default_factory=dict)
     piece_faults: tuple[PieceFault, ...] = ()
     holes: tuple[str, ...] = ()
+    list_tallies: Mapping[str, ListTally] = field(default_factory=dict)
+    list_faults: tuple[ListFault, ...] = ()
+
+    @property
+    def open_list_faults(self) -> tuple[ListFault, ...]:
+        """The lists of relations that are damaged or missing, and were not healed."""
+        return tuple(fault for fault in self.list_faults if fault.repaired_from is None)
 
     @property
     def open_piece_faults(self) -> tuple[PieceFault, ...]:
@@ -134,5 +168,5 @@ class Verification:
     def is_right(self) -> bool:
         """Whether every store answered and all is as it should be now."""
         unrecorded = any(tally.unrecorded for tally in self.tallies.values())
-        pieces = self.open_piece_faults or self.holes
-        return not (self.silent or self.open_faults or self.breaks or unrecorded or pieces)
+        others = self.open_piece_faults or self.holes or self.open_list_faults
+        return not (self.silent or self.open_faults or self.breaks or unrecorded or others)

@@ -16,6 +16,7 @@ from wal_pipeline.archive.retention.rules import RetentionRule
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.copies.find import find_copies
 from wal_pipeline.commands.inventory.survey import ClusterSurvey, Surveyor
+from wal_pipeline.commands.relations.records import put_list_bytes
 from wal_pipeline.commands.verify.compare import Comparer, WantedCopies
 from wal_pipeline.commands.verify.last_results import record_results
 from wal_pipeline.commands.verify.pieces import PieceVerification, PieceVerifier
@@ -27,12 +28,14 @@ from wal_pipeline.commands.verify.records import (
     record_read,
     settle_alerts,
 )
+from wal_pipeline.commands.verify.relations import ListVerification, ListVerifier
 from wal_pipeline.commands.verify.repair import Repairer
 from wal_pipeline.commands.verify.results import (
     Fault,
     FaultKind,
     Item,
     ItemKind,
+    ListTally,
     PieceTally,
     Repair,
     Tally,
@@ -142,10 +145,14 @@ class Verifier:
         repairer = self._make_repairer()
         pieces = PieceVerification({name: PieceTally() for name in self._stores})
         verifier = PieceVerifier(self._stores, self._catalog, self._reader.identities)
+        lists = ListVerification({name: ListTally() for name in self._stores})
+        list_verifier = ListVerifier(self._stores, self._reader.identities, state.now)
         for cluster in survey.clusters:
             self._verify(cluster, state, repairer if repair else None)
             remove = repairer.remove_piece if repair else None
             verifier.verify(cluster, pieces, state.silent, deep=share is not None, remove=remove)
+            repaired = repairer.write_list_repair if repair else None
+            list_verifier.verify(cluster, lists, state.silent, deep=share is not None, repaired=repaired)
         done = Verification(
             begun_at=state.now,
             is_deep=share is not None,
@@ -160,10 +167,14 @@ class Verifier:
             piece_tallies=pieces.tallies,
             piece_faults=tuple(pieces.faults),
             holes=tuple(pieces.holes),
+            list_tallies=lists.tallies,
+            list_faults=tuple(lists.faults),
         )
         settle_alerts(self._catalog, done, self._clock())
         record_verdict(self._catalog, done)
         record_results(self._catalog, done)
+        for store in done.list_tallies.keys() - done.silent.keys():
+            put_list_bytes(self._catalog.values, store, done.list_tallies[store].stored_bytes)
         return done
 
     def _verify(self, survey: ClusterSurvey, state: _Round, repairer: Repairer | None) -> None:

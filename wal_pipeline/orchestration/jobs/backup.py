@@ -52,6 +52,8 @@ def build_backup_job(keys: Keys) -> dg.JobDefinition:
                 on_progress=_waits_into(context.log.warning),
             )
             told.update(audit_entry(outcome))
+        for note in outcome.notes:
+            context.log.warning(note)
         context.instance.add_dynamic_partitions(keys.base_backup_partitions_name, [outcome.result.manifest.backup_id])
         for store in outcome.stores:
             if store.stored:

@@ -134,6 +134,7 @@ def _metadata(done: "Expiry", purged: Purged) -> dict[str, dg.MetadataValue]:
             numbers |= {"files_removed": len(store.removed.files), "freed_bytes": store.removed.freed_bytes}
             numbers["base_backups_removed"] = len(store.removed.base_backups)
             numbers["pieces_removed"] = store.removed.pieces
+            numbers["lists_removed"] = store.removed.lists
         for what, number in numbers.items():
             totals[f"{name}_{what}"] = totals.get(f"{name}_{what}", 0) + number
     return found | {name: dg.MetadataValue.int(number) for name, number in totals.items()}

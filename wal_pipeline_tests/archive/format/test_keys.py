@@ -1,10 +1,21 @@
 """Object keys: made and read in one place, and each file has one for each encoding."""
 
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wal_pipeline.archive.format.keys import Layout, WalKeyReader, check_key_part, cluster_prefix, system_identifier_of
+from wal_pipeline.archive.format.keys import (
+    Layout,
+    StoredListName,
+    WalKeyReader,
+    check_key_part,
+    cluster_prefix,
+    moment_name,
+    read_moment_name,
+    system_identifier_of,
+)
 from wal_pipeline.archive.records import Codec
 from wal_pipeline.errors import SettingsError
 from wal_pipeline.stores.base import check_key
@@ -149,3 +160,24 @@ def test_base_backup_keys() -> None:
     assert LAYOUT.backup_id_of(LAYOUT.base_key(backup_id, "base.tar.zst")) == backup_id
     assert LAYOUT.backup_id_of(LAYOUT.wal_root + "x/y") is None
     assert LAYOUT.backup_id_of(LAYOUT.base_root + "lonely") is None
+
+
+@given(layouts, st.datetimes(), st.sampled_from(Codec), st.booleans())
+def test_a_list_of_relations_is_found_by_its_moment(
+    layout: Layout, at: datetime, codec: Codec, encrypted: bool
+) -> None:
+    """The moment is to the second, in UTC; whatever else lies there is none of ours."""
+    moment = moment_name(at.replace(year=max(at.year, 1000), tzinfo=UTC))
+    key = layout.relations_key(moment, codec, encrypted=encrypted)
+    assert check_key("r2", key) == key
+    assert layout.parse_relations_key(key) == StoredListName(moment, codec, encrypted)
+    assert layout.parse_piece_key(key) is layout.parse_wal_key(key) is layout.parse_lease_key(key) is None
+    assert layout.parse_relations_key(f"{key}.bak") is None
+    assert layout.parse_relations_key(key.replace(layout.relations_root, layout.base_root)) is None
+
+
+@pytest.mark.parametrize("moment", ["20261122T1745Z", "20261322T174500Z", "20261122T174500", " 20261122T174500Z", ""])
+def test_a_moment_is_read_strictly(moment: str) -> None:
+    """An object of another program in the folder stays where it is."""
+    assert read_moment_name(moment) is None
+    assert LAYOUT.parse_relations_key(f"{LAYOUT.relations_root}{moment}.json.zst") is None

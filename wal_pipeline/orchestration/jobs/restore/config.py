@@ -58,6 +58,9 @@ class RestoreConfig(dg.Config):
     verify: bool | None = Field(None, description="false: leave out pg_verifybackup.")
     waldir: str | None = Field(None, description="Another folder for pg_wal.")
     work_dir: str | None = Field(None, description="Another folder for what the restore needs meanwhile.")
+    only_databases: list[str] | None = Field(
+        None, description="Only these databases come back, in a copy; the others are neither fetched nor kept."
+    )
     restore_config: bool | None = Field(None, description="Restore the configuration files too, or not.")
     start: bool | None = Field(None, description="true: start the server, and report the moment that it reached.")
     server_settings: dict[str, str] | None = Field(None, description="Settings for the started server, such as port.")

@@ -8,6 +8,7 @@ from typing import Final
 
 import dagster as dg
 
+from wal_pipeline.commands.restore.chosen.words import chosen_text, finished_lines
 from wal_pipeline.commands.restore.download import DownloadFault
 from wal_pipeline.commands.restore.options import RestoreOptionError, RestoreOptions
 from wal_pipeline.commands.restore.perform import RestoreEvents, RestoreResult, apart_in_a_copy
@@ -55,6 +56,7 @@ def options_of(config: RestoreConfig) -> RestoreOptions:
     if (config.to_time or "").strip().lower() in ("", LATEST):
         given.pop("to_time", None)
     given |= {name: Path(given[name]) for name in _FOLDERS if name in given}
+    given["only_databases"] = tuple(config.only_databases or ())
     given["tablespaces"] = {old: Path(new) for old, new in (config.tablespaces or {}).items()}
     return RestoreOptions(**given)
 
@@ -102,6 +104,7 @@ class _RunLog(RestoreEvents):
         self.metadata = {
             "result": dg.MetadataValue.text(f"{text}, recovery {_reached(recovery)}"),
             **_metadata(result, recovery),
+            **_database_metadata(prepared, result),
             **{name: value for name, value in self.metadata.items() if name != "result"},
         }
 
@@ -121,6 +124,7 @@ def _plan_rows(prepared: PreparedRestore) -> list[tuple[str, str]]:
         ("base backup", " + ".join(one.backup_id for one in prepared.chain)),
         ("WAL", f"{counted(len(plan.wal), 'file')} from {', '.join(plan.stores)}"),
         ("download", f"{size(prepared.download_bytes)} before the start, WAL while it recovers"),
+        *([] if prepared.chosen is None else [("databases", chosen_text(prepared.chosen))]),
         *([("encryption", "age; an identity at hand opens it")] if prepared.encrypted else []),
         ("data directory", str(request.pgdata)),
         *([("removed first", ", ".join(map(str, prepared.emptied)))] if prepared.emptied else []),
@@ -145,6 +149,13 @@ def _role(prepared: PreparedRestore) -> str:
     if prepared.request.archiving:
         return "true: it takes its original's place"
     return "not decided: archiving true to take its original's place, archiving false for a copy beside it"
+
+
+def _database_metadata(prepared: PreparedRestore, result: RestoreResult) -> dict[str, dg.MetadataValue]:
+    if prepared.chosen is None:
+        return {}
+    lines = finished_lines(prepared.chosen, result.databases)
+    return {"only_databases": dg.MetadataValue.text("\n".join(lines))}
 
 
 def _metadata(result: RestoreResult, recovery: RecoveryResult | None) -> dict[str, dg.MetadataValue]:

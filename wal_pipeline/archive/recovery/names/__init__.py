@@ -1,0 +1,1 @@
+"""Finds what relations were called, and which file nodes a name had."""

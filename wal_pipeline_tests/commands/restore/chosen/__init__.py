@@ -1,0 +1,1 @@
+"""Tests the restore of only some databases."""
