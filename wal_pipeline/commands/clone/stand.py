@@ -17,6 +17,7 @@ from wal_pipeline.commands.beside.scratch_server import SOCKET_FOLDER
 from wal_pipeline.commands.clone.folder import CloneFolder
 from wal_pipeline.commands.clone.server import CloneAddress, ask_position, clone_isolation, restarted
 from wal_pipeline.commands.clone.target import last_record_target
+from wal_pipeline.commands.restore.chosen.finish import drop_left_out
 from wal_pipeline.commands.restore.perform import RestoreEvents, perform_restore, recovery_settings
 from wal_pipeline.commands.restore.places.configuration import find_outside
 from wal_pipeline.commands.restore.prepare import PreparedRestore, RestoreRequest, prepare_restore, require_answers
@@ -106,6 +107,8 @@ class CloneStand:
             done = perform_restore(prepared, service.command(), self._events)
             isolation = self._isolation(prepared, place, listens=wish.listens and before_listening is None)
             recovery = self._start(prepared, isolation, place)
+            if recovery.state is RecoveryState.OPEN:
+                done = replace(done, databases=drop_left_out(prepared, role=wish.role))
             if before_listening is not None:
                 before_listening()
                 if wish.listens:
@@ -190,11 +193,16 @@ class CloneStand:
         return recovery
 
     def _located(self, recovery: RecoveryResult, place: Path) -> RecoveryResult:
-        """Return the result with the place of a paused server, which tells it to a role of its own alone."""
-        if recovery.state is not RecoveryState.PAUSED:
-            return recovery
-        position = ask_position(self._wish.address(place))
-        if position is None:
+        """Return the result with the place of a paused server. Each server is asked: the line that is printed works."""
+        try:
+            position = ask_position(self._wish.address(place))
+        except PostgresError as error:
+            raise RestoreError(
+                f"the clone's server does not let role '{self._wish.role}' in: {error.message}",
+                hint="WAL_PIPELINE_DRILL_ROLE and WAL_PIPELINE_DRILL_DATABASE name a superuser of the cluster and a "
+                "database to connect to.",
+            ) from error
+        if position is None or recovery.state is not RecoveryState.PAUSED:
             return recovery
         commit_at = None if position.commit_at is None else position.commit_at.astimezone(UTC)
         return replace(recovery, replayed_lsn=position.lsn, last_commit_at=commit_at)
