@@ -139,6 +139,18 @@ def test_a_deleted_table_comes_back_beside_the_living_server(accidents: Accident
     assert "type public.status came along: the target lacks it" in answer["notes"]
     assert accidents.load is not None
     assert accidents.load.is_running
+    audit = (accidents.history.folder / "desk" / "audit.jsonl").read_text()
+    line = json.loads(audit.splitlines()[-1])
+    assert (line["action"], line["result"], line["rows"]) == ("rescue", "rescued", {"public.orders": 4001})
+    assert PASSWORD not in audit
+
+
+def test_a_transaction_before_the_base_backup_is_said_to_be(accidents: Accidents) -> None:
+    """PostgreSQL only says that it did not see it; the hint says how to take an older base backup."""
+    done = accidents.run("--table", "orders", "--before-xid", "4", "--into", "dbname=postgres", "--as", "never")
+    assert done.returncode == 1
+    assert "transaction 4 was not seen in the WAL after base backup" in done.stderr
+    assert "--committed-at" in done.stderr
 
 
 def test_dropped_tables_come_back_in_a_dump(accidents: Accidents) -> None:

@@ -125,8 +125,9 @@ class Rescue:
         with self.audit.work("rescue", self.layout.cluster, by=self.by, **self._audited()) as line:
             begun = time.monotonic()
             with recovered_cluster(prepared, self.folder, self.role, events) as scratch:
-                self._seconds.update(scratch.placed.seconds)
-                self._seconds["recovery"] = time.monotonic() - begun - sum(scratch.placed.seconds.values())
+                placing = sum(seconds for name, seconds in scratch.placed.seconds.items() if name != "plan")
+                recovering = time.monotonic() - begun - placing
+                self._seconds.update({**scratch.placed.seconds, "recovery": recovering})
                 with self._telling_lifetimes(known):
                     result = self._bring(scratch, prepared.request.only_databases, programs, events)
             line["result"] = "rescued"

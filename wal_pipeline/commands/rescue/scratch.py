@@ -22,8 +22,10 @@ from wal_pipeline.commands.restore.start import RecoveryResult, running_server
 from wal_pipeline.errors import PostgresError, RestoreError
 from wal_pipeline.postgres.environment import plain_environment
 from wal_pipeline.postgres.session import open_session
+from wal_pipeline.text import moment_utc
 
 SCRATCH_USE: Final = ScratchUse("rescue", "--folder")
+_NOT_SEEN: Final = "recovery ended before configured recovery target was reached"  # xlogrecovery.c
 WORK_SECONDS: Final = 24 * 3600  # for one statement: a count of a large table
 _LOGIN_TRIGGERS_SINCE: Final = 17
 # Nothing of the scratch cluster is kept, so that nothing of it has to survive a crash of the machine.
@@ -78,17 +80,25 @@ def recovered_cluster(
         events.starting(prepared)
         log = folder / "recovery.log"
         opened = running_server(prepared, isolation, log=log, timeout_seconds=math.inf, on_progress=events.recovering)
-        with _explaining(fetching), opened as recovery:
+        with _explaining(fetching, prepared), opened as recovery:
             require_reached(prepared, recovery)
             yield ScratchCluster(folder / "socket", role, placed, recovery)
 
 
 @contextmanager
-def _explaining(fetching: FetchService) -> Iterator[None]:
-    """Put why a WAL file could not be fetched before the server's own words, which say only that it was not."""
+def _explaining(fetching: FetchService, prepared: PreparedRestore) -> Iterator[None]:
+    """Put the reason before the server's own words: it cannot know why a WAL file, or its target, did not come."""
     try:
         yield
     except PostgresError as error:
-        if not fetching.faults:
+        if fetching.faults:
+            raise RestoreError("\n".join([*fetching.faults, error.message]), hint=error.hint) from error
+        if _NOT_SEEN not in error.message:
             raise
-        raise RestoreError("\n".join([*fetching.faults, error.message]), hint=error.hint) from error
+        backup = prepared.chain[-1]
+        raise RestoreError(
+            f"{prepared.plan.asked} was not seen in the WAL after base backup '{backup.backup_id}', which was finished "
+            f"at {moment_utc(backup.finished_at)}",
+            hint="If it was committed before that, say when with --committed-at, or name an older base backup with "
+            "--base-backup ('wal-pipeline list' shows them). 'wal-pipeline find' names transactions with their times.",
+        ) from error
