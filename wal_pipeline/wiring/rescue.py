@@ -51,7 +51,7 @@ def rescue_of(pipeline: Pipeline, options: RescueOptions, *, by: str | None = No
         settings.pgbindir,
         living,
         pipeline.audit,
-        partial(relation_lists, pipeline, layout, opened),
+        partial(relation_lists, pipeline, layout, opened, since=target.at or target.not_before_at),
         by,
     )
 

@@ -35,8 +35,8 @@ def cluster(postgres_version: PostgresInstall) -> Iterator[PostgresCluster]:
     running.psql(_SCHEMA)
     for name, encoding in (("latin", "LATIN1"), ("ascii", "SQL_ASCII")):
         running.psql(f"CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0")
-    running.psql('CREATE TABLE "caf\u00e9" (id int)', database="latin")
-    running.psql('CREATE TABLE "caf\u00e9" (id int)', database="ascii")
+    running.psql("SET client_encoding = 'UTF8'; CREATE TABLE \"café\" (id int)", database="latin")
+    running.psql('CREATE TABLE "café" (id int)', database="ascii")
     quoted = ODD.replace('"', '""')
     running.psql(f'CREATE DATABASE "{quoted}"')
     running.psql("CREATE DATABASE closed ALLOW_CONNECTIONS false")
@@ -143,7 +143,7 @@ def test_a_role_without_rights_learns_the_names_and_what_it_may_not_see(cluster:
 
 def test_temporary_relations_are_left_out(cluster: PostgresCluster) -> None:
     """They are written to no WAL, and are gone with their session."""
-    with cluster.connect(autocommit=True) as connection:
+    with cluster.connect() as connection:
         connection.execute("CREATE TEMP TABLE passing (id serial PRIMARY KEY, note text)")
         found = of_database(RelationServer(cluster.conninfo).relation_list(), "postgres")
     assert not [name for name in found if name.startswith("passing")]

@@ -55,6 +55,7 @@ def test_the_check_says_when(tmp_path: Path) -> None:
     """Each schedule has its place in the line."""
     made = settings(tmp_path, WAL_PIPELINE_CLUSTER="orders", WAL_PIPELINE_DRILL_CRON="off")
     assert describe_crons(made) == (
-        "cron in UTC: base backup '43 2 * * *', drill 'off', retention '38 5 * * *', verify '58 4 * * *', "
+        "cron in UTC: base backup '43 2 * * *', relations '43 14 * * *', drill 'off', "
+        "retention '38 5 * * *', verify '58 4 * * *', "
         "deep verify '48 6 * * 0', check '8 6 * * *', cost '28 7 1 1,4,7,10 *'"
     )

@@ -40,6 +40,7 @@ from wal_pipeline.commands.backup.upload import MAX_PARTS, BackupUpload
 from wal_pipeline.commands.backup.watch.alarms import BackupAlarms
 from wal_pipeline.commands.backup.watch.waits import BackupWait
 from wal_pipeline.commands.continuity.archived import stored_segment_size
+from wal_pipeline.commands.relations.keep import KeepAttempt
 from wal_pipeline.errors import SettingsError, StoreError
 from wal_pipeline.postgres.backup_server import BackupServer
 from wal_pipeline.postgres.pg_basebackup import BaseBackupCommand
@@ -284,11 +285,11 @@ class BaseBackupTaker:
         identities: Sequence[Any] = (),
         wal_timeout_seconds: float = 600.0,
         archive: Callable[[], object] | None = None,
-        keep_relations: Callable[[], tuple[str, ...]] = tuple,
+        keep_relations: Callable[[], KeepAttempt] = lambda: KeepAttempt(is_kept=True),
     ) -> None:
         """``find_program`` returns pg_basebackup for a major version; ``archive`` brings waiting WAL to the stores.
 
-        ``keep_relations`` keeps a list of the cluster's relations, raises nothing, and says what the list lacks.
+        ``keep_relations`` keeps a list of the cluster's relations, and raises nothing.
         """
         self._server = server
         self._find_program = find_program
@@ -333,7 +334,7 @@ class BaseBackupTaker:
     ) -> tuple[BaseBackupResult, tuple[str, ...]]:
         facts = self._server.facts()
         require_cluster(facts, self._options.system_identifier)
-        notes = self._keep_relations()  # before it begins: a base backup has a list that is not younger than it
+        listed = self._keep_relations()  # before it begins: a base backup has a list that is not younger than it
         layout, stores = self._layout(facts.system_identifier), list(self._stores.values())
         options.scratch_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with parent_folder(options.scratch_folder) as folder:
@@ -353,7 +354,8 @@ class BaseBackupTaker:
                 clock=self._clock,
                 on_progress=on_progress,
             )
-        return result, notes
+        # The first base backup may be the first thing on the stores: a list that is a little younger names the same.
+        return result, (listed if listed.is_kept else self._keep_relations()).notes
 
 
 def _stored(store: str, result: BaseBackupResult) -> StoreOutcome:

@@ -11,6 +11,7 @@ from wal_pipeline.archive.cost import SHOWN_INTERVALS, Cost, Prices, StoreCost, 
 from wal_pipeline.archive.records import CopyStatus
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.health.windows import newest_id
+from wal_pipeline.commands.relations.records import read_list_bytes
 from wal_pipeline.commands.ship.records import read_tails
 from wal_pipeline.errors import SettingsError
 
@@ -83,7 +84,7 @@ def _usage(catalog: Catalog, store: str, now: datetime, piece_bytes: int) -> Usa
         stored_bytes=wal
         + piece_bytes
         + catalog.measures.base_backup_bytes().get(store, 0)
-        + int((catalog.values.get(f"relations/{store}") or {}).get("stored_bytes", 0)),
+        + read_list_bytes(catalog.values, store),
         class_a_requests=sum(one.class_a for one in requests),
         class_b_requests=sum(one.class_b for one in requests),
         restore_bytes=_restore_bytes(catalog, store),

@@ -90,8 +90,8 @@ class ObjectSorter:
 
     @property
     def has_ours(self) -> bool:
-        """Whether any object is one that we make."""
-        return bool(self._wal or self._base or self._pieces or self._relations)
+        """Whether any object is of WAL or of a base backup, which alone say that a cluster is archived here."""
+        return bool(self._wal or self._base or self._pieces)
 
     def add(self, item: StoredObject) -> bool:
         """Take one object, and say whether it is of the WAL archive."""

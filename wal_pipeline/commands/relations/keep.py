@@ -9,7 +9,7 @@ from wal_pipeline.archive.format.keys import Layout, moment_name
 from wal_pipeline.archive.format.relations import RelationList
 from wal_pipeline.codec.encoder import Encoder
 from wal_pipeline.commands.relations.stored_list import describe_list, put_list
-from wal_pipeline.errors import RelationListError, WalPipelineError
+from wal_pipeline.errors import RelationListError, StoreError, WalPipelineError
 from wal_pipeline.host.gc_pause import many_objects
 from wal_pipeline.postgres.relation_query import RelationServer
 from wal_pipeline.stores.base import Store
@@ -35,7 +35,7 @@ class KeptList:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the list lacks, and where it lacks, a sentence each. A template that is closed lacks nothing."""
+        """A sentence for each store that lacks the list, and for each database that the list lacks."""
         return (
             *(f"{store}: the list of relations is not kept: {reason}" for store, reason in self.failures.items()),
             *(f"database '{name}' is not in the list of relations: {why}" for name, why in self.unread.items()),
@@ -45,6 +45,19 @@ class KeptList:
         """Say what was kept, in one line."""
         where = ", ".join(self.stored_on)
         return f"{counted(self.relations, 'relation')} of {counted(self.databases, 'database')} kept on {where}"
+
+
+@dataclass(frozen=True, slots=True)
+class KeepAttempt:
+    """Whether a list was kept with a base backup, and what it lacks, or why there is none."""
+
+    is_kept: bool
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def failed(cls, reason: str) -> "KeepAttempt":
+        """Return the attempt that made no list."""
+        return cls(is_kept=False, notes=(f"no list of relations is kept with this base backup: {reason}",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +74,9 @@ class RelationKeeper:
     def keep(self) -> KeptList:
         """Make a list now and put it on every store. A database that cannot be read is named in it.
 
+        A list alone must not make a store know a cluster: a restore would have to be told which of two is meant. So
+        none is kept before WAL or a base backup is there.
+
         Raises: PostgresError where the server does not answer; RelationListError where it is another cluster's, or no
         store took the list.
         """
@@ -71,6 +87,7 @@ class RelationKeeper:
             content = listed.to_json()
         described, encoded = describe_list(listed, content), self.encoder.encode(content)
         layout = self.layout(listed.system_identifier)
+        self._require_archive(layout)
         failures: dict[str, str] = {}
         for name, store in self.stores.items():
             try:
@@ -92,21 +109,33 @@ class RelationKeeper:
             raise RelationListError(f"no store took the list of relations: {'; '.join(failures.values())}")
         return kept
 
-    def try_keep(self) -> tuple[str, ...]:
-        """Keep a list and return its notes. Whatever goes wrong is a note too: a base backup goes on without a list."""
+    def try_keep(self) -> KeepAttempt:
+        """Keep a list; whatever goes wrong is a note: a base backup goes on without a list."""
         try:
             kept = self.keep()
         except WalPipelineError as error:
-            notes: tuple[str, ...] = (f"no list of relations is kept with this base backup: {error.message}",)
+            return KeepAttempt.failed(error.message)
         except Exception as error:  # noqa: BLE001 - a base backup is worth more than the names in it
             _log.debug("unexpected exception while a list of relations was made", exc_info=error)
-            notes = (f"no list of relations is kept with this base backup: {type(error).__name__}: {error}",)
-        else:
-            _log.info("%s, %.1f s", kept.describe(), kept.seconds)
-            notes = kept.notes
-        for note in notes:
-            _log.warning("%s", note)
-        return notes
+            return KeepAttempt.failed(f"{type(error).__name__}: {error}")
+        _log.info("%s, %.1f s", kept.describe(), kept.seconds)
+        return KeepAttempt(is_kept=True, notes=kept.notes)
+
+    def _require_archive(self, layout: Layout) -> None:
+        silent = []
+        for store in self.stores.values():
+            try:
+                for prefix in (layout.wal_root, layout.base_root, layout.tail_root):
+                    if next(iter(store.list(prefix)), None) is not None:
+                        return
+            except StoreError as error:
+                silent.append(error.message)
+        found = f"no store that answered has anything below '{layout.root}' yet"
+        raise RelationListError(
+            "; ".join([*silent, found]),
+            hint="The server of the settings is another cluster's, or nothing of it is archived: 'wal-pipeline status' "
+            "shows which. A list is kept once WAL or a base backup is there.",
+        )
 
     def _require_cluster(self, listed: RelationList) -> None:
         expected = self.system_identifier

@@ -14,7 +14,7 @@ from wal_pipeline.codec.decoder import open_stored
 from wal_pipeline.codec.encoder import Encoded
 from wal_pipeline.commands.copies.prove import head_proved, prove, read_proved
 from wal_pipeline.commands.copies.stored_bytes import require_content, require_size
-from wal_pipeline.errors import CodecError, DamagedCopyError, ObjectMissingError
+from wal_pipeline.errors import CodecError, DamagedCopyError, ObjectMissingError, RelationListError
 from wal_pipeline.stores.base import Body, PutOutcome
 from wal_pipeline.stores.cluster_store import ClusterStore
 
@@ -80,17 +80,19 @@ def open_list(
 ) -> RelationList:
     """Read one list and prove it, from the stored bytes to the moment in its key.
 
+    One whose metadata another tool lost in a copy is opened by its key, and checked by its form alone.
+
     Raises: DamagedCopyError, ObjectMissingError, StoreError; RelationListError where its metadata or a field cannot be
     read; CodecError where no identity opens it.
     """
-    data, described, _ = _read(place, found)
+    data, described = _read(place, found)
+    limit = MAX_LIST_BYTES if described is None else described[0].size_bytes
     stored = place.layout.parse_relations_key(found.key)
     if stored is None:
         raise DamagedCopyError(place.name, f"object '{found.key}' has no key of a list of relations")
-    content = open_stored(
-        data, stored.codec, encrypted=stored.encrypted, identities=identities, max_size_bytes=described.size_bytes
-    )
-    require_content(place.store, found.key, content, described)
+    content = open_stored(data, stored.codec, encrypted=stored.encrypted, identities=identities, max_size_bytes=limit)
+    if described is not None:
+        require_content(place.store, found.key, content, described[0])
     listed = RelationList.from_json(content, known=known)
     said = (listed.system_identifier, moment_name(listed.taken_at))
     if said != (place.layout.system_identifier, found.moment):
@@ -101,10 +103,16 @@ def open_list(
     return listed
 
 
-def _read(place: ClusterStore, found: StoredList) -> tuple[bytes, DescribedList, Encoding]:
-    """Return the proven stored bytes, and what their metadata say. Raises: StoreError, RelationListError."""
+def _read(place: ClusterStore, found: StoredList) -> tuple[bytes, tuple[DescribedList, Encoding] | None]:
+    """Return the stored bytes, and what the metadata say by which they are proven; None where there are none.
+
+    Raises: StoreError, RelationListError.
+    """
     store, key = place.store, found.key
     head = head_proved(store, key)
+    if not head.metadata:
+        with store.open(key) as stream:
+            return stream.read(MAX_LIST_BYTES), None
     described, encoding = list_from_metadata(key, head.metadata)
     if described.system_identifier != place.layout.system_identifier or moment_name(described.taken_at) != found.moment:
         raise DamagedCopyError(
@@ -116,7 +124,7 @@ def _read(place: ClusterStore, found: StoredList) -> tuple[bytes, DescribedList,
         if size_bytes > MAX_LIST_BYTES:
             raise DamagedCopyError(place.name, f"object '{key}' has {size_bytes} bytes, more than any list")
     require_size(store, key, head.size_bytes, encoding.size_bytes)
-    return read_proved(store, key, encoding), described, encoding
+    return read_proved(store, key, encoding), (described, encoding)
 
 
 def check_list(place: ClusterStore, found: StoredList, identities: Sequence[Any], *, deep: bool) -> int:
@@ -128,8 +136,9 @@ def check_list(place: ClusterStore, found: StoredList, identities: Sequence[Any]
     """
     if not deep:
         head = head_proved(place.store, found.key)
-        _, encoding = list_from_metadata(found.key, head.metadata)
-        require_size(place.store, found.key, head.size_bytes, encoding.size_bytes)
+        if head.metadata:
+            _, encoding = list_from_metadata(found.key, head.metadata)
+            require_size(place.store, found.key, head.size_bytes, encoding.size_bytes)
         return 0
     stored = place.layout.parse_relations_key(found.key)
     if stored is not None and stored.encrypted and not identities:
@@ -143,6 +152,9 @@ def check_list(place: ClusterStore, found: StoredList, identities: Sequence[Any]
 
 def copy_list(source: ClusterStore, found: StoredList, destination: ClusterStore) -> None:
     """Bring the same bytes to a store that lacks them, or that has them damaged. Raises: as ``put_list``, ``_read``."""
-    data, described, encoding = _read(source, found)
+    data, told = _read(source, found)
+    if told is None:
+        raise RelationListError(f"{source.name}: object '{found.key}' has no metadata, so nobody can prove it")
+    described, encoding = told
     body = Body(data, bytes.fromhex(encoding.md5), encoding.sha256)
     put_list(destination, described, Encoded(body, encoding), read_back=True)

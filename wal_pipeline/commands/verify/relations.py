@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from wal_pipeline.archive.format.keys import moment_name
-from wal_pipeline.catalog.values import Values
 from wal_pipeline.commands.copies.stored_bytes import WrongSizeError
 from wal_pipeline.commands.inventory.survey import ClusterSurvey
 from wal_pipeline.commands.relations.stored_list import StoredList, check_list, copy_list
@@ -149,10 +148,3 @@ def _fault(one: StoredList, error: WalPipelineError) -> ListFault:
     kind = FaultKind.TRUNCATED if isinstance(error, WrongSizeError) else kind
     text = error.message if isinstance(error, StoreError) else f"{one.store}: {error.message}"
     return ListFault(one.store, one.moment, one.key, kind, text)
-
-
-def put_list_bytes(values: Values, tallies: Mapping[str, ListTally], silent: Mapping[str, str]) -> None:
-    """Keep for the cost how many bytes of lists each store that answered has. Raises: CatalogError."""
-    for store, tally in tallies.items():
-        if store not in silent:
-            values.put(f"relations/{store}", {"stored_bytes": tally.stored_bytes})

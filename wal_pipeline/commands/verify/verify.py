@@ -16,6 +16,7 @@ from wal_pipeline.archive.retention.rules import RetentionRule
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.copies.find import find_copies
 from wal_pipeline.commands.inventory.survey import ClusterSurvey, Surveyor
+from wal_pipeline.commands.relations.records import put_list_bytes
 from wal_pipeline.commands.verify.compare import Comparer, WantedCopies
 from wal_pipeline.commands.verify.last_results import record_results
 from wal_pipeline.commands.verify.pieces import PieceVerification, PieceVerifier
@@ -27,7 +28,7 @@ from wal_pipeline.commands.verify.records import (
     record_read,
     settle_alerts,
 )
-from wal_pipeline.commands.verify.relations import ListVerification, ListVerifier, put_list_bytes
+from wal_pipeline.commands.verify.relations import ListVerification, ListVerifier
 from wal_pipeline.commands.verify.repair import Repairer
 from wal_pipeline.commands.verify.results import (
     Fault,
@@ -172,7 +173,8 @@ class Verifier:
         settle_alerts(self._catalog, done, self._clock())
         record_verdict(self._catalog, done)
         record_results(self._catalog, done)
-        put_list_bytes(self._catalog.values, done.list_tallies, done.silent)
+        for store in done.list_tallies.keys() - done.silent.keys():
+            put_list_bytes(self._catalog.values, store, done.list_tallies[store].stored_bytes)
         return done
 
     def _verify(self, survey: ClusterSurvey, state: _Round, repairer: Repairer | None) -> None:

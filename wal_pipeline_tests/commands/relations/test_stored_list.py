@@ -10,7 +10,7 @@ from wal_pipeline.archive.format.keys import moment_name
 from wal_pipeline.archive.records import Codec
 from wal_pipeline.codec.encoder import Encoder
 from wal_pipeline.commands.relations.stored_list import check_list, copy_list, find_lists, open_list
-from wal_pipeline.errors import CodecError, DamagedCopyError
+from wal_pipeline.errors import CodecError, DamagedCopyError, RelationListError
 from wal_pipeline.stores.base import Body
 from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline_tests.support.archive_scene import folder_store, layout
@@ -100,3 +100,19 @@ def test_a_copy_has_the_same_bytes(place: ClusterStore, tmp_path: Path) -> None:
     [copied] = find_lists(other)
     assert (copied.key, copied.size_bytes) == (key, found.size_bytes)
     assert open_list(other, copied) == open_list(place, found)
+
+
+def test_a_list_whose_metadata_were_lost_opens_all_the_same(place: ClusterStore, tmp_path: Path) -> None:
+    """As a copy of a file does, after another tool moved the bucket. It is not taken for a repair."""
+    listed = list_at(place, FIRST_AT)
+    key = put(place, listed)
+    with place.store.open(key) as stream:
+        data = stream.read()
+    place.store.delete(key)
+    place.store.put_if_absent(key, Body.of(data), {})
+    [found] = find_lists(place)
+    assert open_list(place, found) == listed
+    assert check_list(place, found, (), deep=True) == len(data)
+    assert check_list(place, found, (), deep=False) == 0
+    with pytest.raises(RelationListError, match="has no metadata, so nobody can prove it"):
+        copy_list(place, found, ClusterStore(folder_store("b2", tmp_path / "b2"), place.layout))
