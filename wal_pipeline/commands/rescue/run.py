@@ -19,7 +19,7 @@ from wal_pipeline.commands.rescue.dump_file import check_output
 from wal_pipeline.commands.rescue.known import KnownTables
 from wal_pipeline.commands.rescue.living import LivingDatabase
 from wal_pipeline.commands.rescue.options import RescueOptions
-from wal_pipeline.commands.rescue.result import RescuedTable, RescueEvents, RescueResult, StepTimes
+from wal_pipeline.commands.rescue.result import RescuedTable, RescueEvents, RescueResult, RescueSteps
 from wal_pipeline.commands.rescue.scratch import SCRATCH_USE, ScratchCluster, recovered_cluster
 from wal_pipeline.commands.rescue.tables import FoundTable, choose_tables
 from wal_pipeline.commands.rescue.wanted import RescueOptionError, TableNotFoundError, WantedTable
@@ -156,7 +156,7 @@ class Rescue:
     def _bring(
         self, scratch: ScratchCluster, only: Sequence[str], programs: Binaries, events: RescueEvents
     ) -> RescueResult:
-        steps = StepTimes(events, self._seconds)
+        steps = RescueSteps(events, self._seconds)
         with steps.step("find"):
             database = self._database(scratch, only)
         with scratch.session(database, "rescuing tables") as connection:
