@@ -113,6 +113,7 @@ _TESTED_IN: Final = {
     "orchestration/jobs/test_bad_copies.py": "orchestration/runs/{last_evaluation,partition_statuses}",
     "orchestration/runs/test_subject.py": "orchestration/keys",
     "integration/test_ui_answers.py": "orchestration/jobs/pause orchestration/runs/backfill_queue",
+    "integration/test_only_database.py": "commands/restore/chosen/{finish,lists,words}",
     "integration/test_restore_job.py": "orchestration/jobs/restore/{config,job,run} wiring/restore",
     "test_secrets.py": "orchestration/jobs/backup",
     "cli/test_slot.py": "wiring/slot",

@@ -130,3 +130,22 @@ def test_a_warning_that_means_loss_is_no_mere_warning(words: str) -> None:
         progress.read(f"{PREFIX}WARNING:  something else {number}", 1)
     progress.read(f"{PREFIX}WARNING:  {words}", 2)
     assert progress.lost == (words.removeprefix("01000: "),)
+
+
+def test_pages_that_replay_missed_are_kept_by_their_folder() -> None:
+    """One of each folder, in the server's words, however many there are; they are no warnings beside that."""
+    progress = read_all(
+        "WARNING:  page 0 of relation base/16385/16390 is uninitialized",
+        "WARNING:  WAL contains references to invalid pages",
+        *(f"WARNING:  page {number} of relation base/16385/16391_vm does not exist" for number in range(100)),
+        "WARNING:  page 7 of relation pg_tblspc/16400/PG_15_202209061/16386/1 does not exist",
+        "WARNING:  page 1 of relation global/1262 is uninitialized",
+    )
+    assert progress.invalid == {
+        "base/16385": "page 0 of relation base/16385/16390 is uninitialized",
+        "pg_tblspc/16400/PG_15_202209061/16386": (
+            "page 7 of relation pg_tblspc/16400/PG_15_202209061/16386/1 does not exist"
+        ),
+        "global": "page 1 of relation global/1262 is uninitialized",
+    }
+    assert progress.warnings == []

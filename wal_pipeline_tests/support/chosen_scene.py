@@ -3,7 +3,8 @@
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,7 +51,7 @@ class Copy:
         return done.stderr
 
     def start(self, **settings: str) -> None:
-        """Start it as a person does, and wait until its recovery has ended."""
+        """Start it as a person does. Without hot standby, nobody is told when its recovery ends."""
         given = {"port": str(self.port), "listen_addresses": "127.0.0.1", **settings}
         options = " ".join(f"-c {name}={value}" for name, value in given.items())
         log = self.pgdata.with_name(f"{self.pgdata.name}-recovery.log")
@@ -61,6 +62,20 @@ class Copy:
             ],
             self.scene.settings,
         )
+
+    def wait_for_log(self, words: str) -> None:
+        """Wait until the server's log has these words."""
+        self._wait(lambda: words in self.log, words)
+
+    def wait_until_gone(self) -> None:
+        """Wait until the server has ended."""
+        self._wait(lambda: not (self.pgdata / "postmaster.pid").exists(), "the end of the server")
+
+    def _wait(self, seen: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + 120
+        while not seen():
+            assert time.monotonic() < deadline, f"{what}: {self.log[-4000:]}"
+            time.sleep(0.1)
 
     def stop(self) -> None:
         """Stop it. No error where it does not run."""

@@ -224,7 +224,11 @@ class _Placement:
                 self._prepared.binaries, folders, self._pgdata, staged, self._prepared.moves
             )
         if self._left_out is not None:
-            self._left_out_folders = fill_left_out(self._pgdata, folders, self._left_out)
+            try:
+                self._left_out_folders = fill_left_out(self._pgdata, folders, self._left_out)
+            except BaseException:
+                hold_back_pg_control(self._pgdata)
+                raise
 
     def _verify_parts(self, folders: Sequence[Path], left_out: LeftOutDatabases) -> None:
         """Compare the files of each base backup of a chain with its manifest: its tars' hashes are not known in part.
@@ -233,7 +237,7 @@ class _Placement:
         """
         for folder in folders:
             ignored = check_parts(folder, left_out)
-            if self._prepared.request.verify:
+            if self._prepared.request.verify and left_out.skips_volumes:
                 release_pg_control(folder)
                 self._warnings += verify_files(self._prepared.binaries, folder, ignored=ignored)
                 hold_back_pg_control(folder)

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from wal_pipeline.archive.format.database_folders import database_of
+from wal_pipeline.commands.restore.chosen.left_out import LeftOutDatabases
 from wal_pipeline.commands.restore.places.configuration import CONFIG_NAME, find_outside
 from wal_pipeline.commands.restore.prepare import PreparedRestore
 from wal_pipeline.errors import PostgresError, RestoreError
@@ -266,9 +266,8 @@ class _Recovery:
 
     def _note_missed(self, progress: RecoveryProgress) -> None:
         chosen = self._prepared.chosen
-        left_out = {} if chosen is None else chosen.left_out.names
-        missed = (text for folder, text in progress.invalid.items() if database_of(folder) not in left_out)
-        self._missed.update(dict.fromkeys(missed))
+        left_out = LeftOutDatabases() if chosen is None else chosen.left_out
+        self._missed.update(dict.fromkeys(left_out.missed(progress.invalid)))
 
     def _blocked(self) -> PostgresError:
         words = self._server.progress.too_low if self._server is not None else []

@@ -55,7 +55,8 @@ def test_a_runs_configuration_and_a_command_line_ask_for_the_same() -> None:
     """Each option reaches the request from both."""
     arguments = "--pgdata=/srv/pgdata --to-lsn=0/5000000 --exclusive --timeline=3 --store=b2 --action=pause --force "
     arguments += "--base-backup=some --system-identifier=7 --tablespace-map=16384=/new --owner=postgres "
-    arguments += "--no-archiving --no-verify --start --set=port=5433 --waldir=/wal --work-dir=/work --restore-config"
+    arguments += "--no-archiving --no-verify --start --set=port=5433 --waldir=/wal --work-dir=/work --restore-config "
+    arguments += "--only-database=shop --only-database=crm"
     with restore_command.make_context("restore", arguments.split()) as context:
         typed = RestoreOptions(**{name: value for name, value in context.params.items() if name != "as_json"})
     config = RestoreConfig(
@@ -78,6 +79,7 @@ def test_a_runs_configuration_and_a_command_line_ask_for_the_same() -> None:
         waldir="/wal",
         work_dir="/work",
         restore_config=True,
+        only_databases=["shop", "crm"],
     )
     assert options_of(config) == typed
 

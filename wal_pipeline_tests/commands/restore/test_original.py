@@ -44,6 +44,14 @@ def test_another_folder_or_an_original_that_answers_asks_for_a_word(tmp_path: Pa
     assert "--archiving makes the server that takes its original's place" in caught.value.hint
 
 
+@pytest.mark.parametrize("signs", [(), ("the original answers",)])
+def test_a_server_with_some_databases_is_a_copy(tmp_path: Path, signs: tuple[str, ...]) -> None:
+    """No word is needed for it; a person's word for the other is refused later."""
+    assert decide_role(RestoreRequest(tmp_path, only_databases=("a",)), signs).archiving is False
+    asked = RestoreRequest(tmp_path, only_databases=("a",), archiving=True)
+    assert decide_role(asked, signs).archiving is True
+
+
 @pytest.mark.parametrize("archiving", [True, False])
 def test_what_a_person_said_holds(tmp_path: Path, archiving: bool) -> None:
     """The signs are kept for the plan."""

@@ -150,6 +150,10 @@ def test_a_recovery_that_lost_data_is_never_called_good(prepared: PreparedRestor
     with pytest.raises(RestoreError) as caught:
         require_reached(prepared, result)
     assert caught.value.message == f"PostgreSQL lost data while it recovered: {words} (in '/srv/pgdata')"
+    page = "page 7 of relation base/16385/16390 is uninitialized"
+    with pytest.raises(RestoreError) as missed:
+        require_reached(prepared, replace(result, warnings=(), missed=(page,)))
+    assert missed.value.message == f"PostgreSQL lost data while it recovered: {page} (in '/srv/pgdata')"
     assert caught.value.hint == (
         f"Do not let anyone use this server before you know what is lost: look into its log '{LOG}', and restore again "
         "from an older base backup, which has the same moments."

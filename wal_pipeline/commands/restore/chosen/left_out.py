@@ -15,9 +15,9 @@ BACKUP_MANIFEST: Final = "backup_manifest"
 _VERSION_FILE: Final = "PG_VERSION"
 _INCREMENTAL: Final = "INCREMENTAL."
 # PostgreSQL reads the file when a session, or a worker such as autovacuum's, connects to the database
-# (miscinit.c: ValidatePgVersion), and shows its first word, of at most 63 bytes, where it does not begin with the
-# server's version. No WAL ever rewrites it; a database that is created as a copy of the files gets it too.
-LEFT_OUT_WORD: Final = "none:its-files-were-left-out-by-restore--only-database"
+# (miscinit.c: ValidatePgVersion), and shows its first word, of at most 63 bytes, where that begins with another number
+# than the server's version. No WAL ever rewrites it; a database that is created as a copy of the files gets it too.
+LEFT_OUT_WORD: Final = "0:its-files-were-left-out-by-restore--only-database"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,18 @@ class LeftOutDatabases:
     names: Mapping[int, str] = field(default_factory=dict)
     volumes: Mapping[tuple[str, str], frozenset[int]] = field(default_factory=dict)
 
+    @property
+    def skips_volumes(self) -> bool:
+        """Whether any volume is not fetched."""
+        return any(self.volumes.values())
+
     def has(self, name: str, tar: str) -> bool:
         """Return whether a member of a tar is a file or the folder of one of them."""
         return database_of(name, tar) in self.names
+
+    def missed(self, invalid: Mapping[str, str]) -> tuple[str, ...]:
+        """Return the server's words on pages that replay missed, by their folders, in anything but these databases."""
+        return tuple(words for folder, words in invalid.items() if database_of(folder) not in self.names)
 
     def unneeded(self, backup_id: str, tar: str) -> frozenset[int]:
         """Return the numbers of a tar's volumes that hold nothing but their files."""

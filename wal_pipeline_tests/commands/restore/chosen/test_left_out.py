@@ -52,9 +52,9 @@ def test_each_file_has_its_size_and_takes_no_room(tmp_path: Path) -> None:
 
 
 def test_the_servers_words_fit_where_it_reads_them() -> None:
-    """ValidatePgVersion reads one word of at most 63 bytes, which no version number begins."""
+    """ValidatePgVersion reads one word of at most 63 bytes, and shows it where its number is no server's version."""
     assert len(LEFT_OUT_WORD) <= 63
-    assert not LEFT_OUT_WORD[0].isdigit()
+    assert LEFT_OUT_WORD.startswith("0:")
     assert " " not in LEFT_OUT_WORD
 
 
@@ -109,3 +109,16 @@ def test_a_stand_in_stays_in_the_data_directory(tmp_path: Path, name: str) -> No
     with pytest.raises(RestoreError):
         fill_left_out(folder, [folder], LEFT_OUT)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pgdata"]
+
+
+def test_a_page_that_replay_missed_in_anything_else_is_told() -> None:
+    """In a database that was not left out, in what all share, and in a folder that is no database's."""
+    invalid = {
+        "base/16386": "b",
+        "pg_tblspc/16400/PG_18_1/16386": "b in a tablespace",
+        "base/16385": "a",
+        "global": "shared",
+        "somewhere": "unknown",
+    }
+    assert LEFT_OUT.missed(invalid) == ("a", "shared", "unknown")
+    assert LeftOutDatabases().missed({"base/16386": "b"}) == ("b",)
