@@ -7,6 +7,7 @@ from typing import Any
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from wal_pipeline.commands.audit import running_user
 from wal_pipeline.commands.rescue.living import LivingDatabase
 from wal_pipeline.commands.rescue.options import RescueOptions
 from wal_pipeline.commands.rescue.run import Rescue
@@ -47,7 +48,7 @@ def rescue_of(pipeline: Pipeline, options: RescueOptions, *, by: str | None = No
         layout,
         pipeline.identities,
         _folder(settings, options.folder),
-        options.role or settings.drill_role,
+        (settings.drill_role, "postgres", running_user()) if options.role is None else (options.role,),
         settings.pgbindir,
         living,
         pipeline.audit,

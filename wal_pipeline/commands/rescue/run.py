@@ -34,9 +34,10 @@ from wal_pipeline.stores.base import Store
 class Rescue:
     """One rescue. ``stores`` and ``layout`` are where the cluster's objects lie.
 
-    ``living`` is the database to load into, None for a dump. ``folder`` is made and removed. ``read_lists`` gives the
-    lists of relations, the oldest first, and notes of those that cannot be read. ``by``: who or what asked for it, as
-    the audit log shall say; by default the user.
+    ``living`` is the database to load into, None for a dump. ``folder`` is made and removed. ``roles`` may be
+    superusers of the cluster, the likeliest first. ``read_lists`` gives the lists of relations, the oldest first, and
+    notes of those that cannot be read. ``by``: who or what asked for it, as the audit log shall say; by default the
+    user.
     """
 
     options: RescueOptions
@@ -46,7 +47,7 @@ class Rescue:
     layout: Layout
     identities: Sequence[Any]
     folder: Path
-    role: str
+    roles: tuple[str, ...]
     bindir: Path | None
     living: LivingDatabase | None
     audit: AuditLog
@@ -72,6 +73,8 @@ class Rescue:
                 prepared = replace(prepared, notes=(*prepared.notes, *notes))
                 events.planned(prepared)
                 return None if self.options.plan_only else self._rescue(prepared, programs, known, events)
+        except BrokenPipeError:
+            raise  # of the terminal, not of the folder
         except OSError as error:
             raise RestoreError(f"the rescue's folder '{self.folder}' cannot be used: {error}") from error
 
@@ -124,7 +127,7 @@ class Rescue:
         events.writing()
         with self.audit.work("rescue", self.layout.cluster, by=self.by, **self._audited()) as line:
             begun = time.monotonic()
-            with recovered_cluster(prepared, self.folder, self.role, events) as scratch:
+            with recovered_cluster(prepared, self.folder, self.roles, events) as scratch:
                 placing = sum(seconds for name, seconds in scratch.placed.seconds.items() if name != "plan")
                 recovering = time.monotonic() - begun - placing
                 self._seconds.update({**scratch.placed.seconds, "recovery": recovering})
