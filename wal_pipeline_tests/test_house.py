@@ -65,6 +65,8 @@ _TESTED_IN: Final = {
         "cli/{drill,leaving} commands/beside/scratch_server commands/drill/{choice,comparison,drill,records,result} "
         "wiring/drill"
     ),
+    "commands/rescue/test_bring.py": "commands/rescue/{apart,living,needs,tables}",
+    "integration/test_rescue.py": ("cli/{leaving,rescue,rescue_screen} commands/rescue/{result,run,scratch}"),
     "integration/test_relations.py": "cli/relations orchestration/jobs/relations wiring/relations",
     "integration/test_restore.py": "cli/{restore,restore_text} commands/restore/{perform,prepare,run}",
     "test_readme.py": "cli/{main,registry}",
