@@ -37,17 +37,22 @@ class TypedLines:
     rescue: str | None
 
 
-def lines_to_type(one: FoundTransaction, timeline: int | None) -> TypedLines:
-    """Return the commands that bring back what was there just before a transaction. ``timeline``: the one asked for."""
+def lines_to_type(one: FoundTransaction, timeline: int | None, base_backup: str | None = None) -> TypedLines:
+    """Return the commands that bring back what was there just before a transaction.
+
+    ``timeline`` is the one that was asked for. ``base_backup`` is the one to begin from, where it is not the newest.
+    """
     on = "" if timeline is None else f" --timeline {timeline}"
-    restore = f"wal-pipeline restore --to-xid {one.xid} --exclusive{on}"
+    from_backup = "" if base_backup is None else f" --base-backup {base_backup}"
+    restore = f"wal-pipeline restore --to-xid {one.xid} --exclusive{from_backup}{on}"
     tables = _hurt(one)
     if not tables:
         return TypedLines(restore, None)
     database = tables[0].database
     named = "".join(f" --table {quote(change.label)}" for change in tables if change.database == database)
     within = "" if database is None else f" --database {quote(database)}"
-    return TypedLines(restore, f"wal-pipeline rescue{named}{within} --before-xid {one.xid}{on}")
+    when = f"--before-xid {one.xid} --committed-at {quote(one.committed_at.isoformat())}"
+    return TypedLines(restore, f"wal-pipeline rescue{named}{within} {when}{on}")
 
 
 def _hurt(one: FoundTransaction) -> list[RelationChange]:
