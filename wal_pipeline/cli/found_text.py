@@ -67,7 +67,7 @@ def _advice(suspect: FoundTransaction, timeline: int | None, base_backup: str | 
     yield "To have all as it was just before it:"
     yield f"  '{lines.restore}'"
     if lines.rescue is not None:
-        yield "To bring the table back beside the living server:"
+        yield f"To bring {'the database' if suspect.dropped_databases else 'the table'} back, while the server lives:"
         yield f"  '{lines.rescue}'"
 
 

@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from wal_pipeline.wal.lsn import Lsn
+
+NAMELESS_DATABASE: Final = "with oid "  # and its number, where no list knows its name
 
 
 class RelationFate(StrEnum):

@@ -56,8 +56,17 @@ def test_the_lines_name_the_tables_that_were_hurt() -> None:
         change("public.b", fate=RelationFate.TRUNCATED),
         change("public.c", deleted=50),
     )
+    tables = "--table public.a --table public.b --database shop"
     rescue = lines_to_type(gone, 3).rescue
     assert rescue == f"wal-pipeline rescue {tables} --before-xid 900 {WHEN} --timeline 3"
+
+
+def test_a_dropped_database_comes_back_as_a_whole() -> None:
+    """Where its name is known."""
+    rescue = lines_to_type(replace(PLAIN, dropped_databases=("shop",)), None).rescue
+    words = f"--whole-database --database shop --before-xid 900 {WHEN} --output shop.dump"
+    assert rescue == f"wal-pipeline rescue {words}"
+    assert lines_to_type(replace(PLAIN, dropped_databases=("with oid 16494",)), None).rescue is None
 
 
 def test_without_a_name_there_is_no_line_for_a_rescue() -> None:
