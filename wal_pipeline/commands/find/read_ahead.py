@@ -30,7 +30,7 @@ class UnreadWalError(RestoreError):
 
 @dataclass(frozen=True, slots=True)
 class DecodedPart:
-    """What one part holds. ``first_previous`` is the LSN that its first record gives for the one before it.
+    """Holds the changes of one part. ``first_previous`` is the LSN that its first record gives for the one before it.
 
     ``fault``: it could not be read, and why; it then holds nothing. ``pieces``: it was made from pieces.
     """
