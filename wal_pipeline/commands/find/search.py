@@ -249,14 +249,10 @@ class Find:
                 f"the WAL that was read begins with a commit of {moment_utc(commit_moment(first_us))}: "
                 "nothing between --from and then was seen"
             )
-        last_us = looked.last_read_us
-        if (
-            looked.is_at_end
-            and last_us is not None
-            and window.end_at is not None
-            and commit_moment(last_us) < window.end_at
-        ):
-            yield f"the last commit that is archived is of {moment_utc(commit_moment(last_us))}: nothing after it was seen"
+        if looked.is_at_end and looked.last_read_us is not None and window.end_at is not None:
+            last_at = commit_moment(looked.last_read_us)
+            if last_at < window.end_at:
+                yield f"the last commit that is archived is of {moment_utc(last_at)}: nothing after it was seen"
 
     def _require_wal(self, window: FindWindow) -> None:
         """Refuse a window in which there is no WAL at all. Raises: FindWindowError."""
