@@ -9,7 +9,7 @@ from wal_pipeline.commands.find.read_ahead import DecodedPart, PartReader
 from wal_pipeline.commands.find.window import FindWindow, WalPart
 from wal_pipeline.wal.names import segment_name
 from wal_pipeline.wal.records.endings import RunningTransactions
-from wal_pipeline_tests.wal.records.test_assemble import stretch
+from wal_pipeline_tests.support.wal_stretch import stretch
 
 MIB = 1 << 20
 
