@@ -13,6 +13,7 @@ JOBS = {
     "archive_wal",
     "take_base_backup",
     "recovery_drill",
+    "keep_relations",
     "check_archive",
     "report_cost",
     "record_archive",
@@ -27,6 +28,7 @@ JOBS = {
 SCHEDULES = {
     "base_backup_schedule",
     "recovery_drill_schedule",
+    "keep_relations_schedule",
     "check_archive_schedule",
     "cost_schedule",
     "expire_archive_schedule",

@@ -40,14 +40,14 @@ def relations_command(context: Context, keep: bool, as_json: bool) -> int:
         for note in kept.notes:
             print_line(f"WARNING: {note}", err=True)
         return 1 if kept.failures else 0
-    found, notes = stored_relation_lists(pipeline)
+    found, silent = stored_relation_lists(pipeline)
     if as_json:
-        click.echo(json.dumps({"lists": _lists_as_json(found), "notes": notes}, indent=1))
-    else:
-        make_console().print(_table(found, list(pipeline.settings.stores)))
-    for note in notes:
-        print_line(f"WARNING: {note}", err=True)
-    return 1 if notes else 0
+        click.echo(json.dumps({"lists": _lists_as_json(found), "silent": silent}, indent=1))
+    elif silent.keys() < pipeline.stores.keys():
+        make_console().print(_table(found, list(pipeline.settings.stores), silent))
+    for name, reason in silent.items():
+        print_line(f"WARNING: {name} is left out: {reason}", err=True)
+    return 1 if silent else 0
 
 
 def kept_as_json(kept: "KeptList") -> dict[str, Any]:
@@ -81,7 +81,7 @@ def _lists_as_json(found: _Lists) -> list[dict[str, Any]]:
     ]
 
 
-def _table(found: _Lists, stores: "Sequence[str]") -> "Table":
+def _table(found: _Lists, stores: "Sequence[str]", silent: Mapping[str, str]) -> "Table":
     from rich.table import Table
 
     rows = [(identifier, copies) for identifier, lists in found.items() for copies in lists.values()]
@@ -91,5 +91,6 @@ def _table(found: _Lists, stores: "Sequence[str]") -> "Table":
         table.add_column(title, overflow="fold")
     for identifier, copies in rows:
         sizes = {one.store: size(one.size_bytes) for one in copies}
-        table.add_row(moment_text(copies[0].taken_at), str(identifier), *(sizes.get(store, "-") for store in stores))
+        shown = (sizes.get(store, "not known" if store in silent else "-") for store in stores)
+        table.add_row(moment_text(copies[0].taken_at), str(identifier), *shown)
     return table

@@ -79,18 +79,19 @@ def _ask(pipeline: Pipeline, system_identifier: int) -> "list[RelationList]":
     return [server.relation_list(most_seconds=_ASKED_SECONDS)]
 
 
-def stored_relation_lists(pipeline: Pipeline) -> "tuple[dict[int, dict[str, list[StoredList]]], list[str]]":
-    """Return the copies of all lists by system identifier and moment, and notes of the stores that do not answer."""
+def stored_relation_lists(pipeline: Pipeline) -> "tuple[dict[int, dict[str, list[StoredList]]], dict[str, str]]":
+    """Return the copies of all lists by system identifier and moment, and why stores do not answer, by their names."""
     from wal_pipeline.commands.inventory.system_identifiers import system_identifiers
 
-    settings, notes, identifiers = pipeline.settings, list[str](), set[int]()
+    settings, silent, identifiers = pipeline.settings, dict[str, str](), set[int]()
     for store in pipeline.stores.values():
         try:
             identifiers |= system_identifiers(store, settings.prefix, settings.cluster)
         except StoreError as error:
-            notes.append(error.message)
+            silent[store.name] = error.message
+    asked = {name: store for name, store in pipeline.stores.items() if name not in silent}
     found: dict[int, dict[str, list[StoredList]]] = {}
     for identifier in sorted(identifiers):
-        found[identifier], more = list_relation_lists(cluster_stores(pipeline.stores, pipeline.layout(identifier)))
-        notes += more
-    return found, notes
+        found[identifier], more = list_relation_lists(cluster_stores(asked, pipeline.layout(identifier)))
+        silent |= more
+    return found, silent

@@ -35,6 +35,8 @@ TYPED = [
     ["verify"],
     ["expire"],
     ["drill"],
+    ["relations"],
+    ["relations", "--keep"],
     ["backup"],
     ["catalog", "rebuild"],
     ["restore", "--pgdata", "/x", "--plan"],

@@ -36,6 +36,7 @@ def test_how_often(tmp_path: Path) -> None:
         "verify_archive_schedule": "* * *",
         "check_archive_schedule": "* * *",
         "deep_verify_archive_schedule": "* * 0",
+        "keep_relations_schedule": "* * *",
         "recovery_drill_schedule": "1 * *",
         "cost_schedule": "1 1,4,7,10 *",
     }

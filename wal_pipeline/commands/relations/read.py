@@ -19,8 +19,8 @@ def read_relation_lists(
     With ``since``: those taken since then, and the newest one that can be read of those before. The notes say what
     could not be read.
     """
-    notes: list[str] = []
-    moments = _by_moment(places, notes)
+    moments, silent = list_relation_lists(places)
+    notes = [f"{message}: its lists of relations are left out" for message in silent.values()]
     ordered = sorted(moments, reverse=True)
     found: list[RelationList] = []
     known: KnownRelations = {}
@@ -37,17 +37,6 @@ def read_relation_lists(
     return found, notes
 
 
-def _by_moment(places: Mapping[str, ClusterStore], notes: list[str]) -> dict[str, list[StoredList]]:
-    moments: dict[str, list[StoredList]] = {}
-    for place in places.values():
-        try:
-            for one in find_lists(place):
-                moments.setdefault(one.moment, []).append(one)
-        except StoreError as error:
-            notes.append(f"{error.message}: its lists of relations are left out")
-    return moments
-
-
 def _first_good(
     copies: Sequence[StoredList], places: Mapping[str, ClusterStore], identities: Sequence[Any], known: KnownRelations
 ) -> tuple[RelationList | None, list[str]]:
@@ -61,7 +50,16 @@ def _first_good(
     return None, faults
 
 
-def list_relation_lists(places: Mapping[str, ClusterStore]) -> tuple[dict[str, list[StoredList]], list[str]]:
-    """Return the copies of each list by its moment, the oldest first, and notes of the stores that do not answer."""
-    notes: list[str] = []
-    return dict(sorted(_by_moment(places, notes).items())), notes
+def list_relation_lists(
+    places: Mapping[str, ClusterStore],
+) -> tuple[dict[str, list[StoredList]], dict[str, str]]:
+    """Return the copies of each list by its moment, the oldest first, and why stores do not answer, by their names."""
+    moments: dict[str, list[StoredList]] = {}
+    silent: dict[str, str] = {}
+    for name, place in places.items():
+        try:
+            for one in find_lists(place):
+                moments.setdefault(one.moment, []).append(one)
+        except StoreError as error:
+            silent[name] = error.message
+    return dict(sorted(moments.items())), silent

@@ -36,14 +36,14 @@ def test_each_list_comes_from_a_store_that_has_it(places: dict[str, ClusterStore
     found, notes = read_relation_lists(places)
     assert (days(found), notes) == ([0, 1, 2, 3], [])
     assert found[0].relations[0] is found[3].relations[0]
-    copies, notes = list_relation_lists(places)
+    copies, silent = list_relation_lists(places)
     assert [[copy.store for copy in one] for one in copies.values()] == [
         ["r2", "b2"],
         ["b2"],
         ["r2", "b2"],
         ["r2", "b2"],
     ]
-    assert notes == []
+    assert silent == {}
 
 
 def test_only_those_since_a_moment_and_the_one_before_are_read(places: dict[str, ClusterStore]) -> None:
