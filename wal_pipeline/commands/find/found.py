@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from wal_pipeline.wal.lsn import Lsn
 
+NAMELESS_DATABASE: Final = "with oid "  # and its number, where no list knows its name
+
 
 class RelationFate(StrEnum):
-    """What a transaction did to a relation as a whole."""
+    """Says how a transaction ended a relation, or made all its files anew."""
 
     DROPPED = "dropped"
     TRUNCATED = "truncated"
@@ -18,7 +21,7 @@ class RelationFate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RelationChange:
-    """What one transaction did to one table.
+    """Counts the changes of one transaction to one table.
 
     ``label`` is its name, or such as ``5/16384`` where no list knows it; ``database`` is None then too. The counts are
     rows. ``wal_bytes`` counts its indexes and its TOAST table too.
@@ -82,12 +85,13 @@ class FoundTransaction:
 
 @dataclass(frozen=True, slots=True)
 class FindResult:
-    """What a search found, and how it looked.
+    """Holds the findings of a search, and how it looked.
 
     ``transactions`` are those that were asked for, in the order and up to the limit that was asked for; ``matching`` is
-    how many there were. ``suspect`` is the one that did most harm. ``read_bytes`` are of WAL, not compressed. The
-    commit times are those of the first and the last commit that was read inside the window; None without any.
-    ``holes`` say which WAL of the window could not be read.
+    how many there were. ``suspect`` is the one that did most harm, ``base_backup`` the one from which it is reached,
+    where that is not the newest. ``read_bytes`` are of WAL, not compressed. The commit times are those of the first and
+    the last commit that was read inside the window; None without any. ``holes`` say which WAL of the window could not
+    be read.
     """
 
     transactions: tuple[FoundTransaction, ...]
@@ -104,3 +108,4 @@ class FindResult:
     end_at: datetime | None
     notes: tuple[str, ...] = ()
     holes: tuple[str, ...] = ()
+    base_backup: str | None = None

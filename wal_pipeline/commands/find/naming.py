@@ -7,7 +7,7 @@ from typing import Final
 
 from wal_pipeline.archive.format.relations import RelationKind
 from wal_pipeline.archive.recovery.names.relation_names import NamedRelation, RelationNames
-from wal_pipeline.commands.find.found import FoundTransaction, RelationChange, RelationFate
+from wal_pipeline.commands.find.found import NAMELESS_DATABASE, FoundTransaction, RelationChange, RelationFate
 from wal_pipeline.commands.find.options import FindOptionError
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.records.assemble import CommittedTransaction
@@ -20,7 +20,7 @@ _FATES: Final = (RelationFate.DROPPED, RelationFate.TRUNCATED, RelationFate.UNCL
 _PG_CLASS: Final = 1259  # its oid, and its first file node
 
 
-def moment_of(committed_us: int) -> datetime:
+def commit_moment(committed_us: int) -> datetime:
     """Return a time of PostgreSQL's (microseconds since 2000-01-01 UTC) as a moment."""
     return _EPOCH + timedelta(microseconds=committed_us)
 
@@ -85,11 +85,11 @@ class ChangeNaming:
 
     def database(self, oid: int) -> str:
         """Return a database's name, or its number in words."""
-        return self.names.database(oid) or f"with oid {oid}"
+        return self.names.database(oid) or f"{NAMELESS_DATABASE}{oid}"
 
     def transaction(self, one: CommittedTransaction, timeline: int) -> FoundTransaction:
         """Return a transaction as a person reads it."""
-        at = moment_of(one.committed_us)
+        at = commit_moment(one.committed_us)
         return FoundTransaction(
             committed_at=at,
             xid=one.xid,
