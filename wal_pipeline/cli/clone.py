@@ -40,7 +40,7 @@ def _with_moment(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.group("clone", cls=SpokenGroup, invoke_without_command=True)
 @_with_moment
-@click.option("--name", metavar="NAME", help="What the clone is called (default: clone-1, clone-2 …).")
+@click.option("--name", metavar="NAME", help="What the clone is called (default: clone-1, clone-2 and so on).")
 @click.option(
     "--port",
     type=int,
