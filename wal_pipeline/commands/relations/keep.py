@@ -35,7 +35,7 @@ class KeptList:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the list lacks, and where it lacks, a sentence each. A template that is closed lacks nothing."""
+        """A sentence for each store that lacks the list, and for each database that the list lacks."""
         return (
             *(f"{store}: the list of relations is not kept: {reason}" for store, reason in self.failures.items()),
             *(f"database '{name}' is not in the list of relations: {why}" for name, why in self.unread.items()),
