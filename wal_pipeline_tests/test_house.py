@@ -62,7 +62,8 @@ _TESTED_IN: Final = {
     ),
     "commands/clone/test_end.py": "commands/clone/keeper_lock",
     "integration/test_drill.py": (
-        "cli/{drill,leaving} commands/beside/scratch_server commands/drill/{choice,comparison,drill,records,result} wiring/drill"
+        "cli/{drill,leaving} commands/beside/scratch_server commands/drill/{choice,comparison,drill,records,result} "
+        "wiring/drill"
     ),
     "integration/test_relations.py": "cli/relations orchestration/jobs/relations wiring/relations",
     "integration/test_restore.py": "cli/{restore,restore_text} commands/restore/{perform,prepare,run}",

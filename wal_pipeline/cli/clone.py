@@ -49,6 +49,13 @@ def _with_moment(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option("--for", "keep_for", metavar="TIME", help="End and remove it after this time: 30m, 2h (default), 1d12h.")
 @click.option("--read-only", is_flag=True, help="Pause at the moment, so that 'move' goes onwards without a download.")
+@click.option(
+    "--only-database",
+    "only_databases",
+    multiple=True,
+    metavar="NAME",
+    help="Bring back only this database, several times for several; the others are neither fetched nor kept.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_context
 @click.pass_context

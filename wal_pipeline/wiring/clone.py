@@ -100,6 +100,7 @@ def _restore(pipeline: Pipeline, options: CloneOptions, pgdata: Path) -> Restore
         system_identifier=options.system_identifier,
         owner=options.owner,
         archiving=False,
+        only_databases=options.only_databases,
     )
     restore = restore_of(pipeline, chosen)
     return replace(restore, request=replace(restore.request, owner=_owner(pipeline.settings, options)))

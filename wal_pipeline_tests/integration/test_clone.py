@@ -99,6 +99,8 @@ def original(postgres_version: PostgresInstall) -> Iterator[Desk]:
         scene.settings["B2_SECRET_ACCESS_KEY"] = "very-secret-key"
         for name, value in scene.settings.items():
             patch.setenv(name, value)
+        scene.cluster.psql("CREATE DATABASE shop")
+        scene.cluster.psql("CREATE DATABASE other")
         scene.back_up()
         for number in range(4):
             desk.xids.append(
@@ -174,6 +176,16 @@ def test_a_clone_to_read_goes_onwards_with_its_own_files(desk: Desk) -> None:
     assert [path.name for path in (desk.root / "look").iterdir() if path.name.isdigit()] == ["2"]
     assert (back["socket"], back["port"], back["ends_at"]) == (look["socket"], look["port"], look["ends_at"])
     desk.said("stop", "look")
+
+
+def test_a_clone_of_one_database(desk: Desk) -> None:
+    """The others are gone in it, and it still answers where it is asked."""
+    only = desk.made("--name", "only", "--only-database", "shop")
+    assert desk.ask(only, "SELECT string_agg(datname, ',' ORDER BY datname) FROM pg_database") == (
+        "postgres,shop,template0,template1"
+    )
+    desk.said("stop", "only")
+    assert "other" in desk.scene.cluster.value("SELECT string_agg(datname, ',') FROM pg_database")
 
 
 def test_what_cannot_be_done_leaves_the_clone_as_it_is(desk: Desk) -> None:

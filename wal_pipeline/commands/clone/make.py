@@ -102,7 +102,8 @@ class CloneMaker:
         keep_for = None if options.keep_for is None else self._keep_for(options)
         with folder.locked():
             before = folder.require_record()
-            restore = self.open_restore(options, folder.pgdata(before.generation + 1))
+            wanted = replace(options, only_databases=before.only_databases)
+            restore = self.open_restore(wanted, folder.pgdata(before.generation + 1))
             wish = ServerWish(before.port, before.listens, before.role, before.database, before.read_only, self.pgdata)
             with self.audit.work("clone", self.cluster, name=folder.name, before=before.target) as line:
                 ahead = self._ahead(restore, folder, before, wish)

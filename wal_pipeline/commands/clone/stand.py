@@ -17,6 +17,7 @@ from wal_pipeline.commands.beside.scratch_server import SOCKET_FOLDER
 from wal_pipeline.commands.clone.folder import CloneFolder
 from wal_pipeline.commands.clone.server import CloneAddress, ask_position, clone_isolation, restarted
 from wal_pipeline.commands.clone.target import last_record_target
+from wal_pipeline.commands.restore.chosen.finish import drop_left_out
 from wal_pipeline.commands.restore.perform import RestoreEvents, perform_restore, recovery_settings
 from wal_pipeline.commands.restore.places.configuration import find_outside
 from wal_pipeline.commands.restore.prepare import PreparedRestore, RestoreRequest, prepare_restore, require_answers
@@ -106,6 +107,8 @@ class CloneStand:
             done = perform_restore(prepared, service.command(), self._events)
             isolation = self._isolation(prepared, place, listens=wish.listens and before_listening is None)
             recovery = self._start(prepared, isolation, place)
+            if recovery.state is RecoveryState.OPEN:
+                done = replace(done, databases=drop_left_out(prepared, role=wish.role))
             if before_listening is not None:
                 before_listening()
                 if wish.listens:

@@ -216,6 +216,13 @@ def prepare_replay(
         ),
         notes=(*found.notes, *plan.notes),
         plan_seconds=time.monotonic() - begun,
+        chosen=choose_databases(
+            request.only_databases,
+            chain,
+            [ClusterStore(store, layout) for store in found.answered],
+            identities,
+            read_database_lists,
+        ),
     )
 
 
