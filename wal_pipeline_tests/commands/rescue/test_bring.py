@@ -322,3 +322,49 @@ def test_a_database_that_takes_no_tables_is_refused(databases: TwoDatabases) -> 
     assert "older than the rescued cluster (99)" in error.value.message
     with pytest.raises(PostgresError):
         databases.living(port="1").check([])
+
+
+KINDS = """
+CREATE TABLE public.t (n int);
+CREATE VIEW public.seen AS SELECT * FROM public.t;
+CREATE MATERIALIZED VIEW public.kept AS SELECT * FROM public.t;
+CREATE SEQUENCE public.counter;
+CREATE UNLOGGED TABLE public.fleeting (n int);
+CREATE TABLE public.parts (n int) PARTITION BY LIST (n);
+CREATE UNLOGGED TABLE public.part PARTITION OF public.parts DEFAULT;
+CREATE FOREIGN DATA WRAPPER elsewhere;
+CREATE SERVER elsewhere FOREIGN DATA WRAPPER elsewhere;
+CREATE FOREIGN TABLE public.away (n int) SERVER elsewhere;
+CREATE EXTENSION citext;
+CREATE TABLE public.of_extension (n int);
+ALTER EXTENSION citext ADD TABLE public.of_extension;
+CREATE TABLE public.papers (scan oid);
+INSERT INTO public.papers SELECT lo_from_bytea(0, 'scanned');
+"""
+
+
+def test_what_has_no_rows_to_bring_is_refused_by_name(databases: TwoDatabases) -> None:
+    """Each kind with its reason; large objects are said not to come."""
+    databases.make(KINDS)
+    found = {}
+    with databases.source() as source:
+        for name in ("seen", "kept", "counter", "fleeting", "parts", "away", "of_extension", "gone"):
+            with pytest.raises(RestoreError) as error:
+                source.choose([WantedTable.parse(name)])
+            found[name] = error.value.message
+        notes = source.choose([WantedTable.parse("papers")]).notes
+    unlogged = "is an unlogged table: it is not in the WAL, and empty after every recovery"
+    assert found == {
+        "seen": "'public.seen' is a view, which has no rows of its own",
+        "kept": "'public.kept' is a materialized view, whose rows come from other tables",
+        "counter": "'public.counter' is a sequence",
+        "fleeting": f"'public.fleeting' {unlogged}",
+        "parts": f"'public.part' {unlogged}",
+        "away": "'public.away' is a foreign table, whose rows lie on another server",
+        "of_extension": "'public.of_extension' belongs to the extension 'citext', whose tables are not dumped",
+        "gone": "database 'source' had no table 'gone' at that moment",
+    }
+    assert notes == (
+        "column 'scan' of 'public.papers' may hold numbers of large objects: the numbers come, the large objects do "
+        "not (--whole-database --output has them)",
+    )
