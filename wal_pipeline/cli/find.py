@@ -36,7 +36,7 @@ def find_command(context: Context, /, *, as_json: bool, **options: Any) -> int:
     time could not be read.
     """
     from wal_pipeline.cli.find_screen import FindScreen
-    from wal_pipeline.cli.find_text import summary_values, transaction_values
+    from wal_pipeline.cli.found_text import summary_values, transaction_values
     from wal_pipeline.cli.time_readings import refuse_ambiguous
     from wal_pipeline.commands.find.options import FindOptions
     from wal_pipeline.wiring.find import find_of

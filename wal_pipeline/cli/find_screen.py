@@ -6,12 +6,12 @@ from typing import Self
 from rich.progress import DownloadColumn, TimeRemainingColumn
 from rich.text import Text
 
-from wal_pipeline.cli.find_text import heading, summary_lines, transaction_lines
+from wal_pipeline.cli.found_text import heading, summary_lines, transaction_lines
 from wal_pipeline.cli.printing import make_console, typed
 from wal_pipeline.cli.progress_columns import BinarySpeedColumn
 from wal_pipeline.cli.restore_progress import ProgressLine
-from wal_pipeline.commands.find.find import FindEvents
 from wal_pipeline.commands.find.found import FindResult
+from wal_pipeline.commands.find.search import FindEvents
 from wal_pipeline.text import shown_name
 
 

@@ -6,8 +6,8 @@ from functools import partial
 
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.recovery.names.relation_names import RelationNames
-from wal_pipeline.commands.find.find import Find
 from wal_pipeline.commands.find.options import FindOptions
+from wal_pipeline.commands.find.search import Find
 from wal_pipeline.commands.restore.contents import find_system_identifier
 from wal_pipeline.settings import STORE_NAMES
 from wal_pipeline.stores.base import Store

@@ -11,13 +11,15 @@ from wal_pipeline.archive.records import Codec, CommitTimes, WalFile
 from wal_pipeline.archive.recovery.names.relation_names import RelationNames
 from wal_pipeline.codec.encoder import Encoder
 from wal_pipeline.commands.copies.put import store_copy
-from wal_pipeline.commands.find.find import Find
 from wal_pipeline.commands.find.options import FindOptions
+from wal_pipeline.commands.find.search import Find
 from wal_pipeline.postgres.waldump import PgWaldump
 from wal_pipeline.stores.base import Store
 from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.stores.local.store import LocalFolderStore
 from wal_pipeline.wal.names import FileKind, require_file_name
+from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, parse_long_page_header
+from wal_pipeline_tests.support.pieces import cut, put_pieces
 from wal_pipeline_tests.support.restore_archive import describe_file
 
 _READER = PgWaldump()
@@ -37,6 +39,25 @@ def archive(store: Store, layout: Layout, files: Iterable[Path], codec: Codec = 
         data = path.read_bytes()
         described = described_file(path, data, layout.system_identifier)
         store_copy(ClusterStore(store, layout), described, Encoder(codec).encode(data), read_back=False)
+
+
+def archive_pieces(store: Store, layout: Layout, path: Path) -> int:
+    """Store the beginning of a segment as two pieces, the second one up to the middle of a record; return its end."""
+    data = path.read_bytes()
+    used = len(data.rstrip(b"\0"))
+    end = used * 2 // 3 // 8 * 8 + 5
+    header = parse_long_page_header(path.name, data[:LONG_HEADER_BYTES])
+    pieces = cut(
+        path.name,
+        data,
+        [0, 8192 * 3, end],
+        system_identifier=layout.system_identifier,
+        wal_segment_size=len(data),
+        commit_times=CommitTimes.UNKNOWN,
+        server_major=header.server_major,
+    )
+    put_pieces(ClusterStore(store, layout), pieces, data)
+    return end
 
 
 def described_file(path: Path, data: bytes, system_identifier: int) -> WalFile:

@@ -61,7 +61,8 @@ class Did:
 class FindScene:
     """A stopped server's archived segments of 1 MiB, and the truth about its transactions.
 
-    ``began_early`` is the xid of a transaction that lies across several segments.
+    ``began_early`` is the xid of a transaction that lies across several segments, and commits before
+    ``began_early_lsn``.
     """
 
     cluster: PostgresCluster
@@ -71,6 +72,7 @@ class FindScene:
     aborted: set[int] = field(default_factory=set)
     on_timeline_two: int = 0
     began_early: int = 0
+    began_early_lsn: int = 0
     lists: list[RelationList] = field(default_factory=list)
 
     def remove(self) -> None:
@@ -280,6 +282,9 @@ class _Player:
                     other.execute("SELECT pg_switch_wal()")
             self.connection.execute("INSERT INTO orders VALUES (8002, 1, 'long')")
         self.scene.began_early = max(self.scene.truth)
+        row = self.connection.execute("SELECT pg_current_wal_insert_lsn() - '0/0'").fetchone()
+        assert row is not None
+        self.scene.began_early_lsn = int(str(row[0]))
 
     def _page_images(self) -> None:
         """Change pages just after a checkpoint, with each kind of compression that the server knows."""

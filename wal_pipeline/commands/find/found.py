@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from wal_pipeline.wal.lsn import Lsn
+
+NAMELESS_DATABASE: Final = "with oid "  # and its number, where no list knows its name
 
 
 class RelationFate(StrEnum):
@@ -85,9 +88,10 @@ class FindResult:
     """What a search found, and how it looked.
 
     ``transactions`` are those that were asked for, in the order and up to the limit that was asked for; ``matching`` is
-    how many there were. ``suspect`` is the one that did most harm. ``read_bytes`` are of WAL, not compressed. The
-    commit times are those of the first and the last commit that was read inside the window; None without any.
-    ``holes`` say which WAL of the window could not be read.
+    how many there were. ``suspect`` is the one that did most harm, ``base_backup`` the one from which it is reached,
+    where that is not the newest. ``read_bytes`` are of WAL, not compressed. The commit times are those of the first and
+    the last commit that was read inside the window; None without any. ``holes`` say which WAL of the window could not
+    be read.
     """
 
     transactions: tuple[FoundTransaction, ...]
@@ -104,3 +108,4 @@ class FindResult:
     end_at: datetime | None
     notes: tuple[str, ...] = ()
     holes: tuple[str, ...] = ()
+    base_backup: str | None = None

@@ -7,7 +7,7 @@ from typing import Final
 
 from wal_pipeline.archive.format.relations import RelationKind
 from wal_pipeline.archive.recovery.names.relation_names import NamedRelation, RelationNames
-from wal_pipeline.commands.find.found import FoundTransaction, RelationChange, RelationFate
+from wal_pipeline.commands.find.found import NAMELESS_DATABASE, FoundTransaction, RelationChange, RelationFate
 from wal_pipeline.commands.find.options import FindOptionError
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.records.assemble import CommittedTransaction
@@ -85,7 +85,7 @@ class ChangeNaming:
 
     def database(self, oid: int) -> str:
         """Return a database's name, or its number in words."""
-        return self.names.database(oid) or f"with oid {oid}"
+        return self.names.database(oid) or f"{NAMELESS_DATABASE}{oid}"
 
     def transaction(self, one: CommittedTransaction, timeline: int) -> FoundTransaction:
         """Return a transaction as a person reads it."""

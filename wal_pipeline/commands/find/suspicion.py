@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from shlex import quote
 
-from wal_pipeline.commands.find.found import FoundTransaction, RelationChange, RelationFate
+from wal_pipeline.commands.find.found import NAMELESS_DATABASE, FoundTransaction, RelationChange, RelationFate
 from wal_pipeline.text import counted
 
 Harm = tuple[int, int, int]
@@ -37,17 +37,26 @@ class TypedLines:
     rescue: str | None
 
 
-def lines_to_type(one: FoundTransaction, timeline: int | None) -> TypedLines:
-    """Return the commands that bring back what was there just before a transaction. ``timeline``: the one asked for."""
+def lines_to_type(one: FoundTransaction, timeline: int | None, base_backup: str | None = None) -> TypedLines:
+    """Return the commands that bring back what was there just before a transaction.
+
+    ``timeline`` is the one that was asked for. ``base_backup`` is the one to begin from, where it is not the newest.
+    """
     on = "" if timeline is None else f" --timeline {timeline}"
-    restore = f"wal-pipeline restore --to-xid {one.xid} --exclusive{on}"
+    from_backup = "" if base_backup is None else f" --base-backup {base_backup}"
+    restore = f"wal-pipeline restore --to-xid {one.xid} --exclusive{from_backup}{on}"
+    when = f"--before-xid {one.xid} --committed-at {quote(one.committed_at.isoformat())}"
+    if one.dropped_databases:
+        name = one.dropped_databases[0]
+        whole = f"wal-pipeline rescue --whole-database --database {quote(name)} {when}{on} --output {quote(name)}.dump"
+        return TypedLines(restore, None if name.startswith(NAMELESS_DATABASE) else whole)
     tables = _hurt(one)
     if not tables:
         return TypedLines(restore, None)
     database = tables[0].database
     named = "".join(f" --table {quote(change.label)}" for change in tables if change.database == database)
     within = "" if database is None else f" --database {quote(database)}"
-    return TypedLines(restore, f"wal-pipeline rescue{named}{within} --before-xid {one.xid}{on}")
+    return TypedLines(restore, f"wal-pipeline rescue{named}{within} {when}{on}")
 
 
 def _hurt(one: FoundTransaction) -> list[RelationChange]:

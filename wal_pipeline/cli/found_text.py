@@ -53,7 +53,7 @@ def summary_lines(result: FindResult, timeline: int | None) -> Iterator[str]:
     yield from (f"NOT SEARCHED: {hole}" for hole in result.holes)
     if result.suspect is not None:
         yield ""
-        yield from _advice(result.suspect, timeline)
+        yield from _advice(result.suspect, timeline, result.base_backup)
 
 
 def _span_text(result: FindResult) -> str:
@@ -61,13 +61,13 @@ def _span_text(result: FindResult) -> str:
     return f"from {moment_utc(result.begin_at)} to {end}"
 
 
-def _advice(suspect: FoundTransaction, timeline: int | None) -> Iterator[str]:
-    lines = lines_to_type(suspect, timeline)
+def _advice(suspect: FoundTransaction, timeline: int | None, base_backup: str | None) -> Iterator[str]:
+    lines = lines_to_type(suspect, timeline, base_backup)
     yield f"Look at transaction {suspect.xid} first: {reason_of(suspect)}."
     yield "To have all as it was just before it:"
     yield f"  '{lines.restore}'"
     if lines.rescue is not None:
-        yield "To bring the table back beside the living server:"
+        yield f"To bring {'the database' if suspect.dropped_databases else 'the table'} back, while the server lives:"
         yield f"  '{lines.rescue}'"
 
 
@@ -107,7 +107,7 @@ def _change_values(change: RelationChange) -> dict[str, Any]:
 def summary_values(result: FindResult, timeline: int | None) -> dict[str, Any]:
     """Return the object that follows the transactions."""
     suspect = result.suspect
-    lines = None if suspect is None else lines_to_type(suspect, timeline)
+    lines = None if suspect is None else lines_to_type(suspect, timeline, result.base_backup)
     return {
         "type": "summary",
         "from": moment_json(result.begin_at),

@@ -50,6 +50,7 @@ class _Looked:
     matching: int = 0
     first_us: int | None = None
     last_us: int | None = None
+    before_us: int | None = None
     first_after_us: int | None = None
     last_read_us: int | None = None
     late_parts: int = 0
@@ -115,6 +116,7 @@ class Find:
         looked, window = self._looked, self._window
         if window is None:
             raise RuntimeError("the search has not begun")
+        base_backup, notes = self._base_backup(window)
         return FindResult(
             transactions=tuple(transactions),
             matching=looked.matching,
@@ -128,9 +130,21 @@ class Find:
             last_commit_at=None if looked.last_us is None else moment_of(looked.last_us),
             begin_at=window.begin_at,
             end_at=window.end_at,
-            notes=(*window.notes, *dict.fromkeys(looked.notes), *self._edges(window)),
+            notes=(*window.notes, *dict.fromkeys(looked.notes), *self._edges(window), *notes),
             holes=tuple(dict.fromkeys(self._chain.holes)),
+            base_backup=base_backup,
         )
+
+    def _base_backup(self, window: FindWindow) -> tuple[str | None, list[str]]:
+        """Return the base backup that leads to the suspect, where a recovery would not choose it by itself."""
+        if self._suspect is None:
+            return None, []
+        suspect = self._suspect[1]
+        known = [backup for backup, _ in window.coverage.restorable(window.path)]
+        before = [backup for backup in known if backup.stop_lsn <= suspect.lsn]
+        if not before:
+            return None, [f"no base backup is archived from which transaction {suspect.xid} can be reached"]
+        return None if before[-1] == known[-1] else before[-1].backup_id, []
 
     def _blocks(self, events: FindEvents) -> Iterator[tuple[CommitBlock, TransactionChoice]]:
         """Yield what commits in each stretch of WAL of the window."""
@@ -185,8 +199,12 @@ class Find:
         if len(inside):
             looked.first_us = min(int(inside.min()), looked.first_us if looked.first_us is not None else int(inside[0]))
             looked.last_us = max(int(inside.max()), looked.last_us or 0)
-        if not is_early and looked.first_after_us is None:
-            looked.first_after_us = int(times.min())
+        before = times[times < choice.begin_us]
+        if len(before):
+            looked.before_us = int(before.max())
+        after = times[times >= choice.begin_us]
+        if not is_early and len(after) and looked.first_after_us is None:
+            looked.first_after_us = int(after.min())
         looked.last_read_us = int(times.max())
 
     def _worst(
@@ -243,12 +261,14 @@ class Find:
     def _require_wal(self, window: FindWindow) -> None:
         """Refuse a window in which there is no WAL at all. Raises: FindWindowError."""
         looked = self._looked
-        if looked.commits or not window.begins_run or window.end_at is None or looked.first_after_us is None:
+        lacks_some = window.begins_run or bool(self._chain.holes)
+        if looked.commits or not lacks_some or window.end_at is None or looked.first_after_us is None:
             return
         after_at = moment_of(looked.first_after_us)
         if after_at <= window.end_at:
             return
-        before = "" if window.before_at is None else f"{moment_utc(window.before_at)} (before) and "
+        before_at = window.before_at if looked.before_us is None else moment_of(looked.before_us)
+        before = "" if before_at is None else f"{moment_utc(before_at)} (before) and "
         raise FindWindowError(
             f"no WAL between {moment_utc(window.begin_at)} and {moment_utc(window.end_at)} is archived",
             hint=f"The nearest commits that are archived are of {before}{moment_utc(after_at)} (after).",

@@ -1,0 +1,1 @@
+"""Tests of decoding the records of WAL segments."""
