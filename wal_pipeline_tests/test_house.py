@@ -62,8 +62,7 @@ _TESTED_IN: Final = {
     ),
     "commands/clone/test_end.py": "commands/clone/keeper_lock",
     "integration/test_drill.py": (
-        "cli/drill commands/beside/scratch_server commands/drill/{choice,comparison,drill,records,result} "
-        "wiring/drill"
+        "cli/drill commands/beside/scratch_server commands/drill/{choice,comparison,drill,records,result} wiring/drill"
     ),
     "integration/test_relations.py": "cli/relations orchestration/jobs/relations wiring/relations",
     "commands/rescue/test_bring.py": "commands/rescue/{apart,living,needs,tables}",

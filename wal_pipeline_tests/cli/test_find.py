@@ -61,7 +61,7 @@ def test_the_screen(
     assert max(len(line) for line in listed) <= 80
     (dropping,) = [xid for xid, did in scene.truth.items() if did.databases]
     assert any(line.startswith(f"Look at transaction {dropping} first: it drops 1 database") for line in lines)
-    assert any(line.endswith(f"restore --to-xid {dropping} --exclusive") for line in lines)
+    assert any("restore --to-lsn " in line and line.endswith(" --exclusive") for line in lines)
     assert any("5/" in line and "truncated" in line for line in lines)
 
 
