@@ -124,6 +124,7 @@ def test_a_failed_restore_can_be_tried_again(tmp_path: Path) -> None:
         identities=(),
         plan_seconds=0.0,
         wal_folder=None,
+        chosen=None,
     )
     with pytest.raises(RestoreError, match="could not be had from any store"):
         perform_restore(prepared, RestoreCommand(("false",)))

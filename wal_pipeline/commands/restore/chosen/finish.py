@@ -30,7 +30,7 @@ _CLOSE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class FinishedDatabases:
-    """What became of a restored server's databases.
+    """The fate of a restored server's databases after its recovery.
 
     ``refused`` are those that could not be dropped, each with the server's reason: nobody can connect to them.
     ``trouble`` says why nothing was dropped; the databases that were left out let nobody in all the same.
