@@ -3,9 +3,6 @@
 import os
 from pathlib import Path
 
-from pydantic import field_validator
-
-from wal_pipeline.host.given_values import absolute_path
 from wal_pipeline.shipping_settings import ShippingSettings
 
 
@@ -13,11 +10,6 @@ class AccidentSettings(ShippingSettings):
     """``clone_folder`` is the folder below which clones stand; None: a default by the user who makes them."""
 
     clone_folder: Path | None = None
-
-    @field_validator("clone_folder")
-    @classmethod
-    def _is_absolute(cls, value: Path | None) -> Path | None:
-        return None if value is None else absolute_path(str(value), Path.cwd())
 
     def folder_of_clones(self, state_folder: Path) -> Path:
         """Return the folder below which clones stand; PostgreSQL's user must be able to enter root's."""

@@ -54,6 +54,7 @@ _PATHS: Final = (
     "pgbindir",
     "age_identity_file",
     "base_backup_staging_folder",
+    "clone_folder",
     "drill_folder",
     "drill_sql_file",
 )

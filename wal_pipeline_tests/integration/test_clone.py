@@ -19,7 +19,7 @@ from testbed.postgres_install import PostgresInstall
 from wal_pipeline.cli.group import run
 from wal_pipeline.commands.clone.folder import KEEPER, CloneFolder
 from wal_pipeline.commands.clone.keeper_lock import is_kept
-from wal_pipeline.host.port_user import free_port
+from wal_pipeline.commands.clone.ports import free_port
 from wal_pipeline.host.process_identity import living_process
 from wal_pipeline_tests.support.beside_scene import Beside, beside
 

@@ -83,7 +83,7 @@ class CloneEnder:
         return []
 
     def _end(self, folder: CloneFolder, result: str, **details: object) -> CloneState:
-        """Stop and remove a clone, of which we hold the lock. Whoever is connected to it is told of in the log."""
+        """Stop and remove a clone, of which we hold the lock. The audit log names who is connected to it."""
         record = _read(folder)
         state = CloneState(folder.name, folder.path, CloneCondition.UNREADABLE)
         if record is not None:

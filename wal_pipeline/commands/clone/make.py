@@ -11,6 +11,7 @@ from wal_pipeline.commands.audit import AuditLog
 from wal_pipeline.commands.clone.end import CloneEnder
 from wal_pipeline.commands.clone.folder import CloneFolder, clone_folders, clone_of, make_clone_root
 from wal_pipeline.commands.clone.options import CloneOptions, free_clone_name, parse_keep_for, require_clone_name
+from wal_pipeline.commands.clone.ports import free_port, listener_on, try_port
 from wal_pipeline.commands.clone.record import CloneRecord, CloneState
 from wal_pipeline.commands.clone.server import ask_position, has_ended
 from wal_pipeline.commands.clone.stand import (
@@ -21,13 +22,12 @@ from wal_pipeline.commands.clone.stand import (
     request_for,
 )
 from wal_pipeline.commands.clone.states import clone_states, state_of
-from wal_pipeline.commands.clone.target import is_ahead
+from wal_pipeline.commands.clone.target import lies_ahead
 from wal_pipeline.commands.restore.options import RestoreOptionError
 from wal_pipeline.commands.restore.perform import RestoreEvents
 from wal_pipeline.commands.restore.prepare import PreparedRestore, prepare_replay, require_answers
 from wal_pipeline.commands.restore.run import Restore
 from wal_pipeline.errors import PostgresError, RecoveryTargetError, RestoreError
-from wal_pipeline.host.port_user import free_port, listener_on, try_port
 from wal_pipeline.postgres.postmaster import find_server
 
 _log = logging.getLogger(__name__)
@@ -243,7 +243,7 @@ class CloneMaker:
         require_answers(prepared)
         if prepared.plan.timeline != before.timeline:
             return None
-        ahead = is_ahead(prepared.plan.target, position, lambda xid: has_ended(address, xid))
+        ahead = lies_ahead(prepared.plan.target, position, lambda xid: has_ended(address, xid))
         return prepared if ahead else None
 
     def _onwards(

@@ -10,10 +10,10 @@ from typing import Any, Final
 import psycopg
 
 from wal_pipeline.commands.beside.scratch_server import SOCKET_FOLDER
+from wal_pipeline.commands.clone.ports import LOOPBACK
 from wal_pipeline.commands.restore.prepare import PreparedRestore
 from wal_pipeline.commands.restore.start import ServerIsolation, restored_server
 from wal_pipeline.errors import PostgresError
-from wal_pipeline.host.port_user import LOOPBACK
 from wal_pipeline.postgres.environment import plain_environment
 from wal_pipeline.postgres.session import open_session
 from wal_pipeline.wal.lsn import Lsn

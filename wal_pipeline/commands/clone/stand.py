@@ -193,11 +193,16 @@ class CloneStand:
         return recovery
 
     def _located(self, recovery: RecoveryResult, place: Path) -> RecoveryResult:
-        """Return the result with the place of a paused server, which tells it to a role of its own alone."""
-        if recovery.state is not RecoveryState.PAUSED:
-            return recovery
-        position = ask_position(self._wish.address(place))
-        if position is None:
+        """Return the result with the place of a paused server. Each server is asked: the line that is printed works."""
+        try:
+            position = ask_position(self._wish.address(place))
+        except PostgresError as error:
+            raise RestoreError(
+                f"the clone's server does not let role '{self._wish.role}' in: {error.message}",
+                hint="WAL_PIPELINE_DRILL_ROLE and WAL_PIPELINE_DRILL_DATABASE name a superuser of the cluster and a "
+                "database to connect to.",
+            ) from error
+        if position is None or recovery.state is not RecoveryState.PAUSED:
             return recovery
         commit_at = None if position.commit_at is None else position.commit_at.astimezone(UTC)
         return replace(recovery, replayed_lsn=position.lsn, last_commit_at=commit_at)

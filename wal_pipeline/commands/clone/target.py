@@ -44,7 +44,7 @@ def last_record_target(prepared: PreparedRestore) -> RecoveryTarget:
     )
 
 
-def is_ahead(target: RecoveryTarget, position: ClonePosition, has_ended: Callable[[int], bool]) -> bool:
+def lies_ahead(target: RecoveryTarget, position: ClonePosition, has_ended: Callable[[int], bool]) -> bool:
     """Return whether a target surely lies ahead of where a clone has paused.
 
     ``has_ended`` tells whether a transaction (of 64 bits) has ended there. Nobody knows where a restore point is.

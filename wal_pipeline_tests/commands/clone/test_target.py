@@ -8,7 +8,7 @@ import pytest
 
 from wal_pipeline.archive.recovery.target import RecoveryTarget, TargetKind
 from wal_pipeline.commands.clone.server import ClonePosition
-from wal_pipeline.commands.clone.target import is_ahead
+from wal_pipeline.commands.clone.target import lies_ahead
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline_tests.support.clone_records import NOW
 
@@ -20,7 +20,7 @@ def ahead(
 ) -> bool:
     """Return the answer for a clone whose last commit was at NOW and whose next transaction is 1000."""
     position = ClonePosition(Lsn(0x3000060), NOW, next_xid)
-    return is_ahead(RecoveryTarget(kind, **v), position, ended or (lambda _: True))
+    return lies_ahead(RecoveryTarget(kind, **v), position, ended or (lambda _: True))
 
 
 def test_a_time() -> None:
@@ -61,4 +61,4 @@ def test_what_nobody_can_place() -> None:
 def test_a_clone_that_has_replayed_no_commit() -> None:
     """Where it is in time is not known."""
     position = ClonePosition(Lsn(1), None, 1000)
-    assert not is_ahead(RecoveryTarget(TargetKind.TIME, at=NOW), position, lambda _: True)
+    assert not lies_ahead(RecoveryTarget(TargetKind.TIME, at=NOW), position, lambda _: True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from wal_pipeline.host.port_user import LOOPBACK, free_port, listener_on, try_port
+from wal_pipeline.commands.clone.ports import LOOPBACK, free_port, listener_on, try_port
 
 
 def test_a_port_in_use() -> None:
