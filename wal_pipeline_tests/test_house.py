@@ -54,6 +54,9 @@ _TESTED_IN: Final = {
     "cli/test_status.py": "cli/{cost,metrics,report,status_screen} wiring/{health,pipeline}",
     "cli/test_upkeep.py": "cli/{expire,verify}",
     "cli/test_gaps.py": "cli/pause",
+    "cli/test_find.py": "cli/{find_screen,found_text} wiring/find",
+    "commands/find/test_search.py": "commands/find/{chain,choose,found,read_ahead,window}",
+    "wal/records/test_decode.py": "wal/records/{changes,endings,page_stream}",
     "integration/test_backup_process.py": "cli/backup wiring/backup",
     "commands/beside/test_scratch_folder.py": "commands/beside/left_server",
     "integration/test_clone.py": (

@@ -7,6 +7,7 @@ from benchmarks import ours
 from benchmarks.bench import Bench
 from benchmarks.figures import Figure, missing
 from testbed.postgres_install import postgres_18
+from wal_pipeline.stores.local.store import LocalFolderStore
 
 KEYS = ("find_mb_s",)
 TITLE = "find: WAL of pgbench searched for a transaction"
@@ -33,6 +34,7 @@ def measure(bench: Bench) -> list[Figure]:
             "PGBINDIR": str(postgres_18().bin_folder),
         }
         (folder / "store").mkdir()
+        LocalFolderStore("local", folder / "store").prepare()
         (folder / "spool").mkdir()
         for path in segments:
             shutil.copy2(path, folder / "spool" / path.name)

@@ -29,7 +29,7 @@ class PartChain:
         if decoded.gives_up:
             self._unfinished = None
         if self._unfinished is not None:
-            yield from self._join(decoded)
+            yield from self._join(self._unfinished, decoded)
         found, expected = decoded.first_previous, self._last_lsn
         if found is not None and expected is not None and self._unfinished is None and found != expected:
             name = decoded.part.name.name
@@ -39,10 +39,9 @@ class PartChain:
         yield self.assembler.add(decoded.changes)
         self._end_part(decoded)
 
-    def _join(self, decoded: DecodedPart) -> Iterator[CommitBlock]:
+    def _join(self, unfinished: UnfinishedRecord, decoded: DecodedPart) -> Iterator[CommitBlock]:
         """Give the record that began in an earlier part, where it ends in this one."""
-        assert self._unfinished is not None  # noqa: S101 - asked by the caller
-        joined = join_record(self._unfinished, decoded.head)
+        joined = join_record(unfinished, decoded.head)
         if isinstance(joined, UnfinishedRecord):
             self._unfinished = joined
             return

@@ -13,7 +13,7 @@ from wal_pipeline.wal.records.page_stream import Numbers
 
 @dataclass(frozen=True, slots=True)
 class TransactionChoice:
-    """What a search is for: commits from ``begin_us`` to ``end_us`` (None: without an end) that did as much as this."""
+    """Chooses commits from ``begin_us`` to ``end_us`` (None: without an end) that did as much as asked."""
 
     naming: ChangeNaming
     relations: RelationChoice

@@ -11,7 +11,7 @@ NAMELESS_DATABASE: Final = "with oid "  # and its number, where no list knows it
 
 
 class RelationFate(StrEnum):
-    """What a transaction did to a relation as a whole."""
+    """Says how a transaction ended a relation, or made all its files anew."""
 
     DROPPED = "dropped"
     TRUNCATED = "truncated"
@@ -21,7 +21,7 @@ class RelationFate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RelationChange:
-    """What one transaction did to one table.
+    """Counts the changes of one transaction to one table.
 
     ``label`` is its name, or such as ``5/16384`` where no list knows it; ``database`` is None then too. The counts are
     rows. ``wal_bytes`` counts its indexes and its TOAST table too.
@@ -87,7 +87,7 @@ class FoundTransaction:
 
 @dataclass(frozen=True, slots=True)
 class FindResult:
-    """What a search found, and how it looked.
+    """Holds the findings of a search, and how it looked.
 
     ``transactions`` are those that were asked for, in the order and up to the limit that was asked for; ``matching`` is
     how many there were. ``suspect`` is the one that did most harm, ``base_backup`` the one from which it is reached,

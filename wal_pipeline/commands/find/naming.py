@@ -20,7 +20,7 @@ _FATES: Final = (RelationFate.DROPPED, RelationFate.TRUNCATED, RelationFate.UNCL
 _PG_CLASS: Final = 1259  # its oid, and its first file node
 
 
-def moment_of(committed_us: int) -> datetime:
+def commit_moment(committed_us: int) -> datetime:
     """Return a time of PostgreSQL's (microseconds since 2000-01-01 UTC) as a moment."""
     return _EPOCH + timedelta(microseconds=committed_us)
 
@@ -89,7 +89,7 @@ class ChangeNaming:
 
     def transaction(self, one: CommittedTransaction, timeline: int) -> FoundTransaction:
         """Return a transaction as a person reads it."""
-        at = moment_of(one.committed_us)
+        at = commit_moment(one.committed_us)
         return FoundTransaction(
             committed_at=at,
             xid=one.xid,

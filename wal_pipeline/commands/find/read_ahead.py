@@ -12,6 +12,8 @@ from wal_pipeline.commands.archive_get.tail_wal import PiecesGoneError, fetch_ta
 from wal_pipeline.commands.archive_get.wal_source import FetchedWal, WalSource, fetch_patiently
 from wal_pipeline.commands.find.window import WalPart
 from wal_pipeline.errors import CodecError, InvalidWalFileError, RestoreError
+from wal_pipeline.host.memory import look_at_memory
+from wal_pipeline.text import size
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, parse_long_page_header
 from wal_pipeline.wal.records.changes import RecordChanges, count_changes
@@ -19,7 +21,8 @@ from wal_pipeline.wal.records.decode import UnfinishedRecord, decode_segment
 from wal_pipeline.wal.records.page_stream import UndecodableWalError
 
 _AT_ONCE: Final = 4  # two cores decode while two others wait for a store
-_LARGE_SEGMENT: Final = 128 << 20  # decoding takes several times a segment's size of memory
+_LARGE_SEGMENT: Final = 128 << 20
+_MEMORY_TIMES: Final = 6  # a segment's bytes, stored and opened, its records, and their fields
 _RETRY_SECONDS: Final = 30.0
 _MOST_LOOKS: Final = 4
 
@@ -30,7 +33,7 @@ class UnreadWalError(RestoreError):
 
 @dataclass(frozen=True, slots=True)
 class DecodedPart:
-    """What one part holds. ``first_previous`` is the LSN that its first record gives for the one before it.
+    """Holds the changes of one part. ``first_previous`` is the LSN that its first record gives for the one before it.
 
     ``fault``: it could not be read, and why; it then holds nothing. ``pieces``: it was made from pieces.
     """
@@ -63,6 +66,7 @@ class PartReader:
 
         Raises: UndecodableWalError; UnreadWalError where a store does not answer.
         """
+        self._require_memory()
         at_once = 1 if self.wal_segment_size >= _LARGE_SEGMENT else max(_AT_ONCE, (os.cpu_count() or 1) + 2)
         waiting: deque[Future[DecodedPart]] = deque()
         with ThreadPoolExecutor(at_once, thread_name_prefix="find-wal") as pool:
@@ -76,6 +80,17 @@ class PartReader:
             finally:
                 for one in waiting:
                     one.cancel()
+
+    def _require_memory(self) -> None:
+        """Refuse large segments that would get this process killed. Raises: UnreadWalError."""
+        memory = look_at_memory() if self.wal_segment_size >= _LARGE_SEGMENT else None
+        needed = _MEMORY_TIMES * self.wal_segment_size
+        if memory is not None and needed > memory.available_bytes:
+            raise UnreadWalError(
+                f"segments of {size(self.wal_segment_size)} need {size(needed)} of memory to be searched, "
+                f"{size(memory.available_bytes)} are free",
+                hint="Search on a host with more memory: only the stores' credentials are needed.",
+            )
 
     def read(self, part: WalPart) -> DecodedPart:
         """Fetch and decode one part. Raises: as ``read_all``."""

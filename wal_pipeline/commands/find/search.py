@@ -15,7 +15,7 @@ from wal_pipeline.commands.find.chain import PartChain
 from wal_pipeline.commands.find.choose import TransactionChoice
 from wal_pipeline.commands.find.found import FindResult, FoundTransaction
 from wal_pipeline.commands.find.look_back import earlier_parts
-from wal_pipeline.commands.find.naming import ChangeNaming, choose_relations, microseconds_of, moment_of
+from wal_pipeline.commands.find.naming import ChangeNaming, choose_relations, commit_moment, microseconds_of
 from wal_pipeline.commands.find.options import FindOptions, FindRequest
 from wal_pipeline.commands.find.read_ahead import DecodedPart, PartReader
 from wal_pipeline.commands.find.suspicion import Harm, harm_of
@@ -40,7 +40,7 @@ class FindEvents:
 
 @dataclass(slots=True)
 class _Looked:
-    """What a search has looked at so far."""
+    """Counts what a search has looked at so far."""
 
     begun_at: float = field(default_factory=time.monotonic)
     read_bytes: int = 0
@@ -126,8 +126,8 @@ class Find:
             segments=looked.segments,
             pieces=looked.pieces,
             seconds=time.monotonic() - looked.begun_at,
-            first_commit_at=None if looked.first_us is None else moment_of(looked.first_us),
-            last_commit_at=None if looked.last_us is None else moment_of(looked.last_us),
+            first_commit_at=None if looked.first_us is None else commit_moment(looked.first_us),
+            last_commit_at=None if looked.last_us is None else commit_moment(looked.last_us),
             begin_at=window.begin_at,
             end_at=window.end_at,
             notes=(*window.notes, *dict.fromkeys(looked.notes), *self._edges(window), *notes),
@@ -244,19 +244,15 @@ class Find:
         """Say where the window reaches past what is archived."""
         looked = self._looked
         first_us = looked.first_after_us
-        if window.begins_run and first_us is not None and moment_of(first_us) > window.begin_at:
+        if window.begins_run and first_us is not None and commit_moment(first_us) > window.begin_at:
             yield (
-                f"the WAL that was read begins with a commit of {moment_utc(moment_of(first_us))}: "
+                f"the WAL that was read begins with a commit of {moment_utc(commit_moment(first_us))}: "
                 "nothing between --from and then was seen"
             )
-        last_us = looked.last_read_us
-        if (
-            looked.is_at_end
-            and last_us is not None
-            and window.end_at is not None
-            and moment_of(last_us) < window.end_at
-        ):
-            yield f"the last commit that is archived is of {moment_utc(moment_of(last_us))}: nothing after it was seen"
+        if looked.is_at_end and looked.last_read_us is not None and window.end_at is not None:
+            last_at = commit_moment(looked.last_read_us)
+            if last_at < window.end_at:
+                yield f"the last commit that is archived is of {moment_utc(last_at)}: nothing after it was seen"
 
     def _require_wal(self, window: FindWindow) -> None:
         """Refuse a window in which there is no WAL at all. Raises: FindWindowError."""
@@ -264,10 +260,10 @@ class Find:
         lacks_some = window.begins_run or bool(self._chain.holes)
         if looked.commits or not lacks_some or window.end_at is None or looked.first_after_us is None:
             return
-        after_at = moment_of(looked.first_after_us)
+        after_at = commit_moment(looked.first_after_us)
         if after_at <= window.end_at:
             return
-        before_at = window.before_at if looked.before_us is None else moment_of(looked.before_us)
+        before_at = window.before_at if looked.before_us is None else commit_moment(looked.before_us)
         before = "" if before_at is None else f"{moment_utc(before_at)} (before) and "
         raise FindWindowError(
             f"no WAL between {moment_utc(window.begin_at)} and {moment_utc(window.end_at)} is archived",

@@ -19,7 +19,7 @@ _HALF: Final = 1 << 31
 
 @dataclass(slots=True)
 class RelationTally:
-    """What a transaction did to one relation's files: rows, and the bytes of its records."""
+    """Counts rows of one relation's files and bytes of WAL, for one transaction."""
 
     inserted: int = 0
     updated: int = 0

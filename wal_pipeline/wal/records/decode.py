@@ -94,7 +94,7 @@ class UnfinishedRecord:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SegmentRecords:
+class DecodedSegment:
     """The records of one segment.
 
     ``head`` is the rest of a record that began before it, ``unfinished`` goes on after it. ``gives_up``: that record
@@ -111,7 +111,7 @@ class SegmentRecords:
     is_whole: bool
 
 
-def decode_segment(name: WalFileName, data: bytes, end_offset: int | None = None) -> SegmentRecords:
+def decode_segment(name: WalFileName, data: bytes, end_offset: int | None = None) -> DecodedSegment:
     """Decode a segment, or its beginning up to ``end_offset``.
 
     Raises: UndecodableWalError, InvalidSegmentError; DamagedRecordsError where the records are not those of its pages.
@@ -127,7 +127,7 @@ def decode_segment(name: WalFileName, data: bytes, end_offset: int | None = None
         length = int(words_at(stream.body, np.array([begun]))[0])
         unfinished = UnfinishedRecord(stream.lsn(begun), length, stream.body[begun : stream.size_bytes].tobytes())
     switched = len(table) > 0 and (int(table.managers[-1]), int(table.infos[-1]) & 0xF0) == (0, 0x40)
-    return SegmentRecords(
+    return DecodedSegment(
         name=name,
         table=table,
         head=stream.body[: min(stream.head_bytes, stream.size_bytes)].tobytes(),
@@ -139,7 +139,7 @@ def decode_segment(name: WalFileName, data: bytes, end_offset: int | None = None
 
 
 def join_record(unfinished: UnfinishedRecord, rest: bytes) -> RecordTable | UnfinishedRecord:
-    """Join a record with its rest from the next segment; where that is not its end, return what there is of it."""
+    """Join a record with its rest from the next segment; where that is not its end, return its beginning so far."""
     data = unfinished.data + rest
     if len(data) < unfinished.length:
         return UnfinishedRecord(unfinished.lsn, unfinished.length, data)

@@ -8,7 +8,7 @@ import pytest
 from wal_pipeline.wal.names import require_file_name, segment_name
 from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, MAJOR_OF_MAGIC, parse_long_page_header
 from wal_pipeline.wal.records.changes import RecordChanges, count_changes
-from wal_pipeline.wal.records.decode import RecordTable, SegmentRecords, UnfinishedRecord, decode_segment, join_record
+from wal_pipeline.wal.records.decode import DecodedSegment, RecordTable, UnfinishedRecord, decode_segment, join_record
 from wal_pipeline.wal.records.page_stream import DamagedRecordsError, UndecodableWalError
 from wal_pipeline_tests.support.find_scene import FindScene, played
 from wal_pipeline_tests.support.wal_writer import BLOCK, MIB, WalWriter
@@ -47,7 +47,7 @@ def compared(scene: FindScene) -> Compared:
     return Compared(tables, [count_changes(table, major) for table in tables], lines)
 
 
-def _joined(segments: list[SegmentRecords]) -> Iterator[RecordTable]:
+def _joined(segments: list[DecodedSegment]) -> Iterator[RecordTable]:
     pending: UnfinishedRecord | None = None
     for one in segments:
         if pending is not None:
