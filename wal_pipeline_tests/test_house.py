@@ -69,9 +69,7 @@ _TESTED_IN: Final = {
     ),
     "integration/test_relations.py": "cli/relations orchestration/jobs/relations wiring/relations",
     "commands/rescue/test_bring.py": "commands/rescue/{apart,living,needs,tables}",
-    "integration/test_rescue.py": (
-        "cli/{leaving,rescue,rescue_screen} commands/rescue/{result,run,scratch} wiring/rescue"
-    ),
+    "integration/test_rescue.py": ("cli/{leaving,rescue,rescue_screen} commands/rescue/{result,run,scratch}"),
     "integration/test_restore.py": "cli/{restore,restore_text} commands/restore/{perform,prepare,run}",
     "test_readme.py": "cli/{main,registry}",
     "codec/test_stream_encoder.py": "codec/stream_decoder commands/backup/objects",

@@ -62,7 +62,7 @@ from wal_pipeline.cli.group import Context, pass_context
     help="The scratch folder, which is made and removed (default: beside that of the drills).",
 )
 @click.option("--owner", metavar="USER", help="As root: the user who runs the scratch server.")
-@click.option("--role", metavar="NAME", help="The cluster's superuser (default: WAL_PIPELINE_DRILL_ROLE).")
+@click.option("--role", metavar="NAME", help="The cluster's superuser (default: WAL_PIPELINE_DRILL_ROLE, or postgres).")
 @click.option("--plan", "plan_only", is_flag=True, help="Print the plan and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_context

@@ -7,6 +7,7 @@ from typing import Any
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from wal_pipeline.commands.audit import running_user
 from wal_pipeline.commands.rescue.living import LivingDatabase
 from wal_pipeline.commands.rescue.options import RescueOptions
 from wal_pipeline.commands.rescue.run import Rescue
@@ -32,7 +33,7 @@ def rescue_of(pipeline: Pipeline, options: RescueOptions, *, by: str | None = No
     settings = pipeline.settings
     options.require_destination()
     wanted, target, schema = options.wanted(), options.target(), options.schema(pipeline.clock())
-    living = None if schema is None else LivingDatabase(_server(settings, options.into or ""), schema)
+    living = None if schema is None else LivingDatabase(living_server(settings, options.into or ""), schema)
     opened = pipeline.open_stores(options.store_names(settings.stores, STORE_NAMES))
     stores = tuple(opened.values())
     identifier = find_system_identifier(
@@ -47,11 +48,11 @@ def rescue_of(pipeline: Pipeline, options: RescueOptions, *, by: str | None = No
         layout,
         pipeline.identities,
         _folder(settings, options.folder),
-        options.role or settings.drill_role,
+        (settings.drill_role, "postgres", running_user()) if options.role is None else (options.role,),
         settings.pgbindir,
         living,
         pipeline.audit,
-        partial(relation_lists, pipeline, layout, opened),
+        partial(relation_lists, pipeline, layout, opened, since=target.at or target.not_before_at),
         by,
     )
 
@@ -65,12 +66,17 @@ def _folder(settings: Settings, given: Path | None) -> Path:
     return drills / name if os.path.ismount(drills) else drills.with_name(name)
 
 
-def _server(settings: Settings, into: str) -> PostgresServer:
-    """Return the server to load into. Without a place of its own, ``into`` is about the server of the settings.
+def living_server(settings: Settings, into: str) -> PostgresServer:
+    """Return the server to load into.
+
+    Without a place of its own, ``into`` is about the server of the settings. With one it gets nothing of theirs: a
+    password is for the server that it was set for.
 
     Raises: RescueOptionError for a password: a command line, and a run's configuration, can be read by others.
+    SettingsError for a string that cannot be read.
     """
-    server = PostgresServer(into, variables=settings.server_variables, folder=settings.conninfo_folder)
+    folder = settings.conninfo_folder
+    elsewhere = PostgresServer(into, folder=folder)
     given: dict[str, Any] = dict(conninfo_to_dict(into))
     if any(given.get(name) for name in ("password", "sslpassword")):
         raise RescueOptionError(
@@ -78,6 +84,6 @@ def _server(settings: Settings, into: str) -> PostgresServer:
             hint="Put it into PGPASSWORD, ~/.pgpass or a file that PGPASSFILE names, and leave it out of --into.",
         )
     if any(given.get(name) for name in _PLACE):
-        return server
+        return elsewhere
     merged = make_conninfo(settings.conninfo.get_secret_value(), **given)
-    return PostgresServer(merged, variables=settings.server_variables, folder=settings.conninfo_folder)
+    return PostgresServer(merged, variables=settings.server_variables, folder=folder)

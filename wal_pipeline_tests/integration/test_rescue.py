@@ -126,6 +126,13 @@ def accidents(postgres_version: PostgresInstall, s3_pair: S3Pair) -> Iterator[Ac
         scene.load.stop()
 
 
+@pytest.fixture
+def only18(accidents: Accidents) -> None:
+    """Skip with another version than 18: the test does not depend on it."""
+    if accidents.history.install.version != 18:
+        pytest.skip("once is enough")
+
+
 def test_a_deleted_table_comes_back_beside_the_living_server(accidents: Accidents) -> None:
     """Just before the DELETE, into a schema of its own; the load on the living server never stops."""
     answer = accidents.rescue(
@@ -139,6 +146,19 @@ def test_a_deleted_table_comes_back_beside_the_living_server(accidents: Accident
     assert "type public.status came along: the target lacks it" in answer["notes"]
     assert accidents.load is not None
     assert accidents.load.is_running
+    audit = (accidents.history.folder / "desk" / "audit.jsonl").read_text()
+    line = json.loads(audit.splitlines()[-1])
+    assert (line["action"], line["result"], line["rows"]) == ("rescue", "rescued", {"public.orders": 4001})
+    assert PASSWORD not in audit
+
+
+@pytest.mark.usefixtures("only18")
+def test_a_transaction_before_the_base_backup_is_said_to_be(accidents: Accidents) -> None:
+    """PostgreSQL only says that it did not see it; the hint says how to take an older base backup."""
+    done = accidents.run("--table", "orders", "--before-xid", "4", "--into", "dbname=postgres", "--as", "never")
+    assert done.returncode == 1
+    assert "transaction 4 was not seen in the WAL after base backup" in done.stderr
+    assert "--committed-at" in done.stderr
 
 
 def test_dropped_tables_come_back_in_a_dump(accidents: Accidents) -> None:
@@ -194,6 +214,7 @@ def test_one_table_of_a_dropped_database_goes_into_another(accidents: Accidents)
     assert accidents.cluster.value("SELECT count(*) FROM shop.wares") == "250"
 
 
+@pytest.mark.usefixtures("only18")
 def test_a_table_that_was_not_there_is_said_to_have_been(accidents: Accidents) -> None:
     """With the moments of the lists that had it; the scratch folder goes, and nothing is loaded."""
     end = accidents.history.moments["end"]
@@ -205,6 +226,7 @@ def test_a_table_that_was_not_there_is_said_to_have_been(accidents: Accidents) -
     assert accidents.cluster.value("SELECT count(*) FROM pg_namespace WHERE nspname = 'never'") == "0"
 
 
+@pytest.mark.usefixtures("only18")
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -141,7 +141,7 @@ class ScratchTables:
             self.notes.append(f"left out: {counted(int(row[0]), 'extended statistics object')}")
 
     def move(self, schema: str, along: Sequence[Need]) -> None:
-        """Move the tables, and what of their needs comes along, into a new schema; an old one of that name goes aside.
+        """Move the tables, and the needs that come along, into a new schema; an old one of that name goes aside.
 
         Indexes and owned sequences follow their tables.
         """

@@ -20,7 +20,7 @@ from wal_pipeline.commands.rescue.needs import (
     require_columns,
     told_needs,
 )
-from wal_pipeline.commands.rescue.result import StepTimes
+from wal_pipeline.commands.rescue.result import RescueSteps
 from wal_pipeline.commands.rescue.scratch import WORK_SECONDS
 from wal_pipeline.commands.rescue.tables import ChosenTables, FoundTable, all_tables, choose_tables
 from wal_pipeline.commands.rescue.wanted import WantedTable
@@ -59,7 +59,7 @@ class SourceDatabase:
     name: str
     environment: Mapping[str, str]
     programs: Binaries
-    steps: StepTimes
+    steps: RescueSteps
 
     @property
     def dumper(self) -> DumpPrograms:

@@ -1,4 +1,4 @@
-"""Finds what the chosen tables need beside themselves, and decides what of it comes along with them.
+"""Finds the needs of the chosen tables beside themselves, and decides which of them come along.
 
 A type, a function or an extension that the target has as it was is used there: the rows then fit the living tables.
 A sequence always comes along. So does a type of one's own that the target lacks, or has in another form.
@@ -125,7 +125,7 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class JudgedNeeds:
-    """What becomes of the needs: ``along`` moves with the tables, for ``lacking`` the target has nothing."""
+    """The needs by their fates: ``along`` moves with the tables, for ``lacking`` the target has nothing."""
 
     along: tuple[Need, ...]
     lacking: tuple[Need, ...]

@@ -60,7 +60,7 @@ class RescueEvents(RestoreEvents):
         """The rows are where they were wanted, and counted there."""
 
 
-class StepTimes:
+class RescueSteps:
     """Tells of each step, and adds up its seconds."""
 
     def __init__(self, events: RescueEvents, seconds: dict[str, float]) -> None:

@@ -19,7 +19,7 @@ from wal_pipeline.commands.rescue.dump_file import check_output
 from wal_pipeline.commands.rescue.known import KnownTables
 from wal_pipeline.commands.rescue.living import LivingDatabase
 from wal_pipeline.commands.rescue.options import RescueOptions
-from wal_pipeline.commands.rescue.result import RescuedTable, RescueEvents, RescueResult, StepTimes
+from wal_pipeline.commands.rescue.result import RescuedTable, RescueEvents, RescueResult, RescueSteps
 from wal_pipeline.commands.rescue.scratch import SCRATCH_USE, ScratchCluster, recovered_cluster
 from wal_pipeline.commands.rescue.tables import FoundTable, choose_tables
 from wal_pipeline.commands.rescue.wanted import RescueOptionError, TableNotFoundError, WantedTable
@@ -34,9 +34,10 @@ from wal_pipeline.stores.base import Store
 class Rescue:
     """One rescue. ``stores`` and ``layout`` are where the cluster's objects lie.
 
-    ``living`` is the database to load into, None for a dump. ``folder`` is made and removed. ``read_lists`` gives the
-    lists of relations, the oldest first, and notes of those that cannot be read. ``by``: who or what asked for it, as
-    the audit log shall say; by default the user.
+    ``living`` is the database to load into, None for a dump. ``folder`` is made and removed. ``roles`` may be
+    superusers of the cluster, the likeliest first. ``read_lists`` gives the lists of relations, the oldest first, and
+    notes of those that cannot be read. ``by``: who or what asked for it, as the audit log shall say; by default the
+    user.
     """
 
     options: RescueOptions
@@ -46,7 +47,7 @@ class Rescue:
     layout: Layout
     identities: Sequence[Any]
     folder: Path
-    role: str
+    roles: tuple[str, ...]
     bindir: Path | None
     living: LivingDatabase | None
     audit: AuditLog
@@ -72,6 +73,8 @@ class Rescue:
                 prepared = replace(prepared, notes=(*prepared.notes, *notes))
                 events.planned(prepared)
                 return None if self.options.plan_only else self._rescue(prepared, programs, known, events)
+        except BrokenPipeError:
+            raise  # of the terminal, not of the folder
         except OSError as error:
             raise RestoreError(f"the rescue's folder '{self.folder}' cannot be used: {error}") from error
 
@@ -124,9 +127,10 @@ class Rescue:
         events.writing()
         with self.audit.work("rescue", self.layout.cluster, by=self.by, **self._audited()) as line:
             begun = time.monotonic()
-            with recovered_cluster(prepared, self.folder, self.role, events) as scratch:
-                self._seconds.update(scratch.placed.seconds)
-                self._seconds["recovery"] = time.monotonic() - begun - sum(scratch.placed.seconds.values())
+            with recovered_cluster(prepared, self.folder, self.roles, events) as scratch:
+                placing = sum(seconds for name, seconds in scratch.placed.seconds.items() if name != "plan")
+                recovering = time.monotonic() - begun - placing
+                self._seconds.update({**scratch.placed.seconds, "recovery": recovering})
                 with self._telling_lifetimes(known):
                     result = self._bring(scratch, prepared.request.only_databases, programs, events)
             line["result"] = "rescued"
@@ -155,7 +159,7 @@ class Rescue:
     def _bring(
         self, scratch: ScratchCluster, only: Sequence[str], programs: Binaries, events: RescueEvents
     ) -> RescueResult:
-        steps = StepTimes(events, self._seconds)
+        steps = RescueSteps(events, self._seconds)
         with steps.step("find"):
             database = self._database(scratch, only)
         with scratch.session(database, "rescuing tables") as connection:

@@ -1,7 +1,7 @@
 """Recovers a scratch cluster to the wanted moment, and lets the rescue work with its databases."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,8 +22,10 @@ from wal_pipeline.commands.restore.start import RecoveryResult, running_server
 from wal_pipeline.errors import PostgresError, RestoreError
 from wal_pipeline.postgres.environment import plain_environment
 from wal_pipeline.postgres.session import open_session
+from wal_pipeline.text import moment_utc
 
 SCRATCH_USE: Final = ScratchUse("rescue", "--folder")
+_NOT_SEEN: Final = "recovery ended before configured recovery target was reached"  # xlogrecovery.c
 WORK_SECONDS: Final = 24 * 3600  # for one statement: a count of a large table
 _LOGIN_TRIGGERS_SINCE: Final = 17
 # Nothing of the scratch cluster is kept, so that nothing of it has to survive a crash of the machine.
@@ -32,6 +34,7 @@ _HASTY: Final = {"fsync": "off", "full_page_writes": "off", "synchronous_commit"
 # then all is there: the mark is taken off again.
 _UNMARK: Final = "UPDATE pg_database SET datconnlimit = -1 WHERE datconnlimit = -2"  # pg_database.h
 _NO_FILES: Final = "database subdirectory"  # postinit.c: the server's detail, untranslated
+_IS_SUPERUSER: Final = "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
 _DATABASES: Final = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname"
 
 
@@ -47,10 +50,9 @@ class ScratchCluster:
     @contextmanager
     def session(self, database: str, purpose: str) -> Iterator[psycopg.Connection[Any]]:
         """Open a session in one of its databases; names are in UTF-8. Raises: PostgresError, RestoreError."""
-        # Empty values keep libpq's variables out: PGHOSTADDR would lead to another server.
-        where = {"host": str(self.socket), "hostaddr": "", "port": "5432", "options": "", "user": self.role}
+        parameters = _parameters(self.socket, self.role, database)
         try:
-            with open_session({**where, "dbname": database}, purpose, limit_seconds=WORK_SECONDS) as connection:
+            with open_session(parameters, purpose, limit_seconds=WORK_SECONDS) as connection:
                 connection.execute("SET client_encoding = 'UTF8'")
                 yield connection
         except PostgresError as error:
@@ -77,11 +79,38 @@ class ScratchCluster:
         return {**plain_environment(), **where}
 
 
+def _parameters(socket: Path, role: str, database: str) -> dict[str, str]:
+    """Return where a database is. Empty values keep libpq's variables out: PGHOSTADDR would lead to another server."""
+    where = {"host": str(socket), "hostaddr": "", "port": "5432", "options": ""}
+    return {**where, "user": role, "dbname": database}
+
+
+def _superuser(socket: Path, roles: Sequence[str]) -> str:
+    """Return the first of the roles that is a superuser. Raises: RestoreError, which says why none of them is."""
+    reasons = []
+    for role in dict.fromkeys(roles):
+        try:
+            with open_session(_parameters(socket, role, "template1"), "looking for a superuser") as connection:
+                row = connection.execute(_IS_SUPERUSER).fetchone()
+        except PostgresError as error:
+            reasons.append(error.message)
+            continue
+        if row is not None and row[0]:
+            return role
+        reasons.append(f"role '{role}' is no superuser")
+    raise RestoreError(
+        f"the scratch server lets no superuser in: {'; '.join(reasons)}",
+        hint="Name the cluster's superuser with --role.",
+    )
+
+
 @contextmanager
 def recovered_cluster(
-    prepared: PreparedRestore, folder: Path, role: str, events: RescueEvents
+    prepared: PreparedRestore, folder: Path, roles: Sequence[str], events: RescueEvents
 ) -> Iterator[ScratchCluster]:
     """Bring the files back, start the server, and give it to the block once it is where the plan says; then stop it.
+
+    ``roles`` are those that may be a superuser of the cluster; the first that is one works in it.
 
     Raises: RestoreError, also where recovery did not end at the planned moment; PostgresError, StoreError, CodecError.
     """
@@ -95,19 +124,28 @@ def recovered_cluster(
         events.starting(prepared)
         log = folder / "recovery.log"
         opened = running_server(prepared, isolation, log=log, timeout_seconds=math.inf, on_progress=events.recovering)
-        with _explaining(fetching), opened as recovery:
+        with _explaining(fetching, prepared), opened as recovery:
             require_reached(prepared, recovery)
+            role = _superuser(folder / "socket", roles)
             scratch = ScratchCluster(folder / "socket", role, placed, recovery)
             scratch.unmark_databases()
             yield scratch
 
 
 @contextmanager
-def _explaining(fetching: FetchService) -> Iterator[None]:
-    """Put why a WAL file could not be fetched before the server's own words, which say only that it was not."""
+def _explaining(fetching: FetchService, prepared: PreparedRestore) -> Iterator[None]:
+    """Put the reason before the server's own words: it cannot know why a WAL file, or its target, did not come."""
     try:
         yield
     except PostgresError as error:
-        if not fetching.faults:
+        if fetching.faults:
+            raise RestoreError("\n".join([*fetching.faults, error.message]), hint=error.hint) from error
+        if _NOT_SEEN not in error.message:
             raise
-        raise RestoreError("\n".join([*fetching.faults, error.message]), hint=error.hint) from error
+        backup = prepared.chain[-1]
+        raise RestoreError(
+            f"{prepared.plan.asked} was not seen in the WAL after base backup '{backup.backup_id}', which was finished "
+            f"at {moment_utc(backup.finished_at)}",
+            hint="If it was committed before that, say when with --committed-at, or name an older base backup with "
+            "--base-backup ('wal-pipeline list' shows them). 'wal-pipeline find' names transactions with their times.",
+        ) from error

@@ -14,7 +14,7 @@ from testbed.postgres import PostgresCluster
 from testbed.postgres_install import PostgresInstall
 from wal_pipeline.commands.rescue.bring import BroughtTables, SourceDatabase, load_tables, write_dump
 from wal_pipeline.commands.rescue.living import LivingDatabase
-from wal_pipeline.commands.rescue.result import RescueEvents, StepTimes
+from wal_pipeline.commands.rescue.result import RescueEvents, RescueSteps
 from wal_pipeline.commands.rescue.wanted import WantedTable
 from wal_pipeline.errors import PostgresError, RestoreError
 from wal_pipeline.postgres.environment import plain_environment
@@ -87,7 +87,7 @@ class TwoDatabases:
         server = PostgresServer(f"{cluster.conninfo} dbname=source")
         with server.session("a test") as connection:
             connection.execute("SET client_encoding = 'UTF8'")
-            yield SourceDatabase(connection, "source", environment, programs, StepTimes(RescueEvents(), {}))
+            yield SourceDatabase(connection, "source", environment, programs, RescueSteps(RescueEvents(), {}))
 
     def load(self, *tables: str, schema: str = "rescued") -> BroughtTables:
         """Load tables into the target."""

@@ -61,10 +61,10 @@ def test_nothing_is_said_without_lists() -> None:
 def test_a_lifetime_is_told_by_the_lists() -> None:
     """From which list to which, and the ones around."""
     assert known().lifetime(ORDERS, None) == (
-        "By the lists of relations it was there from 2026-11-02 03:00:00 UTC to 2026-11-02 03:00:00 UTC; at "
-        "2026-11-01 03:00:00 UTC not yet; at 2026-11-03 03:00:00 UTC no more."
+        "By the lists of relations it was there from 2026-11-02 03:00:00Z to 2026-11-02 03:00:00Z; at "
+        "2026-11-01 03:00:00Z not yet; at 2026-11-03 03:00:00Z no more."
     )
     assert known().lifetime(WantedTable.parse("wares"), "shop") == (
-        "By the lists of relations it was there from 2026-11-01 03:00:00 UTC to 2026-11-03 03:00:00 UTC."
+        "By the lists of relations it was there from 2026-11-01 03:00:00Z to 2026-11-03 03:00:00Z."
     )
     assert known().lifetime(ORDERS, "shop") is None
