@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +27,8 @@ from wal_pipeline_tests.support.restore_history import History
 
 pytestmark = pytest.mark.integration
 
+_DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "recovery.md"
+_BLOCK: Final = re.compile(r"<!-- tested on a living server -->\n```sh\n(.*?)```", re.DOTALL)
 _WINDOW: Final = timedelta(minutes=10)
 _TABLES: Final = """
 CREATE TABLE public.orders (id serial PRIMARY KEY, label text NOT NULL, at timestamptz);
@@ -39,6 +41,7 @@ INSERT INTO public.visits SELECT i, md5(i::text) FROM generate_series(1, 2000) i
 INSERT INTO public."Invoices" SELECT i, repeat(md5(i::text), 100) FROM generate_series(1, 1500) i;
 """
 _SHOP: Final = """
+CREATE TABLE public.orders (id int PRIMARY KEY, label text);
 CREATE TABLE public.wares (id int PRIMARY KEY, name text);
 INSERT INTO public.wares SELECT i, 'ware ' || i FROM generate_series(1, 1000) i;
 """
@@ -87,9 +90,9 @@ class Desk:
         return self.history.cluster
 
     @property
-    def scratch(self) -> Path:
-        """The scratch folder of the rescues."""
-        return self.history.folder / "scratch"
+    def folder(self) -> Path:
+        """The person's own folder, in which no command may leave a thing."""
+        return self.history.folder / "desk"
 
     def rows(self, table: str, database: str = "postgres") -> str:
         """Return the number of a table's rows, and one digest of all of them in order."""
@@ -101,10 +104,20 @@ class Desk:
         return datetime.fromisoformat(self.cluster.value("SELECT clock_timestamp()"))
 
     def run(self, *words: str) -> list[dict[str, Any]]:
-        """Run a command with ``--json`` as PostgreSQL's user, and return the objects that it prints."""
+        """Run a command with ``--json``, and return the objects that it prints."""
+        said = self._output([sys.executable, "-P", "-m", "wal_pipeline.cli", *words, "--json"])
+        return [json.loads(line) for line in said.splitlines()]
+
+    def type(self, block: str) -> str:
+        """Type a document's block, and return what it prints."""
+        return self._output(["bash", "-euo", "pipefail", "-c", block])
+
+    def _output(self, words: list[str]) -> str:
+        """Run a program as PostgreSQL's user, with the settings of the cluster's host, and return what it prints."""
         history = self.history
+        bin_folder = history.install.bin_folder
         done = subprocess.run(
-            postgres_user().wrap([sys.executable, "-P", "-m", "wal_pipeline.cli", *words, "--json"]),
+            postgres_user().wrap(words),
             capture_output=True,
             text=True,
             check=False,
@@ -112,14 +125,17 @@ class Desk:
             cwd="/",
             env={
                 **history.environment,
-                "PATH": os.environ["PATH"],
-                "PGBINDIR": str(history.install.bin_folder),
+                **history.cluster.pg_environment,
+                "PATH": f"{bin_folder}:{os.environ['PATH']}",
+                "PGBINDIR": str(bin_folder),
                 "WAL_PIPELINE_CONNINFO": history.cluster.conninfo,
-                "WAL_PIPELINE_STATE_DIR": str(history.folder / "desk"),
+                "WAL_PIPELINE_STATE_DIR": str(self.folder / "state"),
+                "WAL_PIPELINE_CLONE_FOLDER": str(self.folder / "clones"),
+                "WAL_PIPELINE_DRILL_FOLDER": str(self.folder / "drill"),
             },
         )
         assert done.returncode == 0, done.stderr
-        return [json.loads(line) for line in done.stdout.splitlines()]
+        return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +155,50 @@ def desk(postgres_version: PostgresInstall, s3_pair: S3Pair) -> Iterator[Desk]:
         load.kill()
 
 
+def test_the_chapter_is_true(desk: Desk) -> None:
+    """Its commands, typed one after the other with the real times and numbers, put deleted orders back.
+
+    One order came back by hand meanwhile, changed, and another is new: both stay as they are.
+    """
+    if desk.history.install.version != 18:
+        pytest.skip("the commands are those of every version")
+    began_at = desk.now()
+    desk.cluster.psql(
+        "INSERT INTO public.orders SELECT i, 'order ' || i FROM generate_series(1, 400) i", database="shop"
+    )
+    before = desk.rows("public.orders", "shop")
+    doing = "BEGIN; SELECT pg_current_xact_id(); DELETE FROM public.orders; COMMIT;"
+    xid = desk.cluster.psql(doing, database="shop")
+    committed_at = desk.cluster.psql(f"SELECT pg_xact_commit_timestamp('{xid}')", database="shop")
+    desk.cluster.psql("INSERT INTO public.orders VALUES (7, 'by hand'), (5000, 'new')", database="shop")
+    desk.history.end()
+
+    clones = desk.folder / "clones"
+    true = {
+        "2026-11-22 17:35:00+00": began_at.isoformat(),
+        "2026-11-22 17:45:00+00": (began_at + _WINDOW).isoformat(),
+        "2026-11-22T17:41:07.330561+00:00": datetime.fromisoformat(committed_at).astimezone(UTC).isoformat(),
+        "812": xid,
+        "/var/lib/wal-pipeline/clones": str(clones),
+        "-p 53991": f"-p $(basename {clones}/look/socket/.s.PGSQL.*[0-9] | cut -d. -f4)",
+    }
+    said = []
+    for block in _BLOCK.findall(_DOCUMENT.read_text(encoding="utf-8")):
+        typed = re.sub("|".join(map(re.escape, true)), lambda found: true[found[0]], block)
+        said.append(desk.type(typed))
+
+    found, looked, rescued, merged, _ = said
+    assert f"Look at transaction {xid} first: of all it deleted and updated most rows: 400." in found
+    assert f"rescue --table public.orders --database shop --before-xid {xid} --committed-at" in found
+    assert "400\n" in looked
+    assert "public.orders: 400 rows" in rescued or "rescued.orders: 400 rows" in rescued
+    assert "401\n" in merged
+    as_before = "DELETE FROM public.orders WHERE id = 5000; UPDATE public.orders SET label = 'order 7' WHERE id = 7"
+    desk.cluster.psql(as_before, database="shop")
+    Path("/tmp/acc_said.txt").write_text("\n=====\n".join(said))
+    assert desk.rows("public.orders", "shop") == before
+
+
 @pytest.mark.parametrize("name", ACCIDENTS)
 def test_an_accident_is_found_by_its_time_and_undone(desk: Desk, name: str) -> None:
     """The transaction that ``find`` names is the right one, and every row of just before it is back beside the rest."""
@@ -154,12 +214,12 @@ def test_an_accident_is_found_by_its_time_and_undone(desk: Desk, name: str) -> N
     words = shlex.split(summary["rescue"])
     assert words[:2] == ["wal-pipeline", "rescue"]
     schema = f"back {name}".lower()
-    (answer,) = desk.run(*_into(words[1:], accident), "--as", schema, "--folder", str(desk.scratch))
+    (answer,) = desk.run(*_into(words[1:], accident), "--as", schema)
 
     assert [one["name"] for one in answer["tables"]] == [accident.table]
     quoted = accident.table.partition(".")[2]
     assert desk.rows(f'"{schema}".{quoted}', accident.target) == before
-    assert not desk.scratch.exists()
+    assert {path.name for path in desk.folder.iterdir()} <= {"state", "clones"}
     assert desk.load.is_running
 
 
