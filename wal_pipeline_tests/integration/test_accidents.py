@@ -195,7 +195,6 @@ def test_the_chapter_is_true(desk: Desk) -> None:
     assert "401\n" in merged
     as_before = "DELETE FROM public.orders WHERE id = 5000; UPDATE public.orders SET label = 'order 7' WHERE id = 7"
     desk.cluster.psql(as_before, database="shop")
-    Path("/tmp/acc_said.txt").write_text("\n=====\n".join(said))
     assert desk.rows("public.orders", "shop") == before
 
 
