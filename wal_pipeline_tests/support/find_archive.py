@@ -33,11 +33,14 @@ def folder_store(name: str, folder: Path) -> LocalFolderStore:
     return store
 
 
-def archive(store: Store, layout: Layout, files: Iterable[Path], codec: Codec = Codec.ZSTD) -> None:
-    """Store files with what the archiver says of each: its commit times too."""
+def archive(
+    store: Store, layout: Layout, files: Iterable[Path], codec: Codec = Codec.ZSTD, *, with_times: bool = True
+) -> None:
+    """Store files with what the archiver says of each: its commit times too, unless it had no pg_waldump."""
     for path in files:
         data = path.read_bytes()
-        described = described_file(path, data, layout.system_identifier)
+        describe = described_file if with_times else _without_times
+        described = describe(path, data, layout.system_identifier)
         store_copy(ClusterStore(store, layout), described, Encoder(codec).encode(data), read_back=False)
 
 
@@ -77,6 +80,10 @@ def described_file(path: Path, data: bytes, system_identifier: int) -> WalFile:
         first_commit_at=None if span is None or span.first is None else span.first.at,
         last_commit_at=None if span is None or span.last is None else span.last.at,
     )
+
+
+def _without_times(path: Path, data: bytes, system_identifier: int) -> WalFile:
+    return describe_file(path.name, data, system_identifier)
 
 
 def _before(name: str, size: int) -> str:

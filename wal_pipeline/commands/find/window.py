@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from wal_pipeline.archive.records import CommitTimes
 from wal_pipeline.archive.recovery.branches import branches_beside
 from wal_pipeline.archive.recovery.coverage import Coverage
 from wal_pipeline.archive.recovery.timeline_path import Run, TimelinePath
@@ -127,7 +128,7 @@ def choose_window(inventory: RestoreInventory, request: FindRequest, now: dateti
             first = inventory.records.first_after(timeline, part, begin_at)
             if first <= part[1]:
                 before_at = contents_last(coverage, path, runs[:index])[0] if first == run[0] else None
-                notes = tuple(_branch_notes(coverage, path))
+                notes = (*_unknown_notes(coverage, path, first), *_branch_notes(coverage, path))
                 return FindWindow(coverage, path, tuple(runs), first, begin_at, end_at, before_at, notes)
     nearest = "" if last_at is None else f": the last commit that is archived is of {moment_utc(last_at)}"
     raise FindWindowError(
@@ -154,6 +155,13 @@ def _path(coverage: Coverage, timeline: int | None) -> TimelinePath:
     if timeline is None:
         raise FindWindowError("no WAL is archived", hint="Check the cluster's name, the prefix and the buckets.")
     raise FindWindowError(f"no WAL of timeline {timeline} is archived", hint=f"The archive has timeline {known}.")
+
+
+def _unknown_notes(coverage: Coverage, path: TimelinePath, first: int) -> Iterator[str]:
+    """Say that a search begins early, where nothing tells which segment has its first commit."""
+    file = next((file for _, file in coverage.contents.along(path, (first, first))), None)
+    if coverage.tail_at(path, first) is None and (file is None or file.commit_times is not CommitTimes.KNOWN):
+        yield f"the commit times of '{path.name(first)}' are not known: the search begins there, perhaps early"
 
 
 def _branch_notes(coverage: Coverage, path: TimelinePath) -> Iterator[str]:

@@ -227,6 +227,18 @@ def test_pieces_of_the_open_segment_are_searched_too(searched: Searched, tmp_pat
     assert any(one.lsn > _start(last.name) for one in result.transactions)
 
 
+def test_unknown_commit_times_leave_nothing_out(searched: Searched, tmp_path: Path) -> None:
+    """Where the archiver had no pg_waldump, the search begins early, says so, and finds the same."""
+    scene, xids = searched.scene, searched.xids()
+    store = folder_store("r2", tmp_path / "untimed")
+    archive(store, searched.layout, sorted(scene.folder.iterdir()), with_times=False)
+    times = [scene.times[xids[place]].isoformat() for place in (5, 20)]
+    options = FindOptions(from_time=times[0], to_time=times[1])
+    found = search([store], searched.layout, options, scene.lists).run()
+    assert [one.xid for one in found.transactions if one.xid in scene.truth] == xids[5:21]
+    assert any("commit times" in note and "perhaps early" in note for note in found.notes)
+
+
 def test_a_window_without_wal_names_the_nearest_commits(searched: Searched) -> None:
     """Before the archive and after it."""
     times = [searched.scene.times[xid] for xid in searched.xids()]
