@@ -29,6 +29,7 @@ MEASURES: Final = (
     "ops",
     "wal_fetch",
     "base_backup",
+    "rescue",
 )
 _REPEATS: Final = 5
 _QUICK_REPEATS: Final = 2

@@ -11,6 +11,7 @@ from demo.folder import DemoError
 from demo.host_loss import HostLossReport, lose_host
 from demo.load import write_load
 from demo.recorded import Materialization, archived_by_sensor
+from demo.rescue import RescueReport, bring_back
 from demo.restore import RestoreReport, have_an_accident, undo
 from demo.scene import Scene, Tell
 from wal_pipeline.wal.names import FileKind, parse_file_name
@@ -31,6 +32,7 @@ class Report:
     lag_seconds_p50: float
     lag_seconds_p99: float
     ui_url: str
+    rescue: RescueReport
     restore: RestoreReport
     host_loss: HostLossReport
 
@@ -39,29 +41,36 @@ class Report:
         """Whether every promise holds."""
         complete = all(count == self.segments for count in self.copies_verified.values())
         archived = self.segments >= SEGMENTS and complete and self.spool_left == 0
-        return archived and self.restore.table_back and self.host_loss.holds
+        return archived and self.rescue.holds and self.restore.table_back and self.host_loss.holds
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as plain values on one level."""
         values = asdict(self)
-        parts = [values.pop(name) for name in ("restore", "host_loss")]
-        return {**values, **parts[0], **parts[1]}
+        parts = [values.pop(name) for name in ("rescue", "restore", "host_loss")]
+        return {**values, **parts[0], **parts[1], **parts[2]}
 
 
 def run_once(scene: Scene, tell: Tell) -> Report:
-    """Write until enough segments are archived, prove every copy, and survive two accidents.
+    """Write until enough segments are archived, bring a dropped table back, prove every copy, and survive the rest.
 
     Raises: DemoError, ServerError.
     """
     stores = ("r2", "b2")
     tell(f"writing with pgbench until runs of the sensor have archived {SEGMENTS} segments")
-    with write_load(scene.cluster):
+    with write_load(scene.cluster) as load:
         _wait(
             lambda: _count(scene, stores, tell) >= SEGMENTS,
             _ARCHIVE_SECONDS,
             lambda: f"fewer than {SEGMENTS} segments are archived",
         )
         accident = have_an_accident(scene, tell)
+        dropped_in = scene.cluster.switch_wal()
+        _wait(
+            lambda: dropped_in in archived_by_sensor(scene.dagster, stores),
+            _DRAIN_SECONDS,
+            lambda: f"segment '{dropped_in}' is not on both stores",
+        )
+        rescue = bring_back(scene, accident, load, tell)
     last = scene.cluster.switch_wal()
     tell(f"the load has ended with segment {last}; waiting for the spool to drain")
     _wait(
@@ -81,6 +90,7 @@ def run_once(scene: Scene, tell: Tell) -> Report:
         lag_seconds_p50=round(percentile(lags, 50), 3),
         lag_seconds_p99=round(percentile(lags, 99), 3),
         ui_url=scene.dagster.url,
+        rescue=rescue,
         restore=undo(scene, accident, tell),
         host_loss=lose_host(scene, tell),
     )

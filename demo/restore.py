@@ -1,4 +1,4 @@
-"""The other half of the promise: a base backup, a dropped table, and the cluster as it was just before."""
+"""The other half of the promise: a base backup, a dropped table, and the whole cluster as it was just before."""
 
 import json
 import os
@@ -19,7 +19,8 @@ from testbed.postgres import PostgresCluster
 from testbed.postgres_install import postgres_user
 from wal_pipeline.host.own_command import own_command
 
-_MAKE: Final = "CREATE TABLE orders AS SELECT i AS id, md5(i::text) AS label FROM generate_series(1, 10000) AS i"
+ROWS: Final = 10_000
+_MAKE: Final = f"CREATE TABLE orders AS SELECT i AS id, md5(i::text) AS label FROM generate_series(1, {ROWS}) AS i"  # noqa: S608
 _CONTENT: Final = "SELECT count(*) || ' ' || md5(string_agg(label, ',' ORDER BY id)) FROM orders"
 _DROP: Final = "DROP TABLE orders"
 _RESTORE_SECONDS: Final = 600
@@ -27,10 +28,15 @@ _RESTORE_SECONDS: Final = 600
 
 @dataclass(frozen=True, slots=True)
 class Accident:
-    """A table was dropped: the moment just before, and what the table held."""
+    """A table was dropped by the transaction ``xid``: the moment just before, and what the table held.
 
+    ``seen_at``: a moment at which nothing had happened yet, which is all that a person knows.
+    """
+
+    seen_at: str
     before: str
     content: str
+    xid: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +53,18 @@ def have_an_accident(scene: Scene, tell: Tell) -> Accident:
     tell(scene.typed("backup"))
     backup = json.loads(scene.command("backup", "--json"))
     tell(f"base backup {backup['backup_id']}: {backup['size_bytes'] / 2**20:.0f} MiB, on both stores")
+    seen_at = scene.cluster.value("SELECT clock_timestamp()")
     scene.cluster.psql(_MAKE)
-    content = scene.cluster.value(_CONTENT)
+    content = content_of(scene.cluster)
     before = scene.cluster.value("SELECT clock_timestamp()")
-    scene.cluster.psql(_DROP)
+    xid = scene.cluster.value(f"BEGIN; {_DROP}; SELECT pg_current_xact_id(); COMMIT")
     tell(f"{_DROP}, a moment after {before}")
-    return Accident(before, content)
+    return Accident(seen_at, before, content, int(xid))
+
+
+def content_of(cluster: PostgresCluster) -> str:
+    """Return the number of the table's rows, and one digest of all of them."""
+    return cluster.value(_CONTENT)
 
 
 def undo(scene: Scene, accident: Accident, tell: Tell) -> RestoreReport:
@@ -62,7 +74,7 @@ def undo(scene: Scene, accident: Accident, tell: Tell) -> RestoreReport:
         begun = time.monotonic()
         answer = run_restore(cluster, env_file, f"--to-time={accident.before}")
         rto_seconds = time.monotonic() - begun
-        table_back = cluster.value(_CONTENT) == accident.content
+        table_back = content_of(cluster) == accident.content
     restored_to = str(answer["recovery"]["last_commit_at"])
     tell(f"restored to {restored_to} in {rto_seconds:.1f} s; the table is {'back' if table_back else 'NOT back'}")
     return RestoreReport(restored_to, round(rto_seconds, 3), table_back)

@@ -65,8 +65,7 @@ _TESTED_IN: Final = {
     ),
     "commands/clone/test_end.py": "commands/clone/keeper_lock",
     "integration/test_drill.py": (
-        "cli/{drill,leaving} commands/beside/scratch_server commands/drill/{choice,comparison,drill,records,result} "
-        "wiring/drill"
+        "cli/drill commands/beside/scratch_server commands/drill/{choice,comparison,drill,records,result} wiring/drill"
     ),
     "commands/rescue/test_bring.py": "commands/rescue/{apart,living,needs,tables}",
     "integration/test_rescue.py": ("cli/{leaving,rescue,rescue_screen} commands/rescue/{result,run,scratch}"),

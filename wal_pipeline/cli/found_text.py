@@ -66,6 +66,9 @@ def _advice(suspect: FoundTransaction, timeline: int | None, base_backup: str | 
     yield f"Look at transaction {suspect.xid} first: {reason_of(suspect)}."
     yield "To have all as it was just before it:"
     yield f"  '{lines.restore}'"
+    if suspect.dropped_databases:
+        yield "  (and where that server says that the database is invalid, as a superuser there:"
+        yield "  UPDATE pg_database SET datconnlimit = -1 WHERE datconnlimit = -2)"
     if lines.rescue is not None:
         yield f"To bring {'the database' if suspect.dropped_databases else 'the table'} back, while the server lives:"
         yield f"  '{lines.rescue}'"

@@ -1,6 +1,7 @@
 """``wal-pipeline find`` as it is typed: the screen, JSON, exit codes and refused input."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def test_the_screen(
     assert max(len(line) for line in listed) <= 80
     (dropping,) = [xid for xid, did in scene.truth.items() if did.databases]
     assert any(line.startswith(f"Look at transaction {dropping} first: it drops 1 database") for line in lines)
-    assert any(line.endswith(f"restore --to-xid {dropping} --exclusive") for line in lines)
+    assert any("restore --to-lsn " in line and line.endswith(" --exclusive") for line in lines)
     assert any("5/" in line and "truncated" in line for line in lines)
 
 
@@ -77,7 +78,9 @@ def test_json_streams_transactions_and_then_a_summary(
     bare = {xid: did for xid, did in scene.truth.items() if set(did.rows) == {"orders"}}
     assert {xid: deleted[xid] for xid in bare} == {xid: did.rows["orders"][2] for xid, did in bare.items()}
     assert (summary["type"], summary["transactions"], summary["not_searched"]) == ("summary", len(transactions), [])
-    assert summary["restore"] == f"wal-pipeline restore --to-xid {summary['suspect_xid']} --exclusive"
+    (dropping,) = [xid for xid, did in scene.truth.items() if did.databases]
+    assert summary["suspect_xid"] == dropping
+    assert re.fullmatch("wal-pipeline restore --to-lsn [0-9A-F]+/[0-9A-F]+ --exclusive", summary["restore"])
 
 
 def test_json_with_a_limit(typed: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,7 +31,8 @@ def folder() -> Iterator[Path]:
 def test_once_proves_every_copy_and_a_restore(folder: Path) -> None:
     """stdout has one JSON object: 20 segments through the sensor, good copies, an empty spool, the table back.
 
-    Then the host is lost with its disk, and no commit is missing that was older than the interval and a second.
+    It comes back twice: beside the living server, which stays up, and with all of its cluster elsewhere. Then the host
+    is lost with its disk, and no commit is missing that was older than the interval and a second.
     """
     done = subprocess.run(
         [*COMMAND, "--once", "--json", "--folder", str(folder)],
@@ -49,6 +50,11 @@ def test_once_proves_every_copy_and_a_restore(folder: Path) -> None:
     assert answer["spool_left"] == 0
     assert 0 < answer["lag_seconds_p50"] <= answer["lag_seconds_p99"]
     assert answer["ui_url"].startswith("http://127.0.0.1:")
+    assert answer["accident_xid"] > 3
+    assert answer["find_seconds"] > 0
+    assert answer["rescue_seconds"] > 0
+    assert answer["rows_back"] == 10_000
+    assert answer["server_stayed_up"] is True
     assert answer["table_back"] is True
     assert answer["rto_seconds"] > 0
     assert answer["restored_to"].startswith("20")

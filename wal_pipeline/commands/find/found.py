@@ -49,7 +49,8 @@ class FoundTransaction:
     """One committed transaction. ``lsn`` is that of its commit record.
 
     ``unseen_begin``: it began before the WAL that was read, so its counts are "at least". ``wal_bytes`` are those of
-    its records. ``changes`` are those of users' relations, without those that it only looked at.
+    its records. ``changes`` are those of users' relations, without those that it only looked at. ``begin_lsn`` is that
+    of its first record, where it drops a database.
     """
 
     committed_at: datetime
@@ -61,6 +62,7 @@ class FoundTransaction:
     dropped_databases: tuple[str, ...] = ()
     prepared: bool = False
     unseen_begin: bool = False
+    begin_lsn: Lsn | None = None
 
     @property
     def inserted(self) -> int:

@@ -100,6 +100,7 @@ class ChangeNaming:
             dropped_databases=tuple(self.database(oid) for oid in dict.fromkeys(one.dropped_databases)),
             prepared=one.prepared,
             unseen_begin=one.unseen_begin,
+            begin_lsn=Lsn(one.first_lsn) if one.dropped_databases else None,
         )
 
     def _changes(self, one: CommittedTransaction) -> list[RelationChange]:

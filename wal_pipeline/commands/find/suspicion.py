@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from shlex import quote
 
+from psycopg.conninfo import make_conninfo
+
 from wal_pipeline.commands.find.found import NAMELESS_DATABASE, FoundTransaction, RelationChange, RelationFate
 from wal_pipeline.text import counted
 
@@ -44,19 +46,32 @@ def lines_to_type(one: FoundTransaction, timeline: int | None, base_backup: str 
     """
     on = "" if timeline is None else f" --timeline {timeline}"
     from_backup = "" if base_backup is None else f" --base-backup {base_backup}"
+    if one.dropped_databases:
+        return _of_database(one, from_backup, on)
     restore = f"wal-pipeline restore --to-xid {one.xid} --exclusive{from_backup}{on}"
     when = f"--before-xid {one.xid} --committed-at {quote(one.committed_at.isoformat())}"
-    if one.dropped_databases:
-        name = one.dropped_databases[0]
-        whole = f"wal-pipeline rescue --whole-database --database {quote(name)} {when}{on} --output {quote(name)}.dump"
-        return TypedLines(restore, None if name.startswith(NAMELESS_DATABASE) else whole)
     tables = _hurt(one)
     if not tables:
         return TypedLines(restore, None)
     database = tables[0].database
     named = "".join(f" --table {quote(change.label)}" for change in tables if change.database == database)
     within = "" if database is None else f" --database {quote(database)}"
-    return TypedLines(restore, f"wal-pipeline rescue{named}{within} {when}{on}")
+    into = "" if database is None else f" --into {quote(make_conninfo(dbname=database))}"
+    return TypedLines(restore, f"wal-pipeline rescue{named}{within} {when}{on}{into}")
+
+
+def _of_database(one: FoundTransaction, from_backup: str, on: str) -> TypedLines:
+    """Return the lines for a database that was dropped.
+
+    Its files are removed before the commit, by a record of its own: a recovery to just before the commit has the
+    database's name and nothing in it. So these lines name where the transaction begins.
+    """
+    when = f"--to-lsn {one.begin_lsn} --exclusive"
+    name = one.dropped_databases[0]
+    whole = f"wal-pipeline rescue --whole-database --database {quote(name)} {when}{on} --output {quote(f'{name}.dump')}"
+    return TypedLines(
+        f"wal-pipeline restore {when}{from_backup}{on}", None if name.startswith(NAMELESS_DATABASE) else whole
+    )
 
 
 def _hurt(one: FoundTransaction) -> list[RelationChange]:

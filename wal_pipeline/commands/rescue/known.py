@@ -45,6 +45,8 @@ class KnownTables:
 
     def lifetime(self, wanted: WantedTable, database: str | None) -> str | None:
         """Say from which list to which a table was there; None where no list has it."""
+        if wanted.files is not None:
+            return None
         there = [
             bool(found) if database is None else database in found
             for found in (_having(wanted, listed) for listed in self.lists)
@@ -81,8 +83,10 @@ def _names(listed: RelationList) -> dict[int, str]:
 
 
 def _having(wanted: WantedTable, listed: RelationList) -> set[str]:
-    """Return the databases that have the table, by one list."""
+    """Return the databases that have the table, by one list. Its files' numbers name the database."""
     names = _names(listed)
+    if wanted.files is not None:
+        return {name for oid, name in names.items() if oid == wanted.files[0]}
     tables: dict[str, set[tuple[str, str]]] = {}
     for one in listed.relations:
         if one.name in wanted.names and one.database_oid in names and one.kind.is_table:

@@ -30,6 +30,10 @@ WORK_SECONDS: Final = 24 * 3600  # for one statement: a count of a large table
 _LOGIN_TRIGGERS_SINCE: Final = 17
 # Nothing of the scratch cluster is kept, so that nothing of it has to survive a crash of the machine.
 _HASTY: Final = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "autovacuum": "off"}
+# DROP DATABASE marks its database as invalid, outside its transaction, and removes the files before its commit. Until
+# then all is there: the mark is taken off again.
+_UNMARK: Final = "UPDATE pg_database SET datconnlimit = -1 WHERE datconnlimit = -2"  # pg_database.h
+_NO_FILES: Final = "database subdirectory"  # postinit.c: the server's detail, untranslated
 _IS_SUPERUSER: Final = "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
 _DATABASES: Final = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname"
 
@@ -45,11 +49,24 @@ class ScratchCluster:
 
     @contextmanager
     def session(self, database: str, purpose: str) -> Iterator[psycopg.Connection[Any]]:
-        """Open a session in one of its databases; names are in UTF-8. Raises: PostgresError."""
+        """Open a session in one of its databases; names are in UTF-8. Raises: PostgresError, RestoreError."""
         parameters = _parameters(self.socket, self.role, database)
-        with open_session(parameters, purpose, limit_seconds=WORK_SECONDS) as connection:
-            connection.execute("SET client_encoding = 'UTF8'")
-            yield connection
+        try:
+            with open_session(parameters, purpose, limit_seconds=WORK_SECONDS) as connection:
+                connection.execute("SET client_encoding = 'UTF8'")
+                yield connection
+        except PostgresError as error:
+            if _NO_FILES not in error.message:
+                raise
+            raise RestoreError(
+                f"database '{database}' has no files at that moment: DROP DATABASE removes them before its commit",
+                hint="Name a moment before it: 'wal-pipeline find' prints it, as --to-lsn.",
+            ) from None
+
+    def unmark_databases(self) -> None:
+        """Let databases be entered whose DROP DATABASE had begun. Raises: PostgresError."""
+        with self.session("template1", "looking for databases that were being dropped") as connection:
+            connection.execute(_UNMARK)
 
     def databases(self) -> tuple[str, ...]:
         """Return the databases that can be connected to, without templates. Raises: PostgresError."""
@@ -110,7 +127,9 @@ def recovered_cluster(
         with _explaining(fetching, prepared), opened as recovery:
             require_reached(prepared, recovery)
             role = _superuser(folder / "socket", roles)
-            yield ScratchCluster(folder / "socket", role, placed, recovery)
+            scratch = ScratchCluster(folder / "socket", role, placed, recovery)
+            scratch.unmark_databases()
+            yield scratch
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Any, Final
 import psycopg
 
 from wal_pipeline.archive.recovery.names.identifiers import quoted_name
-from wal_pipeline.commands.rescue.wanted import WantedTable, choose_one
+from wal_pipeline.commands.rescue.wanted import TableNotFoundError, WantedTable, choose_one
 from wal_pipeline.errors import RestoreError
 
 FIRST_USER_OID: Final = 16384  # transam.h: FirstNormalObjectId
@@ -15,6 +15,17 @@ FIRST_USER_OID: Final = 16384  # transam.h: FirstNormalObjectId
 _NAMED: Final = """
 SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
+"""
+# Of an index its table, and of a TOAST table the one whose values it holds.
+_OF_FILES: Final = """
+WITH touched (oid) AS (
+  SELECT coalesce(i.indrelid, c.oid) FROM pg_class c LEFT JOIN pg_index i ON i.indexrelid = c.oid
+  WHERE pg_relation_filenode(c.oid)::bigint = %s
+    AND (SELECT oid FROM pg_database WHERE datname = current_database())::bigint = %s
+)
+SELECT n.nspname, c.relname FROM touched t
+JOIN pg_class c ON c.relkind <> 't' AND (c.oid = t.oid OR c.reltoastrelid = t.oid)
+JOIN pg_namespace n ON n.oid = c.relnamespace
 """
 _TREE: Final = """
 WITH RECURSIVE tree (oid) AS (
@@ -115,7 +126,7 @@ def choose_tables(connection: psycopg.Connection[Any], wanted: Sequence[WantedTa
     Raises: TableNotFoundError, RestoreError for what is no table, or one without rows after a recovery.
     """
     names = [(str(schema), str(name)) for schema, name in connection.execute(_NAMED).fetchall()]
-    pairs = list(dict.fromkeys(choose_one(one, names, database) for one in wanted))
+    pairs = list(dict.fromkeys(_pair_of(connection, one, names, database) for one in wanted))
     rows = connection.execute(_TREE, ([schema for schema, _ in pairs], [name for _, name in pairs])).fetchall()
     found = []
     for oid, schema, name, kind, persistence, extension, parents in rows:
@@ -125,6 +136,18 @@ def choose_tables(connection: psycopg.Connection[Any], wanted: Sequence[WantedTa
     row = connection.execute(_BYTES, (oids,)).fetchone()
     chosen = tuple(next(one for one in found if one.pair == pair) for pair in pairs)
     return ChosenTables(chosen, tuple(found), 0 if row is None else int(row[0]), _large_objects(connection, found))
+
+
+def _pair_of(
+    connection: psycopg.Connection[Any], wanted: WantedTable, names: Sequence[tuple[str, str]], database: str
+) -> tuple[str, str]:
+    """Return the schema and name of a wanted table. Raises: as ``choose_one``."""
+    if wanted.files is None:
+        return choose_one(wanted, names, database)
+    row = connection.execute(_OF_FILES, (wanted.files[1], wanted.files[0])).fetchone()
+    if row is None:
+        raise TableNotFoundError(f"database '{database}' had no table with the files '{wanted.text}' at that moment")
+    return str(row[0]), str(row[1])
 
 
 def all_tables(connection: psycopg.Connection[Any]) -> ChosenTables:

@@ -1,5 +1,6 @@
 """Reads the names of the tables that a person wants, and finds each of them among those that a database has."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -9,6 +10,7 @@ from wal_pipeline.archive.recovery.names.identifiers import parse_identifiers, q
 from wal_pipeline.errors import RestoreError
 
 _SHOWN_NEAREST: Final = 5
+_FILES: Final = re.compile(r"([0-9]{1,10})/([0-9]{1,10})")
 
 
 class RescueOptionError(RestoreError):
@@ -26,14 +28,22 @@ class WantedTable:
     """A table as a person wrote it.
 
     ``meanings`` are the pairs of schema and name that may be meant, the likeliest first; a schema of None is any.
+    ``files`` are the numbers of a database and of a file in it, as a search writes what no list of relations knows.
     """
 
     text: str
     meanings: tuple[tuple[str | None, str], ...]
+    files: tuple[int, int] | None = None
 
     @classmethod
     def parse(cls, text: str) -> "WantedTable":
-        """Read ``table`` or ``schema.table``, each part plain or in quotes. Raises: RescueOptionError."""
+        """Read ``table`` or ``schema.table``, each part plain or in quotes, or such as ``5/16384``.
+
+        Raises: RescueOptionError.
+        """
+        numbers = _FILES.fullmatch(text)
+        if numbers is not None:
+            return cls(text, (), (int(numbers[1]), int(numbers[2])))
         meanings = parse_identifiers(text)
         if not meanings or "\0" in text:
             raise RescueOptionError(f"'{text}' is not the name of a table, expected such as public.orders.")

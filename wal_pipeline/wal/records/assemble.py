@@ -40,7 +40,8 @@ class CommittedTransaction:
 
     ``removed`` are the files that its commit removes, ``dropped_oids`` the relations that it drops, ``made`` the files
     that it made itself. ``changes_tablespace``: some of them lie in another tablespace than those that it removes.
-    ``unseen_begin``: it may have begun before the WAL that was read.
+    ``unseen_begin``: it may have begun before the WAL that was read. ``first_lsn`` is that of its first record that was
+    read, 0 where nobody asked for it: it is known of all that did more than change rows.
     """
 
     xid: int
@@ -54,6 +55,7 @@ class CommittedTransaction:
     dropped_databases: tuple[int, ...] = ()
     prepared: bool = False
     changes_tablespace: bool = False
+    first_lsn: int = 0
 
     @property
     def wal_bytes(self) -> int:
@@ -193,6 +195,7 @@ class TransactionAssembler:
             changes_tablespace=any(self._made[key].files.tablespace not in end.tablespaces for key in made),
             dropped_databases=tuple(whole.dropped_databases),
             prepared=end.prepared,
+            first_lsn=whole.first_lsn,
         )
 
     def _note_made(self, changes: RecordChanges) -> None:

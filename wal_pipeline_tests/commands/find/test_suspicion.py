@@ -8,6 +8,7 @@ from wal_pipeline.commands.find.suspicion import harm_of, lines_to_type, reason_
 from wal_pipeline.wal.lsn import Lsn
 
 WHEN = "--committed-at 2026-11-22T00:00:00+00:00"
+INTO = " --into dbname=shop"
 PLAIN = FoundTransaction(datetime(2026, 11, 22, tzinfo=UTC), 900, Lsn(0x3000028), 1, 500, ())
 
 
@@ -50,7 +51,8 @@ def test_the_lines_name_the_tables_that_were_hurt() -> None:
     lines = lines_to_type(lost, None)
     assert lines.restore == "wal-pipeline restore --to-xid 900 --exclusive"
     assert lines_to_type(lost, None, "a").restore == "wal-pipeline restore --to-xid 900 --exclusive --base-backup a"
-    assert lines.rescue == "wal-pipeline rescue --table 'public.\"Order\"' --database shop --before-xid 900 " + WHEN
+    of_order = "wal-pipeline rescue --table 'public.\"Order\"' --database shop"
+    assert lines.rescue == f"{of_order} --before-xid 900 {WHEN}{INTO}"
     gone = doing(
         change("public.a", fate=RelationFate.DROPPED),
         change("public.b", fate=RelationFate.TRUNCATED),
@@ -58,14 +60,15 @@ def test_the_lines_name_the_tables_that_were_hurt() -> None:
     )
     tables = "--table public.a --table public.b --database shop"
     rescue = lines_to_type(gone, 3).rescue
-    assert rescue == f"wal-pipeline rescue {tables} --before-xid 900 {WHEN} --timeline 3"
+    assert rescue == f"wal-pipeline rescue {tables} --before-xid 900 {WHEN} --timeline 3{INTO}"
 
 
 def test_a_dropped_database_comes_back_as_a_whole() -> None:
-    """Where its name is known."""
-    rescue = lines_to_type(replace(PLAIN, dropped_databases=("shop",)), None).rescue
-    words = f"--whole-database --database shop --before-xid 900 {WHEN} --output shop.dump"
-    assert rescue == f"wal-pipeline rescue {words}"
+    """From where the transaction begins: at its commit the database has no files any more. Its name must be known."""
+    lines = lines_to_type(replace(PLAIN, dropped_databases=("shop",), begin_lsn=Lsn(0x3000000)), None)
+    when = "--to-lsn 0/3000000 --exclusive"
+    assert lines.restore == f"wal-pipeline restore {when}"
+    assert lines.rescue == f"wal-pipeline rescue --whole-database --database shop {when} --output shop.dump"
     assert lines_to_type(replace(PLAIN, dropped_databases=("with oid 16494",)), None).rescue is None
 
 

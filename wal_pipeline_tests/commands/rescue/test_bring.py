@@ -15,7 +15,7 @@ from testbed.postgres_install import PostgresInstall
 from wal_pipeline.commands.rescue.bring import BroughtTables, SourceDatabase, load_tables, write_dump
 from wal_pipeline.commands.rescue.living import LivingDatabase
 from wal_pipeline.commands.rescue.result import RescueEvents, RescueSteps
-from wal_pipeline.commands.rescue.wanted import WantedTable
+from wal_pipeline.commands.rescue.wanted import TableNotFoundError, WantedTable
 from wal_pipeline.errors import PostgresError, RestoreError
 from wal_pipeline.postgres.environment import plain_environment
 from wal_pipeline.postgres.pg_dump import find_dump_programs
@@ -368,3 +368,22 @@ def test_what_has_no_rows_to_bring_is_refused_by_name(databases: TwoDatabases) -
         "column 'scan' of 'public.papers' may hold numbers of large objects: the numbers come, the large objects do "
         "not (--whole-database --output has them)",
     )
+
+
+def test_a_table_without_a_known_name_comes_by_the_number_of_its_files(databases: TwoDatabases) -> None:
+    """That of its own file, of its TOAST table's and of an index's mean the same table; an unknown one is said."""
+    databases.make("CREATE TABLE public.young (n int PRIMARY KEY, body text); INSERT INTO public.young VALUES (1, 'x')")
+    numbers = (
+        "SELECT (SELECT oid FROM pg_database WHERE datname = 'source')::text || '/' || pg_relation_filenode(c.oid)"
+        " FROM pg_class c WHERE 'public.young'::regclass IN (c.oid, (SELECT i.indrelid FROM pg_index i"
+        " WHERE i.indexrelid = c.oid)) OR c.oid = (SELECT reltoastrelid FROM pg_class WHERE relname = 'young')"
+    )
+    files = databases.cluster.psql(numbers, database="source").splitlines()
+    assert len(files) == 3
+    brought = databases.load(*files)
+    assert [one.shown for one in brought.chosen.wanted] == ["public.young"]
+    assert databases.value("SELECT body FROM rescued.young") == "x"
+    database = files[0].partition("/")[0]
+    with pytest.raises(TableNotFoundError) as error:
+        databases.load(f"{database}/4000000000", schema="again")
+    assert f"database 'source' had no table with the files '{database}/4000000000'" in error.value.message

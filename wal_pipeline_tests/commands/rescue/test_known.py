@@ -68,3 +68,10 @@ def test_a_lifetime_is_told_by_the_lists() -> None:
         "By the lists of relations it was there from 2026-11-01 03:00:00Z to 2026-11-03 03:00:00Z."
     )
     assert known().lifetime(ORDERS, "shop") is None
+
+
+def test_the_number_of_a_file_names_its_database() -> None:
+    """No list knows the table, which is why it is named by a number; nothing is said of its lifetime."""
+    files = WantedTable.parse(f"{OTHER.oid}/4711")
+    assert known().databases([files], None) == ("other",)
+    assert known().lifetime(files, None) is None
