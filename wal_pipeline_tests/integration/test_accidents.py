@@ -29,6 +29,7 @@ pytestmark = pytest.mark.integration
 
 _DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "recovery.md"
 _BLOCK: Final = re.compile(r"<!-- tested on a living server -->\n```sh\n(.*?)```", re.DOTALL)
+_COMMAND: Final = (sys.executable, "-P", "-m", "wal_pipeline.cli")
 _WINDOW: Final = timedelta(minutes=10)
 _TABLES: Final = """
 CREATE TABLE public.orders (id serial PRIMARY KEY, label text NOT NULL, at timestamptz);
@@ -105,18 +106,27 @@ class Desk:
 
     def run(self, *words: str) -> list[dict[str, Any]]:
         """Run a command with ``--json``, and return the objects that it prints."""
-        said = self._output([sys.executable, "-P", "-m", "wal_pipeline.cli", *words, "--json"])
-        return [json.loads(line) for line in said.splitlines()]
+        done = self._run([*_COMMAND, *words, "--json"])
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def refusal(self, *words: str) -> str:
+        """Run a command that fails, and return what it says."""
+        done = self._run([*_COMMAND, *words])
+        assert done.returncode == 1, done.stdout
+        return done.stderr
 
     def type(self, block: str) -> str:
         """Type a document's block, and return what it prints."""
-        return self._output(["bash", "-euo", "pipefail", "-c", block])
+        done = self._run(["bash", "-euo", "pipefail", "-c", block])
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
-    def _output(self, words: list[str]) -> str:
-        """Run a program as PostgreSQL's user, with the settings of the cluster's host, and return what it prints."""
+    def _run(self, words: list[str]) -> "subprocess.CompletedProcess[str]":
+        """Run a program as PostgreSQL's user, with the settings of the cluster's host."""
         history = self.history
         bin_folder = history.install.bin_folder
-        done = subprocess.run(
+        return subprocess.run(
             postgres_user().wrap(words),
             capture_output=True,
             text=True,
@@ -134,8 +144,6 @@ class Desk:
                 "WAL_PIPELINE_DRILL_FOLDER": str(self.folder / "drill"),
             },
         )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -220,6 +228,11 @@ def test_an_accident_is_found_by_its_time_and_undone(desk: Desk, name: str) -> N
     assert desk.rows(f'"{schema}".{quoted}', accident.target) == before
     assert {path.name for path in desk.folder.iterdir()} <= {"state", "clones"}
     assert desk.load.is_running
+    if accident.database == "shop":
+        late = ("rescue", "--table", accident.table, "--database", "shop", "--into", "dbname=again", "--as", "late")
+        said = desk.refusal(*late, "--before-xid", str(summary["suspect_xid"]))
+        assert "database 'shop' has no files at that moment: DROP DATABASE removes them before its commit" in said
+        assert desk.cluster.psql("SELECT to_regnamespace('late') IS NULL", database="again") == "t"
 
 
 def _into(words: list[str], accident: Accident) -> list[str]:
