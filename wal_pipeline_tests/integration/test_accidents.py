@@ -50,30 +50,50 @@ INSERT INTO public.wares SELECT i, 'ware ' || i FROM generate_series(1, 1000) i;
 
 @dataclass(frozen=True, slots=True)
 class Accident:
-    """What somebody did. ``change`` came shortly before, after the base backup; ``table`` is what it hurt."""
+    """What somebody did. ``change`` came shortly before, after the base backup; ``table`` is what it hurt.
+
+    ``merge`` puts the rows back from the schema ``{back}``, as the document says; ``{xid}`` is the one that was found.
+    """
 
     change: str
     sql: str
     table: str
+    merge: str = ""
     database: str = "postgres"
     target: str = "postgres"
 
 
 ACCIDENTS: Final = {
     "DELETE without WHERE": Accident(
-        "INSERT INTO public.orders (label) VALUES ('the last one')", "DELETE FROM public.orders", "public.orders"
+        "INSERT INTO public.orders (label) VALUES ('the last one')",
+        "DELETE FROM public.orders",
+        "public.orders",
+        "INSERT INTO public.orders SELECT * FROM {back}.orders ON CONFLICT (id) DO NOTHING",
     ),
     "UPDATE of all rows": Accident(
-        "UPDATE public.prices SET cents = 1 WHERE id = 7", "UPDATE public.prices SET cents = 0", "public.prices"
+        "UPDATE public.prices SET cents = 1 WHERE id = 7",
+        "UPDATE public.prices SET cents = 0",
+        "public.prices",
+        "UPDATE public.prices p SET cents = r.cents FROM {back}.prices r WHERE p.id = r.id AND p.xmin = '{xid}'",
     ),
-    "TRUNCATE": Accident("DELETE FROM public.visits WHERE id % 500 = 0", "TRUNCATE public.visits", "public.visits"),
+    "TRUNCATE": Accident(
+        "DELETE FROM public.visits WHERE id % 500 = 0",
+        "TRUNCATE public.visits",
+        "public.visits",
+        "INSERT INTO public.visits SELECT * FROM {back}.visits",
+    ),
     "DROP TABLE": Accident(
         'ALTER TABLE public."Invoices" ADD paid boolean DEFAULT true',
         'DROP TABLE public."Invoices"',
         'public."Invoices"',
+        'ALTER TABLE {back}."Invoices" SET SCHEMA public',
     ),
     "DROP DATABASE": Accident(
-        "INSERT INTO public.wares VALUES (0, 'the last one')", "DROP DATABASE shop", "public.wares", "shop", "again"
+        "INSERT INTO public.wares VALUES (0, 'the last one')",
+        "DROP DATABASE shop",
+        "public.wares",
+        database="shop",
+        target="again",
     ),
 }
 
@@ -199,7 +219,7 @@ def test_the_chapter_is_true(desk: Desk) -> None:
     assert f"Look at transaction {xid} first: of all it deleted and updated most rows: 400." in found
     assert f"rescue --table public.orders --database shop --before-xid {xid} --committed-at" in found
     assert "400\n" in looked
-    assert "public.orders: 400 rows" in rescued or "rescued.orders: 400 rows" in rescued
+    assert "rescued.orders: 400 rows, as counted on both sides" in rescued
     assert "401\n" in merged
     as_before = "DELETE FROM public.orders WHERE id = 5000; UPDATE public.orders SET label = 'order 7' WHERE id = 7"
     desk.cluster.psql(as_before, database="shop")
@@ -228,7 +248,10 @@ def test_an_accident_is_found_by_its_time_and_undone(desk: Desk, name: str) -> N
     assert desk.rows(f'"{schema}".{quoted}', accident.target) == before
     assert {path.name for path in desk.folder.iterdir()} <= {"state", "clones"}
     assert desk.load.is_running
-    if accident.database == "shop":
+    if accident.merge:
+        cluster.psql(accident.merge.format(back=f'"{schema}"', xid=summary["suspect_xid"]))
+        assert desk.rows(accident.table) == before
+    else:
         late = ("rescue", "--table", accident.table, "--database", "shop", "--into", "dbname=again", "--as", "late")
         said = desk.refusal(*late, "--before-xid", str(summary["suspect_xid"]))
         assert "database 'shop' has no files at that moment: DROP DATABASE removes them before its commit" in said
