@@ -29,6 +29,7 @@ pytestmark = pytest.mark.integration
 
 _DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "recovery.md"
 _BLOCK: Final = re.compile(r"<!-- tested on a living server -->\n```sh\n(.*?)```", re.DOTALL)
+_COMMAND: Final = (sys.executable, "-P", "-m", "wal_pipeline.cli")
 _WINDOW: Final = timedelta(minutes=10)
 _TABLES: Final = """
 CREATE TABLE public.orders (id serial PRIMARY KEY, label text NOT NULL, at timestamptz);
@@ -49,30 +50,50 @@ INSERT INTO public.wares SELECT i, 'ware ' || i FROM generate_series(1, 1000) i;
 
 @dataclass(frozen=True, slots=True)
 class Accident:
-    """What somebody did. ``change`` came shortly before, after the base backup; ``table`` is what it hurt."""
+    """What somebody did. ``change`` came shortly before, after the base backup; ``table`` is what it hurt.
+
+    ``merge`` puts the rows back from the schema ``{back}``, as the document says; ``{xid}`` is the one that was found.
+    """
 
     change: str
     sql: str
     table: str
+    merge: str = ""
     database: str = "postgres"
     target: str = "postgres"
 
 
 ACCIDENTS: Final = {
     "DELETE without WHERE": Accident(
-        "INSERT INTO public.orders (label) VALUES ('the last one')", "DELETE FROM public.orders", "public.orders"
+        "INSERT INTO public.orders (label) VALUES ('the last one')",
+        "DELETE FROM public.orders",
+        "public.orders",
+        "INSERT INTO public.orders SELECT * FROM {back}.orders ON CONFLICT (id) DO NOTHING",
     ),
     "UPDATE of all rows": Accident(
-        "UPDATE public.prices SET cents = 1 WHERE id = 7", "UPDATE public.prices SET cents = 0", "public.prices"
+        "UPDATE public.prices SET cents = 1 WHERE id = 7",
+        "UPDATE public.prices SET cents = 0",
+        "public.prices",
+        "UPDATE public.prices p SET cents = r.cents FROM {back}.prices r WHERE p.id = r.id AND p.xmin = '{xid}'",
     ),
-    "TRUNCATE": Accident("DELETE FROM public.visits WHERE id % 500 = 0", "TRUNCATE public.visits", "public.visits"),
+    "TRUNCATE": Accident(
+        "DELETE FROM public.visits WHERE id % 500 = 0",
+        "TRUNCATE public.visits",
+        "public.visits",
+        "INSERT INTO public.visits SELECT * FROM {back}.visits",
+    ),
     "DROP TABLE": Accident(
         'ALTER TABLE public."Invoices" ADD paid boolean DEFAULT true',
         'DROP TABLE public."Invoices"',
         'public."Invoices"',
+        'ALTER TABLE {back}."Invoices" SET SCHEMA public',
     ),
     "DROP DATABASE": Accident(
-        "INSERT INTO public.wares VALUES (0, 'the last one')", "DROP DATABASE shop", "public.wares", "shop", "again"
+        "INSERT INTO public.wares VALUES (0, 'the last one')",
+        "DROP DATABASE shop",
+        "public.wares",
+        database="shop",
+        target="again",
     ),
 }
 
@@ -105,18 +126,27 @@ class Desk:
 
     def run(self, *words: str) -> list[dict[str, Any]]:
         """Run a command with ``--json``, and return the objects that it prints."""
-        said = self._output([sys.executable, "-P", "-m", "wal_pipeline.cli", *words, "--json"])
-        return [json.loads(line) for line in said.splitlines()]
+        done = self._run([*_COMMAND, *words, "--json"])
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def refusal(self, *words: str) -> str:
+        """Run a command that fails, and return what it says."""
+        done = self._run([*_COMMAND, *words])
+        assert done.returncode == 1, done.stdout
+        return done.stderr
 
     def type(self, block: str) -> str:
         """Type a document's block, and return what it prints."""
-        return self._output(["bash", "-euo", "pipefail", "-c", block])
+        done = self._run(["bash", "-euo", "pipefail", "-c", block])
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
-    def _output(self, words: list[str]) -> str:
-        """Run a program as PostgreSQL's user, with the settings of the cluster's host, and return what it prints."""
+    def _run(self, words: list[str]) -> "subprocess.CompletedProcess[str]":
+        """Run a program as PostgreSQL's user, with the settings of the cluster's host."""
         history = self.history
         bin_folder = history.install.bin_folder
-        done = subprocess.run(
+        return subprocess.run(
             postgres_user().wrap(words),
             capture_output=True,
             text=True,
@@ -134,8 +164,6 @@ class Desk:
                 "WAL_PIPELINE_DRILL_FOLDER": str(self.folder / "drill"),
             },
         )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +219,7 @@ def test_the_chapter_is_true(desk: Desk) -> None:
     assert f"Look at transaction {xid} first: of all it deleted and updated most rows: 400." in found
     assert f"rescue --table public.orders --database shop --before-xid {xid} --committed-at" in found
     assert "400\n" in looked
-    assert "public.orders: 400 rows" in rescued or "rescued.orders: 400 rows" in rescued
+    assert "rescued.orders: 400 rows, as counted on both sides" in rescued
     assert "401\n" in merged
     as_before = "DELETE FROM public.orders WHERE id = 5000; UPDATE public.orders SET label = 'order 7' WHERE id = 7"
     desk.cluster.psql(as_before, database="shop")
@@ -220,6 +248,14 @@ def test_an_accident_is_found_by_its_time_and_undone(desk: Desk, name: str) -> N
     assert desk.rows(f'"{schema}".{quoted}', accident.target) == before
     assert {path.name for path in desk.folder.iterdir()} <= {"state", "clones"}
     assert desk.load.is_running
+    if accident.merge:
+        cluster.psql(accident.merge.format(back=f'"{schema}"', xid=summary["suspect_xid"]))
+        assert desk.rows(accident.table) == before
+    else:
+        late = ("rescue", "--table", accident.table, "--database", "shop", "--into", "dbname=again", "--as", "late")
+        said = desk.refusal(*late, "--before-xid", str(summary["suspect_xid"]))
+        assert "database 'shop' has no files at that moment: DROP DATABASE removes them before its commit" in said
+        assert desk.cluster.psql("SELECT to_regnamespace('late') IS NULL", database="again") == "t"
 
 
 def _into(words: list[str], accident: Accident) -> list[str]:
