@@ -1,11 +1,11 @@
 """Defines the asset of the last search: who did it, the lines to type, and the transactions."""
 
+import json
 import shlex
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import dagster as dg
-from dagster_shared.yaml_utils import dump_run_config_yaml
 
 from wal_pipeline.orchestration.keys import RESCUE_JOB, AssetGroup, Keys
 from wal_pipeline.orchestration.text_table import text_table
@@ -94,8 +94,9 @@ def launchpad_text(rescue: str) -> str:
         config["output"] = f"<folder>/{config['output']}"
     elif "into" not in config and "database" in config:
         config["into"] = f"dbname={config['database']}"
-    whole = {"ops": {"rescue": {"config": config}}}
-    return dump_run_config_yaml(whole, sort_keys=False)
+    # Each value as JSON, which is YAML too, so that no text is taken for a time or a number.
+    lines = (f"      {name}: {json.dumps(value, ensure_ascii=False)}" for name, value in config.items())
+    return "\n".join(["ops:", "  rescue:", "    config:", *lines, ""])
 
 
 def _lines(result: "FindResult", timeline: int | None) -> dict[str, dg.MetadataValue]:

@@ -19,7 +19,7 @@ _WHAT_THEY_TAKE: Final = (
 
 
 class CloneAction(StrEnum):
-    """What the job does."""
+    """The things that the job can do with clones."""
 
     MAKE = "make"
     MOVE = "move"
@@ -28,7 +28,7 @@ class CloneAction(StrEnum):
 
 
 class CloneConfig(dg.Config):
-    """What to do with which clone, and as of when; ``wal-pipeline clone --help`` explains each."""
+    """Makes, moves, stops or lists clones, as of a moment; ``wal-pipeline clone --help`` explains each."""
 
     model_config = ConfigDict(populate_by_name=True)
 

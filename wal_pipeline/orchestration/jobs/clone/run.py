@@ -54,7 +54,7 @@ def action_of(config: CloneConfig) -> CloneAction:
     return action
 
 
-def options_of(config: CloneConfig) -> CloneOptions:
+def clone_options(config: CloneConfig) -> CloneOptions:
     """Return the options that a run's configuration names. Raises: RestoreOptionError."""
     given = {name: value for name, value in dict(config).items() if value is not None and name not in _NOT_READ}
     if (config.to_time or "").strip().lower() in ("", LATEST):
@@ -71,7 +71,7 @@ def _done(
     context: dg.OpExecutionContext, config: CloneConfig, resource: WalPipelineResource, log: RestoreLog
 ) -> tuple[str, dict[str, dg.MetadataValue]]:
     """Do it, and return the answer and the asset's metadata."""
-    action, options, pipeline = action_of(config), options_of(config), resource.open()
+    action, options, pipeline = action_of(config), clone_options(config), resource.open()
     env_file = None if resource.env_file is None else Path(resource.env_file)
     by = f"run {context.run_id}"
     begun = time.monotonic()

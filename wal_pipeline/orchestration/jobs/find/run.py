@@ -27,7 +27,7 @@ def run_find(context: dg.OpExecutionContext, config: FindConfig, resource: WalPi
 
     Raises: RunError where some WAL of that time could not be read, after what was found is shown; else as ``Find.run``.
     """
-    find = find_of(resource.open(), options_of(config))
+    find = find_of(resource.open(), find_options(config))
     result = find.run(_RunLog(context))
     metadata = found_metadata(result, find.request.timeline)
     context.log_event(dg.AssetMaterialization(keys.found_transactions, metadata=metadata))
@@ -36,7 +36,7 @@ def run_find(context: dg.OpExecutionContext, config: FindConfig, resource: WalPi
         raise RunError.refused(f"some WAL of that time could not be read: {'; '.join(result.holes)}")
 
 
-def options_of(config: FindConfig) -> FindOptions:
+def find_options(config: FindConfig) -> FindOptions:
     """Return the options that a run's configuration names. Raises: FindOptionError."""
     if not 1 <= config.limit <= _MOST_LISTED:
         raise FindOptionError(

@@ -32,7 +32,7 @@ def run_rescue(context: dg.OpExecutionContext, config: RescueConfig, resource: W
     """
     log = _RunLog(context)
     try:
-        rescue = rescue_of(resource.open(), options_of(config), by=f"run {context.run_id}")
+        rescue = rescue_of(resource.open(), rescue_options(config), by=f"run {context.run_id}")
         result = rescue.run(log)
     except WalPipelineError as error:
         if log.has_begun:
@@ -46,7 +46,7 @@ def run_rescue(context: dg.OpExecutionContext, config: RescueConfig, resource: W
     context.add_output_metadata({"result": rescued_sentence(result)})
 
 
-def options_of(config: RescueConfig) -> RescueOptions:
+def rescue_options(config: RescueConfig) -> RescueOptions:
     """Return the options that a run's configuration names. Raises: RescueOptionError for what is not filled in."""
     given = {name: value for name, value in dict(config).items() if value is not None and name not in _NOT_READ}
     if given["before_xid"] == NO_XID:
