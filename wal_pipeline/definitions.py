@@ -5,6 +5,9 @@ from datetime import timedelta
 
 import dagster as dg
 
+from wal_pipeline.orchestration.assets.accident_desk.clones import build_clones_asset
+from wal_pipeline.orchestration.assets.accident_desk.found_transactions import build_found_asset
+from wal_pipeline.orchestration.assets.accident_desk.rescued_tables import build_rescued_asset
 from wal_pipeline.orchestration.assets.archive_checks import build_archive_checks, build_check_job, with_freshness
 from wal_pipeline.orchestration.assets.base_backups import build_backup_assets
 from wal_pipeline.orchestration.assets.cost import build_cost_asset, build_cost_job
@@ -18,10 +21,13 @@ from wal_pipeline.orchestration.assets.wal.tail import build_tail_assets
 from wal_pipeline.orchestration.jobs.archive import build_archive_job
 from wal_pipeline.orchestration.jobs.backup import build_backup_job
 from wal_pipeline.orchestration.jobs.bad_copies import build_bad_copies_job
+from wal_pipeline.orchestration.jobs.clone.job import build_clone_job
 from wal_pipeline.orchestration.jobs.expire import build_retention_job
+from wal_pipeline.orchestration.jobs.find.job import build_find_job
 from wal_pipeline.orchestration.jobs.pause import build_pause_job, build_resume_job
 from wal_pipeline.orchestration.jobs.record import build_record_job
 from wal_pipeline.orchestration.jobs.relations import build_relations_job
+from wal_pipeline.orchestration.jobs.rescue.job import build_rescue_job
 from wal_pipeline.orchestration.jobs.restore.job import build_restore_job
 from wal_pipeline.orchestration.jobs.ship import build_ship_job
 from wal_pipeline.orchestration.jobs.verify import build_verification_checks, build_verification_job
@@ -77,6 +83,9 @@ def defs() -> dg.Definitions:
             report_bad_copies,
             build_relations_job(keys),
             build_restore_job(keys),
+            build_find_job(keys),
+            build_clone_job(keys),
+            build_rescue_job(keys),
             build_pause_job(keys),
             build_resume_job(keys),
             expire_archive,
@@ -110,5 +119,8 @@ def _assets(keys: Keys, settings: Settings) -> list[dg.AssetsDefinition | dg.Ass
         build_window_asset(keys, stores, tails=ships),
         build_alerts_asset(keys),
         with_freshness(build_drill_asset(keys, stores), timedelta(days=settings.drill_max_age_days)),
+        build_found_asset(keys, stores),
+        build_clones_asset(keys, stores),
+        build_rescued_asset(keys, stores),
         build_cost_asset(keys, stores),
     ]

@@ -19,6 +19,9 @@ JOBS = {
     "record_archive",
     "report_bad_copies",
     "restore_cluster",
+    "find_transactions",
+    "clone_cluster",
+    "rescue_tables",
     "pause_archiving",
     "resume_archiving",
     "expire_archive",
@@ -77,6 +80,9 @@ def test_the_assets_begin_with_the_clusters_name(repository: dg.RepositoryDefini
         "main/recovery_window",
         "main/recovery_drill",
         "main/open_alerts",
+        "main/found_transactions",
+        "main/clones",
+        "main/rescued_tables",
         "main/cost",
         *TAILS,
     }
@@ -88,6 +94,14 @@ def test_another_cluster_has_other_keys(repository: dg.RepositoryDefinition, mon
     others = defs().get_repository_def().asset_graph.get_all_asset_keys()
     assert others
     assert not others & repository.asset_graph.get_all_asset_keys()
+
+
+def test_nothing_of_the_accident_desk_is_done_by_a_click_on_an_asset(repository: dg.RepositoryDefinition) -> None:
+    """'Materialize all' in the group must not clone a cluster: only a job's form fills these assets."""
+    for name in ("found_transactions", "clones", "rescued_tables"):
+        asset = repository.asset_graph.get(dg.AssetKey(["main", name]))
+        assert (asset.is_executable, asset.group_name) == (False, "main_3_recovery")
+        assert asset.parent_keys
 
 
 def test_the_tails_end_the_recovery_window(repository: dg.RepositoryDefinition) -> None:

@@ -7,10 +7,11 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from wal_pipeline.errors import WalPipelineError
 from wal_pipeline.host.file_owner import give_to_folder_owner, owner_trouble
@@ -35,6 +36,13 @@ class AuditLog:
         self._clock = clock
         self._max_bytes = max_bytes
         self._files = files
+
+    def signed(self, by: str | None) -> Self:
+        """Return the same log, whose lines name ``by`` where nobody else is named; None: the user."""
+        other = copy(self)
+        if by is not None:
+            other._user = by
+        return other
 
     def write(self, action: str, subject: str, result: str, *, by: str | None = None, **details: object) -> None:
         """Add one line. ``by`` names who did it, by default the user. ``details`` must be JSON's types or text."""

@@ -13,6 +13,9 @@ BACKUP_JOB: Final = "take_base_backup"
 RECORD_JOB: Final = "record_archive"
 BAD_COPIES_JOB: Final = "report_bad_copies"
 RESTORE_JOB: Final = "restore_cluster"
+FIND_JOB: Final = "find_transactions"
+CLONE_JOB: Final = "clone_cluster"
+RESCUE_JOB: Final = "rescue_tables"
 ARCHIVE_JOB: Final = "archive_wal"
 SHIP_JOB: Final = "ship_wal"
 PAUSE_JOB: Final = "pause_archiving"
@@ -33,7 +36,7 @@ class AssetGroup(StrEnum):
 
     WAL = "1_wal"  # the spool, what comes out of it, and the tail of the open segment
     BASE_BACKUPS = "2_backups"
-    RECOVERY = "3_recovery"  # the window, the drill, and what needs a person
+    RECOVERY = "3_recovery"  # the window, the drill, the accident desk, and what needs a person
     COST = "4_cost"
 
 
@@ -86,6 +89,21 @@ class Keys:
     def recovery_drill(self) -> dg.AssetKey:
         """Real restores into a scratch cluster."""
         return dg.AssetKey([self.cluster, "recovery_drill"])
+
+    @property
+    def found_transactions(self) -> dg.AssetKey:
+        """The findings of the last search for what transactions did."""
+        return dg.AssetKey([self.cluster, "found_transactions"])
+
+    @property
+    def clones(self) -> dg.AssetKey:
+        """The clones that stand."""
+        return dg.AssetKey([self.cluster, "clones"])
+
+    @property
+    def rescued_tables(self) -> dg.AssetKey:
+        """The tables that were brought back beside the living ones."""
+        return dg.AssetKey([self.cluster, "rescued_tables"])
 
     @property
     def open_alerts(self) -> dg.AssetKey:

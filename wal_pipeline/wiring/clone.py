@@ -23,26 +23,38 @@ from wal_pipeline.wiring.restore import restore_of
 
 
 def make_clone(
-    pipeline: Pipeline, options: CloneOptions, events: RestoreEvents, *, env_file: Path | None = None
+    pipeline: Pipeline,
+    options: CloneOptions,
+    events: RestoreEvents,
+    *,
+    env_file: Path | None = None,
+    by: str | None = None,
 ) -> CloneState:
     """Make a clone and return how it stands. ``env_file`` is the settings file that was named: its keeper reads it too.
 
+    ``by``: who or what asked for it, as the audit log shall say; by default the user.
+
     Raises: as ``CloneMaker.make``, and SettingsError.
     """
-    return _maker(pipeline, env_file).make(options, events)
+    return _maker(pipeline, env_file, by).make(options, events)
 
 
 def move_clone(
-    pipeline: Pipeline, options: CloneOptions, events: RestoreEvents, *, env_file: Path | None = None
+    pipeline: Pipeline,
+    options: CloneOptions,
+    events: RestoreEvents,
+    *,
+    env_file: Path | None = None,
+    by: str | None = None,
 ) -> CloneState:
     """Take the clone ``options.name`` to another moment. Raises: as ``CloneMaker.move``, and SettingsError."""
     clear_clones(pipeline, env_file=env_file)
-    return _maker(pipeline, env_file).move(options, events)
+    return _maker(pipeline, env_file, by).move(options, events)
 
 
-def stop_clone(pipeline: Pipeline, name: str) -> CloneState:
-    """End a clone now. Raises: RestoreError."""
-    return _ender(pipeline).stop(require_clone_name(name))
+def stop_clone(pipeline: Pipeline, name: str, *, by: str | None = None) -> CloneState:
+    """End a clone now. ``by``: as for ``make_clone``. Raises: RestoreError."""
+    return _ender(pipeline, by).stop(require_clone_name(name))
 
 
 def list_clones(pipeline: Pipeline) -> tuple[CloneState, ...]:
@@ -64,14 +76,14 @@ def keep(pipeline: Pipeline, name: str, on_ready: Callable[[], None]) -> None:
     keep_clone(folder, _ender(pipeline), pipeline.clock, on_ready)
 
 
-def _ender(pipeline: Pipeline) -> CloneEnder:
+def _ender(pipeline: Pipeline, by: str | None = None) -> CloneEnder:
     settings = pipeline.settings
     return CloneEnder(
-        settings.folder_of_clones(settings.state_folder), settings.cluster, pipeline.clock, pipeline.audit
+        settings.folder_of_clones(settings.state_folder), settings.cluster, pipeline.clock, pipeline.audit.signed(by)
     )
 
 
-def _maker(pipeline: Pipeline, env_file: Path | None) -> CloneMaker:
+def _maker(pipeline: Pipeline, env_file: Path | None, by: str | None) -> CloneMaker:
     settings = pipeline.settings
     return CloneMaker(
         root=settings.folder_of_clones(settings.state_folder),
@@ -80,7 +92,7 @@ def _maker(pipeline: Pipeline, env_file: Path | None) -> CloneMaker:
         role=settings.drill_role,
         database=settings.drill_database,
         clock=pipeline.clock,
-        audit=pipeline.audit,
+        audit=pipeline.audit.signed(by),
         open_restore=lambda options, pgdata: _restore(pipeline, options, pgdata),
         start_keeper=_starter(env_file),
     )

@@ -20,6 +20,7 @@ from wal_pipeline.wiring.pipeline import Pipeline
 from wal_pipeline.wiring.relations import relation_lists
 
 _PLACE = ("host", "hostaddr", "port", "service")
+_SECRET = ("password", "sslpassword")
 
 
 def rescue_of(pipeline: Pipeline, options: RescueOptions, *, by: str | None = None) -> Rescue:
@@ -78,10 +79,11 @@ def living_server(settings: Settings, into: str) -> PostgresServer:
     folder = settings.conninfo_folder
     elsewhere = PostgresServer(into, folder=folder)
     given: dict[str, Any] = dict(conninfo_to_dict(into))
-    if any(given.get(name) for name in ("password", "sslpassword")):
+    if any(given.get(name) for name in _SECRET):
         raise RescueOptionError(
-            "--into holds a password, which the list of processes shows.",
-            hint="Put it into PGPASSWORD, ~/.pgpass or a file that PGPASSFILE names, and leave it out of --into.",
+            "--into holds a password, which the list of processes, or a run's configuration, shows.",
+            hint="Change it. Put it into PGPASSWORD, ~/.pgpass or a file that PGPASSFILE names, and leave it out of "
+            "--into.",
         )
     if any(given.get(name) for name in _PLACE):
         return elsewhere

@@ -89,6 +89,19 @@ def test_work_is_told_when_it_ends(tmp_path: Path) -> None:
     ]
 
 
+def test_a_signed_log_names_its_signer(tmp_path: Path) -> None:
+    """Only where the line names nobody else; the log that was signed stays as it was."""
+    log = AuditLog(tmp_path, lambda: NOW)
+    signed = log.signed("run 7")
+    signed.write("clone", "main", "made")
+    signed.write("clone", "main", "made", by="somebody")
+    log.signed(None).write("clone", "main", "made", by="else")
+    log.write("clone", "main", "made")
+    found = [line["by"] for line in lines(tmp_path)]
+    assert found[:3] == ["run 7", "somebody", "else"]
+    assert found[3] != "run 7"
+
+
 def test_follow_passes_events_on(tmp_path: Path) -> None:
     """Each event is written down and given on; leaving early ends the source too."""
     ended = []

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page
 
-from testbed.dagster_instance import PROJECT
+from testbed.dagster_instance import PROJECT, DagsterInstance
 from testbed.postgres_install import PostgresInstall
 from testbed.s3_pair import S3Pair
 from testbed.tls import TlsFiles
 from wal_pipeline_tests.support.ui.browser import CHROMIUM, Screen, open_browser
-from wal_pipeline_tests.support.ui.history import Fleet, Orders, start_fleet, start_orders
+from wal_pipeline_tests.support.ui.cluster import WatchedCluster
+from wal_pipeline_tests.support.ui.history import Fleet, Orders, start_fleet, start_orders, start_shop
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -56,6 +57,15 @@ def fleet(
         yield scene
 
 
+@pytest.fixture(scope="session")
+def shop(
+    browser: Page, tmp_path_factory: pytest.TempPathFactory, postgres15: PostgresInstall, s3_pair: S3Pair
+) -> Iterator[tuple[WatchedCluster, DagsterInstance]]:
+    """A cluster whose newest commits lie in the open segment alone, and on both stores in pieces."""
+    with start_shop(tmp_path_factory.mktemp("shop"), postgres15, s3_pair) as scene:
+        yield scene
+
+
 @pytest.fixture
 def ui(browser: Page, orders: Orders, pictures: Path | None) -> Screen:
     """The browser at the UI of the one cluster."""
@@ -66,3 +76,9 @@ def ui(browser: Page, orders: Orders, pictures: Path | None) -> Screen:
 def fleet_ui(browser: Page, fleet: Fleet, pictures: Path | None) -> Screen:
     """The browser at the UI of the fleet."""
     return Screen(browser, fleet.dagster.url, pictures)
+
+
+@pytest.fixture
+def screen(browser: Page, shop: tuple[WatchedCluster, DagsterInstance], pictures: Path | None) -> Screen:
+    """The browser at the UI of this cluster."""
+    return Screen(browser, shop[1].url, pictures)

@@ -1,50 +1,16 @@
 """Tests that the UI shows how far each store has the open segment, and whether the promise is kept."""
 
-import json
 import re
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page
 
 from testbed.dagster_instance import DagsterInstance
-from testbed.postgres_install import PostgresInstall
-from testbed.s3_pair import S3Pair
 from wal_pipeline_tests.support.ui.browser import Screen
-from wal_pipeline_tests.support.ui.cluster import STORES, WatchedCluster, start_cluster
+from wal_pipeline_tests.support.ui.cluster import STORES, WatchedCluster
 from wal_pipeline_tests.support.ui.history import wait
 
 pytestmark = pytest.mark.ui
 TAIL = "/assets/shop/wal_tail/{store}"
-_SHIPPED = {"WAL_PIPELINE_SHIP_INTERVAL_SECONDS": "1", "WAL_PIPELINE_HEALTH_INTERVAL_SECONDS": "10"}
-
-
-@pytest.fixture(scope="module")
-def shop(
-    browser: Page, tmp_path_factory: pytest.TempPathFactory, postgres15: PostgresInstall, s3_pair: S3Pair
-) -> Iterator[tuple[WatchedCluster, DagsterInstance]]:
-    """A cluster whose newest commits lie in the open segment alone, and on both stores in pieces."""
-    folder = tmp_path_factory.mktemp("shop") / "dagster"
-    with start_cluster("shop", postgres15, s3_pair, more=_SHIPPED) as cluster:
-        environment = {"WAL_PIPELINE_ENV_FILE": str(cluster.env_file)}
-        with DagsterInstance(folder, environment, schedules=True) as dagster:
-            cluster.command("backup")
-            cluster.commit(3)
-            wait(dagster, lambda: all(behind(cluster, store) == 0 for store in STORES))
-            yield cluster, dagster
-
-
-def behind(cluster: WatchedCluster, store: str) -> float | None:
-    """Return how far a store is behind, as status says it; None where nothing is known."""
-    tail = json.loads(cluster.command("status", "--json"))["stores"][store]["tail"]
-    return tail["behind_seconds"] if tail["state"] == "running" and tail["pieces"] else None
-
-
-@pytest.fixture
-def screen(browser: Page, shop: tuple[WatchedCluster, DagsterInstance], pictures: Path | None) -> Screen:
-    """The browser at the UI of this cluster."""
-    return Screen(browser, shop[1].url, pictures)
 
 
 @pytest.mark.parametrize("store", STORES)

@@ -6,7 +6,16 @@ from typing import Any, Final
 import dagster as dg
 from dagster._core.storage.tags import AUTO_MATERIALIZE_TAG, SCHEDULE_NAME_TAG, SENSOR_NAME_TAG
 
-from wal_pipeline.orchestration.keys import CLUSTER_TAG, PAUSE_JOB, RESTORE_JOB, RESUME_JOB, Keys
+from wal_pipeline.orchestration.keys import (
+    CLONE_JOB,
+    CLUSTER_TAG,
+    FIND_JOB,
+    PAUSE_JOB,
+    RESCUE_JOB,
+    RESTORE_JOB,
+    RESUME_JOB,
+    Keys,
+)
 
 _AD_HOC: Final = "__"  # Dagster's name for the job of whatever a person materializes in the UI
 _PARTITION_TAGS: Final = (
@@ -15,7 +24,7 @@ _PARTITION_TAGS: Final = (
     "dagster/asset_partition_range_end",
 )
 _MOST_NAMED: Final = 4
-_BY_HAND: Final = (RESTORE_JOB, PAUSE_JOB, RESUME_JOB)
+_BY_HAND: Final = (RESTORE_JOB, FIND_JOB, CLONE_JOB, RESCUE_JOB, PAUSE_JOB, RESUME_JOB)
 _STARTED_BY: Final = (SCHEDULE_NAME_TAG, SENSOR_NAME_TAG, AUTO_MATERIALIZE_TAG)
 
 

@@ -19,6 +19,7 @@ from wal_pipeline_tests.support.ui.cluster import STORES, WatchedCluster, start_
 ORDERS: Final = "orders"
 FLEET: Final = ("billing", "orders", "users")
 _PAUSE_SECONDS = 1.0  # so that a gap is so long that the bar of the windows shows it
+_SHIPPED: Final = {"WAL_PIPELINE_SHIP_INTERVAL_SECONDS": "1", "WAL_PIPELINE_HEALTH_INTERVAL_SECONDS": "10"}
 _MATERIALIZED = """
 query Materialized($key: AssetKeyInput!) {
   assetOrError(assetKey: $key) { ... on Asset { assetMaterializations { partition } } }
@@ -119,6 +120,31 @@ def start_fleet(folder: Path, install: PostgresInstall, pair: S3Pair, tls: TlsFi
         for name in FLEET:
             wait(dagster, _shows(dagster, name, set(names[name]) - set(gone)))
         yield Fleet(clusters, dagster, gone, screens)
+
+
+@contextmanager
+def start_shop(
+    folder: Path, install: PostgresInstall, pair: S3Pair
+) -> Iterator[tuple[WatchedCluster, DagsterInstance]]:
+    """Start Dagster and a cluster whose open segment is shipped each second: base backup, then three commits."""
+    with ExitStack() as stack:
+        cluster = stack.enter_context(start_cluster("shop", install, pair, more=_SHIPPED))
+        dagster = stack.enter_context(DagsterInstance(folder / "dagster", _settings(cluster), schedules=True))
+        cluster.command("backup")
+        cluster.commit(3)
+        wait_shipped(cluster, dagster)
+        yield cluster, dagster
+
+
+def wait_shipped(cluster: WatchedCluster, dagster: DagsterInstance) -> None:
+    """Wait until no store is behind the cluster."""
+    wait(dagster, lambda: all(behind(cluster, store) == 0 for store in STORES))
+
+
+def behind(cluster: WatchedCluster, store: str) -> float | None:
+    """Return how far a store is behind, as status says it; None where nothing is known."""
+    tail = json.loads(cluster.command("status", "--json"))["stores"][store]["tail"]
+    return tail["behind_seconds"] if tail["state"] == "running" and tail["pieces"] else None
 
 
 def wait(dagster: DagsterInstance, is_done: Callable[[], bool], *, timeout_seconds: float = 150) -> None:

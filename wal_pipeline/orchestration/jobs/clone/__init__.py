@@ -1,0 +1,1 @@
+"""Holds the job that makes, moves and ends clones: its form and its run."""
