@@ -53,7 +53,7 @@ def test_no_form_begins_with_what_nobody_needs(screen: Screen, job: str) -> None
 
 
 def test_who_did_it_is_not_hidden_and_what_to_start_is_there_to_copy(screen: Screen, accident: Shop) -> None:
-    """An empty click looks at the last hour; then what the page shows is launched as it stands, and the rows are back."""
+    """An empty click looks at the last hour; what the page shows is launched as it stands, and the rows are back."""
     cluster, dagster = accident
     find(screen, dagster)
     screen.open("/assets/shop/found_transactions", "Timestamp")
