@@ -28,8 +28,8 @@ def test_the_first_row_says_what_is_back_and_where() -> None:
     """Then a row for each table, the moment, and where the time went."""
     found = rescued_metadata(LOADED, "transaction 900, just before it")
     assert found["answer"].value == (
-        "4,001 rows of 2 tables of database 'shop' are back, as counted on both sides, after 4.0 s: in schema 'rescued' "
-        "of database 'shop' on 127.0.0.1:5432, beside the living tables"
+        "4,001 rows of 2 tables of database 'shop' are back, as counted on both sides, after 4.0 s: in schema "
+        "'rescued' of database 'shop' on 127.0.0.1:5432, beside the living tables"
     )
     assert list(found) == [
         *("answer", "tables", "as of", "last commit", "reached LSN", "notes", "took", "sizes", "rows", "seconds"),
