@@ -62,10 +62,6 @@ def test_who_did_it_is_not_hidden_and_what_to_start_is_there_to_copy(screen: Scr
     assert re.match(r"look at transaction \d+ first, of .*: of all it deleted and updated most rows: ", rows[first])
     assert second == "to bring the table back"
     screen.picture("found-transactions")
-    screen.page.get_by_text("to have all as before it").last.scroll_into_view_if_needed()
-    screen.page.mouse.move(600, 500)
-    screen.page.mouse.wheel(0, 600)
-    screen.picture("found-transactions-table")
     config = shown_config(rows[second])
     assert config["ops"]["rescue"]["config"]["tables"] == ["public.orders"]
     screen.launch(LAUNCHPAD.format(job="rescue_tables"), json.dumps(config))
