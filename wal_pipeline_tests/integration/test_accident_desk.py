@@ -113,7 +113,9 @@ def test_the_configuration_that_a_search_shows_brings_every_row_back(
     """It is launched as it stands there. The living table keeps its rows, the scratch folder is gone."""
     done = run(instance, build_rescue_job(KEYS), rescue_config)
     found = shown(done)
-    assert found["answer"].startswith(f"{ROWS} rows of 1 table of database 'shop' are back after ")
+    assert found["answer"].startswith(
+        f"{ROWS} rows of 1 table of database 'shop' are back, as counted on both sides, after "
+    )
     assert found["rows"] == ROWS
     assert [row["table"] for row in found["tables"]] == ["public.orders"]
     assert {"download", "recovery", "dump", "load"} <= {row["step"] for row in found["took"]}

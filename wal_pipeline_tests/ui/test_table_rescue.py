@@ -68,7 +68,9 @@ def test_who_did_it_is_not_hidden_and_what_to_start_is_there_to_copy(screen: Scr
     ended(screen, dagster)
     screen.open("/assets/shop/rescued_tables", "Timestamp")
     back = screen.metadata()
-    assert re.match(rf"{ROWS + 6} rows of 1 table of database 'postgres' are back after ", next(iter(back.values())))
+    assert re.match(
+        rf"{ROWS + 6:,} rows of 1 table of database 'postgres' are back, as counted", next(iter(back.values()))
+    )
     screen.picture("rescued-tables")
     into = re.search(r"rescued_\w+\.orders", back["tables"])
     assert into is not None

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from wal_pipeline.commands.find.found import FindResult, FoundTransaction, RelationChange
     from wal_pipeline.commands.find.suspicion import TypedLines
 
-_COLUMNS: Final = ("xid", "committed (UTC)", "LSN", "WAL", "relations")
+_COLUMNS: Final = ("xid", "committed", "LSN", "WAL", "relations")
 _MOST_RELATIONS: Final = 4
 _MIB: Final = 2**20
 _NUMBERS: Final = ("before_xid", "to_xid")
@@ -119,7 +119,8 @@ def _points(texts: Sequence[str]) -> str:
 
 
 def _row(one: "FoundTransaction") -> tuple[str, ...]:
-    return str(one.xid), moment_text(one.committed_at), str(one.lsn), size(one.wal_bytes), "; ".join(_said(one))
+    at = moment_text(one.committed_at)[5:]  # for a narrow column; the answer above the table has the year
+    return str(one.xid), at, str(one.lsn), size(one.wal_bytes), "; ".join(_said(one))
 
 
 def _said(one: "FoundTransaction") -> Iterator[str]:

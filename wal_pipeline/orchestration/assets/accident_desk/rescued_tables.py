@@ -12,7 +12,7 @@ from wal_pipeline.text import counted, length, moment_utc, shown_name, size
 if TYPE_CHECKING:
     from wal_pipeline.commands.rescue.result import RescueResult
 
-_COLUMNS: Final = ("table", "rows, as counted on both sides", "now in")
+_COLUMNS: Final = ("table", "rows", "now in")  # the page cuts a wide table
 
 
 def build_rescued_asset(keys: Keys, stores: Sequence[str]) -> dg.AssetSpec:
@@ -60,9 +60,10 @@ def rescued_metadata(result: "RescueResult", as_of: str) -> dict[str, dg.Metadat
 def rescued_sentence(result: "RescueResult") -> str:
     """Say how many rows of which database are back, and where."""
     tables = counted(len(result.tables), "table")
+    rows = "1 row" if result.rows == 1 else f"{result.rows:,} rows"
     where = f"in the dump {result.output}" if result.output is not None else f"in {_schema(result)}"
-    what = f"{counted(result.rows, 'row')} of {tables} of database '{shown_name(result.database)}' are back"
-    return f"{what} after {length(sum(result.seconds.values()))}, {where}"
+    what = f"{rows} of {tables} of database '{shown_name(result.database)}' are back, as counted on both sides"
+    return f"{what}, after {length(sum(result.seconds.values()))}: {where}"
 
 
 def _schema(result: "RescueResult") -> str:

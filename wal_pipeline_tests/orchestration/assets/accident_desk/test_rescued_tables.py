@@ -28,8 +28,8 @@ def test_the_first_row_says_what_is_back_and_where() -> None:
     """Then a row for each table, the moment, and where the time went."""
     found = rescued_metadata(LOADED, "transaction 900, just before it")
     assert found["answer"].value == (
-        "4001 rows of 2 tables of database 'shop' are back after 4.0 s, in schema 'rescued' of database 'shop' on "
-        "127.0.0.1:5432, beside the living tables"
+        "4,001 rows of 2 tables of database 'shop' are back, as counted on both sides, after 4.0 s: in schema "
+        "'rescued' of database 'shop' on 127.0.0.1:5432, beside the living tables"
     )
     assert list(found) == [
         *("answer", "tables", "as of", "last commit", "reached LSN", "notes", "took", "sizes", "rows", "seconds"),
@@ -53,5 +53,7 @@ def test_a_dump_is_named_by_its_path() -> None:
     """No schema is said then, and a recovery that replayed no commit says so."""
     tables = (RescuedTable("public.orders", 1),)
     dump = replace(LOADED, tables=tables, output=Path("/d/o.dump"), into=None, schema=None, reached_commit_at=None)
-    assert rescued_sentence(dump) == "1 row of 1 table of database 'shop' are back after 4.0 s, in the dump /d/o.dump"
+    assert rescued_sentence(dump) == (
+        "1 row of 1 table of database 'shop' are back, as counted on both sides, after 4.0 s: in the dump /d/o.dump"
+    )
     assert rescued_metadata(dump, "")["last commit"].value == "no commit was replayed"
