@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -86,6 +86,7 @@ class StoreShipper:
         self._rests_until = 0.0
         self._waits_since: float | None = None
         self._done: Look | None = None
+        self._asked_at: Lsn | None = None
 
     def start(self) -> None:
         """Begin."""
@@ -211,7 +212,22 @@ class StoreShipper:
     def _is_full(self, seen: FlushedWal) -> bool:
         newest = self._open_segment(seen)
         finished = [one for one in self._held_on_path(seen) if one != newest]
-        return len(finished) > most_finished_segments(seen.wal_segment_size)
+        return self._is_behind(finished, seen)
+
+    def _is_behind(self, held: Sequence[WalFileName], seen: FlushedWal) -> bool:
+        """Whether more of the held segments wait for archiving than are shipped.
+
+        One that is archived waits no more, though its pieces may not be removed yet. Where it is behind, the store is
+        asked again only after new WAL came.
+        """
+        waiting, most = len(held), most_finished_segments(seen.wal_segment_size)
+        if waiting > most and self._asked_at != seen.lsn and self._place is not None:
+            for segment in held:  # in WAL order, as they are archived
+                if waiting <= most or find_copy(self._place, segment) is None:
+                    break
+                waiting -= 1
+            self._asked_at = seen.lsn if waiting > most else None
+        return waiting > most
 
     def _held_on_path(self, seen: FlushedWal) -> list[WalFileName]:
         """Return the segments in pieces that lead to what was seen: those of a timeline beyond its end do not."""
@@ -295,7 +311,7 @@ class StoreShipper:
     def _enter_next(self, segment: WalFileName, seen: FlushedWal) -> bool:
         """Go on with the segment after one that was shipped to its end; False where archiving must catch up first."""
         size = seen.wal_segment_size
-        if len(self._held_on_path(seen)) > most_finished_segments(size):
+        if self._is_behind(self._held_on_path(seen), seen):
             self._position = None
             return False
         following = self._on_path(segment.number(size) + 1)

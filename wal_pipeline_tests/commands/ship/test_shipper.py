@@ -313,6 +313,22 @@ def test_archiving_that_is_behind_holds_shipping(scene: ShipScene, monkeypatch: 
         assert names[0] not in scene.pieces("r2")
 
 
+def test_what_is_archived_holds_nothing_though_its_pieces_are_still_there(
+    scene: ShipScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Removing pieces is slow, or waits for the catalog: only what is not archived counts as a backlog."""
+    monkeypatch.setattr(pace, "_MOST_SEGMENT_BYTES", 2 * MIB)
+    monkeypatch.setattr(upkeep.TailUpkeep, "_look_after", lambda _self, _place: None)
+    with scene.shipping() as running:
+        for _ in range(5):
+            scene.write()
+            running.wait_until(lambda: scene.tail_end("r2") == scene.tail_end("b2") == scene.flushed)
+            finished = newest(scene)
+            scene.cluster.psql("SELECT pg_switch_wal() \\gset")
+            archive(scene, finished)
+        assert len(scene.pieces("r2")) >= 5
+
+
 def test_another_history_is_never_continued(scene: ShipScene) -> None:
     """A store that holds other bytes of the segment gets no piece of it, and says so; the other store goes on."""
     scene.write()
