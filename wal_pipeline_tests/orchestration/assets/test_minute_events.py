@@ -128,9 +128,12 @@ def test_groups_titles_and_owners_carry_the_cluster(
         "orders-eu/wal_segment/r2",
         "orders-eu/base_backup/b2",
         "orders-eu/base_backup/r2",
+        "orders-eu/clones",
+        "orders-eu/found_transactions",
         "orders-eu/open_alerts",
         "orders-eu/recovery_drill",
         "orders-eu/recovery_window",
+        "orders-eu/rescued_tables",
         "orders-eu/cost",
     ]
     assert all(group.startswith("orders_eu_") for group in groups.values())
