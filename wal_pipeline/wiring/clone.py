@@ -59,7 +59,7 @@ def stop_clone(pipeline: Pipeline, name: str, *, by: str | None = None) -> Clone
 
 def list_clones(pipeline: Pipeline) -> tuple[CloneState, ...]:
     """Return the clones that stand, by name. Changes nothing. Raises: RestoreError."""
-    return clone_states(pipeline.settings.folder_of_clones(pipeline.settings.state_folder))
+    return clone_states(_root(pipeline))
 
 
 def clear_clones(pipeline: Pipeline, *, adopt: bool = True, env_file: Path | None = None) -> tuple[str, ...]:
@@ -72,21 +72,22 @@ def clear_clones(pipeline: Pipeline, *, adopt: bool = True, env_file: Path | Non
 
 def keep(pipeline: Pipeline, name: str, on_ready: Callable[[], None]) -> None:
     """Be a clone's keeper: return when it is gone. Raises: RestoreError."""
-    folder = CloneFolder(pipeline.settings.folder_of_clones(pipeline.settings.state_folder), require_clone_name(name))
+    folder = CloneFolder(_root(pipeline), require_clone_name(name))
     keep_clone(folder, _ender(pipeline), pipeline.clock, on_ready)
 
 
+def _root(pipeline: Pipeline) -> Path:
+    return pipeline.settings.folder_of_clones(pipeline.settings.state_folder)
+
+
 def _ender(pipeline: Pipeline, by: str | None = None) -> CloneEnder:
-    settings = pipeline.settings
-    return CloneEnder(
-        settings.folder_of_clones(settings.state_folder), settings.cluster, pipeline.clock, pipeline.audit.signed(by)
-    )
+    return CloneEnder(_root(pipeline), pipeline.settings.cluster, pipeline.clock, pipeline.audit.signed(by))
 
 
 def _maker(pipeline: Pipeline, env_file: Path | None, by: str | None) -> CloneMaker:
     settings = pipeline.settings
     return CloneMaker(
-        root=settings.folder_of_clones(settings.state_folder),
+        root=_root(pipeline),
         cluster=settings.cluster,
         pgdata=settings.pgdata,
         role=settings.drill_role,

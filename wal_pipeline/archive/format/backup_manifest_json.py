@@ -22,6 +22,7 @@ from wal_pipeline.archive.format.backup_manifest import (
 )
 from wal_pipeline.archive.format.backup_manifest_checks import check_manifest
 from wal_pipeline.archive.format.keys import MANIFEST_NAME
+from wal_pipeline.archive.format.words import typed_fields
 from wal_pipeline.archive.records import BackupKind, Codec
 from wal_pipeline.errors import BaseBackupError, LaterFormatError, WalPipelineError
 from wal_pipeline.wal.lsn import Lsn
@@ -121,16 +122,6 @@ def _undamaged(value: object) -> object:
     return rest
 
 
-def _fields(value: object, what: str, **types: type) -> dict[str, Any]:
-    if not isinstance(value, dict) or value.keys() != types.keys():
-        found = sorted(value) if isinstance(value, dict) else type(value).__name__
-        raise ValueError(f"{what}: expected the keys {sorted(types)}, found {found}")
-    for name, expected in types.items():
-        if type(value[name]) is not expected:
-            raise ValueError(f"{what}: '{name}' is {type(value[name]).__name__}, expected {expected.__name__}")
-    return value
-
-
 def _is_later(value: object) -> bool:
     if not isinstance(value, Mapping) or value.get("format") != FORMAT:
         return False
@@ -144,7 +135,7 @@ def _manifest(value: object) -> BaseBackupManifest:
         kind = _LaterVersionError if _is_later(value) else ValueError
         raise kind(f"expected the format {(FORMAT, VERSION)}, found {found}")
     optional: dict[str, type] = {name: dict for name in ("tar_cuts", "configuration") if name in value}
-    got = _fields(
+    got = typed_fields(
         value,
         "manifest",
         format=str,
@@ -184,7 +175,7 @@ def _manifest(value: object) -> BaseBackupManifest:
         staged=got["staged"],
         volume_size_bytes=got["volume_size_bytes"],
         tablespaces=tuple(
-            BackupTablespace(**_fields(s, "tablespace", oid=int, location=str)) for s in got["tablespaces"]
+            BackupTablespace(**typed_fields(s, "tablespace", oid=int, location=str)) for s in got["tablespaces"]
         ),
         tars=tuple(_tar(item) for item in got["tars"]),
         backup_manifest=_object(got["backup_manifest"]),
@@ -194,14 +185,14 @@ def _manifest(value: object) -> BaseBackupManifest:
 
 
 def _range(value: object) -> WalRange:
-    got = _fields(value, "WAL range", timeline=int, start_lsn=str, stop_lsn=str)
+    got = typed_fields(value, "WAL range", timeline=int, start_lsn=str, stop_lsn=str)
     return WalRange(got["timeline"], Lsn.parse(got["start_lsn"]), Lsn.parse(got["stop_lsn"]))
 
 
 def _tar(value: object) -> BackupTar:
-    got = _fields(value, "tar", name=str, size_bytes=int, sha256=str, objects=list)
+    got = typed_fields(value, "tar", name=str, size_bytes=int, sha256=str, objects=list)
     return BackupTar(got["name"], got["size_bytes"], got["sha256"], tuple(_object(item) for item in got["objects"]))
 
 
 def _object(value: object) -> BackupObject:
-    return BackupObject(**_fields(value, "object", name=str, size_bytes=int, sha256=str, content_size_bytes=int))
+    return BackupObject(**typed_fields(value, "object", name=str, size_bytes=int, sha256=str, content_size_bytes=int))

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final, NoReturn, Self
 
+from wal_pipeline.archive.format.words import typed_fields
 from wal_pipeline.errors import RelationListError
 from wal_pipeline.wal.lsn import InvalidLsnError, Lsn
 
@@ -136,7 +137,7 @@ class RelationList:
 
     @classmethod
     def _from_values(cls, value: object, known: KnownRelations) -> Self:
-        got = _fields(
+        got = typed_fields(
             _of_our_version(value),
             "list",
             format=str,
@@ -210,19 +211,9 @@ def _of_our_version(value: object) -> object:
     return value
 
 
-def _fields(value: object, place: str, **types: type) -> dict[str, Any]:
-    if not isinstance(value, dict) or value.keys() != types.keys():
-        found = sorted(value) if isinstance(value, dict) else type(value).__name__
-        raise ValueError(f"{place}: expected the keys {sorted(types)}, found {found}")
-    for name, expected in types.items():
-        if type(value[name]) is not expected:
-            raise ValueError(f"{place}: '{name}' is {type(value[name]).__name__}, expected {expected.__name__}")
-    return value
-
-
 def _database_of(value: object) -> tuple[ListedDatabase, list[object]]:
     unread = value.get("unread") if isinstance(value, dict) else None
-    got = _fields(
+    got = typed_fields(
         value,
         "database",
         oid=int,

@@ -1,15 +1,15 @@
-"""Writes values as the words of an object's metadata, and reads them back."""
+"""Writes values as the words of an object's metadata and reads them back, and reads the fields of its JSON."""
 
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from wal_pipeline.archive.records import Codec, Encoding
 from wal_pipeline.wal.lsn import Lsn
 
 FORMAT: Final = "1"
-_FORMAT: Final = "wal-format"
+METADATA_MARK: Final = "wal-format"  # each object that this program wrote has it
 COMMIT_GROUP: Final = {"wal-commits": ("commit-times", "first-commit-at", "last-commit-at")}
 STORED_GROUP: Final = {"wal-stored": ("codec", "encrypted", "stored-size", "stored-sha256", "stored-md5")}
 
@@ -23,13 +23,13 @@ def join_words(groups: Mapping[str, Iterable[str]], values: Mapping[str, object 
         group: " ".join(f"{name}={values[name]}" for name in names if values.get(name) is not None)
         for group, names in groups.items()
     }
-    return {_FORMAT: FORMAT} | {group: text for group, text in texts.items() if text}
+    return {METADATA_MARK: FORMAT} | {group: text for group, text in texts.items() if text}
 
 
 def read_words(groups: Iterable[str], metadata: Mapping[str, str]) -> dict[str, str]:
     """Read the words that ``join_words`` wrote. Raises: KeyError, ValueError where they are not of this format."""
-    if metadata[_FORMAT] != FORMAT:
-        raise ValueError(f"format {metadata[_FORMAT]}")
+    if metadata[METADATA_MARK] != FORMAT:
+        raise ValueError(f"format {metadata[METADATA_MARK]}")
     words = [word for group in groups for word in metadata.get(group, "").split()]
     return dict(word.split("=", 1) for word in words)
 
@@ -94,3 +94,17 @@ def read_moment(text: str) -> datetime:
     if moment.tzinfo is None:
         raise ValueError(f"time without a zone {text!a}")
     return moment
+
+
+def typed_fields(value: object, what: str, **types: type) -> dict[str, Any]:
+    """Return a JSON object that has exactly these keys, each with a value of its type; ``what`` names it in the error.
+
+    Raises: ValueError.
+    """
+    if not isinstance(value, dict) or value.keys() != types.keys():
+        found = sorted(value) if isinstance(value, dict) else type(value).__name__
+        raise ValueError(f"{what}: expected the keys {sorted(types)}, found {found}")
+    for name, expected in types.items():
+        if type(value[name]) is not expected:
+            raise ValueError(f"{what}: '{name}' is {type(value[name]).__name__}, expected {expected.__name__}")
+    return value

@@ -8,6 +8,7 @@ from typing import Any, BinaryIO, Final
 
 from wal_pipeline.archive.format.keys import Layout, StoredName
 from wal_pipeline.archive.format.object_metadata import from_metadata
+from wal_pipeline.archive.format.words import METADATA_MARK
 from wal_pipeline.archive.records import Codec
 from wal_pipeline.codec.decoder import open_stored
 from wal_pipeline.commands.copies.find import find_copies
@@ -36,7 +37,6 @@ from wal_pipeline.wal.names import MAX_WAL_SEGMENT_SIZE, FileKind, WalFileName
 from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, check_segment, segment_size_of
 
 MAX_TEXT_BYTES: Final = 1 << 20  # history and backup history files are some hundred bytes
-METADATA_MARK: Final = "wal-format"
 _SHUN_SECONDS: Final = 60.0
 _LARGE_BYTES: Final = 64 * 2**20
 _FIRST_PAUSE_SECONDS: Final = 0.5

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from wal_pipeline.archive.format.object_metadata import from_metadata
-from wal_pipeline.archive.format.words import FORMAT
+from wal_pipeline.archive.format.words import FORMAT, METADATA_MARK
 from wal_pipeline.archive.records import Encoding
 from wal_pipeline.archive.recovery.coverage import ArchiveContents
 from wal_pipeline.archive.recovery.restore_plan import RestorePlan
 from wal_pipeline.archive.recovery.tail import HeldPiece, join_pieces
 from wal_pipeline.commands.archive_get.wal_source import (
-    METADATA_MARK,
     UnopenedCopyError,
     WalSource,
     WalUnreachableError,

@@ -23,7 +23,7 @@ from wal_pipeline.commands.restore.checks import (
 )
 from wal_pipeline.commands.restore.chosen.databases import ChosenDatabases, choose_databases, needed_of, require_copy
 from wal_pipeline.commands.restore.chosen.lists import read_database_lists
-from wal_pipeline.commands.restore.contents import gather
+from wal_pipeline.commands.restore.contents import RestoreInventory, gather
 from wal_pipeline.commands.restore.folders import check_data_directory, check_folders
 from wal_pipeline.commands.restore.places.configuration import ConfigurationPlan, plan_configuration
 from wal_pipeline.commands.restore.places.stored_configuration import has_own_configuration, read_kept
@@ -132,9 +132,7 @@ def prepare_restore(
     begun = time.monotonic()
     require_copy(request.only_databases, is_copy=request.is_copy)
     check_data_directory(request.pgdata, force=request.force)
-    target = request.target
-    found = gather(stores, layout, target.at or target.not_before_at, identities)
-    plan = found.checked_plan(lambda contents: plan_restore(contents, target, base_backup=request.base_backup))
+    found, plan = _planned(request, stores, layout, identities)
     require_action(plan.asked, plan.target, request.action)
     chain = tuple(found.manifests[one.backup.backup_id] for one in plan.chain)
     moves = map_tablespaces(chain[-1], request.tablespaces, request.tablespace_root)
@@ -146,8 +144,7 @@ def prepare_restore(
     user = server_user(pgdata, request.owner)
     work_place = pgdata if request.work_dir is None else request.work_dir.absolute()
     check_writable(pgdata, (*(move.new for move in moves), wal_place(pgdata, wal_folder), work_place))
-    places = [ClusterStore(store, layout) for store in found.answered]
-    chosen = choose_databases(request.only_databases, chain, places, identities, read_database_lists)
+    chosen = _chosen(request, chain, found, layout, identities)
     needed = needed_of(chosen, chain)
     needs = disk_needs(needed, pgdata, moves, work_place=work_place, wal_place=wal_place(pgdata, wal_folder))
     check_disk(needs)
@@ -193,9 +190,7 @@ def prepare_replay(
     Raises: RecoveryTargetError, RestoreError, PostgresError, StoreError.
     """
     begun = time.monotonic()
-    target = request.target
-    found = gather(stores, layout, target.at or target.not_before_at, identities)
-    plan = found.checked_plan(lambda contents: plan_restore(contents, target, base_backup=request.base_backup))
+    found, plan = _planned(request, stores, layout, identities)
     chain = tuple(found.manifests[one.backup.backup_id] for one in plan.chain)
     encrypted = check_identities(plan, chain, found.answered, layout, identities)
     return PreparedRestore(
@@ -216,14 +211,27 @@ def prepare_replay(
         ),
         notes=(*found.notes, *plan.notes),
         plan_seconds=time.monotonic() - begun,
-        chosen=choose_databases(
-            request.only_databases,
-            chain,
-            [ClusterStore(store, layout) for store in found.answered],
-            identities,
-            read_database_lists,
-        ),
+        chosen=_chosen(request, chain, found, layout, identities),
     )
+
+
+def _planned(
+    request: RestoreRequest, stores: Sequence[Store], layout: Layout, identities: Sequence[Any]
+) -> tuple[RestoreInventory, RestorePlan]:
+    target = request.target
+    found = gather(stores, layout, target.at or target.not_before_at, identities)
+    return found, found.checked_plan(lambda contents: plan_restore(contents, target, base_backup=request.base_backup))
+
+
+def _chosen(
+    request: RestoreRequest,
+    chain: Sequence[BaseBackupManifest],
+    found: RestoreInventory,
+    layout: Layout,
+    identities: Sequence[Any],
+) -> ChosenDatabases | None:
+    places = [ClusterStore(store, layout) for store in found.answered]
+    return choose_databases(request.only_databases, chain, places, identities, read_database_lists)
 
 
 def _plan_configuration(

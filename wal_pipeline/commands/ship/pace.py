@@ -78,7 +78,6 @@ class StoreShipper:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"ship-{store.name}", daemon=True)
         self._place: ClusterStore | None = None
-        self._timeline = 0
         self._path = follow(None, 1, 1)
         self._position: TailPosition | None = None
         self._cuts: dict[int, str] = {}
@@ -155,7 +154,7 @@ class StoreShipper:
         return (
             place is not None
             and place.layout.system_identifier == seen.system_identifier
-            and self._timeline == seen.timeline
+            and self._path.timeline == seen.timeline
         )
 
     def _begin(self, seen: FlushedWal) -> bool:
@@ -168,7 +167,7 @@ class StoreShipper:
             place = ClusterStore(self._store, self._layout(seen.system_identifier))
             self.tail.forget(place, list_tail(place))
             self._place = place
-        self._timeline, self._path = seen.timeline, self._maker.path(seen)
+        self._path = self._maker.path(seen)
         self._position = None
         conflict = self.tail.conflict
         if conflict is not None and conflict.timeline != seen.timeline:

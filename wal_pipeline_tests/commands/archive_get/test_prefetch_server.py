@@ -218,26 +218,22 @@ def test_notes_reach_the_servers_log(answered: Recovery) -> None:
     """What was wrong on the way is said on one line, as the program says it."""
     answered.present = {NAME: b"wal"}
     script = [sys.executable, "-I", "-S", prefetch_client.__file__, str(answered.folder.path)]
-    done = subprocess.run(
-        [*script, *answered.words, "--exit-absent", "100", NAME, "out"],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=answered.pgdata,
-        env=ENVIRONMENT,
-        timeout=30,
-    )
+
+    def ask(name: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [*script, *answered.words, "--exit-absent", "100", name, "out"],
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd=answered.pgdata,
+            env=ENVIRONMENT,
+            timeout=30,
+        )
+
+    done = ask(NAME)
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr == f"wal-pipeline archive-get: '{NAME}' was taken from b2: r2: object 'k' is damaged\n"
-    absent = subprocess.run(
-        [*script, *answered.words, "--exit-absent", "100", NEXT, "out"],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=answered.pgdata,
-        env=ENVIRONMENT,
-        timeout=30,
-    )
+    absent = ask(NEXT)
     assert absent.returncode == 100
     assert absent.stderr == f"wal-pipeline archive-get: '{NEXT}' is not used: r2: object 'k' is damaged\n"
 
