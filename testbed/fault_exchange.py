@@ -194,12 +194,11 @@ class Exchange:
         self._answer(200, b"", {"ETag": f'"{etag}"'})
 
     def _deliver_late(self, body: bytes, seconds: float) -> None:
-        timer = threading.Timer(seconds, self._store_quietly, (body,))
-        timer.daemon = True
-        timer.start()
+        threading.Thread(target=self._store_quietly, args=(body, seconds), daemon=True).start()
 
-    def _store_quietly(self, body: bytes) -> None:
-        """Store the body. Nobody waits for the answer, such as that the object is there by now."""
+    def _store_quietly(self, body: bytes, seconds: float) -> None:
+        """Store the body later. Nobody waits for the answer, such as that the object is there by now."""
+        self._released.wait(seconds)
         with contextlib.suppress(BotoCoreError, ClientError):
             self._store_instead(body)
 

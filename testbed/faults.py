@@ -81,7 +81,7 @@ class Hang:
 
 @dataclass(frozen=True, slots=True)
 class DeliverLate:
-    """Take a put, reset the connection, and let the store have the put so many seconds later.
+    """Take a put, reset the connection, and let the store have the put so many seconds later, or with the outage's end.
 
     A client that tries again in between is overtaken by its own first try: the put arrives twice and out of order.
     """
