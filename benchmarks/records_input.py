@@ -13,7 +13,7 @@ from typing import Final
 
 from testbed.ports import LOOPBACK
 from testbed.s3_pair import S3Buckets, S3Pair
-from wal_pipeline.archive.format.backup_manifest import (
+from wal_pipeline.archive.format.base_backup.manifest import (
     BackupObject,
     BackupTar,
     BaseBackupManifest,
@@ -22,7 +22,7 @@ from wal_pipeline.archive.format.backup_manifest import (
     make_backup_id,
     volume_name,
 )
-from wal_pipeline.archive.format.backup_manifest_json import to_json
+from wal_pipeline.archive.format.base_backup.manifest_json import to_json
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.records import BackupKind, Codec, CommitTimes, Copy, CopyStatus, Encoding, WalFile
 from wal_pipeline.catalog.backups import BaseBackupCopy

@@ -29,7 +29,7 @@ ROOMY_FOLDERS: Final = {
 }
 
 SHARED_PREFIXES: Final = {
-    "wal_pipeline/archive/format/backup": "the manifest as data, as JSON and its checks: one object in the store",
+    "wal_pipeline/archive/format/base_backup/manifest": "the manifest as data, as JSON and its checks: one object",
     "wal_pipeline/archive/recovery/target": "the recovery target, its text and its choice: PostgreSQL's own word",
     "wal_pipeline/cli/restore": "the command, and its two kinds of output; the folder's files are commands",
     "wal_pipeline/commands/archive_get/prefetch": "client, server and folder of the prefetcher, which lies beside them",
@@ -42,7 +42,7 @@ REPEATED_FUNCTIONS: Final = {
 
 # The test that states a module's behaviour, for the modules that have none of their own.
 _TESTED_IN: Final = {
-    "archive/format/test_backup_manifest.py": "archive/format/{backup_manifest_checks,backup_manifest_json}",
+    "archive/format/base_backup/test_manifest.py": "archive/format/base_backup/{manifest_checks,manifest_json}",
     "archive/format/test_piece.py": "archive/format/words",
     "archive/recovery/test_restore_plan.py": "archive/recovery/{coverage,target,target_choice,timeline_path}",
     "archive/retention/test_plan.py": "archive/retention/{ages,rules,wal}",
@@ -84,7 +84,7 @@ _TESTED_IN: Final = {
     "commands/archive_push/test_run.py": "commands/archive_push/{events,job,rejections}",
     "commands/archive_push/test_prepare.py": "postgres/commits",
     "commands/backup/test_take.py": (
-        "archive/format/tar_cuts commands/backup/{parent,preconditions,session,tar_volumes}"
+        "archive/format/base_backup/tar_cuts commands/backup/{parent,preconditions,session,tar_volumes}"
     ),
     "commands/backup/test_upload.py": "commands/backup/part_uploader",
     "commands/backup/test_leftovers.py": "commands/backup/staging",

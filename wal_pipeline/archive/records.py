@@ -122,6 +122,13 @@ class BackupKind(StrEnum):
     INCREMENTAL = "incremental"
 
 
+class BackupMethod(StrEnum):
+    """How a base backup was read. The value is the setting's word."""
+
+    LOCAL = "local"  # by workers of this program, which read the files of the data directory
+    REMOTE = "remote"  # by pg_basebackup, over a connection
+
+
 @dataclass(frozen=True, slots=True)
 class DamagedPages:
     """The pages of one file whose checksums were wrong when a base backup was taken.
@@ -151,6 +158,7 @@ class BaseBackup:
     ``server_version_num`` (180006). ``size_bytes``: as read from the server, ``stored_size_bytes``: as stored.
     ``warnings`` are what PostgreSQL's programs and server said of it though it ended well. ``damaged_pages`` had wrong
     checksums: such a base backup is kept, and older ones stay until there is a good one.
+    ``note`` is a person's word, kept with it.
     """
 
     backup_id: str
@@ -169,6 +177,7 @@ class BaseBackup:
     stored_size_bytes: int
     warnings: tuple[str, ...] = ()
     damaged_pages: tuple[DamagedPages, ...] = ()
+    note: str = ""
 
     @property
     def is_damaged(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, and_, delete, exists, select
 
-from wal_pipeline.archive.format.backup_report import BackupReport, report_from_values, report_values
+from wal_pipeline.archive.format.base_backup.report import BackupReport, report_from_values, report_values
 from wal_pipeline.archive.records import BaseBackup, CopyStatus
 from wal_pipeline.catalog.area import Area
 from wal_pipeline.catalog.rows import BACKUP_COLUMNS, backup_from_row, backup_to_row

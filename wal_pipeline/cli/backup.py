@@ -110,7 +110,7 @@ def _shown(progress: "Progress") -> "Callable[[BackupProgress], None]":
 
 
 def _summary(outcome: "BackupOutcome") -> dict[str, Any]:
-    from wal_pipeline.archive.format.backup_report import report_values
+    from wal_pipeline.archive.format.base_backup.report import report_values
 
     manifest = outcome.result.manifest
     return {

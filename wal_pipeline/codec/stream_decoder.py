@@ -8,7 +8,7 @@ import lz4.frame
 import zstandard
 from zlib_ng import zlib_ng
 
-from wal_pipeline.archive.format.backup_manifest import BackupObject
+from wal_pipeline.archive.format.base_backup.manifest import BackupObject
 from wal_pipeline.archive.records import Codec
 from wal_pipeline.codec.age import decrypt_stream
 from wal_pipeline.codec.decoder import DAMAGE, GZIP_WINDOW

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from wal_pipeline.archive.format.backup_report import BackupReport, report_values
+from wal_pipeline.archive.format.base_backup.report import BackupReport, report_values
 from wal_pipeline.archive.records import BaseBackup, Copy, WalFile
 from wal_pipeline.catalog.backups import BaseBackupCopy
 from wal_pipeline.catalog.catalog import Catalog

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Self, cast
 
-from wal_pipeline.archive.format.backup_report import BackupReport
+from wal_pipeline.archive.format.base_backup.report import BackupReport
 from wal_pipeline.archive.records import DamagedPages
 from wal_pipeline.errors import BaseBackupError
 from wal_pipeline.postgres.backup_words import BackupWords

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Final
 
-from wal_pipeline.archive.format.backup_manifest import BASE_TAR
+from wal_pipeline.archive.format.base_backup.manifest import BASE_TAR
+from wal_pipeline.archive.format.base_backup.tar_cuts import NO_DATABASE, TarCut
 from wal_pipeline.archive.format.database_folders import database_of
-from wal_pipeline.archive.format.tar_cuts import NO_DATABASE, TarCut
 from wal_pipeline.errors import BaseBackupError
 
 BLOCK_BYTES: Final = 512

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from testbed.s3_pair import S3Buckets, S3Pair
-from wal_pipeline.archive.format.backup_manifest import BackupObject
-from wal_pipeline.archive.format.backup_manifest_json import to_json
+from wal_pipeline.archive.format.base_backup.manifest import BackupObject
+from wal_pipeline.archive.format.base_backup.manifest_json import to_json
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.format.object_metadata import to_metadata
 from wal_pipeline.archive.records import Codec, Copy, CopyStatus, Encoding

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import strategies as st
 from hypothesis.vendor.pretty import RepresentationPrinter
 
-from wal_pipeline.archive.format.backup_manifest import make_backup_id
+from wal_pipeline.archive.format.base_backup.manifest import make_backup_id
 from wal_pipeline.archive.records import BackupKind, BaseBackup, CommitTimes, WalFile
 from wal_pipeline.archive.recovery.coverage import ArchiveContents, HeldBackup
 from wal_pipeline.archive.retention.plan import Expired, Step

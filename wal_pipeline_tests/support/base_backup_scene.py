@@ -12,7 +12,7 @@ from typing import Any
 from testbed.postgres import PostgresCluster
 from testbed.postgres_install import PostgresInstall, owned_folder
 from testbed.s3_pair import S3Buckets, S3Pair
-from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest
+from wal_pipeline.archive.format.base_backup.manifest import BaseBackupManifest
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.records import Codec
 from wal_pipeline.codec.stream_encoder import StreamEncoder

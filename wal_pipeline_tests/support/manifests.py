@@ -4,19 +4,22 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from wal_pipeline.archive.format.backup_manifest import (
+from wal_pipeline.archive.format.base_backup.manifest import (
+    FILES,
     BackupObject,
     BackupTar,
+    BackupVolume,
     BaseBackupManifest,
     WalRange,
     backup_manifest_name,
+    file_index_name,
     make_backup_id,
     tar_cuts_name,
     volume_name,
 )
 from wal_pipeline.archive.format.configuration import configuration_name
 from wal_pipeline.archive.format.keys import Layout
-from wal_pipeline.archive.records import BackupKind, Codec
+from wal_pipeline.archive.records import BackupKind, BackupMethod, Codec
 from wal_pipeline.stores.base import Body
 from wal_pipeline.stores.local.store import LocalFolderStore
 from wal_pipeline.wal.lsn import Lsn
@@ -59,6 +62,30 @@ def make_manifest(**changes: Any) -> BaseBackupManifest:
         "backup_manifest": BackupObject(backup_manifest_name(codec, encrypted=encrypted), 10, SHA, 99),
     }
     return BaseBackupManifest(**{**values, **changes})
+
+
+PARENT_ID = make_backup_id(STARTED_AT - timedelta(days=1), segment_at(1, Lsn.parse("0/1000028"), 16 * MIB))
+
+
+def make_local_manifest(*, own: int = 1, referred: int = 0, **changes: Any) -> BaseBackupManifest:
+    """Return the manifest of a base backup of the method ``local``: its own volumes, then those of an earlier one."""
+    codec, encrypted = changes.get("codec", Codec.ZSTD), changes.get("encrypted", False)
+    backup_id = make_backup_id(STARTED_AT, segment_at(1, Lsn.parse("0/2000028"), 16 * MIB))
+
+    def volume(home: str, number: int) -> BackupVolume:
+        return BackupVolume(home, BackupObject(volume_name(FILES, number, codec, encrypted=encrypted), 400, SHA, 1000))
+
+    values: dict[str, Any] = {
+        "backup_id": backup_id,
+        "kind": BackupKind.INCREMENTAL if referred else BackupKind.FULL,
+        "chain": (PARENT_ID,) if referred else (),
+        "tars": (),
+        "method": BackupMethod.LOCAL,
+        "volumes": tuple([volume(backup_id, n) for n in range(own)] + [volume(PARENT_ID, n) for n in range(referred)]),
+        "file_index": BackupObject(file_index_name(codec, encrypted=encrypted), 8, SHA, 80),
+        "files_size_bytes": 5000,
+    }
+    return make_manifest(**{**values, **changes})
 
 
 LAYOUT = Layout("", "main", 7575757575757575757)

@@ -27,8 +27,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex
 
 from wal_pipeline.archive.alerts import AlertKind, Severity, default_severity
-from wal_pipeline.archive.format.backup_manifest import BackupTablespace
-from wal_pipeline.archive.format.backup_manifest_json import to_json
+from wal_pipeline.archive.format.base_backup.manifest import BackupTablespace
+from wal_pipeline.archive.format.base_backup.manifest_json import to_json
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.format.object_metadata import to_metadata
 from wal_pipeline.archive.records import Codec, CommitTimes, Copy, CopyStatus, Encoding, WalFile

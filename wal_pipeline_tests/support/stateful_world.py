@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 
-from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest
+from wal_pipeline.archive.format.base_backup.manifest import BaseBackupManifest
 from wal_pipeline.archive.format.object_metadata import from_metadata
 from wal_pipeline.archive.records import Codec, CopyStatus
 from wal_pipeline.archive.recovery.window import windows_by_store

@@ -5,7 +5,7 @@ import io
 import tarfile
 from collections.abc import Callable
 
-from wal_pipeline.archive.format.backup_manifest import (
+from wal_pipeline.archive.format.base_backup.manifest import (
     BackupObject,
     BackupTablespace,
     BackupTar,

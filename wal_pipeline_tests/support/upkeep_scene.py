@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from wal_pipeline.archive.format.backup_manifest import (
+from wal_pipeline.archive.format.base_backup.manifest import (
     BackupObject,
     BackupTar,
     BaseBackupManifest,
     WalRange,
     make_backup_id,
 )
-from wal_pipeline.archive.format.backup_manifest_json import to_json
+from wal_pipeline.archive.format.base_backup.manifest_json import to_json
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.records import BackupKind, Codec, CommitTimes, Copy, CopyStatus, WalFile
 from wal_pipeline.archive.retention.rules import RetentionRule

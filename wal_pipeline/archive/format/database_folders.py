@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from wal_pipeline.archive.format.backup_manifest import BASE_TAR
+from wal_pipeline.archive.format.base_backup.manifest import BASE_TAR
 
 # catalog/catalog.h: TABLESPACE_VERSION_DIRECTORY is PG_<major>_<catalog version>. The last folder is the database's.
 _IN_DATA_DIRECTORY: Final = re.compile(r"(?:\./)?((?:base|pg_tblspc/[0-9]+/PG_[^/]+)/([1-9][0-9]{0,9}))(?:/|\Z)")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest
+from wal_pipeline.archive.format.base_backup.manifest import BaseBackupManifest
 from wal_pipeline.commands.copies.prove import head_proved
 from wal_pipeline.commands.copies.stored_bytes import StoredBytes, require_size
 from wal_pipeline.commands.inventory.wholeness import find_fault

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from wal_pipeline.archive.format.backup_manifest import is_backup_id, is_backup_object
+from wal_pipeline.archive.format.base_backup.manifest import is_backup_id, is_backup_object
 from wal_pipeline.commands.inventory.leases import find_leases, is_over, needed_backups, spent_keys
 from wal_pipeline.errors import ObjectLockedError, StoreError
 from wal_pipeline.stores.base import MultipartUpload, Store, StoredObject

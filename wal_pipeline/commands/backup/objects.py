@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, BinaryIO
 
-from wal_pipeline.archive.format.backup_manifest import BackupObject, BaseBackupManifest
+from wal_pipeline.archive.format.base_backup.manifest import BackupObject, BaseBackupManifest
 from wal_pipeline.codec.stream_decoder import Sink, StoredStream, StreamOpener, open_stream
 from wal_pipeline.commands.copies.stored_bytes import HashedStream, require_bytes
 from wal_pipeline.errors import CodecError

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest
+from wal_pipeline.archive.format.base_backup.manifest import BaseBackupManifest
 from wal_pipeline.commands.backup.objects import open_object
 from wal_pipeline.commands.inventory.listing import StoreListing, list_base_backups
 from wal_pipeline.commands.inventory.manifests import read_base_backup

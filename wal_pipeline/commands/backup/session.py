@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from wal_pipeline.archive.format.backup_manifest import (
+from wal_pipeline.archive.format.base_backup.manifest import (
     BASE_TAR,
     BackupObject,
     BackupTablespace,
@@ -21,10 +21,10 @@ from wal_pipeline.archive.format.backup_manifest import (
     tar_cuts_name,
     volume_name,
 )
-from wal_pipeline.archive.format.backup_report import BackupReport
+from wal_pipeline.archive.format.base_backup.report import BackupReport
+from wal_pipeline.archive.format.base_backup.tar_cuts import Cuts, VolumeDatabases, cuts_to_json
 from wal_pipeline.archive.format.configuration import configuration_name, configuration_to_tar
 from wal_pipeline.archive.format.keys import Layout
-from wal_pipeline.archive.format.tar_cuts import Cuts, VolumeDatabases, cuts_to_json
 from wal_pipeline.archive.records import BackupKind
 from wal_pipeline.codec.stream_encoder import Source, StreamEncoder
 from wal_pipeline.commands.backup.objects import object_metadata

@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest
-from wal_pipeline.archive.format.backup_manifest_json import parse_manifest, to_json
-from wal_pipeline.archive.format.backup_report import REPORT_NAME
+from wal_pipeline.archive.format.base_backup.manifest import BaseBackupManifest
+from wal_pipeline.archive.format.base_backup.manifest_json import parse_manifest, to_json
+from wal_pipeline.archive.format.base_backup.report import REPORT_NAME
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.format.lease import LeasedWork
 from wal_pipeline.archive.records import BaseBackup

@@ -7,7 +7,7 @@ from functools import partial
 from random import Random
 from typing import Any
 
-from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest
+from wal_pipeline.archive.format.base_backup.manifest import BaseBackupManifest
 from wal_pipeline.archive.format.object_metadata import from_metadata
 from wal_pipeline.archive.records import CommitTimes, WalFile
 from wal_pipeline.archive.recovery.drill_choice import DrillChoice, choose_drill

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from itertools import chain
 from typing import Final, TypeVar
 
-from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest, is_backup_id, is_backup_object
+from wal_pipeline.archive.format.base_backup.manifest import BaseBackupManifest, is_backup_id, is_backup_object
 from wal_pipeline.archive.records import BaseBackup
 from wal_pipeline.archive.retention.remains import BrokenBackup, Remains, Unjudged
 from wal_pipeline.commands.inventory.listing import StoreListing

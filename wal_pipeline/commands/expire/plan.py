@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from wal_pipeline.archive.format.backup_manifest import is_backup_object
+from wal_pipeline.archive.format.base_backup.manifest import is_backup_object
 from wal_pipeline.archive.format.keys import MANIFEST_NAME, Layout
 from wal_pipeline.archive.retention.pieces import PiecesOnStore, pieces_name
 from wal_pipeline.archive.retention.plan import Kept, ObjectKind, RetentionPlan, Step, plan_retention

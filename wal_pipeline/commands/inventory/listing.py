@@ -7,8 +7,8 @@ from datetime import datetime
 from itertools import pairwise, takewhile
 from typing import Final, TypeVar
 
-from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest, is_backup_id
-from wal_pipeline.archive.format.backup_report import REPORT_NAME
+from wal_pipeline.archive.format.base_backup.manifest import BaseBackupManifest, is_backup_id
+from wal_pipeline.archive.format.base_backup.report import REPORT_NAME
 from wal_pipeline.archive.format.keys import MANIFEST_NAME, Layout, WalKeyReader
 from wal_pipeline.commands.inventory.manifests import read_base_backup, read_with_report
 from wal_pipeline.commands.inventory.wholeness import BackupFault, find_fault, unfinished, unreadable

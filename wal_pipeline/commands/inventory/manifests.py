@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
-from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest
-from wal_pipeline.archive.format.backup_manifest_json import parse_manifest
-from wal_pipeline.archive.format.backup_report import REPORT_NAME, BackupReport
+from wal_pipeline.archive.format.base_backup.manifest import BaseBackupManifest
+from wal_pipeline.archive.format.base_backup.manifest_json import parse_manifest
+from wal_pipeline.archive.format.base_backup.report import REPORT_NAME, BackupReport
 from wal_pipeline.errors import BaseBackupError, ObjectMissingError
 from wal_pipeline.stores.cluster_store import ClusterStore
 

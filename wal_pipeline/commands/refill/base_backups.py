@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from wal_pipeline.archive.format.backup_manifest import BackupObject, BaseBackupManifest
-from wal_pipeline.archive.format.backup_manifest_json import parse_manifest
-from wal_pipeline.archive.format.backup_report import REPORT_NAME
+from wal_pipeline.archive.format.base_backup.manifest import BackupObject, BaseBackupManifest
+from wal_pipeline.archive.format.base_backup.manifest_json import parse_manifest
+from wal_pipeline.archive.format.base_backup.report import REPORT_NAME
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.format.lease import LeasedWork
 from wal_pipeline.commands.backup.confirm import require_whole

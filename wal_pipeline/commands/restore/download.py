@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from wal_pipeline.archive.format.backup_manifest import BackupObject, BackupTar, BaseBackupManifest
+from wal_pipeline.archive.format.base_backup.manifest import BackupObject, BackupTar, BaseBackupManifest
+from wal_pipeline.archive.format.base_backup.tar_cuts import MAX_BYTES_A_VOLUME, Cuts, TarCut, parse_cuts
 from wal_pipeline.archive.format.keys import Layout
-from wal_pipeline.archive.format.tar_cuts import MAX_BYTES_A_VOLUME, Cuts, TarCut, parse_cuts
 from wal_pipeline.commands.archive_get.wal_source import StoreHealth
 from wal_pipeline.commands.backup.objects import open_file
 from wal_pipeline.commands.copies.stored_bytes import StoredBytes, require_bytes

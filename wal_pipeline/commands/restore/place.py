@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from wal_pipeline.archive.format.backup_manifest import BASE_TAR, BaseBackupManifest
+from wal_pipeline.archive.format.base_backup.manifest import BASE_TAR, BaseBackupManifest
 from wal_pipeline.commands.archive_get.prefetch_folder import PrefetchFolder
 from wal_pipeline.commands.restore.checks import TablespaceMove
 from wal_pipeline.commands.restore.download import BaseBackupSource

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from wal_pipeline.archive.format.tar_cuts import TarCut
+from wal_pipeline.archive.format.base_backup.tar_cuts import TarCut
 from wal_pipeline.commands.restore.byte_pipe import Producer, relayed
 from wal_pipeline.errors import RestoreError
 from wal_pipeline.host.mounts import LOST_AND_FOUND

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from wal_pipeline.archive.alerts import AlertKind
-from wal_pipeline.archive.format.backup_report import BackupReport
+from wal_pipeline.archive.format.base_backup.report import BackupReport
 from wal_pipeline.archive.records import DamagedPages
 from wal_pipeline.catalog.catalog import Catalog, open_catalog
 from wal_pipeline.commands.alerts.base_backups import (

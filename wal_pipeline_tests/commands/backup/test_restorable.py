@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from wal_pipeline.archive.format.backup_manifest import BackupObject, BackupTar, BaseBackupManifest, WalRange
-from wal_pipeline.archive.format.backup_manifest_json import to_json
+from wal_pipeline.archive.format.base_backup.manifest import BackupObject, BackupTar, BaseBackupManifest, WalRange
+from wal_pipeline.archive.format.base_backup.manifest_json import to_json
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.records import BackupKind, Codec, Copy, CopyStatus, WalFile
 from wal_pipeline.catalog.catalog import Catalog, open_catalog

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from wal_pipeline.archive.format.backup_manifest import WalRange
+from wal_pipeline.archive.format.base_backup.manifest import WalRange
 from wal_pipeline.archive.records import Codec
 from wal_pipeline.commands.backup.restorable import await_wal, stored_names
 from wal_pipeline.errors import BaseBackupError, StoreUnavailableError

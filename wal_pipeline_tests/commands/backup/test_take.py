@@ -17,7 +17,7 @@ from testbed.faults import StoreFlipped
 from testbed.postgres import PostgresCluster
 from testbed.postgres_install import PostgresInstall, owned_folder
 from testbed.s3_pair import S3Buckets, S3Pair
-from wal_pipeline.archive.format.backup_manifest_json import parse_manifest
+from wal_pipeline.archive.format.base_backup.manifest_json import parse_manifest
 from wal_pipeline.archive.records import BackupKind, Codec
 from wal_pipeline.codec.stream_encoder import StreamEncoder
 from wal_pipeline.commands.backup.objects import open_object

@@ -10,7 +10,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest
+from wal_pipeline.archive.format.base_backup.manifest import BaseBackupManifest
 from wal_pipeline.archive.records import Codec
 from wal_pipeline.archive.retention.plan import ObjectKind
 from wal_pipeline.commands.rebuild_catalog import rebuild

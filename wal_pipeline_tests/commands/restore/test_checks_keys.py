@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pyrage import x25519
 
-from wal_pipeline.archive.format.backup_manifest import BackupObject, BaseBackupManifest, backup_manifest_name
+from wal_pipeline.archive.format.base_backup.manifest import BackupObject, BaseBackupManifest, backup_manifest_name
 from wal_pipeline.archive.records import Codec
 from wal_pipeline.archive.recovery.restore_plan import PlannedFile
 from wal_pipeline.codec.encoder import Encoder

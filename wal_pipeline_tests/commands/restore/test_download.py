@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from wal_pipeline.archive.format.backup_manifest import BackupTar, BaseBackupManifest, volume_name
+from wal_pipeline.archive.format.base_backup.manifest import BackupTar, BaseBackupManifest, volume_name
 from wal_pipeline.archive.records import Codec
 from wal_pipeline.commands.restore import download
 from wal_pipeline.commands.restore.download import BaseBackupSource, DownloadFault

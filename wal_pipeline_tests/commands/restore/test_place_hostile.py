@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from wal_pipeline.archive.format.backup_manifest import BackupTablespace
+from wal_pipeline.archive.format.base_backup.manifest import BackupTablespace
 from wal_pipeline.commands.restore.checks import TablespaceMove, map_tablespaces
 from wal_pipeline.commands.restore.download import BaseBackupSource
 from wal_pipeline.commands.restore.folders import check_folders

@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testbed.postgres_install import PostgresInstall
-from wal_pipeline.archive.format.backup_manifest import (
+from wal_pipeline.archive.format.base_backup.manifest import (
     BackupTar,
     BaseBackupManifest,
     backup_manifest_name,
     tar_cuts_name,
     volume_name,
 )
-from wal_pipeline.archive.format.tar_cuts import Cuts, TarCut, cuts_to_json, parse_cuts
+from wal_pipeline.archive.format.base_backup.tar_cuts import Cuts, TarCut, cuts_to_json, parse_cuts
 from wal_pipeline.archive.records import Codec
 from wal_pipeline.codec.stream_encoder import StreamEncoder
 from wal_pipeline.commands.backup.objects import open_object

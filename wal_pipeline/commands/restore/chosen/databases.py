@@ -7,8 +7,8 @@ from datetime import datetime
 from difflib import get_close_matches
 from typing import Any, Final, Protocol
 
-from wal_pipeline.archive.format.backup_manifest import BackupObject, BaseBackupManifest
-from wal_pipeline.archive.format.tar_cuts import parse_cuts, parse_volume_databases
+from wal_pipeline.archive.format.base_backup.manifest import BackupObject, BaseBackupManifest
+from wal_pipeline.archive.format.base_backup.tar_cuts import parse_cuts, parse_volume_databases
 from wal_pipeline.commands.backup.objects import open_object
 from wal_pipeline.commands.restore.chosen.left_out import LeftOutDatabases
 from wal_pipeline.commands.restore.chosen.volumes import volumes_left_out

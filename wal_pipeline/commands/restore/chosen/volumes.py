@@ -2,9 +2,9 @@
 
 from collections.abc import Set as AbstractSet
 
-from wal_pipeline.archive.format.backup_manifest import BackupTar
+from wal_pipeline.archive.format.base_backup.manifest import BackupTar
+from wal_pipeline.archive.format.base_backup.tar_cuts import Cuts, TarCut, VolumeDatabases
 from wal_pipeline.archive.format.database_folders import database_folder
-from wal_pipeline.archive.format.tar_cuts import Cuts, TarCut, VolumeDatabases
 
 
 def volumes_left_out(

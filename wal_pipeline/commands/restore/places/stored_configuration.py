@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from wal_pipeline.archive.format.backup_manifest import BackupObject, BaseBackupManifest
+from wal_pipeline.archive.format.base_backup.manifest import BackupObject, BaseBackupManifest
 from wal_pipeline.archive.format.configuration import MAX_TAR_BYTES, KeptConfiguration, configuration_from_tar
 from wal_pipeline.commands.backup.objects import open_object
 from wal_pipeline.errors import CodecError, RestoreError, StoreError

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest
-from wal_pipeline.archive.format.database_folders import database_of
-from wal_pipeline.archive.format.tar_cuts import (
+from wal_pipeline.archive.format.base_backup.manifest import BaseBackupManifest
+from wal_pipeline.archive.format.base_backup.tar_cuts import (
     TarCut,
     cuts_to_json,
     parse_cuts,
     parse_volume_databases,
 )
+from wal_pipeline.archive.format.database_folders import database_of
 from wal_pipeline.archive.records import Codec
 from wal_pipeline.commands.restore.chosen.volumes import volumes_left_out
 from wal_pipeline.commands.restore.untar import untar_volume

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest
+from wal_pipeline.archive.format.base_backup.manifest import BaseBackupManifest
 from wal_pipeline.archive.format.configuration import KeptConfiguration, configuration_name, configuration_to_tar
 from wal_pipeline.archive.records import Codec
 from wal_pipeline.commands.restore.places.stored_configuration import has_own_configuration, read_kept

@@ -1,8 +1,34 @@
 """Describes a base backup's manifest: its objects in the store, how to open them, and the WAL that a restore needs.
 
-The format, version 1
----------------------
-All objects of one base backup lie below ``Layout.base_root/<backup id>/``:
+All objects of one base backup lie below ``Layout.base_root/<backup id>/``. The two methods store its files in two ways.
+
+Version 2: the method ``local``
+-------------------------------
+``files.000000.tar<codec>[.age]``, ``files.000001.tar<codec>[.age]``, ...
+    **Volumes**. Each is a whole small tar of its own, compressed and encrypted by itself: standard tools open any of
+    them alone, in any order, at the same time. Their names are relative to the data directory, tablespaces lie below
+    ``pg_tblspc/<oid>/``. A file larger than a volume lies in several, in parts whose names say where they belong
+    (parts.py)::
+
+        for volume in files.*.tar.zst; do zstd -dc "$volume" | tar -x; done
+        find . -name '*.wal-pipeline-part.000000000000000' | while read -r first; do
+          file=${first%.wal-pipeline-part.*}
+          cat "$file".wal-pipeline-part.* > "$file" && rm "$file".wal-pipeline-part.*
+        done
+
+    The last one holds the empty folders, PostgreSQL's ``backup_label``, ``tablespace_map``, ``global/pg_control`` and
+    ``backup_manifest``.
+``file_index<codec>[.age]``
+    Which file lies in which volume (file_index.py).
+``volumes`` of ``manifest.json``
+    All volumes that the base backup is restored from. A volume with a ``backup_id`` is one of an earlier base backup:
+    its files have not changed since. ``chain`` names all base backups whose volumes it refers to, the oldest first;
+    nothing is combined.
+
+``backup_manifest``, ``configuration.tar``, ``report.json`` and ``manifest.json`` are as in version 1.
+
+Version 1: the method ``remote``
+--------------------------------
 
 ``base.000000.tar<codec>[.age]``, ``base.000001.tar<codec>[.age]``, ...
     The tar of the data directory, as ``pg_basebackup -Ft -X none`` wrote it, cut into **volumes** of equal length
@@ -27,14 +53,14 @@ All objects of one base backup lie below ``Layout.base_root/<backup id>/``:
 ``configuration.tar<codec>[.age]``
     The configuration files outside the data directory, as on Debian (configuration.py). It exists where there are any.
 ``report.json``
-    What PostgreSQL said of it, where it said anything (backup_report.py). The manifest does not name it.
+    What PostgreSQL said of it, where it said anything (report.py). The manifest does not name it.
 ``manifest.json``
-    The JSON of backup_manifest_json.py, never compressed or encrypted, written last and never changed: without it the
+    The JSON of manifest_json.py, never compressed or encrypted, written last and never changed: without it the
     base backup does not exist.
 
-**Order of a chain.** ``chain`` names the base backups that an incremental one builds on, the full one first,
-its parent last; it is empty for a full one. Open each of ``[*chain, backup_id]`` into its own folder and give the
-folders to ``pg_combinebackup`` in that order.
+**Order of a chain.** ``chain`` names the base backups that an incremental one of version 1 builds on, the full one
+first, its parent last; it is empty for a full one. Open each of ``[*chain, backup_id]`` into its own folder and give
+the folders to ``pg_combinebackup`` in that order.
 
 **WAL.** ``wal_ranges`` is the WAL that replay needs to become consistent, as the server reports it;
 ``required_segments`` names its segments. A copy without them is not restorable.
@@ -45,19 +71,21 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
-from wal_pipeline.archive.format.backup_report import REPORT_NAME, BackupReport
+from wal_pipeline.archive.format.base_backup.report import REPORT_NAME, BackupReport
 from wal_pipeline.archive.format.keys import ENCRYPTED_SUFFIX, MANIFEST_NAME
-from wal_pipeline.archive.records import BackupKind, BaseBackup, Codec
+from wal_pipeline.archive.records import BackupKind, BackupMethod, BaseBackup, Codec
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import WalFileName, segment_name
 
 FORMAT: Final = "wal-pipeline base backup"
 VERSION: Final = 1
+VERSION_LOCAL: Final = 2
 BASE_TAR: Final = "base"
+FILES: Final = "files"
 _ENDING: Final = f"(?:{'|'.join(re.escape(codec.suffix) for codec in Codec)})(?:{re.escape(ENCRYPTED_SUFFIX)})?"
 _OBJECT: Final = re.compile(
     rf"(?:{re.escape(MANIFEST_NAME)}|{re.escape(REPORT_NAME)}"
-    rf"|(?:backup_manifest|tar_cuts|configuration\.tar|(?:base|[1-9][0-9]{{0,9}})\.[0-9]{{6,}}\.tar){_ENDING})\Z"
+    rf"|(?:backup_manifest|tar_cuts|configuration\.tar|file_index|(?:base|files|[1-9][0-9]{{0,9}})\.[0-9]{{6,}}\.tar){_ENDING})\Z"
 )
 _BACKUP_ID: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9A-F]{24}\Z")
 
@@ -73,7 +101,10 @@ def is_backup_id(text: str) -> bool:
 
 
 def volume_name(tar: str, number: int, codec: Codec, *, encrypted: bool) -> str:
-    """Return the name of a tar's volume below the base backup's prefix; ``number`` counts from 0."""
+    """Return the name of a volume below the base backup's prefix; ``number`` counts from 0.
+
+    ``tar`` is ``base`` or a tablespace's oid, and ``FILES`` where each volume is a tar of its own.
+    """
     return f"{tar}.{number:06d}.tar{codec.suffix}{ENCRYPTED_SUFFIX if encrypted else ''}"
 
 
@@ -85,6 +116,11 @@ def backup_manifest_name(codec: Codec, *, encrypted: bool) -> str:
 def tar_cuts_name(codec: Codec, *, encrypted: bool) -> str:
     """Return the name of the object that holds the tars' cuts."""
     return f"tar_cuts{codec.suffix}{ENCRYPTED_SUFFIX if encrypted else ''}"
+
+
+def file_index_name(codec: Codec, *, encrypted: bool) -> str:
+    """Return the name of the object that says which file lies in which volume."""
+    return f"file_index{codec.suffix}{ENCRYPTED_SUFFIX if encrypted else ''}"
 
 
 def is_backup_object(name: str) -> bool:
@@ -113,6 +149,14 @@ class BackupTar:
     size_bytes: int
     sha256: str
     objects: tuple[BackupObject, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BackupVolume:
+    """One volume that a base backup is restored from. It lies below ``backup_id``, which may be an earlier one's."""
+
+    backup_id: str
+    item: BackupObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +195,8 @@ class BaseBackupManifest:
     ``server_version`` as in ``server_version_num``. ``tar_cuts`` is None where no tar has two volumes,
     ``configuration`` where nothing of it was outside the data directory, or nobody looked. ``report`` lies in an
     object of its own, and is no part of what is compared.
+
+    The method ``local`` has ``volumes`` and a ``file_index``, and no ``tars``; ``size_bytes`` counts its files.
     """
 
     backup_id: str
@@ -172,6 +218,11 @@ class BaseBackupManifest:
     backup_manifest: BackupObject
     tar_cuts: BackupObject | None = None
     configuration: BackupObject | None = None
+    method: BackupMethod = BackupMethod.REMOTE
+    volumes: tuple[BackupVolume, ...] = ()
+    file_index: BackupObject | None = None
+    files_size_bytes: int = 0
+    note: str = ""
     report: BackupReport = field(default=BackupReport(), compare=False)
 
     @property
@@ -196,17 +247,28 @@ class BaseBackupManifest:
 
     @property
     def objects(self) -> tuple[BackupObject, ...]:
-        """All objects but ``manifest.json``.
+        """All its own objects but ``manifest.json``: those that lie below its id.
 
-        The tars' volumes in order, PostgreSQL's manifest, the tars' cuts, the configuration files.
+        The volumes in order, PostgreSQL's manifest, the index, the configuration files.
         """
-        more = (one for one in (self.tar_cuts, self.configuration) if one is not None)
-        return (*(volume for tar in self.tars for volume in tar.objects), self.backup_manifest, *more)
+        more = (one for one in (self.tar_cuts, self.file_index, self.configuration) if one is not None)
+        own = (volume.item for volume in self.volumes if volume.backup_id == self.backup_id)
+        return (*(volume for tar in self.tars for volume in tar.objects), *own, self.backup_manifest, *more)
+
+    @property
+    def is_combined(self) -> bool:
+        """Whether a restore combines it with the base backups of its chain; else it needs volumes of theirs at most."""
+        return self.kind is BackupKind.INCREMENTAL and self.method is BackupMethod.REMOTE
+
+    @property
+    def referred(self) -> tuple[BackupVolume, ...]:
+        """The volumes of earlier base backups that it is restored from."""
+        return tuple(volume for volume in self.volumes if volume.backup_id != self.backup_id)
 
     @property
     def size_bytes(self) -> int:
-        """The bytes of all tars, as the server sent them."""
-        return sum(tar.size_bytes for tar in self.tars)
+        """The bytes of all that was read: tars as the server sent them, or the files that are in the base backup."""
+        return sum(tar.size_bytes for tar in self.tars) + self.files_size_bytes
 
     @property
     def stored_size_bytes(self) -> int:
@@ -249,4 +311,5 @@ class BaseBackupManifest:
             stored_size_bytes=self.stored_size_bytes,
             warnings=self.report.warnings,
             damaged_pages=self.report.damaged_pages,
+            note=self.note,
         )

@@ -10,25 +10,35 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wal_pipeline.archive.format.backup_manifest import (
+from wal_pipeline.archive.format.base_backup.manifest import (
     BackupTablespace,
+    BaseBackupManifest,
     WalRange,
     is_backup_id,
     is_backup_object,
     make_backup_id,
 )
-from wal_pipeline.archive.format.backup_manifest_json import parse_manifest, to_json
+from wal_pipeline.archive.format.base_backup.manifest_json import parse_manifest, to_json
 from wal_pipeline.archive.records import Codec
 from wal_pipeline.errors import BaseBackupError
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import segment_at
-from wal_pipeline_tests.support.manifests import MIB, STARTED_AT, make_configuration, make_cuts, make_manifest, make_tar
+from wal_pipeline_tests.support.manifests import (
+    MIB,
+    STARTED_AT,
+    make_configuration,
+    make_cuts,
+    make_local_manifest,
+    make_manifest,
+    make_tar,
+)
 
 
-def refused(change: Callable[[dict[str, Any]], object]) -> str:
+def refused(change: Callable[[dict[str, Any]], object], manifest: BaseBackupManifest | None = None) -> str:
     """The message with which a changed manifest is refused that has no checksum of its own."""
-    cuts, configuration = make_cuts(Codec.ZSTD, False), make_configuration(Codec.ZSTD, False)
-    manifest = make_manifest(tar_cuts=cuts, configuration=configuration)
+    if manifest is None:
+        cuts, configuration = make_cuts(Codec.ZSTD, False), make_configuration(Codec.ZSTD, False)
+        manifest = make_manifest(tar_cuts=cuts, configuration=configuration)
     values = json.loads(to_json(manifest))
     del values["manifest_sha256"]
     change(values)
@@ -81,6 +91,58 @@ def test_what_is_written_is_read_back(  # noqa: PLR0917 - Hypothesis passes by n
     assert parse_manifest(to_json(replace(manifest, tar_cuts=None)), backup_id=manifest.backup_id).tar_cuts is None
 
 
+@given(
+    codec=st.sampled_from(Codec),
+    encrypted=st.booleans(),
+    own=st.integers(1, 4),
+    referred=st.integers(0, 3),
+    note=st.text(max_size=30),
+    files=st.integers(0, 2**50),
+)
+def test_a_local_base_backup_is_read_back(  # noqa: PLR0917 - Hypothesis passes by name
+    codec: Codec, encrypted: bool, own: int, referred: int, note: str, files: int
+) -> None:
+    """It has volumes, its own and earlier ones', and knows which objects are its own."""
+    manifest = make_local_manifest(
+        codec=codec, encrypted=encrypted, own=own, referred=referred, note=note, files_size_bytes=files
+    )
+    assert parse_manifest(to_json(manifest), backup_id=manifest.backup_id) == manifest
+    assert len(manifest.referred) == referred
+    assert len(manifest.objects) == own + 2
+    assert all(is_backup_object(item.name) for item in manifest.objects)
+    assert not manifest.is_combined
+    assert (manifest.record().size_bytes, manifest.record().note) == (files, note)
+
+
+def test_a_note_stays_with_a_base_backup_of_pg_basebackup() -> None:
+    """It has the later version then, which an earlier program says."""
+    manifest = make_manifest(note="before the migration")
+    assert json.loads(to_json(manifest))["version"] == 2
+    assert parse_manifest(to_json(manifest), backup_id=manifest.backup_id) == manifest
+    assert json.loads(to_json(make_manifest()))["version"] == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (set_to([], "volumes"), "no volume of its own"),
+        (set_to("../x", "volumes", 0, "name"), "object '../x', expected 'files.000000.tar.zst'"),
+        (set_to("files.000009.tar.zst", "volumes", 0, "name"), "object 'files.000009.tar.zst', expected 'files.000000.tar.zst'"),  # noqa: E501
+        (set_to("../../x", "volumes", 2, "name"), "object '../../x' of another base backup"),
+        (set_to("20251122T174500Z-000000010000000000000002", "volumes", 2, "backup_id"), "volume of base backup '20251122T174500Z-000000010000000000000002', not of the chain"),  # noqa: E501
+        (set_to("far", "method"), "manifest: expected the keys"),
+        (set_to("remote", "method"), "manifest: expected the keys"),
+        (set_to([{"oid": 5, "location": "/a/../b"}], "tablespaces"), "tablespace 5 at '/a/../b'"),
+        (set_to("../i", "file_index", "name"), "object '../i', expected 'file_index.zst'"),
+    ],
+)  # fmt: skip
+def test_a_local_manifest_that_cannot_be_trusted_is_refused(
+    change: Callable[[dict[str, Any]], None], message: str
+) -> None:
+    """Paths that lead out of the folder and contradictions are refused, and said."""
+    assert refused(change, make_local_manifest(own=2, referred=1)).startswith(message)
+
+
 def test_the_record_carries_the_sums() -> None:
     """The catalog's record has the tar's bytes and the stored bytes of all objects."""
     cuts, configuration = make_cuts(Codec.ZSTD, False), make_configuration(Codec.ZSTD, False)
@@ -117,8 +179,8 @@ def test_ids_sort_by_time() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (set_to("tar", "format"), "expected the format ('wal-pipeline base backup', 1), found ('tar', 1)"),
-        (set_to(2, "version"), "expected the format ('wal-pipeline base backup', 1), found ('wal-pipeline base backup', 2)"),  # noqa: E501
+        (set_to("tar", "format"), "expected the format ('wal-pipeline base backup', 2), found ('tar', 1)"),
+        (set_to(3, "version"), "expected the format ('wal-pipeline base backup', 2), found ('wal-pipeline base backup', 3)"),  # noqa: E501
         (set_to("../base.000000.tar.zst", "tars", 0, "objects", 0, "name"), "object '../base.000000.tar.zst', expected 'base.000000.tar.zst'"),  # noqa: E501
         (set_to("/etc/passwd", "backup_manifest", "name"), "object '/etc/passwd', expected 'backup_manifest.zst'"),
         (set_to("../base", "tars", 0, "name"), "expected the tars ['base']"),

@@ -2,8 +2,8 @@
 
 import json
 
-from wal_pipeline.archive.format.backup_manifest_json import parse_manifest, to_json
-from wal_pipeline.archive.format.backup_report import BackupReport
+from wal_pipeline.archive.format.base_backup.manifest_json import parse_manifest, to_json
+from wal_pipeline.archive.format.base_backup.report import BackupReport
 from wal_pipeline.archive.records import DamagedPages
 from wal_pipeline_tests.support.manifests import make_manifest
 

@@ -2,7 +2,8 @@
 
 The last key is the SHA-256 of the JSON without that key. Without it, one flipped bit in a checksum or an LSN would
 leave valid JSON that condemns the good copies on all stores. Older manifests without that key, or without
-``tar_cuts`` and ``configuration``, are read as they are.
+``tar_cuts`` and ``configuration``, are read as they are. What earlier versions of the program cannot read has version
+2: they then say that a newer one is needed, and not that the manifest is damaged.
 """
 
 import hashlib
@@ -11,23 +12,28 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from wal_pipeline.archive.format.backup_manifest import (
+from wal_pipeline.archive.format.base_backup.manifest import (
     FORMAT,
     VERSION,
+    VERSION_LOCAL,
     BackupObject,
     BackupTablespace,
     BackupTar,
+    BackupVolume,
     BaseBackupManifest,
     WalRange,
 )
-from wal_pipeline.archive.format.backup_manifest_checks import check_manifest
+from wal_pipeline.archive.format.base_backup.manifest_checks import check_manifest
 from wal_pipeline.archive.format.keys import MANIFEST_NAME
 from wal_pipeline.archive.format.words import typed_fields
-from wal_pipeline.archive.records import BackupKind, Codec
+from wal_pipeline.archive.records import BackupKind, BackupMethod, Codec
 from wal_pipeline.errors import BaseBackupError, LaterFormatError, WalPipelineError
 from wal_pipeline.wal.lsn import Lsn
 
 _OWN_SHA256: Final = "manifest_sha256"
+_REMOTE_FIELDS: Final[dict[str, type]] = {"staged": bool, "tars": list}
+_LOCAL_FIELDS: Final[dict[str, type]] = {"files_size_bytes": int, "volumes": list, "file_index": dict}
+_LATER_FIELDS: Final[dict[str, type]] = {"method": str, "note": str}
 
 
 class _LaterVersionError(ValueError):
@@ -36,9 +42,11 @@ class _LaterVersionError(ValueError):
 
 def to_json(manifest: BaseBackupManifest) -> bytes:
     """Return the bytes of ``manifest.json``."""
-    values = {
+    is_local = manifest.method is BackupMethod.LOCAL
+    is_later = is_local or bool(manifest.note)  # an earlier version of the program knows neither
+    values: dict[str, Any] = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": VERSION_LOCAL if is_later else VERSION,
         "backup_id": manifest.backup_id,
         "kind": manifest.kind.value,
         "chain": list(manifest.chain),
@@ -51,17 +59,35 @@ def to_json(manifest: BaseBackupManifest) -> bytes:
         "server_version": manifest.server_version,
         "codec": manifest.codec.value,
         "encrypted": manifest.encrypted,
-        "staged": manifest.staged,
         "volume_size_bytes": manifest.volume_size_bytes,
         "tablespaces": [{"oid": space.oid, "location": space.location} for space in manifest.tablespaces],
-        "tars": [_tar_values(tar) for tar in manifest.tars],
         "backup_manifest": _object_values(manifest.backup_manifest),
+        **({"method": manifest.method.value, "note": manifest.note} if is_later else {}),
+        **(_local_values(manifest) if is_local else _remote_values(manifest)),
     }
-    if manifest.tar_cuts is not None:
-        values["tar_cuts"] = _object_values(manifest.tar_cuts)
     if manifest.configuration is not None:
         values["configuration"] = _object_values(manifest.configuration)
     return _text({**values, _OWN_SHA256: hashlib.sha256(_text(values)).hexdigest()})
+
+
+def _remote_values(manifest: BaseBackupManifest) -> dict[str, Any]:
+    cuts = {} if manifest.tar_cuts is None else {"tar_cuts": _object_values(manifest.tar_cuts)}
+    return {"staged": manifest.staged, "tars": [_tar_values(tar) for tar in manifest.tars], **cuts}
+
+
+def _local_values(manifest: BaseBackupManifest) -> dict[str, Any]:
+    if manifest.file_index is None:
+        raise ValueError("a base backup of the method 'local' has a file index")
+    return {
+        "files_size_bytes": manifest.files_size_bytes,
+        "volumes": [_volume_values(volume, manifest.backup_id) for volume in manifest.volumes],
+        "file_index": _object_values(manifest.file_index),
+    }
+
+
+def _volume_values(volume: BackupVolume, own_id: str) -> dict[str, Any]:
+    elsewhere = {} if volume.backup_id == own_id else {"backup_id": volume.backup_id}
+    return {**elsewhere, **_object_values(volume.item)}
 
 
 def _text(values: dict[str, Any]) -> bytes:
@@ -126,15 +152,20 @@ def _is_later(value: object) -> bool:
     if not isinstance(value, Mapping) or value.get("format") != FORMAT:
         return False
     version = value.get("version")
-    return type(version) is int and version > VERSION
+    return type(version) is int and version > VERSION_LOCAL
 
 
 def _manifest(value: object) -> BaseBackupManifest:
-    if not isinstance(value, Mapping) or value.get("format") != FORMAT or value.get("version") != VERSION:
+    is_ours = isinstance(value, Mapping) and value.get("format") == FORMAT
+    if not isinstance(value, Mapping) or not is_ours or value.get("version") not in (VERSION, VERSION_LOCAL):
         found = (value.get("format"), value.get("version")) if isinstance(value, Mapping) else type(value).__name__
         kind = _LaterVersionError if _is_later(value) else ValueError
-        raise kind(f"expected the format {(FORMAT, VERSION)}, found {found}")
-    optional: dict[str, type] = {name: dict for name in ("tar_cuts", "configuration") if name in value}
+        raise kind(f"expected the format {(FORMAT, VERSION_LOCAL)}, found {found}")
+    is_later = value["version"] == VERSION_LOCAL
+    is_local = is_later and value.get("method") == BackupMethod.LOCAL.value
+    files: dict[str, type] = {**(_LATER_FIELDS if is_later else {}), **(_LOCAL_FIELDS if is_local else _REMOTE_FIELDS)}
+    may_lack = ("configuration",) if is_local else ("configuration", "tar_cuts")
+    optional: dict[str, type] = {name: dict for name in may_lack if name in value}
     got = typed_fields(
         value,
         "manifest",
@@ -152,11 +183,10 @@ def _manifest(value: object) -> BaseBackupManifest:
         server_version=int,
         codec=str,
         encrypted=bool,
-        staged=bool,
         volume_size_bytes=int,
         tablespaces=list,
-        tars=list,
         backup_manifest=dict,
+        **files,
         **optional,
     )
     return BaseBackupManifest(
@@ -172,16 +202,28 @@ def _manifest(value: object) -> BaseBackupManifest:
         server_version=got["server_version"],
         codec=Codec(got["codec"]),
         encrypted=got["encrypted"],
-        staged=got["staged"],
+        staged=got.get("staged", False),
         volume_size_bytes=got["volume_size_bytes"],
         tablespaces=tuple(
             BackupTablespace(**typed_fields(s, "tablespace", oid=int, location=str)) for s in got["tablespaces"]
         ),
-        tars=tuple(_tar(item) for item in got["tars"]),
+        tars=tuple(_tar(item) for item in got.get("tars", ())),
         backup_manifest=_object(got["backup_manifest"]),
         tar_cuts=_object(got["tar_cuts"]) if "tar_cuts" in got else None,
         configuration=_object(got["configuration"]) if "configuration" in got else None,
+        method=BackupMethod(got.get("method", BackupMethod.REMOTE)),
+        volumes=tuple(_volume(item, got["backup_id"]) for item in got.get("volumes", ())),
+        file_index=_object(got["file_index"]) if is_local else None,
+        files_size_bytes=got.get("files_size_bytes", 0),
+        note=got.get("note", ""),
     )
+
+
+def _volume(value: object, own_id: str) -> BackupVolume:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"volume is {type(value).__name__}, expected dict")
+    rest = {name: one for name, one in value.items() if name != "backup_id"}
+    return BackupVolume(value.get("backup_id", own_id), _object(rest))
 
 
 def _range(value: object) -> WalRange:

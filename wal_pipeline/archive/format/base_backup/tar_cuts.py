@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from wal_pipeline.archive.format.backup_manifest import BaseBackupManifest
+from wal_pipeline.archive.format.base_backup.manifest import BaseBackupManifest
 from wal_pipeline.errors import BaseBackupError
 
 # A name in PostgreSQL's tars has at most 256 bytes, each escaped as six; and a volume holds a thousand databases' oids.

@@ -3,22 +3,25 @@
 import re
 from typing import Final
 
-from wal_pipeline.archive.format.backup_manifest import (
+from wal_pipeline.archive.format.base_backup.manifest import (
     BASE_TAR,
+    FILES,
     BackupObject,
     BackupTablespace,
     BackupTar,
     BaseBackupManifest,
     backup_manifest_name,
+    file_index_name,
     is_backup_id,
     tar_cuts_name,
     volume_name,
 )
 from wal_pipeline.archive.format.configuration import configuration_name
-from wal_pipeline.archive.records import BackupKind
+from wal_pipeline.archive.records import BackupKind, BackupMethod
 from wal_pipeline.wal.names import check_wal_segment_size, segment_at
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}\Z")
+_FILES_NAME: Final = re.compile(r"files\.[0-9]{6,}\.tar[.a-z0-9]*\Z")
 _TAR_NAME: Final = re.compile(r"(?:base|[1-9][0-9]{0,9})\Z")
 
 
@@ -32,7 +35,11 @@ def check_manifest(manifest: BaseBackupManifest, backup_id: str) -> None:
     _expect(manifest.backup_id == backup_id, f"it is of base backup '{manifest.backup_id}', expected '{backup_id}'")
     _check_chain(manifest)
     _check_wal(manifest)
-    _check_tars(manifest)
+    if manifest.method is BackupMethod.LOCAL:
+        _check_volumes(manifest)
+    else:
+        _check_tars(manifest)
+    _check_files(manifest)
 
 
 def _check_chain(manifest: BaseBackupManifest) -> None:
@@ -62,15 +69,35 @@ def _check_wal(manifest: BaseBackupManifest) -> None:
 def _check_tars(manifest: BaseBackupManifest) -> None:
     expected = [*(space.tar for space in manifest.tablespaces), BASE_TAR]
     _expect([tar.name for tar in manifest.tars] == expected, f"expected the tars {expected}")
-    _expect(len(set(expected)) == len(expected), "a tablespace is named twice")
-    for space in manifest.tablespaces:
-        _check_tablespace(space)
     for tar in manifest.tars:
         _check_tar(manifest, tar)
-    name = backup_manifest_name(manifest.codec, encrypted=manifest.encrypted)
-    _check_object(manifest.backup_manifest, name)
     if manifest.tar_cuts is not None:
         _check_object(manifest.tar_cuts, tar_cuts_name(manifest.codec, encrypted=manifest.encrypted))
+
+
+def _check_volumes(manifest: BaseBackupManifest) -> None:
+    _expect(bool(manifest.objects) and manifest.volume_size_bytes > 0, f"volumes of {manifest.volume_size_bytes} bytes")
+    names = [(volume.backup_id, volume.item.name) for volume in manifest.volumes]
+    _expect(len(set(names)) == len(names), "a volume is named twice")
+    own = [volume.item for volume in manifest.volumes if volume.backup_id == manifest.backup_id]
+    _expect(bool(own), "no volume of its own")
+    for number, item in enumerate(own):
+        _check_object(item, volume_name(FILES, number, manifest.codec, encrypted=manifest.encrypted))
+    for volume in manifest.referred:
+        _expect(volume.backup_id in manifest.chain, f"volume of base backup '{volume.backup_id}', not of the chain")
+        _expect(_FILES_NAME.match(volume.item.name) is not None, f"object '{volume.item.name}' of another base backup")
+        _check_object(volume.item, volume.item.name)
+    if manifest.file_index is not None:
+        _check_object(manifest.file_index, file_index_name(manifest.codec, encrypted=manifest.encrypted))
+
+
+def _check_files(manifest: BaseBackupManifest) -> None:
+    oids = [space.oid for space in manifest.tablespaces]
+    _expect(len(set(oids)) == len(oids), "a tablespace is named twice")
+    for space in manifest.tablespaces:
+        _check_tablespace(space)
+    name = backup_manifest_name(manifest.codec, encrypted=manifest.encrypted)
+    _check_object(manifest.backup_manifest, name)
     if manifest.configuration is not None:
         _check_object(manifest.configuration, configuration_name(manifest.codec, encrypted=manifest.encrypted))
 
