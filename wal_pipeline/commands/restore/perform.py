@@ -239,7 +239,7 @@ class _Placement:
             ignored = check_parts(folder, left_out)
             if self._prepared.request.verify and left_out.skips_volumes:
                 release_pg_control(folder)
-                self._warnings += verify_files(self._prepared.binaries, folder, ignored=ignored)
+                self._warnings += verify_files(self._prepared.request, self._prepared.binaries, folder, ignored=ignored)
                 hold_back_pg_control(folder)
 
     def _finish(self, work: Workspace) -> None:
@@ -248,7 +248,7 @@ class _Placement:
         if request.verify:
             with self._phase("verify"), _flushing():
                 self._warnings += verify_files(
-                    prepared.binaries, self._pgdata, prepared.moves, ignored=self._left_out_folders
+                    request, prepared.binaries, self._pgdata, prepared.moves, ignored=self._left_out_folders
                 )
         with self._phase("finish"):
             write_tablespace_map(self._pgdata, prepared.moves)

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -11,7 +11,10 @@ from wal_pipeline.archive.format.base_backup.manifest import BASE_TAR, BaseBacku
 from wal_pipeline.commands.archive_get.prefetch_folder import PrefetchFolder
 from wal_pipeline.commands.restore.checks import TablespaceMove
 from wal_pipeline.commands.restore.download import BaseBackupSource
+from wal_pipeline.commands.restore.files.verify import compare_with_manifest
+from wal_pipeline.commands.restore.files.workers import usable_cores
 from wal_pipeline.commands.restore.places.workspace import NOT_CONTENT, combined, move_up
+from wal_pipeline.commands.restore.prepare import RestoreRequest
 from wal_pipeline.commands.restore.untar import hold_back_pg_control, release_pg_control
 from wal_pipeline.errors import RestoreError
 from wal_pipeline.host.mounts import LOST_AND_FOUND
@@ -102,20 +105,30 @@ def _escaped(path: Path) -> str:
 
 
 def verify_files(
-    binaries: Binaries, pgdata: Path, moves: Sequence[TablespaceMove] = (), *, ignored: Sequence[str] = ()
+    request: RestoreRequest,
+    binaries: Binaries,
+    pgdata: Path,
+    moves: Sequence[TablespaceMove] = (),
+    *,
+    ignored: Sequence[str] = (),
+    proven: Collection[str] = frozenset(),
 ) -> tuple[str, ...]:
-    """Compare every file with PostgreSQL's own manifest, and return pg_verifybackup's warnings.
+    """Compare every file with PostgreSQL's own manifest, and return pg_verifybackup's warnings where it runs.
 
     What a file system or the restore itself keeps at the top of a folder is passed over, and what is in the folders
-    ``ignored``, relative to the data directory.
+    ``ignored``, relative to the data directory. Our own comparison does not read the files ``proven`` again.
 
     Raises: RestoreError: then no server can start there.
     """
-    program = binaries.program("pg_verifybackup")
     tops = ("", *(f"pg_tblspc/{move.oid}/" for move in moves))
     names = [*(f"{top}{name}" for top in tops for name in NOT_CONTENT), *ignored]
-    command = [str(program), "--no-parse-wal", "--quiet", *(f"--ignore={name}" for name in names), str(pgdata)]
     try:
+        if not request.uses_pg_verifybackup:
+            workers = request.workers or usable_cores()
+            compare_with_manifest(pgdata, workers=workers, ignored=names, proven=proven)
+            return ()
+        program = binaries.program("pg_verifybackup")
+        command = [str(program), "--no-parse-wal", "--quiet", *(f"--ignore={name}" for name in names), str(pgdata)]
         return run_tool(command, f"'{pgdata}' is not what was backed up")
     except BaseException:
         hold_back_pg_control(pgdata)

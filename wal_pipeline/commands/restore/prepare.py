@@ -24,6 +24,7 @@ from wal_pipeline.commands.restore.checks import (
 from wal_pipeline.commands.restore.chosen.databases import ChosenDatabases, choose_databases, needed_of, require_copy
 from wal_pipeline.commands.restore.chosen.lists import read_database_lists
 from wal_pipeline.commands.restore.contents import RestoreInventory, gather
+from wal_pipeline.commands.restore.files.verify import VerifyWith
 from wal_pipeline.commands.restore.folders import check_data_directory, check_folders
 from wal_pipeline.commands.restore.places.configuration import ConfigurationPlan, plan_configuration
 from wal_pipeline.commands.restore.places.stored_configuration import has_own_configuration, read_kept
@@ -54,6 +55,8 @@ class RestoreRequest:
     ``config_file`` is the server's, where it is not in the data directory. ``restore_config``: the configuration that
     was kept with the base backup is written into the data directory; None: where this machine has none for it.
     ``only_databases``: the server, which must be a copy, has only these databases, beside those of every cluster.
+    ``verify_with``: who compares the files with PostgreSQL's manifest. ``workers``: how many files are worked on at the
+    same time; None: as many as there are cores.
     """
 
     pgdata: Path
@@ -73,6 +76,13 @@ class RestoreRequest:
     config_file: Path | None = None
     restore_config: bool | None = None
     only_databases: tuple[str, ...] = ()
+    verify_with: VerifyWith = VerifyWith.OWN
+    workers: int | None = None
+
+    @property
+    def uses_pg_verifybackup(self) -> bool:
+        """Whether PostgreSQL's own program compares the files."""
+        return self.verify and self.verify_with is VerifyWith.POSTGRES
 
     @property
     def is_copy(self) -> bool:
@@ -148,7 +158,11 @@ def prepare_restore(
     needed = needed_of(chosen, chain)
     needs = disk_needs(needed, pgdata, moves, work_place=work_place, wal_place=wal_place(pgdata, wal_folder))
     check_disk(needs)
-    programs = ("postgres", *((_VERIFY,) if request.verify else ()), *((_COMBINE,) if len(chain) > 1 else ()))
+    programs = (
+        "postgres",
+        *((_VERIFY,) if request.uses_pg_verifybackup else ()),
+        *((_COMBINE,) if len(chain) > 1 else ()),
+    )
     binaries = find_binaries(chain[-1].server_version // 10_000, exactly=True, programs=programs, bindir=request.bindir)
     configuration = _plan_configuration(request, chain[-1], found.answered, layout, identities)
     return PreparedRestore(

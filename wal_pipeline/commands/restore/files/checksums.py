@@ -1,0 +1,81 @@
+"""Computes the checksums of files: PostgreSQL's CRC-32C and the SHA-2 family, with a restore's way to stop."""
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import google_crc32c
+
+READ_BYTES: Final = 1 << 20
+_SHA: Final = {"SHA224": "sha224", "SHA256": "sha256", "SHA384": "sha384", "SHA512": "sha512"}
+CRC32C: Final = "CRC32C"
+
+
+def extend_crc32c(crc: int, data: bytes) -> int:
+    """Return the CRC-32C of what ``crc`` is of, followed by ``data``. It begins with 0."""
+    extended: int = google_crc32c.extend(crc, data)
+    return extended
+
+
+def crc32c_hex(crc: int) -> str:
+    """Return a CRC-32C as the file index has it: eight hex digits, the highest first."""
+    return f"{crc:08x}"
+
+
+def crc32c_of_part(
+    path: Path, offset_bytes: int, size_bytes: int, go_on: Callable[[], None] = lambda: None
+) -> str | None:
+    """Return the CRC-32C of a part of a file as the file index has it; None where the file ends earlier.
+
+    Raises: OSError.
+    """
+    crc = 0
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        while size_bytes:
+            go_on()
+            data = os.pread(descriptor, min(READ_BYTES, size_bytes), offset_bytes)
+            if not data:
+                return None
+            crc = google_crc32c.extend(crc, data)
+            offset_bytes += len(data)
+            size_bytes -= len(data)
+    finally:
+        os.close(descriptor)
+    return crc32c_hex(crc)
+
+
+class ManifestChecksum:
+    """The checksum of a file as ``backup_manifest`` has it. Raises: ValueError for an algorithm that is not known.
+
+    A CRC-32C has its bytes in the order of the machine (checksum_helper.c: pg_checksum_final).
+    """
+
+    def __init__(self, algorithm: str) -> None:
+        self._crc = 0
+        self._digest = None if algorithm == CRC32C else hashlib.new(_sha(algorithm))
+
+    def update(self, data: bytes) -> None:
+        """Take the file's next bytes."""
+        if self._digest is None:
+            self._crc = google_crc32c.extend(self._crc, data)
+        else:
+            self._digest.update(data)
+
+    def digest(self) -> bytes:
+        """Return the checksum of all bytes so far."""
+        return self._crc.to_bytes(4, sys.byteorder) if self._digest is None else self._digest.digest()
+
+
+def is_known_algorithm(name: str) -> bool:
+    """Say whether PostgreSQL's manifests have checksums of that name."""
+    return name == CRC32C or name in _SHA
+
+
+def _sha(algorithm: str) -> str:
+    if algorithm not in _SHA:
+        raise ValueError(f"'{algorithm}' is not a checksum of PostgreSQL's manifests")
+    return _SHA[algorithm]

@@ -1,0 +1,173 @@
+"""Compares a restored data directory with PostgreSQL's own manifest, many files at a time."""
+
+import os
+import stat
+import threading
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from wal_pipeline.commands.restore.files.checksums import READ_BYTES, ManifestChecksum
+from wal_pipeline.commands.restore.files.listed_files import (
+    BACKUP_MANIFEST,
+    FilesOfManifest,
+    ManifestFile,
+    read_backup_manifest,
+)
+from wal_pipeline.commands.restore.files.workers import Workers
+from wal_pipeline.errors import PostgresError, RestoreError
+from wal_pipeline.postgres.control_file import read_control_file
+
+# pg_verifybackup.c: what PostgreSQL's manifest never names, and a person or a server may have made.
+_NEVER_NAMED: Final = (BACKUP_MANIFEST, "pg_wal", "postgresql.auto.conf", "recovery.signal", "standby.signal")
+_TABLESPACES: Final = "pg_tblspc"
+_SHOWN: Final = 20
+_GROUP_BYTES: Final = 8 << 20
+_GROUP_FILES: Final = 64
+
+
+class VerifyWith(StrEnum):
+    """Who compares the restored files with PostgreSQL's manifest: this program, or ``pg_verifybackup``."""
+
+    OWN = "own"
+    POSTGRES = "postgres"
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A file of the data directory and its size."""
+
+    path: Path
+    size_bytes: int
+
+
+def compare_with_manifest(
+    pgdata: Path, *, workers: int, ignored: Sequence[str] = (), proven: Collection[str] = frozenset()
+) -> None:
+    """Compare every file below ``pgdata`` with its ``backup_manifest``, as pg_verifybackup does without WAL.
+
+    What is below the paths ``ignored``, relative to the data directory, is passed over. Files in ``proven`` were
+    compared since they were written: they must be there with their size, and are not read again.
+
+    Raises: RestoreError where a file is missing, is too many, or differs; it names up to twenty of them.
+    """
+    listed = read_backup_manifest(pgdata / BACKUP_MANIFEST)
+    comparison = _Comparison(pgdata, listed.files, frozenset((*_NEVER_NAMED, *ignored)), proven)
+    faults = [*_wrong_cluster(pgdata, listed), *comparison.run(workers)]
+    if faults:
+        more = [f"and {len(faults) - _SHOWN} more"] if len(faults) > _SHOWN else []
+        raise RestoreError(f"'{pgdata}' is not what was backed up:\n" + "\n".join([*faults[:_SHOWN], *more]))
+
+
+def _wrong_cluster(pgdata: Path, listed: FilesOfManifest) -> Iterator[str]:
+    """Yield what is wrong where the manifest names another cluster than the control file does."""
+    if listed.system_identifier is None:
+        return
+    try:
+        found = read_control_file(pgdata).system_identifier
+    except PostgresError as error:
+        yield error.message
+        return
+    if found != listed.system_identifier:
+        yield f"the system identifier is {found}, expected {listed.system_identifier} by PostgreSQL's manifest"
+
+
+class _Comparison:
+    """One data directory on its way through the workers."""
+
+    def __init__(
+        self, pgdata: Path, listed: Mapping[str, ManifestFile], ignored: frozenset[str], proven: Collection[str]
+    ) -> None:
+        self._pgdata = pgdata
+        self._listed = listed
+        self._ignored = ignored
+        self._proven = proven
+        self._faults: list[tuple[str, str]] = []
+        self._lock = threading.Lock()
+
+    def run(self, workers: int) -> list[str]:
+        """Return what is wrong, in the order of the files' names."""
+        found = self._look()
+        for name in self._listed:
+            if name not in found and not self._is_ignored(name):
+                self._say(name, f"'{name}' is in PostgreSQL's manifest and not on the disk")
+        for name in found.keys() - self._listed.keys():
+            self._say(name, f"'{name}' is on the disk and not in PostgreSQL's manifest")
+        team = Workers[list[tuple[ManifestFile, _Found]]](workers, "verify")
+
+        def compare(group: list[tuple[ManifestFile, _Found]]) -> None:
+            for file, there in group:
+                self._compare(file, there, team)
+
+        team.run(compare, _groups([(self._listed[name], found[name]) for name in found.keys() & self._listed.keys()]))
+        return [text for _, text in sorted(self._faults)]
+
+    def _look(self) -> dict[str, _Found]:
+        """Return the files below the data directory by their names; only tablespaces are looked for behind links."""
+        found: dict[str, _Found] = {}
+        folders = [""]
+        while folders:
+            folder = folders.pop()
+            try:
+                entries = list(os.scandir(self._pgdata / folder))
+            except OSError as error:
+                raise RestoreError(f"'{error.filename}' cannot be read: {error.strerror}") from error
+            for entry in entries:
+                name = f"{folder}/{entry.name}" if folder else entry.name
+                if self._is_ignored(name):
+                    continue
+                status = entry.stat(follow_symlinks=folder == _TABLESPACES)
+                if stat.S_ISDIR(status.st_mode):
+                    folders.append(name)
+                elif stat.S_ISREG(status.st_mode):
+                    found[name] = _Found(self._pgdata / name, status.st_size)
+                else:
+                    self._say(name, f"'{name}' is neither a file nor a folder")
+        return found
+
+    def _is_ignored(self, name: str) -> bool:
+        """Say whether a name, or a folder that it lies in, is passed over."""
+        if name in self._ignored:
+            return True
+        return any(name[:at] in self._ignored for at, letter in enumerate(name) if letter == "/")
+
+    def _compare(self, file: ManifestFile, there: _Found, team: Workers[list[tuple[ManifestFile, _Found]]]) -> None:
+        if there.size_bytes != file.size_bytes:
+            self._say(file.name, f"'{file.name}' has {there.size_bytes} bytes, expected {file.size_bytes}")
+            return
+        if file.algorithm is None or file.checksum is None or file.name in self._proven:
+            return
+        checksum = ManifestChecksum(file.algorithm)
+        try:
+            with there.path.open("rb", buffering=0) as stream:
+                while data := stream.read(READ_BYTES):
+                    team.go_on()
+                    checksum.update(data)
+        except OSError as error:
+            self._say(file.name, f"'{file.name}' cannot be read: {error.strerror}")
+            return
+        if checksum.digest() != file.checksum:
+            self._say(
+                file.name,
+                f"'{file.name}' has the {file.algorithm} {checksum.digest().hex()}, expected {file.checksum.hex()}",
+            )
+
+    def _say(self, name: str, text: str) -> None:
+        with self._lock:
+            self._faults.append((name, text))
+
+
+def _groups(files: list[tuple[ManifestFile, _Found]]) -> Iterator[list[tuple[ManifestFile, _Found]]]:
+    """Yield the files in groups, the largest first, so that no worker ends long after the others."""
+    group: list[tuple[ManifestFile, _Found]] = []
+    group_bytes = 0
+    for one in sorted(files, key=lambda pair: pair[1].size_bytes, reverse=True):
+        group.append(one)
+        group_bytes += one[1].size_bytes
+        if group_bytes >= _GROUP_BYTES or len(group) >= _GROUP_FILES:
+            yield group
+            group, group_bytes = [], 0
+    if group:
+        yield group
