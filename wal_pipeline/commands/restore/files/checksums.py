@@ -48,26 +48,34 @@ def crc32c_of_part(
     return crc32c_hex(crc)
 
 
-class ManifestChecksum:
-    """The checksum of a file as ``backup_manifest`` has it. Raises: ValueError for an algorithm that is not known.
+def checksum_of_file(path: str, algorithm: str, go_on: Callable[[], None] = lambda: None) -> bytes:
+    """Return the checksum of a whole file as ``backup_manifest`` has it.
 
     A CRC-32C has its bytes in the order of the machine (checksum_helper.c: pg_checksum_final).
+
+    Raises: ValueError for an algorithm that is not known; OSError.
     """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.read(descriptor, READ_BYTES)
+        if algorithm == CRC32C:
+            crc = 0
+            while data:
+                crc = google_crc32c.extend(crc, data)
+                data = _next(descriptor, go_on)
+            return crc.to_bytes(4, sys.byteorder)
+        digest = hashlib.new(_sha(algorithm))
+        while data:
+            digest.update(data)
+            data = _next(descriptor, go_on)
+        return digest.digest()
+    finally:
+        os.close(descriptor)
 
-    def __init__(self, algorithm: str) -> None:
-        self._crc = 0
-        self._digest = None if algorithm == CRC32C else hashlib.new(_sha(algorithm))
 
-    def update(self, data: bytes) -> None:
-        """Take the file's next bytes."""
-        if self._digest is None:
-            self._crc = google_crc32c.extend(self._crc, data)
-        else:
-            self._digest.update(data)
-
-    def digest(self) -> bytes:
-        """Return the checksum of all bytes so far."""
-        return self._crc.to_bytes(4, sys.byteorder) if self._digest is None else self._digest.digest()
+def _next(descriptor: int, go_on: Callable[[], None]) -> bytes:
+    go_on()
+    return os.read(descriptor, READ_BYTES)
 
 
 def is_known_algorithm(name: str) -> bool:

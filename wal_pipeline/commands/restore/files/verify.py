@@ -3,13 +3,13 @@
 import os
 import stat
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from wal_pipeline.commands.restore.files.checksums import READ_BYTES, ManifestChecksum
+from wal_pipeline.commands.restore.files.checksums import checksum_of_file
 from wal_pipeline.commands.restore.files.listed_files import (
     BACKUP_MANIFEST,
     FilesOfManifest,
@@ -33,14 +33,6 @@ class VerifyWith(StrEnum):
 
     OWN = "own"
     POSTGRES = "postgres"
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """A file of the data directory and its size."""
-
-    path: Path
-    size_bytes: int
 
 
 def compare_with_manifest(
@@ -80,7 +72,7 @@ class _Comparison:
     def __init__(
         self, pgdata: Path, listed: Mapping[str, ManifestFile], ignored: frozenset[str], proven: Collection[str]
     ) -> None:
-        self._pgdata = pgdata
+        self._root = str(pgdata)
         self._listed = listed
         self._ignored = ignored
         self._proven = proven
@@ -90,41 +82,42 @@ class _Comparison:
     def run(self, workers: int) -> list[str]:
         """Return what is wrong, in the order of the files' names."""
         found = self._look()
-        for name in self._listed:
-            if name not in found and not self._is_ignored(name):
+        for name in self._listed.keys() - found.keys():
+            if not self._is_ignored(name):
                 self._say(name, f"'{name}' is in PostgreSQL's manifest and not on the disk")
         for name in found.keys() - self._listed.keys():
             self._say(name, f"'{name}' is on the disk and not in PostgreSQL's manifest")
-        team = Workers[list[tuple[ManifestFile, _Found]]](workers, "verify")
+        team = Workers[list[str]](workers, "verify")
 
-        def compare(group: list[tuple[ManifestFile, _Found]]) -> None:
-            for file, there in group:
-                self._compare(file, there, team)
+        def compare(group: list[str]) -> None:
+            for name in group:
+                self._compare(self._listed[name], found[name], team.go_on)
 
-        team.run(compare, _groups([(self._listed[name], found[name]) for name in found.keys() & self._listed.keys()]))
+        team.run(compare, _groups({name: found[name] for name in found.keys() & self._listed.keys()}))
         return [text for _, text in sorted(self._faults)]
 
-    def _look(self) -> dict[str, _Found]:
-        """Return the files below the data directory by their names; only tablespaces are looked for behind links."""
-        found: dict[str, _Found] = {}
+    def _look(self) -> dict[str, int]:
+        """Return the sizes of the files below the data directory by their names, and say what is no file.
+
+        Only tablespaces are looked for behind links.
+        """
+        found: dict[str, int] = {}
         folders = [""]
         while folders:
             folder = folders.pop()
-            try:
-                entries = list(os.scandir(self._pgdata / folder))
-            except OSError as error:
-                raise RestoreError(f"'{error.filename}' cannot be read: {error.strerror}") from error
-            for entry in entries:
-                name = f"{folder}/{entry.name}" if folder else entry.name
-                if self._is_ignored(name):
-                    continue
-                status = entry.stat(follow_symlinks=folder == _TABLESPACES)
-                if stat.S_ISDIR(status.st_mode):
-                    folders.append(name)
-                elif stat.S_ISREG(status.st_mode):
-                    found[name] = _Found(self._pgdata / name, status.st_size)
-                else:
-                    self._say(name, f"'{name}' is neither a file nor a folder")
+            prefix = f"{folder}/" if folder else ""
+            with _scanned(f"{self._root}/{folder}") as entries:
+                for entry in entries:
+                    name = prefix + entry.name
+                    if name in self._ignored:  # and with it all that lies in it
+                        continue
+                    status = _status(entry, follow=folder == _TABLESPACES)
+                    if stat.S_ISREG(status.st_mode):
+                        found[name] = status.st_size
+                    elif stat.S_ISDIR(status.st_mode):
+                        folders.append(name)
+                    else:
+                        self._say(name, f"'{name}' is neither a file nor a folder")
         return found
 
     def _is_ignored(self, name: str) -> bool:
@@ -133,25 +126,20 @@ class _Comparison:
             return True
         return any(name[:at] in self._ignored for at, letter in enumerate(name) if letter == "/")
 
-    def _compare(self, file: ManifestFile, there: _Found, team: Workers[list[tuple[ManifestFile, _Found]]]) -> None:
-        if there.size_bytes != file.size_bytes:
-            self._say(file.name, f"'{file.name}' has {there.size_bytes} bytes, expected {file.size_bytes}")
+    def _compare(self, file: ManifestFile, size_bytes: int, go_on: Callable[[], None]) -> None:
+        if size_bytes != file.size_bytes:
+            self._say(file.name, f"'{file.name}' has {size_bytes} bytes, expected {file.size_bytes}")
             return
         if file.algorithm is None or file.checksum is None or file.name in self._proven:
             return
-        checksum = ManifestChecksum(file.algorithm)
         try:
-            with there.path.open("rb", buffering=0) as stream:
-                while data := stream.read(READ_BYTES):
-                    team.go_on()
-                    checksum.update(data)
+            found = checksum_of_file(f"{self._root}/{file.name}", file.algorithm, go_on)
         except OSError as error:
             self._say(file.name, f"'{file.name}' cannot be read: {error.strerror}")
             return
-        if checksum.digest() != file.checksum:
+        if found != file.checksum:
             self._say(
-                file.name,
-                f"'{file.name}' has the {file.algorithm} {checksum.digest().hex()}, expected {file.checksum.hex()}",
+                file.name, f"'{file.name}' has the {file.algorithm} {found.hex()}, expected {file.checksum.hex()}"
             )
 
     def _say(self, name: str, text: str) -> None:
@@ -159,13 +147,29 @@ class _Comparison:
             self._faults.append((name, text))
 
 
-def _groups(files: list[tuple[ManifestFile, _Found]]) -> Iterator[list[tuple[ManifestFile, _Found]]]:
+@contextmanager
+def _scanned(folder: str) -> Iterator[Iterator["os.DirEntry[str]"]]:
+    try:
+        with os.scandir(folder) as entries:
+            yield entries
+    except OSError as error:
+        raise RestoreError(f"'{error.filename}' cannot be read: {error.strerror}") from error
+
+
+def _status(entry: "os.DirEntry[str]", *, follow: bool) -> os.stat_result:
+    try:
+        return entry.stat(follow_symlinks=follow)
+    except FileNotFoundError:  # a link to a tablespace's folder that is not there
+        return entry.stat(follow_symlinks=False)
+
+
+def _groups(sizes: Mapping[str, int]) -> Iterator[list[str]]:
     """Yield the files in groups, the largest first, so that no worker ends long after the others."""
-    group: list[tuple[ManifestFile, _Found]] = []
+    group: list[str] = []
     group_bytes = 0
-    for one in sorted(files, key=lambda pair: pair[1].size_bytes, reverse=True):
-        group.append(one)
-        group_bytes += one[1].size_bytes
+    for name in sorted(sizes, key=lambda one: sizes[one], reverse=True):
+        group.append(name)
+        group_bytes += sizes[name]
         if group_bytes >= _GROUP_BYTES or len(group) >= _GROUP_FILES:
             yield group
             group, group_bytes = [], 0
