@@ -20,7 +20,7 @@ from rich.progress import (
 from wal_pipeline.cli.printing import print_line, typed
 from wal_pipeline.cli.progress_columns import BinarySpeedColumn
 from wal_pipeline.cli.restore_text import plan_text, plan_values, result_text, result_values
-from wal_pipeline.commands.restore.download import DownloadFault
+from wal_pipeline.commands.restore.files.fetch import DownloadFault
 from wal_pipeline.commands.restore.perform import RestoreEvents, RestoreResult
 from wal_pipeline.commands.restore.prepare import PreparedRestore
 from wal_pipeline.commands.restore.start import RecoveryResult

@@ -19,7 +19,8 @@ from wal_pipeline.commands.archive_get.wal_source import StoreHealth
 from wal_pipeline.commands.restore.chosen.databases import replay_settings
 from wal_pipeline.commands.restore.chosen.finish import FinishedDatabases
 from wal_pipeline.commands.restore.chosen.left_out import LeftOutDatabases, check_parts, fill_left_out
-from wal_pipeline.commands.restore.download import BaseBackupSource, DownloadFault
+from wal_pipeline.commands.restore.download import BaseBackupSource
+from wal_pipeline.commands.restore.files.fetch import DownloadFault
 from wal_pipeline.commands.restore.folders import check_folders
 from wal_pipeline.commands.restore.place import (
     combine_chain,

@@ -6,7 +6,7 @@ from typing import Final
 import dagster as dg
 
 from wal_pipeline.commands.restore.chosen.words import chosen_text
-from wal_pipeline.commands.restore.download import DownloadFault
+from wal_pipeline.commands.restore.files.fetch import DownloadFault
 from wal_pipeline.commands.restore.perform import RestoreEvents, apart_in_a_copy
 from wal_pipeline.commands.restore.prepare import PreparedRestore
 from wal_pipeline.errors import WalPipelineError
