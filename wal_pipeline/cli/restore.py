@@ -66,6 +66,12 @@ def _unless(_context: click.Context, _option: click.Parameter, given: bool) -> b
     help="Put a tablespace elsewhere.",
 )
 @click.option("--force", is_flag=True, help="Remove the old cluster that lies in the data directory.")
+@click.option(
+    "--delta",
+    is_flag=True,
+    help="Keep the files of the old cluster in the data directory that are right already, and fetch only the others. "
+    "Needs no --force where the directory is this cluster's.",
+)
 @click.option("--owner", metavar="USER", help="As root: give the files to this user (default: the folder's owner).")
 @click.option(
     "--archiving/--no-archiving",

@@ -25,7 +25,7 @@ def plan_text(prepared: PreparedRestore, cluster: str) -> str:
         *(("base backup", _backup(one)) for one in plan.chain),
         ("WAL", _wal(prepared)),
         ("last commit", _commit(plan.commit_at_least, plan.commit_at_most)),
-        ("download", f"{size(prepared.download_bytes)} before the start, WAL while it recovers"),
+        ("download", f"{_at_most(prepared)}{size(prepared.download_bytes)} before the start, WAL while it recovers"),
         *([] if prepared.chosen is None else [("databases", chosen_text(prepared.chosen))]),
         *([("encryption", "age; an identity at hand opens it")] if prepared.encrypted else []),
         ("data directory", f"{request.pgdata}{_removed(prepared, request.pgdata)}"),
@@ -83,7 +83,17 @@ def start_line(prepared: PreparedRestore) -> str:
 
 
 def _removed(prepared: PreparedRestore, folder: Path) -> str:
-    return " (its old content is removed)" if folder in prepared.emptied else ""
+    if folder not in prepared.emptied:
+        return ""
+    return " (what is right in it stays, the rest is removed)" if prepared.keeps else " (its old content is removed)"
+
+
+def _kept(result: RestoreResult) -> str:
+    return f", {size(result.kept_bytes)} were right already" if result.kept_bytes else ""
+
+
+def _at_most(prepared: PreparedRestore) -> str:
+    return "at most " if prepared.keeps else ""
 
 
 def _backup(planned: PlannedBackup) -> str:
@@ -135,6 +145,7 @@ def plan_values(prepared: PreparedRestore) -> dict[str, Any]:
         "commit_at_least": moment_json(plan.commit_at_least),
         "commit_at_most": moment_json(plan.commit_at_most),
         "download_bytes": prepared.download_bytes,
+        "keeps_right_files": prepared.keeps,
         **chosen_values(prepared.chosen),
         "notes": list(prepared.notes),
         "will_refuse": [{"message": one.message, "hint": one.hint} for one in prepared.refusals],
@@ -147,7 +158,7 @@ def plan_values(prepared: PreparedRestore) -> dict[str, Any]:
 def result_text(prepared: PreparedRestore, result: RestoreResult, recovery: RecoveryResult | None) -> str:
     """Return what was done and, where the server was started, the moment reached."""
     phases = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in result.seconds.items())
-    lines = [f"Restored into {result.pgdata}: {size(result.downloaded_bytes)} downloaded; {phases}"]
+    lines = [f"Restored into {result.pgdata}: {size(result.downloaded_bytes)} downloaded{_kept(result)}; {phases}"]
     lines += [f"Changed in its configuration: {words}" for words in result.mended]
     warnings = (*result.warnings, *(() if recovery is None else recovery.warnings))
     lines += [f"WARNING: {words}" for words in warnings]

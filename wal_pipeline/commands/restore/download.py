@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -11,13 +11,20 @@ from pathlib import Path
 from typing import Any, Final
 
 from wal_pipeline.archive.format.base_backup.manifest import BackupObject, BackupTar, BaseBackupManifest
-from wal_pipeline.archive.format.base_backup.tar_cuts import MAX_BYTES_A_VOLUME, Cuts, TarCut, parse_cuts
+from wal_pipeline.archive.format.base_backup.tar_cuts import (
+    MAX_BYTES_A_VOLUME,
+    Cuts,
+    TarCut,
+    parse_cuts,
+    parse_volume_databases,
+)
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.commands.archive_get.wal_source import StoreHealth
 from wal_pipeline.commands.backup.objects import open_file
 from wal_pipeline.commands.restore.byte_pipe import Sink, through
 from wal_pipeline.commands.restore.chosen.left_out import LeftOutDatabases
 from wal_pipeline.commands.restore.files.fetch import DownloadFault, ObjectFetcher
+from wal_pipeline.commands.restore.files.tars import SkippedFiles, volumes_of_right_files
 from wal_pipeline.commands.restore.untar import untar, untar_volume
 from wal_pipeline.errors import RestoreError, WalPipelineError
 from wal_pipeline.stores.base import Store
@@ -53,7 +60,7 @@ class BaseBackupSource:
         limits: DownloadLimits | None = None,
         hash_tars: bool = True,
         health: StoreHealth | None = None,
-        left_out: LeftOutDatabases | None = None,
+        left_out: SkippedFiles | None = None,
         on_bytes: Callable[[int], object] = lambda _: None,
         on_fault: Callable[[DownloadFault], object] = lambda _: None,
     ) -> None:
@@ -67,6 +74,7 @@ class BaseBackupSource:
         )
         self._given_up = threading.Event()
         self._cuts: dict[str, tuple[TarCut | None, ...]] | None = None
+        self._databases: dict[str, tuple[frozenset[int], ...]] | None = None
 
     def extract(self, tar: BackupTar, folder: Path) -> None:
         """Download one tar's volumes and extract them into ``folder``.
@@ -100,6 +108,7 @@ class BaseBackupSource:
             try:
                 self._fetch(item, content.extend)
                 self._cuts = parse_cuts(bytes(content), self._manifest)
+                self._databases = parse_volume_databases(bytes(content), self._manifest)
             except WalPipelineError as error:
                 _log.warning("the volumes are taken one after the other: %s", error.message)
                 self._cuts = {}
@@ -151,6 +160,22 @@ class BaseBackupSource:
                 f"tar '{tar.name}' of base backup '{self._manifest.backup_id}' has SHA-256 {digest.hexdigest()}, "
                 f"expected {tar.sha256}"
             )
+
+    def volumes_of_right_files(
+        self, files: Collection[str], right: Collection[str]
+    ) -> dict[tuple[str, str], frozenset[int]]:
+        """Return the volumes that hold nothing but files that are ``right`` already, by base backup and tar.
+
+        None of a tar of which nobody knows within which file each volume begins.
+        """
+        found: dict[tuple[str, str], frozenset[int]] = {}
+        for tar in self._manifest.tars:
+            cuts = self._cuts_of(tar)
+            if cuts is not None:
+                databases = None if self._databases is None else self._databases[tar.name]
+                unneeded = volumes_of_right_files(tar, cuts, databases, files, right)
+                found[self._manifest.backup_id, tar.name] = unneeded
+        return found
 
     def write_backup_manifest(self, path: Path) -> None:
         """Put PostgreSQL's own manifest at ``path``. Raises: RestoreError, CodecError, StoreError."""

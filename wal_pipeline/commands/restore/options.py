@@ -57,6 +57,7 @@ class RestoreOptions:
     only_databases: tuple[str, ...] = ()
     verify_with: str = VerifyWith.OWN.value
     workers: int | None = None
+    delta: bool = False
 
     def request(self, *, default_pgdata: Path | None, bindir: Path | None) -> RestoreRequest:
         """Return what these options ask for.
@@ -85,6 +86,7 @@ class RestoreOptions:
             only_databases=tuple(self.only_databases),
             verify_with=self._verify_with(),
             workers=self._workers(),
+            delta=self.delta,
         )
 
     def _require_no_contradiction(self) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from wal_pipeline.archive.format.base_backup.file_index import FileIndex
 from wal_pipeline.archive.format.base_backup.manifest import BaseBackupManifest
 from wal_pipeline.archive.recovery.restore_plan import RestorePlan
 from wal_pipeline.archive.recovery.target import RecoveryTarget, TargetKind
@@ -20,10 +21,16 @@ from wal_pipeline.commands.restore.chosen.databases import replay_settings
 from wal_pipeline.commands.restore.chosen.finish import FinishedDatabases
 from wal_pipeline.commands.restore.chosen.left_out import LeftOutDatabases, check_parts, fill_left_out
 from wal_pipeline.commands.restore.download import BaseBackupSource
-from wal_pipeline.commands.restore.files.fetch import DownloadFault
+from wal_pipeline.commands.restore.files.fetch import DownloadFault, ObjectFetcher
+from wal_pipeline.commands.restore.files.file_places import FilePlaces
+from wal_pipeline.commands.restore.files.listed_files import BACKUP_MANIFEST, read_backup_manifest
+from wal_pipeline.commands.restore.files.local import LocalFiles
+from wal_pipeline.commands.restore.files.tars import KeptFiles, SkippedFiles, keep_right_files
 from wal_pipeline.commands.restore.folders import check_folders
 from wal_pipeline.commands.restore.place import (
+    begin_keeping,
     combine_chain,
+    complete,
     extract_base_backup,
     make_owned,
     own,
@@ -41,6 +48,7 @@ from wal_pipeline.postgres.isolation import copy_settings, own_access_files, tol
 from wal_pipeline.postgres.own_folder import keep_own_folder
 from wal_pipeline.postgres.recovery import RecoverySettings, TargetAction, bounded_command, write_recovery_settings
 from wal_pipeline.postgres.replay_progress import RecoveryProgress
+from wal_pipeline.stores.base import Store
 from wal_pipeline.wal.lsn import Lsn
 
 
@@ -49,7 +57,7 @@ class RestoreResult:
     """The files of a restore are in place. ``seconds`` by phase: plan, download, combine, verify, finish.
 
     ``mended`` says what had to be changed in the restored configuration, for a person. ``warnings`` are those of
-    pg_combinebackup and pg_verifybackup. ``databases`` says what became of those that were not asked for, where the
+    pg_combinebackup and pg_verifybackup. ``kept_bytes`` are those of files, and of parts of files, that were right already. ``databases`` says what became of those that were not asked for, where the
     server was started.
     """
 
@@ -62,6 +70,7 @@ class RestoreResult:
     mended: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     databases: FinishedDatabases | None = None
+    kept_bytes: int = 0
 
 
 class RestoreEvents:
@@ -75,6 +84,9 @@ class RestoreEvents:
 
     def phase(self, name: str) -> None:
         """A phase begins."""
+
+    def will_fetch(self, count: int) -> None:
+        """So many bytes are to be downloaded: fewer than was planned, where what is right in the folders stays."""
 
     def bytes_came(self, count: int) -> None:
         """Bytes were downloaded, in any thread. ``count`` is negative where a download starts over."""
@@ -150,6 +162,10 @@ class _Placement:
         self._bytes = 0
         self._left_out = None if prepared.chosen is None else prepared.chosen.left_out
         self._left_out_folders: tuple[str, ...] = ()
+        self._keeps = False
+        self._kept_bytes = 0
+        self._proven: Mapping[str, bytes] = {}
+        self._lock = threading.Lock()
 
     def run(self) -> RestoreResult:
         with workspace(self._pgdata, self._prepared.request.work_dir) as work:
@@ -160,7 +176,9 @@ class _Placement:
         chain = self._prepared.chain
         self._make_folders(work)
         try:
-            if len(chain) == 1:
+            if self._prepared.index is not None:
+                self._place_local(chain[0], self._prepared.index, work)
+            elif len(chain) == 1:
                 self._place_full(chain[0], work)
             else:
                 self._place_chain(chain, work)
@@ -176,33 +194,78 @@ class _Placement:
             tuple(self._faults),
             self._mended,
             tuple(self._warnings),
+            kept_bytes=self._kept_bytes,
         )
 
     def _make_folders(self, work: Workspace) -> None:
         """Mark the folders, and empty those that may be emptied; make the link to the WAL where it has its own disk.
 
-        Their content may have changed since the plan, so they are checked again.
+        Their content may have changed since the plan, so they are checked again. Where what is right in them stays,
+        they are emptied of the rest later, and only the WAL and all links go now; nothing can be started from here on.
 
         Raises: RestoreError where a folder may not be emptied, or holds something that the plan did not see.
         """
         request, wal = self._prepared.request, self._prepared.wal_folder
-        emptied = check_folders(self._pgdata, self._prepared.moves, force=request.force, left=work.was_left)
+        own = self._prepared.layout.system_identifier if request.delta else None
+        emptied = check_folders(self._pgdata, self._prepared.moves, force=request.force, left=work.was_left, own=own)
         unplanned = [folder for folder in emptied if folder not in self._prepared.emptied]
         if unplanned:
             raise RestoreError(f"'{unplanned[0]}' was empty when the restore was planned and is not any more")
         try:
             work.begin(self._prepared.filled_elsewhere)
-            for folder in (*emptied, *([wal.folder] if wal is not None and wal.emptied else [])):
+            self._keeps = self._prepared.is_single and bool(emptied) and (request.delta or work.was_left)
+            if self._keeps:
+                begin_keeping(self._pgdata)
+            for folder in (
+                *(() if self._keeps else emptied),
+                *([wal.folder] if wal is not None and wal.emptied else []),
+            ):
                 empty(folder)
             if wal is not None:
                 (self._pgdata / PG_WAL).symlink_to(wal.folder)
         except OSError as error:
             raise RestoreError(f"'{error.filename}' cannot be made or emptied: {error.strerror}") from error
 
-    def _place_full(self, manifest: BaseBackupManifest, work: Workspace) -> None:
+    def _place_local(self, manifest: BaseBackupManifest, index: FileIndex, work: Workspace) -> None:
+        request, prepared = self._prepared.request, self._prepared
+        places = FilePlaces(self._pgdata, {move.oid: move.new for move in prepared.moves})
+        left_out = () if self._left_out is None else self._left_out.names
+        proves = request.verify and not request.uses_pg_verifybackup
+        files = LocalFiles(manifest, index, places, request.worker_count, left_out, proves=proves)
+        if self._keeps:
+            with self._phase("compare"):
+                files.keep()
+                self._kept_bytes = files.compared.kept_bytes
         with self._phase("download"):
-            spaces = {move.oid: move.new for move in self._prepared.moves}
-            extract_base_backup(manifest, self._source(manifest, work), self._pgdata, spaces)
+            self._events.will_fetch(files.download_bytes)
+            files.place(self._fetcher(prepared.stores, work), prepared.identities)
+            complete(manifest, self._source(manifest, work), places)
+        self._proven = files.proven
+        self._end_place()
+
+    def _place_full(self, manifest: BaseBackupManifest, work: Workspace) -> None:
+        places = FilePlaces(self._pgdata, {move.oid: move.new for move in self._prepared.moves})
+        kept = self._kept_files(manifest, places, work) if self._keeps else None
+        with self._phase("download"):
+            if kept is not None:
+                self._events.will_fetch(kept.fetched_bytes(manifest))
+            extract_base_backup(manifest, self._source(manifest, work, kept), self._pgdata, places.spaces)
+        self._end_place()
+
+    def _kept_files(self, manifest: BaseBackupManifest, places: FilePlaces, work: Workspace) -> KeptFiles:
+        """Find out what is right already in the folders, remove the rest, and choose the volumes that are needed."""
+        with self._phase("compare"):
+            listed = work.staging / BACKUP_MANIFEST
+            source = self._source(manifest, work)
+            source.write_backup_manifest(listed)
+            left_out = self._left_out or LeftOutDatabases()
+            files = read_backup_manifest(listed).files
+            right = keep_right_files(files, places, left_out.names, workers=self._prepared.request.worker_count)
+            self._kept_bytes = sum(files[name].size_bytes for name in right)
+            self._proven = right
+            return KeptFiles(right, left_out, source.volumes_of_right_files(files, right))
+
+    def _end_place(self) -> None:
         if self._left_out is not None:
             self._left_out_folders = fill_left_out(self._pgdata, [self._pgdata], self._left_out)
         release_pg_control(self._pgdata)
@@ -249,7 +312,12 @@ class _Placement:
         if request.verify:
             with self._phase("verify"), _flushing():
                 self._warnings += verify_files(
-                    request, prepared.binaries, self._pgdata, prepared.moves, ignored=self._left_out_folders
+                    request,
+                    prepared.binaries,
+                    self._pgdata,
+                    prepared.moves,
+                    ignored=self._left_out_folders,
+                    proven=self._proven,
                 )
         with self._phase("finish"):
             write_tablespace_map(self._pgdata, prepared.moves)
@@ -260,7 +328,19 @@ class _Placement:
             os.sync()  # the server itself syncs only what it writes from now on
             work.end(self._prepared.filled_elsewhere)
 
-    def _source(self, manifest: BaseBackupManifest, work: Workspace) -> BaseBackupSource:
+    def _fetcher(self, stores: Sequence[Store], work: Workspace) -> ObjectFetcher:
+        return ObjectFetcher(
+            self._prepared.layout,
+            stores,
+            staging=work.staging,
+            health=self._health,
+            on_bytes=self._came,
+            on_fault=self._fault,
+        )
+
+    def _source(
+        self, manifest: BaseBackupManifest, work: Workspace, skipped: SkippedFiles | None = None
+    ) -> BaseBackupSource:
         planned = next(one for one in self._prepared.plan.chain if one.backup.backup_id == manifest.backup_id)
         return BaseBackupSource(
             manifest,
@@ -271,13 +351,14 @@ class _Placement:
             # Of a chain pg_verifybackup sees only what was combined; of one base backup it reads every file.
             hash_tars=len(self._prepared.chain) > 1,
             health=self._health,
-            left_out=self._left_out,
+            left_out=skipped or self._left_out,
             on_bytes=self._came,
             on_fault=self._fault,
         )
 
     def _came(self, count: int) -> None:
-        self._bytes += count
+        with self._lock:
+            self._bytes += count
         self._events.bytes_came(count)
 
     def _fault(self, fault: DownloadFault) -> None:

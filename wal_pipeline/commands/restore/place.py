@@ -3,7 +3,7 @@
 import os
 import subprocess
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -11,8 +11,10 @@ from wal_pipeline.archive.format.base_backup.manifest import BASE_TAR, BaseBacku
 from wal_pipeline.commands.archive_get.prefetch_folder import PrefetchFolder
 from wal_pipeline.commands.restore.checks import TablespaceMove
 from wal_pipeline.commands.restore.download import BaseBackupSource
+from wal_pipeline.commands.restore.files.file_places import TABLESPACES, FilePlaces
+from wal_pipeline.commands.restore.files.listed_files import BACKUP_MANIFEST
 from wal_pipeline.commands.restore.files.verify import compare_with_manifest
-from wal_pipeline.commands.restore.files.workers import usable_cores
+from wal_pipeline.commands.restore.places.wal_folder import PG_WAL
 from wal_pipeline.commands.restore.places.workspace import NOT_CONTENT, combined, move_up
 from wal_pipeline.commands.restore.prepare import RestoreRequest
 from wal_pipeline.commands.restore.untar import hold_back_pg_control, release_pg_control
@@ -23,14 +25,13 @@ from wal_pipeline.postgres.binaries import Binaries
 from wal_pipeline.postgres.recovery_server import ServerUser
 from wal_pipeline.text import length
 
-_BACKUP_MANIFEST: Final = "backup_manifest"
 _SHOWN_LINES: Final = 20
 _STALL_SECONDS: Final = 3600.0
 _LOOK_SECONDS: Final = 10.0
 
 
 def extract_base_backup(
-    manifest: BaseBackupManifest, source: BaseBackupSource, pgdata: Path, spaces: dict[int, Path]
+    manifest: BaseBackupManifest, source: BaseBackupSource, pgdata: Path, spaces: Mapping[int, Path]
 ) -> None:
     """Extract one base backup into ``pgdata`` and its tablespaces into ``spaces``, by oid, with links to them.
 
@@ -41,10 +42,33 @@ def extract_base_backup(
         source.extract(manifest.tar(str(oid)), folder)
     pgdata.mkdir(mode=0o700, parents=True, exist_ok=True)
     source.extract(manifest.tar(BASE_TAR), pgdata)
-    if not (pgdata / _BACKUP_MANIFEST).exists():
-        source.write_backup_manifest(pgdata / _BACKUP_MANIFEST)
+    if not (pgdata / BACKUP_MANIFEST).exists():
+        source.write_backup_manifest(pgdata / BACKUP_MANIFEST)
     link_tablespaces(pgdata, spaces)
     limit_mode(pgdata)
+
+
+def complete(manifest: BaseBackupManifest, source: BaseBackupSource, places: FilePlaces) -> None:
+    """Add to files that were placed one by one what a cluster needs: PostgreSQL's manifest, the links, the mode.
+
+    Raises: RestoreError, CodecError, StoreError.
+    """
+    if BACKUP_MANIFEST not in {path.name for path in places.pgdata.iterdir()}:
+        source.write_backup_manifest(places.pgdata / BACKUP_MANIFEST)
+    (places.pgdata / TABLESPACES).mkdir(mode=0o700, exist_ok=True)
+    link_tablespaces(places.pgdata, places.spaces)
+    limit_mode(places.pgdata)
+
+
+def begin_keeping(pgdata: Path) -> None:
+    """Make it impossible to start the old cluster whose right files stay, and remove its links. Raises: OSError.
+
+    ``pg_wal`` goes with its content: no base backup has any.
+    """
+    hold_back_pg_control(pgdata)
+    links = (path for path in (pgdata / PG_WAL, *pgdata.glob(f"{TABLESPACES}/*")) if path.is_symlink())
+    for path in links:
+        path.unlink()
 
 
 def limit_mode(pgdata: Path) -> None:
@@ -56,7 +80,7 @@ def limit_mode(pgdata: Path) -> None:
         raise RestoreError(f"the mode of '{pgdata}' cannot be changed: {error.strerror}") from error
 
 
-def link_tablespaces(pgdata: Path, spaces: dict[int, Path]) -> None:
+def link_tablespaces(pgdata: Path, spaces: Mapping[int, Path]) -> None:
     """Link to the tablespaces, by oid. Raises: RestoreError where something else is in a link's place."""
     for oid, folder in spaces.items():
         link = pgdata / "pg_tblspc" / str(oid)
@@ -111,7 +135,7 @@ def verify_files(
     moves: Sequence[TablespaceMove] = (),
     *,
     ignored: Sequence[str] = (),
-    proven: Collection[str] = frozenset(),
+    proven: Mapping[str, bytes] | None = None,
 ) -> tuple[str, ...]:
     """Compare every file with PostgreSQL's own manifest, and return pg_verifybackup's warnings where it runs.
 
@@ -124,8 +148,7 @@ def verify_files(
     names = [*(f"{top}{name}" for top in tops for name in NOT_CONTENT), *ignored]
     try:
         if not request.uses_pg_verifybackup:
-            workers = request.workers or usable_cores()
-            compare_with_manifest(pgdata, workers=workers, ignored=names, proven=proven)
+            compare_with_manifest(pgdata, workers=request.worker_count, ignored=names, proven=proven)
             return ()
         program = binaries.program("pg_verifybackup")
         command = [str(program), "--no-parse-wal", "--quiet", *(f"--ignore={name}" for name in names), str(pgdata)]

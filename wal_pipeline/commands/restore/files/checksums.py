@@ -87,3 +87,8 @@ def _sha(algorithm: str) -> str:
     if algorithm not in _SHA:
         raise ValueError(f"'{algorithm}' is not a checksum of PostgreSQL's manifests")
     return _SHA[algorithm]
+
+
+def in_manifest_order(crc32c: str) -> bytes:
+    """Return a CRC-32C of the file index as ``backup_manifest`` has it."""
+    return int(crc32c, 16).to_bytes(4, sys.byteorder)

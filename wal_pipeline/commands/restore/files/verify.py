@@ -3,7 +3,7 @@
 import os
 import stat
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -36,17 +36,17 @@ class VerifyWith(StrEnum):
 
 
 def compare_with_manifest(
-    pgdata: Path, *, workers: int, ignored: Sequence[str] = (), proven: Collection[str] = frozenset()
+    pgdata: Path, *, workers: int, ignored: Sequence[str] = (), proven: Mapping[str, bytes] | None = None
 ) -> None:
     """Compare every file below ``pgdata`` with its ``backup_manifest``, as pg_verifybackup does without WAL.
 
     What is below the paths ``ignored``, relative to the data directory, is passed over. Files in ``proven`` were
-    compared since they were written: they must be there with their size, and are not read again.
+    read since they were written, and have these checksums: where that is the right one, they are not read again.
 
     Raises: RestoreError where a file is missing, is too many, or differs; it names up to twenty of them.
     """
     listed = read_backup_manifest(pgdata / BACKUP_MANIFEST)
-    comparison = _Comparison(pgdata, listed.files, frozenset((*_NEVER_NAMED, *ignored)), proven)
+    comparison = _Comparison(pgdata, listed.files, frozenset((*_NEVER_NAMED, *ignored)), proven or {})
     faults = [*_wrong_cluster(pgdata, listed), *comparison.run(workers)]
     if faults:
         more = [f"and {len(faults) - _SHOWN} more"] if len(faults) > _SHOWN else []
@@ -70,7 +70,7 @@ class _Comparison:
     """One data directory on its way through the workers."""
 
     def __init__(
-        self, pgdata: Path, listed: Mapping[str, ManifestFile], ignored: frozenset[str], proven: Collection[str]
+        self, pgdata: Path, listed: Mapping[str, ManifestFile], ignored: frozenset[str], proven: Mapping[str, bytes]
     ) -> None:
         self._root = str(pgdata)
         self._listed = listed
@@ -130,7 +130,7 @@ class _Comparison:
         if size_bytes != file.size_bytes:
             self._say(file.name, f"'{file.name}' has {size_bytes} bytes, expected {file.size_bytes}")
             return
-        if file.algorithm is None or file.checksum is None or file.name in self._proven:
+        if file.algorithm is None or file.checksum is None or self._proven.get(file.name) == file.checksum:
             return
         try:
             found = checksum_of_file(f"{self._root}/{file.name}", file.algorithm, go_on)

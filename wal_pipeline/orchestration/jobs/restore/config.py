@@ -49,6 +49,7 @@ class RestoreConfig(dg.Config):
     system_identifier: int | None = Field(None, description="Which server's archive, where the stores hold several.")
     tablespaces: dict[str, str] | None = Field(None, description="Another folder for a tablespace: its old, its new.")
     force: bool | None = Field(None, description="true: remove what lies in the data directory.")
+    delta: bool | None = Field(None, description="true: files of the old cluster that are right stay.")
     owner: str | None = Field(None, description="The operating-system user who runs the server.")
     archiving: bool | None = Field(
         None,
