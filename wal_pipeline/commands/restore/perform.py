@@ -3,35 +3,24 @@
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from wal_pipeline.archive.format.base_backup.file_index import FileIndex
-from wal_pipeline.archive.format.base_backup.manifest import BaseBackupManifest
 from wal_pipeline.archive.recovery.restore_plan import RestorePlan
 from wal_pipeline.archive.recovery.target import RecoveryTarget, TargetKind
 from wal_pipeline.commands.archive_get.prefetch_folder import PrefetchFolder
 from wal_pipeline.commands.archive_get.restore_command import shell_line
 from wal_pipeline.commands.archive_get.tail_wal import limits_of
-from wal_pipeline.commands.archive_get.wal_source import StoreHealth
 from wal_pipeline.commands.restore.chosen.databases import replay_settings
 from wal_pipeline.commands.restore.chosen.finish import FinishedDatabases
-from wal_pipeline.commands.restore.chosen.left_out import LeftOutDatabases, check_parts, fill_left_out
-from wal_pipeline.commands.restore.download import BaseBackupSource
-from wal_pipeline.commands.restore.files.fetch import DownloadFault, ObjectFetcher
-from wal_pipeline.commands.restore.files.file_places import FilePlaces
-from wal_pipeline.commands.restore.files.listed_files import BACKUP_MANIFEST, read_backup_manifest
-from wal_pipeline.commands.restore.files.local import LocalFiles
-from wal_pipeline.commands.restore.files.tars import KeptFiles, SkippedFiles, keep_right_files
+from wal_pipeline.commands.restore.files.fetch import DownloadFault
+from wal_pipeline.commands.restore.files.placing import FilePlacing, PlacingEvents
 from wal_pipeline.commands.restore.folders import check_folders
 from wal_pipeline.commands.restore.place import (
     begin_keeping,
-    combine_chain,
-    complete,
-    extract_base_backup,
     make_owned,
     own,
     verify_files,
@@ -42,13 +31,12 @@ from wal_pipeline.commands.restore.places.wal_folder import PG_WAL
 from wal_pipeline.commands.restore.places.workspace import Workspace, empty, remove_tree, workspace
 from wal_pipeline.commands.restore.prepare import PreparedRestore, require_answers
 from wal_pipeline.commands.restore.start import RecoveryResult
-from wal_pipeline.commands.restore.untar import hold_back_pg_control, release_pg_control
+from wal_pipeline.commands.restore.untar import release_pg_control
 from wal_pipeline.errors import RestoreError
 from wal_pipeline.postgres.isolation import copy_settings, own_access_files, told_apart, worker_settings
 from wal_pipeline.postgres.own_folder import keep_own_folder
 from wal_pipeline.postgres.recovery import RecoverySettings, TargetAction, bounded_command, write_recovery_settings
 from wal_pipeline.postgres.replay_progress import RecoveryProgress
-from wal_pipeline.stores.base import Store
 from wal_pipeline.wal.lsn import Lsn
 
 
@@ -57,8 +45,8 @@ class RestoreResult:
     """The files of a restore are in place. ``seconds`` by phase: plan, download, combine, verify, finish.
 
     ``mended`` says what had to be changed in the restored configuration, for a person. ``warnings`` are those of
-    pg_combinebackup and pg_verifybackup. ``kept_bytes`` are those of files, and of parts of files, that were right already. ``databases`` says what became of those that were not asked for, where the
-    server was started.
+    pg_combinebackup and pg_verifybackup. ``databases`` says what became of those that were not asked for, where the
+    server was started. ``kept_bytes`` are those of files, and of parts of files, that were right already.
     """
 
     pgdata: Path
@@ -157,14 +145,8 @@ class _Placement:
         self._seconds = {"plan": prepared.plan_seconds}
         self._faults: list[DownloadFault] = []
         self._mended: tuple[str, ...] = ()
-        self._health = StoreHealth()
-        self._warnings: list[str] = []
         self._bytes = 0
-        self._left_out = None if prepared.chosen is None else prepared.chosen.left_out
-        self._left_out_folders: tuple[str, ...] = ()
         self._keeps = False
-        self._kept_bytes = 0
-        self._proven: Mapping[str, bytes] = {}
         self._lock = threading.Lock()
 
     def run(self) -> RestoreResult:
@@ -176,13 +158,10 @@ class _Placement:
         chain = self._prepared.chain
         self._make_folders(work)
         try:
-            if self._prepared.index is not None:
-                self._place_local(chain[0], self._prepared.index, work)
-            elif len(chain) == 1:
-                self._place_full(chain[0], work)
-            else:
-                self._place_chain(chain, work)
-            self._finish(work)
+            events = PlacingEvents(self._phase, self._events.will_fetch, self._came, self._fault)
+            placing = FilePlacing(self._prepared, work.staging, self._keeps, events)
+            placing.run()
+            self._finish(work, placing)
         finally:
             remove_tree(work.staging)
         return RestoreResult(
@@ -193,8 +172,8 @@ class _Placement:
             self._seconds,
             tuple(self._faults),
             self._mended,
-            tuple(self._warnings),
-            kept_bytes=self._kept_bytes,
+            tuple(placing.warnings),
+            kept_bytes=placing.kept_bytes,
         )
 
     def _make_folders(self, work: Workspace) -> None:
@@ -226,98 +205,19 @@ class _Placement:
         except OSError as error:
             raise RestoreError(f"'{error.filename}' cannot be made or emptied: {error.strerror}") from error
 
-    def _place_local(self, manifest: BaseBackupManifest, index: FileIndex, work: Workspace) -> None:
-        request, prepared = self._prepared.request, self._prepared
-        places = FilePlaces(self._pgdata, {move.oid: move.new for move in prepared.moves})
-        left_out = () if self._left_out is None else self._left_out.names
-        proves = request.verify and not request.uses_pg_verifybackup
-        files = LocalFiles(manifest, index, places, request.worker_count, left_out, proves=proves)
-        if self._keeps:
-            with self._phase("compare"):
-                files.keep()
-                self._kept_bytes = files.compared.kept_bytes
-        with self._phase("download"):
-            self._events.will_fetch(files.download_bytes)
-            files.place(self._fetcher(prepared.stores, work), prepared.identities)
-            complete(manifest, self._source(manifest, work), places)
-        self._proven = files.proven
-        self._end_place()
-
-    def _place_full(self, manifest: BaseBackupManifest, work: Workspace) -> None:
-        places = FilePlaces(self._pgdata, {move.oid: move.new for move in self._prepared.moves})
-        kept = self._kept_files(manifest, places, work) if self._keeps else None
-        with self._phase("download"):
-            if kept is not None:
-                self._events.will_fetch(kept.fetched_bytes(manifest))
-            extract_base_backup(manifest, self._source(manifest, work, kept), self._pgdata, places.spaces)
-        self._end_place()
-
-    def _kept_files(self, manifest: BaseBackupManifest, places: FilePlaces, work: Workspace) -> KeptFiles:
-        """Find out what is right already in the folders, remove the rest, and choose the volumes that are needed."""
-        with self._phase("compare"):
-            listed = work.staging / BACKUP_MANIFEST
-            source = self._source(manifest, work)
-            source.write_backup_manifest(listed)
-            left_out = self._left_out or LeftOutDatabases()
-            files = read_backup_manifest(listed).files
-            right = keep_right_files(files, places, left_out.names, workers=self._prepared.request.worker_count)
-            self._kept_bytes = sum(files[name].size_bytes for name in right)
-            self._proven = right
-            return KeptFiles(right, left_out, source.volumes_of_right_files(files, right))
-
-    def _end_place(self) -> None:
-        if self._left_out is not None:
-            self._left_out_folders = fill_left_out(self._pgdata, [self._pgdata], self._left_out)
-        release_pg_control(self._pgdata)
-
-    def _place_chain(self, chain: Sequence[BaseBackupManifest], work: Workspace) -> None:
-        folders: list[Path] = []
-        staged: dict[int, Path] = {}
-        with self._phase("download"):
-            for manifest in chain:
-                folder = work.staging / manifest.backup_id
-                staged = {
-                    space.oid: work.staging / f"{manifest.backup_id}.{space.oid}" for space in manifest.tablespaces
-                }
-                extract_base_backup(manifest, self._source(manifest, work), folder, staged)
-                folders.append(folder)
-        if self._left_out is not None:
-            self._verify_parts(folders, self._left_out)
-        with self._phase("combine"):
-            self._warnings += combine_chain(
-                self._prepared.binaries, folders, self._pgdata, staged, self._prepared.moves
-            )
-        if self._left_out is not None:
-            try:
-                self._left_out_folders = fill_left_out(self._pgdata, folders, self._left_out)
-            except BaseException:
-                hold_back_pg_control(self._pgdata)
-                raise
-
-    def _verify_parts(self, folders: Sequence[Path], left_out: LeftOutDatabases) -> None:
-        """Compare the files of each base backup of a chain with its manifest: its tars' hashes are not known in part.
-
-        What pg_combinebackup makes of them is compared later, with the manifest that it writes.
-        """
-        for folder in folders:
-            ignored = check_parts(folder, left_out)
-            if self._prepared.request.verify and left_out.skips_volumes:
-                release_pg_control(folder)
-                self._warnings += verify_files(self._prepared.request, self._prepared.binaries, folder, ignored=ignored)
-                hold_back_pg_control(folder)
-
-    def _finish(self, work: Workspace) -> None:
+    def _finish(self, work: Workspace, placing: FilePlacing) -> None:
+        """Prove the files, and give the cluster what its recovery needs. Only then a server can start there."""
         request, prepared = self._prepared.request, self._prepared
         remove_tree(work.staging)
         if request.verify:
             with self._phase("verify"), _flushing():
-                self._warnings += verify_files(
+                placing.warnings += verify_files(
                     request,
                     prepared.binaries,
                     self._pgdata,
                     prepared.moves,
-                    ignored=self._left_out_folders,
-                    proven=self._proven,
+                    ignored=placing.left_out_folders,
+                    proven=placing.proven,
                 )
         with self._phase("finish"):
             write_tablespace_map(self._pgdata, prepared.moves)
@@ -325,36 +225,9 @@ class _Placement:
             write_recovery_settings(self._pgdata, recovery_settings(prepared, self._restore_command))
             own([self._pgdata, *self._prepared.filled_elsewhere], prepared.user)
             self._mended = keep_own_folder(self._pgdata, prepared.binaries, prepared.user)
+            release_pg_control(self._pgdata)
             os.sync()  # the server itself syncs only what it writes from now on
             work.end(self._prepared.filled_elsewhere)
-
-    def _fetcher(self, stores: Sequence[Store], work: Workspace) -> ObjectFetcher:
-        return ObjectFetcher(
-            self._prepared.layout,
-            stores,
-            staging=work.staging,
-            health=self._health,
-            on_bytes=self._came,
-            on_fault=self._fault,
-        )
-
-    def _source(
-        self, manifest: BaseBackupManifest, work: Workspace, skipped: SkippedFiles | None = None
-    ) -> BaseBackupSource:
-        planned = next(one for one in self._prepared.plan.chain if one.backup.backup_id == manifest.backup_id)
-        return BaseBackupSource(
-            manifest,
-            self._prepared.layout,
-            [store for store in self._prepared.stores if store.name in planned.stores],
-            identities=self._prepared.identities,
-            staging=work.staging,
-            # Of a chain pg_verifybackup sees only what was combined; of one base backup it reads every file.
-            hash_tars=len(self._prepared.chain) > 1,
-            health=self._health,
-            left_out=skipped or self._left_out,
-            on_bytes=self._came,
-            on_fault=self._fault,
-        )
 
     def _came(self, count: int) -> None:
         with self._lock:

@@ -48,7 +48,7 @@ def extract_base_backup(
     limit_mode(pgdata)
 
 
-def complete(manifest: BaseBackupManifest, source: BaseBackupSource, places: FilePlaces) -> None:
+def complete(source: BaseBackupSource, places: FilePlaces) -> None:
     """Add to files that were placed one by one what a cluster needs: PostgreSQL's manifest, the links, the mode.
 
     Raises: RestoreError, CodecError, StoreError.
@@ -102,8 +102,8 @@ def combine_chain(
 ) -> tuple[str, ...]:
     """Make ``pgdata`` from a full base backup and the incremental ones on it, with pg_combinebackup.
 
-    ``staged`` are the newest one's tablespaces by oid. Returns the program's warnings. Raises: RestoreError,
-    PostgresError.
+    ``staged`` are the newest one's tablespaces by oid. ``global/pg_control`` is held back. Returns the
+    program's warnings. Raises: RestoreError, PostgresError.
     """
     for folder in folders:
         release_pg_control(folder)
@@ -119,7 +119,6 @@ def combine_chain(
     except OSError as error:
         raise RestoreError(f"'{error.filename}' cannot be moved: {error.strerror}") from error
     link_tablespaces(pgdata, {move.oid: move.new for move in moves})
-    release_pg_control(pgdata)
     limit_mode(pgdata)
     return warnings
 
@@ -142,20 +141,22 @@ def verify_files(
     What a file system or the restore itself keeps at the top of a folder is passed over, and what is in the folders
     ``ignored``, relative to the data directory. Our own comparison does not read the files ``proven`` again.
 
-    Raises: RestoreError: then no server can start there.
+    ``global/pg_control`` is held back before and after it; only pg_verifybackup needs it in its place meanwhile.
+
+    Raises: RestoreError.
     """
     tops = ("", *(f"pg_tblspc/{move.oid}/" for move in moves))
     names = [*(f"{top}{name}" for top in tops for name in NOT_CONTENT), *ignored]
+    if not request.uses_pg_verifybackup:
+        compare_with_manifest(pgdata, workers=request.worker_count, ignored=names, proven=proven)
+        return ()
+    program = binaries.program("pg_verifybackup")
+    command = [str(program), "--no-parse-wal", "--quiet", *(f"--ignore={name}" for name in names), str(pgdata)]
+    release_pg_control(pgdata)
     try:
-        if not request.uses_pg_verifybackup:
-            compare_with_manifest(pgdata, workers=request.worker_count, ignored=names, proven=proven)
-            return ()
-        program = binaries.program("pg_verifybackup")
-        command = [str(program), "--no-parse-wal", "--quiet", *(f"--ignore={name}" for name in names), str(pgdata)]
         return run_tool(command, f"'{pgdata}' is not what was backed up")
-    except BaseException:
+    finally:
         hold_back_pg_control(pgdata)
-        raise
 
 
 def run_tool(command: list[str], failure: str, *, stall_seconds: float = _STALL_SECONDS) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from wal_pipeline.commands.restore.files.file_places import TABLESPACES, FilePlaces
+from wal_pipeline.commands.restore.places.wal_folder import PG_WAL
 from wal_pipeline.commands.restore.places.workspace import NOT_CONTENT, empty
 from wal_pipeline.commands.restore.untar import HELD_BACK, PG_CONTROL
 from wal_pipeline.errors import RestoreError
@@ -15,9 +16,9 @@ from wal_pipeline.host.mounts import LOST_AND_FOUND
 def prune(places: FilePlaces, files: Iterable[str], folders: Iterable[str] = ()) -> None:
     """Remove everything but the named files and folders, whose names are relative to the data directory.
 
-    Links are removed and never followed: to a tablespace, ``pg_wal``, or what a person put there. So is a file that has
-    a second name: its content is also another folder's, which is not ours to change. A file system that is mounted in
-    the folder stays mounted. Neither our marks nor a ``lost+found`` at the top are touched.
+    Links are removed and never followed, but that of ``pg_wal``, which the restore itself has made. So is a file that
+    has a second name: its content is also another folder's, which is not ours to change. A file system that is mounted
+    in the folder stays mounted. Neither our marks nor a ``lost+found`` at the top are touched.
 
     Raises: RestoreError.
     """
@@ -50,6 +51,8 @@ class _Pruning:
                     self.run(f"{name}/", entry.path, top=False)
                 else:
                     _remove_folder(Path(entry.path))
+            elif name == PG_WAL and stat.S_ISLNK(status.st_mode):
+                continue  # ours: the old one went before
             elif name not in self._names or not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
                 Path(entry.path).unlink()
 

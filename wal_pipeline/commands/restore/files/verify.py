@@ -17,6 +17,7 @@ from wal_pipeline.commands.restore.files.listed_files import (
     read_backup_manifest,
 )
 from wal_pipeline.commands.restore.files.workers import Workers
+from wal_pipeline.commands.restore.untar import HELD_BACK, PG_CONTROL
 from wal_pipeline.errors import PostgresError, RestoreError
 from wal_pipeline.postgres.control_file import read_control_file
 
@@ -43,6 +44,8 @@ def compare_with_manifest(
     What is below the paths ``ignored``, relative to the data directory, is passed over. Files in ``proven`` were
     read since they were written, and have these checksums: where that is the right one, they are not read again.
 
+    ``global/pg_control`` may be held back.
+
     Raises: RestoreError where a file is missing, is too many, or differs; it names up to twenty of them.
     """
     listed = read_backup_manifest(pgdata / BACKUP_MANIFEST)
@@ -58,7 +61,8 @@ def _wrong_cluster(pgdata: Path, listed: FilesOfManifest) -> Iterator[str]:
     if listed.system_identifier is None:
         return
     try:
-        found = read_control_file(pgdata).system_identifier
+        held_back = pgdata / HELD_BACK
+        found = read_control_file(pgdata, held_back if held_back.exists() else None).system_identifier
     except PostgresError as error:
         yield error.message
         return
@@ -108,7 +112,7 @@ class _Comparison:
             prefix = f"{folder}/" if folder else ""
             with _scanned(f"{self._root}/{folder}") as entries:
                 for entry in entries:
-                    name = prefix + entry.name
+                    name = PG_CONTROL if prefix + entry.name == HELD_BACK else prefix + entry.name
                     if name in self._ignored:  # and with it all that lies in it
                         continue
                     status = _status(entry, follow=folder == _TABLESPACES)
@@ -133,7 +137,7 @@ class _Comparison:
         if file.algorithm is None or file.checksum is None or self._proven.get(file.name) == file.checksum:
             return
         try:
-            found = checksum_of_file(f"{self._root}/{file.name}", file.algorithm, go_on)
+            found = checksum_of_file(self._path(file.name), file.algorithm, go_on)
         except OSError as error:
             self._say(file.name, f"'{file.name}' cannot be read: {error.strerror}")
             return
@@ -141,6 +145,10 @@ class _Comparison:
             self._say(
                 file.name, f"'{file.name}' has the {file.algorithm} {found.hex()}, expected {file.checksum.hex()}"
             )
+
+    def _path(self, name: str) -> str:
+        path = f"{self._root}/{name}"
+        return path if name != PG_CONTROL or Path(path).exists() else f"{self._root}/{HELD_BACK}"
 
     def _say(self, name: str, text: str) -> None:
         with self._lock:
