@@ -5,19 +5,19 @@ pages of a chunk and does not hold the interpreter's lock.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wal_pipeline.archive.records import DamagedPages
 from wal_pipeline.wal.lsn import Lsn
 
 Chunk = bytes | bytearray | memoryview
 _COLUMNS: Final = 32  # N_SUMS
-_PRIME: Final = np.uint32(16777619)  # FNV_PRIME
-_SHIFT: Final = np.uint32(17)
+_PRIME: Final = np.array(16777619, np.uint32)  # FNV_PRIME
+_SHIFT: Final = np.array(17, np.uint32)
+_ZEROS: Final = np.zeros(_COLUMNS, np.uint32)
 _OFFSETS: Final = np.array(
     [
         *(0x5B1F36E9, 0xB8525960, 0x02AB50AA, 0x1DE66D2A, 0x79FF467A, 0x9BB9F8A3, 0x217E7CD2, 0x83E13D2C),
@@ -34,132 +34,124 @@ _CHECKSUM_WORD: Final = 2
 _REST_OF_WORD: Final = np.uint32(0xFFFF0000 if sys.byteorder == "little" else 0x0000FFFF)
 # So many that a step's own time counts little, and so few that what it works on stays in the processor's cache.
 _PAGES_AT_ONCE: Final = 1024
-_POOL_PAGES: Final = 512
 _TRIES: Final = 3
-_MOST_NAMED: Final = 100
 _Words = NDArray[np.uint32]
 
 
-class PageChecks:
-    """Checks the pages of many relation files. It is for one thread.
+class PageCheck:
+    """Checks one relation file while it is read; ``take`` gets its chunks in any order.
 
     A page is right where its checksum is, where it is new (all zeros), and where it was written after the base backup
-    began: replay restores it whole. Pages of small chunks are gathered, because many pages take hardly longer than one.
-    """
-
-    def __init__(
-        self, start_lsn: Lsn, *, has_checksums: bool = True, block_size: int = 8192, blocks_per_segment: int = 131072
-    ) -> None:
-        """Take what ``StartedBackup`` has. Without checksums (``has_checksums``) only the LSNs are looked at."""
-        self.start_lsn = start_lsn
-        self.has_checksums = has_checksums
-        self.block_size = block_size
-        self.blocks_per_segment = blocks_per_segment
-        self._pool = np.empty((_POOL_PAGES if has_checksums else 0, block_size // 4), np.uint32)
-        self._used = 0
-        self._waiting: list[tuple[PageCheck, int, int]] = []
-        self._doubtful: dict[PageCheck, None] = {}
-
-    def file(self, path: str, read_again: Callable[[int], bytes], segment: int = 0) -> "PageCheck":
-        """Return the check of one file, number ``segment`` of its relation.
-
-        A page that looks wrong may only have been read while it was written, so ``read_again`` is asked for it, also
-        after the file's end until ``damaged_pages``: it gets the page's place in bytes and returns the page, or fewer
-        bytes or none where the file is shorter now or gone.
-        """
-        return PageCheck(self, path, read_again, segment * self.blocks_per_segment)
-
-    def damaged_pages(self, stop_lsn: Lsn) -> tuple[DamagedPages, ...]:
-        """Return the damaged pages of all files, when the base backup has ended; blocks count from a file's beginning.
-
-        A page with a wrong checksum whose LSN lies after ``stop_lsn`` was not written by this server: its LSN is part
-        of the damage.
-        """
-        self._check_gathered()
-        found = [(check.path, check.damaged_blocks(stop_lsn)) for check in self._doubtful]
-        return tuple(DamagedPages(path, blocks[:_MOST_NAMED], len(blocks)) for path, blocks in sorted(found) if blocks)
-
-    def gather(self, check: "PageCheck", pages: _Words, first: int) -> None:
-        """Check pages of a file, of which the first is block ``first`` in it, at once or together with others."""
-        count = len(pages)
-        if count > _POOL_PAGES // 2:
-            self._judge(pages, [(check, first, count)])
-            return
-        if self._used + count > _POOL_PAGES:
-            self._check_gathered()
-        self._pool[self._used : self._used + count] = pages
-        self._used += count
-        self._waiting.append((check, first, count))
-
-    def _check_gathered(self) -> None:
-        waiting, self._waiting, used, self._used = self._waiting, [], self._used, 0
-        if used:
-            self._judge(self._pool[:used], waiting)
-
-    def _judge(self, pages: _Words, owners: list[tuple["PageCheck", int, int]]) -> None:
-        """Find the wrong ones among pages that belong to the owners, one after the other."""
-        blocks = np.concatenate([check.block_numbers(first, count) for check, first, count in owners])
-        wrong = np.flatnonzero(_is_wrong(pages, blocks))
-        if not len(wrong):
-            return
-        begin = 0
-        for check, first, count in owners:
-            for index in wrong[(wrong >= begin) & (wrong < begin + count)].tolist():
-                check.doubt(first + index - begin, _lsn(pages[index]))
-                self._doubtful[check] = None
-            begin += count
-
-
-class PageCheck:
-    """Checks one relation file while it is read; ``take`` gets its chunks in any order. ``PageChecks`` makes it.
+    began: replay restores it whole. A page that looks wrong may only have been read while it was written, so
+    ``read_again`` is asked for it: it gets the page's place in bytes and returns the page, or fewer bytes or none where
+    the file is shorter now.
 
     ``newest_lsn`` is the newest of the pages that were taken. ``unchecked_bytes`` are those of chunks' ends that are no
     whole page.
     """
 
-    def __init__(self, checks: PageChecks, path: str, read_again: Callable[[int], bytes], first_block: int) -> None:
-        self.path = path
+    def __init__(
+        self,
+        start_lsn: Lsn,
+        read_again: Callable[[int], bytes],
+        *,
+        has_checksums: bool = True,
+        segment: int = 0,
+        block_size: int = 8192,
+        blocks_per_segment: int = 131072,
+    ) -> None:
+        """Describe the file: the number of its ``segment``, and what ``StartedBackup`` has.
+
+        Without checksums (``has_checksums``) only the LSNs are looked at.
+        """
         self.newest_lsn = Lsn(0)
         self.unchecked_bytes = 0
-        self._checks = checks
+        self.has_checksums = has_checksums
+        self.block_size = block_size
+        self._start_lsn = start_lsn
         self._read_again = read_again
-        self._first_block = first_block
+        self._first_block = segment * blocks_per_segment
         self._damaged: set[int] = set()
         self._newer: dict[int, Lsn] = {}
 
-    def take(self, chunk: Chunk, offset_bytes: int) -> None:
-        """Check the pages of a chunk that lies at ``offset_bytes`` in the file; the chunk may be reused afterwards."""
-        self.unchecked_bytes += len(chunk) % self._checks.block_size
-        pages = _pages(chunk, self._checks.block_size)
-        if not len(pages):
-            return
-        self.newest_lsn = max(self.newest_lsn, _newest(pages))
-        if self._checks.has_checksums:
-            self._checks.gather(self, pages, offset_bytes // self._checks.block_size)
+    def take(self, chunk: Chunk, offset_bytes: int) -> Chunk:
+        """Check the pages of a chunk that lies at ``offset_bytes`` in the file, and return what belongs into the copy.
+
+        That is the chunk itself, or a copy with those pages that were right, or at least other, when they were read
+        again (as basebackup.c does it).
+        """
+        return take_together([(self, chunk, offset_bytes)])[0]
+
+    def damaged_blocks(self, stop_lsn: Lsn) -> tuple[int, ...]:
+        """Return the damaged blocks, in order, of a base backup that ended at ``stop_lsn``.
+
+        Blocks count from the file's beginning. A page with a wrong checksum whose LSN lies after ``stop_lsn`` was not
+        written by this server: its LSN is part of the damage.
+        """
+        return tuple(sorted(self._damaged | {block for block, lsn in self._newer.items() if lsn > stop_lsn}))
 
     def block_numbers(self, first: int, count: int) -> NDArray[np.uint32]:
         """Return the numbers that blocks of this file have in the relation."""
         start = self._first_block + first
         return np.arange(start, start + count, dtype=np.uint32)
 
-    def doubt(self, block: int, lsn: Lsn) -> None:
-        """Take a page whose checksum is wrong, and judge it: the server may have been writing it."""
+    def judge(self, block: int, lsn: Lsn) -> bytes | None:
+        """Judge a page whose checksum is wrong and whose LSN is this one; return what was read instead of it."""
+        found: bytes | None = None
         for _ in range(_TRIES):
-            if lsn >= self._checks.start_lsn:
+            if lsn >= self._start_lsn:
                 self._newer[block] = lsn
-                return
-            page = self._read_again(block * self._checks.block_size)
-            if len(page) < self._checks.block_size:
-                return  # truncated meanwhile: replay does the same
-            words = _pages(page, self._checks.block_size)
+                return found
+            page = self._read_again(block * self.block_size)
+            if len(page) < self.block_size:
+                return bytes(self.block_size)  # cut off meanwhile: replay does the same
+            found = page
+            words = _pages(page, self.block_size)
             if not _is_wrong(words, self.block_numbers(block, 1))[0]:
-                return
+                return found
             lsn = _lsn(words[0])
         self._damaged.add(block)
+        return found
 
-    def damaged_blocks(self, stop_lsn: Lsn) -> tuple[int, ...]:
-        """Return the damaged blocks, in order, of a base backup that ended at ``stop_lsn``."""
-        return tuple(sorted(self._damaged | {block for block, lsn in self._newer.items() if lsn > stop_lsn}))
+
+def take_together(pieces: Sequence[tuple[PageCheck, Chunk, int]]) -> list[Chunk]:
+    """Take one chunk each of several files, all of one cluster, as ``PageCheck.take`` does, in the same order.
+
+    A step over a few pages takes as long as one over hundreds, so many small files are checked much faster together.
+    """
+    read = [(check, _pages(chunk, check.block_size), offset // check.block_size) for check, chunk, offset in pieces]
+    for (check, chunk, _), (_, pages, _) in zip(pieces, read, strict=True):
+        check.unchecked_bytes += len(chunk) % check.block_size
+        if len(pages):
+            check.newest_lsn = max(check.newest_lsn, _newest(pages))
+    checked = [number for number, (check, pages, _) in enumerate(read) if check.has_checksums and len(pages)]
+    found = [chunk for _, chunk, _ in pieces]
+    for number, wrong in zip(checked, _wrong_among([read[number] for number in checked]), strict=True):
+        check, pages, first = read[number]
+        instead = {index: check.judge(first + index, _lsn(pages[index])) for index in wrong}
+        found[number] = _replaced(found[number], instead, check.block_size)
+    return found
+
+
+def _wrong_among(read: list[tuple[PageCheck, _Words, int]]) -> list[list[int]]:
+    """Return the indexes of each file's wrong pages; ``read`` are the files with their pages and first blocks."""
+    if not read:
+        return []
+    pages = read[0][1] if len(read) == 1 else np.concatenate([pages for _, pages, _ in read])
+    blocks = np.concatenate([check.block_numbers(first, len(pages)) for check, pages, first in read])
+    ends = np.cumsum([len(pages) for _, pages, _ in read])[:-1]
+    return [np.flatnonzero(part).tolist() for part in np.split(_is_wrong(pages, blocks), ends)]
+
+
+def _replaced(chunk: Chunk, instead: Mapping[int, bytes | None], block_size: int) -> Chunk:
+    """Return the chunk with other bytes in place of some pages."""
+    pages = {index: page for index, page in instead.items() if page is not None}
+    if not pages:
+        return chunk
+    copy = bytearray(chunk)
+    for index, page in pages.items():
+        copy[index * block_size : (index + 1) * block_size] = page
+    return bytes(copy)
 
 
 def newest_lsn(pages: Chunk, block_size: int = 8192) -> Lsn:
@@ -211,15 +203,14 @@ def _checksums(pages: _Words, blocks: NDArray[np.uint32]) -> NDArray[np.uint32]:
 
 def _mixed(rows: _Words, sums: _Words, mixed: _Words) -> _Words:
     """Return the sums of each page's columns (pg_checksum_block); ``sums`` and ``mixed`` are room for the work."""
-    sums[:] = _OFFSETS
     header = rows[:, 0].copy()
     header[:, _CHECKSUM_WORD] &= _REST_OF_WORD
-    for row in range(rows.shape[1] + 2):  # two rounds of zeros at the end
-        if row < rows.shape[1]:
-            np.bitwise_xor(sums, header if row == 0 else rows[:, row], out=mixed)
-        else:
-            np.copyto(mixed, sums)
-        np.multiply(mixed, _PRIME, out=sums)
-        np.right_shift(mixed, _SHIFT, out=mixed)
-        np.bitwise_xor(sums, mixed, out=sums)
-    return sums
+    np.bitwise_xor(header, _OFFSETS, mixed)
+    for row in (*rows.transpose(1, 0, 2)[1:], _ZEROS, _ZEROS):
+        np.multiply(mixed, _PRIME, sums)
+        np.right_shift(mixed, _SHIFT, mixed)
+        np.bitwise_xor(sums, mixed, sums)
+        np.bitwise_xor(sums, row, mixed)
+    np.multiply(mixed, _PRIME, sums)
+    np.right_shift(mixed, _SHIFT, mixed)
+    return np.bitwise_xor(sums, mixed, sums)
