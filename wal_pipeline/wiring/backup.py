@@ -64,4 +64,5 @@ def _options(pipeline: Pipeline) -> BackupOptions:
         volume_size_bytes=settings.base_backup_volume_mib << 20,
         system_identifier=settings.system_identifier,
         silence_seconds=settings.base_backup_archiver_timeout_seconds,
+        max_chain=settings.base_backup_max_chain,
     )

@@ -6,12 +6,24 @@ from typing import Final
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.commands.backup.parent import ParentBackup
 from wal_pipeline.commands.cluster_identity import FIXED_VARIABLE
-from wal_pipeline.errors import BaseBackupError
+from wal_pipeline.errors import BaseBackupError, SettingsError
 from wal_pipeline.postgres.backup_server import ServerTablespace
 from wal_pipeline.postgres.server_facts import ServerFacts
 
 _FOLDERS: Final = frozenset(("global", "pg_xact", "pg_multixact", "PG_VERSION"))
 _SHOWN_LOST: Final = 5
+_LONGEST_NOTE: Final = 500
+
+
+def require_note(note: str) -> str:
+    """Return a note as it is kept: one line. Raises: SettingsError."""
+    kept = note.strip()
+    if len(kept) > _LONGEST_NOTE or not all(one.isprintable() for one in kept):
+        raise SettingsError(
+            f"the note has {len(kept)} characters, expected one line of at most {_LONGEST_NOTE}",
+            hint="It is shown in every list of base backups: keep longer texts elsewhere, and name the place here.",
+        )
+    return kept
 
 
 def require_cluster(facts: ServerFacts, fixed: int | None) -> None:

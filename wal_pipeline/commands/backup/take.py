@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,15 @@ from wal_pipeline.archive.format.lease import LeasedWork
 from wal_pipeline.archive.records import BaseBackup
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.codec.stream_encoder import StreamEncoder
+from wal_pipeline.commands.backup.kind import ChosenKind, ParentWish, choose_kind, why_not_since_parent
 from wal_pipeline.commands.backup.lease import held_lease
 from wal_pipeline.commands.backup.leftovers import remove_unfinished, try_remove
 from wal_pipeline.commands.backup.objects import object_metadata
-from wal_pipeline.commands.backup.parent import ParentBackup, choose_parent, fetch_parent, parent_folder
+from wal_pipeline.commands.backup.parent import ParentBackup, parent_folder
 from wal_pipeline.commands.backup.part_uploader import UploadLimits
 from wal_pipeline.commands.backup.preconditions import (
     require_cluster,
+    require_note,
     require_outside,
     require_ready,
     require_segment_size,
@@ -41,7 +44,7 @@ from wal_pipeline.commands.backup.watch.alarms import BackupAlarms
 from wal_pipeline.commands.backup.watch.waits import BackupWait
 from wal_pipeline.commands.continuity.archived import stored_segment_size
 from wal_pipeline.commands.relations.keep import KeepAttempt
-from wal_pipeline.errors import SettingsError, StoreError
+from wal_pipeline.errors import BaseBackupError, SettingsError, StoreError
 from wal_pipeline.postgres.backup_server import BackupServer
 from wal_pipeline.postgres.pg_basebackup import BaseBackupCommand
 from wal_pipeline.stores.base import Store
@@ -59,7 +62,8 @@ class BackupOptions:
     ``unfinished_after``: the objects of other base backups without a manifest and without a lease are removed once
     nothing was added to them for so long. A server that sends nothing for ``silence_seconds``, because its archiver or
     a checkpoint keeps it waiting, is waited for no longer. ``wait_seconds``: so long another base backup is waited for.
-    ``system_identifier`` is the cluster's by the settings, None where they name none.
+    ``system_identifier`` is the cluster's by the settings, None where they name none. ``note`` is a person's word, kept
+    in the manifest in plain text. Of base backups that build on each other there are ``max_chain`` at most.
     """
 
     scratch_folder: Path
@@ -74,6 +78,8 @@ class BackupOptions:
     system_identifier: int | None = None
     silence_seconds: float = 14400.0
     wait_seconds: float = 0.0
+    note: str = ""
+    max_chain: int = 7
 
     @property
     def staging(self) -> Path:
@@ -181,7 +187,7 @@ def _stored_by(
             BackupUpload([place.store for place in places], options.limits, read_back=options.read_back) as upload,
             tempfile.TemporaryFile(dir=options.scratch_folder) as file_list,
         ):
-            manifest = session.run(upload, file_list, options.staging)
+            manifest = replace(session.run(upload, file_list, options.staging), note=options.note)
             _store_manifest(upload, layout, manifest)
             stored_on, failures = tuple(store.name for store in upload.live_stores), upload.failures
     except BaseException:
@@ -250,7 +256,8 @@ def _remove_all(places: Sequence[ClusterStore], backup_id: str | None) -> None:
 class BackupOutcome:
     """A base backup that at least one store has, and its outcome on each store.
 
-    ``notes`` say what lacks in the list of relations that was kept with it.
+    ``notes`` say why it is a full one though an incremental one was asked for, and what lacks in the list of relations
+    that was kept with it.
     """
 
     result: BaseBackupResult
@@ -310,27 +317,31 @@ class BaseBackupTaker:
         *,
         incremental: bool = False,
         parent_id: str | None = None,
+        or_full: bool = False,
+        note: str = "",
         wait_seconds: float = 0.0,
         on_progress: ProgressCallback = lambda _: None,
     ) -> BackupOutcome:
         """Take a base backup, incremental on ``parent_id`` or the newest one that all stores have.
 
-        Another one of the same cluster that is running is waited for up to ``wait_seconds``.
+        ``or_full``: where no incremental one can be had, a full one is taken. ``note`` stays with it. Another one of
+        the same cluster that is running is waited for up to ``wait_seconds``.
 
         Raises: BaseBackupError where it failed or no store took it; BaseBackupRunningError where another one is
-        running; PostgresError, SettingsError.
+        running; PostgresError; SettingsError, also for a note of several lines.
         """
-        options = replace(self._options, wait_seconds=wait_seconds)
+        options = replace(self._options, wait_seconds=wait_seconds, note=require_note(note))
+        wish = ParentWish(parent_id, or_full, options.max_chain)
         told = self._alarms.told(on_progress)
         with self._alarms.watching():
-            result, notes = self._take(incremental or parent_id is not None, parent_id, options, told)
+            result, notes = self._take(wish if incremental or parent_id is not None else None, options, told)
         layout = self._layout(result.manifest.system_identifier)
         outcomes = self.recorder.settle(result.manifest, layout, [_stored(name, result) for name in self._stores])
         self._alarms.taken(result.record)
         return BackupOutcome(result, outcomes, notes)
 
     def _take(
-        self, incremental: bool, parent_id: str | None, options: BackupOptions, on_progress: ProgressCallback
+        self, wish: ParentWish | None, options: BackupOptions, on_progress: ProgressCallback
     ) -> tuple[BaseBackupResult, tuple[str, ...]]:
         facts = self._server.facts()
         require_cluster(facts, self._options.system_identifier)
@@ -338,24 +349,32 @@ class BaseBackupTaker:
         layout, stores = self._layout(facts.system_identifier), list(self._stores.values())
         options.scratch_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with parent_folder(options.scratch_folder) as folder:
-            parent = None
-            if incremental:
+            kind = ChosenKind(None)
+            if wish is not None:
                 places = [ClusterStore(store, layout) for store in stores]
-                chosen = choose_parent(places, parent_id)
-                parent = fetch_parent(places, chosen, identities=self._identities, folder=folder)
-            result = take_base_backup(
+                check = partial(require_ready, facts, layout)
+                kind = choose_kind(places, wish, check, identities=self._identities, folder=folder)
+            take = partial(
+                take_base_backup,
                 self._server,
                 self._find_program(facts.major_version),
                 stores,
                 layout,
                 encoder=self._encoder,
                 options=options,
-                parent=parent,
                 clock=self._clock,
                 on_progress=on_progress,
             )
+            try:
+                result = take(parent=kind.parent)
+            except BaseBackupError as error:
+                why_full = why_not_since_parent(error) if wish is not None and wish.or_full and kind.parent else None
+                if why_full is None:
+                    raise
+                kind = ChosenKind(None, why_full)
+                result = take(parent=None)
         # The first base backup may be the first thing on the stores: a list that is a little younger names the same.
-        return result, (listed if listed.is_kept else self._keep_relations()).notes
+        return result, (*kind.notes, *(listed if listed.is_kept else self._keep_relations()).notes)
 
 
 def _stored(store: str, result: BaseBackupResult) -> StoreOutcome:

@@ -76,7 +76,7 @@ class SourceFile:
         while self._offset < end:
             chunk = self._read(min(READ_BYTES, end - self._offset))
             if self.check is not None:
-                self.check.take(chunk, self._offset)
+                chunk = bytes(self.check.take(chunk, self._offset))
             self._crc = google_crc32c.extend(self._crc, chunk)
             if self._has_parts:
                 self._part_crc = google_crc32c.extend(self._part_crc, chunk)
