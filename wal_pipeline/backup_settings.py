@@ -1,9 +1,11 @@
-"""Defines the settings of when base backups are taken, and of how long a restore may take."""
+"""Defines the settings of how and when base backups are taken, and of how long a restore may take."""
 
 import re
 from typing import Annotated, Any, Final
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from wal_pipeline.archive.records import MethodChoice
 
 _OFF: Final = "off"
 _OLDER_NAME: Final = "WAL_PIPELINE_BASE_BACKUP_CRON"
@@ -28,7 +30,9 @@ Seconds = Annotated[float | None, BeforeValidator(_seconds)]
 
 
 class BackupSettings(BaseModel):
-    """When base backups are taken. ``rto_objective_seconds`` is None where it is off.
+    """How and when base backups are taken. ``rto_objective_seconds`` is None where it is off.
+
+    ``base_backup_workers`` read the data directory at once with the method ``local``; None is one for each core.
 
     ``base_backup_max_chain`` counts the full base backup too. ``rto_early_base_backup``: the next base backup is taken
     earlier where that brings the predicted time of a restore below the objective.
@@ -41,6 +45,8 @@ class BackupSettings(BaseModel):
     )
     base_backup_incremental_cron: str = "15 2 * * 1-6"
     base_backup_max_chain: int = Field(7, ge=1, le=64)
+    backup_method: MethodChoice = MethodChoice.REMOTE
+    base_backup_workers: int | None = Field(None, ge=1, le=256)
     rto_objective_seconds: Seconds = Field(3600.0, gt=0, validation_alias="WAL_PIPELINE_RTO_OBJECTIVE")
     rto_early_base_backup: bool = False
 

@@ -129,6 +129,14 @@ class BackupMethod(StrEnum):
     REMOTE = "remote"  # by pg_basebackup, over a connection
 
 
+class MethodChoice(StrEnum):
+    """The method that is asked for. The value is the setting's word."""
+
+    AUTO = "auto"  # local where the data directory is proven to be the server's own, else remote
+    LOCAL = BackupMethod.LOCAL.value
+    REMOTE = BackupMethod.REMOTE.value
+
+
 @dataclass(frozen=True, slots=True)
 class DamagedPages:
     """The pages of one file whose checksums were wrong when a base backup was taken.

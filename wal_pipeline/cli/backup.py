@@ -123,6 +123,8 @@ def _summary(outcome: "BackupOutcome") -> dict[str, Any]:
     return {
         "backup_id": manifest.backup_id,
         "kind": manifest.kind.value,
+        "method": manifest.method.value,
+        "why_remote": outcome.result.why_remote,
         "parent_id": manifest.parent_id,
         "timeline": manifest.timeline,
         "start_lsn": str(manifest.start_lsn),
@@ -167,6 +169,8 @@ def _text(outcome: "BackupOutcome") -> str:
     manifest = outcome.result.manifest
     head = f"{manifest.kind.value} base backup {manifest.backup_id}: {size(manifest.size_bytes)}"
     lines = [f"{head}, {size(manifest.stored_size_bytes)} stored, {length(outcome.result.seconds)}"]
+    if outcome.result.why_remote is not None:
+        lines.append(f"  taken with pg_basebackup: {outcome.result.why_remote}")
     lines += [f"  note: {manifest.note}"] if manifest.note else []
     for found in outcome.stores:
         state = "restorable" if found.restorable else "stored, not restorable yet" if found.stored else "missing"

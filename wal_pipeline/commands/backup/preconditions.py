@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 from wal_pipeline.archive.format.keys import Layout
+from wal_pipeline.archive.records import BackupMethod
 from wal_pipeline.commands.backup.parent import ParentBackup
 from wal_pipeline.commands.cluster_identity import FIXED_VARIABLE
 from wal_pipeline.errors import BaseBackupError, SettingsError
@@ -53,7 +54,7 @@ def require_ready(facts: ServerFacts, layout: Layout, parent: ParentBackup | Non
             "the server does not archive its WAL: 'archive_mode' is 'off', expected 'on'",
             hint="A base backup without WAL cannot be restored. Set up archiving first: wal-pipeline setup.",
         )
-    if parent is not None:
+    if parent is not None and parent.manifest.method is BackupMethod.REMOTE:
         _check_incremental(facts, parent)
 
 

@@ -29,8 +29,8 @@ from wal_pipeline.archive.records import BackupKind
 from wal_pipeline.codec.stream_encoder import Source, StreamEncoder
 from wal_pipeline.commands.backup.objects import object_metadata
 from wal_pipeline.commands.backup.preconditions import require_folders
-from wal_pipeline.commands.backup.staging import staging
-from wal_pipeline.commands.backup.tar_volumes import TarStream
+from wal_pipeline.commands.backup.remote.staging import staging
+from wal_pipeline.commands.backup.remote.tar_volumes import TarStream
 from wal_pipeline.commands.backup.upload import BackupUpload
 from wal_pipeline.commands.backup.watch.waits import BackupWait, SilenceWatch
 from wal_pipeline.errors import BaseBackupError
