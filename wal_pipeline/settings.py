@@ -23,6 +23,7 @@ from wal_pipeline.accident_settings import AccidentSettings
 from wal_pipeline.archive.cost import B2_PRICES, R2_PRICES, Prices
 from wal_pipeline.archive.format.keys import check_key_part, cluster_prefix
 from wal_pipeline.archive.records import Codec
+from wal_pipeline.backup_settings import BackupSettings
 from wal_pipeline.errors import SettingsError
 from wal_pipeline.host.env_file import find_env_file, read_env_file
 from wal_pipeline.host.given_values import (
@@ -69,7 +70,7 @@ Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
 Price = Annotated[Decimal, Field(ge=0)]
 
 
-class Settings(AccidentSettings, BaseSettings):
+class Settings(AccidentSettings, BackupSettings, BaseSettings):
     """All settings. The environment wins over the ``.env`` file; an unknown ``WAL_PIPELINE_*`` name is refused."""
 
     model_config = SettingsConfigDict(
@@ -132,11 +133,10 @@ class Settings(AccidentSettings, BaseSettings):
     base_backup_codec: Codec = Codec.ZSTD
     base_backup_codec_level: int | None = Field(None, ge=-22, le=22)
     base_backup_threads: int | None = Field(None, ge=1, le=64)
-    base_backup_cron: str = "15 2 * * *"
     base_backup_label: str = "wal-pipeline"
     base_backup_fast_checkpoint: bool = True
     base_backup_max_rate_kib: int | None = Field(None, ge=32, le=1048576)
-    base_backup_volume_mib: int = Field(256, ge=1, le=16384)
+    base_backup_volume_mib: int = Field(64, ge=1, le=16384)
     base_backup_staging_folder: Path | None = None
     base_backup_wal_timeout_seconds: float = Field(600.0, gt=0)
     base_backup_archiver_timeout_seconds: float = Field(14400.0, gt=0)

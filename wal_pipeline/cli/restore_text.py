@@ -99,7 +99,7 @@ def _at_most(prepared: PreparedRestore) -> str:
 def _backup(planned: PlannedBackup) -> str:
     backup = planned.backup
     finished = backup.finished_at.isoformat(" ")
-    return f"{backup.backup_id}, {backup.kind.value}, finished {finished}, on {' and '.join(planned.stores)}"
+    return f"{backup.title}, {backup.kind.value}, finished {finished}, on {' and '.join(planned.stores)}"
 
 
 def _wal(prepared: PreparedRestore) -> str:
@@ -135,7 +135,9 @@ def plan_values(prepared: PreparedRestore) -> dict[str, Any]:
         "inclusive": plan.asked.inclusive,
         "action": prepared.request.action.value,
         "timeline": plan.timeline,
-        "base_backups": [{"id": one.backup.backup_id, "stores": list(one.stores)} for one in plan.chain],
+        "base_backups": [
+            {"id": one.backup.backup_id, "stores": list(one.stores), "note": one.backup.note} for one in plan.chain
+        ],
         "wal": {
             "segments": len(plan.wal),
             "first": plan.wal[0].name if plan.wal else None,

@@ -183,7 +183,8 @@ def _backup(facts: HealthFacts) -> str:
     age = length(facts.at - newest.finished_at)
     damaged = f", DAMAGED PAGES in {len(newest.damaged_pages)} files" if newest.damaged_pages else ""
     warned = f", {counted(len(newest.warnings), 'warning')}" if newest.warnings else ""
-    return f"{newest.kind.value}, {age} old, on {on}{damaged}{warned}; {len(facts.windows.backups)} in all"
+    note = f" ({newest.note})" if newest.note else ""
+    return f"{newest.kind.value}, {age} old, on {on}{note}{damaged}{warned}; {len(facts.windows.backups)} in all"
 
 
 def _drill(store: StoreFacts, now: datetime) -> str:

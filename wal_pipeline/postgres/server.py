@@ -18,7 +18,7 @@ from wal_pipeline.errors import PostgresError, SettingsError
 from wal_pipeline.host.libpq_variables import absolute_files, file_values
 from wal_pipeline.postgres.configuration_files import read_configuration
 from wal_pipeline.postgres.server_facts import ServerFacts, read_facts, read_system_identifier, read_wal_place
-from wal_pipeline.postgres.session import STATEMENT_SECONDS, KeptSession, error_text, open_session
+from wal_pipeline.postgres.session import STATEMENT_SECONDS, KeptSession, LongSession, error_text, open_session
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.names import WalFileName, segment_at
 from wal_pipeline.wal.page_header import LONG_HEADER_BYTES
@@ -282,6 +282,10 @@ class PostgresServer:
             limit_seconds=self._statement_timeout_seconds,
             connect_timeout_seconds=self._connect_timeout_seconds,
         )
+
+    def open_long_session(self, purpose: str) -> LongSession:
+        """Open a session that has no time limits, for a work of hours. Raises: PostgresError."""
+        return LongSession(self._parameters, purpose, connect_timeout_seconds=self._connect_timeout_seconds)
 
     def _session(
         self, purpose: str, most_seconds: int | None = None

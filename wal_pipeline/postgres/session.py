@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -31,6 +32,14 @@ STATEMENT_SECONDS: Final = 30
 _CONNECT_SECONDS: Final = 10
 _GRACE_SECONDS: Final = 5.0
 _LOST: Final = ("08", "57P")
+_NO_LIMIT: Final = sys.maxsize
+_LOST_AFTER_SECONDS: Final = 90
+_KEEPALIVES: Final[Mapping[str, int]] = {
+    "keepalives": 1,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 6,
+}
 _PEER: Final = re.compile(r'Peer authentication failed|role ".*" does not exist')
 _CANCELLED: Final = "57014"
 _TEXT_TYPES: Final = ("text", "name", "varchar", "bpchar", '"char"', 0)  # 0: a type that psycopg does not know
@@ -143,6 +152,36 @@ class KeptSession:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+
+
+class LongSession:
+    """One connection for as long as it is needed: it is never made anew, and no statement in it has a time limit.
+
+    It may say nothing for hours. The kernel asks the other side meanwhile, so that no firewall forgets the connection
+    and a dead host shows. It is for one thread at a time.
+    """
+
+    def __init__(self, parameters: Mapping[str, Any], purpose: str, *, connect_timeout_seconds: int) -> None:
+        """Connect. Raises: PostgresError."""
+        self._parameters = parameters
+        self._purpose = purpose
+        with _our_errors(parameters, purpose, _NO_LIMIT, []):
+            given = {**_KEEPALIVES, **parameters}
+            self._connection = _connect(given, connect_timeout_seconds, _LOST_AFTER_SECONDS)
+        try:
+            self.ask(lambda connection: _set_up(connection, 0))
+        except BaseException:
+            self.close()
+            raise
+
+    def ask(self, question: Callable[[psycopg.Connection[Any]], T]) -> T:
+        """Return the answer to a question, however long it takes. Raises: PostgresError."""
+        with _our_errors(self._parameters, self._purpose, _NO_LIMIT, [time.monotonic()]):
+            return question(self._connection)
+
+    def close(self) -> None:
+        """End the connection, and with it all that the server keeps for it."""
+        self._connection.close()
 
 
 @contextmanager

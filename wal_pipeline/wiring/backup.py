@@ -1,9 +1,11 @@
 """Turns the settings into what takes base backups."""
 
+import os
 from collections.abc import Callable, Sequence
 
 from wal_pipeline.codec.stream_encoder import StreamEncoder
-from wal_pipeline.commands.backup.take import BackupOptions, BaseBackupTaker
+from wal_pipeline.commands.backup.options import BackupOptions
+from wal_pipeline.commands.backup.take import BaseBackupTaker
 from wal_pipeline.commands.setup.base_backups import BackupLook, judge_stores
 from wal_pipeline.commands.setup.findings import Finding
 from wal_pipeline.postgres.backup_server import BackupServer
@@ -64,4 +66,8 @@ def _options(pipeline: Pipeline) -> BackupOptions:
         volume_size_bytes=settings.base_backup_volume_mib << 20,
         system_identifier=settings.system_identifier,
         silence_seconds=settings.base_backup_archiver_timeout_seconds,
+        method=settings.backup_method,
+        pgdata=settings.pgdata,
+        workers=settings.base_backup_workers or os.cpu_count() or 1,
+        max_chain=settings.base_backup_max_chain,
     )

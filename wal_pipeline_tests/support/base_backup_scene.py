@@ -16,8 +16,9 @@ from wal_pipeline.archive.format.base_backup.manifest import BaseBackupManifest
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.records import Codec
 from wal_pipeline.codec.stream_encoder import StreamEncoder
+from wal_pipeline.commands.backup.options import BackupOptions
 from wal_pipeline.commands.backup.part_uploader import UploadLimits
-from wal_pipeline.commands.backup.take import BackupOptions, BaseBackupResult, take_base_backup
+from wal_pipeline.commands.backup.take import BaseBackupResult, take_base_backup
 from wal_pipeline.postgres.backup_server import BackupServer
 from wal_pipeline.stores.base import Store
 from wal_pipeline.stores.cluster_store import ClusterStore

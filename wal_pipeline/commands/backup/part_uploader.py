@@ -77,7 +77,7 @@ class PartUploader:
         self._limits = limits
         self._read_back = read_back
         self._pool = ThreadPoolExecutor(limits.uploads_per_store, thread_name_prefix=f"upload-{store.name}")
-        self._finisher = ThreadPoolExecutor(1, thread_name_prefix=f"verify-{store.name}")
+        self._finisher = ThreadPoolExecutor(limits.uploads_per_store, thread_name_prefix=f"verify-{store.name}")
         self._finished: list[Future[None]] = []
         self._proven = ProvenObjects(store)
         self._open: dict[str, MultipartUpload] = {}

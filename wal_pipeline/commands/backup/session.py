@@ -28,8 +28,9 @@ from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.records import BackupKind
 from wal_pipeline.codec.stream_encoder import Source, StreamEncoder
 from wal_pipeline.commands.backup.objects import object_metadata
-from wal_pipeline.commands.backup.staging import staging
-from wal_pipeline.commands.backup.tar_volumes import TarStream
+from wal_pipeline.commands.backup.preconditions import require_folders
+from wal_pipeline.commands.backup.remote.staging import staging
+from wal_pipeline.commands.backup.remote.tar_volumes import TarStream
 from wal_pipeline.commands.backup.upload import BackupUpload
 from wal_pipeline.commands.backup.watch.waits import BackupWait, SilenceWatch
 from wal_pipeline.errors import BaseBackupError
@@ -41,7 +42,6 @@ from wal_pipeline.wal.backup_label import BackupLabel, parse_backup_label, read_
 from wal_pipeline.wal.names import require_file_name
 
 _LABEL_FILE: Final = "backup_label"
-_FOLDERS: Final = frozenset(("global", "pg_xact", "pg_multixact", "PG_VERSION"))
 _LIST_FILE: Final = "backup_manifest"
 _INDEXED_VOLUMES: Final = 2  # where there is one volume, it is always needed, and nothing is extracted beside it
 _log = logging.getLogger(__name__)
@@ -127,7 +127,7 @@ class BackupSession:
             tars, finished_at = self._staged(upload, file_list, staging_folder)
         else:
             tars, finished_at = self._streamed(upload, file_list)
-        self._require_folders(databases)
+        require_folders(self._folders, databases & self._server.databases())
         listed = self._store_file_list(upload, file_list)
         tar_cuts = self._store_cuts(upload)
         configuration = self._store_configuration(upload)
@@ -242,16 +242,6 @@ class BackupSession:
         self.backup_id = make_backup_id(self._plan.facts.server_at, require_file_name(found.start_segment))
         self._on_named(self.backup_id)
         return found
-
-    def _require_folders(self, databases: frozenset[int]) -> None:
-        """Refuse a base backup without a database's folder, whatever the server said of it."""
-        wanted = _FOLDERS | {f"base/{oid}" for oid in databases & self._server.databases()}
-        missing = sorted(wanted - self._folders)
-        if missing:
-            raise BaseBackupError(
-                f"the base backup has no '{missing[0]}'" + (f" and {len(missing) - 1} more" if missing[1:] else ""),
-                hint="A symbolic link in the data directory is left out by pg_basebackup: make it a folder again.",
-            )
 
     def _store_volumes(self, upload: BackupUpload, name: str, tar: TarStream) -> tuple[BackupObject, ...]:
         encoder = self._plan.encoder

@@ -11,12 +11,14 @@ from wal_pipeline.commands.setup.findings import Finding, Level
 from wal_pipeline.errors import PostgresError, StoreError
 from wal_pipeline.postgres.backup_server import BackupServer
 from wal_pipeline.postgres.backup_words import is_needed
+from wal_pipeline.postgres.own_data_directory import LocalReading, judge_local_reading
 from wal_pipeline.postgres.server_facts import ServerFacts
 from wal_pipeline.stores.base import Store
 from wal_pipeline.text import counted, size
 
 _DATA: Final = "data directory"
 _SPACES: Final = "tablespaces"
+_METHOD: Final = "base backups"
 # pg_basebackup follows or replaces these links (basebackup.c), and those of tablespaces.
 _FOLLOWED: Final = frozenset(
     ("pg_wal", "pg_dynshmem", "pg_notify", "pg_replslot", "pg_serial", "pg_snapshots", "pg_stat_tmp", "pg_subtrans")
@@ -27,17 +29,30 @@ _MOST_NAMED: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class BackupLook:
-    """Looks at what a base backup of one server needs. ``pgdata`` and ``staging_folder`` are on this host."""
+    """Looks at what a base backup of one server needs. ``pgdata`` and ``staging_folder`` are on this host.
+
+    ``reads_files``: base backups read the data directory themselves, where they can.
+    """
 
     server: BackupServer
     pgdata: Path | None
     staging_folder: Path
+    reads_files: bool = False
 
     def findings(self, facts: ServerFacts) -> tuple[Finding, ...]:
         """Return what is found; what cannot be looked at from here is left out."""
         folder = self.pgdata or (Path(facts.data_directory) if facts.data_directory else None)
         found = [] if folder is None else list(judge_data_directory(folder, facts))
-        return (*found, *self._tablespaces())
+        if folder is None or not self.reads_files:
+            return (*found, *self._tablespaces())
+        reading = self._reading(folder)
+        return (*found, judge_method(reading, facts), *([] if reading.is_possible else self._tablespaces()))
+
+    def _reading(self, folder: Path) -> LocalReading:
+        try:
+            return judge_local_reading(self.server, folder)
+        except PostgresError as error:
+            return LocalReading(error.message, error.hint)
 
     def _tablespaces(self) -> Iterator[Finding]:
         try:
@@ -62,6 +77,20 @@ class BackupLook:
             return
         line = "set WAL_PIPELINE_BASE_BACKUP_STAGING_FOLDER to a folder on a larger disk"
         yield Finding(_SPACES, Level.PROBLEM, message, lines=(line,))
+
+
+def judge_method(reading: LocalReading, facts: ServerFacts) -> Finding:
+    """Say how base backups are taken: from the files, or else through pg_basebackup, where the role may use that."""
+    if reading.is_possible:
+        return Finding(_METHOD, Level.OK, "they are read from the data directory, several files at once")
+    lines = (reading.hint,) if reading.hint else ()
+    if facts.role.replication:
+        message = f"they come in one stream from pg_basebackup: {reading.obstacle}"
+        return Finding(_METHOD, Level.WARNING, message, lines=lines)
+    message = f"they cannot be taken: {reading.obstacle}; and role '{facts.role.name}' lacks REPLICATION, which "
+    role = facts.role.name.replace('"', '""')
+    replication = f'or let it use pg_basebackup: ALTER ROLE "{role}" REPLICATION;'
+    return Finding(_METHOD, Level.PROBLEM, f"{message}pg_basebackup needs", lines=(*lines, replication))
 
 
 def judge_data_directory(pgdata: Path, facts: ServerFacts) -> Iterator[Finding]:

@@ -276,6 +276,13 @@ class BaseBackupManifest:
         return sum(item.size_bytes for item in self.objects)
 
     @property
+    def fetched_size_bytes(self) -> int | None:
+        """The bytes that a restore downloads for this base backup alone; None where it needs all of its chain."""
+        if self.method is not BackupMethod.LOCAL:
+            return None
+        return self.stored_size_bytes + sum(volume.item.size_bytes for volume in self.referred)
+
+    @property
     def required_segments(self) -> tuple[WalFileName, ...]:
         """The segments without which a copy of this base backup is not restorable, in order.
 
@@ -312,4 +319,5 @@ class BaseBackupManifest:
             warnings=self.report.warnings,
             damaged_pages=self.report.damaged_pages,
             note=self.note,
+            fetched_size_bytes=self.fetched_size_bytes,
         )

@@ -82,7 +82,7 @@ def plan_rows(prepared: PreparedRestore, left_out: Collection[str] = ()) -> list
     rows = [
         ("target", f"{plan.asked} on timeline {plan.timeline}, then {request.action.value}"),
         ("last commit", f"{commit} UTC"),
-        ("base backup", " + ".join(one.backup_id for one in prepared.chain)),
+        ("base backup", " + ".join(one.record().title for one in prepared.chain)),
         ("WAL", f"{counted(len(plan.wal), 'file')} from {', '.join(plan.stores)}"),
         ("download", f"{size(prepared.download_bytes)} before the start, WAL while it recovers"),
         *([] if prepared.chosen is None else [("databases", chosen_text(prepared.chosen))]),
