@@ -16,7 +16,6 @@ from wal_pipeline.archive.format.base_backup.tar_cuts import (
     Cuts,
     TarCut,
     parse_cuts,
-    parse_volume_databases,
 )
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.commands.archive_get.wal_source import StoreHealth
@@ -74,7 +73,6 @@ class BaseBackupSource:
         )
         self._given_up = threading.Event()
         self._cuts: dict[str, tuple[TarCut | None, ...]] | None = None
-        self._databases: dict[str, tuple[frozenset[int], ...]] | None = None
 
     def extract(self, tar: BackupTar, folder: Path) -> None:
         """Download one tar's volumes and extract them into ``folder``.
@@ -108,7 +106,6 @@ class BaseBackupSource:
             try:
                 self._fetch(item, content.extend)
                 self._cuts = parse_cuts(bytes(content), self._manifest)
-                self._databases = parse_volume_databases(bytes(content), self._manifest)
             except WalPipelineError as error:
                 _log.warning("the volumes are taken one after the other: %s", error.message)
                 self._cuts = {}
@@ -161,9 +158,7 @@ class BaseBackupSource:
                 f"expected {tar.sha256}"
             )
 
-    def volumes_of_right_files(
-        self, files: Collection[str], right: Collection[str]
-    ) -> dict[tuple[str, str], frozenset[int]]:
+    def volumes_of_right_files(self, right: Collection[str]) -> dict[tuple[str, str], frozenset[int]]:
         """Return the volumes that hold nothing but files that are ``right`` already, by base backup and tar.
 
         None of a tar of which nobody knows within which file each volume begins.
@@ -172,9 +167,7 @@ class BaseBackupSource:
         for tar in self._manifest.tars:
             cuts = self._cuts_of(tar)
             if cuts is not None:
-                databases = None if self._databases is None else self._databases[tar.name]
-                unneeded = volumes_of_right_files(tar, cuts, databases, files, right)
-                found[self._manifest.backup_id, tar.name] = unneeded
+                found[self._manifest.backup_id, tar.name] = volumes_of_right_files(tar, cuts, right)
         return found
 
     def write_backup_manifest(self, path: Path) -> None:

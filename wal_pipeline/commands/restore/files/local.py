@@ -1,5 +1,6 @@
 """Brings back a base backup of the method ``local``: only what is not there yet, many volumes at the same time."""
 
+import stat
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,8 @@ from wal_pipeline.commands.restore.files.checksums import CRC32C, checksum_of_fi
 from wal_pipeline.commands.restore.files.compare import Compared, all_wanted, compare_files
 from wal_pipeline.commands.restore.files.fetch import ObjectFetcher
 from wal_pipeline.commands.restore.files.file_places import FilePlaces
-from wal_pipeline.commands.restore.files.prune import prune
+from wal_pipeline.commands.restore.files.prune import parents_of, prune
+from wal_pipeline.commands.restore.files.trusted import is_relation_file
 from wal_pipeline.commands.restore.files.volume_tar import VolumeTar, WantedPart, file_mode
 from wal_pipeline.commands.restore.files.workers import Workers
 from wal_pipeline.commands.restore.untar import PG_CONTROL
@@ -61,10 +63,13 @@ class LocalFiles:
         return sum(self.manifest.volumes[number].item.size_bytes for number in self._needed())
 
     def keep(self) -> None:
-        """Remove what the base backup does not have, and find out what is already right. Raises: RestoreError."""
+        """Remove what the base backup does not have, and find out what is already right.
+
+        Of files that are no relation's nothing proves that. Raises: RestoreError.
+        """
         prune(
             self.places,
-            (file.path for file in self._files()),
+            (file.path for file in self._files() if is_relation_file(file.path)),
             (file.path for file in self._entries() if file.is_folder),
         )
         self.compared = compare_files(self._files(), self.places, workers=self.workers)
@@ -106,17 +111,23 @@ class LocalFiles:
         return sorted(number for number, some in wanted.items() if any(one.part.size_bytes for one in some))
 
     def _make_folders(self) -> None:
-        """Make all folders, with the modes of those that are in the index."""
+        """Make all folders. They have the modes of those that are in the index, or what the cluster gives its own."""
+        default = 0o750 if self._group_reads() else 0o700
         folders: dict[str, int] = {}
         for one in self._entries():
-            path = self.places.path(one.path)
-            folders.setdefault(path if one.is_folder else path.rpartition("/")[0], 0o700)
+            for folder in parents_of(f"{one.path}/" if one.is_folder else one.path):
+                folders.setdefault(folder, default)
             if one.is_folder:
-                folders[path] = (one.mode & _FOLDER_LIMIT) | 0o700
-        for path, mode in sorted(folders.items()):
-            Path(path).mkdir(mode=0o700, parents=True, exist_ok=True)
-            if mode != 0o700:
-                Path(path).chmod(mode)
+                folders[one.path] = (one.mode & _FOLDER_LIMIT) | 0o700
+        for name, mode in sorted(folders.items()):
+            path = Path(self.places.path(name))
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if stat.S_IMODE(path.stat().st_mode) != mode:
+                path.chmod(mode)
+
+    def _group_reads(self) -> bool:
+        """Say whether the cluster was made with initdb's --allow-group-access."""
+        return bool(self.index.files[PG_CONTROL].mode & 0o040)
 
     def _make_empty_files(self) -> None:
         for wanted in self.compared.wanted.values():

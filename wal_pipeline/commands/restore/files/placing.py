@@ -98,8 +98,7 @@ class FilePlacing:
     def _place_tars(self, manifest: BaseBackupManifest) -> None:
         kept = self._kept_files(manifest) if self.keeps else None
         with self.events.phase("download"):
-            if kept is not None:
-                self.events.will_fetch(kept.fetched_bytes(manifest))
+            self.events.will_fetch(self.prepared.download_bytes if kept is None else kept.fetched_bytes(manifest))
             extract_base_backup(manifest, self._source(manifest, kept), self._pgdata, self._places.spaces)
 
     def _kept_files(self, manifest: BaseBackupManifest) -> KeptFiles:
@@ -113,12 +112,13 @@ class FilePlacing:
             right = keep_right_files(files, self._places, left_out.names, workers=self.prepared.request.worker_count)
             self.kept_bytes = sum(files[name].size_bytes for name in right)
             self.proven = right
-            return KeptFiles(right, left_out, source.volumes_of_right_files(files, right))
+            return KeptFiles(right, left_out, source.volumes_of_right_files(right))
 
     def _place_chain(self, chain: Sequence[BaseBackupManifest]) -> None:
         folders: list[Path] = []
         staged: dict[int, Path] = {}
         with self.events.phase("download"):
+            self.events.will_fetch(self.prepared.download_bytes)
             for manifest in chain:
                 folder = self.staging / manifest.backup_id
                 staged = {

@@ -66,10 +66,10 @@ def _remove_folder(folder: Path) -> None:
 
 
 def _with_parents(names: Iterable[str]) -> set[str]:
-    return {parent for name in names for parent in _parents(name)}
+    return {parent for name in names for parent in parents_of(name)}
 
 
-def _parents(name: str) -> Iterator[str]:
+def parents_of(name: str) -> Iterator[str]:
     """Yield the folders that a file lies in. A folder's own name ends with a slash."""
     at = name.find("/")
     while at >= 0:

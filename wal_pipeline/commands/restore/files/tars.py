@@ -1,19 +1,20 @@
 """Finds out what need not be fetched of a base backup that is one long tar, where most files are already right."""
 
 from collections.abc import Collection, Mapping
-from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from wal_pipeline.archive.format.base_backup.manifest import BASE_TAR, BackupTar, BaseBackupManifest
-from wal_pipeline.archive.format.base_backup.tar_cuts import NO_DATABASE, Cuts, VolumeDatabases
+from wal_pipeline.archive.format.base_backup.tar_cuts import Cuts
 from wal_pipeline.archive.format.database_folders import database_of
+from wal_pipeline.commands.restore.files.checksums import CRC32C
 from wal_pipeline.commands.restore.files.compare import right_of_manifest
 from wal_pipeline.commands.restore.files.file_places import TABLESPACES, FilePlaces
 from wal_pipeline.commands.restore.files.listed_files import ManifestFile
 from wal_pipeline.commands.restore.files.prune import prune
+from wal_pipeline.commands.restore.files.trusted import is_relation_file
 from wal_pipeline.errors import RestoreError
 
 
@@ -64,9 +65,14 @@ def keep_right_files(
 ) -> dict[str, bytes]:
     """Remove everything that is not one of these files with its very content; return the checksums of the rest.
 
-    ``left_out`` are the oids of databases that do not come back: their files go too. Raises: RestoreError.
+    ``left_out`` are the oids of databases that do not come back: their files go too. So do those whose checksum proves
+    nothing. Raises: RestoreError.
     """
-    wanted = {name: file for name, file in files.items() if database_of(name) not in left_out}
+    wanted = {
+        name: file
+        for name, file in files.items()
+        if database_of(name) not in left_out and (is_relation_file(name) or file.algorithm not in {None, CRC32C})
+    }
     prune(places, wanted)
     right = right_of_manifest(wanted, places, workers=workers)
     try:
@@ -78,32 +84,15 @@ def keep_right_files(
     return right
 
 
-def volumes_of_right_files(
-    tar: BackupTar,
-    cuts: Cuts,
-    databases: VolumeDatabases | None,
-    files: Collection[str],
-    right: Collection[str],
-) -> frozenset[int]:
+def volumes_of_right_files(tar: BackupTar, cuts: Cuts, right: Collection[str]) -> frozenset[int]:
     """Return the numbers of a tar's volumes that hold nothing but files that are right.
 
-    That is known of a volume that lies within one file, and of one that holds only files of some databases, where all
-    files of these databases are right. ``files`` are all that PostgreSQL's manifest names. The last volume is always
-    needed: it ends the tar.
+    That is known only of a volume that lies within one file. The last one is always needed: it ends the tar.
     """
-    wrong = {name for name in files if name not in right}
-    damaged = {database_of(name) for name in wrong}
     begins = (None, *cuts)
     found = set()
     for number in range(len(tar.objects) - 1):
         begin, end = begins[number], begins[number + 1]
-        within = begin is not None and end is not None and begin.name == end.name
-        if (within and begin is not None and name_in_cluster(begin.name, tar.name) in right) or (
-            databases is not None and _all_right(databases[number], damaged)
-        ):
-            found.add(number)
+        if begin is not None and end is not None and begin.name == end.name:
+            found |= {number} if name_in_cluster(begin.name, tar.name) in right else set()
     return frozenset(found)
-
-
-def _all_right(oids: AbstractSet[int], damaged: Collection[int | None]) -> bool:
-    return bool(oids) and NO_DATABASE not in oids and not any(oid in damaged for oid in oids)
