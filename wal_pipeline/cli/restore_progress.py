@@ -69,6 +69,12 @@ class RestoreScreen(RestoreEvents):
         else:
             self._bar.update(name)
 
+    def will_fetch(self, count: int) -> None:
+        """Show how much will come after all."""
+        self._download_bytes = count
+        if self._bar is not None:
+            self._bar.update("download", total=count)
+
     def bytes_came(self, count: int) -> None:
         """Show the bytes."""
         if self._bar is not None:

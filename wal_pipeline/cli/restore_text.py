@@ -219,6 +219,7 @@ def result_values(prepared: PreparedRestore, result: RestoreResult, recovery: Re
     """Return the result for JSON."""
     values: dict[str, Any] = {
         "downloaded_bytes": result.downloaded_bytes,
+        "kept_bytes": result.kept_bytes,
         "seconds": {name: round(seconds, 3) for name, seconds in result.seconds.items()},
         "faults": [{"store": one.store, "key": one.key, "message": one.message} for one in result.faults],
         "configuration_changed": list(result.mended),

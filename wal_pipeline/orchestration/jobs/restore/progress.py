@@ -84,17 +84,23 @@ def plan_rows(prepared: PreparedRestore, left_out: Collection[str] = ()) -> list
         ("last commit", f"{commit} UTC"),
         ("base backup", " + ".join(one.record().title for one in prepared.chain)),
         ("WAL", f"{counted(len(plan.wal), 'file')} from {', '.join(plan.stores)}"),
-        ("download", f"{size(prepared.download_bytes)} before the start, WAL while it recovers"),
+        ("download", f"{'at most ' if prepared.keeps else ''}{size(prepared.download_bytes)} before the start, WAL while it recovers"),
         *([] if prepared.chosen is None else [("databases", chosen_text(prepared.chosen))]),
         *([("encryption", "age; an identity at hand opens it")] if prepared.encrypted else []),
         ("data directory", str(request.pgdata)),
-        *([("removed first", ", ".join(map(str, prepared.emptied)))] if prepared.emptied else []),
+        *_emptied(prepared),
         ("archiving", _role(prepared)),
         ("disk", "\n".join(_disk_lines(prepared))),
         *([("will refuse", "\n".join(map(_refusal, prepared.refusals)))] if prepared.refusals else []),
         *([("notes", "\n".join(notes))] if (notes := [*prepared.notes, *request.signs_of_original]) else []),
     ]
     return [row for row in rows if row[0] not in left_out]
+
+
+def _emptied(prepared: PreparedRestore) -> list[tuple[str, str]]:
+    """Return what becomes of the old content of the folders, where they have any."""
+    folders = ", ".join(map(str, prepared.emptied))
+    return [("removed first", f"what is not right in {folders}" if prepared.keeps else folders)] if folders else []
 
 
 def _refusal(error: WalPipelineError) -> str:
