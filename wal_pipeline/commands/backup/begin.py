@@ -7,6 +7,7 @@ from pathlib import Path
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.records import BackupMethod
 from wal_pipeline.codec.stream_encoder import StreamEncoder
+from wal_pipeline.commands.backup.local.parent_files import ParentFiles
 from wal_pipeline.commands.backup.local.session import LocalPlan, LocalSession
 from wal_pipeline.commands.backup.options import BackupOptions
 from wal_pipeline.commands.backup.parent import ParentBackup
@@ -51,6 +52,7 @@ class SessionStart:
                 options.volume_size_bytes,
                 options.workers,
                 options.max_rate_kib,
+                self._parent_files(),
             )
             return LocalSession(self.server, local, on_progress, on_named)
         remote = BackupPlan(
@@ -64,6 +66,15 @@ class SessionStart:
             options.silence_seconds,
         )
         return BackupSession(self.server, remote, on_progress, on_named)
+
+    def _parent_files(self) -> ParentFiles | None:
+        """Return the parent's files; None where nothing of it can be referred to, as its volumes open otherwise."""
+        parent, encoder = self.parent, self.encoder
+        if parent is None or parent.index is None:
+            return None
+        if (parent.manifest.codec, parent.manifest.encrypted) != (encoder.codec, encoder.encrypted):
+            return None
+        return ParentFiles(parent.manifest, parent.index)
 
     def _command(self) -> BaseBackupCommand:
         if self.pg_basebackup is None:

@@ -23,7 +23,8 @@ Version 2: the method ``local``
 ``volumes`` of ``manifest.json``
     All volumes that the base backup is restored from. A volume with a ``backup_id`` is one of an earlier base backup:
     its files have not changed since. ``chain`` names all base backups whose volumes it refers to, the oldest first;
-    nothing is combined.
+    nothing is combined. An older volume may also hold files that changed or went since: its own volumes come last in
+    the list, so that opening all in its order leaves each file right. What ``backup_manifest`` does not name is removed.
 
 ``backup_manifest``, ``configuration.tar``, ``report.json`` and ``manifest.json`` are as in version 1.
 

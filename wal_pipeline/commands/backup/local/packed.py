@@ -17,11 +17,13 @@ _SHOWN_BLOCKS: Final = 5  # as many as PostgreSQL names
 class PackedVolumes:
     """The volumes and files of one base backup; every method may be called from any thread.
 
-    Volumes count from 0 in the order in which they were begun.
+    Volumes count from 0 in the order in which they were begun. ``unchanged`` are files that lie in volumes of earlier
+    base backups, as the parent has them.
     """
 
     files: dict[str, IndexedFile] = field(default_factory=dict)
     unchecked: list[str] = field(default_factory=list)
+    unchanged: dict[str, IndexedFile] = field(default_factory=dict)
     _volumes: dict[int, BackupVolume] = field(default_factory=dict)
     _suspects: dict[str, PageCheck] = field(default_factory=dict)
     _begun: int = 0
@@ -46,6 +48,11 @@ class PackedVolumes:
                 self._suspects[file.path] = check
             if check is not None and check.unchecked_bytes:
                 self.unchecked.append(file.path)
+
+    def add_unchanged(self, known: IndexedFile) -> None:
+        """Take a file that is not stored again; ``known`` is the parent's."""
+        with self._lock:
+            self.unchanged[known.path] = known
 
     def volumes(self) -> tuple[BackupVolume, ...]:
         """Return all volumes in the order of their numbers; every one that was begun must be there."""

@@ -24,9 +24,10 @@ from wal_pipeline.archive.format.configuration import configuration_name, config
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.records import BackupKind, BackupMethod
 from wal_pipeline.codec.stream_encoder import StreamEncoder
-from wal_pipeline.commands.backup.local.bundles import plan_bundles
+from wal_pipeline.commands.backup.local.bundles import Bundle, plan_bundles
 from wal_pipeline.commands.backup.local.last_volume import LastVolume
 from wal_pipeline.commands.backup.local.packed import PackedVolumes
+from wal_pipeline.commands.backup.local.parent_files import ParentFiles, ReferredVolumes
 from wal_pipeline.commands.backup.local.read_meter import ReadMeter
 from wal_pipeline.commands.backup.local.stored_objects import StoredObjects
 from wal_pipeline.commands.backup.local.volume_packer import VolumePacker
@@ -51,7 +52,8 @@ _log = logging.getLogger(__name__)
 class LocalPlan:
     """The facts and choices before a base backup begins. ``pgdata`` is proven to be the server's own.
 
-    ``workers`` read at the same time, together ``max_rate_kib`` a second at most (None: as fast as they can).
+    ``workers`` read at the same time, together ``max_rate_kib`` a second at most (None: as fast as they can). With
+    ``parent`` what has not changed since is not stored again.
     """
 
     facts: ServerFacts
@@ -64,6 +66,7 @@ class LocalPlan:
     volume_size_bytes: int
     workers: int
     max_rate_kib: int | None = None
+    parent: ParentFiles | None = None
 
 
 class LocalSession:
@@ -151,7 +154,22 @@ class LocalSession:
         return files
 
     def _pack(self, packer: VolumePacker, files: list[DataFile], running: RunningBackup, upload: BackupUpload) -> None:
-        bundles = plan_bundles(files, self._plan.volume_size_bytes)
+        parent = self._plan.parent
+        candidates = parent.candidates(files) if parent is not None else {}
+        bundles = plan_bundles(files, self._plan.volume_size_bytes, candidates)
+
+        def pack(bundle: Bundle) -> None:
+            if parent is None or bundle[0].path not in candidates:
+                packer.pack(bundle)
+                return
+            changed = []
+            for file in bundle:
+                known = candidates[file.path]
+                if parent.is_unchanged(file, known, packer.started, self._meter.note):
+                    self._packed.add_unchanged(known)
+                else:
+                    changed.append(file)
+            packer.pack(tuple(changed))
 
         def tick() -> None:
             self._report(BackupPhase.COPYING, upload)
@@ -163,12 +181,13 @@ class LocalSession:
             self._meter.stop()
             upload.give_up()
 
-        work_through(bundles, packer.pack, workers=self._plan.workers, stop=stop, tick=tick)
+        work_through(bundles, pack, workers=self._plan.workers, stop=stop, tick=tick)
 
     def _manifest(
         self, objects: StoredObjects, started: StartedBackup, stopped: StoppedBackup, file_list: BinaryIO
     ) -> BaseBackupManifest:
         plan, packed = self._plan, self._packed
+        referred = ReferredVolumes(plan.parent, packed.unchanged.values()) if plan.parent is not None else None
         encoder = plan.encoder
         file_list.seek(0)
         listed = objects.store_described(
@@ -176,9 +195,12 @@ class LocalSession:
             iter(lambda: file_list.read(1 << 20), b""),
         )
         files = list(packed.files.values())
+        if referred is not None:
+            files = [*referred.files(), *map(referred.moved, files)]
+        chain = referred.chain if referred is not None else ()
         index = objects.store_described(
             file_index_name(encoder.codec, encrypted=encoder.encrypted),
-            index_lines(files, {objects.backup_id: started.start_lsn}),
+            index_lines(files, {**(referred.start_lsns if referred else {}), objects.backup_id: started.start_lsn}),
         )
         kept, warnings = self._server.outside_configuration()
         configuration = None
@@ -187,8 +209,8 @@ class LocalSession:
             configuration = objects.store_described(name, [configuration_to_tar(kept)])
         return BaseBackupManifest(
             backup_id=objects.backup_id,
-            kind=BackupKind.FULL,
-            chain=(),
+            kind=BackupKind.INCREMENTAL if chain else BackupKind.FULL,
+            chain=chain,
             system_identifier=plan.facts.system_identifier,
             wal_ranges=(WalRange(started.timeline, started.start_lsn, stopped.stop_lsn),),
             started_at=started.started_at,
@@ -205,7 +227,7 @@ class LocalSession:
             backup_manifest=listed,
             configuration=configuration,
             method=BackupMethod.LOCAL,
-            volumes=packed.volumes(),
+            volumes=(*(referred.volumes if referred else ()), *packed.volumes()),
             file_index=index,
             files_size_bytes=sum(file.size_bytes for file in files),
             report=BackupReport(self._warnings(warnings), packed.damaged_pages(stopped.stop_lsn)),

@@ -1,18 +1,24 @@
 """Base backups of the method ``local`` of real servers under load: opened with standard tools, and started."""
 
+import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import google_crc32c
 import pytest
 
 from testbed.postgres import PostgresCluster
 from testbed.postgres_install import PostgresInstall, give_to_postgres, owned_folder
+from wal_pipeline.archive.format.base_backup.file_index import IndexedFile
+from wal_pipeline.archive.format.base_backup.manifest import BaseBackupManifest
 from wal_pipeline.archive.format.base_backup.manifest_json import parse_manifest
-from wal_pipeline.archive.records import BackupMethod, Codec
+from wal_pipeline.archive.records import BackupKind, BackupMethod, Codec
 from wal_pipeline.codec.stream_encoder import StreamEncoder
 from wal_pipeline.commands.backup.local.method import ChosenMethod
+from wal_pipeline.commands.backup.parent import ParentBackup, choose_parent, fetch_parent
 from wal_pipeline.commands.backup.session import BackupPhase, BackupProgress
 from wal_pipeline.commands.inventory.wholeness import find_fault
 from wal_pipeline_tests.support.base_backup_scene import (
@@ -41,13 +47,35 @@ def cluster(postgres_version: PostgresInstall) -> Iterator[PostgresCluster]:
         shutil.rmtree(made.value("SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'elsewhere'"))
 
 
+def _parent(scene: Scene, manifest: BaseBackupManifest, folder: Path) -> ParentBackup:
+    places = scene.places
+    return fetch_parent(places, choose_parent(places, manifest.backup_id), identities=[], folder=folder)
+
+
+def _settle(cluster: PostgresCluster) -> None:
+    """Let nothing change any more, and every file's time be older than a base backup's start by more than it says."""
+    cluster.psql("ALTER SYSTEM SET autovacuum = off; SELECT pg_reload_conf(); VACUUM FREEZE; CHECKPOINT")
+    long_ago = time.time() - 3600
+    for path in (cluster.pgdata / "base").rglob("*"):
+        os.utime(path, (long_ago, long_ago))
+
+
+def _require_indexed(to: Path, files: Mapping[str, IndexedFile]) -> None:
+    """Compare each file with its checksum in the index; what a referred volume held besides is removed."""
+    for path in [one for one in to.rglob("*") if one.is_file() and str(one.relative_to(to)) not in files]:
+        path.unlink()
+    for name, file in files.items():
+        if not file.is_folder:
+            assert f"{google_crc32c.value((to / name).read_bytes()):08x}" == file.crc32c, name
+
+
 @pytest.fixture
 def scene(cluster: PostgresCluster, tmp_path: Path) -> Scene:
     """The cluster and two local folders."""
     return Scene(cluster, [folder_store("r2", tmp_path), folder_store("b2", tmp_path)], tmp_path / "scratch")
 
 
-def _options(scene: Scene) -> dict[str, object]:
+def _options(scene: Scene) -> dict[str, Any]:
     return {"method": LOCAL, "pgdata": scene.cluster.pgdata, "workers": 3, "volume_size_bytes": 4 * MIB}
 
 
@@ -111,6 +139,45 @@ def test_a_server_under_load_is_read_whole_and_recovers(scene: Scene, tmp_path: 
         copy.run("pg_amcheck", "--install-missing", "--heapallindexed", "postgres")
         copy.stop()
         copy.run("pg_checksums", "--check", "--pgdata", str(copy.pgdata))
+
+
+def test_an_incremental_one_stores_what_changed_and_refers_to_the_rest(scene: Scene, tmp_path: Path) -> None:
+    """It is opened like a full one, from the volumes that it names, and builds on one that builds on another."""
+    cluster, place = scene.cluster, scene.place(scene.stores[0])
+    _settle(cluster)
+    full = scene.take(**_options(scene)).manifest
+    cluster.psql("UPDATE pgbench_tellers SET tbalance = 77; CHECKPOINT")
+    first = scene.take(parent=_parent(scene, full, tmp_path), **_options(scene)).manifest
+    cluster.psql("INSERT INTO spaced VALUES (0, 'new'); CHECKPOINT")
+    second = scene.take(parent=_parent(scene, first, tmp_path), **_options(scene)).manifest
+    assert [one.kind for one in (full, first, second)] == [BackupKind.FULL, *[BackupKind.INCREMENTAL] * 2]
+    assert second.chain == (full.backup_id, first.backup_id)
+    assert {volume.backup_id for volume in second.referred} == {full.backup_id}
+    accounts = cluster.value("SELECT pg_relation_filepath('pgbench_accounts')")
+    index = read_index(place, second)
+    parts = index.files[accounts].parts
+    assert {second.volumes[part.volume].backup_id for part in parts} == {full.backup_id}
+    assert index.start_lsns == {full.backup_id: full.start_lsn, second.backup_id: second.start_lsn}
+    assert second.stored_size_bytes < full.stored_size_bytes / 2
+    opened = open_volumes(place, second, tmp_path / "opened")
+    _require_indexed(opened, index.files)
+    assert verify_backup(cluster.install, opened) == "backup successfully verified"
+
+
+def test_a_file_whose_page_changed_behind_its_time_is_stored_again(scene: Scene, tmp_path: Path) -> None:
+    """Size and time are the parent's; the content tells."""
+    cluster, place = scene.cluster, scene.place(scene.stores[0])
+    _settle(cluster)
+    full = scene.take(**_options(scene)).manifest
+    accounts = cluster.pgdata / cluster.value("SELECT pg_relation_filepath('pgbench_accounts')")
+    before = accounts.stat()
+    cluster.psql("UPDATE pgbench_accounts SET abalance = 78 WHERE aid = 5; CHECKPOINT")
+    os.truncate(accounts, before.st_size)  # the new version of the row may lie on a new page
+    os.utime(accounts, ns=(before.st_atime_ns, before.st_mtime_ns))
+    made = scene.take(parent=_parent(scene, full, tmp_path), **_options(scene)).manifest
+    path = str(accounts.relative_to(cluster.pgdata))
+    parts = read_index(place, made).files[path].parts
+    assert {made.volumes[part.volume].backup_id for part in parts} == {made.backup_id}
 
 
 @pytest.mark.parametrize("codec", [Codec.GZIP, Codec.LZ4, Codec.NONE])
