@@ -1,8 +1,9 @@
 """Begins the session of a base backup, by its method."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.records import BackupMethod
@@ -16,6 +17,7 @@ from wal_pipeline.commands.backup.session import BackupPlan, BackupSession, Prog
 from wal_pipeline.errors import BaseBackupError
 from wal_pipeline.postgres.backup_server import BackupServer
 from wal_pipeline.postgres.pg_basebackup import BaseBackupCommand
+from wal_pipeline.stores.cluster_store import ClusterStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class SessionStart:
     options: BackupOptions
     parent: ParentBackup | None
     pg_basebackup: Path | None
+    places: Sequence[ClusterStore] = ()
+    identities: Sequence[Any] = ()
 
     def session(
         self, method: BackupMethod, on_progress: ProgressCallback, on_named: Callable[[str], object]
@@ -53,6 +57,8 @@ class SessionStart:
                 options.workers,
                 options.max_rate_kib,
                 self._parent_files(),
+                self.places,
+                self.identities,
             )
             return LocalSession(self.server, local, on_progress, on_named)
         remote = BackupPlan(
