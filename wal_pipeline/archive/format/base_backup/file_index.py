@@ -134,7 +134,7 @@ def _parsed(lines: Iterator[bytes], manifest: BaseBackupManifest) -> FileIndex:
 
 
 def parse_file(value: Mapping[str, Any], volumes: int | None = None) -> IndexedFile:
-    """Read the values of one line, of a file in ``volumes`` volumes (None: not known). Raises: ValueError, TypeError."""
+    """Read the values of one line, of a file in ``volumes`` volumes (None: not known). Raises: ValueError."""
     path, size, modified, mode = value["path"], value["size"], value["modified_ns"], value["mode"]
     if not isinstance(path, str) or not path or not _is_natural(size) or not _is_natural(mode) or mode > _PERMISSIONS:
         raise ValueError(f"{value!r} is not a file")

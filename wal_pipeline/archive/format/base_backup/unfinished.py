@@ -1,7 +1,7 @@
 """Describes what of a base backup is stored already while it is being taken, so that the next one can go on with it.
 
 Objects ``file_index.part.000000<codec>[.age]``, ``file_index.part.000001…`` lie beside the volumes until the manifest
-is there. Each tells of some volumes and of the files that lie in them and in those of the parts before. They are lines of
+is there. Each tells of some volumes, and of files that lie in them and in those of the parts before. They are lines of
 JSON: a header with ``format``, ``version``, ``start_lsn`` and ``volumes``, each its number, name, size, SHA-256 and
 content size, then files as in the index (file_index.py), whose numbers are those of the volumes.
 """
