@@ -22,7 +22,7 @@ from wal_pipeline.stores.cluster_store import ClusterStore
 
 @dataclass(frozen=True, slots=True)
 class SessionStart:
-    """What a session begins with. ``pg_basebackup`` is the program's path, which the method ``local`` does not need."""
+    """The input of a session. ``pg_basebackup`` is the program's path, which the method ``local`` does not need."""
 
     server: BackupServer
     layout: Layout

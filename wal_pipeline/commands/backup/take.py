@@ -22,7 +22,7 @@ from wal_pipeline.commands.backup.begin import SessionStart
 from wal_pipeline.commands.backup.kind import ChosenKind, ParentWish, choose_kind, why_not_since_parent
 from wal_pipeline.commands.backup.lease import held_lease
 from wal_pipeline.commands.backup.leftovers import clean_leftovers, try_remove
-from wal_pipeline.commands.backup.local.method import ChosenMethod, choose_method
+from wal_pipeline.commands.backup.local.method import ChosenMethod, choose_backup_method
 from wal_pipeline.commands.backup.local.session import LocalSession
 from wal_pipeline.commands.backup.objects import object_metadata
 from wal_pipeline.commands.backup.options import BackupOptions, check_options
@@ -305,7 +305,7 @@ class BaseBackupTaker:
 
     def _method(self, parent: ParentBackup | None) -> ChosenMethod:
         options = self._options
-        return choose_method(options.method, self._server, options.pgdata, parent.manifest if parent else None)
+        return choose_backup_method(options.method, self._server, options.pgdata, parent.manifest if parent else None)
 
     def _check_parent(self, facts: ServerFacts, layout: Layout, parent: ParentBackup) -> None:
         require_ready(facts, layout, parent)

@@ -1,4 +1,4 @@
-"""Describes what of a base backup is stored already while it is being taken, so that the next one can go on with it.
+"""Describes the volumes and files that a running base backup has stored, so that the next one can go on with them.
 
 Objects ``file_index.part.000000<codec>[.age]``, ``file_index.part.000001…`` lie beside the volumes until the manifest
 is there. Each tells of some volumes, and of files that lie in them and in those of the parts before. They are lines of
@@ -38,7 +38,7 @@ def is_index_part(name: str) -> bool:
 
 @dataclass(slots=True)
 class UnfinishedIndex:
-    """What one or several parts tell: ``volumes`` by their numbers, and ``files`` by their paths."""
+    """The content of one or several parts: ``volumes`` by their numbers, and ``files`` by their paths."""
 
     start_lsn: Lsn
     volumes: dict[int, BackupObject] = field(default_factory=dict)
