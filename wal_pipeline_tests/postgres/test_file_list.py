@@ -12,11 +12,11 @@ import pytest
 from testbed.postgres import PostgresCluster
 from testbed.postgres_install import PostgresInstall, give_to_postgres
 from testbed.processes import ServerError
-from wal_pipeline.postgres.file_list import FILE_LIST_NAME, ListedFile, NeededWal, file_list_lines
+from wal_pipeline.postgres.file_list import FILE_LIST_NAME, FileListEntry, NeededWal, file_list_lines
 from wal_pipeline.wal.lsn import Lsn
 
 WAL = NeededWal(1, Lsn.parse("0/2000028"), Lsn.parse("16/B374D848"))
-SMALL = ListedFile("base/5/16384", 9, 1_764_450_000_999_999_999, "e3069283")
+SMALL = FileListEntry("base/5/16384", 9, 1_764_450_000_999_999_999, "e3069283")
 EXPECTED_15 = """{ "PostgreSQL-Backup-Manifest-Version": 1,
 "Files": [
 { "Path": "base/5/16384", "Size": 9, "Last-Modified": "2025-11-29 21:00:00 GMT", "Checksum-Algorithm": "CRC32C", \
@@ -28,7 +28,7 @@ EXPECTED_15 = """{ "PostgreSQL-Backup-Manifest-Version": 1,
 "Manifest-Checksum": "b9d5"""
 
 
-def listed(*files: ListedFile, major: int = 18) -> bytes:
+def listed(*files: FileListEntry, major: int = 18) -> bytes:
     return b"".join(file_list_lines(files, WAL, major=major, system_identifier=2**63 + 1))
 
 
@@ -46,21 +46,21 @@ def test_the_list_is_written_as_postgresql_writes_it() -> None:
 def test_any_list_is_json() -> None:
     """Also one without files, and with names that JSON must escape."""
     names = ["a\nb", 'quote"', "back\\slash", "tab\t\x01", "é", "naïve/\u2028"]
-    read = json.loads(listed(*[ListedFile(name, 0, 0, "00000000") for name in names]))
+    read = json.loads(listed(*[FileListEntry(name, 0, 0, "00000000") for name in names]))
     assert [file["Path"] for file in read["Files"]] == names
     assert json.loads(listed())["Files"] == []
 
 
 def test_a_name_that_is_not_utf8_is_written_in_hex() -> None:
     """It comes from the file system as Python's surrogate escapes."""
-    (file,) = json.loads(listed(ListedFile(os.fsdecode(b"base/\xff\xe9"), 0, 0, "00000000")))["Files"]
+    (file,) = json.loads(listed(FileListEntry(os.fsdecode(b"base/\xff\xe9"), 0, 0, "00000000")))["Files"]
     assert file["Encoded-Path"] == "626173652fffe9"
     assert "Path" not in file
 
 
 def test_a_file_of_before_1970_has_a_time() -> None:
     """A wrong clock or an unpacked archive may have left it so."""
-    (file,) = json.loads(listed(ListedFile("a", 0, -1, "00000000")))["Files"]
+    (file,) = json.loads(listed(FileListEntry("a", 0, -1, "00000000")))["Files"]
     assert file["Last-Modified"] == "1969-12-31 23:59:59 GMT"
 
 
@@ -75,12 +75,12 @@ def cluster(postgres_version: PostgresInstall) -> Iterator[PostgresCluster]:
     made.remove()
 
 
-def _list_of(pgdata: Path) -> Iterator[ListedFile]:
+def _list_of(pgdata: Path) -> Iterator[FileListEntry]:
     for path in sorted(pgdata.rglob("*")):
         if path.is_file():
             data, status = path.read_bytes(), path.stat()
             checksum = f"{google_crc32c.value(data):08x}"
-            yield ListedFile(str(path.relative_to(pgdata)), status.st_size, status.st_mtime_ns, checksum)
+            yield FileListEntry(str(path.relative_to(pgdata)), status.st_size, status.st_mtime_ns, checksum)
 
 
 def _verify(cluster: PostgresCluster) -> str:
