@@ -4,7 +4,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -108,11 +108,19 @@ class _Walk:
             if _is_left_out(entry.name) or path == CONTROL_PATH:
                 continue
             relation = parse_relation_file(entry.name) if has_relations else None
-            if relation is not None and relation.fork != "init" and f"{relation.number}_init" in names:
-                continue  # an unlogged relation: recovery makes it anew from its init fork
+            if relation is not None and relation.fork != "init" and self._is_unlogged(folder, relation.number, names):
+                continue  # recovery makes it anew from its init fork
             if database is not None and is_temporary_relation(entry.name):
                 continue
             yield from self._entry(entry, path, relation is not None, within)
+
+    def _is_unlogged(self, folder: str, number: int, names: Container[str]) -> bool:
+        """Whether a relation has an init fork, also one that came after the folder was listed (``names``).
+
+        What slips through is an index that is being built now: see ``unlogged_rest``.
+        """
+        name = f"{number}_init"
+        return name in names or os.path.lexists(self._pgdata / folder / name)
 
     def _entry(self, entry: "os.DirEntry[str]", path: str, relation: bool, database: int | None) -> Iterator[DataFile]:
         try:
