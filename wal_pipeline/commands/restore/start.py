@@ -27,6 +27,7 @@ from wal_pipeline.postgres.required_settings import (
     settings_of_original,
     too_low,
 )
+from wal_pipeline.postgres.unlogged_rest import find_unlogged_rest
 from wal_pipeline.wal.lsn import InvalidLsnError, Lsn
 
 _PSQL_TIMEOUT_SECONDS = 15
@@ -211,6 +212,7 @@ class _Recovery:
         self._segments = 0
         self._warnings: dict[str, None] = {}
         self._missed: dict[str, None] = {}
+        self._rests: set[str | None] = set()
 
     def run(self) -> RecoveryResult:
         """Start the server, and watch its recovery to the end."""
@@ -254,9 +256,9 @@ class _Recovery:
                 progress = server.watch(self._limits, self._on_progress)
                 self._warnings.update(dict.fromkeys(progress.warnings))
                 self._note_missed(progress)
-            except PostgresError:
+            except PostgresError as error:
                 self._segments += server.progress.segments
-                if server.is_running or not self._raise_settings(self._too_low()):
+                if server.is_running or not (self._raise_settings(self._too_low()) or self._may_start_again(error)):
                     raise
                 continue
             self._segments += progress.segments
@@ -266,6 +268,13 @@ class _Recovery:
             if not self._raise_settings(self._too_low()):
                 break
         raise self._blocked()
+
+    def _may_start_again(self, error: PostgresError) -> bool:
+        """Whether the server ended because of the rest of an unlogged relation, which its next start removes."""
+        rest = find_unlogged_rest(error.message, self._prepared.request.pgdata)
+        is_new = rest is not None and rest not in self._rests
+        self._rests |= {rest}
+        return is_new
 
     def _note_missed(self, progress: RecoveryProgress) -> None:
         chosen = self._prepared.chosen
