@@ -10,6 +10,7 @@ from wal_pipeline.archive.format.base_backup.manifest import BaseBackupManifest
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.recovery.restore_plan import RestorePlan, plan_restore
 from wal_pipeline.archive.recovery.target import RecoveryTarget
+from wal_pipeline.archive.restore_time.forecast import RestoreForecast
 from wal_pipeline.commands.restore.checks import (
     DiskNeed,
     TablespaceMove,
@@ -88,6 +89,7 @@ class PreparedRestore:
     ``refusals`` are all that the restore would refuse, though it could be planned.
     ``encrypted``: a base backup or WAL is encrypted, and the identities at hand open it. ``stores`` are those that
     answered, ``silent`` the names of those that did not. ``chosen``: only these databases come back; None: all.
+    ``forecast``: how long it will take; None where nobody asked.
     """
 
     request: RestoreRequest
@@ -109,6 +111,7 @@ class PreparedRestore:
     configuration: ConfigurationPlan = field(default_factory=ConfigurationPlan)
     refusals: tuple[WalPipelineError, ...] = ()
     chosen: ChosenDatabases | None = None
+    forecast: RestoreForecast | None = None
 
     @property
     def filled_elsewhere(self) -> tuple[Path, ...]:

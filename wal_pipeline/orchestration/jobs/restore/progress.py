@@ -1,10 +1,12 @@
 """Writes the plan and the progress of a restore into its run's log, for all jobs that restore."""
 
 from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 import dagster as dg
 
+from wal_pipeline.archive.restore_time.words import forecast_sentence
 from wal_pipeline.commands.restore.chosen.words import chosen_text
 from wal_pipeline.commands.restore.download import DownloadFault
 from wal_pipeline.commands.restore.perform import RestoreEvents, apart_in_a_copy
@@ -85,6 +87,7 @@ def plan_rows(prepared: PreparedRestore, left_out: Collection[str] = ()) -> list
         ("base backup", " + ".join(one.record().title for one in prepared.chain)),
         ("WAL", f"{counted(len(plan.wal), 'file')} from {', '.join(plan.stores)}"),
         ("download", f"{size(prepared.download_bytes)} before the start, WAL while it recovers"),
+        *([] if prepared.forecast is None else [("time", forecast_sentence(prepared.forecast, datetime.now(UTC)))]),
         *([] if prepared.chosen is None else [("databases", chosen_text(prepared.chosen))]),
         *([("encryption", "age; an identity at hand opens it")] if prepared.encrypted else []),
         ("data directory", str(request.pgdata)),
