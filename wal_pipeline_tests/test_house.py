@@ -84,7 +84,8 @@ _TESTED_IN: Final = {
     "commands/archive_push/test_run.py": "commands/archive_push/{events,job,rejections}",
     "commands/archive_push/test_prepare.py": "postgres/commits",
     "commands/backup/test_take.py": (
-        "archive/format/base_backup/tar_cuts commands/backup/{begin,options,parent,preconditions,session} commands/backup/remote/tar_volumes"
+        "archive/format/base_backup/tar_cuts commands/backup/{begin,options,parent,preconditions,session} "
+        "commands/backup/remote/tar_volumes"
     ),
     "commands/backup/test_upload.py": "commands/backup/part_uploader",
     "commands/backup/test_leftovers.py": "commands/backup/remote/staging",

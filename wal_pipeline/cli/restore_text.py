@@ -1,11 +1,12 @@
 """Turns a restore's plan and result into text for a person and into values for JSON."""
 
 import shlex
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from wal_pipeline.archive.recovery.restore_plan import PlannedBackup
+from wal_pipeline.archive.restore_time.words import comparison_text, forecast_sentence, forecast_values
 from wal_pipeline.commands.restore.chosen.words import chosen_text, chosen_values, finished_lines, finished_values
 from wal_pipeline.commands.restore.perform import RestoreResult, apart_in_a_copy
 from wal_pipeline.commands.restore.prepare import PreparedRestore
@@ -26,6 +27,7 @@ def plan_text(prepared: PreparedRestore, cluster: str) -> str:
         ("WAL", _wal(prepared)),
         ("last commit", _commit(plan.commit_at_least, plan.commit_at_most)),
         ("download", f"{_at_most(prepared)}{size(prepared.download_bytes)} before the start, WAL while it recovers"),
+        *([] if prepared.forecast is None else [("time", forecast_sentence(prepared.forecast, datetime.now(UTC)))]),
         *([] if prepared.chosen is None else [("databases", chosen_text(prepared.chosen))]),
         *([("encryption", "age; an identity at hand opens it")] if prepared.encrypted else []),
         ("data directory", f"{request.pgdata}{_removed(prepared, request.pgdata)}"),
@@ -148,6 +150,7 @@ def plan_values(prepared: PreparedRestore) -> dict[str, Any]:
         "commit_at_most": moment_json(plan.commit_at_most),
         "download_bytes": prepared.download_bytes,
         "keeps_right_files": prepared.keeps,
+        "forecast": None if prepared.forecast is None else forecast_values(prepared.forecast),
         **chosen_values(prepared.chosen),
         "notes": list(prepared.notes),
         "will_refuse": [{"message": one.message, "hint": one.hint} for one in prepared.refusals],
@@ -161,6 +164,7 @@ def result_text(prepared: PreparedRestore, result: RestoreResult, recovery: Reco
     """Return what was done and, where the server was started, the moment reached."""
     phases = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in result.seconds.items())
     lines = [f"Restored into {result.pgdata}: {size(result.downloaded_bytes)} downloaded{_kept(result)}; {phases}"]
+    lines += _compared(result)
     lines += [f"Changed in its configuration: {words}" for words in result.mended]
     warnings = (*result.warnings, *(() if recovery is None else recovery.warnings))
     lines += [f"WARNING: {words}" for words in warnings]
@@ -193,6 +197,13 @@ def result_text(prepared: PreparedRestore, result: RestoreResult, recovery: Reco
     return "\n".join(lines)
 
 
+def _compared(result: RestoreResult) -> list[str]:
+    """Compare the time that all this took with what the plan said; nothing where that was not known."""
+    if result.predicted_seconds is None or result.took_seconds is None:
+        return []
+    return [f"Time: {comparison_text(result.predicted_seconds, result.took_seconds)}"]
+
+
 def _database_lines(prepared: PreparedRestore, result: RestoreResult) -> list[str]:
     return [] if prepared.chosen is None else finished_lines(prepared.chosen, result.databases)
 
@@ -221,6 +232,8 @@ def result_values(prepared: PreparedRestore, result: RestoreResult, recovery: Re
         "downloaded_bytes": result.downloaded_bytes,
         "kept_bytes": result.kept_bytes,
         "seconds": {name: round(seconds, 3) for name, seconds in result.seconds.items()},
+        "predicted_seconds": None if result.predicted_seconds is None else round(result.predicted_seconds, 3),
+        "took_seconds": None if result.took_seconds is None else round(result.took_seconds, 3),
         "faults": [{"store": one.store, "key": one.key, "message": one.message} for one in result.faults],
         "configuration_changed": list(result.mended),
         "warnings": [*result.warnings, *(() if recovery is None else recovery.warnings)],

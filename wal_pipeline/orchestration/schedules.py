@@ -7,8 +7,8 @@ from typing import Any, Final
 import dagster as dg
 from dagster._core.errors import DagsterInvalidDefinitionError
 
-from wal_pipeline.orchestration.jobs import backup as base_backup_job
 from wal_pipeline.orchestration.jobs import verify as verification_job
+from wal_pipeline.orchestration.jobs.backup import INCREMENTAL_OR_FULL
 from wal_pipeline.orchestration.keys import (
     BACKUP_JOB,
     CHECK_JOB,
@@ -42,7 +42,7 @@ TIMINGS: Final = (
         "base_backup_incremental_cron",
         "Takes an incremental base backup onto every store; a full one where the server cannot, or where as many as "
         "WAL_PIPELINE_BASE_BACKUP_MAX_CHAIN build on each other.",
-        {"ops": {base_backup_job.OP_NAME: {"config": {"incremental": True, "or_full": True}}}},
+        INCREMENTAL_OR_FULL,
     ),
     Timing("keep_relations_schedule", RELATIONS_JOB, "relations_cron", "Keeps a list of the cluster's relations."),
     Timing("recovery_drill_schedule", DRILL_JOB, "drill_cron", "Runs a recovery drill from every store."),

@@ -4,7 +4,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -88,7 +88,7 @@ class _Walk:
         self._pgdata = pgdata
         self._major = major
         self._skipped = skipped
-        self._made_mode = stat.S_IMODE(pgdata.stat().st_mode) & ~0o022
+        self._made_mode = _folder_mode(pgdata)
         self._spaces_inside = frozenset(self._find_spaces_inside())
 
     def everything(self) -> Iterator[DataFile]:
@@ -108,11 +108,19 @@ class _Walk:
             if _is_left_out(entry.name) or path == CONTROL_PATH:
                 continue
             relation = parse_relation_file(entry.name) if has_relations else None
-            if relation is not None and relation.fork != "init" and f"{relation.number}_init" in names:
-                continue  # an unlogged relation: recovery makes it anew from its init fork
+            if relation is not None and relation.fork != "init" and self._is_unlogged(folder, relation.number, names):
+                continue  # recovery makes it anew from its init fork
             if database is not None and is_temporary_relation(entry.name):
                 continue
             yield from self._entry(entry, path, relation is not None, within)
+
+    def _is_unlogged(self, folder: str, number: int, names: Container[str]) -> bool:
+        """Whether a relation has an init fork, also one that came after the folder was listed (``names``).
+
+        What slips through is an index that is being built now: see ``unlogged_rest``.
+        """
+        name = f"{number}_init"
+        return name in names or os.path.lexists(self._pgdata / folder / name)
 
     def _entry(self, entry: "os.DirEntry[str]", path: str, relation: bool, database: int | None) -> Iterator[DataFile]:
         try:
@@ -192,8 +200,8 @@ class _Walk:
     def _made_folder(self, path: str, status: os.stat_result, database: int | None = None) -> DataFile:
         """Return a folder that is stored without its content; a link becomes a folder as the server would make it."""
         if stat.S_ISLNK(status.st_mode):
-            mode = 0o750 if self._made_mode & _GROUP_BITS else 0o700  # file_perm.h: pg_dir_create_mode
-            return DataFile(path, self._pgdata / path, 0, status.st_mtime_ns, mode, is_folder=True, database=database)
+            source, mode = self._pgdata / path, self._made_mode
+            return DataFile(path, source, 0, status.st_mtime_ns, mode, is_folder=True, database=database)
         return self._file(path, status, is_folder=True, database=database)
 
     def _file(
@@ -208,6 +216,14 @@ class _Walk:
         size_bytes = 0 if is_folder else status.st_size
         mode = stat.S_IMODE(status.st_mode)
         return DataFile(path, self._pgdata / path, size_bytes, status.st_mtime_ns, mode, is_folder, relation, database)
+
+
+def _folder_mode(pgdata: Path) -> int:
+    """Return the permissions that the server gives to folders (file_perm.h: pg_dir_create_mode)."""
+    try:
+        return 0o750 if pgdata.stat().st_mode & _GROUP_BITS else 0o700
+    except OSError as error:
+        raise _unreadable(pgdata, error) from error
 
 
 def _is_left_out(name: str) -> bool:

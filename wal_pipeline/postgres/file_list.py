@@ -19,7 +19,7 @@ _NANOSECONDS: Final = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class ListedFile:
+class FileListEntry:
     """A file of the list. ``path`` is relative to the data directory, ``crc32c`` eight hex digits of the number.
 
     A path that is not UTF-8 has Python's surrogate escapes. ``modified_ns`` counts from 1970.
@@ -41,7 +41,7 @@ class NeededWal:
 
 
 def file_list_lines(
-    files: Iterable[ListedFile], wal: NeededWal, *, major: int, system_identifier: int
+    files: Iterable[FileListEntry], wal: NeededWal, *, major: int, system_identifier: int
 ) -> Iterator[bytes]:
     """Yield the list's bytes, a line or two at a time, for a server of the major version ``major``.
 
@@ -54,7 +54,7 @@ def file_list_lines(
     yield f'"Manifest-Checksum": "{digest.hexdigest()}"}}\n'.encode()
 
 
-def _lines(files: Iterable[ListedFile], wal: NeededWal, major: int, system_identifier: int) -> Iterator[bytes]:
+def _lines(files: Iterable[FileListEntry], wal: NeededWal, major: int, system_identifier: int) -> Iterator[bytes]:
     if major >= _IDENTIFIER_SINCE:
         yield b'{ "PostgreSQL-Backup-Manifest-Version": 2,\n'
         yield f'"System-Identifier": {system_identifier},\n'.encode()
@@ -71,7 +71,7 @@ def _lines(files: Iterable[ListedFile], wal: NeededWal, major: int, system_ident
     ).encode()
 
 
-def _entry(file: ListedFile) -> bytes:
+def _entry(file: FileListEntry) -> bytes:
     modified_at = time.strftime("%Y-%m-%d %H:%M:%S GMT", time.gmtime(file.modified_ns // _NANOSECONDS))
     # PostgreSQL prints the number as it lies in memory (checksum_helper.c), not as it is written.
     checksum = int(file.crc32c, 16).to_bytes(4, sys.byteorder).hex()

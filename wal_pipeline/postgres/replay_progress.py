@@ -27,6 +27,9 @@ _PREFIX: Final = r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} \S+ \[\d+\] "
 _SQLSTATE: Final = r"(?:[0-9A-Z]{5}: )?"
 
 
+REPLAYED: Final = "replayed"  # beside the states: the last record is replayed, and the server is not open yet
+
+
 class RecoveryState(StrEnum):
     """The state of a recovery."""
 
@@ -96,7 +99,8 @@ class RecoveryProgress:
             match = pattern.search(line)
             if match is not None:
                 note(self, match)
-                self.seconds.setdefault(self.state.value, seconds)
+                name = REPLAYED if note is RecoveryProgress._done else self.state.value
+                self.seconds.setdefault(name, seconds)
                 return
 
     def _warned(self, text: str) -> None:

@@ -1,14 +1,18 @@
 """Makes a restore from the settings and a person's options."""
 
+import socket
 from pathlib import Path
 
+from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.archive_get.restore_command import prefetch_folder, prefetch_root_inside, program
 from wal_pipeline.commands.restore.contents import find_system_identifier
 from wal_pipeline.commands.restore.options import RestoreOptions
 from wal_pipeline.commands.restore.original import OriginalServer
 from wal_pipeline.commands.restore.perform import RestoreCommand
 from wal_pipeline.commands.restore.run import Restore
+from wal_pipeline.commands.restore_times import RestoreTimes
 from wal_pipeline.settings import STORE_NAMES, settings_file
+from wal_pipeline.wiring.catalog import open_configured_catalog, require_catalog
 from wal_pipeline.wiring.pipeline import Pipeline
 
 
@@ -41,4 +45,25 @@ def restore_of(
     command = RestoreCommand(tuple(words), folder)
     server = pipeline.server
     original = OriginalServer(settings.pgdata, server.address, server.answers, lambda: server.facts().system_identifier)
-    return Restore(options, request, stores, layout, pipeline.identities, command, pipeline.audit, original, by)
+    return Restore(
+        options,
+        request,
+        stores,
+        layout,
+        pipeline.identities,
+        command,
+        pipeline.audit,
+        original,
+        by,
+        times=restore_times(pipeline),
+    )
+
+
+def restore_times(pipeline: Pipeline) -> RestoreTimes:
+    """Return what predicts how long a restore takes. A host that has no catalog gets none by it."""
+
+    def open_existing() -> Catalog:
+        require_catalog(pipeline.settings)
+        return open_configured_catalog(pipeline.settings, pipeline.clock)
+
+    return RestoreTimes(open_existing, socket.gethostname(), pipeline.clock)

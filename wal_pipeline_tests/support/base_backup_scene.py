@@ -98,7 +98,7 @@ class Scene:
 
     def take(self, encoder: StreamEncoder | None = None, **values: Any) -> BaseBackupResult:
         """Take a base backup. ``values`` are options, or arguments of ``take_base_backup``."""
-        arguments = {name: values.pop(name) for name in ("parent", "on_progress", "clock") if name in values}
+        arguments = {name: values.pop(name) for name in ("parent", "method", "on_progress", "clock") if name in values}
         defaults = {"limits": SMALL_PARTS, "volume_size_bytes": 24 * MIB}
         conninfo = values.pop("conninfo", self.cluster.conninfo)
         return take_base_backup(

@@ -1,12 +1,14 @@
 """Begins the session of a base backup, by its method."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.records import BackupMethod
 from wal_pipeline.codec.stream_encoder import StreamEncoder
+from wal_pipeline.commands.backup.local.parent_files import ParentFiles
 from wal_pipeline.commands.backup.local.session import LocalPlan, LocalSession
 from wal_pipeline.commands.backup.options import BackupOptions
 from wal_pipeline.commands.backup.parent import ParentBackup
@@ -15,11 +17,12 @@ from wal_pipeline.commands.backup.session import BackupPlan, BackupSession, Prog
 from wal_pipeline.errors import BaseBackupError
 from wal_pipeline.postgres.backup_server import BackupServer
 from wal_pipeline.postgres.pg_basebackup import BaseBackupCommand
+from wal_pipeline.stores.cluster_store import ClusterStore
 
 
 @dataclass(frozen=True, slots=True)
 class SessionStart:
-    """What a session begins with. ``pg_basebackup`` is the program's path, which the method ``local`` does not need."""
+    """The input of a session. ``pg_basebackup`` is the program's path, which the method ``local`` does not need."""
 
     server: BackupServer
     layout: Layout
@@ -27,6 +30,8 @@ class SessionStart:
     options: BackupOptions
     parent: ParentBackup | None
     pg_basebackup: Path | None
+    places: Sequence[ClusterStore] = ()
+    identities: Sequence[Any] = ()
 
     def session(
         self, method: BackupMethod, on_progress: ProgressCallback, on_named: Callable[[str], object]
@@ -51,6 +56,9 @@ class SessionStart:
                 options.volume_size_bytes,
                 options.workers,
                 options.max_rate_kib,
+                self._parent_files(),
+                self.places,
+                self.identities,
             )
             return LocalSession(self.server, local, on_progress, on_named)
         remote = BackupPlan(
@@ -64,6 +72,15 @@ class SessionStart:
             options.silence_seconds,
         )
         return BackupSession(self.server, remote, on_progress, on_named)
+
+    def _parent_files(self) -> ParentFiles | None:
+        """Return the parent's files; None where nothing of it can be referred to, as its volumes open otherwise."""
+        parent, encoder = self.parent, self.encoder
+        if parent is None or parent.index is None:
+            return None
+        if (parent.manifest.codec, parent.manifest.encrypted) != (encoder.codec, encoder.encrypted):
+            return None
+        return ParentFiles(parent.manifest, parent.index)
 
     def _command(self) -> BaseBackupCommand:
         if self.pg_basebackup is None:

@@ -107,6 +107,8 @@ class BackupSession:
         """``on_named`` is called with the backup id, before the first object is stored."""
         self.backup_id: str | None = None
         self.report = BackupReport()
+        self.can_be_resumed = False
+        self.resumed_id: str | None = None
         self._on_named = on_named
         self._server = server
         self._plan = plan

@@ -22,7 +22,7 @@ from wal_pipeline.commands.backup.begin import SessionStart
 from wal_pipeline.commands.backup.kind import ChosenKind, ParentWish, choose_kind, why_not_since_parent
 from wal_pipeline.commands.backup.lease import held_lease
 from wal_pipeline.commands.backup.leftovers import clean_leftovers, try_remove
-from wal_pipeline.commands.backup.local.method import ChosenMethod, choose_method
+from wal_pipeline.commands.backup.local.method import ChosenMethod, choose_backup_method
 from wal_pipeline.commands.backup.local.session import LocalSession
 from wal_pipeline.commands.backup.objects import object_metadata
 from wal_pipeline.commands.backup.options import BackupOptions, check_options
@@ -83,6 +83,7 @@ def take_base_backup(
     options: BackupOptions,
     parent: ParentBackup | None = None,
     method: ChosenMethod = ChosenMethod(),  # noqa: B008 - it is frozen
+    identities: Sequence[Any] = (),
     clock: Callable[[], datetime],
     on_progress: ProgressCallback = lambda _: None,
 ) -> BaseBackupResult:
@@ -117,7 +118,7 @@ def take_base_backup(
     with lease as held:
         for place in held.places:
             clean_leftovers(place, clock(), options.unfinished_after)
-        start = SessionStart(server, layout, encoder, options, parent, pg_basebackup)
+        start = SessionStart(server, layout, encoder, options, parent, pg_basebackup, held.places, identities)
         session = start.session(method.method, on_progress, held.protect)
         result = _stored_by(session, held.places, layout, options)
     reasons = {name: str(getattr(error, "message", error)) for name, error in held.failures.items()}
@@ -127,7 +128,7 @@ def take_base_backup(
 def _stored_by(
     session: BackupSession | LocalSession, places: Sequence[ClusterStore], layout: Layout, options: BackupOptions
 ) -> BaseBackupResult:
-    """Run the session and store its manifest; where that fails, nothing of it stays."""
+    """Run the session and store its manifest. Where that fails, only what a later one can go on with stays."""
     begun = time.monotonic()
     options.scratch_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
@@ -139,8 +140,10 @@ def _stored_by(
             _store_manifest(upload, layout, manifest)
             stored_on, failures = tuple(store.name for store in upload.live_stores), upload.failures
     except BaseException:
-        _remove_all(places, session.backup_id)
+        if not session.can_be_resumed:
+            _remove_all(places, session.backup_id)
         raise
+    _remove_all(places, session.resumed_id)
     reasons = {name: str(getattr(error, "message", error)) for name, error in failures.items()}
     return BaseBackupResult(manifest, stored_on, reasons, time.monotonic() - begun)
 
@@ -284,6 +287,7 @@ class BaseBackupTaker:
                     options=options,
                     parent=parent,
                     method=method,
+                    identities=self._identities,
                     clock=self._clock,
                     on_progress=on_progress,
                 )
@@ -301,7 +305,7 @@ class BaseBackupTaker:
 
     def _method(self, parent: ParentBackup | None) -> ChosenMethod:
         options = self._options
-        return choose_method(options.method, self._server, options.pgdata, parent.manifest if parent else None)
+        return choose_backup_method(options.method, self._server, options.pgdata, parent.manifest if parent else None)
 
     def _check_parent(self, facts: ServerFacts, layout: Layout, parent: ParentBackup) -> None:
         require_ready(facts, layout, parent)

@@ -54,6 +54,20 @@ class BackupUpload:
         write(cutter.take)
         return cutter.finish(expected)
 
+    def all_prove(self, key: str, stored: StoredBytes) -> bool:
+        """Whether every store proves to have an object with these bytes. Raises: BaseBackupError where all failed."""
+        self.require_live()
+        return all(uploader.proves(key, stored) for uploader in self.live_uploaders)
+
+    def copy_object(self, source_key: str, key: str, metadata: Mapping[str, str], stored: StoredBytes) -> None:
+        """Let every store copy an object with these bytes; ``wait`` returns when the copies are verified.
+
+        Raises: BaseBackupError where every store has failed.
+        """
+        self.require_live()
+        for uploader in self.live_uploaders:
+            uploader.copy(source_key, uploader.begin(key, metadata), stored)
+
     def wait(self) -> None:
         """Return once each store has verified every object or has failed.
 

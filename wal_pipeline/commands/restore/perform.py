@@ -44,6 +44,8 @@ from wal_pipeline.wal.lsn import Lsn
 class RestoreResult:
     """The files of a restore are in place. ``seconds`` by phase: plan, download, combine, verify, finish.
 
+    ``predicted_seconds`` is what had been predicted for all that was done, ``took_seconds`` what it took; None where it
+    was not known.
     ``mended`` says what had to be changed in the restored configuration, for a person. ``warnings`` are those of
     pg_combinebackup and pg_verifybackup. ``databases`` says what became of those that were not asked for, where the
     server was started. ``kept_bytes`` are those of files, and of parts of files, that were right already.
@@ -59,6 +61,8 @@ class RestoreResult:
     warnings: tuple[str, ...] = ()
     databases: FinishedDatabases | None = None
     kept_bytes: int = 0
+    predicted_seconds: float | None = None
+    took_seconds: float | None = None
 
 
 class RestoreEvents:

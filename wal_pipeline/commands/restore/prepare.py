@@ -12,6 +12,7 @@ from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.records import BackupMethod
 from wal_pipeline.archive.recovery.restore_plan import RestorePlan, plan_restore
 from wal_pipeline.archive.recovery.target import RecoveryTarget
+from wal_pipeline.archive.restore_time.forecast import RestoreForecast
 from wal_pipeline.commands.restore.checks import (
     DiskNeed,
     TablespaceMove,
@@ -111,6 +112,7 @@ class PreparedRestore:
     answered, ``silent`` the names of those that did not. ``chosen``: only these databases come back; None: all.
     ``index``: the files of a base backup of the method ``local``. ``keeps``: what is right in the folders stays, and
     only the rest is fetched.
+    ``forecast``: how long it will take; None where nobody asked.
     """
 
     request: RestoreRequest
@@ -134,6 +136,7 @@ class PreparedRestore:
     chosen: ChosenDatabases | None = None
     index: FileIndex | None = None
     keeps: bool = False
+    forecast: RestoreForecast | None = None
 
     @property
     def is_single(self) -> bool:

@@ -1,6 +1,7 @@
 """Runs a restore from its request to the moment that its plan foretold."""
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.recovery.restore_plan import require_chosen_timeline
+from wal_pipeline.archive.restore_time.forecast import RestoreForecast
+from wal_pipeline.archive.restore_time.measure import MeasuredBy
 from wal_pipeline.commands.audit import AuditLog
 from wal_pipeline.commands.restore.checks import check_runnable
 from wal_pipeline.commands.restore.chosen.finish import FinishedDatabases, drop_left_out
@@ -18,6 +21,8 @@ from wal_pipeline.commands.restore.places.workspace import require_unmarked
 from wal_pipeline.commands.restore.prepare import PreparedRestore, RestoreRequest, prepare_restore, require_answers
 from wal_pipeline.commands.restore.reached import require_reached
 from wal_pipeline.commands.restore.start import RecoveryResult, restored_server, start_and_watch
+from wal_pipeline.commands.restore.timing.work import ReceivedBytes, measured_restore, work_of
+from wal_pipeline.commands.restore_times import RestoreTimes
 from wal_pipeline.errors import PostgresError, RestoreError, WalPipelineError
 from wal_pipeline.host.file_owner import way_hint
 from wal_pipeline.host.mounts import has_room_beside
@@ -26,14 +31,16 @@ from wal_pipeline.postgres.recovery_server import require_own_log
 from wal_pipeline.postgres.replay_progress import RecoveryState
 from wal_pipeline.stores.base import Store
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Restore:
     """One restore. ``request`` is made from ``options``, which also say how far it goes and from which stores.
 
     ``stores`` and ``layout`` are where the cluster's objects lie, ``identities`` open those that are encrypted.
-    ``original`` is the server that may still live. ``by``: who or what asked for it, as the audit log shall say; by
-    default the user.
+    ``original`` is the server that may still live. ``times`` predict how long it takes, and learn from it. ``by``: who
+    or what asked for it, as the audit log shall say; by default the user.
     """
 
     options: RestoreOptions
@@ -45,6 +52,7 @@ class Restore:
     audit: AuditLog
     original: OriginalServer
     by: str | None = None
+    times: RestoreTimes | None = None
 
     def run(self, events: RestoreEvents) -> None:
         """Plan and check; unless only the plan is asked for, bring the files back, and start the server if asked to.
@@ -57,14 +65,17 @@ class Restore:
         signs = self.original.signs_of_life(self.request.pgdata, self.layout.system_identifier)
         request = decide_role(self.request, signs)
         prepared = prepare_restore(request, self.stores, self.layout, self.identities)
-        prepared = replace(prepared, refusals=tuple(self._refusals(prepared)))
+        prepared = replace(prepared, refusals=tuple(self._refusals(prepared)), forecast=self._forecast(prepared))
         events.planned(prepared)
         if self.options.plan_only:
             return
         if prepared.refusals:
             raise prepared.refusals[0]
+        received = ReceivedBytes(prepared.stores)
         result = self._perform(prepared, events)
+        received_bytes = received.by_store
         recovery = self._start(prepared, events) if self.options.start else None
+        result = self._timed(prepared, result, recovery, received_bytes)
         if recovery is not None and recovery.state is RecoveryState.OPEN and prepared.chosen is not None:
             result = replace(result, databases=_finish(prepared))
         events.ended(prepared, result, recovery)
@@ -72,6 +83,33 @@ class Restore:
             require_reached(prepared, recovery)
         if result.databases is not None and isinstance(result.databases.trouble, RestoreError):
             raise result.databases.trouble
+
+    def _forecast(self, prepared: PreparedRestore) -> RestoreForecast | None:
+        return None if self.times is None else self.times.forecast(work_of(prepared))
+
+    def _timed(
+        self,
+        prepared: PreparedRestore,
+        result: RestoreResult,
+        recovery: RecoveryResult | None,
+        received_bytes: Mapping[str, int],
+    ) -> RestoreResult:
+        """Keep how long the restore took, and return its result with the comparison with what was predicted."""
+        if self.times is None:
+            return result
+        measured = measured_restore(
+            prepared,
+            result,
+            recovery,
+            host=self.times.host,
+            by=MeasuredBy.RESTORE,
+            finished_at=self.times.clock(),
+            received_bytes=received_bytes,
+        )
+        reason = self.times.keep(measured)
+        if reason is not None:
+            _log.info("how long the restore took is not kept: %s", reason)
+        return replace(result, predicted_seconds=measured.predicted_seconds, took_seconds=measured.took_seconds)
 
     def _refusals(self, prepared: PreparedRestore) -> Iterator[WalPipelineError]:
         """Yield all that keeps a planned restore from being done as it was asked for. Nothing is written."""

@@ -27,6 +27,7 @@ from wal_pipeline.postgres.required_settings import (
     settings_of_original,
     too_low,
 )
+from wal_pipeline.postgres.unlogged_rest import find_unlogged_rest
 from wal_pipeline.wal.lsn import InvalidLsnError, Lsn
 
 _PSQL_TIMEOUT_SECONDS = 15
@@ -171,8 +172,11 @@ def running_server(
     log: Path,
     timeout_seconds: float,
     on_progress: Callable[[RecoveryProgress], object] = lambda _: None,
+    keeps_nothing: bool = False,
 ) -> Iterator[RecoveryResult]:
     """Start the server, give the end of its recovery to the block, and stop the server after it, in any case.
+
+    ``keeps_nothing``: its files are removed after the block, so that it need not write them before it stops.
 
     Raises: as ``start_and_watch``, also where recovery takes longer than ``timeout_seconds``.
     """
@@ -180,7 +184,7 @@ def running_server(
     try:
         yield recovery.run()
     finally:
-        recovery.stop()
+        recovery.stop(immediately=keeps_nothing)
 
 
 class _Recovery:
@@ -208,6 +212,7 @@ class _Recovery:
         self._segments = 0
         self._warnings: dict[str, None] = {}
         self._missed: dict[str, None] = {}
+        self._rests: set[str | None] = set()
 
     def run(self) -> RecoveryResult:
         """Start the server, and watch its recovery to the end."""
@@ -238,10 +243,10 @@ class _Recovery:
             missed=tuple(self._missed),
         )
 
-    def stop(self) -> None:
+    def stop(self, *, immediately: bool) -> None:
         """Stop the server. No error where it has ended."""
         if self._server is not None:
-            self._server.stop()
+            self._server.stop(immediately=immediately)
 
     def _watch_to_the_end(self) -> RecoveryProgress:
         for _ in range(_MOST_STARTS):
@@ -251,9 +256,9 @@ class _Recovery:
                 progress = server.watch(self._limits, self._on_progress)
                 self._warnings.update(dict.fromkeys(progress.warnings))
                 self._note_missed(progress)
-            except PostgresError:
+            except PostgresError as error:
                 self._segments += server.progress.segments
-                if server.is_running or not self._raise_settings(self._too_low()):
+                if server.is_running or not (self._raise_settings(self._too_low()) or self._may_start_again(error)):
                     raise
                 continue
             self._segments += progress.segments
@@ -263,6 +268,13 @@ class _Recovery:
             if not self._raise_settings(self._too_low()):
                 break
         raise self._blocked()
+
+    def _may_start_again(self, error: PostgresError) -> bool:
+        """Whether the server ended because of the rest of an unlogged relation, which its next start removes."""
+        rest = find_unlogged_rest(error.message, self._prepared.request.pgdata)
+        is_new = rest is not None and rest not in self._rests
+        self._rests |= {rest}
+        return is_new
 
     def _note_missed(self, progress: RecoveryProgress) -> None:
         chosen = self._prepared.chosen

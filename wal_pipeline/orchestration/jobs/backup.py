@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # a run imports what it needs: every run's start loads this m
 
 
 OP_NAME: Final = "stream_base_backup"
+INCREMENTAL_OR_FULL: Final = {"ops": {OP_NAME: {"config": {"incremental": True, "or_full": True}}}}
 
 
 class BackupConfig(dg.Config):

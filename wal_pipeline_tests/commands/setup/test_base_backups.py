@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from wal_pipeline.commands.setup.base_backups import BackupLook, judge_data_directory, judge_stores
+from testbed.postgres import PostgresCluster
+from wal_pipeline.commands.setup.base_backups import BackupLook, judge_data_directory, judge_method, judge_stores
 from wal_pipeline.commands.setup.findings import Finding, Level
 from wal_pipeline.errors import PostgresError
 from wal_pipeline.postgres.backup_server import BackupServer, ServerTablespace
+from wal_pipeline.postgres.own_data_directory import LocalReading
 from wal_pipeline.stores.local.store import LocalFolderStore
 from wal_pipeline_tests.support.base_backup_scene import folder_store
 from wal_pipeline_tests.support.server_facts import GOOD
@@ -77,6 +79,58 @@ def test_a_data_directory_that_is_not_here_is_not_called_good(tmp_path: Path) ->
 def spaces(server: BackupServer, folder: Path) -> list[Finding]:
     """Return the findings about tablespaces."""
     return list(BackupLook(server, None, folder).findings(replace(GOOD, data_directory=None)))
+
+
+FACTS_WITHOUT = replace(GOOD, role=replace(GOOD.role, name="backup", replication=False))
+REFUSED = LocalReading("the role 'backup' may not call pg_backup_start", "GRANT EXECUTE ON FUNCTION …;")
+
+
+def test_files_that_can_be_read_are_good() -> None:
+    """Then nobody needs the right to replication."""
+    found = judge_method(LocalReading(), FACTS_WITHOUT)
+    assert (found.name, found.status, found.lines) == ("base backups", Level.OK, ())
+
+
+def test_a_base_backup_in_one_stream_is_a_warning_with_the_grant() -> None:
+    """It works, and takes longer than it needs to."""
+    found = judge_method(REFUSED, GOOD)
+    assert (found.status, found.lines) == (Level.WARNING, ("GRANT EXECUTE ON FUNCTION …;",))
+    assert found.message == (
+        "they come in one stream from pg_basebackup: the role 'backup' may not call pg_backup_start"
+    )
+
+
+def test_a_role_that_may_do_neither_is_a_problem() -> None:
+    """Both ways out are told."""
+    found = judge_method(REFUSED, FACTS_WITHOUT)
+    assert found.status is Level.PROBLEM
+    assert found.message == (
+        "they cannot be taken: the role 'backup' may not call pg_backup_start; and role 'backup' lacks REPLICATION, "
+        "which pg_basebackup needs"
+    )
+    assert found.lines == (
+        "GRANT EXECUTE ON FUNCTION …;",
+        'or let it use pg_basebackup: ALTER ROLE "backup" REPLICATION;',
+    )
+
+
+@pytest.mark.integration
+def test_a_running_server_is_asked(shared_cluster18: PostgresCluster, tmp_path: Path) -> None:
+    """Files that are read need no room for staging; where settings forbid to read them, nothing is asked."""
+    server = BackupServer(shared_cluster18.conninfo)
+    looks = [BackupLook(server, shared_cluster18.pgdata, tmp_path, reads_files=reads) for reads in (True, False)]
+    with_method, without = [[found.name for found in look.findings(server.facts())] for look in looks]
+    assert with_method == ["data directory", "base backups"]
+    assert without == ["data directory"]
+
+
+def test_a_server_that_does_not_answer_is_no_ground_for_a_claim(pgdata: Path, tmp_path: Path) -> None:
+    """What could not be asked is a warning."""
+    nowhere = BackupServer("host=127.0.0.1 port=1 user=nobody")
+    found = BackupLook(nowhere, pgdata, tmp_path, reads_files=True).findings(replace(GOOD, data_directory=str(pgdata)))
+    (method,) = [one for one in found if one.name == "base backups"]
+    assert method.status is Level.WARNING
+    assert "cannot connect to PostgreSQL" in method.message
 
 
 def test_the_room_for_tablespaces_is_told_before_the_first_base_backup(tmp_path: Path) -> None:

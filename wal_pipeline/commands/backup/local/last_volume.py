@@ -72,7 +72,7 @@ class LastVolume:
         for file in made:
             self.packed.add_file(file.indexed(number))
         checksum = self._write_list(packer, stopped, file_list)
-        empty = list(folders_without_files(self.folders, self.packed.files))
+        empty = list(folders_without_files(self.folders, chain(self.packed.files, self.packed.unchanged)))
         size_bytes = file_list.tell()
         packer.store_volume(
             number,
@@ -95,7 +95,7 @@ class LastVolume:
         started = packer.started
         listed = (
             ListedFile(file.path, file.size_bytes, file.modified_ns, file.crc32c)
-            for _, file in sorted(self.packed.files.items())
+            for _, file in sorted({**self.packed.unchanged, **self.packed.files}.items())
         )
         checksum = 0
         for line in file_list_lines(

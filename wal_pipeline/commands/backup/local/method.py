@@ -21,7 +21,7 @@ class ChosenMethod:
     why_remote: str | None = None
 
 
-def choose_method(
+def choose_backup_method(
     choice: MethodChoice, server: BackupServer, pgdata: Path | None, parent: BaseBackupManifest | None
 ) -> ChosenMethod:
     """Return the method for a base backup that is built on ``parent``, or is a full one.

@@ -3,12 +3,12 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 from wal_pipeline.archive.format.base_backup.file_index import index_lines
 from wal_pipeline.archive.format.base_backup.manifest import (
@@ -24,10 +24,12 @@ from wal_pipeline.archive.format.configuration import configuration_name, config
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.records import BackupKind, BackupMethod
 from wal_pipeline.codec.stream_encoder import StreamEncoder
-from wal_pipeline.commands.backup.local.bundles import plan_bundles
+from wal_pipeline.commands.backup.local.bundles import Bundle, plan_bundles
 from wal_pipeline.commands.backup.local.last_volume import LastVolume
 from wal_pipeline.commands.backup.local.packed import PackedVolumes
+from wal_pipeline.commands.backup.local.parent_files import ParentFiles, ReferredVolumes
 from wal_pipeline.commands.backup.local.read_meter import ReadMeter
+from wal_pipeline.commands.backup.local.resume import IndexParts, VolumeCopier, find_unfinished
 from wal_pipeline.commands.backup.local.stored_objects import StoredObjects
 from wal_pipeline.commands.backup.local.volume_packer import VolumePacker
 from wal_pipeline.commands.backup.local.workers import work_through
@@ -39,6 +41,7 @@ from wal_pipeline.postgres.backup_server import BackupServer, ServerTablespace
 from wal_pipeline.postgres.data_files import DataFile, SkippedEntries, walk_data_files
 from wal_pipeline.postgres.online_backup import OnlineBackup, RunningBackup, StartedBackup, StoppedBackup
 from wal_pipeline.postgres.server_facts import ServerFacts
+from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.wal.names import segment_at
 
 _SILENT_SECONDS: Final = 15.0
@@ -51,7 +54,9 @@ _log = logging.getLogger(__name__)
 class LocalPlan:
     """The facts and choices before a base backup begins. ``pgdata`` is proven to be the server's own.
 
-    ``workers`` read at the same time, together ``max_rate_kib`` a second at most (None: as fast as they can).
+    ``workers`` read at the same time, together ``max_rate_kib`` a second at most (None: as fast as they can). With
+    ``parent`` what has not changed since is not stored again. A base backup that was cut is gone on with where it lies
+    on all ``places``; ``identities`` open its index where that is encrypted.
     """
 
     facts: ServerFacts
@@ -64,10 +69,16 @@ class LocalPlan:
     volume_size_bytes: int
     workers: int
     max_rate_kib: int | None = None
+    parent: ParentFiles | None = None
+    places: Sequence[ClusterStore] = ()
+    identities: Sequence[Any] = ()
 
 
 class LocalSession:
-    """One base backup from start to manifest. ``backup_id`` is known once the server is in backup mode."""
+    """One base backup from start to manifest. ``backup_id`` is known once the server is in backup mode.
+
+    ``resumed_id`` is the base backup that was cut and gone on with, once all of it is in this one.
+    """
 
     def __init__(
         self,
@@ -78,6 +89,8 @@ class LocalSession:
     ) -> None:
         """``on_named`` is called with the backup id, before the first object is stored."""
         self.backup_id: str | None = None
+        self.resumed_id: str | None = None
+        self._parts: IndexParts | None = None
         self._server = server
         self._plan = plan
         self._on_progress = on_progress
@@ -95,6 +108,7 @@ class LocalSession:
         PostgresError.
         """
         plan, databases = self._plan, self._server.databases()
+        unfinished = find_unfinished(plan.places, plan.encoder, plan.identities)
         with self._started(upload) as running:
             started = running.started
             self.backup_id = make_backup_id(
@@ -112,7 +126,9 @@ class LocalSession:
                 plan.volume_size_bytes,
                 self._meter.note,
             )
-            self._pack(packer, files, running, upload)
+            self._parts = IndexParts(self.backup_id, started.start_lsn, plan.places, plan.encoder)
+            copier = VolumeCopier(unfinished, objects, packer) if unfinished is not None else None
+            self._pack(packer, copier, files, running, upload)
             last = LastVolume(plan.pgdata, [file for file in files if file.is_folder], self._packed)
             last.copy_control_file()
             stopped = running.stop()
@@ -120,6 +136,9 @@ class LocalSession:
         manifest = self._manifest(objects, started, stopped, file_list)
         self._report(BackupPhase.VERIFYING, upload)
         upload.wait()
+        if self._parts is not None:
+            self._parts.remove()
+        self.resumed_id = unfinished.backup_id if unfinished is not None else None
         return manifest
 
     @contextmanager
@@ -150,11 +169,35 @@ class LocalSession:
         self._total_bytes = sum(file.size_bytes for file in files)
         return files
 
-    def _pack(self, packer: VolumePacker, files: list[DataFile], running: RunningBackup, upload: BackupUpload) -> None:
-        bundles = plan_bundles(files, self._plan.volume_size_bytes)
+    def _pack(
+        self,
+        packer: VolumePacker,
+        copier: VolumeCopier | None,
+        files: list[DataFile],
+        running: RunningBackup,
+        upload: BackupUpload,
+    ) -> None:
+        """Store all files: first what can be copied, so that what is newer lies in later volumes."""
+        parent = self._plan.parent
+        candidates = parent.candidates(files) if parent is not None else {}
+
+        def pack(bundle: Bundle) -> None:
+            if parent is None or bundle[0].path not in candidates:
+                packer.pack(bundle)
+                return
+            changed = []
+            for file in bundle:
+                known = candidates[file.path]
+                if parent.is_unchanged(file, known, packer.started, self._meter.note):
+                    self._packed.add_unchanged(known)
+                else:
+                    changed.append(file)
+            packer.pack(tuple(changed))
 
         def tick() -> None:
             self._report(BackupPhase.COPYING, upload)
+            if self._parts is not None:
+                self._parts.store_news(self._packed)
             if time.monotonic() - self._looked_at > _LOOK_SECONDS:
                 running.require_running()
                 self._looked_at = time.monotonic()
@@ -163,12 +206,25 @@ class LocalSession:
             self._meter.stop()
             upload.give_up()
 
-        work_through(bundles, packer.pack, workers=self._plan.workers, stop=stop, tick=tick)
+        if copier is not None:
+            _log.info("base backup '%s', which was cut, is gone on with", copier.unfinished.backup_id)
+            units = copier.unfinished.units(file for file in files if file.path not in candidates)
+            work_through(units, copier.take, workers=self._plan.workers, stop=stop, tick=tick)
+            copied = {file.path for unit in units for file in unit.files}
+            files = [file for file in files if file.path not in copied]
+        bundles = plan_bundles(files, self._plan.volume_size_bytes, candidates)
+        work_through(bundles, pack, workers=self._plan.workers, stop=stop, tick=tick)
+
+    @property
+    def can_be_resumed(self) -> bool:
+        """Whether a later base backup can go on with what this one stored."""
+        return self._parts is not None and self._parts.is_begun
 
     def _manifest(
         self, objects: StoredObjects, started: StartedBackup, stopped: StoppedBackup, file_list: BinaryIO
     ) -> BaseBackupManifest:
         plan, packed = self._plan, self._packed
+        referred = ReferredVolumes(plan.parent, packed.unchanged.values()) if plan.parent is not None else None
         encoder = plan.encoder
         file_list.seek(0)
         listed = objects.store_described(
@@ -176,9 +232,12 @@ class LocalSession:
             iter(lambda: file_list.read(1 << 20), b""),
         )
         files = list(packed.files.values())
+        if referred is not None:
+            files = [*referred.files(), *map(referred.moved, files)]
+        chain = referred.chain if referred is not None else ()
         index = objects.store_described(
             file_index_name(encoder.codec, encrypted=encoder.encrypted),
-            index_lines(files, {objects.backup_id: started.start_lsn}),
+            index_lines(files, {**(referred.start_lsns if referred else {}), objects.backup_id: started.start_lsn}),
         )
         kept, warnings = self._server.outside_configuration()
         configuration = None
@@ -187,8 +246,8 @@ class LocalSession:
             configuration = objects.store_described(name, [configuration_to_tar(kept)])
         return BaseBackupManifest(
             backup_id=objects.backup_id,
-            kind=BackupKind.FULL,
-            chain=(),
+            kind=BackupKind.INCREMENTAL if chain else BackupKind.FULL,
+            chain=chain,
             system_identifier=plan.facts.system_identifier,
             wal_ranges=(WalRange(started.timeline, started.start_lsn, stopped.stop_lsn),),
             started_at=started.started_at,
@@ -205,7 +264,7 @@ class LocalSession:
             backup_manifest=listed,
             configuration=configuration,
             method=BackupMethod.LOCAL,
-            volumes=packed.volumes(),
+            volumes=(*(referred.volumes if referred else ()), *packed.volumes()),
             file_index=index,
             files_size_bytes=sum(file.size_bytes for file in files),
             report=BackupReport(self._warnings(warnings), packed.damaged_pages(stopped.stop_lsn)),

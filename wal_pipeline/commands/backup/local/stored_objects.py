@@ -1,7 +1,7 @@
 """Stores the objects of one base backup of the method ``local``, from any thread."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wal_pipeline.archive.format.base_backup.manifest import BackupObject
 from wal_pipeline.archive.format.keys import Layout
@@ -40,3 +40,18 @@ class StoredObjects:
 
         stored = self.store(name, counted())
         return BackupObject(name, stored.size_bytes, stored.sha256, size_bytes)
+
+    def proves(self, source_id: str, item: BackupObject) -> bool:
+        """Whether every store proves to have this object of another base backup. Raises: as the upload."""
+        stored = StoredBytes(item.size_bytes, item.sha256)
+        return self.upload.all_prove(self.layout.base_key(source_id, item.name), stored)
+
+    def copy(self, source_id: str, item: BackupObject, name: str) -> BackupObject:
+        """Let every store copy an object of another base backup, and return the copy. Raises: as the upload."""
+        self.upload.copy_object(
+            self.layout.base_key(source_id, item.name),
+            self.layout.base_key(self.backup_id, name),
+            object_metadata(self.backup_id),
+            StoredBytes(item.size_bytes, item.sha256),
+        )
+        return replace(item, name=name)

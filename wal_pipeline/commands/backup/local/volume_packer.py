@@ -107,6 +107,10 @@ class VolumePacker:
         yield from source.chunks(size_bytes)
         yield padding(size_bytes)
 
+    def volume_name(self, number: int) -> str:
+        """Return the name of volume ``number``."""
+        return volume_name(FILES, number, self.encoder.codec, encrypted=self.encoder.encrypted)
+
     def store_volume(self, number: int, chunks: Iterable[bytes]) -> None:
         """Store volume ``number`` of these members. Raises: as ``store``."""
         tar_bytes = 0
@@ -117,7 +121,7 @@ class VolumePacker:
                 tar_bytes += len(chunk)
                 yield chunk
 
-        name = volume_name(FILES, number, self.encoder.codec, encrypted=self.encoder.encrypted)
+        name = self.volume_name(number)
         stored = self.store(name, counted())
         self.packed.add_volume(number, self.backup_id, BackupObject(name, stored.size_bytes, stored.sha256, tar_bytes))
 

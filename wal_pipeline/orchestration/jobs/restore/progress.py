@@ -1,10 +1,12 @@
 """Writes the plan and the progress of a restore into its run's log, for all jobs that restore."""
 
 from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 import dagster as dg
 
+from wal_pipeline.archive.restore_time.words import forecast_sentence
 from wal_pipeline.commands.restore.chosen.words import chosen_text
 from wal_pipeline.commands.restore.files.fetch import DownloadFault
 from wal_pipeline.commands.restore.perform import RestoreEvents, apart_in_a_copy
@@ -84,7 +86,8 @@ def plan_rows(prepared: PreparedRestore, left_out: Collection[str] = ()) -> list
         ("last commit", f"{commit} UTC"),
         ("base backup", " + ".join(one.record().title for one in prepared.chain)),
         ("WAL", f"{counted(len(plan.wal), 'file')} from {', '.join(plan.stores)}"),
-        ("download", f"{'at most ' if prepared.keeps else ''}{size(prepared.download_bytes)} before the start, WAL while it recovers"),
+        ("download", _download(prepared)),
+        *([] if prepared.forecast is None else [("time", forecast_sentence(prepared.forecast, datetime.now(UTC)))]),
         *([] if prepared.chosen is None else [("databases", chosen_text(prepared.chosen))]),
         *([("encryption", "age; an identity at hand opens it")] if prepared.encrypted else []),
         ("data directory", str(request.pgdata)),
@@ -95,6 +98,11 @@ def plan_rows(prepared: PreparedRestore, left_out: Collection[str] = ()) -> list
         *([("notes", "\n".join(notes))] if (notes := [*prepared.notes, *request.signs_of_original]) else []),
     ]
     return [row for row in rows if row[0] not in left_out]
+
+
+def _download(prepared: PreparedRestore) -> str:
+    at_most = "at most " if prepared.keeps else ""
+    return f"{at_most}{size(prepared.download_bytes)} before the start, WAL while it recovers"
 
 
 def _emptied(prepared: PreparedRestore) -> list[tuple[str, str]]:
