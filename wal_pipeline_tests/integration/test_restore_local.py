@@ -64,6 +64,8 @@ def lost(postgres_version: PostgresInstall, s3_pair: S3Pair) -> Iterator[Lost]:
             "CREATE TABLE still TABLESPACE space AS SELECT n, md5(n::text) FROM generate_series(1, 60000) n; CHECKPOINT"
         )
         backups = {"remote": history.back_up(), "local": history.back_up_locally()}
+        history.cluster.psql("CREATE TABLE new AS SELECT generate_series(1, 50) n")
+        backups["incremental"] = history.back_up(incremental=True)
         history.mark("first")
         history.mark("second")
         moment, end = history.moment("first"), history.end()
@@ -110,18 +112,21 @@ def contents(pgdata: Path) -> Contents:
 
 @pytest.mark.each_version
 @pytest.mark.parametrize(
-    ("name", "words"),
-    [("first", []), ("end", ["--verify-with=postgres"]), ("end", ["--store=b2", "--workers=1", "--no-verify"])],
+    ("method", "name", "words"),
+    [
+        ("local", "first", ["--verify-with=postgres"]),
+        ("local", "end", ["--store=b2", "--workers=1", "--no-verify"]),
+        ("incremental", "first", []),
+    ],
 )
-def test_it_is_restored_to_a_moment_and_to_the_end(lost: Lost, name: str, words: list[str]) -> None:
+def test_it_is_restored_to_a_moment_and_to_the_end(lost: Lost, method: str, name: str, words: list[str]) -> None:
     """With exactly the commits up to then."""
     moment = {"first": lost.moment, "end": lost.end}[name]
     target = [f"--to-time={moment.at}"] if moment.at else []
     [space] = (lost.old / "pg_tblspc").iterdir()
     mapped = f"--tablespace-map={space.name}={owned_folder('mapped') / 'space'}"
-    with restored(
-        lost.history, "--no-archiving", f"--base-backup={lost.backups['local']}", mapped, *target, *words
-    ) as at:
+    chosen = f"--base-backup={lost.backups[method]}"
+    with restored(lost.history, "--no-archiving", chosen, mapped, *target, *words) as at:
         assert at.moment() == (moment.marks, moment.transactions)
         assert at.balances_agree()
         assert at.cluster.value("SELECT sum(n) FROM still") == str(60000 * 60001 // 2)
@@ -136,8 +141,15 @@ def test_both_methods_bring_the_same_files(whole: dict[str, tuple[RestoreResult,
     assert same > len(local) * 0.9
 
 
-@pytest.mark.parametrize("verify_with", VerifyWith)
-@pytest.mark.parametrize("method", ["local", "remote"])
+@pytest.mark.parametrize(
+    ("method", "verify_with"),
+    [
+        ("local", VerifyWith.OWN),
+        ("local", VerifyWith.POSTGRES),
+        ("remote", VerifyWith.OWN),
+        ("incremental", VerifyWith.OWN),
+    ],
+)
 def test_what_is_right_in_an_old_cluster_stays(
     lost: Lost,
     whole: dict[str, tuple[RestoreResult, Contents]],
@@ -165,7 +177,7 @@ def test_what_is_right_in_an_old_cluster_stays(
     assert (outside / "linked").stat().st_nlink == 1
     assert not (pgdata / "standby.signal").exists()
     assert result.kept_bytes > sum(len(data or b"") for _, data in expected.values()) * 0.5
-    assert result.downloaded_bytes < fresh.downloaded_bytes * (0.6 if method == "local" else 1.01)
+    assert result.downloaded_bytes < fresh.downloaded_bytes * (1.01 if method == "remote" else 0.6)
 
 
 def test_a_running_cluster_is_refused(lost: Lost) -> None:
