@@ -66,6 +66,12 @@ def _unless(_context: click.Context, _option: click.Parameter, given: bool) -> b
     help="Put a tablespace elsewhere.",
 )
 @click.option("--force", is_flag=True, help="Remove the old cluster that lies in the data directory.")
+@click.option(
+    "--delta",
+    is_flag=True,
+    help="Keep the files of the old cluster in the data directory that are right already, and fetch only the others. "
+    "Needs no --force where the directory is this cluster's.",
+)
 @click.option("--owner", metavar="USER", help="As root: give the files to this user (default: the folder's owner).")
 @click.option(
     "--archiving/--no-archiving",
@@ -74,8 +80,20 @@ def _unless(_context: click.Context, _option: click.Parameter, given: bool) -> b
     "Asked for where the original may still live.",
 )
 @click.option(
-    "--no-verify", "verify", is_flag=True, callback=_unless, help="Do not run pg_verifybackup before the end."
+    "--no-verify",
+    "verify",
+    is_flag=True,
+    callback=_unless,
+    help="Do not compare the restored files with PostgreSQL's manifest before the end.",
 )
+@click.option(
+    "--verify-with",
+    type=click.Choice(["own", "postgres"]),
+    default="own",
+    show_default=True,
+    help="Compare them with this program, on all cores, or with pg_verifybackup as a second opinion.",
+)
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Files at the same time (default: the cores).")
 @click.option(
     "--prefetch-dir",
     type=_FOLDER,

@@ -26,7 +26,7 @@ def plan_text(prepared: PreparedRestore, cluster: str) -> str:
         *(("base backup", _backup(one)) for one in plan.chain),
         ("WAL", _wal(prepared)),
         ("last commit", _commit(plan.commit_at_least, plan.commit_at_most)),
-        ("download", f"{size(prepared.download_bytes)} before the start, WAL while it recovers"),
+        ("download", f"{_at_most(prepared)}{size(prepared.download_bytes)} before the start, WAL while it recovers"),
         *([] if prepared.forecast is None else [("time", forecast_sentence(prepared.forecast, datetime.now(UTC)))]),
         *([] if prepared.chosen is None else [("databases", chosen_text(prepared.chosen))]),
         *([("encryption", "age; an identity at hand opens it")] if prepared.encrypted else []),
@@ -85,7 +85,17 @@ def start_line(prepared: PreparedRestore) -> str:
 
 
 def _removed(prepared: PreparedRestore, folder: Path) -> str:
-    return " (its old content is removed)" if folder in prepared.emptied else ""
+    if folder not in prepared.emptied:
+        return ""
+    return " (what is right in it stays, the rest is removed)" if prepared.keeps else " (its old content is removed)"
+
+
+def _kept(result: RestoreResult) -> str:
+    return f", {size(result.kept_bytes)} were right already" if result.kept_bytes else ""
+
+
+def _at_most(prepared: PreparedRestore) -> str:
+    return "at most " if prepared.keeps else ""
 
 
 def _backup(planned: PlannedBackup) -> str:
@@ -139,6 +149,7 @@ def plan_values(prepared: PreparedRestore) -> dict[str, Any]:
         "commit_at_least": moment_json(plan.commit_at_least),
         "commit_at_most": moment_json(plan.commit_at_most),
         "download_bytes": prepared.download_bytes,
+        "keeps_right_files": prepared.keeps,
         "forecast": None if prepared.forecast is None else forecast_values(prepared.forecast),
         **chosen_values(prepared.chosen),
         "notes": list(prepared.notes),
@@ -152,7 +163,7 @@ def plan_values(prepared: PreparedRestore) -> dict[str, Any]:
 def result_text(prepared: PreparedRestore, result: RestoreResult, recovery: RecoveryResult | None) -> str:
     """Return what was done and, where the server was started, the moment reached."""
     phases = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in result.seconds.items())
-    lines = [f"Restored into {result.pgdata}: {size(result.downloaded_bytes)} downloaded; {phases}"]
+    lines = [f"Restored into {result.pgdata}: {size(result.downloaded_bytes)} downloaded{_kept(result)}; {phases}"]
     lines += _compared(result)
     lines += [f"Changed in its configuration: {words}" for words in result.mended]
     warnings = (*result.warnings, *(() if recovery is None else recovery.warnings))
@@ -219,6 +230,7 @@ def result_values(prepared: PreparedRestore, result: RestoreResult, recovery: Re
     """Return the result for JSON."""
     values: dict[str, Any] = {
         "downloaded_bytes": result.downloaded_bytes,
+        "kept_bytes": result.kept_bytes,
         "seconds": {name: round(seconds, 3) for name, seconds in result.seconds.items()},
         "predicted_seconds": None if result.predicted_seconds is None else round(result.predicted_seconds, 3),
         "took_seconds": None if result.took_seconds is None else round(result.took_seconds, 3),

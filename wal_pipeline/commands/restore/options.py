@@ -7,6 +7,7 @@ from typing import Final
 
 from wal_pipeline.archive.recovery.target import RecoveryTarget
 from wal_pipeline.archive.recovery.target_text import target_from_text
+from wal_pipeline.commands.restore.files.verify import VerifyWith
 from wal_pipeline.commands.restore.prepare import RestoreRequest
 from wal_pipeline.errors import RestoreError
 from wal_pipeline.postgres.recovery import TargetAction
@@ -54,6 +55,9 @@ class RestoreOptions:
     config_file: Path | None = None
     server_settings: Mapping[str, str] = field(default_factory=dict)
     only_databases: tuple[str, ...] = ()
+    verify_with: str = VerifyWith.OWN.value
+    workers: int | None = None
+    delta: bool = False
 
     def request(self, *, default_pgdata: Path | None, bindir: Path | None) -> RestoreRequest:
         """Return what these options ask for.
@@ -80,6 +84,9 @@ class RestoreOptions:
             config_file=None if self.config_file is None else self.config_file.absolute(),
             restore_config=self.restore_config,
             only_databases=tuple(self.only_databases),
+            verify_with=self._verify_with(),
+            workers=self._workers(),
+            delta=self.delta,
         )
 
     def _require_no_contradiction(self) -> None:
@@ -116,3 +123,15 @@ class RestoreOptions:
         except ValueError:
             expected = ", ".join(action.value for action in TargetAction)
             raise RestoreOptionError(f"'{self.action}' is not an action, expected one of {expected}.") from None
+
+    def _verify_with(self) -> VerifyWith:
+        try:
+            return VerifyWith(self.verify_with)
+        except ValueError:
+            expected = ", ".join(one.value for one in VerifyWith)
+            raise RestoreOptionError(f"'{self.verify_with}' does not verify, expected one of {expected}.") from None
+
+    def _workers(self) -> int | None:
+        if self.workers is not None and self.workers < 1:
+            raise RestoreOptionError(f"{self.workers} workers restore nothing, expected 1 or more.")
+        return self.workers

@@ -49,13 +49,16 @@ class RestoreConfig(dg.Config):
     system_identifier: int | None = Field(None, description="Which server's archive, where the stores hold several.")
     tablespaces: dict[str, str] | None = Field(None, description="Another folder for a tablespace: its old, its new.")
     force: bool | None = Field(None, description="true: remove what lies in the data directory.")
+    delta: bool | None = Field(None, description="true: files of the old cluster that are right stay.")
     owner: str | None = Field(None, description="The operating-system user who runs the server.")
     archiving: bool | None = Field(
         None,
         description="true: the server takes its original's place and archives. false: a copy beside the original. It "
         "must be set where the original may still live.",
     )
-    verify: bool | None = Field(None, description="false: leave out pg_verifybackup.")
+    verify: bool | None = Field(None, description="false: do not compare the restored files.")
+    verify_with: str | None = Field(None, description="own (the default), or postgres: pg_verifybackup.")
+    workers: int | None = Field(None, description="Files at the same time; the cores by default.")
     waldir: str | None = Field(None, description="Another folder for pg_wal.")
     work_dir: str | None = Field(None, description="Another folder for what the restore needs meanwhile.")
     only_databases: list[str] | None = Field(

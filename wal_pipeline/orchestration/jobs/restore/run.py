@@ -98,6 +98,7 @@ def _metadata(result: RestoreResult, recovery: RecoveryResult | None) -> dict[st
     found: dict[str, dg.MetadataValue] = {
         "pgdata": dg.MetadataValue.path(str(result.pgdata)),
         "downloaded": dg.MetadataValue.text(size(result.downloaded_bytes)),
+        **({"kept": dg.MetadataValue.text(size(result.kept_bytes))} if result.kept_bytes else {}),
         "timeline": dg.MetadataValue.int(result.timeline),
         **{f"{phase}_took": dg.MetadataValue.text(length(value)) for phase, value in result.seconds.items()},
     }
