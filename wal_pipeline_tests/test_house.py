@@ -88,6 +88,8 @@ _TESTED_IN: Final = {
         "commands/backup/remote/tar_volumes"
     ),
     "commands/backup/test_upload.py": "commands/backup/part_uploader",
+    "commands/backup/local/test_session.py": "commands/backup/local/{last_volume,stored_objects}",
+    "commands/backup/local/test_source_file.py": "commands/backup/local/{packed,volume_packer}",
     "commands/backup/test_leftovers.py": "commands/backup/remote/staging",
     "commands/backup/test_restorable.py": "commands/refill/base_backups",
     "commands/check/test_check.py": "commands/check/{item,store}",

@@ -15,7 +15,7 @@ from wal_pipeline.commands.backup.local.packed import PackedVolumes
 from wal_pipeline.commands.backup.local.volume_packer import VolumePacker
 from wal_pipeline.commands.backup.local.volume_tar import member_header, padding
 from wal_pipeline.postgres.data_files import CONTROL_PATH, DataFile
-from wal_pipeline.postgres.file_list import FILE_LIST_NAME, ListedFile, NeededWal, file_list_lines
+from wal_pipeline.postgres.file_list import FILE_LIST_NAME, FileListEntry, NeededWal, file_list_lines
 from wal_pipeline.postgres.online_backup import StoppedBackup
 
 LABEL_PATH: Final = "backup_label"
@@ -94,7 +94,7 @@ class LastVolume:
         """Write the list and return its checksum."""
         started = packer.started
         listed = (
-            ListedFile(file.path, file.size_bytes, file.modified_ns, file.crc32c)
+            FileListEntry(file.path, file.size_bytes, file.modified_ns, file.crc32c)
             for _, file in sorted({**self.packed.unchanged, **self.packed.files}.items())
         )
         checksum = 0
