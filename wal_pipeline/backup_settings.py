@@ -45,7 +45,7 @@ class BackupSettings(BaseModel):
     )
     base_backup_incremental_cron: str = "15 2 * * 1-6"
     base_backup_max_chain: int = Field(7, ge=1, le=64)
-    backup_method: MethodChoice = MethodChoice.REMOTE
+    backup_method: MethodChoice = MethodChoice.AUTO
     base_backup_workers: int | None = Field(None, ge=1, le=256)
     rto_objective_seconds: Seconds = Field(3600.0, gt=0, validation_alias="WAL_PIPELINE_RTO_OBJECTIVE")
     rto_early_base_backup: bool = False
