@@ -8,6 +8,12 @@ from typing import Final
 from wal_pipeline.archive.recovery.target import RecoveryTarget
 from wal_pipeline.archive.recovery.target_text import target_from_text
 from wal_pipeline.commands.restore.prepare import RestoreRequest
+from wal_pipeline.commands.restore.standby.request import (
+    StandbyRequest,
+    standby_contradictions,
+    standby_request,
+    wal_only_contradictions,
+)
 from wal_pipeline.errors import RestoreError
 from wal_pipeline.postgres.recovery import TargetAction
 
@@ -54,11 +60,18 @@ class RestoreOptions:
     config_file: Path | None = None
     server_settings: Mapping[str, str] = field(default_factory=dict)
     only_databases: tuple[str, ...] = ()
+    standby: bool = False
+    primary_conninfo: str | None = None
+    slot: str | None = None
+    tablespace_map_all: Path | None = None
+    wal_only: bool = False
 
-    def request(self, *, default_pgdata: Path | None, bindir: Path | None) -> RestoreRequest:
-        """Return what these options ask for.
+    def request(
+        self, *, default_pgdata: Path | None, bindir: Path | None, primary_conninfo: str = ""
+    ) -> RestoreRequest:
+        """Return what these options ask for. ``primary_conninfo`` is the setting's, which may hold a password.
 
-        Raises: RestoreOptionError, RecoveryTargetError, InvalidLsnError.
+        Raises: RestoreOptionError, StandbyOptionError, RecoveryTargetError, InvalidLsnError, SettingsError.
         """
         pgdata = self.pgdata or default_pgdata
         if pgdata is None:
@@ -80,9 +93,41 @@ class RestoreOptions:
             config_file=None if self.config_file is None else self.config_file.absolute(),
             restore_config=self.restore_config,
             only_databases=tuple(self.only_databases),
+            tablespace_root=None if self.tablespace_map_all is None else self.tablespace_map_all.absolute(),
+            standby=self._standby(primary_conninfo),
+            wal_only=self.wal_only,
         )
 
+    def _standby(self, setting: str) -> StandbyRequest | None:
+        if not self.standby:
+            return None
+        return standby_request(self.primary_conninfo, setting, self.slot, Path.cwd())
+
+    def _given(self) -> dict[str, object]:
+        """Return the options that contradict some others, by the names that a person types."""
+        return {
+            **{
+                name: getattr(self, name)
+                for name in ("to_time", "to_lsn", "to_xid", "to_name", "immediate", "timeline")
+            },
+            **{name: getattr(self, name) for name in ("force", "base_backup", "waldir", "work_dir", "restore_config")},
+            "exclusive": not self.inclusive,
+            "action": self.action != TargetAction.PROMOTE,
+            "archiving": self.archiving is True,
+            "no_archiving": self.archiving is False,
+            "only_database": self.only_databases,
+            "tablespace_map": self.tablespaces,
+            "tablespace_map_all": self.tablespace_map_all,
+        }
+
     def _require_no_contradiction(self) -> None:
+        given = self._given()
+        found = [*(standby_contradictions(given) if self.standby else ())]
+        found += wal_only_contradictions(given) if self.wal_only else ()
+        if not self.standby and (self.primary_conninfo or self.slot):
+            found.append(f"'--{'primary-conninfo' if self.primary_conninfo else 'slot'}' needs '--standby'.")
+        if found:
+            raise RestoreOptionError(found[0])
         mode = self.server_settings.get("archive_mode", "off")
         if self.archiving is False and mode.lower() not in ("off", "of", "false", "no", "0"):
             raise RestoreOptionError(f"'archive_mode={mode}' contradicts '--no-archiving': a copy does not archive.")

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from wal_pipeline.archive.format.base_backup.manifest import BaseBackupManifest
 from wal_pipeline.archive.format.keys import Layout
+from wal_pipeline.archive.recovery.coverage import ArchiveContents
 from wal_pipeline.archive.recovery.restore_plan import RestorePlan, plan_restore
 from wal_pipeline.archive.recovery.target import RecoveryTarget
 from wal_pipeline.commands.restore.checks import (
@@ -29,6 +30,7 @@ from wal_pipeline.commands.restore.places.configuration import ConfigurationPlan
 from wal_pipeline.commands.restore.places.stored_configuration import has_own_configuration, read_kept
 from wal_pipeline.commands.restore.places.wal_folder import PG_WAL, WalFolder, other_links, plan_wal_folder, wal_place
 from wal_pipeline.commands.restore.places.workspace import left_by_restore
+from wal_pipeline.commands.restore.standby.request import StandbyRequest
 from wal_pipeline.errors import RestoreError, WalPipelineError
 from wal_pipeline.postgres.binaries import Binaries, find_binaries
 from wal_pipeline.postgres.recovery import TargetAction
@@ -54,6 +56,8 @@ class RestoreRequest:
     ``config_file`` is the server's, where it is not in the data directory. ``restore_config``: the configuration that
     was kept with the base backup is written into the data directory; None: where this machine has none for it.
     ``only_databases``: the server, which must be a copy, has only these databases, beside those of every cluster.
+    ``standby``: the server follows a primary, and is no copy and no replacement. ``wal_only``: the data directory is
+    there, and stays as it is; only its recovery is set up.
     """
 
     pgdata: Path
@@ -73,6 +77,8 @@ class RestoreRequest:
     config_file: Path | None = None
     restore_config: bool | None = None
     only_databases: tuple[str, ...] = ()
+    standby: StandbyRequest | None = None
+    wal_only: bool = False
 
     @property
     def is_copy(self) -> bool:
@@ -220,7 +226,12 @@ def _planned(
 ) -> tuple[RestoreInventory, RestorePlan]:
     target = request.target
     found = gather(stores, layout, target.at or target.not_before_at, identities)
-    return found, found.checked_plan(lambda contents: plan_restore(contents, target, base_backup=request.base_backup))
+
+    def plan(contents: ArchiveContents) -> RestorePlan:
+        usable = contents if request.standby is None else replace(contents, tails={})  # a standby gets no pieces
+        return plan_restore(usable, target, base_backup=request.base_backup)
+
+    return found, found.checked_plan(plan)
 
 
 def _chosen(
@@ -289,7 +300,7 @@ def require_answers(prepared: PreparedRestore) -> None:
 
     Raises: RestoreError.
     """
-    if not prepared.silent:
+    if not prepared.silent or prepared.request.standby is not None:  # a standby's recovery does not end, it asks again
         return
     silent = " and ".join(prepared.silent)
     others = " or ".join(f"--store {store.name}" for store in prepared.stores)

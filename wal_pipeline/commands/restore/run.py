@@ -17,6 +17,8 @@ from wal_pipeline.commands.restore.perform import RestoreCommand, RestoreEvents,
 from wal_pipeline.commands.restore.places.workspace import require_unmarked
 from wal_pipeline.commands.restore.prepare import PreparedRestore, RestoreRequest, prepare_restore, require_answers
 from wal_pipeline.commands.restore.reached import require_reached
+from wal_pipeline.commands.restore.standby.primary import look_at_primary
+from wal_pipeline.commands.restore.standby.wal_only import prepare_wal_only
 from wal_pipeline.commands.restore.start import RecoveryResult, restored_server, start_and_watch
 from wal_pipeline.errors import PostgresError, RestoreError, WalPipelineError
 from wal_pipeline.host.file_owner import way_hint
@@ -54,10 +56,7 @@ class Restore:
         Raises: RecoveryTargetError, RestoreError, PostgresError, StoreError, CodecError; RestoreError too where the
         recovery did not end where it was planned to.
         """
-        signs = self.original.signs_of_life(self.request.pgdata, self.layout.system_identifier)
-        request = decide_role(self.request, signs)
-        prepared = prepare_restore(request, self.stores, self.layout, self.identities)
-        prepared = replace(prepared, refusals=tuple(self._refusals(prepared)))
+        prepared = self._prepared()
         events.planned(prepared)
         if self.options.plan_only:
             return
@@ -72,6 +71,17 @@ class Restore:
             require_reached(prepared, recovery)
         if result.databases is not None and isinstance(result.databases.trouble, RestoreError):
             raise result.databases.trouble
+
+    def _prepared(self) -> PreparedRestore:
+        request = self.request
+        if request.standby is None:  # a standby's original lives: no sign of it decides anything
+            signs = self.original.signs_of_life(request.pgdata, self.layout.system_identifier)
+            request = decide_role(request, signs)
+        prepare = prepare_wal_only if request.wal_only else prepare_restore
+        prepared = prepare(request, self.stores, self.layout, self.identities)
+        primary = look_at_primary(prepared)
+        prepared = replace(prepared, notes=(*prepared.notes, *primary.notes))
+        return replace(prepared, refusals=(*self._refusals(prepared), *primary.refusals))
 
     def _refusals(self, prepared: PreparedRestore) -> Iterator[WalPipelineError]:
         """Yield all that keeps a planned restore from being done as it was asked for. Nothing is written."""
@@ -103,6 +113,8 @@ class Restore:
     def _perform(self, prepared: PreparedRestore, events: RestoreEvents) -> RestoreResult:
         events.writing()
         values = {"pgdata": str(self.request.pgdata), "store": self.options.store}
+        values |= {"as": "standby"} if self.request.standby is not None else {}
+        values |= {"files": "kept"} if self.request.wal_only else {}
         with self.audit.work("restore", self.layout.cluster, by=self.by, **values) as line:
             result = perform_restore(prepared, self.command, events)
             line["result"] = "restored"
@@ -117,7 +129,8 @@ class Restore:
         recovery = start_and_watch(prepared, isolation, log=log, on_progress=events.recovering)
         if recovery.state is RecoveryState.OPEN:
             drop_setting(self.request.pgdata, "hot_standby")  # a standby that is made of it shall be a hot one
-        if recovery.state is not RecoveryState.PAUSED and self.command.prefetched is not None:
+        goes_on = recovery.state in (RecoveryState.PAUSED, RecoveryState.FOLLOWING)
+        if not goes_on and self.command.prefetched is not None:
             self.command.prefetched.destroy()
         return recovery
 
