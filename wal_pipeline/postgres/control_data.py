@@ -28,8 +28,8 @@ _STOPPED: Final = (ClusterState.SHUT_DOWN, ClusterState.SHUT_DOWN_IN_RECOVERY, C
 class RecoveryStart:
     """Where the recovery of a data directory begins.
 
-    Replay begins at ``redo_lsn`` on ``timeline``, and the directory is consistent at ``consistent_lsn``, None where only
-    the WAL tells that. ``ended_at``: its server was shut down then, as a primary; None: it was not.
+    Replay begins at ``redo_lsn`` on ``timeline``, and the directory is consistent at ``consistent_lsn``; None: only the
+    WAL tells that. ``ended_at``: its server was shut down then, as a primary; None: it was not.
     """
 
     system_identifier: int
@@ -92,7 +92,7 @@ def _control_values(pgdata: Path, binaries: Binaries) -> dict[str, str]:
     if done.returncode != 0 or "WARNING" in done.stdout + done.stderr:
         words = (done.stderr or done.stdout).strip().splitlines()[:1]
         raise PostgresError(f"'{program}' cannot read '{pgdata}': {''.join(words)}", hint=_HINT)
-    values = {name: value for name, value in re.findall(r"^([^:\n]+): +(.*)$", done.stdout, re.MULTILINE)}
+    values = dict(re.findall(r"^([^:\n]+): +(.*)$", done.stdout, re.MULTILINE))
     missing = {_REDO, _CHECKPOINT, _TIMELINE, _MINIMUM, _SEGMENT} - values.keys()
     if missing:
         raise PostgresError(f"'{program}' does not print '{min(missing)}' of '{pgdata}'", hint=_HINT)

@@ -72,7 +72,7 @@ class RecoveryServer:
 
         ``data_directory`` stands there too: one in a configuration file would win over ``-D``, and another folder
         would be served. ``environment`` is added to ours, or to ``inherited`` where the server must not get all of
-        ours. ``wal_folders`` are where its WAL files come in. ``follows``: it is a standby, whose recovery does not end.
+        ours. ``wal_folders`` are where its WAL files come in. ``follows``: it is a standby, whose recovery goes on.
         """
         self.progress = RecoveryProgress(follows=follows)
         self._binaries = binaries

@@ -18,6 +18,10 @@ from wal_pipeline.errors import RestoreError
 from wal_pipeline.postgres.recovery import TargetAction
 
 ANY_STORE: Final = "any"
+_CONTRADICTED: Final = (
+    *("to_time", "to_lsn", "to_xid", "to_name", "immediate", "timeline"),
+    *("force", "base_backup", "waldir", "work_dir", "restore_config"),
+)
 
 
 class RestoreOptionError(RestoreError):
@@ -106,11 +110,7 @@ class RestoreOptions:
     def _given(self) -> dict[str, object]:
         """Return the options that contradict some others, by the names that a person types."""
         return {
-            **{
-                name: getattr(self, name)
-                for name in ("to_time", "to_lsn", "to_xid", "to_name", "immediate", "timeline")
-            },
-            **{name: getattr(self, name) for name in ("force", "base_backup", "waldir", "work_dir", "restore_config")},
+            **{name: getattr(self, name) for name in _CONTRADICTED},
             "exclusive": not self.inclusive,
             "action": self.action != TargetAction.PROMOTE,
             "archiving": self.archiving is True,

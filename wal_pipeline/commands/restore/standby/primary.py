@@ -1,6 +1,5 @@
 """Looks whether the primary that a standby shall follow is the server whose WAL the stores have."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -91,7 +90,7 @@ def _faults(found: Upstream, standby: StandbyRequest, plan: RestorePlan, major: 
         yield RestoreError(
             f"the server at {standby.primary} is on timeline {found.timeline}, and the stores have timeline "
             f"{plan.timeline}, which the standby would follow instead",
-            hint=f"Is that server the right one? Then --timeline {found.timeline}; else name the one that was promoted.",
+            hint=f"Is it the right server? Then --timeline {found.timeline}; else name the one that was promoted.",
         )
     elif found.timeline == plan.timeline and not found.in_recovery and plan.wal:
         last = require_file_name(plan.wal[-1].name)
@@ -115,7 +114,7 @@ def _passfile_faults(standby: StandbyRequest, prepared: PreparedRestore) -> Iter
     except OSError as error:
         yield RestoreError(f"the password file '{path}' cannot be looked at: {error.strerror}")
         return
-    if status.st_mode & 0o077 or (status.st_uid != uid and os.geteuid() in (0, uid)):
+    if status.st_mode & 0o077 or status.st_uid != uid:
         yield RestoreError(
             f"the password file '{path}' is of user '{name_of_user(status.st_uid)}' with mode "
             f"{status.st_mode & 0o777:04o}, and libpq reads only one of the server's own user with mode 0600",

@@ -97,7 +97,7 @@ def prepare_wal_only(
             kept=None,
             given=request.config_file,
             wanted=False,
-            has_own=lambda: (pgdata / "postgresql.conf").exists(),
+            has_own=(pgdata / "postgresql.conf").exists,
         ),
     )
 
