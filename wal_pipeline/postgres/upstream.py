@@ -45,6 +45,7 @@ def ask_upstream(parameters: Mapping[str, Any], slot: str = "") -> Upstream:
         "tcp_user_timeout": _ANSWER_SECONDS * 1000,
         **{name: value for name, value in parameters.items() if name not in ("dbname", "replication")},
         "replication": "true",
+        "client_encoding": "UTF8",
     }
     secret = str(parameters.get("password") or "")
     try:
