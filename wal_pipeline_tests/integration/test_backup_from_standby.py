@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import pytest
@@ -10,9 +10,13 @@ import pytest
 from testbed.postgres import PostgresCluster
 from testbed.postgres_install import PostgresInstall
 from testbed.s3_pair import S3Pair
+from wal_pipeline.archive.format.base_backup.manifest import WalRange
+from wal_pipeline.commands.backup.standby.last_segment import finish_last_segment
 from wal_pipeline.commands.setup.backup_source import judge_backup_source
 from wal_pipeline.commands.setup.findings import Level
 from wal_pipeline.postgres.backup_server import BackupServer
+from wal_pipeline.postgres.server import PostgresServer
+from wal_pipeline.wal.names import segment_at
 from wal_pipeline.wiring.backup import base_backup_taker
 from wal_pipeline_tests.support.open_wal_scene import make_standby, wait_replayed, write_wal
 from wal_pipeline_tests.support.restore_history import History, restored
@@ -61,6 +65,7 @@ def test_a_base_backup_from_a_standby_is_restorable_at_once(followed: Followed) 
     assert "BASE_BACKUP" not in asked_of_primary
     assert "checkpoint starting" not in asked_of_primary
     assert (manifest.finished_at - asked_at).total_seconds() < 60
+    assert not finish_last_segment(PostgresServer(history.cluster.conninfo), manifest)  # it is finished
     history.mark("second")
     end = history.end()
     with restored(history, "--base-backup", manifest.backup_id, "--no-archiving") as found:
@@ -85,6 +90,27 @@ def test_a_standby_that_stands_still_promises_no_later_moment(followed: Followed
     followed.caught_up()
     assert BackupServer(standby.conninfo).as_of() > last
     assert BackupServer(history.cluster.conninfo).as_of() > last
+
+
+def test_the_primary_is_asked_only_for_what_is_open(followed: Followed, caplog: pytest.LogCaptureFixture) -> None:
+    """A standby, a server that does not let us, and one that does not answer: the base backup waits, and it is said."""
+    history = followed.history
+    manifest = base_backup_taker(history.pipeline, archive=history.archive).take().result.manifest
+    last = manifest.required_segments[-1]
+    here = write_wal(history.cluster)
+    name = segment_at(1, here, manifest.wal_segment_size)
+    still_open = replace(manifest, wal_ranges=(WalRange(1, manifest.start_lsn, here),))
+    assert still_open.required_segments[-1] == name != last
+    assert not finish_last_segment(PostgresServer(followed.standby.conninfo), still_open)
+    history.cluster.psql("CREATE ROLE looker LOGIN")
+    looker = history.cluster.conninfo.replace("user=postgres", "user=looker")
+    assert not finish_last_segment(PostgresServer(looker), still_open)
+    assert f"'{name.name}' is open on the primary until its archive_timeout is over: role 'looker'" in caplog.text
+    assert not finish_last_segment(PostgresServer("host=127.0.0.1 port=1"), still_open)
+    assert "the primary is not asked to finish the last segment of the base backup" in caplog.text
+    assert not finish_last_segment(PostgresServer(history.cluster.conninfo), replace(still_open, system_identifier=7))
+    assert finish_last_segment(PostgresServer(history.cluster.conninfo), still_open)
+    assert not finish_last_segment(PostgresServer(history.cluster.conninfo), still_open)
 
 
 def test_the_source_is_judged(followed: Followed, postgres_version: PostgresInstall) -> None:

@@ -21,7 +21,7 @@ _WRONG: Final = "Let --primary-conninfo lead to the server whose WAL is archived
 
 @dataclass(frozen=True, slots=True)
 class PrimaryLook:
-    """What was seen of the primary. ``refusals`` keep a standby from being made, ``notes`` are for a person."""
+    """Holds what was seen of the primary. ``refusals`` keep a standby from being made, ``notes`` are for a person."""
 
     notes: tuple[str, ...] = ()
     refusals: tuple[RestoreError, ...] = ()
