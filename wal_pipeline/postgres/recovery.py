@@ -23,6 +23,7 @@ _TARGETS: Final = (
     "recovery_target_name",
 )
 _COMMANDS: Final = ("recovery_end_command", "archive_cleanup_command")
+_PRIMARY: Final = frozenset({"primary_conninfo", "primary_slot_name"})
 _OURS: Final = frozenset(
     {
         "restore_command",
@@ -31,8 +32,7 @@ _OURS: Final = frozenset(
         "recovery_target_inclusive",
         "recovery_target_timeline",
         "recovery_target_action",
-        "primary_conninfo",  # from a standby, or written by -R: the restored server follows no primary
-        "primary_slot_name",
+        *_PRIMARY,  # from a standby, or written by -R: the restored server follows no primary, or another one
         "hot_standby",
         "recovery_min_apply_delay",  # from a delayed standby: the restored server would wait without a word
     }
@@ -59,10 +59,19 @@ class TargetAction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FollowedPrimary:
-    """The server that a standby streams from: its connection, which may hold a password, and its slot; or nothing."""
+    """The server that a standby streams from: its connection, which may hold a password, and its slot; or nothing.
+
+    ``stays``: both are what the configuration says already.
+    """
 
     conninfo: str = field(default="", repr=False)
     slot: str = ""
+    stays: bool = False
+
+    @property
+    def values(self) -> dict[str, str]:
+        """The settings."""
+        return {} if self.stays else {"primary_conninfo": self.conninfo, "primary_slot_name": self.slot}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +122,7 @@ class RecoverySettings:
             "recovery_target_timeline": self.timeline,
             "recovery_min_apply_delay": "0",
             "hot_standby": "on",
-            "primary_conninfo": primary.conninfo,
-            "primary_slot_name": primary.slot,
+            **primary.values,
             **dict(self.extra),
         }
 
@@ -138,14 +146,14 @@ def write_recovery_settings(pgdata: Path, settings: RecoverySettings) -> None:
 
     Raises: PostgresError.
     """
-    replaced = _OURS | {name for name, _ in settings.extra}
+    stays = settings.follows is not None and settings.follows.stays
+    replaced = (_OURS - _PRIMARY if stays else _OURS) | {name for name, _ in settings.extra}
     path = pgdata / AUTO_CONF
     signal, other = (RECOVERY_SIGNAL, STANDBY_SIGNAL) if settings.follows is None else (STANDBY_SIGNAL, RECOVERY_SIGNAL)
     try:
-        (pgdata / signal).touch(mode=0o600)
+        os.close(_private(str(pgdata / signal), os.O_WRONLY | os.O_CREAT))
         (pgdata / other).unlink(missing_ok=True)
-        kept = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines() if path.exists() else []
-        kept = [line for line in kept if not _sets(line, replaced)]
+        kept = [line for line in _read(path).splitlines() if not _sets(line, replaced)]
         text = "\n".join([*kept, "# Recovery settings of wal-pipeline restore", *settings.lines()]) + "\n"
         temporary = path.with_name(f"{AUTO_CONF}.tmp")  # the name that ALTER SYSTEM uses; initdb and backups ignore it
         temporary.unlink(missing_ok=True)
@@ -178,7 +186,7 @@ def replace_settings(pgdata: Path, dropped: Collection[str], added: Mapping[str,
     temporary = path.with_name(f"{AUTO_CONF}.wal-pipeline")
     try:
         owner = path.lstat()
-        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines(keepends=True)
+        lines = _read(path).splitlines(keepends=True)
         kept = "".join(line for line in lines if not _sets(line, names))
         kept += "\n" if added and kept and not kept.endswith("\n") else ""
         kept += "".join(f"{name} = {quoted(value)}\n" for name, value in added.items())
@@ -191,6 +199,15 @@ def replace_settings(pgdata: Path, dropped: Collection[str], added: Mapping[str,
         temporary.replace(path)
     except OSError as error:
         raise PostgresError(f"'{path}' cannot be written: {error.strerror}") from error
+
+
+def _read(path: Path) -> str:
+    """Return a file's text, empty where there is none. A link is an error: as root we would copy what it points to."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape", opener=_private) as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
 
 
 def _private(path: str, flags: int) -> int:

@@ -321,7 +321,7 @@ def _flushing() -> Iterator[None]:
 def recovery_settings(prepared: PreparedRestore, restore_command: str) -> RecoverySettings:
     """Return the server's recovery settings: their target is the plan's, which may differ from the one asked for."""
     if prepared.request.standby is not None:
-        return following_settings(prepared.request.standby, prepared.request.target.timeline, restore_command)
+        return following_settings(prepared.request, prepared.request.standby, restore_command)
     target, last = prepared.plan.target, prepared.plan.bound
     return RecoverySettings(
         restore_command=restore_command if last is None else bounded_command(restore_command, last),

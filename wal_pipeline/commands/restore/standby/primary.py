@@ -16,6 +16,7 @@ from wal_pipeline.wal.names import require_file_name
 _ARCHIVE_ALONE: Final = (
     "no primary is named: the standby follows the stores alone, and is as far behind as the last archived segment"
 )
+_STAYS: Final = "primary_conninfo and primary_slot_name stay as the configuration has them; they are not looked at"
 _WRONG: Final = "Let --primary-conninfo lead to the server whose WAL is archived here, or name its cluster."
 
 
@@ -36,7 +37,7 @@ def look_at_primary(prepared: PreparedRestore) -> PrimaryLook:
     if prepared.silent:
         notes.append(f"{' and '.join(prepared.silent)} did not answer; the standby asks again while it follows")
     if not standby.conninfo:
-        return PrimaryLook((*notes, _ARCHIVE_ALONE))
+        return PrimaryLook((*notes, _STAYS if prepared.request.wal_only else _ARCHIVE_ALONE))
     closed = tuple(_passfile_faults(standby, prepared))
     try:
         found = ask_upstream(standby.parameters, standby.slot)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from wal_pipeline.commands.restore.places.configuration import find_outside
-from wal_pipeline.commands.restore.prepare import PreparedRestore
+from wal_pipeline.commands.restore.prepare import PreparedRestore, RestoreRequest
 from wal_pipeline.commands.restore.standby.request import StandbyRequest
 from wal_pipeline.errors import PostgresError
 from wal_pipeline.postgres.recovery import (
@@ -26,18 +26,18 @@ _ARCHIVE_MODE: Final = "archive_mode"
 _CONFIG_FILE: Final = "postgresql.conf"
 
 
-def following_settings(request: StandbyRequest, timeline: int | str, restore_command: str) -> RecoverySettings:
-    """Return a standby's recovery settings. ``timeline`` is as a person asked for it: ``latest``, or a number.
+def following_settings(request: RestoreRequest, standby: StandbyRequest, restore_command: str) -> RecoverySettings:
+    """Return a standby's recovery settings. Its timeline is the one that a person asked for, ``latest`` or a number.
 
-    No segment is left out by a bound: what is archived after the plan is what the standby follows.
+    One that is there keeps its primary and its slot, unless others are named. No segment is left out by a bound: what is archived after the plan is what the standby follows.
     """
     return RecoverySettings(
         restore_command=restore_command,
         target=None,
         inclusive=True,
-        timeline=str(timeline),
+        timeline=str(request.target.timeline),
         action=TargetAction.PROMOTE,
-        follows=FollowedPrimary(request.conninfo, request.slot),
+        follows=FollowedPrimary(standby.conninfo, standby.slot, stays=request.wal_only and not standby.conninfo),
     )
 
 

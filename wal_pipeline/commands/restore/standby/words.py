@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from wal_pipeline.commands.restore.prepare import PreparedRestore
 
 _FOLLOWS_ALONE = "the stores alone"
-_ASK = "SELECT pg_is_in_recovery(), pg_last_wal_replay_lsn(), status, sender_host FROM pg_stat_wal_receiver"
+_FOLLOWS_AS_BEFORE = "the primary that its configuration names, and the stores"
+_ASK = "SELECT pg_is_in_recovery(), pg_last_wal_replay_lsn(), (SELECT status FROM pg_stat_wal_receiver)"
 
 
 def target_words(prepared: PreparedRestore, *, exclusive: str) -> str:
@@ -22,7 +23,8 @@ def standby_rows(prepared: PreparedRestore) -> list[tuple[str, str]]:
     if standby is None:
         return []
     slot = f" by slot '{standby.slot}'" if standby.slot else ""
-    follows = f"{standby.primary}{slot}, and the stores" if standby.conninfo else _FOLLOWS_ALONE
+    alone = _FOLLOWS_AS_BEFORE if prepared.request.wal_only else _FOLLOWS_ALONE
+    follows = f"{standby.primary}{slot}, and the stores" if standby.conninfo else alone
     return [("follows", follows)]
 
 

@@ -9,9 +9,12 @@ import pytest
 
 from testbed.postgres import PostgresCluster
 from testbed.postgres_install import PostgresInstall, give_to_postgres, owned_folder
-from wal_pipeline.commands.restore.prepare import PreparedRestore
+from wal_pipeline.archive.recovery.target import RecoveryTarget
+from wal_pipeline.commands.restore.prepare import PreparedRestore, RestoreRequest
 from wal_pipeline.commands.restore.standby.request import StandbyRequest
 from wal_pipeline.commands.restore.standby.settings import fit_for_standby, following_settings
+from wal_pipeline.errors import PostgresError
+from wal_pipeline.postgres.recovery import replace_settings, write_recovery_settings
 from wal_pipeline_tests.support.prepared_standby import prepare_standby
 
 pytestmark = pytest.mark.integration
@@ -89,7 +92,8 @@ def test_another_servers_configuration_stays(cluster: PostgresCluster) -> None:
 
 def test_a_standby_has_no_target_and_no_bound() -> None:
     """An empty value in postgresql.auto.conf wins over a target that stands in postgresql.conf."""
-    values = following_settings(StandbyRequest("host=a", "s"), "latest", "get %f %p").values()
+    standby = StandbyRequest("host=a", "s")
+    values = following_settings(RestoreRequest(Path("/srv/pgdata")), standby, "get %f %p").values()
     targets = {name: value for name, value in values.items() if name.startswith("recovery_target")}
     assert targets.pop("recovery_target_timeline") == "latest"
     assert set(targets.values()) == {""}
@@ -97,3 +101,34 @@ def test_a_standby_has_no_target_and_no_bound() -> None:
     assert (values["restore_command"], values["hot_standby"]) == ("get %f %p", "on")
     assert (values["primary_conninfo"], values["primary_slot_name"]) == ("host=a", "s")
     assert values["archive_cleanup_command"] == values["recovery_end_command"] == ""
+
+
+def test_a_standby_that_is_there_keeps_its_primary(tmp_path: Path) -> None:
+    """Unless another one is named: then both its connection and its slot are replaced."""
+    request = RestoreRequest(tmp_path, wal_only=True, target=RecoveryTarget(timeline=4))
+    path = tmp_path / "postgresql.auto.conf"
+    path.write_text("primary_conninfo = 'host=old'\nprimary_slot_name = 'old'\nrecovery_target_lsn = '0/1'\n")
+    (tmp_path / "recovery.signal").touch()
+    write_recovery_settings(tmp_path, following_settings(request, StandbyRequest(), "get %f %p"))
+    lines = path.read_text().splitlines()
+    assert {"primary_conninfo = 'host=old'", "primary_slot_name = 'old'"} <= set(lines)
+    assert "recovery_target_timeline = '4'" in lines
+    assert "recovery_target_lsn = '0/1'" not in lines
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["postgresql.auto.conf", "standby.signal"]
+    write_recovery_settings(tmp_path, following_settings(request, StandbyRequest("host=new"), "get %f %p"))
+    found = [line for line in path.read_text().splitlines() if line.startswith("primary_")]
+    assert found == ["primary_conninfo = 'host=new'", "primary_slot_name = ''"]
+
+
+def test_a_link_in_place_of_the_file_is_not_followed(tmp_path: Path) -> None:
+    """As root we would copy what it points to into a file of the server's user."""
+    secret = tmp_path / "secret"
+    secret.write_text("root's alone\n")
+    pgdata = tmp_path / "pgdata"
+    pgdata.mkdir()
+    (pgdata / "postgresql.auto.conf").symlink_to(secret)
+    settings = following_settings(RestoreRequest(pgdata), StandbyRequest(), "get %f %p")
+    with pytest.raises(PostgresError, match="cannot be written: Too many levels of symbolic links"):
+        write_recovery_settings(pgdata, settings)
+    with pytest.raises(PostgresError, match="cannot be written: Too many levels of symbolic links"):
+        replace_settings(pgdata, (), {"hot_standby": "on"})
