@@ -196,6 +196,6 @@ _NOTES: Final[tuple[tuple["re.Pattern[str]", Callable[[RecoveryProgress, "re.Mat
     (_log(rf"last completed transaction was at log time {_TIME}"), RecoveryProgress._commit),
     (_log(r"selected new timeline ID: (\d+)"), RecoveryProgress._timeline),
     (_log(r"database system is ready to accept connections"), RecoveryProgress._open),
-    (_log(r"database system is ready to accept read-only connections"), RecoveryProgress._readable),
+    (_log(r"database system is ready to accept read.only connections"), RecoveryProgress._readable),
     (re.compile(rf"{_PREFIX}((?:FATAL|PANIC):  .*)"), RecoveryProgress._failed),
 )

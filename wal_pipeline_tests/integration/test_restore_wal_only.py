@@ -1,6 +1,7 @@
 """Tests that a data directory that is there gets its WAL from the stores, and that its files stay."""
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -12,8 +13,16 @@ from typing import Any
 import pytest
 
 from testbed.postgres import PostgresCluster
-from testbed.postgres_install import PostgresInstall, give_to_postgres, owned_folder
+from testbed.postgres_install import PostgresInstall, give_to_postgres, owned_folder, postgres_user
 from testbed.s3_pair import S3Pair
+from wal_pipeline.commands.archive_get.restore_command import prefetch_folder
+from wal_pipeline.commands.restore.contents import find_system_identifier
+from wal_pipeline.commands.restore.perform import RestoreCommand, perform_restore
+from wal_pipeline.commands.restore.prepare import RestoreRequest
+from wal_pipeline.commands.restore.standby.request import StandbyRequest
+from wal_pipeline.commands.restore.standby.wal_only import prepare_wal_only
+from wal_pipeline.settings import load_settings
+from wal_pipeline.wiring.pipeline import Pipeline
 from wal_pipeline_tests.support.open_wal_scene import make_standby, wait_replayed, write_wal
 from wal_pipeline_tests.support.restore_history import History, Moment, run_restore, wait_until
 
@@ -105,7 +114,7 @@ def test_a_base_backup_that_was_made_by_hand_recovers_to_a_time(folders: Folders
 
 
 def test_a_standby_goes_on_from_the_stores(folders: Folders) -> None:
-    """It stays a standby, has all that was archived since it was stopped, and still names its primary, which is dead."""
+    """It stays a standby, has all that was archived since it was stopped, and still names its dead primary."""
     end = folders.moments["end"]
     with folders.copy_of("standby") as cluster:
         answer = folders.restore(cluster, "--standby")
@@ -123,6 +132,24 @@ def test_a_standby_becomes_a_server_of_its_own(folders: Folders) -> None:
         assert "it was a standby, and is none any more" in answer["notes"]
         assert (answer["recovery"]["state"], answer["recovery"]["timeline"]) == ("open", 2)
         assert marks(cluster) == (end.marks, end.transactions)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a file to another user")
+def test_root_sets_up_what_the_servers_user_starts(folders: Folders) -> None:
+    """The files that are written are the server's own, and nothing else of the folder changes hands."""
+    pipeline = Pipeline(load_settings(folders.history.environment))
+    stores = tuple(pipeline.stores.values())
+    layout = pipeline.layout(find_system_identifier(stores, "", "main", None))
+    with folders.copy_of("by_hand") as cluster:
+        bindir = folders.history.install.bin_folder
+        request = RestoreRequest(cluster.pgdata, standby=StandbyRequest(), wal_only=True, bindir=bindir)
+        folder = prefetch_folder(cluster.pgdata, layout.system_identifier)
+        perform_restore(prepare_wal_only(request, stores, layout), RestoreCommand(("false",), folder))
+        owner = postgres_user().uid
+        assert {path.lstat().st_uid for path in cluster.pgdata.rglob("*")} == {owner}
+        assert {path.lstat().st_uid for path in cluster.folder.rglob("*")} == {owner}
+        assert not (cluster.pgdata / "recovery.signal").exists()
+        assert (cluster.pgdata / "standby.signal").stat().st_mode & 0o777 == 0o600
 
 
 def test_folders_that_the_stores_do_not_continue_are_refused(folders: Folders) -> None:

@@ -29,7 +29,8 @@ _CONFIG_FILE: Final = "postgresql.conf"
 def following_settings(request: RestoreRequest, standby: StandbyRequest, restore_command: str) -> RecoverySettings:
     """Return a standby's recovery settings. Its timeline is the one that a person asked for, ``latest`` or a number.
 
-    One that is there keeps its primary and its slot, unless others are named. No segment is left out by a bound: what is archived after the plan is what the standby follows.
+    One that is there keeps its primary and its slot, unless others are named. No segment is left out by a bound: the
+    standby follows what is archived after the plan.
     """
     return RecoverySettings(
         restore_command=restore_command,
