@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help:
 	@echo "make demo   run the main job for real: PostgreSQL, two S3 servers, Dagster (ARGS=\"--once --json\")"
 	@echo "make test   run the tests               make check  ruff, mypy, the rules of the house"
-	@echo "make versions  what make test leaves out: tests with the other one of PostgreSQL 18 and 15, more chaos"
+	@echo "make versions  what make test leaves out: tests with the other of PostgreSQL 18 and 15, long stories"
 	@echo "make bench  measure                     make chaos  break things on purpose"
 	@echo "make matrix one story in each kind of environment (ARGS=\"--strength 3\": more of them)"
 	@echo "make test-ui look at Dagster's UI in a browser (ARGS=--write-pictures: keep pictures and seconds for docs/)"

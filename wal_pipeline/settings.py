@@ -136,7 +136,7 @@ class Settings(AccidentSettings, BackupSettings, BaseSettings):
     base_backup_label: str = "wal-pipeline"
     base_backup_fast_checkpoint: bool = True
     base_backup_max_rate_kib: int | None = Field(None, ge=32, le=1048576)
-    base_backup_volume_mib: int = Field(256, ge=1, le=16384)
+    base_backup_volume_mib: int = Field(64, ge=1, le=16384)
     base_backup_staging_folder: Path | None = None
     base_backup_wal_timeout_seconds: float = Field(600.0, gt=0)
     base_backup_archiver_timeout_seconds: float = Field(14400.0, gt=0)

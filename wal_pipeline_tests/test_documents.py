@@ -123,6 +123,7 @@ def shell(
 
 
 @pytest.mark.integration
+@pytest.mark.left_out
 @pytest.mark.parametrize(
     "block", [pytest.param(b, id=f"{b.document}:{b.line}") for document in RUN for b in blocks(document, "bash")]
 )
@@ -143,6 +144,7 @@ def test_the_commands_work(block: Block, shell: dict[str, str]) -> None:
 
 
 @pytest.mark.integration
+@pytest.mark.left_out
 def test_none_of_the_commands_wrote_a_secret(shell: dict[str, str]) -> None:
     """Neither output nor catalog, audit log, metrics, report or the server's log holds a secret's value."""
     secrets = [value.encode() for value in load_settings(shell).secret_values() if len(value) > 6]

@@ -218,11 +218,14 @@ class RecoveryServer:
     def _wait_for(self) -> str:
         return waited_for(self.progress, self._signs or StartupSigns("", None, ()))
 
-    def stop(self, *, timeout_seconds: float = 120) -> None:
-        """Stop the server (fast shutdown); no error where it has ended. Raises: PostgresError where it does not end."""
+    def stop(self, *, timeout_seconds: float = 120, immediately: bool = False) -> None:
+        """Stop the server by a fast shutdown, or ``immediately`` where nothing of it is kept. No error where it ended.
+
+        Raises: PostgresError where it does not end.
+        """
         if self._process is None or self._process.poll() is not None:
             return
-        self._process.send_signal(signal.SIGINT)
+        self._process.send_signal(signal.SIGQUIT if immediately else signal.SIGINT)
         self._wait(self._process, timeout_seconds)
 
     def _wait(self, process: "subprocess.Popen[bytes]", timeout_seconds: float = 120) -> None:

@@ -67,7 +67,7 @@ def test_the_padded_segment_is_delivered(run: Run, tmp_path: Path) -> None:
     done = run("--tail=1", NAME, "pg_wal/RECOVERYXLOG")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "pgdata/pg_wal/RECOVERYXLOG").read_bytes() == PADDED
-    assert "no store has it whole: 2 pieces up to 0/330D40, then zeros" in done.stderr
+    assert f"no store has '{NAME}' whole: 2 pieces up to 0/330D40, then zeros" in done.stderr
     assert run("--tail=1", NEXT, "pg_wal/RECOVERYXLOG").returncode == 1
 
 

@@ -10,7 +10,7 @@ from testbed.tls import TlsFiles
 from wal_pipeline_tests.support.daemon_scene import DaemonScene, start_daemon_scene
 from wal_pipeline_tests.support.dagster_graphql import partitions_by_status
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.left_out]
 B2 = dg.AssetKey(["main", "wal_segment", "b2"])
 _WINDOW = """
 query Window {

@@ -8,7 +8,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +40,13 @@ CREATE TABLE public.wares AS SELECT i AS n, 'ware ' || i AS name FROM generate_s
 CREATE TABLE public.places AS SELECT i AS n FROM generate_series(1, 5) i;
 """
 PASSWORD = "rescue-word-41"
+
+
+def command_lines() -> Iterator[bytes]:
+    """Yield the command line of every process that there is."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            yield path.read_bytes()
 
 
 @dataclass(slots=True)
@@ -79,16 +89,19 @@ class Accidents:
         }
 
     def run(self, *words: str) -> "subprocess.CompletedProcess[str]":
-        """Run a rescue as PostgreSQL's user."""
-        return subprocess.run(
-            postgres_user().wrap(self.words(*words)),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=240,
-            cwd="/",
-            env=self.environment,
+        """Run a rescue as PostgreSQL's user. Meanwhile no other command line may show the password."""
+        own = "\0".join(self.words(*words)).encode()
+        command = postgres_user().wrap(self.words(*words))
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/", env=self.environment
         )
+        with ThreadPoolExecutor(1) as reader, process:
+            output = reader.submit(process.communicate, timeout=240)
+            while not output.done():
+                shown = [line for line in command_lines() if PASSWORD.encode() in line and own not in line]
+                assert not shown
+                time.sleep(0.02)
+            return subprocess.CompletedProcess(command, process.returncode, *output.result())
 
     def rescue(self, *words: str) -> dict[str, Any]:
         """Run a rescue that succeeds, and return its answer."""

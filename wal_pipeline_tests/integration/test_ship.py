@@ -163,6 +163,30 @@ def test_a_clean_end_leaves_nothing_behind(
             with restored(history, f"--store={store}") as found:
                 there = {int(number) for number in found.cluster.psql("SELECT n FROM marks").split()}
                 assert {number for number, _ in writer.acknowledged} <= there
+        if encrypted:
+            numbers = [number for number, _ in writer.acknowledged[:-1]]
+            assert rescued_marks(history, writer.acknowledged[-2][1]) == numbers
+
+
+def rescued_marks(history: History, at: datetime) -> list[int]:
+    """Return the rows that a rescue by this process's user brings from the stores when the server is lost."""
+    output, scratch = history.folder / "marks.dump", history.folder / "scratch"
+    environment = environment_of(history, WAL_PIPELINE_CONNINFO="host=/nowhere")
+    words = (
+        "--table=public.marks",
+        f"--to-time={at.isoformat()}",
+        f"--output={output}",
+        f"--folder={scratch}",
+        "--json",
+    )
+    done = run_warm("rescue", *words, env=environment, timeout_seconds=240)
+    assert done.returncode == 0, done.stderr
+    assert not scratch.exists()
+    listed = [str(history.install.program("pg_restore")), "--data-only", "--table=marks", "--file=-", str(output)]
+    text = subprocess.run(listed, capture_output=True, text=True, check=True).stdout
+    rows = text.partition("FROM stdin;\n")[2].partition("\n\\.")[0].splitlines()
+    assert json.loads(done.stdout)["rows"] == len(rows)
+    return sorted(map(int, rows))
 
 
 def requests_of(pipeline: Pipeline) -> dict[str, int]:

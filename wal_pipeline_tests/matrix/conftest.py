@@ -22,8 +22,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--strength",
         type=int,
         default=2,
-        choices=range(1, 7),
-        help="play environments in which each combination of so many settings occurs: 2 some 14, 3 some 42, 6 all 288",
+        choices=range(1, 8),
+        help="play environments in which each combination of so many settings occurs: 2 some 15, 3 some 43, 7 all 576",
     )
 
 

@@ -9,6 +9,7 @@ Encoding = Literal["UTF8", "SQL_ASCII", "LATIN1"]
 DateStyle = Literal["ISO, MDY", "German, DMY", "SQL, DMY"]
 Locale = Literal["C", "de_DE"]
 Umask = Literal["022", "077"]
+Secrecy = Literal["plain", "age"]
 Layout = Literal["plain", "mount point", "Debian", "linked pg_wal"]
 
 
@@ -22,10 +23,12 @@ class Environment:
     locale: Locale
     umask: Umask
     layout: Layout
+    secrecy: Secrecy
 
     def __str__(self) -> str:
         style = self.date_style.split(",", maxsplit=1)[0]
-        return f"{self.version}-{self.encoding}-{style}-{self.locale}-{self.umask}-{self.layout.replace(' ', '_')}"
+        layout = self.layout.replace(" ", "_")
+        return f"{self.version}-{self.encoding}-{style}-{self.locale}-{self.umask}-{layout}-{self.secrecy}"
 
     @property
     def locale_name(self) -> str:

@@ -1,5 +1,6 @@
 """Builds one host: a PostgreSQL cluster in an environment, a spool, the program's settings, and the loss of it all."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -8,6 +9,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import pyrage
 
 from testbed.postgres import PostgresCluster
 from testbed.postgres_install import PostgresInstall, owned_folder, postgres_user
@@ -57,6 +61,12 @@ class Host:
         assert done.returncode == 0, f"{self.environment}: {' '.join(words)}\n{done.stdout}{done.stderr}"
         return done.stdout + done.stderr
 
+    def answers(self, *words: str) -> list[dict[str, Any]]:
+        """Run the program with ``--json``, which must succeed, and return the objects that it prints, a line each."""
+        done = self.run(*words, "--json")
+        assert done.returncode == 0, f"{self.environment}: {' '.join(words)}\n{done.stdout}{done.stderr}"
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
     def finish_segment(self) -> None:
         """Finish the current segment and wait until it lies in the spool."""
         name = self.cluster.switch_wal()
@@ -97,7 +107,7 @@ def host(environment: Environment, install: PostgresInstall, settings: Mapping[s
     folder = owned_folder("matrix")
     folder.chmod(0o755)
     with ExitStack() as disks:
-        for name in ("data", "spool", "state"):
+        for name in ("data", "spool", "state", "desk"):
             _give(folder / name)
         cluster = PostgresCluster(install, folder, pgdata=folder / "data/main", settings={})
         cluster.settings.clear()
@@ -149,11 +159,25 @@ def _write_settings(made: Host, stores: Mapping[str, str]) -> None:
         "WAL_PIPELINE_CONNINFO": made.cluster.conninfo,
         "WAL_PIPELINE_STATE_DIR": str(made.folder / "state"),
         "WAL_PIPELINE_DRILL_FOLDER": str(made.folder / "drill"),
+        "WAL_PIPELINE_CLONE_FOLDER": str(made.folder / "clones"),
         "WAL_PIPELINE_SETTLE_SECONDS": "0",
         **stores,
+        **(_keys(made.folder) if made.environment.secrecy == "age" else {}),
     }
     made.settings_file.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
     made.settings_file.chmod(0o644)
+
+
+def _keys(folder: Path) -> dict[str, str]:
+    """Make an age key that PostgreSQL's user can read, and return the settings that use it."""
+    identity, path = pyrage.x25519.Identity.generate(), folder / "identity"
+    path.write_text(f"{identity}\n")
+    path.chmod(0o600)
+    os.chown(path, postgres_user().uid, postgres_user().gid)
+    return {
+        "WAL_PIPELINE_AGE_RECIPIENTS": str(identity.to_public()),
+        "WAL_PIPELINE_AGE_IDENTITY_FILE": str(path),
+    }
 
 
 def _give(folder: Path, *, mode: int = 0o755) -> None:

@@ -1,6 +1,7 @@
 """Tests that setup, archiving, base backup, restore and drill hold in each environment of the selection."""
 
 import json
+import shlex
 
 import pytest
 
@@ -10,6 +11,20 @@ pytestmark = [pytest.mark.integration, pytest.mark.matrix]
 
 _NOW = "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US')"
 _DIGEST = "SELECT md5(string_agg(name || kept::text || since::text, ';' ORDER BY name)) FROM \"Straße\""
+
+
+def beside_the_living(server: Host, moment: str) -> list[str]:
+    """Undo the accident beside the living server, by what ``find`` says; return what a rescue and a clone hold."""
+    *_, summary = server.answers("find", "--from", moment, "--min-deletes", "100")
+    scratch, cluster, xid = server.folder / "desk/scratch", server.cluster, summary["suspect_xid"]
+    server.must(*shlex.split(summary["rescue"])[1:], "--as", "back", "--folder", str(scratch))
+    assert not scratch.exists()
+    rescued = cluster.value(_DIGEST.replace("FROM ", "FROM back."))
+    (made,) = server.answers("clone", "--to-xid", str(xid), "--exclusive", "--name", "look")
+    cloned = cluster.psql(_DIGEST, database=f"host={made['socket']} port={made['port']} dbname=postgres")
+    server.must("clone", "stop", "look")
+    cluster.psql("DROP SCHEMA back CASCADE")
+    return [rescued, cloned]
 
 
 def test_no_environment_loses_a_commit(server: Host) -> None:
@@ -31,6 +46,7 @@ def test_no_environment_loses_a_commit(server: Host) -> None:
     server.finish_segment()
     server.must("archive")
     assert not [path for path in (server.folder / "spool").iterdir() if not path.name.startswith(".")]
+    assert beside_the_living(server, f"{moment}+00") == [kept, kept]
 
     server.lose()
     server.must("restore", f"--to-time={moment}+00", "--start", "--archiving")
@@ -42,5 +58,5 @@ def test_no_environment_loses_a_commit(server: Host) -> None:
     server.finish_segment()
     server.must("archive")
     server.must("drill", "--seed=1")
-    status = json.loads(server.must("status", "--json"))
+    status = json.loads(server.run("status", "--json").stdout)
     assert (status["can_recover"], status["problems"], status["gaps"]) == (True, [], [])

@@ -345,7 +345,7 @@ def _made(
     notes += [] if joined.conflict is None else [joined.conflict]
     if not joined.is_whole:
         pieces = counted(len(joined.pieces), "piece")
-        notes.append(f"no store has it whole: {pieces} up to {joined.end_lsn}, then zeros")
+        notes.append(f"no store has '{name.name}' whole: {pieces} up to {joined.end_lsn}, then zeros")
     stores = " and ".join(joined.stores)
     return FetchedTail(FetchedWal(name, data, stores, joined.pieces[-1].object_key, tuple(notes)), joined)
 

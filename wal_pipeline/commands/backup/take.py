@@ -71,7 +71,7 @@ class BackupOptions:
     label: str = "wal-pipeline"
     fast_checkpoint: bool = True
     max_rate_kib: int | None = None
-    volume_size_bytes: int = 256 << 20
+    volume_size_bytes: int = 64 << 20
     read_back: bool = True
     limits: UploadLimits = field(default_factory=UploadLimits)
     unfinished_after: timedelta = timedelta(hours=24)

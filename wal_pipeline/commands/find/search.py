@@ -247,7 +247,7 @@ class Find:
         if window.begins_run and first_us is not None and commit_moment(first_us) > window.begin_at:
             yield (
                 f"the WAL that was read begins with a commit of {moment_utc(commit_moment(first_us))}: "
-                "nothing between --from and then was seen"
+                "nothing from the window before it was seen"
             )
         if looked.is_at_end and looked.last_read_us is not None and window.end_at is not None:
             last_at = commit_moment(looked.last_read_us)

@@ -123,7 +123,14 @@ def recovered_cluster(
         isolation = replace(isolation, settings={**isolation.settings, **_HASTY, **login})
         events.starting(prepared)
         log = folder / "recovery.log"
-        opened = running_server(prepared, isolation, log=log, timeout_seconds=math.inf, on_progress=events.recovering)
+        opened = running_server(
+            prepared,
+            isolation,
+            log=log,
+            timeout_seconds=math.inf,
+            on_progress=events.recovering,
+            keeps_nothing=True,
+        )
         with _explaining(fetching, prepared), opened as recovery:
             require_reached(prepared, recovery)
             role = _superuser(folder / "socket", roles)

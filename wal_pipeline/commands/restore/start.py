@@ -171,8 +171,11 @@ def running_server(
     log: Path,
     timeout_seconds: float,
     on_progress: Callable[[RecoveryProgress], object] = lambda _: None,
+    keeps_nothing: bool = False,
 ) -> Iterator[RecoveryResult]:
     """Start the server, give the end of its recovery to the block, and stop the server after it, in any case.
+
+    ``keeps_nothing``: its files are removed after the block, so that it need not write them before it stops.
 
     Raises: as ``start_and_watch``, also where recovery takes longer than ``timeout_seconds``.
     """
@@ -180,7 +183,7 @@ def running_server(
     try:
         yield recovery.run()
     finally:
-        recovery.stop()
+        recovery.stop(immediately=keeps_nothing)
 
 
 class _Recovery:
@@ -238,10 +241,10 @@ class _Recovery:
             missed=tuple(self._missed),
         )
 
-    def stop(self) -> None:
+    def stop(self, *, immediately: bool) -> None:
         """Stop the server. No error where it has ended."""
         if self._server is not None:
-            self._server.stop()
+            self._server.stop(immediately=immediately)
 
     def _watch_to_the_end(self) -> RecoveryProgress:
         for _ in range(_MOST_STARTS):

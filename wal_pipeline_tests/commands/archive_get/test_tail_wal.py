@@ -81,7 +81,7 @@ def test_the_pieces_are_joined_and_padded(r2: WatchedStore, codec: Codec) -> Non
     fetched = wal(r2).fetch(name_of(NAME))
     assert fetched is not None
     assert (fetched.data, fetched.store) == (PADDED, "r2")
-    assert fetched.notes == ("no store has it whole: 3 pieces up to 0/3493E0, then zeros",)
+    assert fetched.notes == (f"no store has '{NAME}' whole: 3 pieces up to 0/3493E0, then zeros",)
 
 
 def test_encrypted_pieces_are_opened(r2: WatchedStore) -> None:
