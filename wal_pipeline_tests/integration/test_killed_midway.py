@@ -20,15 +20,22 @@ from wal_pipeline_tests.support.restore_history import History, restored
 
 pytestmark = [pytest.mark.integration, pytest.mark.left_out, pytest.mark.timeout(900)]
 
-_ROWS = 1_200_000  # some 160 MB that do not compress well
+_TABLES = 40
+_ROWS = 1_200_000  # of all tables: some 160 MB that do not compress well
 _SHARES = (1, 2, 3, 4)  # fifths
 _LEAST_SAVED_FROM = 3
 _MOST_SHARE = 0.6
 _POLL_SECONDS = 0.01
 _DATA = f"""
-CREATE TABLE data AS SELECT i, md5(i::text) || md5((i * 7)::text) AS label FROM generate_series(1, {_ROWS}) i;
+CREATE TABLE data (i int, label text) PARTITION BY HASH (i);
+DO $$ BEGIN
+  FOR n IN 0..{_TABLES - 1} LOOP
+    EXECUTE format('CREATE TABLE data%s PARTITION OF data FOR VALUES WITH (MODULUS {_TABLES}, REMAINDER %s)', n, n);
+  END LOOP;
+END $$;
+INSERT INTO data SELECT i, md5(i::text) || md5((i * 7)::text) FROM generate_series(1, {_ROWS}) i;
 CHECKPOINT;
-"""  # noqa: S608 - a number
+"""  # noqa: S608 - numbers
 _DIGEST = "SELECT count(*), sum(hashtextextended(label, i)) FROM data"
 
 
@@ -122,9 +129,10 @@ def test_a_killed_base_backup_goes_on(midway: Midway, fifth: int) -> None:
 
 
 @contextmanager
-def machine(history: History) -> Iterator[PostgresCluster]:
-    """A machine to restore to."""
-    cluster = PostgresCluster(history.install, owned_folder("midway"), settings={"archive_mode": "off"})
+def machine(midway: Midway) -> Iterator[PostgresCluster]:
+    """A machine to restore to, with the stores' credentials."""
+    install, settings = midway.history.install, {"archive_mode": "off"}
+    cluster = PostgresCluster(install, owned_folder("midway"), settings=settings, env=midway.environment)
     try:
         yield cluster
     finally:
@@ -134,7 +142,7 @@ def machine(history: History) -> Iterator[PostgresCluster]:
 @pytest.mark.parametrize("fifth", _SHARES)
 def test_a_killed_restore_goes_on(midway: Midway, fifth: int) -> None:
     """Nothing can be started over what it left; the same command then ends it, and fetches only what lacks."""
-    with machine(midway.history) as cluster:
+    with machine(midway) as cluster:
         words = ("restore", "--pgdata", str(cluster.pgdata), "--no-archiving", "--json")
         whole = int(json.loads(midway.must("restore", "--plan", *words[1:]))["download_bytes"])
         limit = size_of(midway.history.cluster.pgdata / "base") * fifth // 5
