@@ -21,7 +21,7 @@ from wal_pipeline.postgres.recovery import TargetAction
 ANY_STORE: Final = "any"
 _CONTRADICTED: Final = (
     *("to_time", "to_lsn", "to_xid", "to_name", "immediate", "timeline"),
-    *("force", "base_backup", "waldir", "work_dir", "restore_config"),
+    *("force", "delta", "base_backup", "waldir", "work_dir", "restore_config"),
 )
 
 

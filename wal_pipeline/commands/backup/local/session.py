@@ -251,7 +251,7 @@ class LocalSession:
             system_identifier=plan.facts.system_identifier,
             wal_ranges=(WalRange(started.timeline, started.start_lsn, stopped.stop_lsn),),
             started_at=started.started_at,
-            finished_at=stopped.finished_at,
+            finished_at=self._server.as_of() if plan.facts.in_recovery else stopped.finished_at,
             label=plan.label,
             wal_segment_size=plan.facts.wal_segment_size,
             server_version=plan.facts.server_version_num,

@@ -112,7 +112,7 @@ _REASONS: Final[Mapping[str, str]] = {
 
 def wal_only_contradictions(given: Mapping[str, Any]) -> Iterator[str]:
     """Yield what cannot be asked for where the data directory is there already, and only its WAL is to come."""
-    names = ("force", "base_backup", "only_database", "waldir", "work_dir", "tablespace_map", "tablespace_map_all")
-    for name in (*names, "restore_config"):
+    names = ("force", "delta", "base_backup", "only_database", "waldir", "work_dir", "restore_config")
+    for name in (*names, "tablespace_map", "tablespace_map_all"):
         if given.get(name):
             yield f"'--{name.replace('_', '-')}' contradicts '--wal-only': the files that are there stay as they are."
