@@ -69,6 +69,15 @@ def test_every_sensor_is_on(repository: dg.RepositoryDefinition) -> None:
     assert found == dict.fromkeys(SENSORS, dg.DefaultSensorStatus.RUNNING)
 
 
+def test_a_base_backup_is_taken_earlier_only_where_a_setting_allows_it(
+    repository: dg.RepositoryDefinition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It costs the server a base backup that nobody planned."""
+    monkeypatch.setenv("WAL_PIPELINE_RTO_EARLY_BASE_BACKUP", "true")
+    found = {one.name for one in defs().get_repository_def().sensor_defs}
+    assert found - {one.name for one in repository.sensor_defs} == {"early_base_backup_sensor"}
+
+
 def test_the_assets_begin_with_the_clusters_name(repository: dg.RepositoryDefinition) -> None:
     """Many clusters share one UI, so every key begins with the cluster's name."""
     keys = {key.to_user_string() for key in repository.asset_graph.get_all_asset_keys()}
