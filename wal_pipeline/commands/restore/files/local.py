@@ -50,6 +50,8 @@ class LocalFiles:
     def __post_init__(self) -> None:
         if PG_CONTROL not in self.index.files:
             raise RestoreError(f"base backup '{self.manifest.backup_id}' has no file '{PG_CONTROL}'")
+        for name in self.index.files:
+            self.places.path(name)  # each must lie below the folders, before anything is fetched
         self.compared = all_wanted(self._files())
 
     @property
