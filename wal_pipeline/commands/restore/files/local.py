@@ -16,7 +16,7 @@ from wal_pipeline.codec.stream_decoder import StoredStream, StreamOpener, open_s
 from wal_pipeline.commands.restore.files.checksums import CRC32C, checksum_of_file, in_manifest_order
 from wal_pipeline.commands.restore.files.compare import Compared, all_wanted, compare_files
 from wal_pipeline.commands.restore.files.fetch import ObjectFetcher
-from wal_pipeline.commands.restore.files.file_places import FilePlaces
+from wal_pipeline.commands.restore.files.on_disk import FilePlaces
 from wal_pipeline.commands.restore.files.prune import parents_of, prune
 from wal_pipeline.commands.restore.files.trusted import is_relation_file
 from wal_pipeline.commands.restore.files.volume_tar import VolumeTar, WantedPart, file_mode

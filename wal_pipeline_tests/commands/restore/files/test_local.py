@@ -13,8 +13,8 @@ from wal_pipeline.archive.format.base_backup.file_index import FileIndex
 from wal_pipeline.archive.records import Codec
 from wal_pipeline.codec.stream_encoder import StreamEncoder
 from wal_pipeline.commands.restore.files.fetch import ObjectFetcher
-from wal_pipeline.commands.restore.files.file_places import FilePlaces
 from wal_pipeline.commands.restore.files.local import LocalFiles, encoding_of
+from wal_pipeline.commands.restore.files.on_disk import FilePlaces
 from wal_pipeline.commands.restore.files.small_objects import read_file_index
 from wal_pipeline.commands.restore.untar import HELD_BACK, PG_CONTROL
 from wal_pipeline.errors import RestoreError

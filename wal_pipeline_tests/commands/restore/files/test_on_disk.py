@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from wal_pipeline.commands.restore.files.file_places import FilePlaces
+from wal_pipeline.commands.restore.files.on_disk import FilePlaces
 from wal_pipeline.commands.restore.untar import HELD_BACK
 from wal_pipeline.errors import RestoreError
 
