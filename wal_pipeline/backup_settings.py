@@ -1,9 +1,9 @@
 """Defines the settings of how and when base backups are taken, and of how long a restore may take."""
 
 import re
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from wal_pipeline.archive.records import MethodChoice
 
@@ -12,21 +12,6 @@ _OLDER_NAME: Final = "WAL_PIPELINE_BASE_BACKUP_CRON"
 _INCREMENTAL: Final = "base_backup_incremental_cron"
 _PART: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhd])")
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def _seconds(value: object) -> object:
-    """Read ``3600``, ``1h`` or ``1h30m`` as seconds, and ``off`` as None."""
-    if not isinstance(value, str):
-        return value
-    text = value.strip().lower()
-    if text == _OFF:
-        return None
-    if _PART.sub("", text) or not text:
-        return value  # a plain number, or what pydantic refuses
-    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
-
-
-Seconds = Annotated[float | None, BeforeValidator(_seconds)]
 
 
 class BackupSettings(BaseModel):
@@ -45,10 +30,23 @@ class BackupSettings(BaseModel):
     )
     base_backup_incremental_cron: str = "15 2 * * 1-6"
     base_backup_max_chain: int = Field(7, ge=1, le=64)
-    backup_method: MethodChoice = MethodChoice.REMOTE
+    backup_method: MethodChoice = MethodChoice.AUTO
     base_backup_workers: int | None = Field(None, ge=1, le=256)
-    rto_objective_seconds: Seconds = Field(3600.0, gt=0, validation_alias="WAL_PIPELINE_RTO_OBJECTIVE")
+    rto_objective_seconds: float | None = Field(3600.0, gt=0, validation_alias="WAL_PIPELINE_RTO_OBJECTIVE")
     rto_early_base_backup: bool = False
+
+    @field_validator("rto_objective_seconds", mode="before")
+    @classmethod
+    def _seconds(cls, value: object) -> object:
+        """Read ``3600``, ``1h`` or ``1h30m`` as seconds, and ``off`` as None."""
+        if not isinstance(value, str):
+            return value
+        text = value.strip().lower()
+        if text == _OFF:
+            return None
+        if _PART.sub("", text) or not text:
+            return value  # a plain number, or what pydantic refuses
+        return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
 
     @model_validator(mode="before")
     @classmethod

@@ -328,7 +328,7 @@ def load_settings(environment: Mapping[str, str] | None = None, env_file: Path |
     settings._names_in_file = tuple(in_file)
     variables = {name: value for name, value in from_file.items() if name in CONNECTION_VARIABLES and value}
     settings._server_variables = {name: SecretStr(value) for name, value in absolute_files(variables, folder).items()}
-    if "WAL_PIPELINE_CONNINFO" in from_file:
+    if {"WAL_PIPELINE_CONNINFO", "WAL_PIPELINE_BACKUP_CONNINFO"} & from_file.keys():
         settings._conninfo_folder = folder
     return settings
 

@@ -58,6 +58,10 @@ _TESTED_IN: Final = {
     "commands/find/test_search.py": "commands/find/{chain,choose,found,read_ahead,window}",
     "wal/records/test_decode.py": "wal/records/{changes,endings,page_stream}",
     "integration/test_backup_process.py": "cli/backup wiring/backup",
+    "integration/test_backup_from_standby.py": "commands/backup/standby/last_segment commands/setup/backup_source",
+    "integration/test_restore_standby.py": "commands/restore/standby/words",
+    "integration/test_restore_wal_only.py": "commands/restore/standby/wal_only postgres/control_data",
+    "commands/restore/standby/test_primary.py": "postgres/upstream",
     "commands/beside/test_scratch_folder.py": "commands/beside/left_server",
     "integration/test_clone.py": (
         "accident_settings cli/{clone,clone_screen} commands/clone/{make,server,stand,states} postgres/last_record "

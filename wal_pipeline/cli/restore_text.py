@@ -10,6 +10,7 @@ from wal_pipeline.archive.restore_time.words import comparison_text, forecast_se
 from wal_pipeline.commands.restore.chosen.words import chosen_text, chosen_values, finished_lines, finished_values
 from wal_pipeline.commands.restore.perform import RestoreResult, apart_in_a_copy
 from wal_pipeline.commands.restore.prepare import PreparedRestore
+from wal_pipeline.commands.restore.standby.words import standby_role, standby_rows, start_words, target_words
 from wal_pipeline.commands.restore.start import RecoveryResult
 from wal_pipeline.errors import WalPipelineError
 from wal_pipeline.postgres.isolation import told_apart
@@ -22,8 +23,9 @@ def plan_text(prepared: PreparedRestore, cluster: str) -> str:
     """Return the plan as a few lines."""
     plan, request = prepared.plan, prepared.request
     rows = [
-        ("target", f"{plan.asked}{'' if plan.asked.inclusive else ', exclusive'}, then {request.action.value}"),
-        *(("base backup", _backup(one)) for one in plan.chain),
+        ("target", target_words(prepared, exclusive=", exclusive")),
+        *standby_rows(prepared),
+        *(("base backup", _backup(one)) for one in plan.chain if not request.wal_only),
         ("WAL", _wal(prepared)),
         ("last commit", _commit(plan.commit_at_least, plan.commit_at_most)),
         ("download", f"{_at_most(prepared)}{size(prepared.download_bytes)} before the start, WAL while it recovers"),
@@ -54,7 +56,9 @@ def _refusal(refusal: WalPipelineError) -> str:
 
 
 def _role(prepared: PreparedRestore) -> str:
-    archiving = prepared.request.archiving
+    archiving, standby = prepared.request.archiving, standby_role(prepared)
+    if standby is not None:
+        return standby
     if archiving is None:
         return "not decided: --archiving for the server that takes its original's place, --no-archiving for a copy"
     return (
@@ -137,8 +141,12 @@ def plan_values(prepared: PreparedRestore) -> dict[str, Any]:
         "inclusive": plan.asked.inclusive,
         "action": prepared.request.action.value,
         "timeline": plan.timeline,
+        "standby": prepared.request.standby is not None,
+        "wal_only": prepared.request.wal_only,
         "base_backups": [
-            {"id": one.backup.backup_id, "stores": list(one.stores), "note": one.backup.note} for one in plan.chain
+            {"id": one.backup.backup_id, "stores": list(one.stores), "note": one.backup.note}
+            for one in plan.chain
+            if not prepared.request.wal_only
         ],
         "wal": {
             "segments": len(plan.wal),
@@ -163,7 +171,8 @@ def plan_values(prepared: PreparedRestore) -> dict[str, Any]:
 def result_text(prepared: PreparedRestore, result: RestoreResult, recovery: RecoveryResult | None) -> str:
     """Return what was done and, where the server was started, the moment reached."""
     phases = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in result.seconds.items())
-    lines = [f"Restored into {result.pgdata}: {size(result.downloaded_bytes)} downloaded{_kept(result)}; {phases}"]
+    done = f"Restored into {result.pgdata}: {size(result.downloaded_bytes)} downloaded{_kept(result)}; {phases}"
+    lines = [f"The recovery of {result.pgdata} is set up; its files stayed" if prepared.request.wal_only else done]
     lines += _compared(result)
     lines += [f"Changed in its configuration: {words}" for words in result.mended]
     warnings = (*result.warnings, *(() if recovery is None else recovery.warnings))
@@ -172,12 +181,13 @@ def result_text(prepared: PreparedRestore, result: RestoreResult, recovery: Reco
         return "\n".join([*lines, *_to_be_started(prepared), *_database_lines(prepared, result)])
     words = {
         RecoveryState.OPEN: f"Recovery has ended; the server is open on timeline {recovery.timeline}",
+        RecoveryState.FOLLOWING: "The standby follows, and takes read-only sessions",
         RecoveryState.PAUSED: "Recovery is paused at the target; look, then: SELECT pg_wal_replay_resume()",
         RecoveryState.SHUT_DOWN: "Recovery reached the target and the server shut down",
     }
     lines.append(words[recovery.state])
     reached = "no commit was replayed" if recovery.last_commit_at is None else recovery.last_commit_at.isoformat(" ")
-    if recovery.last_commit_at is None and recovery.state is RecoveryState.PAUSED:
+    if recovery.last_commit_at is None and recovery.state in (RecoveryState.PAUSED, RecoveryState.FOLLOWING):
         reached = "ask pg_last_xact_replay_timestamp()"
     if recovery.state is RecoveryState.SHUT_DOWN:
         reached = recovery.stopped or "not told"
@@ -211,6 +221,8 @@ def _database_lines(prepared: PreparedRestore, result: RestoreResult) -> list[st
 def _to_be_started(prepared: PreparedRestore) -> list[str]:
     """Say that nothing is recovered yet, how the server is started, and how a person sees where it ended."""
     plan = prepared.plan
+    if prepared.request.standby is not None:
+        return list(start_words(start_line(prepared)))
     lines = [
         "Nothing is recovered yet. Start the server, with the stores' settings in its environment or settings file:",
         f"  {start_line(prepared)}",

@@ -27,6 +27,7 @@ _LEFT_OUT: Final = frozenset(
     )
 )
 _LEFT_OUT_PREFIXES: Final = ("pgsql_tmp", "pg_internal.init")
+_RESCUED: Final = "lost+found"  # the file system's own, where the data directory is a mount point
 _WAL: Final = "pg_wal"
 _SPACES: Final = "pg_tblspc"
 _SUMMARIES_SINCE: Final = 17
@@ -130,6 +131,8 @@ class _Walk:
                 return
             raise _unreadable(self._pgdata / path, error) from error
         kind = status.st_mode
+        if path == _RESCUED and stat.S_ISDIR(kind) and status.st_uid == 0:
+            return
         if entry.name in _EMPTIED and (stat.S_ISDIR(kind) or stat.S_ISLNK(kind)):
             yield self._made_folder(path, status, database)
         elif path == _WAL and (stat.S_ISDIR(kind) or stat.S_ISLNK(kind)):

@@ -34,6 +34,11 @@ _CHECKSUM_WORD: Final = 2
 _REST_OF_WORD: Final = np.uint32(0xFFFF0000 if sys.byteorder == "little" else 0x0000FFFF)
 # So many that a step's own time counts little, and so few that what it works on stays in the processor's cache.
 _PAGES_AT_ONCE: Final = 1024
+_FEW_PAGES: Final = 3
+_ROW_BYTES: Final = 8 * _COLUMNS
+_WIDE_OFFSETS: Final = int.from_bytes(_OFFSETS.astype("<u8").tobytes(), "little")
+_ALL_BITS: Final = int.from_bytes(np.full(_COLUMNS, 0xFFFFFFFF, "<u8").tobytes(), "little")
+_UPPER_BITS: Final = int.from_bytes(np.full(_COLUMNS, 0xFFFFFFFF >> 17, "<u8").tobytes(), "little")
 _TRIES: Final = 3
 _Words = NDArray[np.uint32]
 
@@ -188,6 +193,34 @@ def _is_wrong(pages: _Words, blocks: NDArray[np.uint32]) -> NDArray[np.bool_]:
 
 def _checksums(pages: _Words, blocks: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """Return the checksums that the pages should have (pg_checksum_page)."""
+    sums = _few_sums(pages) if len(pages) <= _FEW_PAGES else _many_sums(pages)
+    sums ^= blocks
+    sums %= _MODULUS
+    sums += np.uint32(1)
+    return sums
+
+
+def _few_sums(pages: _Words) -> NDArray[np.uint32]:
+    """Return pg_checksum_block of each page, one after the other: a quarter of the time where they are few.
+
+    One of Python's large numbers holds all columns of a page, 64 bits apart, so that no product meets the next one.
+    """
+    found = np.empty(len(pages), np.uint32)
+    prime, shift = int(_PRIME), int(_SHIFT)
+    for index, page in enumerate(pages):
+        words = page.astype("<u8")
+        words[_CHECKSUM_WORD] &= _REST_OF_WORD
+        rows = words.tobytes() + bytes(2 * _ROW_BYTES)  # two rounds of zeros at the end
+        sums = _WIDE_OFFSETS
+        for begin in range(0, len(rows), _ROW_BYTES):
+            sums ^= int.from_bytes(rows[begin : begin + _ROW_BYTES], "little")
+            sums = ((sums * prime) & _ALL_BITS) ^ ((sums >> shift) & _UPPER_BITS)
+        found[index] = np.bitwise_xor.reduce(np.frombuffer(sums.to_bytes(_ROW_BYTES, "little"), "<u8"))
+    return found
+
+
+def _many_sums(pages: _Words) -> NDArray[np.uint32]:
+    """Return pg_checksum_block of each page, worked out for many at once."""
     found = np.empty(len(pages), np.uint32)
     room = np.empty((2, min(len(pages), _PAGES_AT_ONCE), _COLUMNS), np.uint32)
     for begin in range(0, len(pages), _PAGES_AT_ONCE):
@@ -195,14 +228,11 @@ def _checksums(pages: _Words, blocks: NDArray[np.uint32]) -> NDArray[np.uint32]:
         rows = part.reshape(len(part), -1, _COLUMNS)
         sums = _mixed(rows, room[0, : len(part)], room[1, : len(part)])
         np.bitwise_xor.reduce(sums, axis=1, out=found[begin : begin + len(part)])
-    found ^= blocks
-    found %= _MODULUS
-    found += np.uint32(1)
     return found
 
 
 def _mixed(rows: _Words, sums: _Words, mixed: _Words) -> _Words:
-    """Return the sums of each page's columns (pg_checksum_block); ``sums`` and ``mixed`` are room for the work."""
+    """Return the sums of each page's columns; ``sums`` and ``mixed`` are room for the work."""
     header = rows[:, 0].copy()
     header[:, _CHECKSUM_WORD] &= _REST_OF_WORD
     np.bitwise_xor(header, _OFFSETS, mixed)

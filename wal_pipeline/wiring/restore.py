@@ -10,6 +10,7 @@ from wal_pipeline.commands.restore.options import RestoreOptions
 from wal_pipeline.commands.restore.original import OriginalServer
 from wal_pipeline.commands.restore.perform import RestoreCommand
 from wal_pipeline.commands.restore.run import Restore
+from wal_pipeline.commands.restore.standby.wal_only import identifier_of
 from wal_pipeline.commands.restore_times import RestoreTimes
 from wal_pipeline.settings import STORE_NAMES, settings_file
 from wal_pipeline.wiring.catalog import open_configured_catalog, require_catalog
@@ -27,12 +28,15 @@ def restore_of(
     Raises: RestoreOptionError, RecoveryTargetError, InvalidLsnError, RestoreError, SettingsError, StoreError.
     """
     settings = pipeline.settings
-    request = options.request(default_pgdata=settings.pgdata, bindir=settings.pgbindir)
+    request = options.request(
+        default_pgdata=settings.pgdata,
+        bindir=settings.pgbindir,
+        primary_conninfo=settings.primary_conninfo.get_secret_value(),
+    )
+    given = options.system_identifier or (identifier_of(request.pgdata) if request.wal_only else None)
     stores = tuple(pipeline.open_stores(options.store_names(settings.stores, STORE_NAMES)).values())
     layout = pipeline.layout(
-        find_system_identifier(
-            stores, settings.prefix, settings.cluster, options.system_identifier or settings.system_identifier
-        )
+        find_system_identifier(stores, settings.prefix, settings.cluster, given or settings.system_identifier)
     )
     prefetch_root = options.prefetch_dir or prefetch_root_inside(request.pgdata)
     words = program(
@@ -40,6 +44,7 @@ def restore_of(
         env_file=settings_file(env_file),
         prefetch_dir=prefetch_root,
         store=options.store,
+        standby=request.standby is not None,
     )
     folder = prefetch_folder(request.pgdata, layout.system_identifier, prefetch_root)
     command = RestoreCommand(tuple(words), folder)

@@ -120,7 +120,7 @@ def test_the_documented_steps_recover_the_open_segment(
 def test_the_documented_steps_open_volumes_that_open_alone(
     postgres15: PostgresInstall, s3_pair: S3Pair, incremental: bool
 ) -> None:
-    """Large files lie in parts; an incremental one's list names volumes of the full one, which hold a dropped table."""
+    """Large files lie in parts; an incremental base backup refers to volumes of the full one, with a dropped table."""
     with History.begin(postgres15, s3_pair) as history:
         filler = "SELECT n, repeat('x', 200) FROM generate_series(1, 3000) n"
         history.cluster.psql(f"CREATE TABLE gone AS {filler}; CREATE TABLE still AS {filler}; CHECKPOINT")

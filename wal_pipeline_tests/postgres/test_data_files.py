@@ -156,6 +156,16 @@ def test_a_folder_that_cannot_be_read_ends_the_base_backup(pgdata: Path) -> None
     assert "run it as PostgreSQL's user" in told
 
 
+def test_the_file_systems_own_folder_is_left_out(pgdata: Path) -> None:
+    """The data directory may be a mount point. Elsewhere, or of another user, it is the cluster's."""
+    for folder in (pgdata, pgdata / "base"):
+        (folder / "lost+found").mkdir(mode=0o700)
+    assert (pgdata / "lost+found").stat().st_uid == 0 or os.geteuid() != 0
+    assert {path for path in walked(pgdata) if "lost" in path} == (
+        {"base/lost+found"} if os.geteuid() == 0 else {"base/lost+found", "lost+found"}
+    )
+
+
 def test_a_data_directory_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     """It is not an empty one."""
     with pytest.raises(BaseBackupError) as error:

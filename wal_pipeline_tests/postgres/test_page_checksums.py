@@ -1,10 +1,13 @@
 """Damaged pages are found, and no others, on real files of PostgreSQL 18 and 15."""
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from testbed.postgres import PostgresCluster
 from testbed.postgres_install import PostgresInstall, give_to_postgres
@@ -204,6 +207,26 @@ def test_pages_of_another_size_are_checked() -> None:
         check = PageCheck(LATE, lambda _, page=page: bytes(page), block_size=block_size)  # type: ignore[misc]
         check.take(page, 7 * block_size)
         assert check.damaged_blocks(LATE) == ()
+
+
+@settings(max_examples=20)
+@given(st.lists(st.binary(min_size=16, max_size=16), min_size=1, max_size=9), st.integers(0, 2**31))
+def test_few_pages_and_many_have_the_same_checksums(seeds: list[bytes], block: int) -> None:
+    """They are worked out in two ways; both are PostgreSQL's, step by step."""
+    pages = []
+    for number, seed in enumerate(seeds):
+        page = bytearray(b"".join(hashlib.sha512(seed + bytes([part])).digest() for part in range(16)))
+        page[8:10] = _checksum_of(page, block + number).to_bytes(2, "little")
+        pages.append(bytes(page))
+
+    def check(start_lsn: Lsn = LATE) -> PageCheck:
+        return PageCheck(start_lsn, lambda _: b"\xff" * 1024, block_size=1024)
+
+    together, alone = check(), check()
+    together.take(b"".join(pages), block * 1024)
+    for number, page in enumerate(pages):
+        alone.take(page, (block + number) * 1024)
+    assert together.damaged_blocks(LATE) == alone.damaged_blocks(LATE) == ()
 
 
 def test_very_many_pages_are_checked_in_one_chunk() -> None:

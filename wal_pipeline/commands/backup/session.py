@@ -158,7 +158,7 @@ class BackupSession:
             self._begin(label, watch)
             volumes = self._store_volumes(upload, BASE_TAR, tar)
             run.wait()
-            finished_at = self._server.clock()
+            finished_at = self._server.as_of()
         self._folders |= watch.folders
         self.report = run.report
         tar.require_complete()
@@ -178,7 +178,7 @@ class BackupSession:
         _log.info("the cluster has %d tablespaces: staged in '%s'", len(self._plan.tablespaces), folder)
         with staging(folder, self._server.size_bytes()) as staged:
             self._fill(staged, upload)
-            finished_at = self._server.clock()
+            finished_at = self._server.as_of()
             with (staged / f"{BASE_TAR}.tar").open("rb") as base:
                 label = bytearray()
                 watch = TarWatch({_LABEL_FILE: label.extend})

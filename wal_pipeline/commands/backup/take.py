@@ -213,10 +213,12 @@ class BaseBackupTaker:
         wal_timeout_seconds: float = 600.0,
         archive: Callable[[], object] | None = None,
         keep_relations: Callable[[], KeepAttempt] = lambda: KeepAttempt(is_kept=True),
+        finish_wal: Callable[[BaseBackupManifest], object] = lambda _: None,
     ) -> None:
         """``find_program`` returns pg_basebackup for a major version; ``archive`` brings waiting WAL to the stores.
 
-        ``keep_relations`` keeps a list of the cluster's relations, and raises nothing.
+        ``keep_relations`` keeps a list of the cluster's relations, and raises nothing. ``finish_wal`` has the segments
+        finished that a base backup waits for, where its server cannot do so, and raises nothing.
         """
         self._server = server
         self._find_program = find_program
@@ -230,6 +232,7 @@ class BaseBackupTaker:
         self._clock = clock
         self._identities = identities
         self._keep_relations = keep_relations
+        self._finish_wal = finish_wal
         self._alarms = BackupAlarms(catalog, clock)
 
     def take(
@@ -255,6 +258,7 @@ class BaseBackupTaker:
         told = self._alarms.told(on_progress)
         with self._alarms.watching():
             result, notes = self._take(wish if incremental or parent_id is not None else None, options, told)
+        self._finish_wal(result.manifest)
         layout = self._layout(result.manifest.system_identifier)
         outcomes = self.recorder.settle(result.manifest, layout, [_stored(name, result) for name in self._stores])
         self._alarms.taken(result.record)

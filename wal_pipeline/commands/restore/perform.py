@@ -30,8 +30,10 @@ from wal_pipeline.commands.restore.places.configuration import write_configurati
 from wal_pipeline.commands.restore.places.wal_folder import PG_WAL
 from wal_pipeline.commands.restore.places.workspace import Workspace, empty, remove_tree, workspace
 from wal_pipeline.commands.restore.prepare import PreparedRestore, require_answers
+from wal_pipeline.commands.restore.standby.settings import fit_for_standby, following_settings
+from wal_pipeline.commands.restore.standby.wal_only import point_to_stores
 from wal_pipeline.commands.restore.start import RecoveryResult
-from wal_pipeline.commands.restore.untar import release_pg_control
+from wal_pipeline.commands.restore.untar import hold_back_pg_control, release_pg_control
 from wal_pipeline.errors import RestoreError
 from wal_pipeline.postgres.isolation import copy_settings, own_access_files, told_apart, worker_settings
 from wal_pipeline.postgres.own_folder import keep_own_folder
@@ -117,7 +119,10 @@ class RestoreCommand:
         return line if self.last_segment is None else bounded_command(line, self.last_segment)
 
     def with_pieces(self, plan: RestorePlan) -> "RestoreCommand":
-        """Return the command that also gets the pieces that a plan counts on; a drill's asks a process that does."""
+        """Return the command that also gets the pieces that a plan counts on; a drill's asks a process that does.
+
+        A standby's plan counts on none (docs/adr/0011).
+        """
         return replace(self, program=(*self.program, *limits_of(plan).words())) if self.program else self
 
 
@@ -132,7 +137,17 @@ def perform_restore(
     Raises: RestoreError, also where a store did not answer, CodecError, StoreError, PostgresError.
     """
     require_answers(prepared)
+    if prepared.request.wal_only:
+        mended = point_to_stores(prepared, recovery_settings(prepared, command.with_pieces(prepared.plan).line))
+        pgdata, seconds = prepared.request.pgdata.absolute(), {"plan": prepared.plan_seconds}
+        return _with_prefetched(
+            RestoreResult(pgdata, (), prepared.plan.timeline, 0, seconds, (), mended), prepared, command
+        )
     result = _Placement(prepared, command.with_pieces(prepared.plan).line, events or RestoreEvents()).run()
+    return _with_prefetched(result, prepared, command)
+
+
+def _with_prefetched(result: RestoreResult, prepared: PreparedRestore, command: RestoreCommand) -> RestoreResult:
     if command.prefetched is not None:
         make_owned(command.prefetched.path, prepared.user)
     return result
@@ -229,7 +244,12 @@ class _Placement:
             write_recovery_settings(self._pgdata, recovery_settings(prepared, self._restore_command))
             own([self._pgdata, *self._prepared.filled_elsewhere], prepared.user)
             self._mended = keep_own_folder(self._pgdata, prepared.binaries, prepared.user)
-            release_pg_control(self._pgdata)
+            release_pg_control(self._pgdata)  # it says what a standby's settings must be
+            try:
+                self._mended += fit_for_standby(prepared)
+            except BaseException:
+                hold_back_pg_control(self._pgdata)
+                raise
             os.sync()  # the server itself syncs only what it writes from now on
             work.end(self._prepared.filled_elsewhere)
 
@@ -263,6 +283,8 @@ def _flushing() -> Iterator[None]:
 
 def recovery_settings(prepared: PreparedRestore, restore_command: str) -> RecoverySettings:
     """Return the server's recovery settings: their target is the plan's, which may differ from the one asked for."""
+    if prepared.request.standby is not None:
+        return following_settings(prepared.request, prepared.request.standby, restore_command)
     target, last = prepared.plan.target, prepared.plan.bound
     return RecoverySettings(
         restore_command=restore_command if last is None else bounded_command(restore_command, last),

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,6 +10,7 @@ from wal_pipeline.archive.format.base_backup.file_index import FileIndex
 from wal_pipeline.archive.format.base_backup.manifest import BaseBackupManifest
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.records import BackupMethod
+from wal_pipeline.archive.recovery.coverage import ArchiveContents
 from wal_pipeline.archive.recovery.restore_plan import RestorePlan, plan_restore
 from wal_pipeline.archive.recovery.target import RecoveryTarget
 from wal_pipeline.archive.restore_time.forecast import RestoreForecast
@@ -36,6 +37,7 @@ from wal_pipeline.commands.restore.places.configuration import ConfigurationPlan
 from wal_pipeline.commands.restore.places.stored_configuration import has_own_configuration, read_kept
 from wal_pipeline.commands.restore.places.wal_folder import PG_WAL, WalFolder, other_links, plan_wal_folder, wal_place
 from wal_pipeline.commands.restore.places.workspace import left_by_restore
+from wal_pipeline.commands.restore.standby.request import StandbyRequest
 from wal_pipeline.errors import RestoreError, WalPipelineError
 from wal_pipeline.postgres.binaries import Binaries, find_binaries
 from wal_pipeline.postgres.recovery import TargetAction
@@ -63,6 +65,8 @@ class RestoreRequest:
     ``only_databases``: the server, which must be a copy, has only these databases, beside those of every cluster.
     ``verify_with``: who compares the files with PostgreSQL's manifest. ``workers``: how many files are worked on at the
     same time; None: as many as there are cores. ``delta``: files of the old cluster that are right stay.
+    ``standby``: the server follows a primary, and is no copy and no replacement. ``wal_only``: the data directory is
+    there, and stays as it is; only its recovery is set up.
     """
 
     pgdata: Path
@@ -95,6 +99,9 @@ class RestoreRequest:
     def uses_pg_verifybackup(self) -> bool:
         """Whether PostgreSQL's own program compares the files."""
         return self.verify and self.verify_with is VerifyWith.POSTGRES
+
+    standby: StandbyRequest | None = None
+    wal_only: bool = False
 
     @property
     def is_copy(self) -> bool:
@@ -268,7 +275,12 @@ def _planned(
 ) -> tuple[RestoreInventory, RestorePlan]:
     target = request.target
     found = gather(stores, layout, target.at or target.not_before_at, identities)
-    return found, found.checked_plan(lambda contents: plan_restore(contents, target, base_backup=request.base_backup))
+
+    def plan(contents: ArchiveContents) -> RestorePlan:
+        usable = contents if request.standby is None else replace(contents, tails={})  # a standby gets no pieces
+        return plan_restore(usable, target, base_backup=request.base_backup)
+
+    return found, found.checked_plan(plan)
 
 
 def _chosen(
@@ -366,7 +378,7 @@ def require_answers(prepared: PreparedRestore) -> None:
 
     Raises: RestoreError.
     """
-    if not prepared.silent:
+    if not prepared.silent or prepared.request.standby is not None:  # a standby's recovery does not end, it asks again
         return
     silent = " and ".join(prepared.silent)
     others = " or ".join(f"--store {store.name}" for store in prepared.stores)

@@ -20,6 +20,8 @@ from wal_pipeline.commands.restore.perform import RestoreCommand, RestoreEvents,
 from wal_pipeline.commands.restore.places.workspace import require_unmarked
 from wal_pipeline.commands.restore.prepare import PreparedRestore, RestoreRequest, prepare_restore, require_answers
 from wal_pipeline.commands.restore.reached import require_reached
+from wal_pipeline.commands.restore.standby.primary import look_at_primary
+from wal_pipeline.commands.restore.standby.wal_only import prepare_wal_only
 from wal_pipeline.commands.restore.start import RecoveryResult, restored_server, start_and_watch
 from wal_pipeline.commands.restore.timing.work import ReceivedBytes, measured_restore, work_of
 from wal_pipeline.commands.restore_times import RestoreTimes
@@ -62,10 +64,7 @@ class Restore:
         Raises: RecoveryTargetError, RestoreError, PostgresError, StoreError, CodecError; RestoreError too where the
         recovery did not end where it was planned to.
         """
-        signs = self.original.signs_of_life(self.request.pgdata, self.layout.system_identifier)
-        request = decide_role(self.request, signs)
-        prepared = prepare_restore(request, self.stores, self.layout, self.identities)
-        prepared = replace(prepared, refusals=tuple(self._refusals(prepared)), forecast=self._forecast(prepared))
+        prepared = self._prepared()
         events.planned(prepared)
         if self.options.plan_only:
             return
@@ -85,7 +84,9 @@ class Restore:
             raise result.databases.trouble
 
     def _forecast(self, prepared: PreparedRestore) -> RestoreForecast | None:
-        return None if self.times is None else self.times.forecast(work_of(prepared))
+        if self.times is None or prepared.request.wal_only:
+            return None
+        return self.times.forecast(work_of(prepared))
 
     def _timed(
         self,
@@ -95,7 +96,7 @@ class Restore:
         received_bytes: Mapping[str, int],
     ) -> RestoreResult:
         """Keep how long the restore took, and return its result with the comparison with what was predicted."""
-        if self.times is None:
+        if self.times is None or prepared.request.wal_only:
             return result
         measured = measured_restore(
             prepared,
@@ -110,6 +111,18 @@ class Restore:
         if reason is not None:
             _log.info("how long the restore took is not kept: %s", reason)
         return replace(result, predicted_seconds=measured.predicted_seconds, took_seconds=measured.took_seconds)
+
+    def _prepared(self) -> PreparedRestore:
+        request = self.request
+        if request.standby is None:  # a standby's original lives: no sign of it decides anything
+            signs = self.original.signs_of_life(request.pgdata, self.layout.system_identifier)
+            request = decide_role(request, signs)
+        prepare = prepare_wal_only if request.wal_only else prepare_restore
+        prepared = prepare(request, self.stores, self.layout, self.identities)
+        primary = look_at_primary(prepared)
+        prepared = replace(prepared, notes=(*prepared.notes, *primary.notes))
+        refusals = (*self._refusals(prepared), *primary.refusals)
+        return replace(prepared, refusals=refusals, forecast=self._forecast(prepared))
 
     def _refusals(self, prepared: PreparedRestore) -> Iterator[WalPipelineError]:
         """Yield all that keeps a planned restore from being done as it was asked for. Nothing is written."""
@@ -141,6 +154,8 @@ class Restore:
     def _perform(self, prepared: PreparedRestore, events: RestoreEvents) -> RestoreResult:
         events.writing()
         values = {"pgdata": str(self.request.pgdata), "store": self.options.store}
+        values |= {"as": "standby"} if self.request.standby is not None else {}
+        values |= {"files": "kept"} if self.request.wal_only else {}
         with self.audit.work("restore", self.layout.cluster, by=self.by, **values) as line:
             result = perform_restore(prepared, self.command, events)
             line["result"] = "restored"
@@ -155,7 +170,8 @@ class Restore:
         recovery = start_and_watch(prepared, isolation, log=log, on_progress=events.recovering)
         if recovery.state is RecoveryState.OPEN:
             drop_setting(self.request.pgdata, "hot_standby")  # a standby that is made of it shall be a hot one
-        if recovery.state is not RecoveryState.PAUSED and self.command.prefetched is not None:
+        goes_on = recovery.state in (RecoveryState.PAUSED, RecoveryState.FOLLOWING)
+        if not goes_on and self.command.prefetched is not None:
             self.command.prefetched.destroy()
         return recovery
 

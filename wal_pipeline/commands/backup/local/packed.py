@@ -66,6 +66,11 @@ class PackedVolumes:
         with self._lock:
             self.unchanged[known.path] = known
 
+    @property
+    def begun(self) -> int:
+        """How many volumes were begun."""
+        return self._begun
+
     def volumes(self) -> tuple[BackupVolume, ...]:
         """Return all volumes in the order of their numbers; every one that was begun must be there."""
         return tuple(self._volumes[number] for number in range(self._begun))

@@ -36,7 +36,8 @@ from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.wal.lsn import Lsn
 
 _log = logging.getLogger(__name__)
-_VOLUMES_A_PART: Final = 16
+_VOLUMES_A_PART: Final = 4
+_PARTS: Final = 20  # about as many as a large base backup has: a cut loses a twentieth at most
 _SIZE_NAME: Final = "content-size-bytes"
 _LARGEST_PART_BYTES: Final = 1 << 30
 
@@ -130,7 +131,7 @@ class IndexParts:
 
     def store_news(self, packed: PackedVolumes) -> None:
         """Store a part where enough volumes were added. A store that does not take it is no reason to stop."""
-        news = packed.take_news(_VOLUMES_A_PART)
+        news = packed.take_news(max(_VOLUMES_A_PART, packed.begun // _PARTS))
         if news is None:
             return
         content = b"".join(index_part_lines(self._start_lsn, news.volumes, news.files.values()))

@@ -8,7 +8,7 @@ of them to the state that it needs.
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Final, Self
 
@@ -17,7 +17,7 @@ import google_crc32c
 from wal_pipeline.errors import BaseBackupError
 from wal_pipeline.postgres.data_files import DataFile
 from wal_pipeline.postgres.online_backup import StartedBackup
-from wal_pipeline.postgres.page_checksums import PageCheck
+from wal_pipeline.postgres.page_checksums import PageCheck, take_together
 from wal_pipeline.postgres.relation_file import parse_relation_file
 
 READ_BYTES: Final = 4 << 20  # so many pages at once that numpy does not wait for the interpreter
@@ -77,12 +77,23 @@ class SourceFile:
             chunk = self._read(min(READ_BYTES, end - self._offset))
             if self.check is not None:
                 chunk = bytes(self.check.take(chunk, self._offset))
-            self._crc = google_crc32c.extend(self._crc, chunk)
-            if self._has_parts:
-                self._part_crc = google_crc32c.extend(self._part_crc, chunk)
-            self._offset += len(chunk)
-            self._on_read(len(chunk))
+            self.accept(chunk)
             yield chunk
+
+    def read_unchecked(self) -> bytes:
+        """Return the whole of a small file, which ``accept`` must be given when its pages are checked.
+
+        Raises: BaseBackupError where the file cannot be read.
+        """
+        return self._read(self.size_bytes) if self.size_bytes else b""
+
+    def accept(self, chunk: bytes) -> None:
+        """Count the next bytes of the file, as they are stored, into its checksum."""
+        self._crc = google_crc32c.extend(self._crc, chunk)
+        if self._has_parts:
+            self._part_crc = google_crc32c.extend(self._part_crc, chunk)
+        self._offset += len(chunk)
+        self._on_read(len(chunk))
 
     def close(self) -> None:
         """Close the file."""
@@ -145,6 +156,21 @@ def open_source(file: DataFile, started: StartedBackup, on_read: OnRead = lambda
             f"'{file.source}' is no regular file any more", hint="Take the base backup again, when nobody changes it."
         )
     return SourceFile(file, descriptor, started, on_read)
+
+
+def read_together(sources: Sequence[SourceFile]) -> list[bytes]:
+    """Read small files whole and check all their pages at once, which is much faster than one file after the other.
+
+    Raises: BaseBackupError where one cannot be read.
+    """
+    read = [source.read_unchecked() for source in sources]
+    checks = [(number, source.check) for number, source in enumerate(sources) if source.check is not None]
+    checked = take_together([(check, read[number], 0) for number, check in checks])
+    for (number, _), chunk in zip(checks, checked, strict=True):
+        read[number] = bytes(chunk)
+    for source, chunk in zip(sources, read, strict=True):
+        source.accept(chunk)
+    return read
 
 
 def _unreadable(path: str, error: OSError) -> BaseBackupError:

@@ -11,13 +11,15 @@ from wal_pipeline.archive.format.base_backup.parts import part_name
 from wal_pipeline.codec.stream_encoder import StreamEncoder
 from wal_pipeline.commands.backup.local.bundles import Bundle
 from wal_pipeline.commands.backup.local.packed import PackedVolumes
-from wal_pipeline.commands.backup.local.source_file import READ_BYTES, OnRead, SourceFile, open_source
+from wal_pipeline.commands.backup.local.source_file import READ_BYTES, OnRead, SourceFile, open_source, read_together
 from wal_pipeline.commands.backup.local.volume_tar import TAR_END, member_header, padding
 from wal_pipeline.commands.copies.stored_bytes import StoredBytes
 from wal_pipeline.postgres.data_files import DataFile
 from wal_pipeline.postgres.online_backup import StartedBackup
 
 _JOINED_BYTES: Final = 128 << 10
+_SMALL_BYTES: Final = 64 << 10
+_SMALL_FILES: Final = 64  # open and in memory at once
 Store = Callable[[str, Iterable[bytes]], StoredBytes]
 
 
@@ -64,26 +66,46 @@ class VolumePacker:
 
     def _store_bundle(self, first: SourceFile, waiting: Iterator[DataFile]) -> SourceFile | None:
         """Store one volume of whole files; return the file, open, that did not fit into it any more."""
-        number, size_bytes, left_over = self.packed.begin(), 0, None
+        number, size_bytes = self.packed.begin(), 0
+        left_over: SourceFile | None = first  # also of a volume that is given up before its first byte
+        small: list[SourceFile] = []
 
         def chunks() -> Iterator[bytes]:
             nonlocal size_bytes, left_over
-            source: SourceFile | None = first
+            source, left_over = left_over, None
             while source is not None:
-                with source:
-                    yield from self._whole_file(source, number)
                 size_bytes += source.size_bytes
+                if source.size_bytes <= _SMALL_BYTES:
+                    small.append(source)
+                else:
+                    with source:
+                        yield from self._whole_file(source, number)
+                if len(small) == _SMALL_FILES:
+                    yield self._small_files(small, number)
                 source = self._next(waiting)
                 if source is not None and size_bytes + source.size_bytes > self._part_bytes:
                     left_over, source = source, None
+            yield self._small_files(small, number)
 
         try:
             self.store_volume(number, chunks())
         except BaseException:
-            if left_over is not None:
-                left_over.close()
+            for source in (*small, *([left_over] if left_over is not None else [])):
+                source.close()
             raise
         return left_over
+
+    def _small_files(self, sources: list[SourceFile], number: int) -> bytes:
+        """Return the members of small files, and close them: the list is empty then."""
+        made = bytearray()
+        for source, content in zip(sources, read_together(sources), strict=True):
+            made += member_header(source.path, source.size_bytes, source.mode, source.modified_ns)
+            made += content
+            made += padding(source.size_bytes)
+            self._note(source, (FilePart(number, 0, source.size_bytes, source.crc32c),))
+        while sources:
+            sources.pop().close()
+        return bytes(made)
 
     def _whole_file(self, source: SourceFile, number: int) -> Iterator[bytes]:
         yield member_header(source.path, source.size_bytes, source.mode, source.modified_ns)

@@ -11,6 +11,7 @@ from wal_pipeline.commands.restore.chosen.words import chosen_text
 from wal_pipeline.commands.restore.files.fetch import DownloadFault
 from wal_pipeline.commands.restore.perform import RestoreEvents, apart_in_a_copy
 from wal_pipeline.commands.restore.prepare import PreparedRestore
+from wal_pipeline.commands.restore.standby.words import standby_role, standby_rows, target_words
 from wal_pipeline.errors import WalPipelineError
 from wal_pipeline.orchestration.runs.failures import one_line
 from wal_pipeline.postgres.replay_progress import RecoveryProgress
@@ -82,9 +83,10 @@ def plan_rows(prepared: PreparedRestore, left_out: Collection[str] = ()) -> list
     first, last = plan.commit_at_least, plan.commit_at_most
     commit = moment_text(first) if first == last else f"between {moment_text(first)} and {moment_text(last)}"
     rows = [
-        ("target", f"{plan.asked} on timeline {plan.timeline}, then {request.action.value}"),
+        ("target", f"{target_words(prepared, exclusive='')}, on timeline {plan.timeline}"),
+        *standby_rows(prepared),
         ("last commit", f"{commit} UTC"),
-        ("base backup", " + ".join(one.record().title for one in prepared.chain)),
+        *([("base backup", " + ".join(one.record().title for one in prepared.chain))] if prepared.chain else []),
         ("WAL", f"{counted(len(plan.wal), 'file')} from {', '.join(plan.stores)}"),
         ("download", _download(prepared)),
         *([] if prepared.forecast is None else [("time", forecast_sentence(prepared.forecast, datetime.now(UTC)))]),
@@ -120,6 +122,8 @@ def _disk_lines(prepared: PreparedRestore) -> list[str]:
 
 
 def _role(prepared: PreparedRestore) -> str:
+    if (standby := standby_role(prepared)) is not None:
+        return standby
     if prepared.request.is_copy:
         return f"false: a copy, set apart from its original: {', '.join(apart_in_a_copy(prepared))}"
     if prepared.request.archiving:

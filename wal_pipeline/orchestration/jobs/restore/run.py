@@ -23,7 +23,7 @@ from wal_pipeline.text import length, size
 from wal_pipeline.wiring.restore import restore_of
 
 _NOT_READ: Final = ("what_they_take",)
-_FOLDERS: Final = ("pgdata", "waldir", "work_dir")
+_FOLDERS: Final = ("pgdata", "waldir", "work_dir", "tablespace_map_all")
 
 
 def run_restore(context: dg.OpExecutionContext, config: RestoreConfig, resource: WalPipelineResource) -> None:

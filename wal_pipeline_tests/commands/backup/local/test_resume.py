@@ -1,5 +1,8 @@
 """A base backup that was cut is gone on with: what is unchanged is copied on the stores, nothing else is believed."""
 
+import subprocess
+import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -104,6 +107,25 @@ def test_what_is_unchanged_is_copied_and_the_rest_is_stored(scene: Scene, tmp_pa
         assert isinstance(store, CopyingStore)
         assert len(store.copied) > len(manifest.volumes) * 0.6
         assert {key.split("/")[-2] for key in store.copied} == {before}
+    _require_right(scene, manifest, tmp_path)
+
+
+def test_a_killed_process_is_gone_on_with(scene: Scene, tmp_path: Path) -> None:
+    """SIGKILL after some volumes: the next base backup copies them, and the killed one's objects and lease go."""
+    words = [sys.executable, "-m", "wal_pipeline_tests.support.local_backup_process", scene.cluster.conninfo]
+    words += [str(scene.cluster.pgdata), scene.cluster.system_identifier, str(tmp_path), "24000"]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+    try:
+        while sum(is_index_part(key.rpartition("/")[2]) for key in scene.keys(scene.stores[1])) < 2:
+            assert process.poll() is None
+            time.sleep(0.05)
+    finally:
+        process.kill()
+        process.wait(30)
+    manifest = _take(scene)
+    for store in scene.stores:
+        assert isinstance(store, CopyingStore)
+        assert len(store.copied) >= 8
     _require_right(scene, manifest, tmp_path)
 
 
