@@ -1,9 +1,11 @@
 """Puts a base backup's files in place: extracts them, combines a chain, verifies, and gives them to the server."""
 
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -11,13 +13,13 @@ from wal_pipeline.archive.format.base_backup.manifest import BASE_TAR, BaseBacku
 from wal_pipeline.commands.archive_get.prefetch_folder import PrefetchFolder
 from wal_pipeline.commands.restore.checks import TablespaceMove
 from wal_pipeline.commands.restore.download import BaseBackupSource
-from wal_pipeline.commands.restore.files.file_places import TABLESPACES, FilePlaces
 from wal_pipeline.commands.restore.files.listed_files import BACKUP_MANIFEST
+from wal_pipeline.commands.restore.files.on_disk import TABLESPACES, FilePlaces
 from wal_pipeline.commands.restore.files.verify import compare_with_manifest
 from wal_pipeline.commands.restore.places.wal_folder import PG_WAL
 from wal_pipeline.commands.restore.places.workspace import NOT_CONTENT, combined, move_up
 from wal_pipeline.commands.restore.prepare import RestoreRequest
-from wal_pipeline.commands.restore.untar import hold_back_pg_control, release_pg_control
+from wal_pipeline.commands.restore.untar import HELD_BACK, PG_CONTROL, hold_back_pg_control, release_pg_control
 from wal_pipeline.errors import RestoreError
 from wal_pipeline.host.mounts import LOST_AND_FOUND
 from wal_pipeline.postgres.backup_words import program_warnings
@@ -61,14 +63,18 @@ def complete(source: BaseBackupSource, places: FilePlaces) -> None:
 
 
 def begin_keeping(pgdata: Path) -> None:
-    """Make it impossible to start the old cluster whose right files stay, and remove its links. Raises: OSError.
+    """Make it impossible to start the old cluster whose right files stay; remove its links and its WAL.
 
-    ``pg_wal`` goes with its content: no base backup has any.
+    The links go first, and nothing is changed through them. No base backup has WAL. Raises: OSError.
     """
-    hold_back_pg_control(pgdata)
-    links = (path for path in (pgdata / PG_WAL, *pgdata.glob(f"{TABLESPACES}/*")) if path.is_symlink())
-    for path in links:
-        path.unlink()
+    for path in (*pgdata.iterdir(), *pgdata.glob(f"{TABLESPACES}/*")):
+        if path.is_symlink():
+            path.unlink()
+    with suppress(FileNotFoundError):
+        (pgdata / PG_CONTROL).replace(pgdata / HELD_BACK)
+    wal = pgdata / PG_WAL
+    if wal.is_dir() and not os.path.ismount(wal):
+        shutil.rmtree(wal)
 
 
 def limit_mode(pgdata: Path) -> None:

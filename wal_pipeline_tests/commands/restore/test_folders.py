@@ -123,6 +123,7 @@ def test_a_failed_restore_can_be_tried_again(tmp_path: Path) -> None:
         layout=LAYOUT,
         identities=(),
         plan_seconds=0.0,
+        download_bytes=0,
         wal_folder=None,
         is_single=True,
         index=None,

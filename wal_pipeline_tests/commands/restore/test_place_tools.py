@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from wal_pipeline.commands.restore.place import run_tool
+from wal_pipeline.commands.restore.place import begin_keeping, run_tool
+from wal_pipeline.commands.restore.untar import HELD_BACK, PG_CONTROL
 from wal_pipeline.errors import RestoreError
 
 
@@ -37,3 +38,32 @@ def test_a_program_that_stands_still_is_not_waited_for_without_end(tmp_path: Pat
         "it cannot be verified: 'pg_tool' has neither read nor written for 0.5 s, and was ended"
     )
     assert caught.value.hint == f"It waits for the disk below '{tmp_path}': is it there, and does it answer?"
+
+
+def test_an_old_cluster_whose_files_stay_cannot_be_started(tmp_path: Path) -> None:
+    """Its control file is held back, its WAL and its links go, and its tables stay."""
+    pgdata, space = tmp_path / "pgdata", tmp_path / "space"
+    for name in ("global", "base/5", "pg_wal", "pg_tblspc"):
+        (pgdata / name).mkdir(parents=True)
+    for name in (PG_CONTROL, "base/5/16384", "pg_wal/000000010000000000000001"):
+        (pgdata / name).write_text("old")
+    (space / "PG_18_1").mkdir(parents=True)
+    (pgdata / "pg_tblspc/16390").symlink_to(space)
+    begin_keeping(pgdata)
+    found = {str(path.relative_to(pgdata)) for path in pgdata.rglob("*")}
+    assert found == {"global", HELD_BACK, "base", "base/5", "base/5/16384", "pg_tblspc"}
+    assert (space / "PG_18_1").is_dir()
+    begin_keeping(pgdata)
+    assert (pgdata / HELD_BACK).read_text() == "old"
+
+
+def test_a_control_file_behind_a_link_is_not_touched(tmp_path: Path) -> None:
+    """The link goes: without it nothing can be started either."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/pg_control").write_text("another's")
+    pgdata = tmp_path / "pgdata"
+    pgdata.mkdir()
+    (pgdata / "global").symlink_to(tmp_path / "elsewhere")
+    begin_keeping(pgdata)
+    assert list(pgdata.iterdir()) == []
+    assert (tmp_path / "elsewhere/pg_control").read_text() == "another's"

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wal_pipeline.archive.format.base_backup.file_index import FileIndex, FilePart, IndexedFile
 from wal_pipeline.archive.format.base_backup.manifest import BaseBackupManifest
 from wal_pipeline.archive.format.base_backup.tar_cuts import (
     TarCut,
@@ -17,11 +18,11 @@ from wal_pipeline.archive.format.base_backup.tar_cuts import (
 )
 from wal_pipeline.archive.format.database_folders import database_of
 from wal_pipeline.archive.records import Codec
-from wal_pipeline.commands.restore.chosen.volumes import volumes_left_out
+from wal_pipeline.commands.restore.chosen.volumes import fetched_bytes, volumes_left_out, volumes_of_databases
 from wal_pipeline.commands.restore.untar import untar_volume
 from wal_pipeline.errors import BaseBackupError
 from wal_pipeline.postgres.tar_watch import BLOCK_BYTES, TarWatch
-from wal_pipeline_tests.support.manifests import make_manifest
+from wal_pipeline_tests.support.manifests import make_local_manifest, make_manifest
 from wal_pipeline_tests.support.manifests import make_tar as make_volumes
 from wal_pipeline_tests.support.tars import make_tar, produced
 
@@ -151,3 +152,32 @@ def test_an_index_that_does_not_fit_is_refused(databases: str) -> None:
     with pytest.raises(BaseBackupError) as caught:
         parse_volume_databases(data, indexed())
     assert caught.value.message.startswith(f"the volumes' databases of base backup '{indexed().backup_id}' cannot be")
+
+
+def one_file(path: str, *volumes: int) -> IndexedFile:
+    """A file that lies in these volumes."""
+    parts = tuple(FilePart(number, place, 1, "00000000") for place, number in enumerate(volumes))
+    return IndexedFile(path, len(parts), 0, 0o600, "00000000", parts)
+
+
+def test_volumes_of_files_that_are_left_out() -> None:
+    """A volume of an earlier base backup counts by what is still wanted of it."""
+    files = (
+        one_file("base/5/1", 0, 1),
+        one_file("base/6/1", 2),
+        one_file("base/6/2", 3),
+        one_file("pg_tblspc/9/PG_18_1/6/1", 4),
+        one_file("base/5/2", 3),
+        one_file("global/1", 5),
+    )
+    index = FileIndex({file.path: file for file in files}, {})
+    assert volumes_of_databases(index, {6}) == {2, 4}
+    assert volumes_of_databases(index, {5, 6}) == {0, 1, 2, 3, 4}
+    assert volumes_of_databases(index, set()) == frozenset()
+
+
+def test_a_plan_counts_the_volumes_wherever_they_lie() -> None:
+    """And of a base backup that is one long tar all objects."""
+    local, remote = make_local_manifest(own=2, referred=3), make_manifest()
+    assert fetched_bytes(local) == 5 * 400
+    assert fetched_bytes(remote) == remote.stored_size_bytes
