@@ -29,6 +29,7 @@ MEASURES: Final = (
     "ops",
     "wal_fetch",
     "base_backup",
+    "restore_time",
     "rescue",
 )
 _REPEATS: Final = 5

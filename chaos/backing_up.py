@@ -42,8 +42,14 @@ class Backups:
         self._leases_kept = True
 
     def begin(self) -> ChildProcess:
-        """Start a base backup and return its process."""
-        return self._started("wal_pipeline.cli", "backup", "--json")
+        """Start a base backup by the schedule's next method, and return its process."""
+        method, is_incremental = self._method()
+        words = ("--incremental",) if is_incremental else ()
+        return self._started("wal_pipeline.cli", "backup", "--json", *words, WAL_PIPELINE_BACKUP_METHOD=method)
+
+    def _method(self) -> tuple[str, bool]:
+        methods = self._world.schedule.methods
+        return methods[(1 + len(self._running)) % len(methods)]
 
     def stall(self, *, lose_lease: bool) -> None:
         """Stop a base backup in its midst until all else is over, and let others clean up meanwhile, days later.
@@ -69,13 +75,13 @@ class Backups:
         if not lose_lease:
             self._expiries.add(cleaning.name)
 
-    def _started(self, module: str, *words: str) -> ChildProcess:
+    def _started(self, module: str, *words: str, **settings: str) -> ChildProcess:
         name = f"backup-{len(self._running) + 1}"
         child = ChildProcess(
             name,
             (sys.executable, "-m", module, *words),
             log=self._world.folder / f"{name}.log",
-            env={**clean_environment(), **self._world.environment},
+            env={**clean_environment(), **self._world.environment, **settings},
             cwd=PROJECT,
         )
         child.start()

@@ -1,6 +1,9 @@
 """Backs up and restores a schedule's cluster, also with stores that disappear during the recovery."""
 
+import contextlib
 import json
+import os
+import random
 import shutil
 import subprocess
 import sys
@@ -10,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from chaos.schedule import STORES, Recovery
+from chaos.schedule import STORES, Again, Recovery
 from chaos.second_server import FIRST_FOREIGN
 from chaos.stops import Faults, faults_of_stop, opened, read_stop
 from chaos.world import World
@@ -31,7 +34,9 @@ class RestoreFailedError(AssertionError):
 
 def back_up(world: World) -> str:
     """Take a base backup onto both stores, and return the segment in which it begins. Raises: RestoreFailedError."""
-    said = run(world, "wal_pipeline.cli", "backup", "--json", env=world.environment)
+    method, _ = world.schedule.methods[0]
+    environment = {**world.environment, "WAL_PIPELINE_BACKUP_METHOD": method}
+    said = run(world, "wal_pipeline.cli", "backup", "--json", env=environment)
     return str(json.loads(said)["backup_id"])[-24:]
 
 
@@ -60,7 +65,7 @@ def restore(world: World, timeline: int | None = None) -> Restored:
             words = (*words, "--timeline", str(timeline))
         if world.schedule.recovery is Recovery.STORE_DOWN:
             words = (*words, *_other_store(world, words))
-        run(world, "wal_pipeline.cli", "restore", *words)
+        place(world, cluster, words)
         cut = world.schedule.recovery is Recovery.CUT_OFF
         restored = _recover_cut_off(world, cluster) if cut else Restored()
         if not cluster.is_running:
@@ -73,6 +78,54 @@ def restore(world: World, timeline: int | None = None) -> Restored:
         if missing:
             raise RestoreFailedError(f"{len(missing)} acknowledged commits are not there, the first is {min(missing)}")
     return restored
+
+
+def place(world: World, cluster: PostgresCluster, words: tuple[str, ...]) -> None:
+    """Restore the files in the schedule's way: at once, over a killed restore's, or over files that were changed."""
+    rng = random.Random(world.schedule.seed)  # noqa: S311 - a schedule must be the same each time
+    if world.schedule.again is Again.KILLED:
+        _kill_restore(world, words, rng.uniform(0.5, 4.0))
+    run(world, "wal_pipeline.cli", "restore", *words)
+    if world.schedule.again is Again.DELTA:
+        change_files(cluster.pgdata, rng)
+        run(world, "wal_pipeline.cli", "restore", *words, "--delta")
+
+
+def _kill_restore(world: World, words: tuple[str, ...], seconds: float) -> None:
+    """Kill a restore after so many seconds, unless it ends before."""
+    command = [sys.executable, "-m", "wal_pipeline.cli", "restore", *words]
+    environment = {**clean_environment(), **world.stage.store_environment(world.prefix)}
+    process = subprocess.Popen(
+        postgres_user().wrap(command),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+        cwd=PROJECT,
+    )
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+    process.kill()
+    process.wait()
+
+
+def change_files(pgdata: Path, rng: random.Random) -> None:
+    """Change files of a data directory in which no server runs: other bytes, shorter, longer, gone, strange ones."""
+    found = sorted(path for path in (pgdata / "base").rglob("*") if path.is_file() and path.stat().st_size)
+    for number, path in enumerate(rng.sample(found, min(len(found), 25))):
+        match number % 5:
+            case 0:
+                path.unlink()
+            case 1:
+                os.truncate(path, path.stat().st_size // 2)
+            case 2:
+                with path.open("ab") as file:
+                    file.write(b"more")
+            case 3:
+                data = bytearray(path.read_bytes())
+                data[rng.randrange(len(data))] ^= 1
+                path.write_bytes(data)
+            case _:
+                shutil.copy2(path, path.with_name("99999"))
 
 
 def _require_choice(world: World, words: tuple[str, ...], timeline: int) -> None:

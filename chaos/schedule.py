@@ -58,6 +58,14 @@ class Kind(StrEnum):
     PIECE_CUT = "reset in the middle of a piece"
 
 
+class Again(StrEnum):
+    """How a restore comes to its data directory."""
+
+    EMPTY = "into an empty folder"
+    KILLED = "over what a killed restore left"
+    DELTA = "by --delta, over a restore whose files were changed"
+
+
 class Recovery(StrEnum):
     """The troubles during a restore."""
 
@@ -67,6 +75,7 @@ class Recovery(StrEnum):
     STORE_LIES = "every object of one store has a flipped bit or is cut short"
 
 
+_METHODS: Final = ("local", "remote")
 _OF_A_STORE: Final = frozenset(
     {
         Kind.KILL_STORE,
@@ -141,6 +150,8 @@ class Schedule:
     restored elsewhere: from the plan on with ``lies_from_plan``, else only while the server recovers.
     ``cut_off_after_loss`` is another store, cut off in the middle of that recovery. ``damaged_whole`` is a store that
     has half stored the next whole segment, or with a flipped bit, when the host is lost.
+
+    ``methods``: how each base backup is taken, by turns: its method, and whether it is an incremental one.
     """
 
     seed: int
@@ -156,6 +167,8 @@ class Schedule:
     lies_from_plan: bool
     cut_off_after_loss: str | None
     damaged_whole: str | None
+    methods: tuple[tuple[str, bool], ...]
+    again: Again
 
     @property
     def needs_small_disks(self) -> bool:
@@ -188,6 +201,7 @@ def draw(
     lying_pieces = own.choice([*STORES, None, None])
     lies_from_plan = own.random() < 0.5
     cut_off = own.choice([own.choice([store for store in STORES if store != lying_pieces]), None, None])
+    backups = random.Random(f"base backups {seed}")  # noqa: S311 - what is drawn for them changes nothing of the rest
     return Schedule(
         seed=seed,
         seconds=seconds,
@@ -202,6 +216,11 @@ def draw(
         lies_from_plan=lies_from_plan,
         cut_off_after_loss=cut_off,
         damaged_whole=own.choice(STORES) if damaged_wholes else None,
+        methods=(
+            (backups.choice(_METHODS), False),
+            *((backups.choice(_METHODS), backups.random() < 0.6) for _ in "12345"),
+        ),
+        again=backups.choice(list(Again)),
     )
 
 

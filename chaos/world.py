@@ -144,6 +144,7 @@ def _folders(folder: Path) -> tuple[Path, Path, Path]:
 
 def _archive_settings(schedule: Schedule, spool: Path) -> dict[str, str]:
     kept = {"archive_mode": "on", "wal_keep_size": "8GB", "max_wal_size": "1GB", "track_commit_timestamp": "on"}
+    kept["summarize_wal"] = "on"  # for incremental base backups of pg_basebackup
     if schedule.with_library:
         return {**kept, "archive_library": "basic_archive", "basic_archive.archive_directory": str(spool)}
     return {**kept, "archive_command": durable_archive_command(spool)}

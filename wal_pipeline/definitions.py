@@ -34,6 +34,7 @@ from wal_pipeline.orchestration.jobs.verify import build_verification_checks, bu
 from wal_pipeline.orchestration.keys import Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
 from wal_pipeline.orchestration.schedules import build_schedules
+from wal_pipeline.orchestration.sensors.early_backup import build_early_backup_sensor
 from wal_pipeline.orchestration.sensors.health import build_health_sensor
 from wal_pipeline.orchestration.sensors.links import LinkedSensor
 from wal_pipeline.orchestration.sensors.record import build_record_sensor
@@ -102,6 +103,7 @@ def defs() -> dg.Definitions:
             build_health_sensor(keys, interval_seconds=settings.health_interval_seconds, tails=tails),
             build_run_failure_sensor(keys),
             *([ship_sensor] if tails else []),
+            *([build_early_backup_sensor(keys, take_base_backup)] if settings.rto_early_base_backup else []),
         ],
         resources={"wal_pipeline": WalPipelineResource()},
         executor=dg.in_process_executor,  # a process for each step would add seconds to each in a backfill

@@ -23,6 +23,7 @@ from wal_pipeline.accident_settings import AccidentSettings
 from wal_pipeline.archive.cost import B2_PRICES, R2_PRICES, Prices
 from wal_pipeline.archive.format.keys import check_key_part, cluster_prefix
 from wal_pipeline.archive.records import Codec
+from wal_pipeline.backup_settings import BackupSettings
 from wal_pipeline.errors import SettingsError
 from wal_pipeline.host.env_file import find_env_file, read_env_file
 from wal_pipeline.host.given_values import (
@@ -69,7 +70,7 @@ Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
 Price = Annotated[Decimal, Field(ge=0)]
 
 
-class Settings(AccidentSettings, BaseSettings):
+class Settings(AccidentSettings, BackupSettings, BaseSettings):
     """All settings. The environment wins over the ``.env`` file; an unknown ``WAL_PIPELINE_*`` name is refused."""
 
     model_config = SettingsConfigDict(
@@ -132,7 +133,6 @@ class Settings(AccidentSettings, BaseSettings):
     base_backup_codec: Codec = Codec.ZSTD
     base_backup_codec_level: int | None = Field(None, ge=-22, le=22)
     base_backup_threads: int | None = Field(None, ge=1, le=64)
-    base_backup_cron: str = "15 2 * * *"
     base_backup_label: str = "wal-pipeline"
     base_backup_fast_checkpoint: bool = True
     base_backup_max_rate_kib: int | None = Field(None, ge=32, le=1048576)
@@ -328,7 +328,7 @@ def load_settings(environment: Mapping[str, str] | None = None, env_file: Path |
     settings._names_in_file = tuple(in_file)
     variables = {name: value for name, value in from_file.items() if name in CONNECTION_VARIABLES and value}
     settings._server_variables = {name: SecretStr(value) for name, value in absolute_files(variables, folder).items()}
-    if "WAL_PIPELINE_CONNINFO" in from_file:
+    if {"WAL_PIPELINE_CONNINFO", "WAL_PIPELINE_BACKUP_CONNINFO"} & from_file.keys():
         settings._conninfo_folder = folder
     return settings
 

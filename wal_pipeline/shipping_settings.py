@@ -4,7 +4,9 @@ import math
 import re
 from typing import Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic import ConfigDict, field_validator, model_validator
+
+from wal_pipeline.standby_settings import StandbySettings
 
 OFF: Final = "off"
 _SLOT: Final = re.compile(r"[a-z0-9_]{1,63}\Z")
@@ -16,7 +18,7 @@ def default_slot(cluster: str) -> str:
     return f"wal_pipeline_{re.sub('[^a-z0-9]', '_', cluster.lower())}"[:_SLOT_BYTES]
 
 
-class ShippingSettings(BaseModel):
+class ShippingSettings(StandbySettings):
     """The cluster's name, and how its open segment is shipped. ``ship_interval_seconds`` is None where it is off."""
 
     model_config = ConfigDict(frozen=True)

@@ -30,6 +30,7 @@ JOBS = {
 }
 SCHEDULES = {
     "base_backup_schedule",
+    "incremental_base_backup_schedule",
     "recovery_drill_schedule",
     "keep_relations_schedule",
     "check_archive_schedule",

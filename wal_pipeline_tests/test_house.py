@@ -58,6 +58,10 @@ _TESTED_IN: Final = {
     "commands/find/test_search.py": "commands/find/{chain,choose,found,read_ahead,window}",
     "wal/records/test_decode.py": "wal/records/{changes,endings,page_stream}",
     "integration/test_backup_process.py": "cli/backup wiring/backup",
+    "integration/test_backup_from_standby.py": "commands/backup/standby/last_segment commands/setup/backup_source",
+    "integration/test_restore_standby.py": "commands/restore/standby/words",
+    "integration/test_restore_wal_only.py": "commands/restore/standby/wal_only postgres/control_data",
+    "commands/restore/standby/test_primary.py": "postgres/upstream",
     "commands/beside/test_scratch_folder.py": "commands/beside/left_server",
     "integration/test_clone.py": (
         "accident_settings cli/{clone,clone_screen} commands/clone/{make,server,stand,states} postgres/last_record "
@@ -84,10 +88,13 @@ _TESTED_IN: Final = {
     "commands/archive_push/test_run.py": "commands/archive_push/{events,job,rejections}",
     "commands/archive_push/test_prepare.py": "postgres/commits",
     "commands/backup/test_take.py": (
-        "archive/format/base_backup/tar_cuts commands/backup/{parent,preconditions,session,tar_volumes}"
+        "archive/format/base_backup/tar_cuts commands/backup/{begin,options,parent,preconditions,session} "
+        "commands/backup/remote/tar_volumes"
     ),
     "commands/backup/test_upload.py": "commands/backup/part_uploader",
-    "commands/backup/test_leftovers.py": "commands/backup/staging",
+    "commands/backup/local/test_session.py": "commands/backup/local/{last_volume,stored_objects}",
+    "commands/backup/local/test_source_file.py": "commands/backup/local/{packed,volume_packer}",
+    "commands/backup/test_leftovers.py": "commands/backup/remote/staging",
     "commands/backup/test_restorable.py": "commands/refill/base_backups",
     "commands/check/test_check.py": "commands/check/{item,store}",
     "commands/refill/test_wal_files.py": "commands/copies/read",

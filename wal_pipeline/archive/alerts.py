@@ -39,6 +39,7 @@ class AlertKind(StrEnum):
     TAIL_OLD = "tail_old"  # a store has the newest commits later than promised
     TAIL_CONFLICT = "tail_conflict"  # a store holds parts of the open segment of another history
     SLOT_HOLDS_WAL = "slot_holds_wal"  # the server keeps much WAL for a receiver
+    RESTORE_SLOW = "restore_slow"  # a restore is predicted to take longer than the objective
     CATALOG_DOWN = "catalog_down"  # the catalog cannot be read or written: no run can archive
     WRONG_CLUSTER = "wrong_cluster"  # the live server is of another cluster than the settings say
 

@@ -129,6 +129,14 @@ class BackupMethod(StrEnum):
     REMOTE = "remote"  # by pg_basebackup, over a connection
 
 
+class MethodChoice(StrEnum):
+    """The method that is asked for. The value is the setting's word."""
+
+    AUTO = "auto"  # local where the data directory is proven to be the server's own, else remote
+    LOCAL = BackupMethod.LOCAL.value
+    REMOTE = BackupMethod.REMOTE.value
+
+
 @dataclass(frozen=True, slots=True)
 class DamagedPages:
     """The pages of one file whose checksums were wrong when a base backup was taken.
@@ -158,7 +166,8 @@ class BaseBackup:
     ``server_version_num`` (180006). ``size_bytes``: as read from the server, ``stored_size_bytes``: as stored.
     ``warnings`` are what PostgreSQL's programs and server said of it though it ended well. ``damaged_pages`` had wrong
     checksums: such a base backup is kept, and older ones stay until there is a good one.
-    ``note`` is a person's word, kept with it.
+    ``note`` is a person's word, kept with it. ``fetched_size_bytes`` is what a restore of this one alone downloads,
+    with the volumes of earlier ones that it names; None: a restore downloads all that its chain stores.
     """
 
     backup_id: str
@@ -178,6 +187,12 @@ class BaseBackup:
     warnings: tuple[str, ...] = ()
     damaged_pages: tuple[DamagedPages, ...] = ()
     note: str = ""
+    fetched_size_bytes: int | None = None
+
+    @property
+    def title(self) -> str:
+        """Its id, with the note where there is one."""
+        return f"{self.backup_id} ({self.note})" if self.note else self.backup_id
 
     @property
     def is_damaged(self) -> bool:

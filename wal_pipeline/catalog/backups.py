@@ -1,11 +1,11 @@
 """Keeps the records of base backups and of their copies."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, and_, delete, exists, select
+from sqlalchemy import ColumnElement, and_, delete, exists, or_, select
 
 from wal_pipeline.archive.format.base_backup.report import BackupReport, report_from_values, report_values
 from wal_pipeline.archive.records import BaseBackup, CopyStatus
@@ -15,6 +15,8 @@ from wal_pipeline.catalog.schema import base_backup_copies, base_backups, stored
 
 # What was said of a base backup lies among the values: a column would make every catalog an old one.
 _WORDS: Final = "base_backup_words/"
+# By itself, for what was said is kept where a later look finds nothing said; this is the same at each look.
+_MORE: Final = "base_backup_more/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +51,19 @@ class BaseBackups(Area):
             self._database.upsert(connection, base_backups, [backup_to_row(self._cluster, backup, at)])
             rows = [self._copy_row(copy, at) for copy in held]
             self._database.upsert(connection, base_backup_copies, rows)
-            words = self._words_row(backup, at)
-            if words is not None:
-                self._database.upsert(connection, stored_values, [words])
+            values = [row for row in (self._words_row(backup, at), self._more_row(backup, at)) if row is not None]
+            if values:
+                self._database.upsert(connection, stored_values, values)
 
     def all(self) -> list[BaseBackup]:
         """Return the base backups, the oldest first."""
         statement = select(*BACKUP_COLUMNS).where(self._mine(base_backups))
         with self._database.read() as connection:
             rows = connection.execute(statement.order_by(base_backups.c.started_at, base_backups.c.backup_id)).all()
-            kept = connection.execute(
-                select(stored_values.c.key, stored_values.c.value).where(
-                    self._mine(stored_values), stored_values.c.key.startswith(_WORDS, autoescape=True)
-                )
-            ).all()
-        words = {key: report_from_values(value) for key, value in kept}
-        found = [backup_from_row(row) for row in rows]
-        return [_with_words(backup, words.get(_words_key(backup))) for backup in found]
+            begins = (stored_values.c.key.startswith(begin, autoescape=True) for begin in (_WORDS, _MORE))
+            values = select(stored_values.c.key, stored_values.c.value).where(self._mine(stored_values), or_(*begins))
+            kept = {key: value for key, value in connection.execute(values)}  # noqa: C416 - rows, not pairs
+        return [_completed(backup_from_row(row), kept) for row in rows]
 
     def copies(self) -> list[BaseBackupCopy]:
         """Return the copies of all base backups, in the order of their ids, then stores."""
@@ -87,10 +85,10 @@ class BaseBackups(Area):
             connection.execute(delete(base_backup_copies).where(this))
             connection.execute(delete(base_backups).where(self._mine(base_backups), ~exists().where(_same_backup())))
             gone = and_(self._mine(base_backups), base_backups.c.backup_id == backup_id)
-            key = f"{_WORDS}{system_identifier}/{backup_id}"
+            keys = [f"{begin}{system_identifier}/{backup_id}" for begin in (_WORDS, _MORE)]
             connection.execute(
                 delete(stored_values).where(
-                    self._mine(stored_values), stored_values.c.key == key, ~exists(select(1).where(gone))
+                    self._mine(stored_values), stored_values.c.key.in_(keys), ~exists(select(1).where(gone))
                 )
             )
 
@@ -117,21 +115,32 @@ class BaseBackups(Area):
         if report.is_empty:
             return None
         value = report_values(report)
-        return {"cluster": self._cluster, "key": _words_key(backup), "value": value, "updated_at": at}
+        return {"cluster": self._cluster, "key": _key(_WORDS, backup), "value": value, "updated_at": at}
+
+    def _more_row(self, backup: BaseBackup, at: datetime) -> dict[str, object] | None:
+        value = {"note": backup.note, "fetched_size_bytes": backup.fetched_size_bytes}
+        if value == {"note": "", "fetched_size_bytes": None}:
+            return None
+        return {"cluster": self._cluster, "key": _key(_MORE, backup), "value": value, "updated_at": at}
 
     def _copy_row(self, copy: BaseBackupCopy, at: datetime) -> dict[str, object]:
         row = {column.name: getattr(copy, column.name) for column in _COPY_COLUMNS}
         return row | {"cluster": self._cluster, "status": copy.status.value, "updated_at": at}
 
 
-def _words_key(backup: BaseBackup) -> str:
-    return f"{_WORDS}{backup.system_identifier}/{backup.backup_id}"
+def _key(begin: str, backup: BaseBackup) -> str:
+    return f"{begin}{backup.system_identifier}/{backup.backup_id}"
 
 
-def _with_words(backup: BaseBackup, words: BackupReport | None) -> BaseBackup:
-    if words is None:
-        return backup
-    return replace(backup, warnings=words.warnings, damaged_pages=words.damaged_pages)
+def _completed(backup: BaseBackup, kept: Mapping[str, Any]) -> BaseBackup:
+    """Return a base backup with what lies among the values."""
+    words, more = kept.get(_key(_WORDS, backup)), kept.get(_key(_MORE, backup))
+    if words is not None:
+        report = report_from_values(words)
+        backup = replace(backup, warnings=report.warnings, damaged_pages=report.damaged_pages)
+    if more is not None:
+        backup = replace(backup, note=more["note"], fetched_size_bytes=more["fetched_size_bytes"])
+    return backup
 
 
 def _same_backup() -> ColumnElement[bool]:

@@ -257,6 +257,16 @@ def open_database(url: str) -> Database:
 _URL_HINT: Final = "Use sqlite:////folder/catalog.db or postgresql://user:password@host/database."
 
 
+def sqlite_file(url: str) -> Path | None:
+    """Return the file of a catalog in SQLite; None for another database, or for what is no URL."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        return None
+    is_file = parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:")
+    return Path(str(parsed.database)) if is_file else None
+
+
 def _make_folder(file: Path) -> None:
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -18,6 +18,13 @@ class Values(Area):
         with self._database.read() as connection:
             return connection.execute(statement).scalar()
 
+    def beginning(self, key: str) -> dict[str, Any]:
+        """Return the values whose keys begin so, by key, the least key first."""
+        these = stored_values.c.key.startswith(key, autoescape=True)
+        statement = select(stored_values.c.key, stored_values.c.value).where(self._mine(stored_values), these)
+        with self._database.read() as connection:
+            return {row.key: row.value for row in connection.execute(statement.order_by(stored_values.c.key))}
+
     def put(self, key: str, value: Any) -> None:
         """Keep a value, replacing the last one."""
         row = {"cluster": self._cluster, "key": key, "value": value, "updated_at": self._clock()}

@@ -30,6 +30,9 @@ _PAGES_HINT = (
 @click.option("--incremental", is_flag=True, help="Build on the newest base backup (PostgreSQL 17 and newer).")
 @click.option("--parent", "parent_id", metavar="ID", help="Build on this base backup.")
 @click.option(
+    "--note", default="", metavar="TEXT", help="Keep this line with it, in plain text, shown wherever it is listed."
+)
+@click.option(
     "--wait",
     "wait_seconds",
     default=0.0,
@@ -40,7 +43,7 @@ _PAGES_HINT = (
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @pass_context
 def backup_command(
-    context: Context, incremental: bool, parent_id: str | None, wait_seconds: float, as_json: bool
+    context: Context, *, incremental: bool, parent_id: str | None, note: str, wait_seconds: float, as_json: bool
 ) -> int:
     """Take a base backup, store it on every store, and wait until its WAL is there too.
 
@@ -65,7 +68,11 @@ def backup_command(
     audited = context.pipeline.audit.work("base backup", context.pipeline.settings.cluster)
     with audited as told, Progress(*columns, console=Console(stderr=True), transient=as_json) as progress:
         outcome = taker.take(
-            incremental=incremental, parent_id=parent_id, wait_seconds=wait_seconds, on_progress=_shown(progress)
+            incremental=incremental,
+            parent_id=parent_id,
+            note=note,
+            wait_seconds=wait_seconds,
+            on_progress=_shown(progress),
         )
         told.update(audit_entry(outcome))
     summary = _summary(outcome)
@@ -116,6 +123,8 @@ def _summary(outcome: "BackupOutcome") -> dict[str, Any]:
     return {
         "backup_id": manifest.backup_id,
         "kind": manifest.kind.value,
+        "method": manifest.method.value,
+        "why_remote": outcome.result.why_remote,
         "parent_id": manifest.parent_id,
         "timeline": manifest.timeline,
         "start_lsn": str(manifest.start_lsn),
@@ -125,6 +134,7 @@ def _summary(outcome: "BackupOutcome") -> dict[str, Any]:
         "stored_size_bytes": manifest.stored_size_bytes,
         "seconds": round(outcome.result.seconds, 3),
         "complete": outcome.complete,
+        "note": manifest.note,
         **report_values(manifest.report),
         "notes": list(outcome.notes),
         "stores": {
@@ -159,6 +169,9 @@ def _text(outcome: "BackupOutcome") -> str:
     manifest = outcome.result.manifest
     head = f"{manifest.kind.value} base backup {manifest.backup_id}: {size(manifest.size_bytes)}"
     lines = [f"{head}, {size(manifest.stored_size_bytes)} stored, {length(outcome.result.seconds)}"]
+    if outcome.result.why_remote is not None:
+        lines.append(f"  taken with pg_basebackup: {outcome.result.why_remote}")
+    lines += [f"  note: {manifest.note}"] if manifest.note else []
     for found in outcome.stores:
         state = "restorable" if found.restorable else "stored, not restorable yet" if found.stored else "missing"
         damaged = ", with damaged pages" if found.restorable and manifest.report.damaged_pages else ""

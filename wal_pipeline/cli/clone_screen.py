@@ -32,7 +32,7 @@ def clone_plan_text(prepared: PreparedRestore) -> str:
     base = f"{size(prepared.download_bytes)}, and {wal}" if prepared.disk else f"no base backup, at most {wal}"
     rows = [
         ("as of", f"{plan.asked}{'' if plan.asked.inclusive else ', just before it'}"),
-        *(("base backup", one.backup.backup_id) for one in plan.chain),
+        *(("base backup", one.backup.title) for one in plan.chain),
         ("download", base),
         ("folder", str(prepared.request.pgdata.parent)),
         *(

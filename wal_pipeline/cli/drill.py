@@ -54,5 +54,10 @@ def _text(result: "DrillResult") -> str:
         f"{result.store}: restored {result.target} from base backup {result.base_backup} "
         f"in {result.rto_seconds:.1f} s; last commit {reached}{foretold}"
     )
-    more = [f"  not proven: {text}" for text in result.not_proven]
+    from wal_pipeline.archive.restore_time.words import comparison_text
+
+    more = []
+    if result.measured is not None and result.measured.predicted_seconds is not None:
+        more.append(f"  {comparison_text(result.measured.predicted_seconds, result.measured.took_seconds)}")
+    more += [f"  not proven: {text}" for text in result.not_proven]
     return "\n".join([line, *more, *(f"  WARNING: {text}" for text in result.warnings)])

@@ -102,6 +102,8 @@ def _list_backups(catalog: "Catalog", names: Sequence[str], *, as_json: bool) ->
         table.add_row(item.backup.backup_id, item.backup.kind.value, finished, *states)
     console.print(table)
     for item in found:
+        if item.backup.note:
+            console.print(f"{item.backup.backup_id}: {escape(item.backup.note)}", soft_wrap=True)
         for pages in item.backup.damaged_pages:
             console.print(f"[red]{item.backup.backup_id}: damaged pages: {escape(str(pages))}[/red]", soft_wrap=True)
         for warning in item.backup.warnings:

@@ -54,7 +54,7 @@ def rescue_plan_text(prepared: PreparedRestore, rescue: Rescue) -> str:
             f"{names} of {f'database {options.database!r}' if options.database else 'the database that has it'}",
         ),
         ("as of", f"{plan.asked}{'' if plan.asked.inclusive else ', just before it'}"),
-        *(("base backup", one.backup.backup_id) for one in plan.chain),
+        *(("base backup", one.backup.title) for one in plan.chain),
         ("download", f"{size(prepared.download_bytes)}, and {counted(len(plan.wal), 'segment')} of WAL"),
         ("scratch folder", f"{rescue.folder}, removed at the end"),
         *(

@@ -65,7 +65,18 @@ def _unless(_context: click.Context, _option: click.Parameter, given: bool) -> b
     metavar="OID|OLD=NEW",
     help="Put a tablespace elsewhere.",
 )
+@click.option(
+    "--tablespace-map-all",
+    type=_FOLDER,
+    help="Put every tablespace that is not mapped below this folder, each into one named by its OID.",
+)
 @click.option("--force", is_flag=True, help="Remove the old cluster that lies in the data directory.")
+@click.option(
+    "--delta",
+    is_flag=True,
+    help="Keep the files of the old cluster in the data directory that are right already, and fetch only the others. "
+    "Needs no --force where the directory is this cluster's.",
+)
 @click.option("--owner", metavar="USER", help="As root: give the files to this user (default: the folder's owner).")
 @click.option(
     "--archiving/--no-archiving",
@@ -74,8 +85,20 @@ def _unless(_context: click.Context, _option: click.Parameter, given: bool) -> b
     "Asked for where the original may still live.",
 )
 @click.option(
-    "--no-verify", "verify", is_flag=True, callback=_unless, help="Do not run pg_verifybackup before the end."
+    "--no-verify",
+    "verify",
+    is_flag=True,
+    callback=_unless,
+    help="Do not compare the restored files with PostgreSQL's manifest before the end.",
 )
+@click.option(
+    "--verify-with",
+    type=click.Choice(["own", "postgres"]),
+    default="own",
+    show_default=True,
+    help="Compare them with this program, on all cores, or with pg_verifybackup as a second opinion.",
+)
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Files at the same time (default: the cores).")
 @click.option(
     "--prefetch-dir",
     type=_FOLDER,
@@ -98,6 +121,18 @@ def _unless(_context: click.Context, _option: click.Parameter, given: bool) -> b
     metavar="NAME",
     help="Bring back only this database, several times for several; the others are neither fetched nor kept. Makes a "
     "copy.",
+)
+@click.option("--standby", is_flag=True, help="Make a standby, which follows its primary and the stores.")
+@click.option(
+    "--primary-conninfo",
+    metavar="CONNINFO",
+    help="With --standby: stream from this server. No password here: WAL_PIPELINE_PRIMARY_CONNINFO, or passfile=/path.",
+)
+@click.option("--slot", metavar="NAME", help="With --standby: the replication slot on the primary that keeps its WAL.")
+@click.option(
+    "--wal-only",
+    is_flag=True,
+    help="The data directory is there, and stays as it is: only its recovery is set up, with WAL from the stores.",
 )
 @click.option("--start", is_flag=True, help="Start the server and wait until it reaches the target.")
 @click.option(
@@ -125,6 +160,7 @@ def restore_command(ctx: click.Context, context: Context, /, *, as_json: bool, *
     from wal_pipeline.cli.restore_progress import RestoreScreen
     from wal_pipeline.cli.time_readings import refuse_ambiguous
     from wal_pipeline.commands.restore.options import RestoreOptionError, RestoreOptions
+    from wal_pipeline.commands.restore.standby.request import StandbyOptionError
     from wal_pipeline.wiring.restore import restore_of
 
     if options["to_time"] is not None:
@@ -133,7 +169,7 @@ def restore_command(ctx: click.Context, context: Context, /, *, as_json: bool, *
         restore = restore_of(
             context.pipeline, RestoreOptions(**options), env_file=ctx.find_root().params.get("env_file")
         )
-    except (RestoreOptionError, TargetTextError) as error:
+    except (RestoreOptionError, StandbyOptionError, TargetTextError) as error:
         raise click.UsageError(str(error)) from None
     screen = RestoreScreen(restore.layout.cluster, plan_only=options["plan_only"], as_json=as_json)
     with screen:

@@ -20,7 +20,7 @@ from rich.progress import (
 from wal_pipeline.cli.printing import print_line, typed
 from wal_pipeline.cli.progress_columns import BinarySpeedColumn
 from wal_pipeline.cli.restore_text import plan_text, plan_values, result_text, result_values
-from wal_pipeline.commands.restore.download import DownloadFault
+from wal_pipeline.commands.restore.files.fetch import DownloadFault
 from wal_pipeline.commands.restore.perform import RestoreEvents, RestoreResult
 from wal_pipeline.commands.restore.prepare import PreparedRestore
 from wal_pipeline.commands.restore.start import RecoveryResult
@@ -68,6 +68,12 @@ class RestoreScreen(RestoreEvents):
             self._show(ProgressLine(name, self._download_bytes, *columns))
         else:
             self._bar.update(name)
+
+    def will_fetch(self, count: int) -> None:
+        """Show how much will come after all."""
+        self._download_bytes = count
+        if self._bar is not None:
+            self._bar.update("download", total=count)
 
     def bytes_came(self, count: int) -> None:
         """Show the bytes."""

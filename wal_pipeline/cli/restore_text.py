@@ -1,14 +1,16 @@
 """Turns a restore's plan and result into text for a person and into values for JSON."""
 
 import shlex
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from wal_pipeline.archive.recovery.restore_plan import PlannedBackup
+from wal_pipeline.archive.restore_time.words import comparison_text, forecast_sentence, forecast_values
 from wal_pipeline.commands.restore.chosen.words import chosen_text, chosen_values, finished_lines, finished_values
 from wal_pipeline.commands.restore.perform import RestoreResult, apart_in_a_copy
 from wal_pipeline.commands.restore.prepare import PreparedRestore
+from wal_pipeline.commands.restore.standby.words import standby_role, standby_rows, start_words, target_words
 from wal_pipeline.commands.restore.start import RecoveryResult
 from wal_pipeline.errors import WalPipelineError
 from wal_pipeline.postgres.isolation import told_apart
@@ -21,11 +23,13 @@ def plan_text(prepared: PreparedRestore, cluster: str) -> str:
     """Return the plan as a few lines."""
     plan, request = prepared.plan, prepared.request
     rows = [
-        ("target", f"{plan.asked}{'' if plan.asked.inclusive else ', exclusive'}, then {request.action.value}"),
-        *(("base backup", _backup(one)) for one in plan.chain),
+        ("target", target_words(prepared, exclusive=", exclusive")),
+        *standby_rows(prepared),
+        *(("base backup", _backup(one)) for one in plan.chain if not request.wal_only),
         ("WAL", _wal(prepared)),
         ("last commit", _commit(plan.commit_at_least, plan.commit_at_most)),
-        ("download", f"{size(prepared.download_bytes)} before the start, WAL while it recovers"),
+        ("download", f"{_at_most(prepared)}{size(prepared.download_bytes)} before the start, WAL while it recovers"),
+        *([] if prepared.forecast is None else [("time", forecast_sentence(prepared.forecast, datetime.now(UTC)))]),
         *([] if prepared.chosen is None else [("databases", chosen_text(prepared.chosen))]),
         *([("encryption", "age; an identity at hand opens it")] if prepared.encrypted else []),
         ("data directory", f"{request.pgdata}{_removed(prepared, request.pgdata)}"),
@@ -52,7 +56,9 @@ def _refusal(refusal: WalPipelineError) -> str:
 
 
 def _role(prepared: PreparedRestore) -> str:
-    archiving = prepared.request.archiving
+    archiving, standby = prepared.request.archiving, standby_role(prepared)
+    if standby is not None:
+        return standby
     if archiving is None:
         return "not decided: --archiving for the server that takes its original's place, --no-archiving for a copy"
     return (
@@ -83,13 +89,23 @@ def start_line(prepared: PreparedRestore) -> str:
 
 
 def _removed(prepared: PreparedRestore, folder: Path) -> str:
-    return " (its old content is removed)" if folder in prepared.emptied else ""
+    if folder not in prepared.emptied:
+        return ""
+    return " (what is right in it stays, the rest is removed)" if prepared.keeps else " (its old content is removed)"
+
+
+def _kept(result: RestoreResult) -> str:
+    return f", {size(result.kept_bytes)} were right already" if result.kept_bytes else ""
+
+
+def _at_most(prepared: PreparedRestore) -> str:
+    return "at most " if prepared.keeps else ""
 
 
 def _backup(planned: PlannedBackup) -> str:
     backup = planned.backup
     finished = backup.finished_at.isoformat(" ")
-    return f"{backup.backup_id}, {backup.kind.value}, finished {finished}, on {' and '.join(planned.stores)}"
+    return f"{backup.title}, {backup.kind.value}, finished {finished}, on {' and '.join(planned.stores)}"
 
 
 def _wal(prepared: PreparedRestore) -> str:
@@ -125,7 +141,13 @@ def plan_values(prepared: PreparedRestore) -> dict[str, Any]:
         "inclusive": plan.asked.inclusive,
         "action": prepared.request.action.value,
         "timeline": plan.timeline,
-        "base_backups": [{"id": one.backup.backup_id, "stores": list(one.stores)} for one in plan.chain],
+        "standby": prepared.request.standby is not None,
+        "wal_only": prepared.request.wal_only,
+        "base_backups": [
+            {"id": one.backup.backup_id, "stores": list(one.stores), "note": one.backup.note}
+            for one in plan.chain
+            if not prepared.request.wal_only
+        ],
         "wal": {
             "segments": len(plan.wal),
             "first": plan.wal[0].name if plan.wal else None,
@@ -135,6 +157,8 @@ def plan_values(prepared: PreparedRestore) -> dict[str, Any]:
         "commit_at_least": moment_json(plan.commit_at_least),
         "commit_at_most": moment_json(plan.commit_at_most),
         "download_bytes": prepared.download_bytes,
+        "keeps_right_files": prepared.keeps,
+        "forecast": None if prepared.forecast is None else forecast_values(prepared.forecast),
         **chosen_values(prepared.chosen),
         "notes": list(prepared.notes),
         "will_refuse": [{"message": one.message, "hint": one.hint} for one in prepared.refusals],
@@ -147,7 +171,9 @@ def plan_values(prepared: PreparedRestore) -> dict[str, Any]:
 def result_text(prepared: PreparedRestore, result: RestoreResult, recovery: RecoveryResult | None) -> str:
     """Return what was done and, where the server was started, the moment reached."""
     phases = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in result.seconds.items())
-    lines = [f"Restored into {result.pgdata}: {size(result.downloaded_bytes)} downloaded; {phases}"]
+    done = f"Restored into {result.pgdata}: {size(result.downloaded_bytes)} downloaded{_kept(result)}; {phases}"
+    lines = [f"The recovery of {result.pgdata} is set up; its files stayed" if prepared.request.wal_only else done]
+    lines += _compared(result)
     lines += [f"Changed in its configuration: {words}" for words in result.mended]
     warnings = (*result.warnings, *(() if recovery is None else recovery.warnings))
     lines += [f"WARNING: {words}" for words in warnings]
@@ -155,12 +181,13 @@ def result_text(prepared: PreparedRestore, result: RestoreResult, recovery: Reco
         return "\n".join([*lines, *_to_be_started(prepared), *_database_lines(prepared, result)])
     words = {
         RecoveryState.OPEN: f"Recovery has ended; the server is open on timeline {recovery.timeline}",
+        RecoveryState.FOLLOWING: "The standby follows, and takes read-only sessions",
         RecoveryState.PAUSED: "Recovery is paused at the target; look, then: SELECT pg_wal_replay_resume()",
         RecoveryState.SHUT_DOWN: "Recovery reached the target and the server shut down",
     }
     lines.append(words[recovery.state])
     reached = "no commit was replayed" if recovery.last_commit_at is None else recovery.last_commit_at.isoformat(" ")
-    if recovery.last_commit_at is None and recovery.state is RecoveryState.PAUSED:
+    if recovery.last_commit_at is None and recovery.state in (RecoveryState.PAUSED, RecoveryState.FOLLOWING):
         reached = "ask pg_last_xact_replay_timestamp()"
     if recovery.state is RecoveryState.SHUT_DOWN:
         reached = recovery.stopped or "not told"
@@ -180,6 +207,13 @@ def result_text(prepared: PreparedRestore, result: RestoreResult, recovery: Reco
     return "\n".join(lines)
 
 
+def _compared(result: RestoreResult) -> list[str]:
+    """Compare the time that all this took with what the plan said; nothing where that was not known."""
+    if result.predicted_seconds is None or result.took_seconds is None:
+        return []
+    return [f"Time: {comparison_text(result.predicted_seconds, result.took_seconds)}"]
+
+
 def _database_lines(prepared: PreparedRestore, result: RestoreResult) -> list[str]:
     return [] if prepared.chosen is None else finished_lines(prepared.chosen, result.databases)
 
@@ -187,6 +221,8 @@ def _database_lines(prepared: PreparedRestore, result: RestoreResult) -> list[st
 def _to_be_started(prepared: PreparedRestore) -> list[str]:
     """Say that nothing is recovered yet, how the server is started, and how a person sees where it ended."""
     plan = prepared.plan
+    if prepared.request.standby is not None:
+        return list(start_words(start_line(prepared)))
     lines = [
         "Nothing is recovered yet. Start the server, with the stores' settings in its environment or settings file:",
         f"  {start_line(prepared)}",
@@ -206,7 +242,10 @@ def result_values(prepared: PreparedRestore, result: RestoreResult, recovery: Re
     """Return the result for JSON."""
     values: dict[str, Any] = {
         "downloaded_bytes": result.downloaded_bytes,
+        "kept_bytes": result.kept_bytes,
         "seconds": {name: round(seconds, 3) for name, seconds in result.seconds.items()},
+        "predicted_seconds": None if result.predicted_seconds is None else round(result.predicted_seconds, 3),
+        "took_seconds": None if result.took_seconds is None else round(result.took_seconds, 3),
         "faults": [{"store": one.store, "key": one.key, "message": one.message} for one in result.faults],
         "configuration_changed": list(result.mended),
         "warnings": [*result.warnings, *(() if recovery is None else recovery.warnings)],

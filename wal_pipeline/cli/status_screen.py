@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from wal_pipeline.archive.alerts import Severity
+from wal_pipeline.archive.restore_time.words import forecast_sentence
 from wal_pipeline.cli.printing import typed
 from wal_pipeline.commands.health.answer import end_text, gaps_text, recovery_answer, rpo_text, store_name
 from wal_pipeline.commands.health.facts import HealthFacts, StoreFacts
@@ -130,6 +131,7 @@ def _rows(status: ArchiveStatus) -> Iterator[tuple[str, str]]:
     yield "RPO now", _rpo(status)
     rto = ", ".join(f"{store} {length(seconds)}" for store, seconds in point.rto_seconds.items())
     yield "RTO measured", rto or "no drill yet"
+    yield from _predicted(facts)
     yield "shipping", shipping_sentence(facts.shipping)
     yield "spool", _spool(facts)
     yield "base backup", _backup(facts)
@@ -141,6 +143,16 @@ def _rows(status: ArchiveStatus) -> Iterator[tuple[str, str]]:
         yield "server", facts.server.error
     for note in facts.windows.notes:
         yield "note", note
+
+
+def _predicted(facts: HealthFacts) -> Iterator[tuple[str, str]]:
+    """Yield how long a restore from each store would take; one line where it is not known of any, for one reason."""
+    sentences = {store: forecast_sentence(one, facts.at) for store, one in facts.restore_times.items()}
+    if all(one.seconds is None for one in facts.restore_times.values()) and len(set(sentences.values())) == 1:
+        yield "RTO predicted", next(iter(sentences.values()))
+        return
+    for store, sentence in sentences.items():
+        yield f"RTO from {store}", sentence
 
 
 def _rpo(status: ArchiveStatus) -> str:
@@ -183,7 +195,8 @@ def _backup(facts: HealthFacts) -> str:
     age = length(facts.at - newest.finished_at)
     damaged = f", DAMAGED PAGES in {len(newest.damaged_pages)} files" if newest.damaged_pages else ""
     warned = f", {counted(len(newest.warnings), 'warning')}" if newest.warnings else ""
-    return f"{newest.kind.value}, {age} old, on {on}{damaged}{warned}; {len(facts.windows.backups)} in all"
+    note = f" ({newest.note})" if newest.note else ""
+    return f"{newest.kind.value}, {age} old, on {on}{note}{damaged}{warned}; {len(facts.windows.backups)} in all"
 
 
 def _drill(store: StoreFacts, now: datetime) -> str:

@@ -19,8 +19,8 @@ from wal_pipeline.stores.base import Body
 # for WAL: 'make bench ARGS="--only codecs"' measures it, docs/adr/0005 says why.
 _LIBDEFLATE_LEVELS: Final = {1: 1, 2: 1, 3: 1, 4: 1, 5: 1, 6: 5, 7: 5, 8: 6, 9: 6}
 # With zstd's own window of 2 MiB the quick levels take longer for WAL of the same size within 1 % (measured there too).
-_QUICK_WINDOW_LOG: Final = 19
-_QUICK_ZSTD_LEVEL: Final = 5
+QUICK_WINDOW_LOG: Final = 19
+QUICK_ZSTD_LEVEL: Final = 5
 
 _TIMES_THE_FILE: Final = {Codec.GZIP: (3, 4), Codec.ZSTD: (2, 4), Codec.LZ4: (3, 4), Codec.NONE: (1, 3)}
 
@@ -84,9 +84,9 @@ class Encoder:
 
 def _zstd_compressor(level: int, size_bytes: int) -> zstandard.ZstdCompressor:
     chosen = zstandard.ZstdCompressionParameters.from_level(level, source_size=size_bytes, write_checksum=True)
-    if level <= _QUICK_ZSTD_LEVEL and chosen.window_log > _QUICK_WINDOW_LOG:
+    if level <= QUICK_ZSTD_LEVEL and chosen.window_log > QUICK_WINDOW_LOG:
         chosen = zstandard.ZstdCompressionParameters.from_level(
-            level, source_size=size_bytes, write_checksum=True, window_log=_QUICK_WINDOW_LOG
+            level, source_size=size_bytes, write_checksum=True, window_log=QUICK_WINDOW_LOG
         )
     return zstandard.ZstdCompressor(compression_params=chosen)
 

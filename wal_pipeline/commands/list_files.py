@@ -65,6 +65,7 @@ def listed_backup_as_json(listed: ListedBackup) -> dict[str, Any]:
         "finished_at": moment_json(backup.finished_at),
         "size_bytes": backup.size_bytes,
         "stored_size_bytes": backup.stored_size_bytes,
+        "note": backup.note,
         **report_values(BackupReport(backup.warnings, backup.damaged_pages)),
         "copies": {
             store: {

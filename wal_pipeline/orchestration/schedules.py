@@ -8,6 +8,7 @@ import dagster as dg
 from dagster._core.errors import DagsterInvalidDefinitionError
 
 from wal_pipeline.orchestration.jobs import verify as verification_job
+from wal_pipeline.orchestration.jobs.backup import INCREMENTAL_OR_FULL
 from wal_pipeline.orchestration.keys import (
     BACKUP_JOB,
     CHECK_JOB,
@@ -34,7 +35,15 @@ class Timing:
 
 
 TIMINGS: Final = (
-    Timing("base_backup_schedule", BACKUP_JOB, "base_backup_cron", "Takes a base backup onto every store."),
+    Timing("base_backup_schedule", BACKUP_JOB, "base_backup_full_cron", "Takes a full base backup onto every store."),
+    Timing(
+        "incremental_base_backup_schedule",
+        BACKUP_JOB,
+        "base_backup_incremental_cron",
+        "Takes an incremental base backup onto every store; a full one where the server cannot, or where as many as "
+        "WAL_PIPELINE_BASE_BACKUP_MAX_CHAIN build on each other.",
+        INCREMENTAL_OR_FULL,
+    ),
     Timing("keep_relations_schedule", RELATIONS_JOB, "relations_cron", "Keeps a list of the cluster's relations."),
     Timing("recovery_drill_schedule", DRILL_JOB, "drill_cron", "Runs a recovery drill from every store."),
     Timing("check_archive_schedule", CHECK_JOB, "check_cron", "Evaluates the asset checks from the records."),

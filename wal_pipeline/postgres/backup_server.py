@@ -34,6 +34,14 @@ _PLACES_HIDDEN: Final = (
     "whether configuration files are outside the data directory is not known, and none is kept: grant "
     "pg_read_all_settings to the role"
 )
+# walsender.c: each message has the primary's time, and where its WAL was flushed then (latest_end_lsn).
+_AS_OF: Final = """
+SELECT CASE WHEN pg_is_in_recovery() THEN coalesce(
+    greatest(pg_last_xact_replay_timestamp(),
+             (SELECT last_msg_send_time - interval '1 second' FROM pg_stat_wal_receiver
+              WHERE status = 'streaming' AND latest_end_lsn <= pg_last_wal_replay_lsn())), clock_timestamp())
+  ELSE clock_timestamp() END
+"""
 _SILENT_LEVELS: Final = ("error", "fatal", "panic")
 _ENGLISH: Final = ("", "C", "POSIX")
 _ARCHIVER_PHASE: Final = "waiting for wal archiving to finish"
@@ -125,10 +133,17 @@ class BackupServer(PostgresServer):
         warnings = tuple(f"a configuration file is not kept: {reason}" for reason in kept.missing.values())
         return (None if kept.is_empty else kept), warnings
 
-    def clock(self) -> datetime:
-        """Return the server's time. Raises: PostgresError."""
+    def as_of(self) -> datetime:
+        """Return the moment of the server's content: its time or, on a standby, that up to which it surely replayed.
+
+        Base backups end at it: nothing that was committed later is promised from them, and recovery windows begin
+        there. A standby's is the last commit that it replayed or, where it has replayed all that its primary had
+        flushed, the second before the primary's last message; its own clock where it knows neither.
+
+        Raises: PostgresError.
+        """
         with self._session("reading the server's clock") as connection:
-            row = connection.execute("SELECT clock_timestamp()").fetchone()
+            row = connection.execute(_AS_OF).fetchone()
         if row is None:
             raise PostgresError("PostgreSQL returned no row for its time")
         moment: datetime = row[0]

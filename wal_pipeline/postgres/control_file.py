@@ -49,12 +49,12 @@ class ControlFile:
     checkpoint_lsn: int
 
 
-def read_control_file(pgdata: Path) -> ControlFile:
-    """Read the control file of the data directory ``pgdata``, whether its server runs or not.
+def read_control_file(pgdata: Path, path: Path | None = None) -> ControlFile:
+    """Read the control file of the data directory ``pgdata``, whether its server runs or not. ``path``: it lies there.
 
     Raises: PostgresError where it does not exist, cannot be read, or is not a control file.
     """
-    path = pgdata / "global" / "pg_control"
+    path = path or pgdata / "global" / "pg_control"
     try:
         data = path.read_bytes()
     except OSError as error:

@@ -2,7 +2,8 @@
 
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -22,6 +23,7 @@ _TARGETS: Final = (
     "recovery_target_name",
 )
 _COMMANDS: Final = ("recovery_end_command", "archive_cleanup_command")
+_PRIMARY: Final = frozenset({"primary_conninfo", "primary_slot_name"})
 _OURS: Final = frozenset(
     {
         "restore_command",
@@ -30,8 +32,7 @@ _OURS: Final = frozenset(
         "recovery_target_inclusive",
         "recovery_target_timeline",
         "recovery_target_action",
-        "primary_conninfo",  # from a standby, or written by -R: the restored server follows no primary
-        "primary_slot_name",
+        *_PRIMARY,  # from a standby, or written by -R: the restored server follows no primary, or another one
         "hot_standby",
         "recovery_min_apply_delay",  # from a delayed standby: the restored server would wait without a word
     }
@@ -57,10 +58,28 @@ class TargetAction(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class FollowedPrimary:
+    """The server that a standby streams from: its connection, which may hold a password, and its slot; or nothing.
+
+    ``stays``: both are what the configuration says already.
+    """
+
+    conninfo: str = field(default="", repr=False)
+    slot: str = ""
+    stays: bool = False
+
+    @property
+    def values(self) -> dict[str, str]:
+        """The settings."""
+        return {} if self.stays else {"primary_conninfo": self.conninfo, "primary_slot_name": self.slot}
+
+
+@dataclass(frozen=True, slots=True)
 class RecoverySettings:
     """The recovery settings of one server. ``target`` is one of the recovery_target_* names with its value, or None.
 
     ``timeline`` is ``latest``, ``current`` or a number. ``extra`` are further settings, such as ``archive_mode``.
+    ``follows``: the server is a standby, which has no target.
     """
 
     restore_command: str
@@ -69,6 +88,7 @@ class RecoverySettings:
     timeline: str
     action: TargetAction
     extra: tuple[tuple[str, str], ...] = ()
+    follows: FollowedPrimary | None = None
 
     def lines(self) -> list[str]:
         """Return the lines for postgresql.auto.conf, in the order of ``values``."""
@@ -80,6 +100,8 @@ class RecoverySettings:
         Each recovery setting has one: postgresql.conf may have another value from an earlier recovery. The chosen
         target comes last: PostgreSQL takes an empty one after it for a second target ("multiple recovery targets").
         """
+        if self.follows is not None:
+            return self._following(self.follows)
         chosen = None if self.target is None else self.target[0]
         return {
             "restore_command": self.restore_command,
@@ -89,6 +111,18 @@ class RecoverySettings:
             "recovery_target_action": self.action.value,
             "recovery_target_inclusive": "on" if self.inclusive else "off",
             **({} if self.target is None else dict([self.target])),
+            **dict(self.extra),
+        }
+
+    def _following(self, primary: FollowedPrimary) -> dict[str, str]:
+        """Return a standby's settings: every target is empty, for PostgreSQL would stop at one and promote it."""
+        return {
+            "restore_command": self.restore_command,
+            **dict.fromkeys((*_COMMANDS, *_TARGETS), ""),
+            "recovery_target_timeline": self.timeline,
+            "recovery_min_apply_delay": "0",
+            "hot_standby": "on",
+            **primary.values,
             **dict(self.extra),
         }
 
@@ -105,24 +139,29 @@ def quoted(value: str) -> str:
 
 
 def write_recovery_settings(pgdata: Path, settings: RecoverySettings) -> None:
-    """Write the settings into postgresql.auto.conf and make ``recovery.signal``.
+    """Make ``recovery.signal``, or a standby's ``standby.signal``, and write the settings into postgresql.auto.conf.
 
-    Recovery settings from the base backup are removed; the other lines stay.
+    Recovery settings from the base backup are removed; the other lines stay. The file may hold a password: at no moment
+    can another user read it. The signal comes first: with it alone PostgreSQL does not open, without it it would.
 
     Raises: PostgresError.
     """
-    replaced = _OURS | {name for name, _ in settings.extra}
+    stays = settings.follows is not None and settings.follows.stays
+    replaced = (_OURS - _PRIMARY if stays else _OURS) | {name for name, _ in settings.extra}
     path = pgdata / AUTO_CONF
+    signal, other = (RECOVERY_SIGNAL, STANDBY_SIGNAL) if settings.follows is None else (STANDBY_SIGNAL, RECOVERY_SIGNAL)
     try:
-        kept = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines() if path.exists() else []
-        kept = [line for line in kept if not _sets(line, replaced)]
+        os.close(_private(str(pgdata / signal), os.O_WRONLY | os.O_CREAT))
+        (pgdata / other).unlink(missing_ok=True)
+        kept = [line for line in _read(path).splitlines() if not _sets(line, replaced)]
         text = "\n".join([*kept, "# Recovery settings of wal-pipeline restore", *settings.lines()]) + "\n"
         temporary = path.with_name(f"{AUTO_CONF}.tmp")  # the name that ALTER SYSTEM uses; initdb and backups ignore it
-        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
-        temporary.chmod(0o600)
+        temporary.unlink(missing_ok=True)
+        with open(temporary, "x", encoding="utf-8", errors="surrogateescape", opener=_private) as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(path)
-        (pgdata / STANDBY_SIGNAL).unlink(missing_ok=True)
-        (pgdata / RECOVERY_SIGNAL).touch(mode=0o600)
     except OSError as error:
         raise PostgresError(f"'{path}' cannot be written: {error.strerror}") from error
 
@@ -130,16 +169,27 @@ def write_recovery_settings(pgdata: Path, settings: RecoverySettings) -> None:
 def drop_setting(pgdata: Path, name: str) -> None:
     """Take a setting of ours out of the postgresql.auto.conf of a data directory whose server may run already.
 
+    Raises: PostgresError.
+    """
+    replace_settings(pgdata, (name,), {})
+
+
+def replace_settings(pgdata: Path, dropped: Collection[str], added: Mapping[str, str]) -> None:
+    """Take settings out of the postgresql.auto.conf of a data directory, and add others at its end.
+
     As root we write into a folder of the server's user: a file that is there already, or a link, is not written into.
 
     Raises: PostgresError.
     """
+    names = {*dropped, *added}
     path = pgdata / AUTO_CONF
     temporary = path.with_name(f"{AUTO_CONF}.wal-pipeline")
     try:
         owner = path.lstat()
-        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines(keepends=True)
-        kept = "".join(line for line in lines if not _sets(line, {name}))
+        lines = _read(path).splitlines(keepends=True)
+        kept = "".join(line for line in lines if not _sets(line, names))
+        kept += "\n" if added and kept and not kept.endswith("\n") else ""
+        kept += "".join(f"{name} = {quoted(value)}\n" for name, value in added.items())
         with open(  # noqa: PTH123 - its own flags
             os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb"
         ) as file:
@@ -149,6 +199,19 @@ def drop_setting(pgdata: Path, name: str) -> None:
         temporary.replace(path)
     except OSError as error:
         raise PostgresError(f"'{path}' cannot be written: {error.strerror}") from error
+
+
+def _read(path: Path) -> str:
+    """Return a file's text, empty where there is none. A link is an error: as root we would copy what it points to."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape", opener=_private) as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
 
 
 def _sets(line: str, names: frozenset[str] | set[str]) -> bool:

@@ -65,15 +65,16 @@ class RecoveryServer:
         environment: Mapping[str, str] | None = None,
         inherited: Mapping[str, str] | None = None,
         wal_folders: tuple[Path, ...] = (),
+        follows: bool = False,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         """``settings`` stand on the server's command line until its next restart.
 
         ``data_directory`` stands there too: one in a configuration file would win over ``-D``, and another folder
         would be served. ``environment`` is added to ours, or to ``inherited`` where the server must not get all of
-        ours. ``wal_folders`` are where its WAL files come in.
+        ours. ``wal_folders`` are where its WAL files come in. ``follows``: it is a standby, whose recovery goes on.
         """
-        self.progress = RecoveryProgress()
+        self.progress = RecoveryProgress(follows=follows)
         self._binaries = binaries
         self._pgdata = pgdata
         self._user = user

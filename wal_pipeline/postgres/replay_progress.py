@@ -27,6 +27,9 @@ _PREFIX: Final = r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} \S+ \[\d+\] "
 _SQLSTATE: Final = r"(?:[0-9A-Z]{5}: )?"
 
 
+REPLAYED: Final = "replayed"  # beside the states: the last record is replayed, and the server is not open yet
+
+
 class RecoveryState(StrEnum):
     """The state of a recovery."""
 
@@ -36,6 +39,7 @@ class RecoveryState(StrEnum):
     PAUSED = "paused"  # at the target, by recovery_target_action
     BLOCKED = "blocked"  # paused before the target, because a setting is lower than on the original
     SHUT_DOWN = "shut_down"  # at the target, by recovery_target_action
+    FOLLOWING = "following"  # a standby that is consistent, and takes read-only sessions
     OPEN = "open"  # recovery has ended, on a new timeline
     FAILED = "failed"
 
@@ -45,6 +49,7 @@ FINAL_STATES: Final = frozenset(
         RecoveryState.PAUSED,
         RecoveryState.BLOCKED,
         RecoveryState.SHUT_DOWN,
+        RecoveryState.FOLLOWING,
         RecoveryState.OPEN,
         RecoveryState.FAILED,
     }
@@ -61,6 +66,7 @@ class RecoveryProgress:
     nothing has come of for ``quiet_seconds``; None while the recovery goes on. ``warnings`` are the server's, each
     once, and ``lost`` those of them that mean that data is lost. ``invalid`` are the folders of the pages that the
     replay missed, each with the server's words on the first: with ``ignore_invalid_pages`` it goes on without them.
+    ``follows``: it is a standby's, and its last state is that it follows.
     """
 
     state: RecoveryState = RecoveryState.STARTING
@@ -80,6 +86,7 @@ class RecoveryProgress:
     quiet_seconds: float = 0.0
     warnings: list[str] = field(default_factory=list)
     invalid: dict[str, str] = field(default_factory=dict)
+    follows: bool = False
 
     @property
     def lost(self) -> tuple[str, ...]:
@@ -96,7 +103,8 @@ class RecoveryProgress:
             match = pattern.search(line)
             if match is not None:
                 note(self, match)
-                self.seconds.setdefault(self.state.value, seconds)
+                name = REPLAYED if note is RecoveryProgress._done else self.state.value
+                self.seconds.setdefault(name, seconds)
                 return
 
     def _warned(self, text: str) -> None:
@@ -150,6 +158,10 @@ class RecoveryProgress:
         if self.state is not RecoveryState.PAUSED:
             self.state = RecoveryState.OPEN
 
+    def _readable(self, _match: "re.Match[str]") -> None:
+        if self.follows:
+            self.state = RecoveryState.FOLLOWING
+
     def _failed(self, match: "re.Match[str]") -> None:
         self.errors.append(match[1])
 
@@ -188,5 +200,6 @@ _NOTES: Final[tuple[tuple["re.Pattern[str]", Callable[[RecoveryProgress, "re.Mat
     (_log(rf"last completed transaction was at log time {_TIME}"), RecoveryProgress._commit),
     (_log(r"selected new timeline ID: (\d+)"), RecoveryProgress._timeline),
     (_log(r"database system is ready to accept connections"), RecoveryProgress._open),
+    (_log(r"database system is ready to accept read.only connections"), RecoveryProgress._readable),
     (re.compile(rf"{_PREFIX}((?:FATAL|PANIC):  .*)"), RecoveryProgress._failed),
 )

@@ -14,6 +14,7 @@ from wal_pipeline.errors import ObjectMissingError, StoreError
 
 MAX_KEY_BYTES: Final = 1024
 MAX_METADATA_BYTES: Final = 2048
+_PART_BYTES: Final = 8 << 20
 _KEY_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _METADATA_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]*\Z")
 _METADATA_VALUE: Final = re.compile(r"(?:[!-~](?:[ -~]*[!-~])?)?\Z")
@@ -113,6 +114,14 @@ def check_key(store: str, key: str) -> str:
 
 def _bad_key(store: str, key: str, expected: str) -> StoreError:
     return StoreError(store, f"key {key!a} is not valid, expected {expected}")
+
+
+def _read_part(stream: BinaryIO) -> bytes:
+    """Read up to 8 MiB, fewer only at the end."""
+    found = bytearray()
+    while len(found) < _PART_BYTES and (data := stream.read(_PART_BYTES - len(found))):
+        found += data
+    return bytes(found)
 
 
 def check_metadata(store: str, key: str, metadata: Mapping[str, str]) -> dict[str, str]:
@@ -234,6 +243,31 @@ class Store(ABC):
     @abstractmethod
     def uploads(self, prefix: str) -> Iterator[MultipartUpload]:
         """Yield the uploads below ``prefix`` that were begun and neither completed nor aborted."""
+
+    def copy(self, source_key: str, key: str, metadata: Mapping[str, str]) -> PutOutcome:
+        """Make ``key`` with the bytes of another object of this store, and this metadata; as ``put_if_absent`` does.
+
+        A store that can do so copies on its side. This one reads the object and puts it again. The bytes are not
+        compared: the caller proves the copy.
+
+        Raises: ObjectMissingError where there is no source, and as ``put_if_absent``.
+        """
+        with self.open(source_key) as stream:
+            first, second = _read_part(stream), _read_part(stream)
+            if not second:
+                return self.put_if_absent(key, Body.of(first), metadata)
+            upload = self.begin_upload(key, metadata)
+            try:
+                parts: list[UploadedPart] = []
+                waiting = [first, second]
+                while waiting:
+                    parts.append(self.upload_part(upload, len(parts) + 1, Body.of(waiting.pop(0))))
+                    if not waiting and (data := _read_part(stream)):
+                        waiting.append(data)
+                return self.complete_upload(upload, tuple(parts))
+            except StoreError:
+                self.abort_upload(upload)
+                raise
 
     @abstractmethod
     def check_access(self) -> None:

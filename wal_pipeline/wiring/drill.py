@@ -1,11 +1,13 @@
 """Makes the drills that the settings describe."""
 
+import socket
 from collections.abc import Callable
 from random import Random
 
 from wal_pipeline.commands.drill.drill import Drill
 from wal_pipeline.commands.drill.result import DrillOptions
 from wal_pipeline.commands.restore.contents import find_system_identifier
+from wal_pipeline.commands.restore_times import read_times
 from wal_pipeline.host.mounts import removable
 from wal_pipeline.wiring.pipeline import Pipeline
 
@@ -35,6 +37,8 @@ def drills_of(pipeline: Pipeline, *, seed: int | None = None) -> Callable[[str],
             options=options,
             clock=pipeline.clock,
             random=random,
+            host=socket.gethostname(),
+            known=read_times(pipeline.catalog),
         )
 
     return open_drill

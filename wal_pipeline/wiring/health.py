@@ -113,6 +113,7 @@ def health_limits(pipeline: Pipeline) -> HealthLimits:
         base_backup_max_age_hours=settings.base_backup_max_age_hours,
         drill_max_age_days=settings.drill_max_age_days,
         health_interval_seconds=settings.health_interval_seconds,
+        rto_objective_seconds=settings.rto_objective_seconds,
     )
 
 

@@ -37,6 +37,14 @@ def open_server(kind: "type[Server]", settings: Settings) -> "Server":
     )
 
 
+def open_backup_server(kind: "type[Server]", settings: Settings) -> "Server":
+    """Return the server that base backups are taken from, which may be a standby. Raises: SettingsError."""
+    given = settings.backup_conninfo.get_secret_value()
+    if not given:
+        return open_server(kind, settings)
+    return kind(given, variables=settings.server_variables, folder=settings.conninfo_folder)
+
+
 def utc_now() -> datetime:
     """Return the present moment."""
     return datetime.now(UTC)

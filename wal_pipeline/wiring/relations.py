@@ -10,7 +10,7 @@ from wal_pipeline.commands.relations.read import list_relation_lists, read_relat
 from wal_pipeline.errors import PostgresError, SettingsError, StoreError
 from wal_pipeline.stores.base import Store
 from wal_pipeline.stores.cluster_store import cluster_stores
-from wal_pipeline.wiring.pipeline import Pipeline, open_server
+from wal_pipeline.wiring.pipeline import Pipeline, open_backup_server, open_server
 
 if TYPE_CHECKING:  # imported when it is asked for: a restore without a server needs no driver
     from wal_pipeline.archive.format.relations import RelationList
@@ -20,13 +20,16 @@ if TYPE_CHECKING:  # imported when it is asked for: a restore without a server n
 _ASKED_SECONDS = 60.0
 
 
-def relation_keeper(pipeline: Pipeline) -> "RelationKeeper":
-    """Return what keeps a list of the relations of the server. Raises: SettingsError."""
+def relation_keeper(pipeline: Pipeline, *, of_backup: bool = False) -> "RelationKeeper":
+    """Return what keeps a list of the relations of the server, or of that which base backups are taken from.
+
+    Raises: SettingsError.
+    """
     from wal_pipeline.commands.relations.keep import RelationKeeper
     from wal_pipeline.postgres.relation_query import RelationServer
 
     return RelationKeeper(
-        open_server(RelationServer, pipeline.settings),
+        (open_backup_server if of_backup else open_server)(RelationServer, pipeline.settings),
         pipeline.stores,
         pipeline.layout,
         pipeline.encoder,
@@ -40,7 +43,7 @@ def try_keep_relations(pipeline: Pipeline) -> "KeepAttempt":
     from wal_pipeline.commands.relations.keep import KeepAttempt
 
     try:
-        return relation_keeper(pipeline).try_keep()
+        return relation_keeper(pipeline, of_backup=True).try_keep()
     except SettingsError as error:
         return KeepAttempt.failed(error.message)
 

@@ -94,6 +94,20 @@ def test_values_are_kept_by_key(catalog: Catalog) -> None:
     assert catalog.values.get("pause") is None
 
 
+def test_a_note_stays_with_its_base_backup(catalog: Catalog) -> None:
+    """So does what a restore downloads; both go with the last copy. What was said of it stands beside them."""
+    plain = base_backup()
+    noted = replace(plain, note="before the upgrade", fetched_size_bytes=123, warnings=("a warning",))
+    copy = backup_copy("r2")
+    catalog.base_backups.record(noted, [copy])
+    catalog.base_backups.record(noted, [copy])
+    assert catalog.base_backups.all() == [noted]
+    catalog.base_backups.remove_copy(SYSTEM_IDENTIFIER, noted.backup_id, copy.store)
+    assert catalog.base_backups.all() == []
+    catalog.base_backups.record(plain, [copy])
+    assert catalog.base_backups.all() == [plain]
+
+
 def test_drills_are_kept(catalog: Catalog) -> None:
     """A running drill is not the last finished one; its result takes the place of its start."""
     running = DrillRecord("d1", "r2", "end", NOON)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -10,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,9 @@ import pytest
 from wal_pipeline.archive.records import CommitTimes
 from wal_pipeline.cli.group import Context, run
 from wal_pipeline.cli.metrics import make_server
+from wal_pipeline.commands.restore_times import keep_time
 from wal_pipeline_tests.support.health_scene import HealthScene, scene_in_settings
+from wal_pipeline_tests.support.measured_times import measured_drill
 
 _RUN_EACH = """
 import sys
@@ -48,6 +52,40 @@ def test_screen(scene: HealthScene, capsys: pytest.CaptureFixture[str]) -> None:
     assert "from r2 and b2, at most the last " in out
     assert len(out.splitlines()) < 30
     assert "cannot be recovered" not in out
+
+
+def test_how_long_a_restore_takes(scene: HealthScene, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a measure nobody knows; with one from each store it stands there with rates, store and age."""
+    assert run(["status"]) == 0
+    unknown = "RTO predicted not known: no restore and no drill was measured yet: 'wal-pipeline drill' measures them"
+    assert unknown in " ".join(capsys.readouterr().out.split())
+    for store in ("r2", "b2"):
+        at = scene.now - timedelta(days=3)
+        keep_time(scene.catalog, measured_drill(socket.gethostname(), stores=(store,), at=at))
+    assert run(["status"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "RTO from r2 about " in out
+    assert "download 2.9 s (100.0 MiB/s from r2), " in out
+    assert "; by 2 drills on this host, the newest 3 days ago" in out
+    assert run(["status", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["stores"]["b2"]["restore_forecast"]
+    assert (found["measured"], found["phases"]["download"]["stores"]) == (2, ["b2"])
+
+
+def test_a_note_stands_with_the_base_backup(scene: HealthScene, capsys: pytest.CaptureFixture[str]) -> None:
+    """On the screen and in JSON, and in the list of base backups."""
+    [backup] = scene.catalog.base_backups.all()
+    noted = replace(backup, note="before the upgrade")
+    scene.catalog.base_backups.record(noted, scene.catalog.base_backups.copies())
+    assert run(["status"]) == 0
+    assert "on b2, r2 (before the upgrade); 1 in all" in " ".join(capsys.readouterr().out.split())
+    assert run(["status", "--json"]) == 0
+    newest = json.loads(capsys.readouterr().out)["newest_base_backup"]
+    assert (newest["id"], newest["note"]) == (backup.backup_id, "before the upgrade")
+    assert run(["list", "--base-backups"]) == 0
+    assert f"{backup.backup_id}: before the upgrade" in capsys.readouterr().out
+    assert run(["list", "--base-backups", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["note"] == "before the upgrade"
 
 
 def test_no_recovery(scene: HealthScene, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 import io
 import random
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 import pyrage
@@ -50,6 +51,19 @@ def test_an_encrypted_stream_is_one_age_file(codec: Codec, content: bytes) -> No
     plain = pyrage.decrypt(stored, [identity])
     opened = subprocess.run(TOOLS[codec], input=plain, capture_output=True, check=True, timeout=60).stdout
     assert opened == content
+
+
+@pytest.mark.parametrize("codec", Codec)
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_chunks_that_are_encoded_here_open_as_a_stream_does(codec: Codec, encrypted: bool, content: bytes) -> None:
+    """Chunks of any length, also many small ones, are one file that the standard tool opens."""
+    identity = pyrage.x25519.Identity.generate()
+    encoder = StreamEncoder(codec, recipients=[str(identity.to_public())] if encrypted else [])
+    sink = bytearray()
+    ends = [0, 1, 513, 600_000, 5_000_000, len(content)]
+    encoder.encode_here((content[begin:end] for begin, end in pairwise(ends)), sink.extend)
+    stored = pyrage.decrypt(bytes(sink), [identity]) if encrypted else bytes(sink)
+    assert subprocess.run(TOOLS[codec], input=stored, capture_output=True, check=True, timeout=60).stdout == content
 
 
 @pytest.mark.parametrize("recipients", [0, 1])

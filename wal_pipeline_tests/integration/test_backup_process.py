@@ -56,6 +56,18 @@ def test_memory_is_bounded_whatever_the_size(cluster: PostgresCluster, tmp_path:
     assert peak_mib < MEMORY_LIMIT_MIB
 
 
+def test_memory_is_bounded_where_workers_read(cluster: PostgresCluster, tmp_path: Path) -> None:
+    """Two workers with volumes of the default size need no more than the stream."""
+    for name in ("r2", "b2"):
+        folder_store(name, tmp_path)
+    words = [sys.executable, "-m", "wal_pipeline_tests.support.local_backup_process", cluster.conninfo]
+    words += [str(cluster.pgdata), cluster.system_identifier, str(tmp_path), "0"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=200)
+    peak_mib, size_bytes = map(int, done.stdout.split())
+    assert size_bytes > MEMORY_LIMIT_MIB * 1.3 * 2**20
+    assert peak_mib < MEMORY_LIMIT_MIB
+
+
 def test_what_a_kill_leaves_is_removed_by_the_next_base_backup(cluster: PostgresCluster, tmp_path: Path) -> None:
     """A SIGKILL leaves objects and parts without a manifest; the next base backup removes them and succeeds."""
     stores = [folder_store(name, tmp_path) for name in ("r2", "b2")]

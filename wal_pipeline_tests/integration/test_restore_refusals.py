@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,9 +15,10 @@ from testbed.s3_pair import S3Pair
 from wal_pipeline.archive.recovery.target import RecoveryTarget, TargetKind, TargetOutsideError
 from wal_pipeline.commands.restore import checks as restore_checks
 from wal_pipeline.commands.restore.contents import find_system_identifier
+from wal_pipeline.commands.restore.files.verify import VerifyWith
 from wal_pipeline.commands.restore.perform import RestoreCommand, perform_restore
+from wal_pipeline.commands.restore.place import extract_base_backup
 from wal_pipeline.commands.restore.prepare import PreparedRestore, RestoreRequest, prepare_restore
-from wal_pipeline.commands.restore.untar import release_pg_control
 from wal_pipeline.errors import PostgresError, RecoveryTargetError, RestoreError
 from wal_pipeline.settings import load_settings
 from wal_pipeline.wal.lsn import Lsn
@@ -147,12 +149,13 @@ def test_programs_of_another_version_are_refused(
     """PostgreSQL 15's programs cannot use a data directory of PostgreSQL 18."""
     monkeypatch.setattr("wal_pipeline.postgres.binaries._places", lambda *_: iter([Path("/usr/lib/postgresql/15/bin")]))
     with pytest.raises(PostgresError) as caught:
-        prepare(history, tmp_path / "new")
+        prepare(history, tmp_path / "new", verify_with=VerifyWith.POSTGRES)
     assert caught.value.message.startswith("no 'postgres', 'pg_verifybackup' of PostgreSQL 18 found in ")
 
 
-def test_a_restore_without_verification_asks_for_no_pg_verifybackup(
-    history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("verify", [True, False])
+def test_a_restore_asks_for_pg_verifybackup_only_where_it_shall_verify(
+    history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verify: bool
 ) -> None:
     """The program is missing where only the server is installed."""
     (tmp_path / "bin").mkdir()
@@ -161,32 +164,36 @@ def test_a_restore_without_verification_asks_for_no_pg_verifybackup(
             (tmp_path / "bin" / path.name).symlink_to(path)
     monkeypatch.setattr("wal_pipeline.postgres.binaries._places", lambda *_: iter([tmp_path / "bin"]))
     with pytest.raises(PostgresError):
-        prepare(history, tmp_path / "new")
-    prepared = prepare(history, tmp_path / "new", verify=False)
+        prepare(history, tmp_path / "new", verify_with=VerifyWith.POSTGRES)
+    prepared = prepare(history, tmp_path / "new", verify=verify)
     perform_restore(prepared, RestoreCommand(("false",)))
     assert (tmp_path / "new/global/pg_control").exists()
 
 
+@pytest.mark.parametrize("verify_with", VerifyWith)
 def test_force_replaces_a_cluster_and_a_failure_leaves_nothing_that_starts(
-    history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verify_with: VerifyWith
 ) -> None:
     """With --force the old files are gone; where verification fails, pg_control is kept back."""
     pgdata = tmp_path / "old"
     (pgdata / "base").mkdir(parents=True)
     for name in ("PG_VERSION", "base/old"):
         (pgdata / name).write_text("18\n")
-    prepared = prepare(history, pgdata, force=True, target=to_time(history.moments["before the gap"]))
+    prepared = prepare(
+        history, pgdata, force=True, target=to_time(history.moments["before the gap"]), verify_with=verify_with
+    )
     assert perform_restore(prepared, RestoreCommand(("false",))).pgdata == pgdata
     assert not (pgdata / "base/old").exists()
     assert (pgdata / "global/pg_control").exists()
     assert (pgdata / "recovery.signal").exists()
     assert pgdata.stat().st_mode & 0o777 == 0o700
     assert list(tmp_path.iterdir()) == [pgdata]
-    prepared = prepare(history, pgdata, force=True)
-    monkeypatch.setattr("wal_pipeline.commands.restore.perform.release_pg_control", _spoil)
+    prepared = prepare(history, pgdata, force=True, verify_with=verify_with)
+    monkeypatch.setattr("wal_pipeline.commands.restore.files.placing.extract_base_backup", _spoil)
     with pytest.raises(RestoreError) as caught:
         perform_restore(prepared, RestoreCommand(("false",)))
-    assert "'pg_verifybackup' ended with 1" in caught.value.message
+    said = "'pg_verifybackup' ended with 1" if verify_with is VerifyWith.POSTGRES else "'PG_VERSION' has the CRC32C "
+    assert said in caught.value.message
     assert not (pgdata / "global/pg_control").exists()
     assert list(tmp_path.iterdir()) == [pgdata]
 
@@ -203,9 +210,9 @@ def test_what_came_after_the_plan_is_kept(history: History, tmp_path: Path, forc
     assert [path.name for path in tmp_path.rglob("*")] == ["new", "PG_VERSION"]
 
 
-def _spoil(pgdata: Path) -> None:
-    """Finish the extraction, and change one byte of a file on the disk."""
-    release_pg_control(pgdata)
+def _spoil(manifest: Any, source: Any, pgdata: Path, spaces: Any) -> None:
+    """Extract, and change one byte of a file on the disk."""
+    extract_base_backup(manifest, source, pgdata, spaces)
     with (pgdata / "PG_VERSION").open("r+b") as file:
         file.write(b"9")
 

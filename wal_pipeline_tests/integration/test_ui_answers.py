@@ -158,8 +158,8 @@ def test_the_schedules_of_two_clusters_do_not_begin_in_one_minute(ui: FleetUi) -
         cluster: {one["name"]: one["cronSchedule"] for one in automation(ui, cluster)["schedules"]}
         for cluster in CLUSTERS
     }
-    assert crons["orders"]["base_backup_schedule"] == "43 2 * * *"
-    assert crons["billing"]["base_backup_schedule"] == "34 2 * * *"
+    assert crons["orders"]["base_backup_schedule"] == "43 2 * * 0"
+    assert crons["billing"]["base_backup_schedule"] == "34 2 * * 0"
     assert not set(crons["orders"].values()) & set(crons["billing"].values())
 
 

@@ -28,10 +28,11 @@ def test_each_can_be_changed_and_switched_off(tmp_path: Path, timing: Timing) ->
 
 
 def test_how_often(tmp_path: Path) -> None:
-    """Content is verified each week, drills run each month, the cost report each quarter, and all else each day."""
+    """A full base backup and deep verification each week, a drill each month, cost each quarter, all else each day."""
     found = {one.name: str(one.cron_schedule).split(" ", 2)[2] for one in build_schedules(settings(tmp_path))}
     assert found == {
-        "base_backup_schedule": "* * *",
+        "base_backup_schedule": "* * 0",
+        "incremental_base_backup_schedule": "* * 1-6",
         "expire_archive_schedule": "* * *",
         "verify_archive_schedule": "* * *",
         "check_archive_schedule": "* * *",
@@ -70,3 +71,19 @@ def test_what_is_no_cron_expression(tmp_path: Path) -> None:
     assert caught.value.message == (
         "WAL_PIPELINE_DRILL_CRON is 'monthly', expected five fields in cron's form, such as '15 2 * * *', or 'off'"
     )
+
+
+def test_the_daily_base_backup_is_incremental_where_it_can_be(tmp_path: Path) -> None:
+    """Else it is a full one: a day without a base backup would be worse. The weekly one is always full."""
+    by_name = {one.name: one for one in build_schedules(settings(tmp_path))}
+    configs = {}
+    for name in ("base_backup_schedule", "incremental_base_backup_schedule"):
+        with dg.build_schedule_context() as context:
+            [request] = by_name[name].evaluate_tick(context).run_requests or []
+        configs[name] = request.run_config
+    assert configs == {
+        "base_backup_schedule": {},
+        "incremental_base_backup_schedule": {
+            "ops": {"stream_base_backup": {"config": {"incremental": True, "or_full": True}}}
+        },
+    }

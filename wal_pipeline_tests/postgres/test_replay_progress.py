@@ -40,7 +40,7 @@ def test_progress_is_read_from_the_log() -> None:
     assert (progress.replayed_lsn, progress.timeline, progress.segments) == (Lsn.parse("0/161F340"), 2, 1)
     assert progress.last_commit_at == datetime(2026, 11, 22, 18, 35, 27, 573090, tzinfo=UTC)
     assert progress.stopped == "recovery stopping before commit of transaction 6, time 2026-11-22 18:35:27+00"
-    assert progress.seconds == {"starting": 1, "replaying": 2, "consistent": 3, "open": 9}
+    assert progress.seconds == {"starting": 1, "replaying": 2, "consistent": 3, "replayed": 6, "open": 9}
 
 
 def test_errors_are_kept() -> None:

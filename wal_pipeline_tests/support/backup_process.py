@@ -10,8 +10,9 @@ from pathlib import Path
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.records import Codec
 from wal_pipeline.codec.stream_encoder import StreamEncoder
+from wal_pipeline.commands.backup.options import BackupOptions
 from wal_pipeline.commands.backup.part_uploader import UploadLimits
-from wal_pipeline.commands.backup.take import BackupOptions, take_base_backup
+from wal_pipeline.commands.backup.take import take_base_backup
 from wal_pipeline.postgres.backup_server import BackupServer
 from wal_pipeline.stores.local.store import LocalFolderStore
 

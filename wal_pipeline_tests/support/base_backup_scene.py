@@ -16,8 +16,9 @@ from wal_pipeline.archive.format.base_backup.manifest import BaseBackupManifest
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.records import Codec
 from wal_pipeline.codec.stream_encoder import StreamEncoder
+from wal_pipeline.commands.backup.options import BackupOptions
 from wal_pipeline.commands.backup.part_uploader import UploadLimits
-from wal_pipeline.commands.backup.take import BackupOptions, BaseBackupResult, take_base_backup
+from wal_pipeline.commands.backup.take import BaseBackupResult, take_base_backup
 from wal_pipeline.postgres.backup_server import BackupServer
 from wal_pipeline.stores.base import Store
 from wal_pipeline.stores.cluster_store import ClusterStore
@@ -97,7 +98,7 @@ class Scene:
 
     def take(self, encoder: StreamEncoder | None = None, **values: Any) -> BaseBackupResult:
         """Take a base backup. ``values`` are options, or arguments of ``take_base_backup``."""
-        arguments = {name: values.pop(name) for name in ("parent", "on_progress", "clock") if name in values}
+        arguments = {name: values.pop(name) for name in ("parent", "method", "on_progress", "clock") if name in values}
         defaults = {"limits": SMALL_PARTS, "volume_size_bytes": 24 * MIB}
         conninfo = values.pop("conninfo", self.cluster.conninfo)
         return take_base_backup(

@@ -37,7 +37,10 @@ class Moment:
 
 @dataclass(slots=True)
 class History:
-    """A cluster under load that archives. ``lose`` stops it and leaves only the stores."""
+    """A cluster under load that archives. ``lose`` stops it and leaves only the stores.
+
+    ``archiver_settings`` hold for what archives and takes base backups, and not for a restore.
+    """
 
     install: PostgresInstall
     pair: S3Pair
@@ -46,6 +49,7 @@ class History:
     folder: Path
     environment: dict[str, str]
     moments: dict[str, str] = field(default_factory=dict)
+    archiver_settings: dict[str, str] = field(default_factory=dict)
     _marks: int = 0
 
     @classmethod
@@ -95,7 +99,7 @@ class History:
             "PGBINDIR": str(self.install.bin_folder),
         }
         (self.folder / "state").mkdir(exist_ok=True)
-        return Pipeline(load_settings({**self.environment, **local}))
+        return Pipeline(load_settings({**self.environment, **local, **self.archiver_settings}))
 
     def archive(self) -> None:
         """Archive the spool to both stores."""
@@ -137,6 +141,15 @@ class History:
         self.cluster.kill()
         for folder in (self.cluster.pgdata, self.folder / "spool", self.folder / "state"):
             shutil.rmtree(folder)
+
+    def back_up_locally(self) -> str:
+        """Take a base backup by reading the cluster's files, in small volumes, and return its id."""
+        self.archiver_settings = {
+            "PGDATA": str(self.cluster.pgdata),
+            "WAL_PIPELINE_BACKUP_METHOD": "local",
+            "WAL_PIPELINE_BASE_BACKUP_VOLUME_MIB": "1",
+        }
+        return self.back_up()
 
 
 @dataclass(frozen=True, slots=True)

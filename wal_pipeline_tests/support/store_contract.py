@@ -52,6 +52,26 @@ class StoreContract:
         assert abs(found.modified_at - datetime.now(UTC)) < timedelta(minutes=5)
         assert read(store, root + "a") == data
 
+    @pytest.mark.parametrize("size_bytes", [0, 300_000, 17 * MIB])
+    def test_a_copy_has_the_bytes_and_metadata_of_its_own(self, store: Store, root: str, size_bytes: int) -> None:
+        """Also of an object that was uploaded in parts. What is there already is not written over."""
+        data = secrets.token_bytes(size_bytes)
+        store.put_if_absent(root + "a", body(data), {"wal-name": "x"})
+        assert store.copy(root + "a", root + "b", {"wal-name": "y"}) is PutOutcome.CREATED
+        found = store.head(root + "b")
+        assert found is not None
+        assert (found.size_bytes, found.metadata) == (size_bytes, {"wal-name": "y"})
+        assert read(store, root + "b") == data
+        store.put_if_absent(root + "c", body(b"other"), {})
+        assert store.copy(root + "c", root + "b", {}) is PutOutcome.EXISTS
+        assert read(store, root + "b") == data
+
+    def test_a_copy_of_nothing_is_an_error(self, store: Store, root: str) -> None:
+        """The error names the object, and no copy is made."""
+        with pytest.raises(ObjectMissingError, match=f"object '{root}a' does not exist"):
+            store.copy(root + "a", root + "b", {})
+        assert keys(store, root) == []
+
     def test_etag_of_a_single_put_is_the_md5(self, store: Store, root: str) -> None:
         """The stored bytes' MD5 can be read without downloading them."""
         sent = body()

@@ -6,7 +6,7 @@ from pathlib import Path
 from wal_pipeline.settings import Settings, load_settings
 from wal_pipeline.wiring.settings_check import cron_of, describe_crons, minutes_of
 
-DAILY = ("base_backup_cron", "verify_cron", "retention_cron", "check_cron")
+DAILY = ("base_backup_incremental_cron", "verify_cron", "retention_cron", "check_cron")
 
 
 def settings(folder: Path, **given: str) -> Settings:
@@ -39,23 +39,29 @@ def test_the_schedules_of_a_cluster_keep_their_distance(tmp_path: Path) -> None:
 
 def test_a_setting_counts_as_it_is(tmp_path: Path) -> None:
     """Also where it says what the default says, and where it switches the schedule off."""
-    given = {"WAL_PIPELINE_CLUSTER": "orders", "WAL_PIPELINE_BASE_BACKUP_CRON": "15 2 * * *"}
-    assert cron_of(settings(tmp_path, **given), "base_backup_cron") == "15 2 * * *"
-    assert cron_of(settings(tmp_path, WAL_PIPELINE_BASE_BACKUP_CRON="off"), "base_backup_cron") == "off"
-    assert cron_of(settings(tmp_path, WAL_PIPELINE_CLUSTER="orders"), "base_backup_cron") == "43 2 * * *"
+    given = {"WAL_PIPELINE_CLUSTER": "orders", "WAL_PIPELINE_BASE_BACKUP_FULL_CRON": "15 2 * * 0"}
+    assert cron_of(settings(tmp_path, **given), "base_backup_full_cron") == "15 2 * * 0"
+    older = settings(tmp_path, WAL_PIPELINE_CLUSTER="orders", WAL_PIPELINE_BASE_BACKUP_CRON="15 2 * * *")
+    assert cron_of(older, "base_backup_full_cron") == "15 2 * * *"
+    assert cron_of(older, "base_backup_incremental_cron") == "off"
+    assert cron_of(settings(tmp_path, WAL_PIPELINE_BASE_BACKUP_FULL_CRON="off"), "base_backup_full_cron") == "off"
+    assert cron_of(settings(tmp_path, WAL_PIPELINE_CLUSTER="orders"), "base_backup_full_cron") == "43 2 * * 0"
 
 
 def test_an_empty_setting_is_none(tmp_path: Path) -> None:
     """A line of .env without a value leaves the usual time."""
     given = {"WAL_PIPELINE_CLUSTER": "orders", "WAL_PIPELINE_BASE_BACKUP_CRON": ""}
-    assert cron_of(settings(tmp_path, **given), "base_backup_cron") == "43 2 * * *"
+    made = settings(tmp_path, **given)
+    assert cron_of(made, "base_backup_full_cron") == "43 2 * * 0"
+    assert cron_of(made, "base_backup_incremental_cron") == "43 2 * * 1-6"
 
 
 def test_the_check_says_when(tmp_path: Path) -> None:
     """Each schedule has its place in the line."""
     made = settings(tmp_path, WAL_PIPELINE_CLUSTER="orders", WAL_PIPELINE_DRILL_CRON="off")
     assert describe_crons(made) == (
-        "cron in UTC: base backup '43 2 * * *', relations '43 14 * * *', drill 'off', "
+        "cron in UTC: base backup full '43 2 * * 0', base backup incremental '43 2 * * 1-6', "
+        "relations '43 14 * * *', drill 'off', "
         "retention '38 5 * * *', verify '58 4 * * *', "
         "deep verify '48 6 * * 0', check '8 6 * * *', cost '28 7 1 1,4,7,10 *'"
     )

@@ -33,6 +33,7 @@ _REMEDIES: Final[Mapping[AlertKind, str]] = {
     AlertKind.TAIL_OLD: "wal-pipeline check",
     AlertKind.TAIL_CONFLICT: "stop the server that is not wanted; then wal-pipeline verify",
     AlertKind.SLOT_HOLDS_WAL: "wal-pipeline slot check; wal-pipeline ship",
+    AlertKind.RESTORE_SLOW: "wal-pipeline backup, where it says that this helps; wal-pipeline drill measures again",
     AlertKind.CATALOG_DOWN: "wal-pipeline status",
     AlertKind.WRONG_CLUSTER: "wal-pipeline setup",
 }

@@ -124,6 +124,14 @@ def _delete(store: Store, keys: Iterable[str]) -> int:
     return count
 
 
+def clean_leftovers(place: ClusterStore, now: datetime, older_than: timedelta) -> None:
+    """Remove what killed base backups left. A store that does not answer fails again when it is written to."""
+    try:
+        remove_unfinished(place, now=now, older_than=older_than)
+    except StoreError as error:
+        _log.warning("leftovers of earlier base backups stay: %s", error.message)
+
+
 def try_remove(place: ClusterStore, backup_id: str) -> None:
     """Remove a failed base backup's objects if the store allows it; ``remove_unfinished`` removes the rest later."""
     try:

@@ -1,6 +1,7 @@
 """Chooses the base backup on which an incremental one is built, and brings its file list to this machine."""
 
 import fcntl
+import io
 import logging
 import os
 import shutil
@@ -12,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from wal_pipeline.archive.format.base_backup.file_index import FileIndex, parse_index
 from wal_pipeline.archive.format.base_backup.manifest import BaseBackupManifest
 from wal_pipeline.commands.backup.objects import open_object
 from wal_pipeline.commands.inventory.listing import StoreListing, list_base_backups
@@ -28,10 +30,14 @@ _MADE_SECONDS: Final = 60.0  # between a folder's making and its lock
 
 @dataclass(frozen=True, slots=True)
 class ParentBackup:
-    """The parent of an incremental base backup, with its ``backup_manifest`` on this machine."""
+    """The parent of an incremental base backup, with its ``backup_manifest`` on this machine.
+
+    ``index`` says which file lies in which volume, where it is of the method ``local``.
+    """
 
     manifest: BaseBackupManifest
     backup_manifest: Path
+    index: FileIndex | None = None
 
     @property
     def chain(self) -> tuple[str, ...]:
@@ -128,14 +134,24 @@ def fetch_parent(
             target = folder / "backup_manifest"
             with target.open("wb") as file:
                 open_object(place, manifest, manifest.backup_manifest, identities=identities, sink=file.write)
+            index = _fetch_index(place, manifest, identities)
         except (StoreError, BaseBackupError, CodecError) as error:
             reasons.append(f"{place.name}: {error.message.removeprefix(place.name + ': ')}")
         else:
-            return ParentBackup(manifest, target)
+            return ParentBackup(manifest, target, index)
     raise BaseBackupError(
         f"the manifest of the parent '{backup_id}' cannot be read: {'; '.join(reasons)}",
         hint="Take a full base backup; where the parent is encrypted, set WAL_PIPELINE_AGE_IDENTITY_FILE.",
     )
+
+
+def _fetch_index(place: ClusterStore, manifest: BaseBackupManifest, identities: Sequence[Any]) -> FileIndex | None:
+    if manifest.file_index is None:
+        return None
+    content = io.BytesIO()
+    open_object(place, manifest, manifest.file_index, identities=identities, sink=content.write)
+    content.seek(0)
+    return parse_index(content, manifest)
 
 
 def _answer(place: ClusterStore) -> StoreListing | None:

@@ -77,7 +77,7 @@ class PartUploader:
         self._limits = limits
         self._read_back = read_back
         self._pool = ThreadPoolExecutor(limits.uploads_per_store, thread_name_prefix=f"upload-{store.name}")
-        self._finisher = ThreadPoolExecutor(1, thread_name_prefix=f"verify-{store.name}")
+        self._finisher = ThreadPoolExecutor(limits.uploads_per_store, thread_name_prefix=f"verify-{store.name}")
         self._finished: list[Future[None]] = []
         self._proven = ProvenObjects(store)
         self._open: dict[str, MultipartUpload] = {}
@@ -114,6 +114,21 @@ class PartUploader:
         self._finished.append(self._finisher.submit(self._put, upload, part, stored))
         if self.error is not None:
             self._release_all()
+
+    def proves(self, key: str, stored: StoredBytes) -> bool:
+        """Whether the store proves to have an object with these bytes; one that does not is no reason to drop it."""
+        try:
+            prove(self.store, key, stored, read_back=self._read_back, on_bytes=self._on_bytes)
+        except StoreError as error:
+            _log.warning("an object is not copied: %s", error.message)
+            return False
+        return True
+
+    def copy(self, source_key: str, upload: ObjectUpload, stored: StoredBytes) -> None:
+        """Let the store copy an object that it has, and verify the copy."""
+        self._finished.append(
+            self._finisher.submit(self._guarded, lambda: self._copy_and_verify(source_key, upload, stored))
+        )
 
     def wait(self) -> None:
         """Return once every object is verified, or the store has failed."""
@@ -187,6 +202,10 @@ class PartUploader:
 
     def _put_and_verify(self, upload: ObjectUpload, part: SharedPart, stored: StoredBytes) -> None:
         outcome = self._retried(lambda: self.store.put_if_absent(upload.key, part.body, upload.metadata))
+        self._verify(upload.key, outcome, stored)
+
+    def _copy_and_verify(self, source_key: str, upload: ObjectUpload, stored: StoredBytes) -> None:
+        outcome = self._retried(lambda: self.store.copy(source_key, upload.key, upload.metadata))
         self._verify(upload.key, outcome, stored)
 
     def _verify(self, key: str, outcome: PutOutcome, stored: StoredBytes) -> None:

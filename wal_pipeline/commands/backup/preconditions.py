@@ -1,13 +1,30 @@
 """Refuses a base backup that the server cannot give, before anything is read."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
+from typing import Final
 
 from wal_pipeline.archive.format.keys import Layout
+from wal_pipeline.archive.records import BackupMethod
 from wal_pipeline.commands.backup.parent import ParentBackup
 from wal_pipeline.commands.cluster_identity import FIXED_VARIABLE
-from wal_pipeline.errors import BaseBackupError
+from wal_pipeline.errors import BaseBackupError, SettingsError
 from wal_pipeline.postgres.backup_server import ServerTablespace
 from wal_pipeline.postgres.server_facts import ServerFacts
+
+_FOLDERS: Final = frozenset(("global", "pg_xact", "pg_multixact", "PG_VERSION"))
+_SHOWN_LOST: Final = 5
+_LONGEST_NOTE: Final = 500
+
+
+def require_note(note: str) -> str:
+    """Return a note as it is kept: one line. Raises: SettingsError."""
+    kept = note.strip()
+    if len(kept) > _LONGEST_NOTE or not all(one.isprintable() for one in kept):
+        raise SettingsError(
+            f"the note has {len(kept)} characters, expected one line of at most {_LONGEST_NOTE}",
+            hint="It is shown in every list of base backups: keep longer texts elsewhere, and name the place here.",
+        )
+    return kept
 
 
 def require_cluster(facts: ServerFacts, fixed: int | None) -> None:
@@ -37,7 +54,7 @@ def require_ready(facts: ServerFacts, layout: Layout, parent: ParentBackup | Non
             "the server does not archive its WAL: 'archive_mode' is 'off', expected 'on'",
             hint="A base backup without WAL cannot be restored. Set up archiving first: wal-pipeline setup.",
         )
-    if parent is not None:
+    if parent is not None and parent.manifest.method is BackupMethod.REMOTE:
         _check_incremental(facts, parent)
 
 
@@ -59,6 +76,32 @@ def require_outside(tablespaces: Sequence[ServerTablespace]) -> None:
         raise BaseBackupError(
             f"tablespace '{inside[0]}' lies inside the data directory, expected an absolute path",
             hint="Tablespaces made with allow_in_place_tablespaces are for PostgreSQL's own tests: drop it.",
+        )
+
+
+def require_folders(found: Collection[str], databases: Iterable[int]) -> None:
+    """Refuse a base backup without a database's folder, whatever the server said of it.
+
+    ``found`` are the paths of its folders, and the names in the data directory itself. Raises: BaseBackupError.
+    """
+    wanted = _FOLDERS | {f"base/{oid}" for oid in databases}
+    missing = sorted(wanted.difference(found))
+    if missing:
+        raise BaseBackupError(
+            f"the base backup has no '{missing[0]}'" + (f" and {len(missing) - 1} more" if missing[1:] else ""),
+            hint="A symbolic link in the data directory is left out of base backups: make it a folder again.",
+        )
+
+
+def require_nothing_lost(lost: Sequence[str]) -> None:
+    """Refuse a base backup without paths that the cluster needs. Raises: BaseBackupError."""
+    if lost:
+        names = ", ".join(f"'{path}'" for path in lost[:_SHOWN_LOST])
+        more = f" and {len(lost) - _SHOWN_LOST} more" if len(lost) > _SHOWN_LOST else ""
+        raise BaseBackupError(
+            f"{names}{more} cannot be in a base backup: a symbolic link or no regular file",
+            hint="Nothing of it is kept. Stop the server and move what the link points to back into the data "
+            "directory, or make it a tablespace.",
         )
 
 

@@ -28,8 +28,9 @@ from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.records import BackupKind
 from wal_pipeline.codec.stream_encoder import Source, StreamEncoder
 from wal_pipeline.commands.backup.objects import object_metadata
-from wal_pipeline.commands.backup.staging import staging
-from wal_pipeline.commands.backup.tar_volumes import TarStream
+from wal_pipeline.commands.backup.preconditions import require_folders
+from wal_pipeline.commands.backup.remote.staging import staging
+from wal_pipeline.commands.backup.remote.tar_volumes import TarStream
 from wal_pipeline.commands.backup.upload import BackupUpload
 from wal_pipeline.commands.backup.watch.waits import BackupWait, SilenceWatch
 from wal_pipeline.errors import BaseBackupError
@@ -41,7 +42,6 @@ from wal_pipeline.wal.backup_label import BackupLabel, parse_backup_label, read_
 from wal_pipeline.wal.names import require_file_name
 
 _LABEL_FILE: Final = "backup_label"
-_FOLDERS: Final = frozenset(("global", "pg_xact", "pg_multixact", "PG_VERSION"))
 _LIST_FILE: Final = "backup_manifest"
 _INDEXED_VOLUMES: Final = 2  # where there is one volume, it is always needed, and nothing is extracted beside it
 _log = logging.getLogger(__name__)
@@ -107,6 +107,8 @@ class BackupSession:
         """``on_named`` is called with the backup id, before the first object is stored."""
         self.backup_id: str | None = None
         self.report = BackupReport()
+        self.can_be_resumed = False
+        self.resumed_id: str | None = None
         self._on_named = on_named
         self._server = server
         self._plan = plan
@@ -127,7 +129,7 @@ class BackupSession:
             tars, finished_at = self._staged(upload, file_list, staging_folder)
         else:
             tars, finished_at = self._streamed(upload, file_list)
-        self._require_folders(databases)
+        require_folders(self._folders, databases & self._server.databases())
         listed = self._store_file_list(upload, file_list)
         tar_cuts = self._store_cuts(upload)
         configuration = self._store_configuration(upload)
@@ -156,7 +158,7 @@ class BackupSession:
             self._begin(label, watch)
             volumes = self._store_volumes(upload, BASE_TAR, tar)
             run.wait()
-            finished_at = self._server.clock()
+            finished_at = self._server.as_of()
         self._folders |= watch.folders
         self.report = run.report
         tar.require_complete()
@@ -176,7 +178,7 @@ class BackupSession:
         _log.info("the cluster has %d tablespaces: staged in '%s'", len(self._plan.tablespaces), folder)
         with staging(folder, self._server.size_bytes()) as staged:
             self._fill(staged, upload)
-            finished_at = self._server.clock()
+            finished_at = self._server.as_of()
             with (staged / f"{BASE_TAR}.tar").open("rb") as base:
                 label = bytearray()
                 watch = TarWatch({_LABEL_FILE: label.extend})
@@ -242,16 +244,6 @@ class BackupSession:
         self.backup_id = make_backup_id(self._plan.facts.server_at, require_file_name(found.start_segment))
         self._on_named(self.backup_id)
         return found
-
-    def _require_folders(self, databases: frozenset[int]) -> None:
-        """Refuse a base backup without a database's folder, whatever the server said of it."""
-        wanted = _FOLDERS | {f"base/{oid}" for oid in databases & self._server.databases()}
-        missing = sorted(wanted - self._folders)
-        if missing:
-            raise BaseBackupError(
-                f"the base backup has no '{missing[0]}'" + (f" and {len(missing) - 1} more" if missing[1:] else ""),
-                hint="A symbolic link in the data directory is left out by pg_basebackup: make it a folder again.",
-            )
 
     def _store_volumes(self, upload: BackupUpload, name: str, tar: TarStream) -> tuple[BackupObject, ...]:
         encoder = self._plan.encoder

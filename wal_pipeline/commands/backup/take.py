@@ -4,8 +4,9 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,36 +15,39 @@ from wal_pipeline.archive.format.base_backup.manifest_json import parse_manifest
 from wal_pipeline.archive.format.base_backup.report import REPORT_NAME
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.format.lease import LeasedWork
-from wal_pipeline.archive.records import BaseBackup
+from wal_pipeline.archive.records import BackupMethod, BaseBackup
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.codec.stream_encoder import StreamEncoder
+from wal_pipeline.commands.backup.begin import SessionStart
+from wal_pipeline.commands.backup.kind import ChosenKind, ParentWish, choose_kind, why_not_since_parent
 from wal_pipeline.commands.backup.lease import held_lease
-from wal_pipeline.commands.backup.leftovers import remove_unfinished, try_remove
+from wal_pipeline.commands.backup.leftovers import clean_leftovers, try_remove
+from wal_pipeline.commands.backup.local.method import ChosenMethod, choose_backup_method
+from wal_pipeline.commands.backup.local.session import LocalSession
 from wal_pipeline.commands.backup.objects import object_metadata
-from wal_pipeline.commands.backup.parent import ParentBackup, choose_parent, fetch_parent, parent_folder
-from wal_pipeline.commands.backup.part_uploader import UploadLimits
+from wal_pipeline.commands.backup.options import BackupOptions, check_options
+from wal_pipeline.commands.backup.parent import ParentBackup, parent_folder
 from wal_pipeline.commands.backup.preconditions import (
     require_cluster,
-    require_outside,
+    require_note,
     require_ready,
     require_segment_size,
 )
 from wal_pipeline.commands.backup.restorable import BaseBackupRecorder, StoreOutcome
 from wal_pipeline.commands.backup.session import (
     BackupPhase,
-    BackupPlan,
     BackupProgress,
     BackupSession,
     ProgressCallback,
 )
-from wal_pipeline.commands.backup.upload import MAX_PARTS, BackupUpload
+from wal_pipeline.commands.backup.upload import BackupUpload
 from wal_pipeline.commands.backup.watch.alarms import BackupAlarms
 from wal_pipeline.commands.backup.watch.waits import BackupWait
 from wal_pipeline.commands.continuity.archived import stored_segment_size
 from wal_pipeline.commands.relations.keep import KeepAttempt
-from wal_pipeline.errors import SettingsError, StoreError
+from wal_pipeline.errors import BaseBackupError
 from wal_pipeline.postgres.backup_server import BackupServer
-from wal_pipeline.postgres.pg_basebackup import BaseBackupCommand
+from wal_pipeline.postgres.server_facts import ServerFacts
 from wal_pipeline.stores.base import Store
 from wal_pipeline.stores.cluster_store import ClusterStore
 
@@ -51,44 +55,17 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class BackupOptions:
-    """The options of a base backup.
-
-    ``scratch_folder`` takes PostgreSQL's file list while the backup runs (about 150 bytes a file of the cluster),
-    ``staging_folder`` the tars of a cluster with tablespaces; without it a folder below ``scratch_folder`` does.
-    ``unfinished_after``: the objects of other base backups without a manifest and without a lease are removed once
-    nothing was added to them for so long. A server that sends nothing for ``silence_seconds``, because its archiver or
-    a checkpoint keeps it waiting, is waited for no longer. ``wait_seconds``: so long another base backup is waited for.
-    ``system_identifier`` is the cluster's by the settings, None where they name none.
-    """
-
-    scratch_folder: Path
-    staging_folder: Path | None = None
-    label: str = "wal-pipeline"
-    fast_checkpoint: bool = True
-    max_rate_kib: int | None = None
-    volume_size_bytes: int = 64 << 20
-    read_back: bool = True
-    limits: UploadLimits = field(default_factory=UploadLimits)
-    unfinished_after: timedelta = timedelta(hours=24)
-    system_identifier: int | None = None
-    silence_seconds: float = 14400.0
-    wait_seconds: float = 0.0
-
-    @property
-    def staging(self) -> Path:
-        """The folder that takes the tars of a cluster with tablespaces."""
-        return self.staging_folder or self.scratch_folder / "staging"
-
-
-@dataclass(frozen=True, slots=True)
 class BaseBackupResult:
-    """A base backup that at least one store has. ``failures``: why the other stores lack it, by their names."""
+    """A base backup that at least one store has. ``failures``: why the other stores lack it, by their names.
+
+    ``why_remote``: why pg_basebackup took it, where the method was to be chosen; None otherwise.
+    """
 
     manifest: BaseBackupManifest
     stored_on: tuple[str, ...]
     failures: dict[str, str]
     seconds: float
+    why_remote: str | None = None
 
     @property
     def record(self) -> BaseBackup:
@@ -98,24 +75,28 @@ class BaseBackupResult:
 
 def take_base_backup(
     server: BackupServer,
-    pg_basebackup: Path,
+    pg_basebackup: Path | None,
     stores: Sequence[Store],
     layout: Layout,
     *,
     encoder: StreamEncoder,
     options: BackupOptions,
     parent: ParentBackup | None = None,
+    method: ChosenMethod = ChosenMethod(),  # noqa: B008 - it is frozen
+    identities: Sequence[Any] = (),
     clock: Callable[[], datetime],
     on_progress: ProgressCallback = lambda _: None,
 ) -> BaseBackupResult:
     """Take a base backup, incremental where there is a ``parent``, and store it on every store that takes it.
+
+    ``pg_basebackup`` is the program's path, which the method ``local`` does not need.
 
     It exists on a store once its manifest is there, and is restorable from there once ``await_wal`` finds the WAL that
     it needs there too.
 
     Raises: BaseBackupError where the server cannot be backed up or no store took it; PostgresError.
     """
-    _check_options(options)
+    check_options(options)
     facts = server.facts()
     require_ready(facts, layout, parent)
     places = [ClusterStore(store, layout) for store in stores]
@@ -136,44 +117,18 @@ def take_base_backup(
     )
     with lease as held:
         for place in held.places:
-            _clean(place, clock(), options.unfinished_after)
-        command = _command(server, pg_basebackup, options, parent)
-        plan = _plan(server, layout, encoder, command, options=options, parent=parent)
-        session = BackupSession(server, plan, on_progress, held.protect)
+            clean_leftovers(place, clock(), options.unfinished_after)
+        start = SessionStart(server, layout, encoder, options, parent, pg_basebackup, held.places, identities)
+        session = start.session(method.method, on_progress, held.protect)
         result = _stored_by(session, held.places, layout, options)
     reasons = {name: str(getattr(error, "message", error)) for name, error in held.failures.items()}
-    return replace(result, failures={**reasons, **result.failures})
-
-
-def _plan(
-    server: BackupServer,
-    layout: Layout,
-    encoder: StreamEncoder,
-    command: BaseBackupCommand,
-    *,
-    options: BackupOptions,
-    parent: ParentBackup | None,
-) -> BackupPlan:
-    facts = server.facts()
-    require_ready(facts, layout, parent)
-    tablespaces = server.tablespaces()
-    require_outside(tablespaces)
-    return BackupPlan(
-        facts,
-        tablespaces,
-        layout,
-        encoder,
-        command,
-        parent.chain if parent else (),
-        options.volume_size_bytes,
-        options.silence_seconds,
-    )
+    return replace(result, failures={**reasons, **result.failures}, why_remote=method.why_remote)
 
 
 def _stored_by(
-    session: BackupSession, places: Sequence[ClusterStore], layout: Layout, options: BackupOptions
+    session: BackupSession | LocalSession, places: Sequence[ClusterStore], layout: Layout, options: BackupOptions
 ) -> BaseBackupResult:
-    """Run the session and store its manifest; where that fails, nothing of it stays."""
+    """Run the session and store its manifest. Where that fails, only what a later one can go on with stays."""
     begun = time.monotonic()
     options.scratch_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
@@ -181,27 +136,16 @@ def _stored_by(
             BackupUpload([place.store for place in places], options.limits, read_back=options.read_back) as upload,
             tempfile.TemporaryFile(dir=options.scratch_folder) as file_list,
         ):
-            manifest = session.run(upload, file_list, options.staging)
+            manifest = replace(session.run(upload, file_list, options.staging), note=options.note)
             _store_manifest(upload, layout, manifest)
             stored_on, failures = tuple(store.name for store in upload.live_stores), upload.failures
     except BaseException:
-        _remove_all(places, session.backup_id)
+        if not session.can_be_resumed:
+            _remove_all(places, session.backup_id)
         raise
+    _remove_all(places, session.resumed_id)
     reasons = {name: str(getattr(error, "message", error)) for name, error in failures.items()}
     return BaseBackupResult(manifest, stored_on, reasons, time.monotonic() - begun)
-
-
-def _command(
-    server: BackupServer, pg_basebackup: Path, options: BackupOptions, parent: ParentBackup | None
-) -> BaseBackupCommand:
-    return BaseBackupCommand(
-        program=pg_basebackup,
-        conninfo=server.program_conninfo(server.message_options()),
-        label=options.label,
-        fast_checkpoint=options.fast_checkpoint,
-        max_rate_kib=options.max_rate_kib,
-        parent_manifest=parent.backup_manifest if parent else None,
-    )
 
 
 def _store_manifest(upload: BackupUpload, layout: Layout, manifest: BaseBackupManifest) -> None:
@@ -222,24 +166,6 @@ def _store_manifest(upload: BackupUpload, layout: Layout, manifest: BaseBackupMa
     upload.wait()
 
 
-def _check_options(options: BackupOptions) -> None:
-    # Encryption and data that do not compress add less than a hundredth.
-    largest = options.limits.part_size_bytes * MAX_PARTS * 99 // 100
-    if not 0 < options.volume_size_bytes <= largest:
-        raise SettingsError(
-            f"volumes of {options.volume_size_bytes} bytes do not fit into {MAX_PARTS} parts of "
-            f"{options.limits.part_size_bytes} bytes"
-        )
-
-
-def _clean(place: ClusterStore, now: datetime, older_than: timedelta) -> None:
-    """Remove what killed base backups left. A store that does not answer fails again when it is written to."""
-    try:
-        remove_unfinished(place, now=now, older_than=older_than)
-    except StoreError as error:
-        _log.warning("leftovers of earlier base backups stay: %s", error.message)
-
-
 def _remove_all(places: Sequence[ClusterStore], backup_id: str | None) -> None:
     if backup_id is not None:
         for place in places:
@@ -250,7 +176,8 @@ def _remove_all(places: Sequence[ClusterStore], backup_id: str | None) -> None:
 class BackupOutcome:
     """A base backup that at least one store has, and its outcome on each store.
 
-    ``notes`` say what lacks in the list of relations that was kept with it.
+    ``notes`` say why it is a full one though an incremental one was asked for, and what lacks in the list of relations
+    that was kept with it.
     """
 
     result: BaseBackupResult
@@ -286,10 +213,12 @@ class BaseBackupTaker:
         wal_timeout_seconds: float = 600.0,
         archive: Callable[[], object] | None = None,
         keep_relations: Callable[[], KeepAttempt] = lambda: KeepAttempt(is_kept=True),
+        finish_wal: Callable[[BaseBackupManifest], object] = lambda _: None,
     ) -> None:
         """``find_program`` returns pg_basebackup for a major version; ``archive`` brings waiting WAL to the stores.
 
-        ``keep_relations`` keeps a list of the cluster's relations, and raises nothing.
+        ``keep_relations`` keeps a list of the cluster's relations, and raises nothing. ``finish_wal`` has the segments
+        finished that a base backup waits for, where its server cannot do so, and raises nothing.
         """
         self._server = server
         self._find_program = find_program
@@ -303,6 +232,7 @@ class BaseBackupTaker:
         self._clock = clock
         self._identities = identities
         self._keep_relations = keep_relations
+        self._finish_wal = finish_wal
         self._alarms = BackupAlarms(catalog, clock)
 
     def take(
@@ -310,27 +240,32 @@ class BaseBackupTaker:
         *,
         incremental: bool = False,
         parent_id: str | None = None,
+        or_full: bool = False,
+        note: str = "",
         wait_seconds: float = 0.0,
         on_progress: ProgressCallback = lambda _: None,
     ) -> BackupOutcome:
         """Take a base backup, incremental on ``parent_id`` or the newest one that all stores have.
 
-        Another one of the same cluster that is running is waited for up to ``wait_seconds``.
+        ``or_full``: where no incremental one can be had, a full one is taken. ``note`` stays with it. Another one of
+        the same cluster that is running is waited for up to ``wait_seconds``.
 
         Raises: BaseBackupError where it failed or no store took it; BaseBackupRunningError where another one is
-        running; PostgresError, SettingsError.
+        running; PostgresError; SettingsError, also for a note of several lines.
         """
-        options = replace(self._options, wait_seconds=wait_seconds)
+        options = replace(self._options, wait_seconds=wait_seconds, note=require_note(note))
+        wish = ParentWish(parent_id, or_full, options.max_chain)
         told = self._alarms.told(on_progress)
         with self._alarms.watching():
-            result, notes = self._take(incremental or parent_id is not None, parent_id, options, told)
+            result, notes = self._take(wish if incremental or parent_id is not None else None, options, told)
+        self._finish_wal(result.manifest)
         layout = self._layout(result.manifest.system_identifier)
         outcomes = self.recorder.settle(result.manifest, layout, [_stored(name, result) for name in self._stores])
         self._alarms.taken(result.record)
         return BackupOutcome(result, outcomes, notes)
 
     def _take(
-        self, incremental: bool, parent_id: str | None, options: BackupOptions, on_progress: ProgressCallback
+        self, wish: ParentWish | None, options: BackupOptions, on_progress: ProgressCallback
     ) -> tuple[BaseBackupResult, tuple[str, ...]]:
         facts = self._server.facts()
         require_cluster(facts, self._options.system_identifier)
@@ -338,24 +273,47 @@ class BaseBackupTaker:
         layout, stores = self._layout(facts.system_identifier), list(self._stores.values())
         options.scratch_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with parent_folder(options.scratch_folder) as folder:
-            parent = None
-            if incremental:
+            kind = ChosenKind(None)
+            if wish is not None:
                 places = [ClusterStore(store, layout) for store in stores]
-                chosen = choose_parent(places, parent_id)
-                parent = fetch_parent(places, chosen, identities=self._identities, folder=folder)
-            result = take_base_backup(
-                self._server,
-                self._find_program(facts.major_version),
-                stores,
-                layout,
-                encoder=self._encoder,
-                options=options,
-                parent=parent,
-                clock=self._clock,
-                on_progress=on_progress,
-            )
+                check = partial(self._check_parent, facts, layout)
+                kind = choose_kind(places, wish, check, identities=self._identities, folder=folder)
+
+            def take(parent: ParentBackup | None) -> BaseBackupResult:
+                method = self._method(parent)
+                is_local = method.method is BackupMethod.LOCAL
+                return take_base_backup(
+                    self._server,
+                    None if is_local else self._find_program(facts.major_version),
+                    stores,
+                    layout,
+                    encoder=self._encoder,
+                    options=options,
+                    parent=parent,
+                    method=method,
+                    identities=self._identities,
+                    clock=self._clock,
+                    on_progress=on_progress,
+                )
+
+            try:
+                result = take(kind.parent)
+            except BaseBackupError as error:
+                why_full = why_not_since_parent(error) if wish is not None and wish.or_full and kind.parent else None
+                if why_full is None:
+                    raise
+                kind = ChosenKind(None, why_full)
+                result = take(None)
         # The first base backup may be the first thing on the stores: a list that is a little younger names the same.
-        return result, (listed if listed.is_kept else self._keep_relations()).notes
+        return result, (*kind.notes, *(listed if listed.is_kept else self._keep_relations()).notes)
+
+    def _method(self, parent: ParentBackup | None) -> ChosenMethod:
+        options = self._options
+        return choose_backup_method(options.method, self._server, options.pgdata, parent.manifest if parent else None)
+
+    def _check_parent(self, facts: ServerFacts, layout: Layout, parent: ParentBackup) -> None:
+        require_ready(facts, layout, parent)
+        self._method(parent)
 
 
 def _stored(store: str, result: BaseBackupResult) -> StoreOutcome:

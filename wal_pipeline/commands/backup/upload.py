@@ -19,7 +19,7 @@ class BackupUpload:
     """The upload of one base backup to several stores; a context manager that aborts unfinished objects.
 
     Buffers are bounded: the slowest store sets the pace, and a store that fails is dropped. Where every store has
-    failed, the next call raises.
+    failed, the next call raises. Objects may be handed over from several threads at once.
     """
 
     def __init__(self, stores: Sequence[Store], limits: UploadLimits, *, read_back: bool = True) -> None:
@@ -27,6 +27,8 @@ class BackupUpload:
         self._limits = limits
         self._uploaders = [PartUploader(store, limits, read_back=read_back) for store in stores]
         self._slots = threading.Semaphore(limits.parts_in_memory)
+        self._lock = threading.Lock()
+        self._is_given_up = False
 
     @property
     def failures(self) -> dict[str, Exception]:
@@ -52,6 +54,20 @@ class BackupUpload:
         write(cutter.take)
         return cutter.finish(expected)
 
+    def all_prove(self, key: str, stored: StoredBytes) -> bool:
+        """Whether every store proves to have an object with these bytes. Raises: BaseBackupError where all failed."""
+        self.require_live()
+        return all(uploader.proves(key, stored) for uploader in self.live_uploaders)
+
+    def copy_object(self, source_key: str, key: str, metadata: Mapping[str, str], stored: StoredBytes) -> None:
+        """Let every store copy an object with these bytes; ``wait`` returns when the copies are verified.
+
+        Raises: BaseBackupError where every store has failed.
+        """
+        self.require_live()
+        for uploader in self.live_uploaders:
+            uploader.copy(source_key, uploader.begin(key, metadata), stored)
+
     def wait(self) -> None:
         """Return once each store has verified every object or has failed.
 
@@ -70,8 +86,14 @@ class BackupUpload:
             uploader.look_again()
         self.require_live()
 
+    def give_up(self) -> None:
+        """Let every thread that hands over an object raise, because another one failed."""
+        self._is_given_up = True
+
     def require_live(self) -> None:
-        """Raise BaseBackupError where every store has failed."""
+        """Raise BaseBackupError where every store has failed, or the upload was given up."""
+        if self._is_given_up:
+            raise BaseBackupError("the base backup was stopped")
         if not self.live_stores:
             reasons = "; ".join(str(getattr(error, "message", error)) for error in self.failures.values())
             raise BaseBackupError(
@@ -101,7 +123,8 @@ class BackupUpload:
     def share(self, number: int, data: memoryview) -> SharedPart:
         """Make a part that every live store keeps until it has sent it."""
         live = {uploader.store.name for uploader in self.live_uploaders}
-        self.stored_bytes += len(data)
+        with self._lock:
+            self.stored_bytes += len(data)
         return SharedPart(number, Body.of(data), live, self._slots.release)
 
     @property

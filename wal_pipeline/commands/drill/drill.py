@@ -9,6 +9,7 @@ from random import Random
 from typing import Any, Final
 
 from wal_pipeline.archive.format.keys import Layout
+from wal_pipeline.archive.restore_time.measure import MeasuredBy
 from wal_pipeline.commands.archive_get.tail_wal import RecoveryWal
 from wal_pipeline.commands.archive_get.wal_source import WalSource
 from wal_pipeline.commands.beside.fetch_service import FetchService
@@ -18,9 +19,11 @@ from wal_pipeline.commands.drill.choice import DrillTarget, choose_target, predi
 from wal_pipeline.commands.drill.cluster_checks import ClusterChecks, failed_checks, not_proven
 from wal_pipeline.commands.drill.comparison import difference_from_prediction
 from wal_pipeline.commands.drill.result import DrillCheck, DrillOptions, DrillResult
-from wal_pipeline.commands.restore.perform import perform_restore
+from wal_pipeline.commands.restore.perform import RestoreResult, perform_restore
 from wal_pipeline.commands.restore.prepare import PreparedRestore, RestoreRequest, prepare_restore
 from wal_pipeline.commands.restore.start import RecoveryResult, running_server
+from wal_pipeline.commands.restore.timing.work import measured_restore, work_of
+from wal_pipeline.commands.restore_times import KnownTimes
 from wal_pipeline.errors import PostgresError, RestoreError, WalPipelineError
 from wal_pipeline.postgres.replay_progress import RecoveryProgress
 from wal_pipeline.stores.base import Store
@@ -49,13 +52,18 @@ class Drill:
         options: DrillOptions,
         clock: Callable[[], datetime],
         random: Random,
+        host: str = "",
+        known: KnownTimes | None = None,
     ) -> None:
+        """``known``: the times by which it is predicted how long the restore takes on ``host``."""
         self._store = store
         self._layout = layout
         self._identities = tuple(identities)
         self._options = options
         self._clock = clock
         self._random = random
+        self._host = host
+        self._known = known or KnownTimes()
 
     def run(self) -> DrillResult:
         """Do it, and report; an error of the restore or of the checks is a failed drill, not an exception.
@@ -88,12 +96,13 @@ class Drill:
         self._note_seconds(choose=time.monotonic() - begun)
         begun = time.monotonic()
         prepared = prepare_restore(self._request(target), [self._store], self._layout, self._identities)
+        prepared = replace(prepared, forecast=self._known.forecast(work_of(prepared), self._host))
         source = WalSource(self._layout, (self._store,), self._identities)
         wal = RecoveryWal(source, target.limits(prepared.plan))
         with FetchService(self._options.folder / FETCH_FOLDER, wal, prepared.user) as fetching:
-            self._perform(prepared, target, fetching)
+            done = self._perform(prepared, target, fetching)
             try:
-                return self._recover_and_check(prepared, target, predicted, begun)
+                return self._recover_and_check(prepared, done, target, predicted, begun)
             except PostgresError as error:
                 raise RestoreError("\n".join([*fetching.faults, error.message])) from error
 
@@ -111,15 +120,21 @@ class Drill:
             bindir=self._options.bindir,
         )
 
-    def _perform(self, prepared: PreparedRestore, target: DrillTarget, fetching: FetchService) -> None:
+    def _perform(self, prepared: PreparedRestore, target: DrillTarget, fetching: FetchService) -> RestoreResult:
         # The original goes on archiving: the end of the archive is where it was when the commit was predicted.
         last = target.choice.last.name if target.choice.next_file is None else None
         done = perform_restore(prepared, fetching.command(last))
         self._result = replace(self._result, downloaded_bytes=done.downloaded_bytes, warnings=done.warnings)
         self._note_seconds(**done.seconds)
+        return done
 
     def _recover_and_check(
-        self, prepared: PreparedRestore, target: DrillTarget, predicted: tuple[datetime, ...], begun: float
+        self,
+        prepared: PreparedRestore,
+        done: RestoreResult,
+        target: DrillTarget,
+        predicted: tuple[datetime, ...],
+        begun: float,
     ) -> str | None:
         options = self._options
         self._result = replace(self._result, not_proven=(*not_proven(prepared), *target.beyond))
@@ -132,6 +147,7 @@ class Drill:
             on_progress=_note_wait,
         ) as recovery:
             self._note_recovery(recovery, time.monotonic() - begun)
+            self._note_measured(prepared, done, recovery)
             difference = difference_from_prediction(prepared, target, predicted, recovery, options.folder / "look")
             begun = time.monotonic()
             checks = self._check(prepared)
@@ -152,6 +168,12 @@ class Drill:
             warnings=(*self._result.warnings, *recovery.warnings),
         )
         self._note_seconds(recovery=recovery.seconds.get(recovery.state.value, 0.0))
+
+    def _note_measured(self, prepared: PreparedRestore, done: RestoreResult, recovery: RecoveryResult) -> None:
+        measured = measured_restore(
+            prepared, done, recovery, host=self._host, by=MeasuredBy.DRILL, finished_at=self._clock()
+        )
+        self._result = replace(self._result, measured=measured)
 
     def _note_seconds(self, **seconds: float) -> None:
         self._result = replace(self._result, seconds={**self._result.seconds, **seconds})

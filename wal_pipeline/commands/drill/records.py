@@ -10,6 +10,7 @@ from wal_pipeline.catalog.drills import DrillRecord
 from wal_pipeline.commands.audit import AuditLog
 from wal_pipeline.commands.drill.drill import Drill
 from wal_pipeline.commands.drill.result import DrillResult
+from wal_pipeline.commands.restore_times import keep_time
 
 
 def run_drills(
@@ -29,6 +30,8 @@ def run_drills(
     for store in stores:
         result = open_drill(store).run()
         catalog.drills.record(_record(result))
+        if result.measured is not None:
+            keep_time(catalog, result.measured)
         if audit is not None:
             values = {"base_backup": result.base_backup, "target": result.target, "message": result.error}
             audit.write("drill", store, "passed" if result.ok else "failed", by=by, **values)
@@ -50,6 +53,8 @@ def drill_values(result: DrillResult) -> dict[str, Any]:
         "segments": result.segments,
         "downloaded_bytes": result.downloaded_bytes,
         "rto_seconds": result.rto_seconds,
+        "predicted_seconds": None if result.measured is None else result.measured.predicted_seconds,
+        "took_seconds": None if result.measured is None else result.measured.took_seconds,
         "not_proven": list(result.not_proven),
         "warnings": list(result.warnings),
         "checks": {check.name: check.ok for check in result.checks},

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from wal_pipeline.archive.restore_time.measure import MeasuredRestore
+
 
 @dataclass(frozen=True, slots=True)
 class DrillOptions:
@@ -46,7 +48,8 @@ class DrillResult:
     None where they do not know it; ``reached_commit_at`` is what the server reported. ``rto_seconds`` is from the plan
     to a server that takes writes. ``error`` says why the drill failed. ``not_proven`` names what a restore's server has
     and the drill's had not, and the settings that the configuration has lower than the original had them.
-    ``warnings`` are those of PostgreSQL's programs and of the server.
+    ``warnings`` are those of PostgreSQL's programs and of the server. ``measured`` is how long the restore took,
+    without the checks; None where it did not end.
     """
 
     store: str
@@ -65,6 +68,7 @@ class DrillResult:
     not_proven: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     error: str | None = None
+    measured: MeasuredRestore | None = None
 
     @property
     def ok(self) -> bool:

@@ -1,6 +1,7 @@
 """Looks once at the spool, the disks, the server and the catalog, and returns the facts."""
 
 import shutil
+import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,7 @@ from typing import Final
 from wal_pipeline.archive.alerts import Alert
 from wal_pipeline.archive.records import CopyStatus
 from wal_pipeline.archive.recovery.reach import RecoveryReach, is_ahead
+from wal_pipeline.archive.restore_time.forecast import RestoreForecast
 from wal_pipeline.catalog.backups import BaseBackupCopy
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.catalog.drills import DrillRecord
@@ -19,6 +21,7 @@ from wal_pipeline.catalog.store_states import StoreState
 from wal_pipeline.commands.alerts.base_backups import BackupFailure, last_failure
 from wal_pipeline.commands.archive_push.skipped_files import stuck_files
 from wal_pipeline.commands.health.reach import ServerLook, UnarchivedWal, look_at_reaches
+from wal_pipeline.commands.health.restore_times import predict_restores
 from wal_pipeline.commands.health.shipping import (
     HeldWal,
     ShipGoal,
@@ -29,6 +32,7 @@ from wal_pipeline.commands.health.shipping import (
 )
 from wal_pipeline.commands.health.windows import CurrentWindows, FetchText, current_windows, with_waiting
 from wal_pipeline.commands.pause import Pause, current_pause
+from wal_pipeline.commands.restore_times import read_times
 from wal_pipeline.errors import CatalogError, PostgresError, SpoolError
 from wal_pipeline.postgres.server import PostgresServer
 from wal_pipeline.spool import Spool
@@ -115,7 +119,8 @@ class HealthFacts:
     why the catalog could not be read or written; its facts may then be missing. ``fixed_identifier`` is the system
     identifier that the settings name, None where they name none. ``backup_failure``: why the last base backup failed,
     where none succeeded since. ``reaches``: how far the window of each store (None: of any store) reaches, without an
-    entry where nothing can be restored from there. ``shipping`` is that of the open segment.
+    entry where nothing can be restored from there. ``shipping`` is that of the open segment. ``restore_times``: how
+    long a restore from each store to the end of its window would take on this host.
     """
 
     cluster: str
@@ -136,6 +141,7 @@ class HealthFacts:
     backup_failure: BackupFailure | None = None
     reaches: Mapping[str | None, RecoveryReach] = field(default_factory=dict)
     shipping: ShippingHealth = field(default_factory=ShippingHealth)
+    restore_times: Mapping[str, RestoreForecast] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +222,7 @@ def look_at_everything(sources: FactSources) -> HealthFacts:
         backup_failure=last_failure(catalog),
         reaches=look_at_reaches(windows, server, sources.unarchived, now),
         shipping=_shipping(sources, catalog, paused, server, slot),
+        restore_times=predict_restores(windows, read_times(catalog), socket.gethostname()),
     )
 
 

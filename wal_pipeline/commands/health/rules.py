@@ -19,6 +19,7 @@ from wal_pipeline.commands.health.backup_rules import (
     pages_damaged,
 )
 from wal_pipeline.commands.health.facts import MOST_FAILED_COPIES, HealthFacts, StoreFacts
+from wal_pipeline.commands.health.rto_rules import restore_slow
 from wal_pipeline.commands.health.shipping_rules import not_shipping, slot_holds_wal, tail_conflict, tail_old
 from wal_pipeline.commands.health.windows import newest_finished_at, usable_backups
 from wal_pipeline.postgres.server_facts import ServerFacts, archiver_trouble
@@ -48,6 +49,7 @@ class HealthLimits:
     base_backup_max_age_hours: float = 50.0
     drill_max_age_days: float = 35.0
     health_interval_seconds: float = 60.0
+    rto_objective_seconds: float | None = 3600.0
 
 
 Rule = Callable[[HealthFacts, HealthLimits], "list[Observation] | None"]
@@ -370,6 +372,7 @@ _RULES: Final[Mapping[AlertKind, Rule]] = {
     AlertKind.TAIL_OLD: lambda facts, limits: tail_old(facts, _down(facts, limits)),
     AlertKind.TAIL_CONFLICT: lambda facts, _limits: tail_conflict(facts),
     AlertKind.SLOT_HOLDS_WAL: lambda facts, _limits: slot_holds_wal(facts),
+    AlertKind.RESTORE_SLOW: lambda facts, limits: restore_slow(facts, limits.rto_objective_seconds),
     AlertKind.CATALOG_DOWN: _catalog_down,
     AlertKind.WRONG_CLUSTER: _wrong_cluster,
 }

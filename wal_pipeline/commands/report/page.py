@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from wal_pipeline.archive.cost import Prices, dollars
 from wal_pipeline.archive.recovery.window import RecoveryWindow
+from wal_pipeline.archive.restore_time.words import forecast_sentence
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.cost.cost import current_cost
 from wal_pipeline.commands.health.answer import end_text, gaps_text, recovery_answer, rpo_text, store_name
@@ -69,7 +70,14 @@ def _template() -> "Template":
     loader = PackageLoader(__package__, package_path=".")
     environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(
-        {"moment": moment_text, "size": size, "billed_size": billed_size, "length_of": length, "dollars": dollars}
+        {
+            "moment": moment_text,
+            "size": size,
+            "billed_size": billed_size,
+            "length_of": length,
+            "forecast_of": forecast_sentence,
+            "dollars": dollars,
+        }
         | {"behind": behind_text, "last_hour": hour_text}
     )
     return environment.get_template(_TEMPLATE)

@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
+from wal_pipeline.archive.format.base_backup.file_index import FileIndex
 from wal_pipeline.archive.format.base_backup.manifest import BaseBackupManifest
 from wal_pipeline.archive.format.keys import ENCRYPTED_SUFFIX, Layout
 from wal_pipeline.archive.recovery.restore_plan import RestorePlan
@@ -196,23 +197,43 @@ def disk_needs(
     *,
     work_place: Path,
     wal_place: Path,
+    index: FileIndex | None = None,
+    workers: int = 0,
 ) -> tuple[DiskNeed, ...]:
     """Return the room that each file system needs. The content that --force would remove counts as free.
 
     Downloads are kept in ``work_place``, by default in the data directory; a chain of incremental base backups is
-    opened there and combined into the data directory. Fetched and replayed segments lie in ``wal_place``.
+    opened there and combined into the data directory. Fetched and replayed segments lie in ``wal_place``. ``index``:
+    of a base backup of the method ``local``, of which ``workers`` volumes are kept at the same time.
     """
-    sizes = {move.oid: chain[-1].tar(str(move.oid)).size_bytes for move in moves}
+    sizes = _tablespace_sizes(chain[-1], moves, index)
     whole = max(one.size_bytes for one in chain)  # the result is about as large as its full base backup
     staged = sum(one.size_bytes for one in chain) if len(chain) > 1 else 0
-    objects = sorted((item.size_bytes for one in chain for item in one.objects), reverse=True)
+    objects = sorted(
+        (item.size_bytes for one in chain for item in (*one.objects, *(volume.item for volume in one.referred))),
+        reverse=True,
+    )
     wanted = [
         (pgdata, whole - sum(sizes.values())),
-        (work_place, staged + sum(objects[:_LARGEST_STAGED_OBJECTS])),
+        (work_place, staged + sum(objects[: max(_LARGEST_STAGED_OBJECTS, workers)])),
         (wal_place, _WAL_ROOM_BYTES),
         *((move.new, sizes[move.oid] if len(chain) == 1 else chain[0].size_bytes) for move in moves),
     ]
     return tuple(_merged(wanted))
+
+
+def _tablespace_sizes(
+    manifest: BaseBackupManifest, moves: Sequence[TablespaceMove], index: FileIndex | None
+) -> dict[int, int]:
+    if index is None:
+        return {move.oid: manifest.tar(str(move.oid)).size_bytes for move in moves}
+    sizes = {move.oid: 0 for move in moves}
+    for file in index.files.values():
+        folder, _, rest = file.path.partition("/")
+        oid = rest.partition("/")[0]
+        if folder == "pg_tblspc" and oid.isdigit() and int(oid) in sizes:
+            sizes[int(oid)] += file.size_bytes
+    return sizes
 
 
 def _merged(wanted: Sequence[tuple[Path, int]]) -> list[DiskNeed]:

@@ -2,42 +2,34 @@
 
 import hashlib
 import logging
-import os
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, CancelledError, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from wal_pipeline.archive.format.base_backup.manifest import BackupObject, BackupTar, BaseBackupManifest
-from wal_pipeline.archive.format.base_backup.tar_cuts import MAX_BYTES_A_VOLUME, Cuts, TarCut, parse_cuts
+from wal_pipeline.archive.format.base_backup.tar_cuts import (
+    MAX_BYTES_A_VOLUME,
+    Cuts,
+    TarCut,
+    parse_cuts,
+)
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.commands.archive_get.wal_source import StoreHealth
 from wal_pipeline.commands.backup.objects import open_file
-from wal_pipeline.commands.copies.stored_bytes import StoredBytes, require_bytes
 from wal_pipeline.commands.restore.byte_pipe import Sink, through
 from wal_pipeline.commands.restore.chosen.left_out import LeftOutDatabases
+from wal_pipeline.commands.restore.files.fetch import DownloadFault, ObjectFetcher
+from wal_pipeline.commands.restore.files.tars import SkippedFiles, volumes_of_right_files
 from wal_pipeline.commands.restore.untar import untar, untar_volume
-from wal_pipeline.errors import RestoreError, StoreUnavailableError, WalPipelineError
+from wal_pipeline.errors import RestoreError, WalPipelineError
 from wal_pipeline.stores.base import Store
 
-_READ_BYTES: Final = 1 << 20
 _log = logging.getLogger(__name__)
 _LONGEST_STAGED: Final = 4
-_ANSWER_SECONDS: Final = 10.0
-_POLL_SECONDS: Final = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class DownloadFault:
-    """A copy that was passed over: the object's key, the store and what was wrong."""
-
-    key: str
-    store: str
-    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,21 +59,18 @@ class BaseBackupSource:
         limits: DownloadLimits | None = None,
         hash_tars: bool = True,
         health: StoreHealth | None = None,
-        left_out: LeftOutDatabases | None = None,
+        left_out: SkippedFiles | None = None,
         on_bytes: Callable[[int], object] = lambda _: None,
         on_fault: Callable[[DownloadFault], object] = lambda _: None,
     ) -> None:
         self._manifest = manifest
-        self._layout = layout
-        self._stores = stores
         self._identities = identities
-        self._staging = staging
         self._limits = limits or DownloadLimits()
         self._hash_tars = hash_tars
-        self._health = health or StoreHealth()
         self._left_out = left_out or LeftOutDatabases()
-        self._on_bytes = on_bytes
-        self._on_fault = on_fault
+        self._fetcher = ObjectFetcher(
+            layout, stores, staging=staging, health=health, on_bytes=on_bytes, on_fault=on_fault
+        )
         self._given_up = threading.Event()
         self._cuts: dict[str, tuple[TarCut | None, ...]] | None = None
 
@@ -169,6 +158,18 @@ class BaseBackupSource:
                 f"expected {tar.sha256}"
             )
 
+    def volumes_of_right_files(self, right: Collection[str]) -> dict[tuple[str, str], frozenset[int]]:
+        """Return the volumes that hold nothing but files that are ``right`` already, by base backup and tar.
+
+        None of a tar of which nobody knows within which file each volume begins.
+        """
+        found: dict[tuple[str, str], frozenset[int]] = {}
+        for tar in self._manifest.tars:
+            cuts = self._cuts_of(tar)
+            if cuts is not None:
+                found[self._manifest.backup_id, tar.name] = volumes_of_right_files(tar, cuts, right)
+        return found
+
     def write_backup_manifest(self, path: Path) -> None:
         """Put PostgreSQL's own manifest at ``path``. Raises: RestoreError, CodecError, StoreError."""
         with path.open("wb") as file:
@@ -179,14 +180,12 @@ class BaseBackupSource:
         with self._staged(item) as path:
             self._open(item, path, sink)
 
-    @contextmanager
-    def _staged(self, item: BackupObject) -> Iterator[Path]:
+    def _staged(self, item: BackupObject) -> AbstractContextManager[Path]:
         """Download one object, verified, into a file that is removed after the block."""
-        path = self._download(item)
-        try:
-            yield path
-        finally:
-            path.unlink(missing_ok=True)
+        return self._fetcher.fetched(self._manifest.backup_id, item, self._go_on)
+
+    def _download(self, item: BackupObject) -> Path:
+        return self._fetcher.download(self._manifest.backup_id, item, self._go_on)
 
     def _open(self, item: BackupObject, path: Path, sink: Sink) -> None:
         with path.open("rb") as stream:
@@ -225,139 +224,6 @@ class BaseBackupSource:
         """End a thread whose work nobody waits for any more."""
         if self._given_up.is_set():
             raise CancelledError
-
-    def _download(self, item: BackupObject) -> Path:
-        """Download one object from the first store that has it whole; those that failed lately are asked last.
-
-        A store that does not answer is not waited for while another can be asked. Raises: RestoreError.
-        """
-        key = self._layout.base_key(self._manifest.backup_id, item.name)
-        path = self._staging / f"{self._manifest.backup_id}.{item.name}"
-        begun: list[_Attempt] = []
-        silent: list[_Attempt] = []
-        faults: list[WalPipelineError] = []
-        stores = self._health.order(self._stores)
-        try:
-            for store in stores:
-                attempt = self._begin(store, key, item, path)
-                begun.append(attempt)
-                if store is not stores[-1] and not attempt.wait(_ANSWER_SECONDS, self._go_on):
-                    silent.append(attempt)
-                    self._pass_over(key, store, _unanswered(store, key))
-                elif self._has_it(attempt, key, faults):
-                    return attempt.path.replace(path)
-            for attempt in silent:
-                if self._has_it(attempt, key, faults):
-                    return attempt.path.replace(path)
-        finally:
-            for attempt in begun:
-                attempt.give_up()
-        reasons = "\n".join(fault.message for fault in faults)
-        raise RestoreError(
-            f"object '{key}' could not be had from any store:\n{reasons}",
-            hint="Restore from an earlier base backup, with a target after its end, if one is kept.",
-        )
-
-    def _begin(self, store: Store, key: str, item: BackupObject, path: Path) -> "_Attempt":
-        own = path.with_name(f"{path.name}.{store.name}")
-        return _Attempt(store, own, lambda attempt: self._download_from(attempt, key, item))
-
-    def _has_it(self, attempt: "_Attempt", key: str, faults: list[WalPipelineError]) -> bool:
-        """Wait until an attempt ends, and return whether the object is whole."""
-        error = attempt.result(self._go_on)
-        if error is None:
-            return True
-        if not isinstance(error, WalPipelineError):
-            raise error
-        faults.append(error)
-        self._pass_over(key, attempt.store, error)
-        return False
-
-    def _pass_over(self, key: str, store: Store, error: WalPipelineError) -> None:
-        if isinstance(error, StoreUnavailableError):
-            self._health.failed(store)
-        self._on_fault(DownloadFault(key, store.name, error.message))
-
-    def _download_from(self, attempt: "_Attempt", key: str, item: BackupObject) -> None:
-        store, path = attempt.store, attempt.path
-        digest, size_bytes = hashlib.sha256(), 0
-        try:
-            with store.open(key) as stream:
-                attempt.answered.set()
-                attempt.go_on()
-                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-                with open(descriptor, "wb") as file:  # noqa: PTH123 - its own flags
-                    while size_bytes <= item.size_bytes and (data := stream.read(_READ_BYTES)):  # no more: another's
-                        self._go_on()
-                        attempt.go_on()
-                        digest.update(data)
-                        size_bytes += len(data)
-                        file.write(data)
-                        self._on_bytes(len(data))
-            require_bytes(store, key, StoredBytes(size_bytes, digest.hexdigest()), item)
-        except BaseException as error:
-            self._on_bytes(-size_bytes)
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
-            if isinstance(error, OSError):
-                raise RestoreError(f"'{path}' cannot be written: {error.strerror}") from error
-            raise
-
-
-class _Attempt:
-    """One object on its way from one store, in a thread that nobody has to wait for."""
-
-    def __init__(self, store: Store, path: Path, download: Callable[["_Attempt"], None]) -> None:
-        self.store = store
-        self.path = path
-        self.answered = threading.Event()
-        self._given_up = threading.Event()
-        self._error: BaseException | None = None
-        self._download = download
-        self._thread = threading.Thread(target=self._run, name=f"download-{store.name}", daemon=True)
-        self._thread.start()
-
-    def wait(self, seconds: float, go_on: Callable[[], None]) -> bool:
-        """Return whether the store answered within so many seconds, in whatever way."""
-        deadline = time.monotonic() + seconds
-        while not self.answered.wait(min(_POLL_SECONDS, seconds)):
-            go_on()
-            if time.monotonic() > deadline:
-                return False
-        return True
-
-    def result(self, go_on: Callable[[], None]) -> BaseException | None:
-        """Return the error with which it ended; None where the object is at ``path``."""
-        while self._thread.is_alive():
-            self._thread.join(_POLL_SECONDS)
-            go_on()
-        return self._error
-
-    def give_up(self) -> None:
-        """End the thread, and remove its file if nobody took it. One that the store has answered ends at once."""
-        self._given_up.set()
-        if self.answered.is_set():
-            self._thread.join(_ANSWER_SECONDS)
-        if not self._thread.is_alive():
-            with suppress(OSError):
-                self.path.unlink(missing_ok=True)
-
-    def go_on(self) -> None:
-        """End the thread where nobody needs the object from it any more."""
-        if self._given_up.is_set():
-            raise CancelledError
-
-    def _run(self) -> None:
-        try:
-            self._download(self)
-        except BaseException as error:  # noqa: BLE001 - it is raised where the object is waited for
-            self._error = error
-        finally:
-            self.answered.set()
-
-
-def _unanswered(store: Store, key: str) -> StoreUnavailableError:
-    return StoreUnavailableError(store.name, f"object '{key}' was not answered within {_ANSWER_SECONDS:g} s")
 
 
 def cuts_limit(manifest: BaseBackupManifest) -> int:

@@ -14,6 +14,7 @@ from wal_pipeline.commands.restore.places.workspace import (
 )
 from wal_pipeline.commands.restore.untar import HELD_BACK
 from wal_pipeline.errors import PostgresError, RestoreError
+from wal_pipeline.postgres.control_file import read_control_file
 from wal_pipeline.postgres.postmaster import find_server
 
 _TABLESPACES: Final = "pg_tblspc"
@@ -22,35 +23,47 @@ _OF_A_TABLESPACE: Final = re.compile(r"PG_[0-9]+_[0-9]+\Z")
 
 
 def check_folders(
-    pgdata: Path, moves: Sequence[TablespaceMove], *, force: bool, left: bool | None = None
+    pgdata: Path,
+    moves: Sequence[TablespaceMove],
+    *,
+    force: bool,
+    left: bool | None = None,
+    own: int | None = None,
 ) -> tuple[Path, ...]:
     """Return the folders to empty: only ``force`` allows any, or the mark of a restore that did not end.
 
-    ``left`` is that mark's answer where the caller holds its lock; by default it is looked for.
+    ``left`` is that mark's answer where the caller holds its lock; by default it is looked for. ``own`` is the system
+    identifier of the cluster whose folders may be changed without ``force``, because what is right in them stays.
 
     Raises: RestoreError for a folder that is in use, is another's, or is not empty without ``force``.
     """
     if left is None:
         refuse_other_restore(pgdata)
         left = left_by_restore(pgdata)
-    found = [pgdata] if check_data_directory(pgdata, force=force, left=left) else []
+    found = [pgdata] if check_data_directory(pgdata, force=force, left=left, own=own) else []
     linked = _linked_folders(pgdata)
-    found += [move.new for move in moves if _check_tablespace(pgdata, move, linked, force=force, left=left)]
+    may = force or (own is not None and bool(found))
+    found += [move.new for move in moves if _check_tablespace(pgdata, move, linked, force=may, left=left)]
     return tuple(found)
 
 
-def check_data_directory(folder: Path, *, force: bool, left: bool | None = None) -> bool:
-    """Return whether a data directory must be emptied. Raises: RestoreError where it must not."""
+def check_data_directory(folder: Path, *, force: bool, left: bool | None = None, own: int | None = None) -> bool:
+    """Return whether a data directory must be emptied, or compared. Raises: RestoreError where it must not."""
     if not _holds_something(folder, "data directory"):
         return False
     if left if left is not None else left_by_restore(folder):
         return True
     is_cluster = any((folder / name).exists() for name in _OF_A_CLUSTER)
+    if own is not None and is_cluster and _is_of_cluster(folder, own):
+        return True
     if force and is_cluster:
         return True
     message = f"the data directory '{folder}' is not empty"
     if is_cluster:
         hint = "Restore into another folder, or remove the old cluster in this one with --force."
+        if own is not None:
+            message += ", and its pg_control cannot be read, so that nothing proves whose it is"
+            hint = "Restore into another folder, or add --force: what is right in this one stays all the same."
     else:
         message += " and does not hold a PostgreSQL cluster" if force else ""
         hint = (
@@ -58,6 +71,25 @@ def check_data_directory(folder: Path, *, force: bool, left: bool | None = None)
             "restore into another folder, or remove these files yourself."
         )
     raise RestoreError(message, hint=hint)
+
+
+def _is_of_cluster(folder: Path, system_identifier: int) -> bool:
+    """Return whether a data directory is the cluster's; False where nothing tells.
+
+    Raises: RestoreError where it is another's: what is surplus in it is not ours to remove.
+    """
+    try:
+        found = read_control_file(folder).system_identifier
+    except PostgresError:
+        return False
+    if found != system_identifier:
+        raise RestoreError(
+            f"the data directory '{folder}' is of the cluster with the system identifier {found}, "
+            f"expected {system_identifier}",
+            hint="--delta changes only a data directory of the cluster that is restored: restore into another folder; "
+            "or leave out --delta, and --force removes the other cluster.",
+        )
+    return True
 
 
 def _check_tablespace(pgdata: Path, move: TablespaceMove, linked: frozenset[Path], *, force: bool, left: bool) -> bool:

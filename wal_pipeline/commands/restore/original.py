@@ -45,8 +45,10 @@ class OriginalServer:
 def decide_role(request: RestoreRequest, signs: tuple[str, ...]) -> RestoreRequest:
     """Return the request with the signs of an original that lives; without any, an undecided one is a replacement.
 
-    One of only some databases is a copy, which no sign is needed for.
+    One of only some databases is a copy, which no sign is needed for. A standby is neither: its original lives.
     """
+    if request.standby is not None:
+        return request
     archiving = request.archiving
     if archiving is None and request.only_databases:
         archiving = False
@@ -57,7 +59,7 @@ def decide_role(request: RestoreRequest, signs: tuple[str, ...]) -> RestoreReque
 
 def require_role(request: RestoreRequest) -> None:
     """Refuse a restore that may make a copy, and of which nobody said what it is. Raises: RestoreError."""
-    if request.archiving is None:
+    if request.archiving is None and request.standby is None:
         raise RestoreError(
             f"the restored server may be a copy beside its original ({'; '.join(request.signs_of_original)}), and both "
             "would archive into one archive",

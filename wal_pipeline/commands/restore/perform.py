@@ -3,27 +3,24 @@
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from wal_pipeline.archive.format.base_backup.manifest import BaseBackupManifest
 from wal_pipeline.archive.recovery.restore_plan import RestorePlan
 from wal_pipeline.archive.recovery.target import RecoveryTarget, TargetKind
 from wal_pipeline.commands.archive_get.prefetch_folder import PrefetchFolder
 from wal_pipeline.commands.archive_get.restore_command import shell_line
 from wal_pipeline.commands.archive_get.tail_wal import limits_of
-from wal_pipeline.commands.archive_get.wal_source import StoreHealth
 from wal_pipeline.commands.restore.chosen.databases import replay_settings
 from wal_pipeline.commands.restore.chosen.finish import FinishedDatabases
-from wal_pipeline.commands.restore.chosen.left_out import LeftOutDatabases, check_parts, fill_left_out
-from wal_pipeline.commands.restore.download import BaseBackupSource, DownloadFault
+from wal_pipeline.commands.restore.files.fetch import DownloadFault
+from wal_pipeline.commands.restore.files.placing import FilePlacing, PlacingEvents
 from wal_pipeline.commands.restore.folders import check_folders
 from wal_pipeline.commands.restore.place import (
-    combine_chain,
-    extract_base_backup,
+    begin_keeping,
     make_owned,
     own,
     verify_files,
@@ -33,6 +30,8 @@ from wal_pipeline.commands.restore.places.configuration import write_configurati
 from wal_pipeline.commands.restore.places.wal_folder import PG_WAL
 from wal_pipeline.commands.restore.places.workspace import Workspace, empty, remove_tree, workspace
 from wal_pipeline.commands.restore.prepare import PreparedRestore, require_answers
+from wal_pipeline.commands.restore.standby.settings import fit_for_standby, following_settings
+from wal_pipeline.commands.restore.standby.wal_only import point_to_stores
 from wal_pipeline.commands.restore.start import RecoveryResult
 from wal_pipeline.commands.restore.untar import hold_back_pg_control, release_pg_control
 from wal_pipeline.errors import RestoreError
@@ -47,9 +46,11 @@ from wal_pipeline.wal.lsn import Lsn
 class RestoreResult:
     """The files of a restore are in place. ``seconds`` by phase: plan, download, combine, verify, finish.
 
+    ``predicted_seconds`` is what had been predicted for all that was done, ``took_seconds`` what it took; None where it
+    was not known.
     ``mended`` says what had to be changed in the restored configuration, for a person. ``warnings`` are those of
     pg_combinebackup and pg_verifybackup. ``databases`` says what became of those that were not asked for, where the
-    server was started.
+    server was started. ``kept_bytes`` are those of files, and of parts of files, that were right already.
     """
 
     pgdata: Path
@@ -61,6 +62,9 @@ class RestoreResult:
     mended: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     databases: FinishedDatabases | None = None
+    kept_bytes: int = 0
+    predicted_seconds: float | None = None
+    took_seconds: float | None = None
 
 
 class RestoreEvents:
@@ -74,6 +78,9 @@ class RestoreEvents:
 
     def phase(self, name: str) -> None:
         """A phase begins."""
+
+    def will_fetch(self, count: int) -> None:
+        """So many bytes are to be downloaded: fewer than was planned, where what is right in the folders stays."""
 
     def bytes_came(self, count: int) -> None:
         """Bytes were downloaded, in any thread. ``count`` is negative where a download starts over."""
@@ -112,7 +119,10 @@ class RestoreCommand:
         return line if self.last_segment is None else bounded_command(line, self.last_segment)
 
     def with_pieces(self, plan: RestorePlan) -> "RestoreCommand":
-        """Return the command that also gets the pieces that a plan counts on; a drill's asks a process that does."""
+        """Return the command that also gets the pieces that a plan counts on; a drill's asks a process that does.
+
+        A standby's plan counts on none (docs/adr/0011).
+        """
         return replace(self, program=(*self.program, *limits_of(plan).words())) if self.program else self
 
 
@@ -127,7 +137,17 @@ def perform_restore(
     Raises: RestoreError, also where a store did not answer, CodecError, StoreError, PostgresError.
     """
     require_answers(prepared)
+    if prepared.request.wal_only:
+        mended = point_to_stores(prepared, recovery_settings(prepared, command.with_pieces(prepared.plan).line))
+        pgdata, seconds = prepared.request.pgdata.absolute(), {"plan": prepared.plan_seconds}
+        return _with_prefetched(
+            RestoreResult(pgdata, (), prepared.plan.timeline, 0, seconds, (), mended), prepared, command
+        )
     result = _Placement(prepared, command.with_pieces(prepared.plan).line, events or RestoreEvents()).run()
+    return _with_prefetched(result, prepared, command)
+
+
+def _with_prefetched(result: RestoreResult, prepared: PreparedRestore, command: RestoreCommand) -> RestoreResult:
     if command.prefetched is not None:
         make_owned(command.prefetched.path, prepared.user)
     return result
@@ -144,11 +164,9 @@ class _Placement:
         self._seconds = {"plan": prepared.plan_seconds}
         self._faults: list[DownloadFault] = []
         self._mended: tuple[str, ...] = ()
-        self._health = StoreHealth()
-        self._warnings: list[str] = []
         self._bytes = 0
-        self._left_out = None if prepared.chosen is None else prepared.chosen.left_out
-        self._left_out_folders: tuple[str, ...] = ()
+        self._keeps = False
+        self._lock = threading.Lock()
 
     def run(self) -> RestoreResult:
         with workspace(self._pgdata, self._prepared.request.work_dir) as work:
@@ -159,11 +177,10 @@ class _Placement:
         chain = self._prepared.chain
         self._make_folders(work)
         try:
-            if len(chain) == 1:
-                self._place_full(chain[0], work)
-            else:
-                self._place_chain(chain, work)
-            self._finish(work)
+            events = PlacingEvents(self._phase, self._events.will_fetch, self._came, self._fault)
+            placing = FilePlacing(self._prepared, work.staging, self._keeps, events)
+            placing.run()
+            self._finish(work, placing)
         finally:
             remove_tree(work.staging)
         return RestoreResult(
@@ -174,81 +191,52 @@ class _Placement:
             self._seconds,
             tuple(self._faults),
             self._mended,
-            tuple(self._warnings),
+            tuple(placing.warnings),
+            kept_bytes=placing.kept_bytes,
         )
 
     def _make_folders(self, work: Workspace) -> None:
         """Mark the folders, and empty those that may be emptied; make the link to the WAL where it has its own disk.
 
-        Their content may have changed since the plan, so they are checked again.
+        Their content may have changed since the plan, so they are checked again. Where what is right in them stays,
+        they are emptied of the rest later, and only the WAL and all links go now; nothing can be started from here on.
 
         Raises: RestoreError where a folder may not be emptied, or holds something that the plan did not see.
         """
         request, wal = self._prepared.request, self._prepared.wal_folder
-        emptied = check_folders(self._pgdata, self._prepared.moves, force=request.force, left=work.was_left)
+        own = self._prepared.layout.system_identifier if request.delta else None
+        emptied = check_folders(self._pgdata, self._prepared.moves, force=request.force, left=work.was_left, own=own)
         unplanned = [folder for folder in emptied if folder not in self._prepared.emptied]
         if unplanned:
             raise RestoreError(f"'{unplanned[0]}' was empty when the restore was planned and is not any more")
         try:
             work.begin(self._prepared.filled_elsewhere)
-            for folder in (*emptied, *([wal.folder] if wal is not None and wal.emptied else [])):
+            self._keeps = self._prepared.is_single and bool(emptied) and (request.delta or work.was_left)
+            if self._keeps:
+                begin_keeping(self._pgdata)
+            for folder in (
+                *(() if self._keeps else emptied),
+                *([wal.folder] if wal is not None and wal.emptied else []),
+            ):
                 empty(folder)
             if wal is not None:
                 (self._pgdata / PG_WAL).symlink_to(wal.folder)
         except OSError as error:
             raise RestoreError(f"'{error.filename}' cannot be made or emptied: {error.strerror}") from error
 
-    def _place_full(self, manifest: BaseBackupManifest, work: Workspace) -> None:
-        with self._phase("download"):
-            spaces = {move.oid: move.new for move in self._prepared.moves}
-            extract_base_backup(manifest, self._source(manifest, work), self._pgdata, spaces)
-        if self._left_out is not None:
-            self._left_out_folders = fill_left_out(self._pgdata, [self._pgdata], self._left_out)
-        release_pg_control(self._pgdata)
-
-    def _place_chain(self, chain: Sequence[BaseBackupManifest], work: Workspace) -> None:
-        folders: list[Path] = []
-        staged: dict[int, Path] = {}
-        with self._phase("download"):
-            for manifest in chain:
-                folder = work.staging / manifest.backup_id
-                staged = {
-                    space.oid: work.staging / f"{manifest.backup_id}.{space.oid}" for space in manifest.tablespaces
-                }
-                extract_base_backup(manifest, self._source(manifest, work), folder, staged)
-                folders.append(folder)
-        if self._left_out is not None:
-            self._verify_parts(folders, self._left_out)
-        with self._phase("combine"):
-            self._warnings += combine_chain(
-                self._prepared.binaries, folders, self._pgdata, staged, self._prepared.moves
-            )
-        if self._left_out is not None:
-            try:
-                self._left_out_folders = fill_left_out(self._pgdata, folders, self._left_out)
-            except BaseException:
-                hold_back_pg_control(self._pgdata)
-                raise
-
-    def _verify_parts(self, folders: Sequence[Path], left_out: LeftOutDatabases) -> None:
-        """Compare the files of each base backup of a chain with its manifest: its tars' hashes are not known in part.
-
-        What pg_combinebackup makes of them is compared later, with the manifest that it writes.
-        """
-        for folder in folders:
-            ignored = check_parts(folder, left_out)
-            if self._prepared.request.verify and left_out.skips_volumes:
-                release_pg_control(folder)
-                self._warnings += verify_files(self._prepared.binaries, folder, ignored=ignored)
-                hold_back_pg_control(folder)
-
-    def _finish(self, work: Workspace) -> None:
+    def _finish(self, work: Workspace, placing: FilePlacing) -> None:
+        """Prove the files, and give the cluster what its recovery needs. Only then a server can start there."""
         request, prepared = self._prepared.request, self._prepared
         remove_tree(work.staging)
         if request.verify:
             with self._phase("verify"), _flushing():
-                self._warnings += verify_files(
-                    prepared.binaries, self._pgdata, prepared.moves, ignored=self._left_out_folders
+                placing.warnings += verify_files(
+                    request,
+                    prepared.binaries,
+                    self._pgdata,
+                    prepared.moves,
+                    ignored=placing.left_out_folders,
+                    proven=placing.proven,
                 )
         with self._phase("finish"):
             write_tablespace_map(self._pgdata, prepared.moves)
@@ -256,27 +244,18 @@ class _Placement:
             write_recovery_settings(self._pgdata, recovery_settings(prepared, self._restore_command))
             own([self._pgdata, *self._prepared.filled_elsewhere], prepared.user)
             self._mended = keep_own_folder(self._pgdata, prepared.binaries, prepared.user)
+            release_pg_control(self._pgdata)  # it says what a standby's settings must be
+            try:
+                self._mended += fit_for_standby(prepared)
+            except BaseException:
+                hold_back_pg_control(self._pgdata)
+                raise
             os.sync()  # the server itself syncs only what it writes from now on
             work.end(self._prepared.filled_elsewhere)
 
-    def _source(self, manifest: BaseBackupManifest, work: Workspace) -> BaseBackupSource:
-        planned = next(one for one in self._prepared.plan.chain if one.backup.backup_id == manifest.backup_id)
-        return BaseBackupSource(
-            manifest,
-            self._prepared.layout,
-            [store for store in self._prepared.stores if store.name in planned.stores],
-            identities=self._prepared.identities,
-            staging=work.staging,
-            # Of a chain pg_verifybackup sees only what was combined; of one base backup it reads every file.
-            hash_tars=len(self._prepared.chain) > 1,
-            health=self._health,
-            left_out=self._left_out,
-            on_bytes=self._came,
-            on_fault=self._fault,
-        )
-
     def _came(self, count: int) -> None:
-        self._bytes += count
+        with self._lock:
+            self._bytes += count
         self._events.bytes_came(count)
 
     def _fault(self, fault: DownloadFault) -> None:
@@ -304,6 +283,8 @@ def _flushing() -> Iterator[None]:
 
 def recovery_settings(prepared: PreparedRestore, restore_command: str) -> RecoverySettings:
     """Return the server's recovery settings: their target is the plan's, which may differ from the one asked for."""
+    if prepared.request.standby is not None:
+        return following_settings(prepared.request, prepared.request.standby, restore_command)
     target, last = prepared.plan.target, prepared.plan.bound
     return RecoverySettings(
         restore_command=restore_command if last is None else bounded_command(restore_command, last),

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -11,7 +11,12 @@ from wal_pipeline.archive.format.base_backup.manifest import BASE_TAR, BaseBacku
 from wal_pipeline.commands.archive_get.prefetch_folder import PrefetchFolder
 from wal_pipeline.commands.restore.checks import TablespaceMove
 from wal_pipeline.commands.restore.download import BaseBackupSource
+from wal_pipeline.commands.restore.files.file_places import TABLESPACES, FilePlaces
+from wal_pipeline.commands.restore.files.listed_files import BACKUP_MANIFEST
+from wal_pipeline.commands.restore.files.verify import compare_with_manifest
+from wal_pipeline.commands.restore.places.wal_folder import PG_WAL
 from wal_pipeline.commands.restore.places.workspace import NOT_CONTENT, combined, move_up
+from wal_pipeline.commands.restore.prepare import RestoreRequest
 from wal_pipeline.commands.restore.untar import hold_back_pg_control, release_pg_control
 from wal_pipeline.errors import RestoreError
 from wal_pipeline.host.mounts import LOST_AND_FOUND
@@ -20,14 +25,13 @@ from wal_pipeline.postgres.binaries import Binaries
 from wal_pipeline.postgres.recovery_server import ServerUser
 from wal_pipeline.text import length
 
-_BACKUP_MANIFEST: Final = "backup_manifest"
 _SHOWN_LINES: Final = 20
 _STALL_SECONDS: Final = 3600.0
 _LOOK_SECONDS: Final = 10.0
 
 
 def extract_base_backup(
-    manifest: BaseBackupManifest, source: BaseBackupSource, pgdata: Path, spaces: dict[int, Path]
+    manifest: BaseBackupManifest, source: BaseBackupSource, pgdata: Path, spaces: Mapping[int, Path]
 ) -> None:
     """Extract one base backup into ``pgdata`` and its tablespaces into ``spaces``, by oid, with links to them.
 
@@ -38,10 +42,33 @@ def extract_base_backup(
         source.extract(manifest.tar(str(oid)), folder)
     pgdata.mkdir(mode=0o700, parents=True, exist_ok=True)
     source.extract(manifest.tar(BASE_TAR), pgdata)
-    if not (pgdata / _BACKUP_MANIFEST).exists():
-        source.write_backup_manifest(pgdata / _BACKUP_MANIFEST)
+    if not (pgdata / BACKUP_MANIFEST).exists():
+        source.write_backup_manifest(pgdata / BACKUP_MANIFEST)
     link_tablespaces(pgdata, spaces)
     limit_mode(pgdata)
+
+
+def complete(source: BaseBackupSource, places: FilePlaces) -> None:
+    """Add to files that were placed one by one what a cluster needs: PostgreSQL's manifest, the links, the mode.
+
+    Raises: RestoreError, CodecError, StoreError.
+    """
+    if BACKUP_MANIFEST not in {path.name for path in places.pgdata.iterdir()}:
+        source.write_backup_manifest(places.pgdata / BACKUP_MANIFEST)
+    (places.pgdata / TABLESPACES).mkdir(mode=0o700, exist_ok=True)
+    link_tablespaces(places.pgdata, places.spaces)
+    limit_mode(places.pgdata)
+
+
+def begin_keeping(pgdata: Path) -> None:
+    """Make it impossible to start the old cluster whose right files stay, and remove its links. Raises: OSError.
+
+    ``pg_wal`` goes with its content: no base backup has any.
+    """
+    hold_back_pg_control(pgdata)
+    links = (path for path in (pgdata / PG_WAL, *pgdata.glob(f"{TABLESPACES}/*")) if path.is_symlink())
+    for path in links:
+        path.unlink()
 
 
 def limit_mode(pgdata: Path) -> None:
@@ -53,7 +80,7 @@ def limit_mode(pgdata: Path) -> None:
         raise RestoreError(f"the mode of '{pgdata}' cannot be changed: {error.strerror}") from error
 
 
-def link_tablespaces(pgdata: Path, spaces: dict[int, Path]) -> None:
+def link_tablespaces(pgdata: Path, spaces: Mapping[int, Path]) -> None:
     """Link to the tablespaces, by oid. Raises: RestoreError where something else is in a link's place."""
     for oid, folder in spaces.items():
         link = pgdata / "pg_tblspc" / str(oid)
@@ -75,8 +102,8 @@ def combine_chain(
 ) -> tuple[str, ...]:
     """Make ``pgdata`` from a full base backup and the incremental ones on it, with pg_combinebackup.
 
-    ``staged`` are the newest one's tablespaces by oid. Returns the program's warnings. Raises: RestoreError,
-    PostgresError.
+    ``staged`` are the newest one's tablespaces by oid. ``global/pg_control`` is held back. Returns the
+    program's warnings. Raises: RestoreError, PostgresError.
     """
     for folder in folders:
         release_pg_control(folder)
@@ -92,7 +119,6 @@ def combine_chain(
     except OSError as error:
         raise RestoreError(f"'{error.filename}' cannot be moved: {error.strerror}") from error
     link_tablespaces(pgdata, {move.oid: move.new for move in moves})
-    release_pg_control(pgdata)
     limit_mode(pgdata)
     return warnings
 
@@ -102,24 +128,35 @@ def _escaped(path: Path) -> str:
 
 
 def verify_files(
-    binaries: Binaries, pgdata: Path, moves: Sequence[TablespaceMove] = (), *, ignored: Sequence[str] = ()
+    request: RestoreRequest,
+    binaries: Binaries,
+    pgdata: Path,
+    moves: Sequence[TablespaceMove] = (),
+    *,
+    ignored: Sequence[str] = (),
+    proven: Mapping[str, bytes] | None = None,
 ) -> tuple[str, ...]:
-    """Compare every file with PostgreSQL's own manifest, and return pg_verifybackup's warnings.
+    """Compare every file with PostgreSQL's own manifest, and return pg_verifybackup's warnings where it runs.
 
     What a file system or the restore itself keeps at the top of a folder is passed over, and what is in the folders
-    ``ignored``, relative to the data directory.
+    ``ignored``, relative to the data directory. Our own comparison does not read the files ``proven`` again.
 
-    Raises: RestoreError: then no server can start there.
+    ``global/pg_control`` is held back before and after it; only pg_verifybackup needs it in its place meanwhile.
+
+    Raises: RestoreError.
     """
-    program = binaries.program("pg_verifybackup")
     tops = ("", *(f"pg_tblspc/{move.oid}/" for move in moves))
     names = [*(f"{top}{name}" for top in tops for name in NOT_CONTENT), *ignored]
+    if not request.uses_pg_verifybackup:
+        compare_with_manifest(pgdata, workers=request.worker_count, ignored=names, proven=proven)
+        return ()
+    program = binaries.program("pg_verifybackup")
     command = [str(program), "--no-parse-wal", "--quiet", *(f"--ignore={name}" for name in names), str(pgdata)]
+    release_pg_control(pgdata)
     try:
         return run_tool(command, f"'{pgdata}' is not what was backed up")
-    except BaseException:
+    finally:
         hold_back_pg_control(pgdata)
-        raise
 
 
 def run_tool(command: list[str], failure: str, *, stall_seconds: float = _STALL_SECONDS) -> tuple[str, ...]:

@@ -1,15 +1,19 @@
 """Plans and checks a restore, and writes nothing."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from wal_pipeline.archive.format.base_backup.file_index import FileIndex
 from wal_pipeline.archive.format.base_backup.manifest import BaseBackupManifest
 from wal_pipeline.archive.format.keys import Layout
+from wal_pipeline.archive.records import BackupMethod
+from wal_pipeline.archive.recovery.coverage import ArchiveContents
 from wal_pipeline.archive.recovery.restore_plan import RestorePlan, plan_restore
 from wal_pipeline.archive.recovery.target import RecoveryTarget
+from wal_pipeline.archive.restore_time.forecast import RestoreForecast
 from wal_pipeline.commands.restore.checks import (
     DiskNeed,
     TablespaceMove,
@@ -23,12 +27,17 @@ from wal_pipeline.commands.restore.checks import (
 )
 from wal_pipeline.commands.restore.chosen.databases import ChosenDatabases, choose_databases, needed_of, require_copy
 from wal_pipeline.commands.restore.chosen.lists import read_database_lists
+from wal_pipeline.commands.restore.chosen.volumes import fetched_bytes
 from wal_pipeline.commands.restore.contents import RestoreInventory, gather
+from wal_pipeline.commands.restore.files.small_objects import read_file_index
+from wal_pipeline.commands.restore.files.verify import VerifyWith
+from wal_pipeline.commands.restore.files.workers import usable_cores
 from wal_pipeline.commands.restore.folders import check_data_directory, check_folders
 from wal_pipeline.commands.restore.places.configuration import ConfigurationPlan, plan_configuration
 from wal_pipeline.commands.restore.places.stored_configuration import has_own_configuration, read_kept
 from wal_pipeline.commands.restore.places.wal_folder import PG_WAL, WalFolder, other_links, plan_wal_folder, wal_place
 from wal_pipeline.commands.restore.places.workspace import left_by_restore
+from wal_pipeline.commands.restore.standby.request import StandbyRequest
 from wal_pipeline.errors import RestoreError, WalPipelineError
 from wal_pipeline.postgres.binaries import Binaries, find_binaries
 from wal_pipeline.postgres.recovery import TargetAction
@@ -54,6 +63,10 @@ class RestoreRequest:
     ``config_file`` is the server's, where it is not in the data directory. ``restore_config``: the configuration that
     was kept with the base backup is written into the data directory; None: where this machine has none for it.
     ``only_databases``: the server, which must be a copy, has only these databases, beside those of every cluster.
+    ``verify_with``: who compares the files with PostgreSQL's manifest. ``workers``: how many files are worked on at the
+    same time; None: as many as there are cores. ``delta``: files of the old cluster that are right stay.
+    ``standby``: the server follows a primary, and is no copy and no replacement. ``wal_only``: the data directory is
+    there, and stays as it is; only its recovery is set up.
     """
 
     pgdata: Path
@@ -73,6 +86,22 @@ class RestoreRequest:
     config_file: Path | None = None
     restore_config: bool | None = None
     only_databases: tuple[str, ...] = ()
+    verify_with: VerifyWith = VerifyWith.OWN
+    workers: int | None = None
+    delta: bool = False
+
+    @property
+    def worker_count(self) -> int:
+        """How many files are worked on at the same time."""
+        return self.workers or usable_cores()
+
+    @property
+    def uses_pg_verifybackup(self) -> bool:
+        """Whether PostgreSQL's own program compares the files."""
+        return self.verify and self.verify_with is VerifyWith.POSTGRES
+
+    standby: StandbyRequest | None = None
+    wal_only: bool = False
 
     @property
     def is_copy(self) -> bool:
@@ -88,6 +117,9 @@ class PreparedRestore:
     ``refusals`` are all that the restore would refuse, though it could be planned.
     ``encrypted``: a base backup or WAL is encrypted, and the identities at hand open it. ``stores`` are those that
     answered, ``silent`` the names of those that did not. ``chosen``: only these databases come back; None: all.
+    ``index``: the files of a base backup of the method ``local``. ``keeps``: what is right in the folders stays, and
+    only the rest is fetched.
+    ``forecast``: how long it will take; None where nobody asked.
     """
 
     request: RestoreRequest
@@ -109,6 +141,14 @@ class PreparedRestore:
     configuration: ConfigurationPlan = field(default_factory=ConfigurationPlan)
     refusals: tuple[WalPipelineError, ...] = ()
     chosen: ChosenDatabases | None = None
+    index: FileIndex | None = None
+    keeps: bool = False
+    forecast: RestoreForecast | None = None
+
+    @property
+    def is_single(self) -> bool:
+        """Whether one base backup is brought back by itself, and none is combined with it."""
+        return len(self.chain) == 1
 
     @property
     def filled_elsewhere(self) -> tuple[Path, ...]:
@@ -119,7 +159,7 @@ class PreparedRestore:
     @property
     def download_bytes(self) -> int:
         """Bytes that are downloaded before the server starts. It fetches the WAL itself."""
-        return sum(one.stored_size_bytes for one in needed_of(self.chosen, self.chain))
+        return sum(map(fetched_bytes, needed_of(self.chosen, self.chain)))
 
 
 def prepare_restore(
@@ -131,24 +171,37 @@ def prepare_restore(
     """
     begun = time.monotonic()
     require_copy(request.only_databases, is_copy=request.is_copy)
-    check_data_directory(request.pgdata, force=request.force)
+    own = layout.system_identifier if request.delta else None
+    check_data_directory(request.pgdata, force=request.force, own=own)
     found, plan = _planned(request, stores, layout, identities)
     require_action(plan.asked, plan.target, request.action)
-    chain = tuple(found.manifests[one.backup.backup_id] for one in plan.chain)
+    chain = _needed_of_chain(found, plan)
     moves = map_tablespaces(chain[-1], request.tablespaces, request.tablespace_root)
     _check_apart(request.pgdata, moves)
-    emptied = check_folders(request.pgdata, moves, force=request.force)
+    emptied = check_folders(request.pgdata, moves, force=request.force, own=own)
     encrypted = check_identities(plan, chain, found.answered, layout, identities)
     pgdata = request.pgdata.absolute()
     wal_folder = plan_wal_folder(pgdata, request.waldir, replaced=pgdata in emptied)
     user = server_user(pgdata, request.owner)
     work_place = pgdata if request.work_dir is None else request.work_dir.absolute()
     check_writable(pgdata, (*(move.new for move in moves), wal_place(pgdata, wal_folder), work_place))
-    chosen = _chosen(request, chain, found, layout, identities)
-    needed = needed_of(chosen, chain)
-    needs = disk_needs(needed, pgdata, moves, work_place=work_place, wal_place=wal_place(pgdata, wal_folder))
+    index = _index_of(chain[-1], found, layout, identities)
+    chosen = _chosen(request, chain, found, layout, identities, index=index)
+    needs = disk_needs(
+        needed_of(chosen, chain),
+        pgdata,
+        moves,
+        work_place=work_place,
+        wal_place=wal_place(pgdata, wal_folder),
+        index=index,
+        workers=request.worker_count,
+    )
     check_disk(needs)
-    programs = ("postgres", *((_VERIFY,) if request.verify else ()), *((_COMBINE,) if len(chain) > 1 else ()))
+    programs = (
+        "postgres",
+        *((_VERIFY,) if request.uses_pg_verifybackup else ()),
+        *((_COMBINE,) if len(chain) > 1 else ()),
+    )
     binaries = find_binaries(chain[-1].server_version // 10_000, exactly=True, programs=programs, bindir=request.bindir)
     configuration = _plan_configuration(request, chain[-1], found.answered, layout, identities)
     return PreparedRestore(
@@ -166,10 +219,10 @@ def prepare_restore(
         user,
         binaries,
         (
-            *_said_of(chain),
+            *_said_of(found.manifests[one.backup.backup_id] for one in plan.chain),
             *found.notes,
             *plan.notes,
-            *_folder_notes(pgdata, emptied, wal_folder),
+            *_folder_notes(request, chain, emptied, wal_folder),
             *configuration.notes,
             *(() if chosen is None else chosen.notes),
         ),
@@ -177,6 +230,8 @@ def prepare_restore(
         wal_folder,
         configuration,
         chosen=chosen,
+        index=index,
+        keeps=len(chain) == 1 and bool(emptied) and (request.delta or left_by_restore(pgdata)),
     )
 
 
@@ -191,7 +246,7 @@ def prepare_replay(
     """
     begun = time.monotonic()
     found, plan = _planned(request, stores, layout, identities)
-    chain = tuple(found.manifests[one.backup.backup_id] for one in plan.chain)
+    chain = _needed_of_chain(found, plan)
     encrypted = check_identities(plan, chain, found.answered, layout, identities)
     return PreparedRestore(
         request,
@@ -220,7 +275,12 @@ def _planned(
 ) -> tuple[RestoreInventory, RestorePlan]:
     target = request.target
     found = gather(stores, layout, target.at or target.not_before_at, identities)
-    return found, found.checked_plan(lambda contents: plan_restore(contents, target, base_backup=request.base_backup))
+
+    def plan(contents: ArchiveContents) -> RestorePlan:
+        usable = contents if request.standby is None else replace(contents, tails={})  # a standby gets no pieces
+        return plan_restore(usable, target, base_backup=request.base_backup)
+
+    return found, found.checked_plan(plan)
 
 
 def _chosen(
@@ -229,9 +289,32 @@ def _chosen(
     found: RestoreInventory,
     layout: Layout,
     identities: Sequence[Any],
+    *,
+    index: FileIndex | None = None,
 ) -> ChosenDatabases | None:
     places = [ClusterStore(store, layout) for store in found.answered]
-    return choose_databases(request.only_databases, chain, places, identities, read_database_lists)
+    return choose_databases(request.only_databases, chain, places, identities, read_database_lists, index=index)
+
+
+def _needed_of_chain(found: RestoreInventory, plan: RestorePlan) -> tuple[BaseBackupManifest, ...]:
+    """Return the base backups of a plan that are brought back: those that are combined, the oldest first.
+
+    One of the method ``local`` is brought back by itself: its list names also the volumes of earlier ones.
+    """
+    needed: list[BaseBackupManifest] = []
+    for planned in reversed(plan.chain):
+        needed.insert(0, found.manifests[planned.backup.backup_id])
+        if not needed[0].is_combined:
+            break
+    return tuple(needed)
+
+
+def _index_of(
+    manifest: BaseBackupManifest, found: RestoreInventory, layout: Layout, identities: Sequence[Any]
+) -> FileIndex | None:
+    if manifest.method is not BackupMethod.LOCAL:
+        return None
+    return read_file_index(manifest, [ClusterStore(store, layout) for store in found.answered], identities)
 
 
 def _plan_configuration(
@@ -252,11 +335,17 @@ def _plan_configuration(
     )
 
 
-def _folder_notes(pgdata: Path, emptied: Sequence[Path], wal: WalFolder | None) -> list[str]:
+def _folder_notes(
+    request: RestoreRequest, chain: Sequence[BaseBackupManifest], emptied: Sequence[Path], wal: WalFolder | None
+) -> list[str]:
     """Say what becomes of what lies in the folders, before anything is removed."""
     notes = []
+    pgdata = request.pgdata.absolute()
     if left_by_restore(pgdata):
-        notes.append(f"'{pgdata}' was left by a restore that did not end: what it brought is removed")
+        stays = "what is right in it stays" if len(chain) == 1 else "what it brought is removed"
+        notes.append(f"'{pgdata}' was left by a restore that did not end: {stays}")
+    if request.delta and len(chain) > 1:
+        notes.append("--delta saves nothing here: all base backups of the chain are fetched, to be combined")
     if wal is not None:
         links = f"'{pgdata / PG_WAL}' {'stays' if wal.kept else 'becomes'} a link to '{wal.folder}'"
         notes.append(f"{links}{', whose WAL is removed' if wal.emptied else ''}")
@@ -268,7 +357,7 @@ def _folder_notes(pgdata: Path, emptied: Sequence[Path], wal: WalFolder | None) 
     return notes
 
 
-def _said_of(chain: Sequence[BaseBackupManifest]) -> Iterator[str]:
+def _said_of(chain: Iterable[BaseBackupManifest]) -> Iterator[str]:
     """Yield what PostgreSQL said of the base backups when they were taken."""
     for one in chain:
         for pages in one.report.damaged_pages:
@@ -289,7 +378,7 @@ def require_answers(prepared: PreparedRestore) -> None:
 
     Raises: RestoreError.
     """
-    if not prepared.silent:
+    if not prepared.silent or prepared.request.standby is not None:  # a standby's recovery does not end, it asks again
         return
     silent = " and ".join(prepared.silent)
     others = " or ".join(f"--store {store.name}" for store in prepared.stores)

@@ -74,6 +74,8 @@ def require_reached(prepared: PreparedRestore, recovery: RecoveryResult) -> None
             hint=f"Do not let anyone use this server before you know what is lost: look into its log '{recovery.log}', "
             "and restore again from an older base backup, which has the same moments.",
         )
+    if recovery.state is RecoveryState.FOLLOWING:
+        return  # its recovery does not end
     if recovery.replayed_lsn is None and recovery.state is not RecoveryState.OPEN:
         return  # it stopped at the target by its own account, and says no more
     if recovery.redo_lsn is None and recovery.replayed_lsn is None:

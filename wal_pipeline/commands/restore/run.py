@@ -1,6 +1,7 @@
 """Runs a restore from its request to the moment that its plan foretold."""
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.recovery.restore_plan import require_chosen_timeline
+from wal_pipeline.archive.restore_time.forecast import RestoreForecast
+from wal_pipeline.archive.restore_time.measure import MeasuredBy
 from wal_pipeline.commands.audit import AuditLog
 from wal_pipeline.commands.restore.checks import check_runnable
 from wal_pipeline.commands.restore.chosen.finish import FinishedDatabases, drop_left_out
@@ -17,7 +20,11 @@ from wal_pipeline.commands.restore.perform import RestoreCommand, RestoreEvents,
 from wal_pipeline.commands.restore.places.workspace import require_unmarked
 from wal_pipeline.commands.restore.prepare import PreparedRestore, RestoreRequest, prepare_restore, require_answers
 from wal_pipeline.commands.restore.reached import require_reached
+from wal_pipeline.commands.restore.standby.primary import look_at_primary
+from wal_pipeline.commands.restore.standby.wal_only import prepare_wal_only
 from wal_pipeline.commands.restore.start import RecoveryResult, restored_server, start_and_watch
+from wal_pipeline.commands.restore.timing.work import ReceivedBytes, measured_restore, work_of
+from wal_pipeline.commands.restore_times import RestoreTimes
 from wal_pipeline.errors import PostgresError, RestoreError, WalPipelineError
 from wal_pipeline.host.file_owner import way_hint
 from wal_pipeline.host.mounts import has_room_beside
@@ -26,14 +33,16 @@ from wal_pipeline.postgres.recovery_server import require_own_log
 from wal_pipeline.postgres.replay_progress import RecoveryState
 from wal_pipeline.stores.base import Store
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Restore:
     """One restore. ``request`` is made from ``options``, which also say how far it goes and from which stores.
 
     ``stores`` and ``layout`` are where the cluster's objects lie, ``identities`` open those that are encrypted.
-    ``original`` is the server that may still live. ``by``: who or what asked for it, as the audit log shall say; by
-    default the user.
+    ``original`` is the server that may still live. ``times`` predict how long it takes, and learn from it. ``by``: who
+    or what asked for it, as the audit log shall say; by default the user.
     """
 
     options: RestoreOptions
@@ -45,6 +54,7 @@ class Restore:
     audit: AuditLog
     original: OriginalServer
     by: str | None = None
+    times: RestoreTimes | None = None
 
     def run(self, events: RestoreEvents) -> None:
         """Plan and check; unless only the plan is asked for, bring the files back, and start the server if asked to.
@@ -54,17 +64,17 @@ class Restore:
         Raises: RecoveryTargetError, RestoreError, PostgresError, StoreError, CodecError; RestoreError too where the
         recovery did not end where it was planned to.
         """
-        signs = self.original.signs_of_life(self.request.pgdata, self.layout.system_identifier)
-        request = decide_role(self.request, signs)
-        prepared = prepare_restore(request, self.stores, self.layout, self.identities)
-        prepared = replace(prepared, refusals=tuple(self._refusals(prepared)))
+        prepared = self._prepared()
         events.planned(prepared)
         if self.options.plan_only:
             return
         if prepared.refusals:
             raise prepared.refusals[0]
+        received = ReceivedBytes(prepared.stores)
         result = self._perform(prepared, events)
+        received_bytes = received.by_store
         recovery = self._start(prepared, events) if self.options.start else None
+        result = self._timed(prepared, result, recovery, received_bytes)
         if recovery is not None and recovery.state is RecoveryState.OPEN and prepared.chosen is not None:
             result = replace(result, databases=_finish(prepared))
         events.ended(prepared, result, recovery)
@@ -72,6 +82,47 @@ class Restore:
             require_reached(prepared, recovery)
         if result.databases is not None and isinstance(result.databases.trouble, RestoreError):
             raise result.databases.trouble
+
+    def _forecast(self, prepared: PreparedRestore) -> RestoreForecast | None:
+        if self.times is None or prepared.request.wal_only:
+            return None
+        return self.times.forecast(work_of(prepared))
+
+    def _timed(
+        self,
+        prepared: PreparedRestore,
+        result: RestoreResult,
+        recovery: RecoveryResult | None,
+        received_bytes: Mapping[str, int],
+    ) -> RestoreResult:
+        """Keep how long the restore took, and return its result with the comparison with what was predicted."""
+        if self.times is None or prepared.request.wal_only:
+            return result
+        measured = measured_restore(
+            prepared,
+            result,
+            recovery,
+            host=self.times.host,
+            by=MeasuredBy.RESTORE,
+            finished_at=self.times.clock(),
+            received_bytes=received_bytes,
+        )
+        reason = self.times.keep(measured)
+        if reason is not None:
+            _log.info("how long the restore took is not kept: %s", reason)
+        return replace(result, predicted_seconds=measured.predicted_seconds, took_seconds=measured.took_seconds)
+
+    def _prepared(self) -> PreparedRestore:
+        request = self.request
+        if request.standby is None:  # a standby's original lives: no sign of it decides anything
+            signs = self.original.signs_of_life(request.pgdata, self.layout.system_identifier)
+            request = decide_role(request, signs)
+        prepare = prepare_wal_only if request.wal_only else prepare_restore
+        prepared = prepare(request, self.stores, self.layout, self.identities)
+        primary = look_at_primary(prepared)
+        prepared = replace(prepared, notes=(*prepared.notes, *primary.notes))
+        refusals = (*self._refusals(prepared), *primary.refusals)
+        return replace(prepared, refusals=refusals, forecast=self._forecast(prepared))
 
     def _refusals(self, prepared: PreparedRestore) -> Iterator[WalPipelineError]:
         """Yield all that keeps a planned restore from being done as it was asked for. Nothing is written."""
@@ -103,6 +154,8 @@ class Restore:
     def _perform(self, prepared: PreparedRestore, events: RestoreEvents) -> RestoreResult:
         events.writing()
         values = {"pgdata": str(self.request.pgdata), "store": self.options.store}
+        values |= {"as": "standby"} if self.request.standby is not None else {}
+        values |= {"files": "kept"} if self.request.wal_only else {}
         with self.audit.work("restore", self.layout.cluster, by=self.by, **values) as line:
             result = perform_restore(prepared, self.command, events)
             line["result"] = "restored"
@@ -117,7 +170,8 @@ class Restore:
         recovery = start_and_watch(prepared, isolation, log=log, on_progress=events.recovering)
         if recovery.state is RecoveryState.OPEN:
             drop_setting(self.request.pgdata, "hot_standby")  # a standby that is made of it shall be a hot one
-        if recovery.state is not RecoveryState.PAUSED and self.command.prefetched is not None:
+        goes_on = recovery.state in (RecoveryState.PAUSED, RecoveryState.FOLLOWING)
+        if not goes_on and self.command.prefetched is not None:
             self.command.prefetched.destroy()
         return recovery
 

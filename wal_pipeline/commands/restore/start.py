@@ -107,7 +107,7 @@ def restored_server(
     """
     found = find_config_file(prepared.request.pgdata, prepared.binaries.major, config_file)
     given = {**settings, **({} if found is None else {"config_file": str(found)})}
-    ours = prepared.request.action.recovery_line
+    ours = prepared.request.action.recovery_line if prepared.request.standby is None else {}
     if prepared.request.is_copy:
         ours = {**ours, **copy_isolation(prepared, {**ours, **given})}
     return ServerIsolation({**ours, **given}, wal_folders=wal_folders)
@@ -223,7 +223,7 @@ class _Recovery:
         seconds = {**progress.seconds, "total": time.monotonic() - begun}
         lsn, commit_at = progress.replayed_lsn, progress.last_commit_at
         prepared = self._prepared
-        if progress.state is RecoveryState.PAUSED:
+        if progress.state in (RecoveryState.PAUSED, RecoveryState.FOLLOWING):
             lsn, commit_at = _ask(prepared.binaries, prepared.request.pgdata, prepared.user)
         return RecoveryResult(
             state=progress.state,
@@ -302,6 +302,7 @@ class _Recovery:
             settings=self._settings(),
             inherited=self._isolation.environment,
             wal_folders=self._isolation.wal_folders,
+            follows=prepared.request.standby is not None,
         )
 
     def _raise_settings(self, low: Mapping[str, int]) -> bool:

@@ -6,6 +6,7 @@ from wal_pipeline.archive.recovery.branches import Branch
 from wal_pipeline.archive.recovery.gaps import Gap, GapState
 from wal_pipeline.archive.recovery.reach import RecoveryReach
 from wal_pipeline.archive.recovery.window import RecoveryWindow
+from wal_pipeline.archive.restore_time.words import forecast_values
 from wal_pipeline.commands.health.answer import recovery_answer
 from wal_pipeline.commands.health.facts import SpoolFacts, StoreFacts
 from wal_pipeline.commands.health.shipping import ShippingHealth, TailHealth
@@ -28,6 +29,7 @@ def status_as_json(status: ArchiveStatus) -> dict[str, Any]:
         **_reach(status.point.reach),
         "unarchived_bytes": status.point.unarchived_bytes,
         "rto_seconds": dict(status.point.rto_seconds),
+        "newest_base_backup": _newest(status),
         "files": facts.files,
         "wal_bytes": facts.wal_bytes,
         "stores": {store.store: _store(store, status) for store in facts.stores},
@@ -70,12 +72,25 @@ def _figures(status: ArchiveStatus) -> list[str]:
     return [*figures, f"alerts={len(status.problems)}"]
 
 
+def _newest(status: ArchiveStatus) -> dict[str, Any] | None:
+    """Return the newest base backup of any store."""
+    newest = max(status.facts.windows.backups, key=lambda one: one.finished_at, default=None)
+    if newest is None:
+        return None
+    return {
+        "id": newest.backup_id,
+        "kind": newest.kind.value,
+        "finished_at": moment_json(newest.finished_at),
+        "note": newest.note,
+    }
+
+
 def _metric(metric: Metric) -> dict[str, Any]:
     return {"value": metric.value, "shown": metric.shown, "goal": metric.goal, "verdict": metric.verdict.value}
 
 
 def _store(store: StoreFacts, status: ArchiveStatus) -> dict[str, Any]:
-    windows, drill = status.facts.windows, store.last_drill
+    windows, drill, forecast = status.facts.windows, store.last_drill, status.facts.restore_times.get(store.store)
     return {
         "verified_files": store.verified_files,
         "wal_bytes": store.wal_bytes,
@@ -87,6 +102,7 @@ def _store(store: StoreFacts, status: ArchiveStatus) -> dict[str, Any]:
         "consecutive_failures": store.state.consecutive_failures,
         "last_error": store.state.last_error if store.state.consecutive_failures else None,
         **_reach(status.facts.reaches.get(store.store)),
+        "restore_forecast": None if forecast is None else forecast_values(forecast),
         "windows": [_window(window) for window in windows.windows.get(store.store, ())],
         "gaps": [_gap(gap) for gap in windows.open_gaps(store.store)],
         "past_gaps": [_gap(gap) for gap in windows.gaps_in(store.store, GapState.CLOSED)],

@@ -79,6 +79,7 @@ STORE_METRICS: Final = {
     "store_last_drill_timestamp_seconds": "When the last drill ended.",
     "store_last_drill_ok": "1 where the last drill passed.",
     "store_restore_seconds": "What the last good drill's restore took (RTO).",
+    "store_restore_predicted_seconds": "What a restore to the end of the window is predicted to take.",
 }
 ACTIVE_ALERTS: Final = "active_alerts"
 # Left out where this host has no records: a zero would be said of an archive at which nobody has looked.
@@ -167,6 +168,7 @@ class StatusCollector(Collector):
 
     def _store_values(self, store: StoreFacts) -> dict[str, float | None]:
         windows, drill = self._status.facts.windows, store.last_drill
+        forecast = self._status.facts.restore_times.get(store.store)
         window = windows.main(store.store)
         reach = self._status.facts.reaches.get(store.store)
         held = [one for one in windows.backups if store.store in windows.holders[one.backup_id]]
@@ -189,6 +191,7 @@ class StatusCollector(Collector):
             else None,
             "store_last_drill_ok": None if drill is None else bool(drill.ok),
             "store_restore_seconds": self._status.point.rto_seconds.get(store.store),
+            "store_restore_predicted_seconds": None if forecast is None else forecast.seconds,
         }
 
 

@@ -19,6 +19,8 @@ def backup_materialization(
 ) -> dg.AssetMaterialization:
     """Return the materialization of one base backup's copy on one store. ``seconds``: the duration of the backup."""
     found: dict[str, dg.MetadataValue] = {"answer": dg.MetadataValue.text(_sentence(backup, store))}
+    if backup.note:
+        found["note"] = dg.MetadataValue.text(backup.note)
     if store.error is not None:
         found["error"] = dg.MetadataValue.text(store.error)
     if backup.warnings:

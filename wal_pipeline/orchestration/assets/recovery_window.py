@@ -55,6 +55,7 @@ def window_metadata(facts: "HealthFacts") -> Metadata:
 
     Only what changes is a number, because the UI plots each number over time.
     """
+    from wal_pipeline.archive.restore_time.words import forecast_sentence
     from wal_pipeline.commands.health.answer import recovery_answer
 
     found: Metadata = {
@@ -66,6 +67,9 @@ def window_metadata(facts: "HealthFacts") -> Metadata:
         found["notes"] = dg.MetadataValue.md("\n".join(f"- {note}" for note in facts.windows.notes))
     for store in (None, *facts.windows.stores):
         found |= _details(facts, store)
+    for store, forecast in facts.restore_times.items():
+        text = forecast_sentence(forecast, facts.at)
+        found[f"{store}: a restore takes"] = dg.MetadataValue.text(text)
     return found | _plotted(facts)
 
 
@@ -107,6 +111,9 @@ def _plotted(facts: "HealthFacts") -> Metadata:
         if reach is not None and window is not None:
             hours = (reach.at - window.earliest_at).total_seconds() / 3600
             found[f"{store_name(store)}: window hours"] = dg.MetadataValue.float(round(hours, 1))
+    for name, forecast in facts.restore_times.items():
+        if forecast.seconds is not None:
+            found[f"{name}: restore seconds"] = dg.MetadataValue.int(round(forecast.seconds))
     for one in facts.stores:
         found[f"{one.store}: WAL MiB"] = dg.MetadataValue.float(round(one.wal_bytes / _MIB, 1))
         found[f"{one.store}: base backup MiB"] = dg.MetadataValue.float(round(one.base_backup_bytes / _MIB, 1))

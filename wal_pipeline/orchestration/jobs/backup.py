@@ -1,6 +1,6 @@
 """Defines the job that takes a base backup."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 
@@ -16,15 +16,23 @@ if TYPE_CHECKING:  # a run imports what it needs: every run's start loads this m
     from wal_pipeline.commands.backup.take import BackupOutcome
 
 
+OP_NAME: Final = "stream_base_backup"
+INCREMENTAL_OR_FULL: Final = {"ops": {OP_NAME: {"config": {"incremental": True, "or_full": True}}}}
+
+
 class BackupConfig(dg.Config):
     """``incremental``: build on the newest base backup, or on ``parent_id``. It needs PostgreSQL 17 or newer.
 
+    ``or_full``: where that cannot be, a full one is taken. ``note``: a person's word, kept with the base backup, in
+    plain text.
     Another base backup of the cluster is waited for up to ``wait_seconds``: longer than a lease lasts, so that a run
     which follows a killed one takes over from it.
     """
 
     incremental: bool = False
     parent_id: str | None = None
+    or_full: bool = False
+    note: str = ""
     wait_seconds: float = 900.0
 
 
@@ -32,6 +40,7 @@ def build_backup_job(keys: Keys) -> dg.JobDefinition:
     """Return the job that takes one base backup onto every store."""
 
     @dg.op(
+        name=OP_NAME,
         out=dg.Out(dg.Nothing),
         description="Read the cluster once through pg_basebackup, compress it, store the same bytes on every store, "
         "read them back, and wait until each store has the WAL that the base backup needs.",
@@ -48,6 +57,8 @@ def build_backup_job(keys: Keys) -> dg.JobDefinition:
             outcome = taker.take(
                 incremental=config.incremental,
                 parent_id=config.parent_id,
+                or_full=config.or_full,
+                note=config.note,
                 wait_seconds=config.wait_seconds,
                 on_progress=_waits_into(context.log.warning),
             )

@@ -37,6 +37,7 @@ from wal_pipeline.stores.s3.stream import S3Stream
 # Longer than a put's last listing and deletion take; only a put that met another one waits.
 _SETTLE_SECONDS: Final = 2.0
 _CONTENT_TYPE: Final = "application/octet-stream"
+_LARGEST_COPY_BYTES: Final = 5 << 30  # CopyObject takes no more
 _DESCRIPTION: Final = ("ContentLength", "LastModified")
 
 
@@ -165,6 +166,31 @@ class S3Store(Store):
     def uploads(self, prefix: str) -> Iterator[MultipartUpload]:
         """See ``Store``."""
         return self._listing.uploads(prefix)
+
+    def copy(self, source_key: str, key: str, metadata: Mapping[str, str]) -> PutOutcome:
+        """See ``Store``. The server copies; where it cannot (an object of more than 5 GiB), the bytes come here."""
+        check_key(self.name, key)
+        source = {"Bucket": self._client.connection.bucket, "Key": check_key(self.name, source_key)}
+        kept = check_metadata(self.name, key, metadata)
+        described = self.head(source_key)
+        if described is None:
+            raise ObjectMissingError(self.name, f"object '{source_key}' does not exist")
+        if described.size_bytes > _LARGEST_COPY_BYTES:
+            return super().copy(source_key, key, metadata)
+        if self._exists(key):
+            return PutOutcome.EXISTS
+        action = f"copy object '{source_key}' to '{key}'"
+        self._client.call(
+            "copy_object",
+            action,
+            key=key,
+            CopySource=source,
+            MetadataDirective="REPLACE",
+            Metadata=kept,
+            ContentType=_CONTENT_TYPE,
+        )
+        self._check_size(key, described.size_bytes)
+        return PutOutcome.CREATED
 
     def check_access(self) -> None:
         """See ``Store``."""

@@ -7,7 +7,7 @@ import pytest
 
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.commands.backup.leftovers import RemovedUnfinished, remove_unfinished
-from wal_pipeline.commands.backup.staging import staging
+from wal_pipeline.commands.backup.remote.staging import staging
 from wal_pipeline.errors import BaseBackupError
 from wal_pipeline.stores.base import Body
 from wal_pipeline.stores.cluster_store import ClusterStore

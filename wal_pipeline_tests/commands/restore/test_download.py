@@ -12,8 +12,9 @@ import pytest
 
 from wal_pipeline.archive.format.base_backup.manifest import BackupTar, BaseBackupManifest, volume_name
 from wal_pipeline.archive.records import Codec
-from wal_pipeline.commands.restore import download
-from wal_pipeline.commands.restore.download import BaseBackupSource, DownloadFault
+from wal_pipeline.commands.restore.download import BaseBackupSource
+from wal_pipeline.commands.restore.files import fetch
+from wal_pipeline.commands.restore.files.fetch import DownloadFault
 from wal_pipeline.errors import RestoreError, StoreUnavailableError
 from wal_pipeline.stores.base import Body, Store
 from wal_pipeline.stores.local.store import LocalFolderStore
@@ -98,7 +99,7 @@ def test_a_store_that_answers_500_is_not_asked_for_every_object(scene: Scene) ->
 def test_a_store_that_does_not_answer_is_not_waited_for(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tries of one call may take minutes: meanwhile the other store has long delivered all."""
     released = threading.Event()
-    monkeypatch.setattr(download, "_ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(fetch, "_ANSWER_SECONDS", 0.3)
     scene.r2.answer = lambda _: released.wait(60)
     begun = time.monotonic()
     scene.extract()
@@ -113,7 +114,7 @@ def test_a_slow_answer_counts_where_the_other_store_has_no_good_copy(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was passed over, not given up."""
-    monkeypatch.setattr(download, "_ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(fetch, "_ANSWER_SECONDS", 0.1)
     scene.r2.answer = lambda _: time.sleep(0.5)
     name = scene.manifest.tar("base").objects[0].name
     path = scene.folder / "b2/objects" / LAYOUT.base_key(scene.manifest.backup_id, name)
@@ -124,7 +125,7 @@ def test_a_slow_answer_counts_where_the_other_store_has_no_good_copy(
 
 def test_one_store_alone_is_waited_for(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """There is no other to ask."""
-    monkeypatch.setattr(download, "_ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(fetch, "_ANSWER_SECONDS", 0.1)
     scene.r2.answer = lambda _: time.sleep(0.3)
     scene.extract([scene.r2])
     assert scene.faults == []
@@ -132,7 +133,7 @@ def test_one_store_alone_is_waited_for(scene: Scene, monkeypatch: pytest.MonkeyP
 
 def test_an_object_that_no_store_gives_is_named(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """With each store's own reason, also of the one that answered late."""
-    monkeypatch.setattr(download, "_ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(fetch, "_ANSWER_SECONDS", 0.1)
 
     def fail(key: str) -> None:
         time.sleep(0.4)

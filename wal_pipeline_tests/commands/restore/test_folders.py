@@ -124,6 +124,8 @@ def test_a_failed_restore_can_be_tried_again(tmp_path: Path) -> None:
         identities=(),
         plan_seconds=0.0,
         wal_folder=None,
+        is_single=True,
+        index=None,
         chosen=None,
     )
     with pytest.raises(RestoreError, match="could not be had from any store"):

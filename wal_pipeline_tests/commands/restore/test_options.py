@@ -56,7 +56,8 @@ def test_a_runs_configuration_and_a_command_line_ask_for_the_same() -> None:
     arguments = "--pgdata=/srv/pgdata --to-lsn=0/5000000 --exclusive --timeline=3 --store=b2 --action=pause --force "
     arguments += "--base-backup=some --system-identifier=7 --tablespace-map=16384=/new --owner=postgres "
     arguments += "--no-archiving --no-verify --start --set=port=5433 --waldir=/wal --work-dir=/work --restore-config "
-    arguments += "--only-database=shop --only-database=crm"
+    arguments += "--only-database=shop --only-database=crm --standby --primary-conninfo=host=a --slot=s --wal-only "
+    arguments += "--tablespace-map-all=/spaces"
     with restore_command.make_context("restore", arguments.split()) as context:
         typed = RestoreOptions(**{name: value for name, value in context.params.items() if name != "as_json"})
     config = RestoreConfig(
@@ -80,6 +81,11 @@ def test_a_runs_configuration_and_a_command_line_ask_for_the_same() -> None:
         work_dir="/work",
         restore_config=True,
         only_databases=["shop", "crm"],
+        standby=True,
+        primary_conninfo="host=a",
+        slot="s",
+        wal_only=True,
+        tablespace_map_all="/spaces",
     )
     assert options_of(config) == typed
 

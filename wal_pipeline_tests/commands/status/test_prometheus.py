@@ -13,6 +13,7 @@ from wal_pipeline.catalog.drills import DrillRecord
 from wal_pipeline.commands.health.facts import note_sensor
 from wal_pipeline.commands.health.rules import HealthLimits
 from wal_pipeline.commands.health.shipping import HeldWal
+from wal_pipeline.commands.restore_times import keep_time
 from wal_pipeline.commands.status.prometheus import (
     ACTIVE_ALERTS,
     CLUSTER_METRICS,
@@ -24,6 +25,7 @@ from wal_pipeline.commands.status.prometheus import (
 from wal_pipeline.commands.status.status import judge
 from wal_pipeline.errors import SettingsError
 from wal_pipeline_tests.support.health_scene import NOW, HealthScene
+from wal_pipeline_tests.support.measured_times import measured_drill
 from wal_pipeline_tests.support.tail_records import record_shipping, ship_well
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
@@ -40,6 +42,8 @@ def samples(tmp_path: Path) -> dict[tuple[str, str], float]:
     for store in ("r2", "b2"):
         at = NOW - timedelta(days=1)
         scene.catalog.drills.record(DrillRecord(f"d-{store}", store, "end", at, at, True, {"rto": 12.5}))
+    for store, rate in (("r2", 1000.0), ("b2", 100.0)):
+        keep_time(scene.catalog, measured_drill("db1", stores=(store,), download_mib=rate))
     note_sensor(scene.catalog, NOW)
     ship_well(scene)
     scene.slot = lambda: HeldWal("wal_pipeline_main", 4096)
@@ -79,6 +83,8 @@ def test_values(samples: dict[tuple[str, str], float]) -> None:
         ("wal_pipeline_store_tail_bytes", "r2"): 1400,
     }
     assert {key: samples[key] for key in wanted} == wanted
+    predicted = [samples["wal_pipeline_store_restore_predicted_seconds", store] for store in ("r2", "b2")]
+    assert predicted[1] == pytest.approx(predicted[0] + 2.86 - 0.286, abs=0.01)  # 286 MiB at 100 and 1000 MiB a second
 
 
 def test_shipping_that_does_not_run_is_zero_and_not_missing(tmp_path: Path) -> None:

@@ -80,7 +80,12 @@ def index_lines(files: Sequence[IndexedFile], start_lsns: Mapping[str, Lsn]) -> 
     header = {"format": _FORMAT, "version": _VERSION, "files": len(files)}
     yield _line({**header, "start_lsns": {name: str(lsn) for name, lsn in sorted(start_lsns.items())}})
     for file in sorted(files, key=lambda one: one.path.encode("utf-8", "surrogateescape")):
-        yield _line(_values(file))
+        yield file_line(file)
+
+
+def file_line(file: IndexedFile) -> bytes:
+    """Return the line of one file."""
+    return _line(_values(file))
 
 
 def _line(values: Mapping[str, Any]) -> bytes:
@@ -119,7 +124,7 @@ def _parsed(lines: Iterator[bytes], manifest: BaseBackupManifest) -> FileIndex:
         raise ValueError("a base backup whose volumes it refers to has no start")
     files: dict[str, IndexedFile] = {}
     for line in lines:
-        file = _file(json.loads(line), len(manifest.volumes))
+        file = parse_file(json.loads(line), len(manifest.volumes))
         if file.path in files:
             raise ValueError(f"'{file.path}' is named twice")
         files[file.path] = file
@@ -128,7 +133,8 @@ def _parsed(lines: Iterator[bytes], manifest: BaseBackupManifest) -> FileIndex:
     return FileIndex(files, start_lsns)
 
 
-def _file(value: Mapping[str, Any], volumes: int) -> IndexedFile:
+def parse_file(value: Mapping[str, Any], volumes: int | None = None) -> IndexedFile:
+    """Read the values of one line, of a file in ``volumes`` volumes (None: not known). Raises: ValueError."""
     path, size, modified, mode = value["path"], value["size"], value["modified_ns"], value["mode"]
     if not isinstance(path, str) or not path or not _is_natural(size) or not _is_natural(mode) or mode > _PERMISSIONS:
         raise ValueError(f"{value!r} is not a file")
@@ -142,9 +148,10 @@ def _file(value: Mapping[str, Any], volumes: int) -> IndexedFile:
     return IndexedFile(path, size, modified, mode, _checksum(value["crc32c"]), parts, value.get("folder") is True)
 
 
-def _part(value: Sequence[Any], volumes: int) -> FilePart:
+def _part(value: Sequence[Any], volumes: int | None) -> FilePart:
     volume, offset, size, checksum = value
-    if not all(map(_is_natural, (volume, offset, size))) or volume >= volumes:
+    is_known = volumes is None or volume < volumes
+    if not all(map(_is_natural, (volume, offset, size))) or not is_known:
         raise ValueError(f"{value!r} is not a part of one of {volumes} volumes")
     return FilePart(volume, offset, size, _checksum(checksum))
 

@@ -23,7 +23,8 @@ Version 2: the method ``local``
 ``volumes`` of ``manifest.json``
     All volumes that the base backup is restored from. A volume with a ``backup_id`` is one of an earlier base backup:
     its files have not changed since. ``chain`` names all base backups whose volumes it refers to, the oldest first;
-    nothing is combined.
+    nothing is combined. An older volume may also hold files that changed or went since: its own volumes come last in
+    the list, so that opening all in its order leaves each file right. What ``backup_manifest`` does not name must go.
 
 ``backup_manifest``, ``configuration.tar``, ``report.json`` and ``manifest.json`` are as in version 1.
 
@@ -85,7 +86,8 @@ FILES: Final = "files"
 _ENDING: Final = f"(?:{'|'.join(re.escape(codec.suffix) for codec in Codec)})(?:{re.escape(ENCRYPTED_SUFFIX)})?"
 _OBJECT: Final = re.compile(
     rf"(?:{re.escape(MANIFEST_NAME)}|{re.escape(REPORT_NAME)}"
-    rf"|(?:backup_manifest|tar_cuts|configuration\.tar|file_index|(?:base|files|[1-9][0-9]{{0,9}})\.[0-9]{{6,}}\.tar){_ENDING})\Z"
+    r"|(?:backup_manifest|tar_cuts|configuration\.tar|file_index(?:\.part\.[0-9]{6,})?"
+    rf"|(?:base|files|[1-9][0-9]{{0,9}})\.[0-9]{{6,}}\.tar){_ENDING})\Z"
 )
 _BACKUP_ID: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9A-F]{24}\Z")
 
@@ -276,6 +278,13 @@ class BaseBackupManifest:
         return sum(item.size_bytes for item in self.objects)
 
     @property
+    def fetched_size_bytes(self) -> int | None:
+        """The bytes that a restore downloads for this base backup alone; None where it needs all of its chain."""
+        if self.method is not BackupMethod.LOCAL:
+            return None
+        return self.stored_size_bytes + sum(volume.item.size_bytes for volume in self.referred)
+
+    @property
     def required_segments(self) -> tuple[WalFileName, ...]:
         """The segments without which a copy of this base backup is not restorable, in order.
 
@@ -312,4 +321,5 @@ class BaseBackupManifest:
             warnings=self.report.warnings,
             damaged_pages=self.report.damaged_pages,
             note=self.note,
+            fetched_size_bytes=self.fetched_size_bytes,
         )

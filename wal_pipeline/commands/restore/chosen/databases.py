@@ -7,13 +7,15 @@ from datetime import datetime
 from difflib import get_close_matches
 from typing import Any, Final, Protocol
 
-from wal_pipeline.archive.format.base_backup.manifest import BackupObject, BaseBackupManifest
+from wal_pipeline.archive.format.base_backup.file_index import FileIndex
+from wal_pipeline.archive.format.base_backup.manifest import FILES, BaseBackupManifest
 from wal_pipeline.archive.format.base_backup.tar_cuts import parse_cuts, parse_volume_databases
-from wal_pipeline.commands.backup.objects import open_object
+from wal_pipeline.archive.records import BackupMethod
 from wal_pipeline.commands.restore.chosen.left_out import LeftOutDatabases
-from wal_pipeline.commands.restore.chosen.volumes import volumes_left_out
+from wal_pipeline.commands.restore.chosen.volumes import fetched_bytes, volumes_left_out, volumes_of_databases
 from wal_pipeline.commands.restore.download import cuts_limit
-from wal_pipeline.errors import CodecError, RestoreError, StoreError, WalPipelineError
+from wal_pipeline.commands.restore.files.small_objects import read_file_index, read_small_object
+from wal_pipeline.errors import RestoreError, WalPipelineError
 from wal_pipeline.stores.cluster_store import ClusterStore
 
 ALWAYS_THERE: Final = frozenset({"template0", "template1", "postgres"})
@@ -70,6 +72,8 @@ class ChosenDatabases:
 
     def needed(self, manifest: BaseBackupManifest) -> BaseBackupManifest:
         """Return what is fetched of a base backup: its tars with the volumes that are needed, and their sizes."""
+        if manifest.method is BackupMethod.LOCAL:
+            return self._needed_volumes(manifest)
         tars = []
         for tar in manifest.tars:
             unneeded = self.left_out.unneeded(manifest.backup_id, tar.name)
@@ -77,6 +81,13 @@ class ChosenDatabases:
             kept = tuple(item for number, item in enumerate(tar.objects) if number not in unneeded)
             tars.append(replace(tar, objects=kept, size_bytes=tar.size_bytes - size))
         return replace(manifest, tars=tuple(tars))
+
+    def _needed_volumes(self, manifest: BaseBackupManifest) -> BaseBackupManifest:
+        unneeded = self.left_out.unneeded(manifest.backup_id, FILES)
+        volumes = manifest.volumes
+        kept = tuple(volume for number, volume in enumerate(volumes) if number not in unneeded)
+        saved = sum(volumes[number].item.content_size_bytes for number in unneeded)
+        return replace(manifest, volumes=kept, files_size_bytes=max(manifest.files_size_bytes - saved, 0))
 
 
 def require_copy(names: Sequence[str], *, is_copy: bool) -> None:
@@ -106,10 +117,13 @@ def choose_databases(
     places: Sequence[ClusterStore],
     identities: Sequence[Any],
     read_lists: ReadLists,
+    *,
+    index: FileIndex | None = None,
 ) -> ChosenDatabases | None:
     """Return the databases that are wanted, and which volumes of the chain hold nothing of them; None without names.
 
-    Where no store has a list of the databases, or none can be read, nothing is left out.
+    Where no store has a list of the databases, or none can be read, nothing is left out. ``index``: the file index of
+    the one base backup in the chain, where it was read before.
 
     Raises: RestoreError for a name that no database had.
     """
@@ -125,12 +139,12 @@ def choose_databases(
     said_of: list[str] = [*notes]
     for manifest in chain:
         try:
-            volumes |= _unneeded_volumes(manifest, others, places, identities)
+            volumes |= _unneeded_volumes(manifest, others, places, identities, index)
         except WalPipelineError as error:
             said_of.append(f"all volumes of base backup '{manifest.backup_id}' are fetched: {error.message}")
     chosen = ChosenDatabases(wanted, oids, LeftOutDatabases(others, volumes), 0, tuple(said_of))
-    whole = sum(one.stored_size_bytes for one in chain)
-    return replace(chosen, saved_bytes=whole - sum(one.stored_size_bytes for one in needed_of(chosen, chain)))
+    whole = sum(map(fetched_bytes, chain))
+    return replace(chosen, saved_bytes=whole - sum(map(fetched_bytes, needed_of(chosen, chain))))
 
 
 def sort_databases(
@@ -176,18 +190,25 @@ def _unknown(name: str, known: AbstractSet[str], taken_at: datetime) -> RestoreE
 
 
 def _unneeded_volumes(
-    manifest: BaseBackupManifest, others: Mapping[int, str], places: Sequence[ClusterStore], identities: Sequence[Any]
+    manifest: BaseBackupManifest,
+    others: Mapping[int, str],
+    places: Sequence[ClusterStore],
+    identities: Sequence[Any],
+    index: FileIndex | None,
 ) -> dict[tuple[str, str], frozenset[int]]:
     """Return the volumes that hold only files of other databases, by base backup and tar.
 
     Raises: RestoreError, BaseBackupError where nobody can tell.
     """
+    if manifest.method is BackupMethod.LOCAL:
+        found = index or read_file_index(manifest, places, identities)
+        return {(manifest.backup_id, FILES): volumes_of_databases(found, others.keys())}
     item = manifest.tar_cuts
     if item is None:
         return {}
     if item.content_size_bytes > cuts_limit(manifest):
         raise RestoreError(f"'{item.name}' is larger than {cuts_limit(manifest)} bytes")
-    data = _read(manifest, item, places, identities)
+    data = read_small_object(manifest, item, places, identities, "which files its volumes hold")
     cuts, databases = parse_cuts(data, manifest), parse_volume_databases(data, manifest)
     return {
         (manifest.backup_id, tar.name): volumes_left_out(
@@ -195,22 +216,6 @@ def _unneeded_volumes(
         )
         for tar in manifest.tars
     }
-
-
-def _read(
-    manifest: BaseBackupManifest, item: BackupObject, places: Sequence[ClusterStore], identities: Sequence[Any]
-) -> bytes:
-    """Return the content of a small object, from the first store that has it whole. Raises: RestoreError."""
-    reasons: list[str] = []
-    for place in places:
-        content = bytearray()
-        try:
-            open_object(place, manifest, item, identities=identities, sink=content.extend)
-        except (StoreError, CodecError) as error:
-            reasons.append(error.message)
-        else:
-            return bytes(content)
-    raise RestoreError(f"which files its volumes hold cannot be read: {'; '.join(reasons)}")
 
 
 def replay_settings(chosen: ChosenDatabases | None) -> dict[str, str]:

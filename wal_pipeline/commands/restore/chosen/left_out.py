@@ -5,13 +5,13 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from wal_pipeline.archive.format.database_folders import database_folder, database_of
+from wal_pipeline.commands.restore.files.listed_files import BACKUP_MANIFEST, ManifestFile, manifest_file
 from wal_pipeline.commands.restore.untar import HELD_BACK, PG_CONTROL, safe_name
 from wal_pipeline.errors import RestoreError
 
-BACKUP_MANIFEST: Final = "backup_manifest"
 _VERSION_FILE: Final = "PG_VERSION"
 _INCREMENTAL: Final = "INCREMENTAL."
 # PostgreSQL reads the file when a session, or a worker such as autovacuum's, connects to the database
@@ -48,28 +48,12 @@ class LeftOutDatabases:
         return self.volumes.get((backup_id, tar), frozenset())
 
 
-@dataclass(frozen=True, slots=True)
-class ManifestFile:
-    """One file of PostgreSQL's own manifest, relative to the data directory."""
-
-    name: str
-    size_bytes: int
-
-
 def read_manifest_files(path: Path) -> list[ManifestFile]:
     """Return the files that a ``backup_manifest`` names. Raises: RestoreError where it cannot be read as one."""
     try:
-        return [_file(one) for one in json.loads(path.read_bytes())["Files"]]
+        return [manifest_file(one) for one in json.loads(path.read_bytes())["Files"]]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RestoreError(f"PostgreSQL's manifest '{path}' cannot be read: {error}") from error
-
-
-def _file(value: Mapping[str, Any]) -> ManifestFile:
-    encoded, size = value.get("Encoded-Path"), value["Size"]
-    name = value["Path"] if encoded is None else os.fsdecode(bytes.fromhex(encoded))
-    if not isinstance(name, str) or type(size) is not int or size < 0:
-        raise ValueError(f"{dict(value)!r} is not a file")
-    return ManifestFile(name, size)
 
 
 def require_complete(folder: Path, files: Sequence[ManifestFile], left_out: LeftOutDatabases) -> None:

@@ -2,9 +2,10 @@
 
 from collections.abc import Set as AbstractSet
 
-from wal_pipeline.archive.format.base_backup.manifest import BackupTar
+from wal_pipeline.archive.format.base_backup.file_index import FileIndex
+from wal_pipeline.archive.format.base_backup.manifest import BackupTar, BaseBackupManifest
 from wal_pipeline.archive.format.base_backup.tar_cuts import Cuts, TarCut, VolumeDatabases
-from wal_pipeline.archive.format.database_folders import database_folder
+from wal_pipeline.archive.format.database_folders import database_folder, database_of
 
 
 def volumes_left_out(
@@ -26,6 +27,20 @@ def volumes_left_out(
         and folder == _folder(begins[number + 1], tar.name)
         and folder[1] in left_out
     )
+
+
+def volumes_of_databases(index: FileIndex, left_out: AbstractSet[int]) -> frozenset[int]:
+    """Return the numbers of the volumes that hold nothing of a base backup but files of the databases ``left_out``."""
+    return frozenset(
+        number
+        for number, parts in index.by_volume().items()
+        if all(database_of(file.path) in left_out for file, _ in parts)
+    )
+
+
+def fetched_bytes(manifest: BaseBackupManifest) -> int:
+    """Return the bytes that a restore fetches of a base backup, also where they lie in volumes of earlier ones."""
+    return manifest.stored_size_bytes + sum(volume.item.size_bytes for volume in manifest.referred)
 
 
 def _folder(cut: TarCut | None, tar: str) -> tuple[str, int] | None:

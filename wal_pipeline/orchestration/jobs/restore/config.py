@@ -48,19 +48,33 @@ class RestoreConfig(dg.Config):
     base_backup: str | None = Field(None, description="Begin with this base backup.")
     system_identifier: int | None = Field(None, description="Which server's archive, where the stores hold several.")
     tablespaces: dict[str, str] | None = Field(None, description="Another folder for a tablespace: its old, its new.")
+    tablespace_map_all: str | None = Field(
+        None, description="A folder below which every other tablespace goes, each into one named by its OID."
+    )
     force: bool | None = Field(None, description="true: remove what lies in the data directory.")
+    delta: bool | None = Field(None, description="true: files of the old cluster that are right stay.")
     owner: str | None = Field(None, description="The operating-system user who runs the server.")
     archiving: bool | None = Field(
         None,
         description="true: the server takes its original's place and archives. false: a copy beside the original. It "
         "must be set where the original may still live.",
     )
-    verify: bool | None = Field(None, description="false: leave out pg_verifybackup.")
+    verify: bool | None = Field(None, description="false: do not compare the restored files.")
+    verify_with: str | None = Field(None, description="own (the default), or postgres: pg_verifybackup.")
+    workers: int | None = Field(None, description="Files at the same time; the cores by default.")
     waldir: str | None = Field(None, description="Another folder for pg_wal.")
     work_dir: str | None = Field(None, description="Another folder for what the restore needs meanwhile.")
     only_databases: list[str] | None = Field(
         None, description="Only these databases come back, in a copy; the others are neither fetched nor kept."
     )
     restore_config: bool | None = Field(None, description="Restore the configuration files too, or not.")
+    standby: bool | None = Field(None, description="true: a standby, which follows its primary and the stores.")
+    primary_conninfo: str | None = Field(
+        None, description="The server that a standby streams from. No password: the setting of that name may hold one."
+    )
+    slot: str | None = Field(None, description="The replication slot on the primary that keeps WAL for the standby.")
+    wal_only: bool | None = Field(
+        None, description="true: the data directory is there; only its recovery is set up, with WAL from the stores."
+    )
     start: bool | None = Field(None, description="true: start the server, and report the moment that it reached.")
     server_settings: dict[str, str] | None = Field(None, description="Settings for the started server, such as port.")

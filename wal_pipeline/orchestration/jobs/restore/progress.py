@@ -1,14 +1,17 @@
 """Writes the plan and the progress of a restore into its run's log, for all jobs that restore."""
 
 from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 import dagster as dg
 
+from wal_pipeline.archive.restore_time.words import forecast_sentence
 from wal_pipeline.commands.restore.chosen.words import chosen_text
-from wal_pipeline.commands.restore.download import DownloadFault
+from wal_pipeline.commands.restore.files.fetch import DownloadFault
 from wal_pipeline.commands.restore.perform import RestoreEvents, apart_in_a_copy
 from wal_pipeline.commands.restore.prepare import PreparedRestore
+from wal_pipeline.commands.restore.standby.words import standby_role, standby_rows, target_words
 from wal_pipeline.errors import WalPipelineError
 from wal_pipeline.orchestration.runs.failures import one_line
 from wal_pipeline.postgres.replay_progress import RecoveryProgress
@@ -80,21 +83,34 @@ def plan_rows(prepared: PreparedRestore, left_out: Collection[str] = ()) -> list
     first, last = plan.commit_at_least, plan.commit_at_most
     commit = moment_text(first) if first == last else f"between {moment_text(first)} and {moment_text(last)}"
     rows = [
-        ("target", f"{plan.asked} on timeline {plan.timeline}, then {request.action.value}"),
+        ("target", f"{target_words(prepared, exclusive='')}, on timeline {plan.timeline}"),
+        *standby_rows(prepared),
         ("last commit", f"{commit} UTC"),
-        ("base backup", " + ".join(one.backup_id for one in prepared.chain)),
+        *([("base backup", " + ".join(one.record().title for one in prepared.chain))] if prepared.chain else []),
         ("WAL", f"{counted(len(plan.wal), 'file')} from {', '.join(plan.stores)}"),
-        ("download", f"{size(prepared.download_bytes)} before the start, WAL while it recovers"),
+        ("download", _download(prepared)),
+        *([] if prepared.forecast is None else [("time", forecast_sentence(prepared.forecast, datetime.now(UTC)))]),
         *([] if prepared.chosen is None else [("databases", chosen_text(prepared.chosen))]),
         *([("encryption", "age; an identity at hand opens it")] if prepared.encrypted else []),
         ("data directory", str(request.pgdata)),
-        *([("removed first", ", ".join(map(str, prepared.emptied)))] if prepared.emptied else []),
+        *_emptied(prepared),
         ("archiving", _role(prepared)),
         ("disk", "\n".join(_disk_lines(prepared))),
         *([("will refuse", "\n".join(map(_refusal, prepared.refusals)))] if prepared.refusals else []),
         *([("notes", "\n".join(notes))] if (notes := [*prepared.notes, *request.signs_of_original]) else []),
     ]
     return [row for row in rows if row[0] not in left_out]
+
+
+def _download(prepared: PreparedRestore) -> str:
+    at_most = "at most " if prepared.keeps else ""
+    return f"{at_most}{size(prepared.download_bytes)} before the start, WAL while it recovers"
+
+
+def _emptied(prepared: PreparedRestore) -> list[tuple[str, str]]:
+    """Return what becomes of the old content of the folders, where they have any."""
+    folders = ", ".join(map(str, prepared.emptied))
+    return [("removed first", f"what is not right in {folders}" if prepared.keeps else folders)] if folders else []
 
 
 def _refusal(error: WalPipelineError) -> str:
@@ -106,6 +122,8 @@ def _disk_lines(prepared: PreparedRestore) -> list[str]:
 
 
 def _role(prepared: PreparedRestore) -> str:
+    if (standby := standby_role(prepared)) is not None:
+        return standby
     if prepared.request.is_copy:
         return f"false: a copy, set apart from its original: {', '.join(apart_in_a_copy(prepared))}"
     if prepared.request.archiving:

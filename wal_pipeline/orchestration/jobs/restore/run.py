@@ -8,6 +8,7 @@ from typing import Final
 
 import dagster as dg
 
+from wal_pipeline.archive.restore_time.words import comparison_text
 from wal_pipeline.commands.restore.chosen.words import finished_lines
 from wal_pipeline.commands.restore.options import RestoreOptionError, RestoreOptions
 from wal_pipeline.commands.restore.perform import RestoreResult
@@ -22,7 +23,7 @@ from wal_pipeline.text import length, size
 from wal_pipeline.wiring.restore import restore_of
 
 _NOT_READ: Final = ("what_they_take",)
-_FOLDERS: Final = ("pgdata", "waldir", "work_dir")
+_FOLDERS: Final = ("pgdata", "waldir", "work_dir", "tablespace_map_all")
 
 
 def run_restore(context: dg.OpExecutionContext, config: RestoreConfig, resource: WalPipelineResource) -> None:
@@ -97,9 +98,12 @@ def _metadata(result: RestoreResult, recovery: RecoveryResult | None) -> dict[st
     found: dict[str, dg.MetadataValue] = {
         "pgdata": dg.MetadataValue.path(str(result.pgdata)),
         "downloaded": dg.MetadataValue.text(size(result.downloaded_bytes)),
+        **({"kept": dg.MetadataValue.text(size(result.kept_bytes))} if result.kept_bytes else {}),
         "timeline": dg.MetadataValue.int(result.timeline),
         **{f"{phase}_took": dg.MetadataValue.text(length(value)) for phase, value in result.seconds.items()},
     }
+    if result.predicted_seconds is not None and result.took_seconds is not None:
+        found["time"] = dg.MetadataValue.text(comparison_text(result.predicted_seconds, result.took_seconds))
     found["recovery"] = dg.MetadataValue.text(_reached(recovery))
     if recovery is not None:
         found["recovery_took"] = dg.MetadataValue.text(length(recovery.seconds["total"]))

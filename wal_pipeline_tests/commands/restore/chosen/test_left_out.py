@@ -8,12 +8,12 @@ import pytest
 from wal_pipeline.commands.restore.chosen.left_out import (
     LEFT_OUT_WORD,
     LeftOutDatabases,
-    ManifestFile,
     check_parts,
     fill_left_out,
     read_manifest_files,
     stand_ins,
 )
+from wal_pipeline.commands.restore.files.listed_files import ManifestFile
 from wal_pipeline.commands.restore.untar import HELD_BACK
 from wal_pipeline.errors import RestoreError
 

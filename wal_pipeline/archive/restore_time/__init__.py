@@ -1,0 +1,1 @@
+"""Predicts how long a restore takes, from what earlier ones took."""

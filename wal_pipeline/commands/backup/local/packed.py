@@ -1,0 +1,96 @@
+"""Collects the volumes and files of a base backup while several workers make them."""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from wal_pipeline.archive.format.base_backup.file_index import IndexedFile
+from wal_pipeline.archive.format.base_backup.manifest import BackupObject, BackupVolume
+from wal_pipeline.archive.records import DamagedPages
+from wal_pipeline.postgres.page_checksums import PageCheck
+from wal_pipeline.wal.lsn import Lsn
+
+_SHOWN_BLOCKS: Final = 5  # as many as PostgreSQL names
+
+
+@dataclass(frozen=True, slots=True)
+class PackedNews:
+    """Volumes that were handed over, by number, and files all of whose parts lie in such volumes, by path."""
+
+    volumes: Mapping[int, BackupObject]
+    files: Mapping[str, IndexedFile]
+
+
+@dataclass(slots=True)
+class PackedVolumes:
+    """The volumes and files of one base backup; every method may be called from any thread.
+
+    Volumes count from 0 in the order in which they were begun. ``unchanged`` are files that lie in volumes of earlier
+    base backups, as the parent has them.
+    """
+
+    files: dict[str, IndexedFile] = field(default_factory=dict)
+    unchecked: list[str] = field(default_factory=list)
+    unchanged: dict[str, IndexedFile] = field(default_factory=dict)
+    _volumes: dict[int, BackupVolume] = field(default_factory=dict)
+    _suspects: dict[str, PageCheck] = field(default_factory=dict)
+    _new_volumes: dict[int, BackupObject] = field(default_factory=dict)
+    _new_files: dict[str, IndexedFile] = field(default_factory=dict)
+    _begun: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def begin(self) -> int:
+        """Return the number of the next volume."""
+        with self._lock:
+            self._begun += 1
+            return self._begun - 1
+
+    def add_volume(self, number: int, backup_id: str, item: BackupObject) -> None:
+        """Take a volume that was handed over for upload."""
+        with self._lock:
+            self._volumes[number] = BackupVolume(backup_id, item)
+            self._new_volumes[number] = item
+
+    def add_file(self, file: IndexedFile, check: PageCheck | None = None) -> None:
+        """Take a file whose parts are all in volumes; ``check`` has looked at its pages."""
+        with self._lock:
+            self.files[file.path] = self._new_files[file.path] = file
+            if check is not None and check.damaged_blocks(Lsn(0)):
+                self._suspects[file.path] = check
+            if check is not None and check.unchecked_bytes:
+                self.unchecked.append(file.path)
+
+    def add_unchanged(self, known: IndexedFile) -> None:
+        """Take a file that is not stored again; ``known`` is the parent's."""
+        with self._lock:
+            self.unchanged[known.path] = known
+
+    @property
+    def begun(self) -> int:
+        """How many volumes were begun."""
+        return self._begun
+
+    def volumes(self) -> tuple[BackupVolume, ...]:
+        """Return all volumes in the order of their numbers; every one that was begun must be there."""
+        return tuple(self._volumes[number] for number in range(self._begun))
+
+    def take_news(self, at_least: int) -> PackedNews | None:
+        """Return what was added since the last call; None where there are fewer new volumes than that."""
+        with self._lock:
+            if len(self._new_volumes) < at_least:
+                return None
+            told = {
+                path: file
+                for path, file in self._new_files.items()
+                if all(part.volume in self._volumes for part in file.parts)
+            }
+            news = PackedNews(self._new_volumes, told)
+            self._new_volumes = {}
+            self._new_files = {path: file for path, file in self._new_files.items() if path not in told}
+            return news
+
+    def damaged_pages(self, stop_lsn: Lsn) -> tuple[DamagedPages, ...]:
+        """Return the pages with wrong checksums, once the base backup has ended at ``stop_lsn``."""
+        found = [(path, check.damaged_blocks(stop_lsn)) for path, check in sorted(self._suspects.items())]
+        return tuple(DamagedPages(path, blocks[:_SHOWN_BLOCKS], len(blocks)) for path, blocks in found if blocks)

@@ -1,0 +1,284 @@
+"""One base backup of the method ``local``, from start to manifest: workers read the server's own data directory."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from wal_pipeline.archive.format.base_backup.file_index import index_lines
+from wal_pipeline.archive.format.base_backup.manifest import (
+    BackupTablespace,
+    BaseBackupManifest,
+    WalRange,
+    backup_manifest_name,
+    file_index_name,
+    make_backup_id,
+)
+from wal_pipeline.archive.format.base_backup.report import BackupReport
+from wal_pipeline.archive.format.configuration import configuration_name, configuration_to_tar
+from wal_pipeline.archive.format.keys import Layout
+from wal_pipeline.archive.records import BackupKind, BackupMethod
+from wal_pipeline.codec.stream_encoder import StreamEncoder
+from wal_pipeline.commands.backup.local.bundles import Bundle, plan_bundles
+from wal_pipeline.commands.backup.local.last_volume import LastVolume
+from wal_pipeline.commands.backup.local.packed import PackedVolumes
+from wal_pipeline.commands.backup.local.parent_files import ParentFiles, ReferredVolumes
+from wal_pipeline.commands.backup.local.read_meter import ReadMeter
+from wal_pipeline.commands.backup.local.resume import IndexParts, VolumeCopier, find_unfinished
+from wal_pipeline.commands.backup.local.stored_objects import StoredObjects
+from wal_pipeline.commands.backup.local.volume_packer import VolumePacker
+from wal_pipeline.commands.backup.local.workers import work_through
+from wal_pipeline.commands.backup.preconditions import require_folders, require_nothing_lost
+from wal_pipeline.commands.backup.session import BackupPhase, BackupProgress, ProgressCallback
+from wal_pipeline.commands.backup.upload import BackupUpload
+from wal_pipeline.commands.backup.watch.waits import BackupWait
+from wal_pipeline.postgres.backup_server import BackupServer, ServerTablespace
+from wal_pipeline.postgres.data_files import DataFile, SkippedEntries, walk_data_files
+from wal_pipeline.postgres.online_backup import OnlineBackup, RunningBackup, StartedBackup, StoppedBackup
+from wal_pipeline.postgres.server_facts import ServerFacts
+from wal_pipeline.stores.cluster_store import ClusterStore
+from wal_pipeline.wal.names import segment_at
+
+_SILENT_SECONDS: Final = 15.0
+_LOOK_SECONDS: Final = 30.0
+_SHOWN_WARNINGS: Final = 20
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalPlan:
+    """The facts and choices before a base backup begins. ``pgdata`` is proven to be the server's own.
+
+    ``workers`` read at the same time, together ``max_rate_kib`` a second at most (None: as fast as they can). With
+    ``parent`` what has not changed since is not stored again. A base backup that was cut is gone on with where it lies
+    on all ``places``; ``identities`` open its index where that is encrypted.
+    """
+
+    facts: ServerFacts
+    tablespaces: tuple[ServerTablespace, ...]
+    layout: Layout
+    encoder: StreamEncoder
+    pgdata: Path
+    label: str
+    fast_checkpoint: bool
+    volume_size_bytes: int
+    workers: int
+    max_rate_kib: int | None = None
+    parent: ParentFiles | None = None
+    places: Sequence[ClusterStore] = ()
+    identities: Sequence[Any] = ()
+
+
+class LocalSession:
+    """One base backup from start to manifest. ``backup_id`` is known once the server is in backup mode.
+
+    ``resumed_id`` is the base backup that was cut and gone on with, once all of it is in this one.
+    """
+
+    def __init__(
+        self,
+        server: BackupServer,
+        plan: LocalPlan,
+        on_progress: ProgressCallback,
+        on_named: Callable[[str], object] = lambda _: None,
+    ) -> None:
+        """``on_named`` is called with the backup id, before the first object is stored."""
+        self.backup_id: str | None = None
+        self.resumed_id: str | None = None
+        self._parts: IndexParts | None = None
+        self._server = server
+        self._plan = plan
+        self._on_progress = on_progress
+        self._on_named = on_named
+        self._meter = ReadMeter(plan.max_rate_kib)
+        self._packed = PackedVolumes()
+        self._skipped = SkippedEntries()
+        self._total_bytes: int | None = None
+        self._looked_at = time.monotonic()
+
+    def run(self, upload: BackupUpload, file_list: BinaryIO, staging_folder: Path | None = None) -> BaseBackupManifest:  # noqa: ARG002
+        """Store all objects but the manifest, verified, and return the manifest.
+
+        ``file_list`` is an empty file for ``backup_manifest``; nothing is staged. Raises: BaseBackupError,
+        PostgresError.
+        """
+        plan, databases = self._plan, self._server.databases()
+        unfinished = find_unfinished(plan.places, plan.encoder, plan.identities)
+        with self._started(upload) as running:
+            started = running.started
+            self.backup_id = make_backup_id(
+                started.started_at, segment_at(started.timeline, started.start_lsn, plan.facts.wal_segment_size)
+            )
+            self._on_named(self.backup_id)
+            files = self._walk(databases)
+            objects = StoredObjects(self.backup_id, plan.layout, plan.encoder, upload)
+            packer = VolumePacker(
+                self.backup_id,
+                started,
+                plan.encoder,
+                objects.store,
+                self._packed,
+                plan.volume_size_bytes,
+                self._meter.note,
+            )
+            self._parts = IndexParts(self.backup_id, started.start_lsn, plan.places, plan.encoder)
+            copier = VolumeCopier(unfinished, objects, packer) if unfinished is not None else None
+            self._pack(packer, copier, files, running, upload)
+            last = LastVolume(plan.pgdata, [file for file in files if file.is_folder], self._packed)
+            last.copy_control_file()
+            stopped = running.stop()
+        last.store(packer, stopped, file_list)
+        manifest = self._manifest(objects, started, stopped, file_list)
+        self._report(BackupPhase.VERIFYING, upload)
+        upload.wait()
+        if self._parts is not None:
+            self._parts.remove()
+        self.resumed_id = unfinished.backup_id if unfinished is not None else None
+        return manifest
+
+    @contextmanager
+    def _started(self, upload: BackupUpload) -> Iterator[RunningBackup]:
+        """Put the server into backup mode, and say so where its checkpoint takes long."""
+        begun_at = datetime.now(UTC)
+
+        def tell() -> None:
+            wait = BackupWait("PostgreSQL waits for a checkpoint", begun_at, is_archiver=False)
+            self._report(BackupPhase.WAITING, upload, wait)
+
+        timer = threading.Timer(_SILENT_SECONDS, tell)
+        timer.daemon = True
+        timer.start()
+        try:
+            with OnlineBackup(self._server).started(self._plan.label, fast=self._plan.fast_checkpoint) as running:
+                timer.cancel()
+                yield running
+        finally:
+            timer.cancel()
+
+    def _walk(self, databases: frozenset[int]) -> list[DataFile]:
+        plan = self._plan
+        files = list(walk_data_files(plan.pgdata, plan.facts.major_version, self._skipped))
+        require_nothing_lost(self._skipped.lost)
+        found = {file.path for file in files}
+        require_folders(found, databases & self._server.databases())
+        self._total_bytes = sum(file.size_bytes for file in files)
+        return files
+
+    def _pack(
+        self,
+        packer: VolumePacker,
+        copier: VolumeCopier | None,
+        files: list[DataFile],
+        running: RunningBackup,
+        upload: BackupUpload,
+    ) -> None:
+        """Store all files: first what can be copied, so that what is newer lies in later volumes."""
+        parent = self._plan.parent
+        candidates = parent.candidates(files) if parent is not None else {}
+
+        def pack(bundle: Bundle) -> None:
+            if parent is None or bundle[0].path not in candidates:
+                packer.pack(bundle)
+                return
+            changed = []
+            for file in bundle:
+                known = candidates[file.path]
+                if parent.is_unchanged(file, known, packer.started, self._meter.note):
+                    self._packed.add_unchanged(known)
+                else:
+                    changed.append(file)
+            packer.pack(tuple(changed))
+
+        def tick() -> None:
+            self._report(BackupPhase.COPYING, upload)
+            if self._parts is not None:
+                self._parts.store_news(self._packed)
+            if time.monotonic() - self._looked_at > _LOOK_SECONDS:
+                running.require_running()
+                self._looked_at = time.monotonic()
+
+        def stop() -> None:
+            self._meter.stop()
+            upload.give_up()
+
+        if copier is not None:
+            _log.info("base backup '%s', which was cut, is gone on with", copier.unfinished.backup_id)
+            units = copier.unfinished.units(file for file in files if file.path not in candidates)
+            work_through(units, copier.take, workers=self._plan.workers, stop=stop, tick=tick)
+            copied = {file.path for unit in units for file in unit.files}
+            files = [file for file in files if file.path not in copied]
+        bundles = plan_bundles(files, self._plan.volume_size_bytes, candidates)
+        work_through(bundles, pack, workers=self._plan.workers, stop=stop, tick=tick)
+
+    @property
+    def can_be_resumed(self) -> bool:
+        """Whether a later base backup can go on with what this one stored."""
+        return self._parts is not None and self._parts.is_begun
+
+    def _manifest(
+        self, objects: StoredObjects, started: StartedBackup, stopped: StoppedBackup, file_list: BinaryIO
+    ) -> BaseBackupManifest:
+        plan, packed = self._plan, self._packed
+        referred = ReferredVolumes(plan.parent, packed.unchanged.values()) if plan.parent is not None else None
+        encoder = plan.encoder
+        file_list.seek(0)
+        listed = objects.store_described(
+            backup_manifest_name(encoder.codec, encrypted=encoder.encrypted),
+            iter(lambda: file_list.read(1 << 20), b""),
+        )
+        files = list(packed.files.values())
+        if referred is not None:
+            files = [*referred.files(), *map(referred.moved, files)]
+        chain = referred.chain if referred is not None else ()
+        index = objects.store_described(
+            file_index_name(encoder.codec, encrypted=encoder.encrypted),
+            index_lines(files, {**(referred.start_lsns if referred else {}), objects.backup_id: started.start_lsn}),
+        )
+        kept, warnings = self._server.outside_configuration()
+        configuration = None
+        if kept is not None:
+            name = configuration_name(encoder.codec, encrypted=encoder.encrypted)
+            configuration = objects.store_described(name, [configuration_to_tar(kept)])
+        return BaseBackupManifest(
+            backup_id=objects.backup_id,
+            kind=BackupKind.INCREMENTAL if chain else BackupKind.FULL,
+            chain=chain,
+            system_identifier=plan.facts.system_identifier,
+            wal_ranges=(WalRange(started.timeline, started.start_lsn, stopped.stop_lsn),),
+            started_at=started.started_at,
+            finished_at=stopped.finished_at,
+            label=plan.label,
+            wal_segment_size=plan.facts.wal_segment_size,
+            server_version=plan.facts.server_version_num,
+            codec=encoder.codec,
+            encrypted=encoder.encrypted,
+            staged=False,
+            volume_size_bytes=plan.volume_size_bytes,
+            tablespaces=tuple(BackupTablespace(space.oid, space.location) for space in plan.tablespaces),
+            tars=(),
+            backup_manifest=listed,
+            configuration=configuration,
+            method=BackupMethod.LOCAL,
+            volumes=(*(referred.volumes if referred else ()), *packed.volumes()),
+            file_index=index,
+            files_size_bytes=sum(file.size_bytes for file in files),
+            report=BackupReport(self._warnings(warnings), packed.damaged_pages(stopped.stop_lsn)),
+        )
+
+    def _warnings(self, more: tuple[str, ...]) -> tuple[str, ...]:
+        unchecked = (
+            f"the checksums of '{path}' are not verified to its end: its size is no multiple of a page's"
+            for path in sorted(self._packed.unchecked)
+        )
+        found = (*self._skipped.warnings, *unchecked)
+        rest = (f"and {len(found) - _SHOWN_WARNINGS} more warnings",) if len(found) > _SHOWN_WARNINGS else ()
+        return (*found[:_SHOWN_WARNINGS], *rest, *more)
+
+    def _report(self, phase: BackupPhase, upload: BackupUpload, wait: BackupWait | None = None) -> None:
+        read_bytes = self._meter.read_bytes
+        self._on_progress(BackupProgress(phase, read_bytes, self._total_bytes, upload.stored_bytes, wait))

@@ -1,0 +1,94 @@
+"""Computes the checksums of files: PostgreSQL's CRC-32C and the SHA-2 family, with a restore's way to stop."""
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import google_crc32c
+
+READ_BYTES: Final = 1 << 20
+_SHA: Final = {"SHA224": "sha224", "SHA256": "sha256", "SHA384": "sha384", "SHA512": "sha512"}
+CRC32C: Final = "CRC32C"
+
+
+def extend_crc32c(crc: int, data: bytes) -> int:
+    """Return the CRC-32C of what ``crc`` is of, followed by ``data``. It begins with 0."""
+    extended: int = google_crc32c.extend(crc, data)
+    return extended
+
+
+def crc32c_hex(crc: int) -> str:
+    """Return a CRC-32C as the file index has it: eight hex digits, the highest first."""
+    return f"{crc:08x}"
+
+
+def crc32c_of_part(
+    path: Path, offset_bytes: int, size_bytes: int, go_on: Callable[[], None] = lambda: None
+) -> str | None:
+    """Return the CRC-32C of a part of a file as the file index has it; None where the file ends earlier.
+
+    Raises: OSError.
+    """
+    crc = 0
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        while size_bytes:
+            go_on()
+            data = os.pread(descriptor, min(READ_BYTES, size_bytes), offset_bytes)
+            if not data:
+                return None
+            crc = google_crc32c.extend(crc, data)
+            offset_bytes += len(data)
+            size_bytes -= len(data)
+    finally:
+        os.close(descriptor)
+    return crc32c_hex(crc)
+
+
+def checksum_of_file(path: str, algorithm: str, go_on: Callable[[], None] = lambda: None) -> bytes:
+    """Return the checksum of a whole file as ``backup_manifest`` has it.
+
+    A CRC-32C has its bytes in the order of the machine (checksum_helper.c: pg_checksum_final).
+
+    Raises: ValueError for an algorithm that is not known; OSError.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.read(descriptor, READ_BYTES)
+        if algorithm == CRC32C:
+            crc = 0
+            while data:
+                crc = google_crc32c.extend(crc, data)
+                data = _next(descriptor, go_on)
+            return crc.to_bytes(4, sys.byteorder)
+        digest = hashlib.new(_sha(algorithm))
+        while data:
+            digest.update(data)
+            data = _next(descriptor, go_on)
+        return digest.digest()
+    finally:
+        os.close(descriptor)
+
+
+def _next(descriptor: int, go_on: Callable[[], None]) -> bytes:
+    go_on()
+    return os.read(descriptor, READ_BYTES)
+
+
+def is_known_algorithm(name: str) -> bool:
+    """Say whether PostgreSQL's manifests have checksums of that name."""
+    return name == CRC32C or name in _SHA
+
+
+def _sha(algorithm: str) -> str:
+    if algorithm not in _SHA:
+        raise ValueError(f"'{algorithm}' is not a checksum of PostgreSQL's manifests")
+    return _SHA[algorithm]
+
+
+def in_manifest_order(crc32c: str) -> bytes:
+    """Return a CRC-32C of the file index as ``backup_manifest`` has it."""
+    return int(crc32c, 16).to_bytes(4, sys.byteorder)

@@ -1,0 +1,1 @@
+"""Tests the prediction of how long a restore takes."""

@@ -1,0 +1,1 @@
+"""Tests restores that make a standby."""

@@ -1,0 +1,1 @@
+"""Tests what is measured of a restore."""
