@@ -23,7 +23,7 @@ from wal_pipeline.commands.backup.objects import open_file
 from wal_pipeline.commands.restore.byte_pipe import Sink, through
 from wal_pipeline.commands.restore.chosen.left_out import LeftOutDatabases
 from wal_pipeline.commands.restore.files.fetch import DownloadFault, ObjectFetcher
-from wal_pipeline.commands.restore.files.tars import SkippedFiles, volumes_of_right_files
+from wal_pipeline.commands.restore.files.tars import UnwantedFiles, volumes_of_right_files
 from wal_pipeline.commands.restore.untar import untar, untar_volume
 from wal_pipeline.errors import RestoreError, WalPipelineError
 from wal_pipeline.stores.base import Store
@@ -59,7 +59,7 @@ class BaseBackupSource:
         limits: DownloadLimits | None = None,
         hash_tars: bool = True,
         health: StoreHealth | None = None,
-        left_out: SkippedFiles | None = None,
+        left_out: UnwantedFiles | None = None,
         on_bytes: Callable[[int], object] = lambda _: None,
         on_fault: Callable[[DownloadFault], object] = lambda _: None,
     ) -> None:

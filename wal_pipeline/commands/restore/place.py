@@ -11,8 +11,8 @@ from wal_pipeline.archive.format.base_backup.manifest import BASE_TAR, BaseBacku
 from wal_pipeline.commands.archive_get.prefetch_folder import PrefetchFolder
 from wal_pipeline.commands.restore.checks import TablespaceMove
 from wal_pipeline.commands.restore.download import BaseBackupSource
-from wal_pipeline.commands.restore.files.file_places import TABLESPACES, FilePlaces
 from wal_pipeline.commands.restore.files.listed_files import BACKUP_MANIFEST
+from wal_pipeline.commands.restore.files.on_disk import TABLESPACES, FilePlaces
 from wal_pipeline.commands.restore.files.verify import compare_with_manifest
 from wal_pipeline.commands.restore.places.wal_folder import PG_WAL
 from wal_pipeline.commands.restore.places.workspace import NOT_CONTENT, combined, move_up

@@ -15,7 +15,7 @@ CRC32C: Final = "CRC32C"
 
 
 def extend_crc32c(crc: int, data: bytes) -> int:
-    """Return the CRC-32C of what ``crc`` is of, followed by ``data``. It begins with 0."""
+    """Return the CRC-32C of more bytes: ``crc`` is that of the bytes before ``data``, at first 0."""
     extended: int = google_crc32c.extend(crc, data)
     return extended
 

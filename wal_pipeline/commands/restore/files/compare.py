@@ -9,8 +9,8 @@ from typing import Final, TypeVar
 
 from wal_pipeline.archive.format.base_backup.file_index import FilePart, IndexedFile
 from wal_pipeline.commands.restore.files.checksums import READ_BYTES, checksum_of_file, crc32c_hex, extend_crc32c
-from wal_pipeline.commands.restore.files.file_places import FilePlaces
 from wal_pipeline.commands.restore.files.listed_files import ManifestFile
+from wal_pipeline.commands.restore.files.on_disk import FilePlaces
 from wal_pipeline.commands.restore.files.volume_tar import WantedPart, file_mode
 from wal_pipeline.commands.restore.files.workers import Workers
 from wal_pipeline.errors import RestoreError

@@ -16,7 +16,7 @@ from wal_pipeline.codec.stream_decoder import StoredStream, StreamOpener, open_s
 from wal_pipeline.commands.restore.files.checksums import CRC32C, checksum_of_file, in_manifest_order
 from wal_pipeline.commands.restore.files.compare import Compared, all_wanted, compare_files
 from wal_pipeline.commands.restore.files.fetch import ObjectFetcher
-from wal_pipeline.commands.restore.files.file_places import FilePlaces
+from wal_pipeline.commands.restore.files.on_disk import FilePlaces
 from wal_pipeline.commands.restore.files.prune import parents_of, prune
 from wal_pipeline.commands.restore.files.trusted import is_relation_file
 from wal_pipeline.commands.restore.files.volume_tar import VolumeTar, WantedPart, file_mode
@@ -50,6 +50,8 @@ class LocalFiles:
     def __post_init__(self) -> None:
         if PG_CONTROL not in self.index.files:
             raise RestoreError(f"base backup '{self.manifest.backup_id}' has no file '{PG_CONTROL}'")
+        for name in self.index.files:
+            self.places.path(name)  # each must lie below the folders, before anything is fetched
         self.compared = all_wanted(self._files())
 
     @property

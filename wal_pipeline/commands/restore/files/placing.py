@@ -12,11 +12,11 @@ from wal_pipeline.commands.archive_get.wal_source import StoreHealth
 from wal_pipeline.commands.restore.chosen.left_out import LeftOutDatabases, check_parts, fill_left_out
 from wal_pipeline.commands.restore.download import BaseBackupSource
 from wal_pipeline.commands.restore.files.fetch import DownloadFault, ObjectFetcher
-from wal_pipeline.commands.restore.files.file_places import FilePlaces
 from wal_pipeline.commands.restore.files.listed_files import BACKUP_MANIFEST, read_backup_manifest
 from wal_pipeline.commands.restore.files.local import LocalFiles
+from wal_pipeline.commands.restore.files.on_disk import FilePlaces
 from wal_pipeline.commands.restore.files.small_objects import read_file_index
-from wal_pipeline.commands.restore.files.tars import KeptFiles, SkippedFiles, keep_right_files
+from wal_pipeline.commands.restore.files.tars import KeptFiles, UnwantedFiles, keep_right_files
 from wal_pipeline.commands.restore.place import combine_chain, complete, extract_base_backup, verify_files
 from wal_pipeline.commands.restore.prepare import PreparedRestore
 from wal_pipeline.stores.cluster_store import ClusterStore
@@ -24,7 +24,7 @@ from wal_pipeline.stores.cluster_store import ClusterStore
 
 @dataclass(frozen=True, slots=True)
 class PlacingEvents:
-    """Is told of the progress: ``phase`` is open while it lasts; ``will_fetch``: bytes, once they are known."""
+    """Takes the progress: ``phase`` is open while it lasts; ``will_fetch`` gets the bytes once they are known."""
 
     phase: Callable[[str], AbstractContextManager[None]]
     will_fetch: Callable[[int], object]
@@ -163,7 +163,7 @@ class FilePlacing:
             on_fault=self.events.fault,
         )
 
-    def _source(self, manifest: BaseBackupManifest, skipped: SkippedFiles | None = None) -> BaseBackupSource:
+    def _source(self, manifest: BaseBackupManifest, skipped: UnwantedFiles | None = None) -> BaseBackupSource:
         planned = next(one for one in self.prepared.plan.chain if one.backup.backup_id == manifest.backup_id)
         return BaseBackupSource(
             manifest,

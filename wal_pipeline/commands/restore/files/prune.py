@@ -5,7 +5,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from wal_pipeline.commands.restore.files.file_places import TABLESPACES, FilePlaces
+from wal_pipeline.commands.restore.files.on_disk import TABLESPACES, FilePlaces
 from wal_pipeline.commands.restore.places.wal_folder import PG_WAL
 from wal_pipeline.commands.restore.places.workspace import NOT_CONTENT, empty
 from wal_pipeline.commands.restore.untar import HELD_BACK, PG_CONTROL

@@ -11,14 +11,14 @@ from wal_pipeline.archive.format.base_backup.tar_cuts import Cuts
 from wal_pipeline.archive.format.database_folders import database_of
 from wal_pipeline.commands.restore.files.checksums import CRC32C
 from wal_pipeline.commands.restore.files.compare import right_of_manifest
-from wal_pipeline.commands.restore.files.file_places import TABLESPACES, FilePlaces
 from wal_pipeline.commands.restore.files.listed_files import ManifestFile
+from wal_pipeline.commands.restore.files.on_disk import TABLESPACES, FilePlaces
 from wal_pipeline.commands.restore.files.prune import prune
 from wal_pipeline.commands.restore.files.trusted import is_relation_file
 from wal_pipeline.errors import RestoreError
 
 
-class SkippedFiles(Protocol):
+class UnwantedFiles(Protocol):
     """Knows what is neither fetched nor written of a base backup's tars."""
 
     def has(self, name: str, tar: str) -> bool:
@@ -33,7 +33,7 @@ class KeptFiles:
     """The files that are already right, by their names with their checksums; and what was left out in any case."""
 
     right: Mapping[str, bytes]
-    left_out: SkippedFiles
+    left_out: UnwantedFiles
     volumes: Mapping[tuple[str, str], frozenset[int]] = field(default_factory=dict)
 
     def has(self, name: str, tar: str) -> bool:
