@@ -66,12 +66,13 @@ def take(scene: ChosenScene, *words: str) -> str:
 
 @pytest.fixture(scope="module")
 def shops(postgres_version: PostgresInstall) -> Iterator[Shops]:
-    """On PostgreSQL 18 in encrypted volumes and a chain; on 15 with full_page_writes off after the base backups."""
+    """On PostgreSQL 18 in encrypted volumes and a chain; on 15 file by file, and then with full_page_writes off."""
     newer = postgres_version.version >= 17
     given = {"summarize_wal": "on"} if newer else {}
     with beside(postgres_version, config=_SERVER, command_line=given) as made:
         scene, cluster = ChosenScene(made), made.cluster
         made.settings["WAL_PIPELINE_BASE_BACKUP_VOLUME_MIB"] = "1"
+        made.settings["WAL_PIPELINE_BACKUP_METHOD"] = "remote" if newer else "local"
         if newer:
             identity = pyrage.x25519.Identity.generate()
             key = made.folder / "age.key"

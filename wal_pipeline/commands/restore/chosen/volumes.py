@@ -6,6 +6,7 @@ from wal_pipeline.archive.format.base_backup.file_index import FileIndex
 from wal_pipeline.archive.format.base_backup.manifest import BackupTar, BaseBackupManifest
 from wal_pipeline.archive.format.base_backup.tar_cuts import Cuts, TarCut, VolumeDatabases
 from wal_pipeline.archive.format.database_folders import database_folder, database_of
+from wal_pipeline.archive.records import BackupMethod
 
 
 def volumes_left_out(
@@ -39,8 +40,14 @@ def volumes_of_databases(index: FileIndex, left_out: AbstractSet[int]) -> frozen
 
 
 def fetched_bytes(manifest: BaseBackupManifest) -> int:
-    """Return the bytes that a restore fetches of a base backup, also where they lie in volumes of earlier ones."""
-    return manifest.stored_size_bytes + sum(volume.item.size_bytes for volume in manifest.referred)
+    """Return the bytes that a restore fetches of a base backup, after its plan.
+
+    Of one of the method ``local`` these are its volumes, also those of earlier base backups; its index is read for the
+    plan, and PostgreSQL's list is in the last volume.
+    """
+    if manifest.method is BackupMethod.LOCAL:
+        return sum(volume.item.size_bytes for volume in manifest.volumes)
+    return manifest.stored_size_bytes
 
 
 def _folder(cut: TarCut | None, tar: str) -> tuple[str, int] | None:
