@@ -133,8 +133,8 @@ class MethodChoice(StrEnum):
     """The method that is asked for. The value is the setting's word."""
 
     AUTO = "auto"  # local where the data directory is proven to be the server's own, else remote
-    LOCAL = BackupMethod.LOCAL.value
-    REMOTE = BackupMethod.REMOTE.value
+    LOCAL = "local"
+    REMOTE = "remote"
 
 
 @dataclass(frozen=True, slots=True)

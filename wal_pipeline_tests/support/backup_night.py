@@ -87,6 +87,7 @@ def night(install: PostgresInstall, folder: Path, **settings: str) -> Iterator[N
             "WAL_PIPELINE_SETTLE_SECONDS": "0",
             "WAL_PIPELINE_BASE_BACKUP_WAL_TIMEOUT_SECONDS": "60",
             "WAL_PIPELINE_BASE_BACKUP_VOLUME_MIB": "4",
+            "WAL_PIPELINE_BACKUP_METHOD": "remote",  # these nights are about pg_basebackup and its words
             "PG_WAL_ARCHIVE_DIR": str(cluster.folder / "archive"),
             "PGDATA": str(cluster.pgdata),
             "PGBINDIR": str(cluster.install.bin_folder),

@@ -21,6 +21,8 @@ from wal_pipeline.commands.backup.local.method import ChosenMethod
 from wal_pipeline.commands.backup.parent import ParentBackup, choose_parent, fetch_parent
 from wal_pipeline.commands.backup.session import BackupPhase, BackupProgress
 from wal_pipeline.commands.inventory.wholeness import find_fault
+from wal_pipeline.errors import StoreUnavailableError
+from wal_pipeline_tests.support.archive_scene import WatchedStore
 from wal_pipeline_tests.support.base_backup_scene import (
     MIB,
     Scene,
@@ -139,6 +141,49 @@ def test_a_server_under_load_is_read_whole_and_recovers(scene: Scene, tmp_path: 
         copy.run("pg_amcheck", "--install-missing", "--heapallindexed", "postgres")
         copy.stop()
         copy.run("pg_checksums", "--check", "--pgdata", str(copy.pgdata))
+
+
+def test_a_damaged_page_is_named_and_loses_nothing(scene: Scene, tmp_path: Path) -> None:
+    """The base backup is whole on both stores, holds the page as the disk has it, and says which one it is."""
+    cluster = scene.cluster
+    cluster.psql("DROP TABLE IF EXISTS hurt; CREATE TABLE hurt AS SELECT g FROM generate_series(1, 9999) g; CHECKPOINT")
+    path = cluster.value("SELECT pg_relation_filepath('hurt')")
+    cluster.psql("CHECKPOINT; SELECT pg_switch_wal()")
+    with (cluster.pgdata / path).open("r+b") as file:
+        file.seek(7 * 8192 + 5000)
+        right = file.read(1)
+        file.seek(7 * 8192 + 5000)
+        file.write(bytes([right[0] ^ 1]))
+        file.flush()
+        try:
+            result = scene.take(**_options(scene))
+        finally:
+            file.seek(7 * 8192 + 5000)
+            file.write(right)
+    [damaged] = result.manifest.report.damaged_pages
+    assert (damaged.file, damaged.blocks, damaged.total) == (path, (7,), 1)
+    assert result.stored_on == ("r2", "b2")
+    opened = open_volumes(scene.place(scene.stores[0]), result.manifest, tmp_path / "opened")
+    assert (opened / path).read_bytes()[7 * 8192 + 5000] == right[0] ^ 1
+    assert verify_backup(cluster.install, opened) == "backup successfully verified"
+    cluster.psql("DROP TABLE hurt")
+
+
+def test_a_store_that_fails_midway_is_left_out(cluster: PostgresCluster, tmp_path: Path) -> None:
+    """Workers that hand over at the same time go on with the other store."""
+    r2, b2 = folder_store("r2", tmp_path), WatchedStore(folder_store("b2", tmp_path))
+
+    def refuse(call: str, key: str) -> None:
+        if call in ("put", "begin_upload") and "files.000004" in key:
+            raise StoreUnavailableError("b2", "the disk is full")
+
+    b2.before = refuse
+    scene = Scene(cluster, [r2, b2], tmp_path / "scratch")
+    result = scene.take(**_options(scene))
+    assert result.stored_on == ("r2",)
+    assert result.failures == {"b2": "b2: the disk is full"}
+    opened = open_volumes(scene.place(r2), result.manifest, tmp_path / "opened")
+    assert verify_backup(cluster.install, opened) == "backup successfully verified"
 
 
 def test_an_incremental_one_stores_what_changed_and_refers_to_the_rest(scene: Scene, tmp_path: Path) -> None:
