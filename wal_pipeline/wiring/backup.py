@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from wal_pipeline.archive.records import MethodChoice
 from wal_pipeline.codec.stream_encoder import StreamEncoder
 from wal_pipeline.commands.backup.options import BackupOptions
 from wal_pipeline.commands.backup.standby.last_segment import finish_last_segment
@@ -51,7 +52,8 @@ def also_for_base_backups(pipeline: Pipeline, *, with_stores: bool) -> Callable[
     settings = pipeline.settings
     server = open_backup_server(BackupServer, settings)
     from_standby = bool(settings.backup_conninfo.get_secret_value())
-    look = BackupLook(server, settings.pgdata, _options(pipeline).staging)
+    reads_files = settings.backup_method is not MethodChoice.REMOTE
+    look = BackupLook(server, settings.pgdata, _options(pipeline).staging, reads_files=reads_files)
     stores = pipeline.open_stores(pipeline.usable_store_names) if with_stores else {}
     missing = {str(name): missing_settings(settings, name) for name in settings.stores} if with_stores else {}
 

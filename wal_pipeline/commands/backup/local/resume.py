@@ -72,10 +72,13 @@ class UnfinishedBackup:
             return source.crc32c == known.crc32c and not damaged
 
     def units(self, files: Iterable[DataFile]) -> list[ResumeUnit]:
-        """Return what may be unchanged by size and time: a bundle, or a large file with all its volumes."""
+        """Return what may be unchanged by size and time: a bundle, or a large file with all its volumes.
+
+        Only relations' files: a file that ends with its own CRC, such as pg_filenode.map, has the same CRC in any state.
+        """
         found: dict[tuple[int, ...], list[DataFile]] = defaultdict(list)
         for file in files:
-            known = self.index.files.get(file.path)
+            known = self.index.files.get(file.path) if file.relation else None
             if known is not None and (file.size_bytes, file.modified_ns) == (known.size_bytes, known.modified_ns):
                 found[tuple(part.volume for part in known.parts)].append(file)
         return [ResumeUnit(volumes, tuple(group)) for volumes, group in found.items()]
