@@ -74,7 +74,7 @@ class UnfinishedBackup:
     def units(self, files: Iterable[DataFile]) -> list[ResumeUnit]:
         """Return what may be unchanged by size and time: a bundle, or a large file with all its volumes.
 
-        Only relations' files: a file that ends with its own CRC, such as pg_filenode.map, has the same CRC in any state.
+        Only relations' files: one that ends with its own CRC, such as pg_filenode.map, has the same CRC in any state.
         """
         found: dict[tuple[int, ...], list[DataFile]] = defaultdict(list)
         for file in files:
