@@ -180,7 +180,7 @@ def join_by_hand(
     folder: Path, pieces: Mapping[str, bytes], whole: Sequence[str] = ()
 ) -> "subprocess.CompletedProcess[str]":
     """Run the document's commands that make open segments from the pieces, by their paths below ``tail/``."""
-    [block] = [one for one in _BLOCK.findall(DOCUMENT.read_text(encoding="utf-8")) if "open_piece()" in one]
+    [block] = [one for _, one in _BLOCK.findall(DOCUMENT.read_text(encoding="utf-8")) if "open_piece()" in one]
     (folder / "wal").mkdir()
     (folder / "backup").mkdir()
     (folder / "backup" / "manifest.json").write_text(f' "wal_segment_size": {_MEGABYTE},\n')

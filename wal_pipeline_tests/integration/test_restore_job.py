@@ -118,7 +118,7 @@ def test_the_plan_is_the_default_and_writes_nothing(postgres_folder: Path) -> No
     else:  # where the server's user cannot enter this checkout
         assert found["result"] == "only planned; the restore would be refused for 1 reason: see will_refuse below"
         assert f"the user '{postgres_user().name}' cannot run" in str(found["will_refuse"])
-    assert found["target"] == "the end of the archive on timeline 1, then promote"
+    assert found["target"] == "the end of the archive, then promote, on timeline 1"
     assert found["data_directory"] == str(postgres_folder / "pgdata")
 
 

@@ -45,7 +45,7 @@ def assert_reads_all(cluster: PostgresCluster, server: BackupServer) -> None:
     assert str(facts.system_identifier) == cluster.system_identifier == str(server.system_identifier())
     assert facts.data_directory == str(cluster.pgdata)
     assert abs(datetime.now(UTC) - facts.server_at) < timedelta(minutes=1)
-    assert abs(datetime.now(UTC) - server.clock()) < timedelta(minutes=1)
+    assert abs(datetime.now(UTC) - server.as_of()) < timedelta(minutes=1)
     assert server.tablespaces() == ()
     assert (server.size_bytes() or 0) > 1 << 20
     assert facts.role.superuser

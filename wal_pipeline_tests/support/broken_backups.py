@@ -10,7 +10,7 @@ from wal_pipeline.stores.base import Body
 from wal_pipeline_tests.support.upkeep_scene import LAYOUT, UpkeepScene
 
 VOLUME = "base.000000.tar"
-LATER = b'{"format": "wal-pipeline base backup", "version": 2}'
+LATER = b'{"format": "wal-pipeline base backup", "version": 3}'
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ BROKEN = {
         lambda _good: LATER,
         BackupFaultKind.UNREADABLE,
         "manifest 'r2: {root}base/{id}/manifest.json' cannot be used: "
-        "expected the format ('wal-pipeline base backup', 1), found ('wal-pipeline base backup', 2)",
+        "expected the format ('wal-pipeline base backup', 2), found ('wal-pipeline base backup', 3)",
         FaultKind.UNREADABLE,
         None,
     ),

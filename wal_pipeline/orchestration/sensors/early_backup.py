@@ -6,8 +6,6 @@ import dagster as dg
 
 from wal_pipeline.archive.alerts import AlertKind
 from wal_pipeline.catalog.catalog import Catalog
-from wal_pipeline.commands.health.rto_rules import wants_base_backup
-from wal_pipeline.commands.health.windows import newest_id
 from wal_pipeline.commands.pause import current_pause
 from wal_pipeline.errors import CatalogError
 from wal_pipeline.orchestration.jobs.backup import INCREMENTAL_OR_FULL
@@ -61,6 +59,9 @@ def _wanted(catalog: Catalog) -> tuple[str, str] | str:
 
     Raises: CatalogError.
     """
+    from wal_pipeline.commands.health.rto_rules import wants_base_backup
+    from wal_pipeline.commands.health.windows import newest_id
+
     now = catalog.now()
     paused = current_pause(catalog, now)
     if paused is not None:
