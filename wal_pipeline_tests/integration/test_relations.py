@@ -1,6 +1,7 @@
 """Lists of relations on real stores: kept with each base backup and by the command, and read for names."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -151,6 +152,7 @@ def test_the_daily_job_keeps_a_list_and_fails_where_a_store_lacks_it(
             raise StoreUnavailableError("b2", "no answer")
 
         monkeypatch.setattr(pipeline.stores["b2"], "put_if_absent", refuse)
+        time.sleep(1)  # lists are named by the second
         failed = job.execute_in_process(instance=instance, resources=resources, raise_on_error=False)
         assert not failed.success
         [failure] = [event for event in failed.all_events if event.is_step_failure]
