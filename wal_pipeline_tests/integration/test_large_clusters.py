@@ -13,7 +13,7 @@ from testbed.postgres_install import PostgresInstall
 from testbed.s3_pair import S3Pair
 from wal_pipeline_tests.support.restore_history import History, restored
 
-pytestmark = [pytest.mark.integration, pytest.mark.left_out, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.integration, pytest.mark.large, pytest.mark.timeout(1200)]
 
 TABLES = 20_000
 _TABLES_AT_ONCE = 1000
