@@ -132,7 +132,7 @@ def test_an_active_slot_is_neither_dropped_nor_shared(cluster: PostgresCluster, 
             slots.check(SLOT)
     finally:
         child.stop()
-    cluster.process.wait_until(lambda: not slots.check(SLOT).active, timeout_seconds=30)
+    cluster.process.wait_until(lambda: (s := slots.state(SLOT)) is not None and not s.active, timeout_seconds=30)
     scene.remove()
 
 
