@@ -41,10 +41,15 @@ class Host:
         return self.cluster.pgdata
 
     def run(self, *words: str) -> "subprocess.CompletedProcess[str]":
-        """Run the program as PostgreSQL's user, in a folder and with an environment that say nothing of it."""
+        """Run the program as PostgreSQL's user, in a folder and with an environment that say nothing of it.
+
+        The words come in the encoding of the locale, as from a terminal.
+        """
+        encoding = "ISO-8859-1" if self.environment.locale_name.endswith("ISO-8859-1") else "UTF-8"
+        typed = [word.encode(encoding).decode("utf-8", "surrogateescape") for word in words]
         return subprocess.run(
             postgres_user().wrap(
-                [sys.executable, "-P", "-m", "wal_pipeline.cli", "--env-file", str(self.settings_file), *words]
+                [sys.executable, "-P", "-m", "wal_pipeline.cli", "--env-file", str(self.settings_file), *typed]
             ),
             capture_output=True,
             text=True,
