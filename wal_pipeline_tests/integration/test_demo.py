@@ -113,8 +113,11 @@ def test_a_folder_of_somebody_else_is_left_alone(folder: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
 
 
-def processes_below(folder: Path, *, wait_seconds: float = 5) -> list[str]:
-    """Return the processes whose command line or environment names the folder; they get a moment to be gone."""
+def processes_below(folder: Path, *, wait_seconds: float = 30) -> list[str]:
+    """Return the processes whose command line or environment names the folder; they get a moment to be gone.
+
+    What fetches ahead of a recovery may be in a request to a store that is gone by now.
+    """
     deadline = time.monotonic() + wait_seconds
     while found := [text for text in map(_described, Path("/proc").glob("[0-9]*")) if str(folder) in text]:
         if time.monotonic() > deadline:
