@@ -54,12 +54,23 @@ def _faults(world: World, store: str, backup_id: str) -> Iterator[str]:
         yield "it has no manifest"
         return
     manifest = json.loads(stored["manifest.json"])
-    for part in [*(part for tar in manifest["tars"] for part in tar["objects"]), manifest["backup_manifest"]]:
-        name = part["name"]
-        if name not in stored:
-            yield f"object '{name}' is not there"
-        elif hashlib.sha256(stored[name]).hexdigest() != part["sha256"]:
-            yield f"object '{name}' has other bytes"
+    folders = {backup_id: stored}
+    for part in _parts(manifest):
+        name, home = part["name"], part.get("backup_id", backup_id)
+        if home not in folders:
+            folders[home] = _objects(world, store, home)
+        if name not in folders[home]:
+            yield f"object '{name}' of base backup '{home}' is not there"
+        elif hashlib.sha256(folders[home][name]).hexdigest() != part["sha256"]:
+            yield f"object '{name}' of base backup '{home}' has other bytes"
+
+
+def _parts(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield what a manifest says of each object that the base backup is restored from, also those of earlier ones."""
+    for tar in manifest.get("tars", ()):
+        yield from tar["objects"]
+    yield from manifest.get("volumes", ())
+    yield from (manifest[name] for name in ("backup_manifest", "file_index") if name in manifest)
 
 
 def _span(world: World, store: str, backup_id: str) -> tuple[datetime, datetime] | None:

@@ -9,7 +9,7 @@ from wal_pipeline_tests.support.ui.browser import Screen
 from wal_pipeline_tests.support.ui.history import FLEET, Fleet, wait
 
 pytestmark = pytest.mark.ui
-_SCHEDULED = re.compile(r"base_backup_schedule\nScheduled At (\d\d:\d\d)")
+_SCHEDULED = re.compile(r"(?<!incremental_)base_backup_schedule\nScheduled At (\d\d:\d\d)")
 
 
 def test_the_lineage_does_not_merge_the_clusters(fleet_ui: Screen) -> None:
