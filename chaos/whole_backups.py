@@ -59,10 +59,11 @@ def _faults(world: World, store: str, backup_id: str) -> Iterator[str]:
         name, home = part["name"], part.get("backup_id", backup_id)
         if home not in folders:
             folders[home] = _objects(world, store, home)
+        where = f"object '{name}'" if home == backup_id else f"object '{name}' of base backup '{home}'"
         if name not in folders[home]:
-            yield f"object '{name}' of base backup '{home}' is not there"
+            yield f"{where} is not there"
         elif hashlib.sha256(folders[home][name]).hexdigest() != part["sha256"]:
-            yield f"object '{name}' of base backup '{home}' has other bytes"
+            yield f"{where} has other bytes"
 
 
 def _parts(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
