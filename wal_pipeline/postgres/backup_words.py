@@ -5,6 +5,7 @@ what the words are about (basebackup.c's messages).
 """
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from wal_pipeline.archive.records import DamagedPages
@@ -29,6 +30,11 @@ _NEEDED: Final = frozenset(
 )
 _NEEDED_FILES: Final = frozenset(("PG_VERSION",))
 _MOST_KEPT: Final = 200
+_SHOWN_LOST: Final = 5
+LOST_HINT: Final = (
+    "Nothing of it is kept. Stop the server and move what the link points to back into the data directory, or make it "
+    "a tablespace."
+)
 
 
 class BackupWords:
@@ -104,6 +110,12 @@ def program_warnings(text: str) -> tuple[str, ...]:
     found = dict.fromkeys(line.strip() for line in text.splitlines() if _PROGRAM_WARNING.match(line))
     kept = tuple(found)[:_MOST_KEPT]
     return kept if len(kept) == len(found) else (*kept, f"and {len(found) - len(kept)} more warnings")
+
+
+def lost_names(lost: Sequence[str]) -> str:
+    """Name the paths that a base backup would lack, the first five and the number of the others."""
+    names = ", ".join(f"'{path}'" for path in lost[:_SHOWN_LOST])
+    return f"{names} and {len(lost) - _SHOWN_LOST} more" if len(lost) > _SHOWN_LOST else names
 
 
 def is_needed(path: str) -> bool:

@@ -1,7 +1,6 @@
 """Reads where the recovery of a data directory begins, by pg_controldata of its own version and its backup_label."""
 
 import re
-import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,11 +8,10 @@ from typing import Final
 
 from wal_pipeline.errors import PostgresError
 from wal_pipeline.postgres.binaries import Binaries
-from wal_pipeline.postgres.control_file import ClusterState, read_control_file
+from wal_pipeline.postgres.control_file import ClusterState, read_control_file, run_pg_controldata
 from wal_pipeline.wal.backup_label import parse_backup_label
 from wal_pipeline.wal.lsn import Lsn
 
-_TIMEOUT_SECONDS: Final = 30
 _LABEL: Final = "backup_label"
 _REDO: Final = "Latest checkpoint's REDO location"
 _CHECKPOINT: Final = "Latest checkpoint location"
@@ -76,19 +74,8 @@ def _read_label(path: Path) -> str | None:
 
 
 def _control_values(pgdata: Path, binaries: Binaries) -> dict[str, str]:
-    program = binaries.program("pg_controldata")
-    try:
-        done = subprocess.run(
-            [program, "-D", pgdata.absolute()],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_TIMEOUT_SECONDS,
-            check=False,
-            env={"LC_ALL": "C"},
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise PostgresError(f"'{program}' did not answer: {error}") from error
+    done = run_pg_controldata(pgdata, binaries)
+    program = done.args[0]
     if done.returncode != 0 or "WARNING" in done.stdout + done.stderr:
         words = (done.stderr or done.stdout).strip().splitlines()[:1]
         raise PostgresError(f"'{program}' cannot read '{pgdata}': {''.join(words)}", hint=_HINT)

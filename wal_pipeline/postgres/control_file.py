@@ -91,9 +91,24 @@ def read_wal_segment_size(pgdata: Path, binaries: Binaries) -> int:
 
     Raises: PostgresError.
     """
+    done = run_pg_controldata(pgdata, binaries)
+    match = _SEGMENT_SIZE.search(done.stdout)
+    if done.returncode != 0 or match is None:
+        raise PostgresError(
+            f"'{done.args[0]}' does not print the segment size of '{pgdata}': {done.stderr.strip() or 'no such line'}",
+            hint="Use the programs of the cluster's own major version.",
+        )
+    return int(match[1])
+
+
+def run_pg_controldata(pgdata: Path, binaries: Binaries) -> "subprocess.CompletedProcess[str]":
+    """Run pg_controldata on a data directory, in English, and return how it ended.
+
+    Raises: PostgresError where it did not answer.
+    """
     program = binaries.program("pg_controldata")
     try:
-        done = subprocess.run(
+        return subprocess.run(
             [program, "-D", pgdata.absolute()],
             capture_output=True,
             text=True,
@@ -104,10 +119,3 @@ def read_wal_segment_size(pgdata: Path, binaries: Binaries) -> int:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise PostgresError(f"'{program}' did not answer: {error}") from error
-    match = _SEGMENT_SIZE.search(done.stdout)
-    if done.returncode != 0 or match is None:
-        raise PostgresError(
-            f"'{program}' does not print the segment size of '{pgdata}': {done.stderr.strip() or 'no such line'}",
-            hint="Use the programs of the cluster's own major version.",
-        )
-    return int(match[1])

@@ -14,13 +14,12 @@ from typing import BinaryIO, Final, Self, cast
 from wal_pipeline.archive.format.base_backup.report import BackupReport
 from wal_pipeline.archive.records import DamagedPages
 from wal_pipeline.errors import BaseBackupError
-from wal_pipeline.postgres.backup_words import BackupWords
+from wal_pipeline.postgres.backup_words import LOST_HINT, BackupWords, lost_names
 
 _PROGRESS: Final = re.compile(r"^\s*(\d+)/(\d+) kB")
 _SPEAKER: Final = re.compile(r"^pg_basebackup: (?:error: )?")
 _CHECKSUM_ERROR: Final = "checksum error occurred"
 _KEPT_LINES: Final = 20
-_SHOWN_LOST: Final = 5
 _BUFFER_BYTES: Final = 1 << 20
 _STOP_SECONDS: Final = 10.0
 
@@ -122,12 +121,9 @@ class BaseBackupRun:
         """Refuse a base backup without files that the cluster needs. Raises: BaseBackupError."""
         lost = self.words.lost
         if lost:
-            names = ", ".join(f"'{path}'" for path in lost[:_SHOWN_LOST])
-            more = f" and {len(lost) - _SHOWN_LOST} more" if len(lost) > _SHOWN_LOST else ""
             raise BaseBackupError(
-                f"PostgreSQL left {names}{more} out of the base backup: a symbolic link or no regular file",
-                hint="Nothing of it is kept. Stop the server and move what the link points to back into the data "
-                "directory, or make it a tablespace.",
+                f"PostgreSQL left {lost_names(lost)} out of the base backup: a symbolic link or no regular file",
+                hint=LOST_HINT,
             )
 
     def stop(self, reason: BaseBackupError) -> None:

@@ -9,10 +9,10 @@ from wal_pipeline.commands.backup.parent import ParentBackup
 from wal_pipeline.commands.cluster_identity import FIXED_VARIABLE
 from wal_pipeline.errors import BaseBackupError, SettingsError
 from wal_pipeline.postgres.backup_server import ServerTablespace
+from wal_pipeline.postgres.backup_words import LOST_HINT, lost_names
 from wal_pipeline.postgres.server_facts import ServerFacts
 
 _FOLDERS: Final = frozenset(("global", "pg_xact", "pg_multixact", "PG_VERSION"))
-_SHOWN_LOST: Final = 5
 _LONGEST_NOTE: Final = 500
 
 
@@ -96,12 +96,9 @@ def require_folders(found: Collection[str], databases: Iterable[int]) -> None:
 def require_nothing_lost(lost: Sequence[str]) -> None:
     """Refuse a base backup without paths that the cluster needs. Raises: BaseBackupError."""
     if lost:
-        names = ", ".join(f"'{path}'" for path in lost[:_SHOWN_LOST])
-        more = f" and {len(lost) - _SHOWN_LOST} more" if len(lost) > _SHOWN_LOST else ""
         raise BaseBackupError(
-            f"{names}{more} cannot be in a base backup: a symbolic link or no regular file",
-            hint="Nothing of it is kept. Stop the server and move what the link points to back into the data "
-            "directory, or make it a tablespace.",
+            f"{lost_names(lost)} cannot be in a base backup: a symbolic link or no regular file",
+            hint=LOST_HINT,
         )
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from wal_pipeline.archive.format.base_backup.file_index import FileIndex, FilePart, IndexedFile
 from wal_pipeline.archive.format.base_backup.manifest import BaseBackupManifest
-from wal_pipeline.commands.backup.local.source_file import OnRead, open_source
+from wal_pipeline.commands.backup.local.source_file import OnRead, unchanged_pages
 from wal_pipeline.postgres.data_files import DataFile
 from wal_pipeline.postgres.online_backup import StartedBackup
 from wal_pipeline.wal.lsn import Lsn
@@ -49,18 +49,9 @@ class ParentFiles:
 
     def is_unchanged(self, file: DataFile, known: IndexedFile, started: StartedBackup, on_read: OnRead) -> bool:
         """Read a file and say whether it is the parent's. Raises: BaseBackupError where it cannot be read."""
-        source = open_source(file, started, on_read)
-        if source is None:
-            return False
-        with source:
-            if (source.size_bytes, source.modified_ns) != (known.size_bytes, known.modified_ns):
-                return False
-            for _ in source.chunks(source.size_bytes):
-                pass
-            if source.check is None or source.crc32c != known.crc32c:
-                return False
-            start_lsn = min(self.index.start_lsns[self._home(part)] for part in known.parts)
-            return source.check.newest_lsn <= start_lsn and not source.check.damaged_blocks(Lsn(0))
+        check = unchanged_pages(file, known, started, on_read)
+        start_lsn = min(self.index.start_lsns[self._home(part)] for part in known.parts)
+        return check is not None and check.newest_lsn <= start_lsn
 
     def _candidate(self, file: DataFile) -> IndexedFile | None:
         known = self.index.files.get(file.path)

@@ -23,7 +23,7 @@ from wal_pipeline.archive.format.base_backup.unfinished import (
 from wal_pipeline.codec.stream_decoder import StoredStream, StreamOpener, open_stream
 from wal_pipeline.codec.stream_encoder import StreamEncoder
 from wal_pipeline.commands.backup.local.packed import PackedVolumes
-from wal_pipeline.commands.backup.local.source_file import OnRead, open_source
+from wal_pipeline.commands.backup.local.source_file import OnRead, unchanged_pages
 from wal_pipeline.commands.backup.local.stored_objects import StoredObjects
 from wal_pipeline.commands.backup.local.volume_packer import VolumePacker
 from wal_pipeline.commands.backup.objects import object_metadata
@@ -59,17 +59,7 @@ class UnfinishedBackup:
 
     def is_unchanged(self, file: DataFile, started: StartedBackup, on_read: OnRead) -> bool:
         """Read a file and say whether its content is what was stored. Raises: BaseBackupError."""
-        known = self.index.files[file.path]
-        source = open_source(file, started, on_read)
-        if source is None:
-            return False
-        with source:
-            if (source.size_bytes, source.modified_ns) != (known.size_bytes, known.modified_ns):
-                return False
-            for _ in source.chunks(source.size_bytes):
-                pass
-            damaged = source.check is not None and source.check.damaged_blocks(Lsn(0))
-            return source.crc32c == known.crc32c and not damaged
+        return unchanged_pages(file, self.index.files[file.path], started, on_read) is not None
 
     def units(self, files: Iterable[DataFile]) -> list[ResumeUnit]:
         """Return what may be unchanged by size and time: a bundle, or a large file with all its volumes.

@@ -14,11 +14,13 @@ from typing import Final, Self
 
 import google_crc32c
 
+from wal_pipeline.archive.format.base_backup.file_index import IndexedFile
 from wal_pipeline.errors import BaseBackupError
 from wal_pipeline.postgres.data_files import DataFile
 from wal_pipeline.postgres.online_backup import StartedBackup
 from wal_pipeline.postgres.page_checksums import PageCheck, take_together
 from wal_pipeline.postgres.relation_file import parse_relation_file
+from wal_pipeline.wal.lsn import Lsn
 
 READ_BYTES: Final = 4 << 20  # so many pages at once that numpy does not wait for the interpreter
 _GONE: Final = (errno.ENOENT, errno.ENOTDIR)
@@ -171,6 +173,27 @@ def read_together(sources: Sequence[SourceFile]) -> list[bytes]:
     for source, chunk in zip(sources, read, strict=True):
         source.accept(chunk)
     return read
+
+
+def unchanged_pages(
+    file: DataFile, known: IndexedFile, started: StartedBackup, on_read: OnRead = lambda _: None
+) -> PageCheck | None:
+    """Read a relation's file, and return the check of its pages where it still is what an earlier base backup stored.
+
+    None where it is gone, where its size, its time or its checksum is another one, and where a page is damaged.
+
+    Raises: BaseBackupError where it cannot be read.
+    """
+    source = open_source(file, started, on_read)
+    if source is None:
+        return None
+    with source:
+        if (source.size_bytes, source.modified_ns) != (known.size_bytes, known.modified_ns):
+            return None
+        for _ in source.chunks(source.size_bytes):
+            pass
+        is_same = source.check is not None and source.crc32c == known.crc32c
+        return source.check if is_same and source.check and not source.check.damaged_blocks(Lsn(0)) else None
 
 
 def _unreadable(path: str, error: OSError) -> BaseBackupError:
