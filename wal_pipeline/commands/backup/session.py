@@ -108,7 +108,7 @@ class BackupSession:
         self.backup_id: str | None = None
         self.report = BackupReport()
         self.can_be_resumed = False
-        self.resumed_id: str | None = None
+        self.resumed_ids: tuple[str, ...] = ()
         self._on_named = on_named
         self._server = server
         self._plan = plan

@@ -143,7 +143,8 @@ def _stored_by(
         if not session.can_be_resumed:
             _remove_all(places, session.backup_id)
         raise
-    _remove_all(places, session.resumed_id)
+    for resumed_id in session.resumed_ids:
+        _remove_all(places, resumed_id)
     reasons = {name: str(getattr(error, "message", error)) for name, error in failures.items()}
     return BaseBackupResult(manifest, stored_on, reasons, time.monotonic() - begun)
 

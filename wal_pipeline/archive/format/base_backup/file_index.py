@@ -78,17 +78,18 @@ class FileIndex:
 def index_lines(files: Sequence[IndexedFile], start_lsns: Mapping[str, Lsn]) -> Iterator[bytes]:
     """Yield the object's content line by line; the files come in the order of their paths' bytes."""
     header = {"format": _FORMAT, "version": _VERSION, "files": len(files)}
-    yield _line({**header, "start_lsns": {name: str(lsn) for name, lsn in sorted(start_lsns.items())}})
+    yield json_line({**header, "start_lsns": {name: str(lsn) for name, lsn in sorted(start_lsns.items())}})
     for file in sorted(files, key=lambda one: one.path.encode("utf-8", "surrogateescape")):
         yield file_line(file)
 
 
 def file_line(file: IndexedFile) -> bytes:
     """Return the line of one file."""
-    return _line(_values(file))
+    return json_line(_values(file))
 
 
-def _line(values: Mapping[str, Any]) -> bytes:
+def json_line(values: Mapping[str, Any]) -> bytes:
+    """Return values as a line of JSON."""
     return json.dumps(values, separators=(",", ":"), ensure_ascii=True).encode("ascii") + b"\n"
 
 
@@ -99,9 +100,14 @@ def _values(file: IndexedFile) -> dict[str, Any]:
         "modified_ns": file.modified_ns,
         "mode": file.mode,
         "crc32c": file.crc32c,
-        "parts": [[part.volume, part.offset_bytes, part.size_bytes, part.crc32c] for part in file.parts],
+        "parts": parts_values(file.parts),
         **({"folder": True} if file.is_folder else {}),
     }
+
+
+def parts_values(parts: Iterable[FilePart]) -> list[list[Any]]:
+    """Return parts as a line has them."""
+    return [[part.volume, part.offset_bytes, part.size_bytes, part.crc32c] for part in parts]
 
 
 def parse_index(lines: Iterable[bytes], manifest: BaseBackupManifest) -> FileIndex:
@@ -135,12 +141,8 @@ def _parsed(lines: Iterator[bytes], manifest: BaseBackupManifest) -> FileIndex:
 
 def parse_file(value: Mapping[str, Any], volumes: int | None = None) -> IndexedFile:
     """Read the values of one line, of a file in ``volumes`` volumes (None: not known). Raises: ValueError."""
-    path, size, modified, mode = value["path"], value["size"], value["modified_ns"], value["mode"]
-    if not isinstance(path, str) or not path or not _is_natural(size) or not _is_natural(mode) or mode > _PERMISSIONS:
-        raise ValueError(f"{value!r} is not a file")
-    if type(modified) is not int:
-        raise ValueError(f"'{path}' has no time")
-    parts = tuple(_part(one, volumes) for one in value["parts"])
+    path, size, modified, mode = parse_head(value)
+    parts = tuple(parse_part(one, volumes) for one in value["parts"])
     ends = [0, *(part.offset_bytes + part.size_bytes for part in parts)]
     covers = bool(parts) and all(part.offset_bytes == end for part, end in zip(parts, ends, strict=False))
     if not covers or ends[-1] != size:
@@ -148,7 +150,18 @@ def parse_file(value: Mapping[str, Any], volumes: int | None = None) -> IndexedF
     return IndexedFile(path, size, modified, mode, _checksum(value["crc32c"]), parts, value.get("folder") is True)
 
 
-def _part(value: Sequence[Any], volumes: int | None) -> FilePart:
+def parse_head(value: Mapping[str, Any]) -> tuple[str, int, int, int]:
+    """Read the path, size, time and permissions of one line. Raises: ValueError."""
+    path, size, modified, mode = value["path"], value["size"], value["modified_ns"], value["mode"]
+    if not isinstance(path, str) or not path or not _is_natural(size) or not _is_natural(mode) or mode > _PERMISSIONS:
+        raise ValueError(f"{value!r} is not a file")
+    if type(modified) is not int:
+        raise ValueError(f"'{path}' has no time")
+    return path, size, modified, mode
+
+
+def parse_part(value: Sequence[Any], volumes: int | None = None) -> FilePart:
+    """Read one part, of ``volumes`` volumes (None: not known). Raises: ValueError."""
     volume, offset, size, checksum = value
     is_known = volumes is None or volume < volumes
     if not all(map(_is_natural, (volume, offset, size))) or not is_known:

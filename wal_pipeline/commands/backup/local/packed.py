@@ -7,6 +7,7 @@ from typing import Final
 
 from wal_pipeline.archive.format.base_backup.file_index import IndexedFile
 from wal_pipeline.archive.format.base_backup.manifest import BackupObject, BackupVolume
+from wal_pipeline.archive.format.base_backup.unfinished import BegunFile
 from wal_pipeline.archive.records import DamagedPages
 from wal_pipeline.postgres.page_checksums import PageCheck
 from wal_pipeline.wal.lsn import Lsn
@@ -16,10 +17,14 @@ _SHOWN_BLOCKS: Final = 5  # as many as PostgreSQL names
 
 @dataclass(frozen=True, slots=True)
 class PackedNews:
-    """Volumes that were handed over, by number, and files all of whose parts lie in such volumes, by path."""
+    """Volumes that were handed over, by number, and files all of whose parts lie in such volumes, by path.
+
+    ``begun`` are files that are larger than a volume and not stored to their ends, with their new parts alone.
+    """
 
     volumes: Mapping[int, BackupObject]
     files: Mapping[str, IndexedFile]
+    begun: Mapping[str, BegunFile]
 
 
 @dataclass(slots=True)
@@ -37,6 +42,7 @@ class PackedVolumes:
     _suspects: dict[str, PageCheck] = field(default_factory=dict)
     _new_volumes: dict[int, BackupObject] = field(default_factory=dict)
     _new_files: dict[str, IndexedFile] = field(default_factory=dict)
+    _new_parts: dict[str, BegunFile] = field(default_factory=dict)
     _begun: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -56,10 +62,17 @@ class PackedVolumes:
         """Take a file whose parts are all in volumes; ``check`` has looked at its pages."""
         with self._lock:
             self.files[file.path] = self._new_files[file.path] = file
+            self._new_parts.pop(file.path, None)
             if check is not None and check.damaged_blocks(Lsn(0)):
                 self._suspects[file.path] = check
             if check is not None and check.unchecked_bytes:
                 self.unchecked.append(file.path)
+
+    def add_parts(self, begun: BegunFile) -> None:
+        """Take the next parts of a file that is not stored to its end; their volumes were handed over."""
+        with self._lock:
+            known = self._new_parts.get(begun.path)
+            self._new_parts[begun.path] = begun if known is None else known.with_more(begun)
 
     def add_unchanged(self, known: IndexedFile) -> None:
         """Take a file that is not stored again; ``known`` is the parent's."""
@@ -85,8 +98,8 @@ class PackedVolumes:
                 for path, file in self._new_files.items()
                 if all(part.volume in self._volumes for part in file.parts)
             }
-            news = PackedNews(self._new_volumes, told)
-            self._new_volumes = {}
+            news = PackedNews(self._new_volumes, told, self._new_parts)
+            self._new_volumes, self._new_parts = {}, {}
             self._new_files = {path: file for path, file in self._new_files.items() if path not in told}
             return news
 

@@ -29,7 +29,10 @@ from wal_pipeline.commands.backup.local.last_volume import LastVolume
 from wal_pipeline.commands.backup.local.packed import PackedVolumes
 from wal_pipeline.commands.backup.local.parent_files import ParentFiles, ReferredVolumes
 from wal_pipeline.commands.backup.local.read_meter import ReadMeter
-from wal_pipeline.commands.backup.local.resume import IndexParts, VolumeCopier, find_unfinished
+from wal_pipeline.commands.backup.local.resume.copier import VolumeCopier
+from wal_pipeline.commands.backup.local.resume.find import UnfinishedBackup, find_unfinished
+from wal_pipeline.commands.backup.local.resume.index_parts import IndexParts
+from wal_pipeline.commands.backup.local.resume.units import resume_units
 from wal_pipeline.commands.backup.local.stored_objects import StoredObjects
 from wal_pipeline.commands.backup.local.volume_packer import VolumePacker
 from wal_pipeline.commands.backup.local.workers import work_through
@@ -77,7 +80,7 @@ class LocalPlan:
 class LocalSession:
     """One base backup from start to manifest. ``backup_id`` is known once the server is in backup mode.
 
-    ``resumed_id`` is the base backup that was cut and gone on with, once all of it is in this one.
+    ``resumed_ids`` are the base backups that were cut and gone on with, once all of them is in this one.
     """
 
     def __init__(
@@ -89,7 +92,7 @@ class LocalSession:
     ) -> None:
         """``on_named`` is called with the backup id, before the first object is stored."""
         self.backup_id: str | None = None
-        self.resumed_id: str | None = None
+        self.resumed_ids: tuple[str, ...] = ()
         self._parts: IndexParts | None = None
         self._server = server
         self._plan = plan
@@ -127,8 +130,7 @@ class LocalSession:
                 self._meter.note,
             )
             self._parts = IndexParts(self.backup_id, started.start_lsn, plan.places, plan.encoder)
-            copier = VolumeCopier(unfinished, objects, packer) if unfinished is not None else None
-            self._pack(packer, copier, files, running, upload)
+            self._pack(VolumeCopier(objects, packer), unfinished, files, running, upload)
             last = LastVolume(plan.pgdata, [file for file in files if file.is_folder], self._packed)
             last.copy_control_file()
             stopped = running.stop()
@@ -138,7 +140,7 @@ class LocalSession:
         upload.wait()
         if self._parts is not None:
             self._parts.remove()
-        self.resumed_id = unfinished.backup_id if unfinished is not None else None
+        self.resumed_ids = tuple(one.backup_id for one in unfinished)
         return manifest
 
     @contextmanager
@@ -171,14 +173,14 @@ class LocalSession:
 
     def _pack(
         self,
-        packer: VolumePacker,
-        copier: VolumeCopier | None,
+        copier: VolumeCopier,
+        unfinished: Sequence[UnfinishedBackup],
         files: list[DataFile],
         running: RunningBackup,
         upload: BackupUpload,
     ) -> None:
         """Store all files: first what can be copied, so that what is newer lies in later volumes."""
-        parent = self._plan.parent
+        packer, parent = copier.packer, self._plan.parent
         candidates = parent.candidates(files) if parent is not None else {}
 
         def pack(bundle: Bundle) -> None:
@@ -206,14 +208,17 @@ class LocalSession:
             self._meter.stop()
             upload.give_up()
 
-        if copier is not None:
-            _log.info("base backup '%s', which was cut, is gone on with", copier.unfinished.backup_id)
-            units = copier.unfinished.units(file for file in files if file.path not in candidates)
+        for one in unfinished:
+            _log.info("base backup '%s', which was cut, is gone on with", one.backup_id)
+        taken: set[str] = set()
+        for units in resume_units(unfinished, [file for file in files if file.path not in candidates]):
             work_through(units, copier.take, workers=self._plan.workers, stop=stop, tick=tick)
-            copied = {file.path for unit in units for file in unit.files}
-            files = [file for file in files if file.path not in copied]
+            taken.update(file.path for unit in units for file in unit.files)
+        files = [file for file in files if file.path not in taken]
         bundles = plan_bundles(files, self._plan.volume_size_bytes, candidates)
         work_through(bundles, pack, workers=self._plan.workers, stop=stop, tick=tick)
+        if self._parts is not None:
+            self._parts.store_news(self._packed, is_last=True)
 
     @property
     def can_be_resumed(self) -> bool:

@@ -14,7 +14,7 @@ from typing import Final, Self
 
 import google_crc32c
 
-from wal_pipeline.archive.format.base_backup.file_index import IndexedFile
+from wal_pipeline.archive.format.base_backup.file_index import FilePart, IndexedFile
 from wal_pipeline.errors import BaseBackupError
 from wal_pipeline.postgres.data_files import DataFile
 from wal_pipeline.postgres.online_backup import StartedBackup
@@ -40,9 +40,8 @@ class SourceFile:
         self.modified_ns = status.st_mtime_ns
         self.mode = stat.S_IMODE(status.st_mode)
         self.check = self._page_check(file, started)
-        self._source = file.source
+        self._file, self._started = file, started
         self._descriptor = descriptor
-        self._block_size = started.block_size
         self._on_read = on_read
         self._offset = 0
         self._crc = 0
@@ -81,6 +80,36 @@ class SourceFile:
                 chunk = bytes(self.check.take(chunk, self._offset))
             self.accept(chunk)
             yield chunk
+
+    def takes_stored(self, part: FilePart, newest: Lsn | None, confirm: Callable[[], bool]) -> bool:
+        """Read the next bytes, which an earlier base backup has as ``part``, and say whether they are still the same.
+
+        They are where the checksum and each page are right, and no page is newer than ``newest`` (None: whatever the
+        pages say). Then ``confirm`` is asked too. Where the answer is no, the bytes count as not read.
+
+        Raises: BaseBackupError where the file cannot be read.
+        """
+        start, crc, part_crc = self._offset, self._crc, 0
+        check = self._page_check(self._file, self._started)
+        end = start + part.size_bytes
+        if check is None or end > self.size_bytes or self._is_cut:
+            return False
+        try:
+            while self._offset < end:
+                chunk = bytes(check.take(self._read(min(READ_BYTES, end - self._offset)), self._offset))
+                if self._is_cut or (newest is not None and check.newest_lsn > newest):
+                    return False
+                part_crc = google_crc32c.extend(part_crc, chunk)
+                self._crc = google_crc32c.extend(self._crc, chunk)
+                self._offset += len(chunk)
+                self._on_read(len(chunk))
+            is_right = not check.unchecked_bytes and not check.damaged_blocks(Lsn(0))
+            if is_right and f"{part_crc:08x}" == part.crc32c and confirm():
+                start, crc = self._offset, self._crc
+                return True
+            return False
+        finally:
+            self._offset, self._crc, self._is_cut = start, crc, False
 
     def read_unchecked(self) -> bytes:
         """Return the whole of a small file, which ``accept`` must be given when its pages are checked.
@@ -125,7 +154,7 @@ class SourceFile:
         try:
             return os.pread(self._descriptor, size_bytes, offset)
         except OSError as error:
-            raise _unreadable(str(self._source), error) from error
+            raise _unreadable(str(self._file.source), error) from error
 
     def _page_check(self, file: DataFile, started: StartedBackup) -> PageCheck | None:
         relation = parse_relation_file(file.path.rpartition("/")[2]) if file.relation else None
@@ -133,7 +162,7 @@ class SourceFile:
             return None
         return PageCheck(
             started.start_lsn,
-            lambda offset: self._pread(self._block_size, offset),
+            lambda offset: self._pread(self._started.block_size, offset),
             has_checksums=started.has_checksums,
             segment=relation.segment,
             block_size=started.block_size,

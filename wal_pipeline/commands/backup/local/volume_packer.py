@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import Final
+from typing import Final, Protocol
 
 from wal_pipeline.archive.format.base_backup.file_index import FilePart, IndexedFile
 from wal_pipeline.archive.format.base_backup.manifest import FILES, BackupObject, volume_name
 from wal_pipeline.archive.format.base_backup.parts import part_name
+from wal_pipeline.archive.format.base_backup.unfinished import BegunFile
 from wal_pipeline.codec.stream_encoder import StreamEncoder
 from wal_pipeline.commands.backup.local.bundles import Bundle
 from wal_pipeline.commands.backup.local.packed import PackedVolumes
@@ -21,6 +22,16 @@ _JOINED_BYTES: Final = 128 << 10
 _SMALL_BYTES: Final = 64 << 10
 _SMALL_FILES: Final = 64  # open and in memory at once
 Store = Callable[[str, Iterable[bytes]], StoredBytes]
+
+
+class StoredParts(Protocol):
+    """The parts of one file that an earlier base backup has stored."""
+
+    def copied(self, source: SourceFile, offset_bytes: int) -> FilePart | None:
+        """Take the part that begins there into this base backup, where it is still right; None where none is."""
+
+    def next_offset(self, offset_bytes: int) -> int | None:
+        """Return where the first part behind this place begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +61,17 @@ class VolumePacker:
                 source = self._next(waiting)
             else:
                 source = self._store_bundle(source, waiting)
+
+    def pack_parts(self, file: DataFile, stored: StoredParts) -> None:
+        """Store a file that is larger than a volume, but for the parts that are stored already. Raises: as ``pack``."""
+        source = open_source(file, self.started, self.on_read)
+        if source is None:
+            return
+        if source.size_bytes <= self._part_bytes:  # cut meanwhile
+            self._store_bundle(source, iter(()))
+            return
+        with source:
+            self._store_parts(source, stored)
 
     @property
     def _part_bytes(self) -> int:
@@ -113,15 +135,24 @@ class VolumePacker:
         yield padding(source.size_bytes)
         self._note(source, (FilePart(number, 0, source.size_bytes, source.crc32c),))
 
-    def _store_parts(self, source: SourceFile) -> None:
+    def _store_parts(self, source: SourceFile, stored: StoredParts | None = None) -> None:
         """Store a file that is larger than a volume, in a volume for each part."""
         parts = []
         while source.rest_bytes:
-            number, offset = self.packed.begin(), source.size_bytes - source.rest_bytes
-            size_bytes = min(self._part_bytes, source.rest_bytes)
-            self.store_volume(number, self._part(source, offset, size_bytes))
-            parts.append(FilePart(number, offset, size_bytes, source.part_crc32c))
+            offset = source.size_bytes - source.rest_bytes
+            part = stored.copied(source, offset) if stored is not None else None
+            if part is None:
+                part = self._store_part(source, offset, stored.next_offset(offset) if stored is not None else None)
+            parts.append(part)
+            self.packed.add_parts(BegunFile(source.path, source.size_bytes, source.modified_ns, source.mode, (part,)))
         self._note(source, tuple(parts))
+
+    def _store_part(self, source: SourceFile, offset: int, end: int | None) -> FilePart:
+        """Store the next part, which does not go beyond ``end``."""
+        size_bytes = min(self._part_bytes, source.rest_bytes, self._part_bytes if end is None else end - offset)
+        number = self.packed.begin()
+        self.store_volume(number, self._part(source, offset, size_bytes))
+        return FilePart(number, offset, size_bytes, source.part_crc32c)
 
     def _part(self, source: SourceFile, offset: int, size_bytes: int) -> Iterator[bytes]:
         source.begin_part()

@@ -45,7 +45,7 @@ def test_its_names_are_ours_and_no_others() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"format": "other"}, {"version": 2}, {"volumes": [[1, "x", 1, "zz", 1]]}, {"volumes": [[-1, "x", 1, "ab", 1]]}],
+    [{"format": "other"}, {"version": 3}, {"volumes": [[1, "x", 1, "zz", 1]]}, {"volumes": [[-1, "x", 1, "ab", 1]]}],
 )
 def test_what_is_not_understood_is_refused(change: dict[str, object]) -> None:
     """Nothing of such a part is believed."""

@@ -1,0 +1,1 @@
+"""Tests of base backups that read the server's own data directory."""
