@@ -26,13 +26,16 @@ _SHARES = (1, 2, 3, 4)  # fifths
 _LEAST_SAVED_FROM = 3
 _MOST_SHARE = 0.6
 _POLL_SECONDS = 0.01
-_DATA = f"""
+_MANY_TABLES = f"""
 CREATE TABLE data (i int, label text) PARTITION BY HASH (i);
 DO $$ BEGIN
   FOR n IN 0..{_TABLES - 1} LOOP
     EXECUTE format('CREATE TABLE data%s PARTITION OF data FOR VALUES WITH (MODULUS {_TABLES}, REMAINDER %s)', n, n);
   END LOOP;
 END $$;
+"""
+_ONE_TABLE = "CREATE TABLE data (i int, label text);"  # one file, in many more volumes than there are workers
+_DATA = f"""
 INSERT INTO data SELECT i, md5(i::text) || md5((i * 7)::text) FROM generate_series(1, {_ROWS}) i;
 CHECKPOINT;
 """  # noqa: S608 - numbers
@@ -83,11 +86,11 @@ class Midway:
         return output
 
 
-@pytest.fixture(scope="module")
-def midway(postgres18: PostgresInstall, s3_pair: S3Pair) -> Iterator[Midway]:
-    """A cluster with one table that makes up most of it."""
+@pytest.fixture(scope="module", params=[_MANY_TABLES, _ONE_TABLE], ids=["many_tables", "one_table"])
+def midway(request: pytest.FixtureRequest, postgres18: PostgresInstall, s3_pair: S3Pair) -> Iterator[Midway]:
+    """A cluster that is made up of many tables, or of one that is most of it."""
     with History.begin(postgres18, s3_pair, wal_segment_size_mb=16) as history, ExitStack() as stack:
-        history.cluster.psql(_DATA)
+        history.cluster.psql(request.param + _DATA)
         proxies = tuple(stack.enter_context(FaultProxy(server)) for server in s3_pair.servers)
         state = history.folder / "midway"
         state.mkdir()

@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import google_crc32c
 import pytest
 
+from wal_pipeline.archive.format.base_backup.file_index import FilePart
 from wal_pipeline.commands.backup.local.source_file import READ_BYTES, open_source
 from wal_pipeline.errors import BaseBackupError
 from wal_pipeline.wal.lsn import Lsn
@@ -184,3 +186,65 @@ def test_a_file_that_may_not_be_read_is_an_error(tmp_path: Path) -> None:
     file.source.parent.symlink_to(file.source.parent)
     with pytest.raises(BaseBackupError, match="cannot be read: Too many levels"):
         open_source(file, STARTED)
+
+
+PAGES = bytes(2 * READ_BYTES)  # new pages, which are right
+
+
+def _stored_part(content: bytes, offset: int = 0) -> FilePart:
+    return FilePart(0, offset, len(content), f"{google_crc32c.value(content):08x}")
+
+
+def test_what_is_stored_already_counts_as_read(tmp_path: Path) -> None:
+    """The whole file's checksum goes on behind it."""
+    scene = PackedFolder(tmp_path)
+    source = open_source(scene.file("base/5/1", PAGES + LARGE, relation=True), STARTED)
+    assert source is not None
+    with source:
+        assert source.takes_stored(_stored_part(PAGES), None, lambda: True)
+        assert source.rest_bytes == len(LARGE)
+        assert b"".join(source.chunks(source.rest_bytes)) == LARGE
+        assert source.crc32c == f"{google_crc32c.value(PAGES + LARGE):08x}"
+
+
+@pytest.mark.parametrize("is_confirmed", [False, True])
+def test_what_is_not_stored_is_read_again(tmp_path: Path, is_confirmed: bool) -> None:
+    """Whether its checksum is another one, or nobody has it any more."""
+    scene = PackedFolder(tmp_path)
+    source = open_source(scene.file("base/5/1", PAGES, relation=True), STARTED)
+    assert source is not None
+    with source:
+        part = _stored_part(b"x" * len(PAGES) if is_confirmed else PAGES)
+        assert not source.takes_stored(part, None, lambda: is_confirmed)
+        assert b"".join(source.chunks(source.rest_bytes)) == PAGES
+        assert source.crc32c == f"{google_crc32c.value(PAGES):08x}"
+
+
+def test_a_file_without_pages_or_with_a_damaged_one_is_stored_again(tmp_path: Path) -> None:
+    """The checksum alone proves nothing of a file that ends with its own, and a damaged page must be told of again."""
+    scene = PackedFolder(tmp_path)
+    for file in (scene.file("base/5/1", PAGES), scene.file("base/5/2", LARGE, relation=True)):
+        source = open_source(file, STARTED)
+        assert source is not None
+        with source:
+            assert not source.takes_stored(_stored_part(file.source.read_bytes()), None, lambda: True)
+            assert source.rest_bytes == file.size_bytes
+
+
+def test_what_is_cut_while_it_is_compared_is_read_again(tmp_path: Path) -> None:
+    """What is left of it is no zeros: replay needs the pages before the end that the truncation left."""
+    scene, cut = PackedFolder(tmp_path), []
+    pages = bytes(range(1, 9)) * (2 * READ_BYTES // 8)
+    file = scene.file("base/5/1", pages, relation=True)
+    keep = READ_BYTES + PAGE
+
+    def truncate(_: int) -> None:
+        if not cut:
+            cut.append(True)
+            os.truncate(file.source, keep)
+
+    source = open_source(file, replace(STARTED, has_checksums=False), truncate)
+    assert source is not None
+    with source:
+        assert not source.takes_stored(_stored_part(pages), None, lambda: True)
+        assert b"".join(source.chunks(source.rest_bytes)) == pages[:keep] + bytes(len(pages) - keep)

@@ -123,6 +123,14 @@ def test_a_file_that_was_truncated(scene: CutBackups, tmp_path: Path, pages: int
     _require_right(scene, tmp_path, {place * PART for place in range(pages // 4)} if pages > 4 else set())
 
 
+def test_a_file_that_was_truncated_to_its_first_part(scene: CutBackups, tmp_path: Path) -> None:
+    """Volumes are smaller now, so that it lies in parts: none of them is all of it."""
+    scene.cut(5 * PART + 1)
+    os.truncate(scene.pgdata / LARGE, PART)
+    scene.volume_pages = 3
+    _require_right(scene, tmp_path, set())
+
+
 def test_a_file_with_an_end_that_is_no_page(scene: CutBackups, tmp_path: Path) -> None:
     """As the server leaves it for a moment while it grows: that part is packed anew."""
     with (scene.pgdata / LARGE).open("ab") as stream:
