@@ -1,10 +1,12 @@
 """Finds out which files of a folder are already what a base backup has, many at a time."""
 
+import logging
 import os
 import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, TypeVar
 
 from wal_pipeline.archive.format.base_backup.file_index import FilePart, IndexedFile
@@ -15,6 +17,7 @@ from wal_pipeline.commands.restore.files.volume_tar import WantedPart, file_mode
 from wal_pipeline.commands.restore.files.workers import Workers
 from wal_pipeline.errors import RestoreError
 
+_log = logging.getLogger(__name__)
 _Item = TypeVar("_Item")
 _GROUP_FILES: Final = 64
 _GROUP_BYTES: Final = 8 << 20
@@ -44,7 +47,8 @@ def all_wanted(files: Iterable[IndexedFile]) -> Compared:
 def compare_files(files: Iterable[IndexedFile], places: FilePlaces, *, workers: int) -> Compared:
     """Compare the files on the disk with the index: sizes first, then contents, each part of a file by itself.
 
-    A file that is longer is cut to its size. Nothing else is written. Raises: RestoreError.
+    A file that is longer is cut to its size, and one that cannot be opened is removed. Nothing else is written. A part
+    that cannot be read is not right. Raises: RestoreError.
     """
     compared = Compared()
     lock = threading.Lock()
@@ -70,7 +74,7 @@ def compare_files(files: Iterable[IndexedFile], places: FilePlaces, *, workers: 
 def right_of_manifest(files: Mapping[str, ManifestFile], places: FilePlaces, *, workers: int) -> dict[str, bytes]:
     """Return the checksums of the files that are already what PostgreSQL's manifest says, by their names.
 
-    One without a checksum is not known to be right. Raises: RestoreError.
+    One without a checksum is not known to be right, nor is one that cannot be read. Raises: RestoreError.
     """
     right: dict[str, bytes] = {}
     team = Workers[list[ManifestFile]](workers, "compare")
@@ -80,7 +84,11 @@ def right_of_manifest(files: Mapping[str, ManifestFile], places: FilePlaces, *, 
             path = places.path(file.name)
             if file.algorithm is None or _size(path) != file.size_bytes:
                 continue
-            found = checksum_of_file(path, file.algorithm, team.go_on)
+            try:
+                found = checksum_of_file(path, file.algorithm, team.go_on)
+            except OSError as error:
+                _log.warning("'%s' cannot be read, and is written anew: %s", path, error.strerror)
+                continue
             if found == file.checksum:
                 right[file.name] = found
 
@@ -120,7 +128,12 @@ def _wrong_parts(file: IndexedFile, path: str, go_on: Callable[[], None]) -> tup
         if found_bytes is not None and found_bytes > file.size_bytes:
             os.truncate(path, file.size_bytes)
         return list(file.parts), ""
-    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        _log.warning("'%s' cannot be read, and is written anew: %s", path, error.strerror)
+        Path(path).unlink()
+        return list(file.parts), ""
     try:
         if found_bytes > file.size_bytes:
             os.ftruncate(descriptor, file.size_bytes)
@@ -130,7 +143,12 @@ def _wrong_parts(file: IndexedFile, path: str, go_on: Callable[[], None]) -> tup
             if part.offset_bytes + part.size_bytes > found_bytes:
                 wrong.append(part)
                 continue
-            crc, whole = _read_part(descriptor, part, whole, go_on)
+            try:
+                crc, whole = _read_part(descriptor, part, whole, go_on)
+            except OSError as error:
+                _log.warning("a part of '%s' cannot be read, and is written anew: %s", path, error.strerror)
+                wrong.append(part)
+                continue
             if crc32c_hex(crc) != part.crc32c:
                 wrong.append(part)
         if not wrong and crc32c_hex(whole) != file.crc32c:

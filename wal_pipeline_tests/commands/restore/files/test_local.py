@@ -1,5 +1,6 @@
 """Base backups of volumes that open alone: restored whole, in part, and over what is there, without a server."""
 
+import errno
 import os
 from collections.abc import Callable, Collection
 from dataclasses import replace
@@ -184,6 +185,50 @@ def test_parts_that_are_right_stay(scene: Scene, damage: Callable[[Path], object
     files.keep()
     wanted = [one for some in files.compared.wanted.values() for one in some if one.file.path == LARGE]
     assert 4 - len(wanted) == kept_parts
+    scene.place_files(files)
+    assert scene.restored() == contents(scene.source)
+
+
+def test_a_part_that_cannot_be_read_is_needed(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As of a disk with a bad sector, which is written anew; the parts around it stay."""
+    made = scene.take()
+    scene.place_files(scene.files(made))
+    inode, pread = (scene.pgdata / LARGE).stat().st_ino, os.pread
+
+    def failing(descriptor: int, count: int, offset: int) -> bytes:
+        if os.fstat(descriptor).st_ino == inode and MIB < offset + count <= 2 * MIB:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return pread(descriptor, count, offset)
+
+    files = scene.files(made)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pread", failing)
+        files.keep()
+    wanted = [one for some in files.compared.wanted.values() for one in some if one.file.path == LARGE]
+    assert [one.part.offset_bytes for one in wanted] == [MIB]
+    assert f"a part of '{scene.pgdata / LARGE}' cannot be read, and is written anew: Input/output error" in caplog.text
+    scene.place_files(files)
+    assert scene.restored() == contents(scene.source)
+
+
+def test_a_file_that_cannot_be_opened_is_needed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is removed and written anew: another user may own it."""
+    made = scene.take()
+    scene.place_files(scene.files(made))
+    real_open = os.open
+
+    def failing(path: str, flags: int, *more: int) -> int:
+        if path == str(scene.pgdata / LARGE):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return real_open(path, flags, *more)
+
+    files = scene.files(made)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", failing)
+        files.keep()
+    assert not (scene.pgdata / LARGE).exists()
     scene.place_files(files)
     assert scene.restored() == contents(scene.source)
 
