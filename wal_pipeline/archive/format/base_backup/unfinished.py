@@ -5,9 +5,9 @@ is there. Each tells of some volumes, and of files that lie in them and in those
 JSON: a header with ``format``, ``version``, ``start_lsn`` and ``volumes``, each its number, name, size, SHA-256 and
 content size, then files as in the index (file_index.py), whose numbers are those of the volumes.
 
-A file that is larger than a volume is told of while it is read: a line with ``"begun": true`` and without ``crc32c``
-has those of its parts that were stored since the last such line. The line of the whole file takes their place. Version
-1 has no such lines.
+While a file that is larger than a volume is read, lines with ``"begun": true`` and without ``crc32c`` have those of its
+parts that were stored since the last such line. The line of the whole file takes their place. Version 1 has no such
+lines.
 """
 
 import json
