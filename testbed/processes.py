@@ -185,13 +185,13 @@ def _descendants(pid: int) -> list[int]:
 
 def _wait_gone(pids: Sequence[int], *, timeout_seconds: float) -> None:
     deadline = time.monotonic() + timeout_seconds
-    while any(_is_alive(pid) for pid in pids):
+    while any(is_alive(pid) for pid in pids):
         if time.monotonic() > deadline:
-            raise ServerError(f"processes {[pid for pid in pids if _is_alive(pid)]} did not end")
+            raise ServerError(f"processes {[pid for pid in pids if is_alive(pid)]} did not end")
         time.sleep(0.01)
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] not in "ZX"
     except OSError:

@@ -17,7 +17,8 @@ _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 class BackupSettings(BaseModel):
     """How and when base backups are taken. ``rto_objective_seconds`` is None where it is off.
 
-    ``base_backup_workers`` read the data directory at once with the method ``local``; None is one for each core.
+    ``base_backup_workers`` processes read the data directory with the method ``local``; None is one for each core, and
+    threads where the cluster is small.
 
     ``base_backup_max_chain`` counts the full base backup too. ``rto_early_base_backup``: the next base backup is taken
     earlier where that brings the predicted time of a restore below the objective.

@@ -47,7 +47,12 @@ class StreamEncoder:
         variable = "WAL_PIPELINE_BASE_BACKUP_CODEC_LEVEL"
         self.level = choose_level(codec, level, BASE_BACKUP_LEVELS, variable=variable)
         self._threads = min(threads or os.cpu_count() or 1, MAX_THREADS)
+        self._recipient_words = tuple(recipients)
         self._recipients = load_recipients(recipients)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Let another process make the same encoder: what pyrage has loaded cannot be handed over."""
+        return _remade, (self.codec, self.level, self._threads, self._recipient_words)
 
     @property
     def encrypted(self) -> bool:
@@ -138,6 +143,10 @@ class StreamEncoder:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
+
+
+def _remade(codec: Codec, level: int, threads: int, recipients: Sequence[str]) -> StreamEncoder:
+    return StreamEncoder(codec, level, threads=threads, recipients=recipients)
 
 
 def _blocks(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -17,6 +17,7 @@ from psycopg.rows import dict_row
 from wal_pipeline.errors import BaseBackupError, PostgresError
 from wal_pipeline.postgres.server import PostgresServer
 from wal_pipeline.postgres.session import LongSession
+from wal_pipeline.postgres.started_backup import StartedBackup
 from wal_pipeline.wal.lsn import Lsn
 
 _FACTS: Final = """
@@ -49,25 +50,6 @@ GRANT_HINT: Final = (
     "As a superuser, in the database that the connection uses: GRANT EXECUTE ON FUNCTION "
     "pg_backup_start(text, boolean), pg_backup_stop(boolean) TO the role."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class StartedBackup:
-    """A server in backup mode. Replay of a base backup begins at ``start_lsn`` on ``timeline``.
-
-    ``started_at`` is the server's time before it began, ``block_size`` is in bytes, ``blocks_per_segment`` is the size
-    of a relation's file in blocks, and ``has_checksums`` says whether pages have them.
-    """
-
-    start_lsn: Lsn
-    timeline: int
-    started_at: datetime
-    major: int
-    system_identifier: int
-    in_recovery: bool
-    block_size: int
-    blocks_per_segment: int
-    has_checksums: bool
 
 
 @dataclass(frozen=True, slots=True)

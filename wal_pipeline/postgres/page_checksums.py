@@ -6,6 +6,7 @@ pages of a chunk and does not hold the interpreter's lock.
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -41,6 +42,28 @@ _ALL_BITS: Final = int.from_bytes(np.full(_COLUMNS, 0xFFFFFFFF, "<u8").tobytes()
 _UPPER_BITS: Final = int.from_bytes(np.full(_COLUMNS, 0xFFFFFFFF >> 17, "<u8").tobytes(), "little")
 _TRIES: Final = 3
 _Words = NDArray[np.uint32]
+
+
+@dataclass(frozen=True, slots=True)
+class PageFindings:
+    """What a ``PageCheck`` found: ``damaged`` blocks, and the LSNs of wrong pages that were written meanwhile."""
+
+    damaged: frozenset[int]
+    newer: Mapping[int, Lsn]
+    unchecked_bytes: int
+
+    @property
+    def is_noteworthy(self) -> bool:
+        """Whether there is anything to say of the file."""
+        return bool(self.damaged or self.newer or self.unchecked_bytes)
+
+    def damaged_blocks(self, stop_lsn: Lsn) -> tuple[int, ...]:
+        """Return the damaged blocks, in order, of a base backup that ended at ``stop_lsn``.
+
+        Blocks count from the file's beginning. A page with a wrong checksum whose LSN lies after ``stop_lsn`` was not
+        written by this server: its LSN is part of the damage.
+        """
+        return tuple(sorted(self.damaged | {block for block, lsn in self.newer.items() if lsn > stop_lsn}))
 
 
 class PageCheck:
@@ -87,13 +110,14 @@ class PageCheck:
         """
         return take_together([(self, chunk, offset_bytes)])[0]
 
-    def damaged_blocks(self, stop_lsn: Lsn) -> tuple[int, ...]:
-        """Return the damaged blocks, in order, of a base backup that ended at ``stop_lsn``.
+    @property
+    def findings(self) -> PageFindings:
+        """What was found in the pages that were taken until now."""
+        return PageFindings(frozenset(self._damaged), dict(self._newer), self.unchecked_bytes)
 
-        Blocks count from the file's beginning. A page with a wrong checksum whose LSN lies after ``stop_lsn`` was not
-        written by this server: its LSN is part of the damage.
-        """
-        return tuple(sorted(self._damaged | {block for block, lsn in self._newer.items() if lsn > stop_lsn}))
+    def damaged_blocks(self, stop_lsn: Lsn) -> tuple[int, ...]:
+        """Return the damaged blocks, as ``PageFindings`` does."""
+        return self.findings.damaged_blocks(stop_lsn)
 
     def block_numbers(self, first: int, count: int) -> NDArray[np.uint32]:
         """Return the numbers that blocks of this file have in the relation."""

@@ -1,6 +1,5 @@
 """Turns the settings into what takes base backups."""
 
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -78,6 +77,6 @@ def _options(pipeline: Pipeline) -> BackupOptions:
         silence_seconds=settings.base_backup_archiver_timeout_seconds,
         method=settings.backup_method,
         pgdata=settings.pgdata,
-        workers=settings.base_backup_workers or os.cpu_count() or 1,
+        workers=settings.base_backup_workers,
         max_chain=settings.base_backup_max_chain,
     )

@@ -30,7 +30,7 @@ from wal_pipeline.commands.restore.files.local import LocalFiles
 from wal_pipeline.commands.restore.files.on_disk import FilePlaces
 from wal_pipeline.commands.restore.untar import PG_CONTROL
 from wal_pipeline.postgres.data_files import DataFile
-from wal_pipeline.postgres.online_backup import StartedBackup
+from wal_pipeline.postgres.started_backup import StartedBackup
 from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.stores.local.store import LocalFolderStore
 from wal_pipeline.wal.lsn import Lsn

@@ -15,7 +15,7 @@ from wal_pipeline.commands.backup.local.packed import PackedVolumes
 from wal_pipeline.commands.backup.local.volume_packer import VolumePacker
 from wal_pipeline.commands.copies.stored_bytes import StoredBytes
 from wal_pipeline.postgres.data_files import DataFile
-from wal_pipeline.postgres.online_backup import StartedBackup
+from wal_pipeline.postgres.started_backup import StartedBackup
 from wal_pipeline.wal.lsn import Lsn
 
 STARTED = StartedBackup(Lsn.parse("0/5000028"), 1, datetime(2026, 11, 22, tzinfo=UTC), 18, 7, False, 8192, 131072, True)

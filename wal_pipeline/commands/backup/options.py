@@ -21,7 +21,8 @@ class BackupOptions:
     a checkpoint keeps it waiting, is waited for no longer. ``wait_seconds``: so long another base backup is waited for.
     ``system_identifier`` is the cluster's by the settings, None where they name none. ``note`` is a person's word, kept
     in the manifest in plain text. Of base backups that build on each other there are ``max_chain`` at most.
-    The method ``local`` reads ``pgdata`` with ``workers`` threads.
+    The method ``local`` reads ``pgdata`` with ``workers`` processes; None: as many as there are cores, and threads of
+    this process where the cluster is small.
     """
 
     scratch_folder: Path
@@ -40,7 +41,7 @@ class BackupOptions:
     max_chain: int = 7
     method: MethodChoice = MethodChoice.REMOTE
     pgdata: Path | None = None
-    workers: int = 1
+    workers: int | None = None
 
     @property
     def staging(self) -> Path:

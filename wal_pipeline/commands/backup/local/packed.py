@@ -3,13 +3,13 @@
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from wal_pipeline.archive.format.base_backup.file_index import IndexedFile
 from wal_pipeline.archive.format.base_backup.manifest import BackupObject, BackupVolume
 from wal_pipeline.archive.format.base_backup.unfinished import BegunFile
 from wal_pipeline.archive.records import DamagedPages
-from wal_pipeline.postgres.page_checksums import PageCheck
+from wal_pipeline.postgres.page_checksums import PageFindings
 from wal_pipeline.wal.lsn import Lsn
 
 _SHOWN_BLOCKS: Final = 5  # as many as PostgreSQL names
@@ -27,6 +27,25 @@ class PackedNews:
     begun: Mapping[str, BegunFile]
 
 
+class PackedTaker(Protocol):
+    """Takes what a worker has packed, as ``PackedVolumes`` does."""
+
+    def begin(self) -> int:
+        """Return the number of the next volume."""
+
+    def add_volume(self, number: int, backup_id: str, item: BackupObject) -> None:
+        """Take a volume that was handed over for upload."""
+
+    def add_file(self, file: IndexedFile, findings: PageFindings | None = None) -> None:
+        """Take a file whose parts are all in volumes."""
+
+    def add_parts(self, begun: BegunFile) -> None:
+        """Take the next parts of a file that is not stored to its end."""
+
+    def add_unchanged(self, known: IndexedFile) -> None:
+        """Take a file that is not stored again."""
+
+
 @dataclass(slots=True)
 class PackedVolumes:
     """The volumes and files of one base backup; every method may be called from any thread.
@@ -39,7 +58,7 @@ class PackedVolumes:
     unchecked: list[str] = field(default_factory=list)
     unchanged: dict[str, IndexedFile] = field(default_factory=dict)
     _volumes: dict[int, BackupVolume] = field(default_factory=dict)
-    _suspects: dict[str, PageCheck] = field(default_factory=dict)
+    _suspects: dict[str, PageFindings] = field(default_factory=dict)
     _new_volumes: dict[int, BackupObject] = field(default_factory=dict)
     _new_files: dict[str, IndexedFile] = field(default_factory=dict)
     _new_parts: dict[str, BegunFile] = field(default_factory=dict)
@@ -58,14 +77,14 @@ class PackedVolumes:
             self._volumes[number] = BackupVolume(backup_id, item)
             self._new_volumes[number] = item
 
-    def add_file(self, file: IndexedFile, check: PageCheck | None = None) -> None:
-        """Take a file whose parts are all in volumes; ``check`` has looked at its pages."""
+    def add_file(self, file: IndexedFile, findings: PageFindings | None = None) -> None:
+        """Take a file whose parts are all in volumes, with what its pages' checksums say; None where they are right."""
         with self._lock:
             self.files[file.path] = self._new_files[file.path] = file
             self._new_parts.pop(file.path, None)
-            if check is not None and check.damaged_blocks(Lsn(0)):
-                self._suspects[file.path] = check
-            if check is not None and check.unchecked_bytes:
+            if findings is not None and findings.damaged_blocks(Lsn(0)):
+                self._suspects[file.path] = findings
+            if findings is not None and findings.unchecked_bytes:
                 self.unchecked.append(file.path)
 
     def add_parts(self, begun: BegunFile) -> None:
@@ -105,5 +124,5 @@ class PackedVolumes:
 
     def damaged_pages(self, stop_lsn: Lsn) -> tuple[DamagedPages, ...]:
         """Return the pages with wrong checksums, once the base backup has ended at ``stop_lsn``."""
-        found = [(path, check.damaged_blocks(stop_lsn)) for path, check in sorted(self._suspects.items())]
+        found = [(path, one.damaged_blocks(stop_lsn)) for path, one in sorted(self._suspects.items())]
         return tuple(DamagedPages(path, blocks[:_SHOWN_BLOCKS], len(blocks)) for path, blocks in found if blocks)

@@ -15,12 +15,25 @@ from wal_pipeline.archive.format.base_backup.file_index import FileIndex, FilePa
 from wal_pipeline.archive.format.base_backup.manifest import BaseBackupManifest
 from wal_pipeline.commands.backup.local.source_file import OnRead, unchanged_pages
 from wal_pipeline.postgres.data_files import DataFile
-from wal_pipeline.postgres.online_backup import StartedBackup
+from wal_pipeline.postgres.started_backup import StartedBackup
 from wal_pipeline.wal.lsn import Lsn
 
 _SMALLEST_BYTES: Final = 64 << 10  # what is smaller is stored again: a volume of crumbs would be kept for it
 _SETTLED_NS: Final = 2_000_000_000  # the coarsest file system's time, so that a change is never hidden by it
 _NANOSECONDS: Final = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFile:
+    """A file as the parent has it, which read it after ``start_lsn``."""
+
+    file: IndexedFile
+    start_lsn: Lsn
+
+    def is_unchanged(self, file: DataFile, started: StartedBackup, on_read: OnRead) -> bool:
+        """Read a file and say whether it is the parent's. Raises: BaseBackupError where it cannot be read."""
+        check = unchanged_pages(file, self.file, started, on_read)
+        return check is not None and check.newest_lsn <= self.start_lsn
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +60,9 @@ class ParentFiles:
         }
         return {path: known for path, known in found.items() if all(part.volume in worth for part in known.parts)}
 
-    def is_unchanged(self, file: DataFile, known: IndexedFile, started: StartedBackup, on_read: OnRead) -> bool:
-        """Read a file and say whether it is the parent's. Raises: BaseBackupError where it cannot be read."""
-        check = unchanged_pages(file, known, started, on_read)
-        start_lsn = min(self.index.start_lsns[self._home(part)] for part in known.parts)
-        return check is not None and check.newest_lsn <= start_lsn
+    def known(self, candidate: IndexedFile) -> KnownFile:
+        """Return a candidate with the least of the LSNs at which its parts were read."""
+        return KnownFile(candidate, min(self.index.start_lsns[self._home(part)] for part in candidate.parts))
 
     def _candidate(self, file: DataFile) -> IndexedFile | None:
         known = self.index.files.get(file.path)

@@ -1,16 +1,17 @@
 """One base backup of the method ``local``, from start to manifest: workers read the server's own data directory."""
 
 import logging
+import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from wal_pipeline.archive.format.base_backup.file_index import index_lines
+from wal_pipeline.archive.format.base_backup.file_index import IndexedFile, index_lines
 from wal_pipeline.archive.format.base_backup.manifest import (
     BackupTablespace,
     BaseBackupManifest,
@@ -25,9 +26,13 @@ from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.records import BackupKind, BackupMethod
 from wal_pipeline.codec.stream_encoder import StreamEncoder
 from wal_pipeline.commands.backup.local.bundles import Bundle, plan_bundles
+from wal_pipeline.commands.backup.local.file_worker import CompareTask, FileWorker, PackTask, Task
 from wal_pipeline.commands.backup.local.last_volume import LastVolume
 from wal_pipeline.commands.backup.local.packed import PackedVolumes
 from wal_pipeline.commands.backup.local.parent_files import ParentFiles, ReferredVolumes
+from wal_pipeline.commands.backup.local.processes.messages import WorkerSetup
+from wal_pipeline.commands.backup.local.processes.worker_process import WorkerProcess, worker_calls
+from wal_pipeline.commands.backup.local.processes.workers import FileWorkers, choose_processes
 from wal_pipeline.commands.backup.local.read_meter import ReadMeter
 from wal_pipeline.commands.backup.local.resume.copier import VolumeCopier
 from wal_pipeline.commands.backup.local.resume.find import UnfinishedBackup, find_unfinished
@@ -35,21 +40,23 @@ from wal_pipeline.commands.backup.local.resume.index_parts import IndexParts
 from wal_pipeline.commands.backup.local.resume.units import resume_units
 from wal_pipeline.commands.backup.local.stored_objects import StoredObjects
 from wal_pipeline.commands.backup.local.volume_packer import VolumePacker
-from wal_pipeline.commands.backup.local.workers import work_through
 from wal_pipeline.commands.backup.preconditions import require_folders, require_nothing_lost
 from wal_pipeline.commands.backup.session import BackupPhase, BackupProgress, ProgressCallback
 from wal_pipeline.commands.backup.upload import BackupUpload
 from wal_pipeline.commands.backup.watch.waits import BackupWait
 from wal_pipeline.postgres.backup_server import BackupServer, ServerTablespace
 from wal_pipeline.postgres.data_files import DataFile, SkippedEntries, walk_data_files
-from wal_pipeline.postgres.online_backup import OnlineBackup, RunningBackup, StartedBackup, StoppedBackup
+from wal_pipeline.postgres.online_backup import OnlineBackup, RunningBackup, StoppedBackup
 from wal_pipeline.postgres.server_facts import ServerFacts
+from wal_pipeline.postgres.started_backup import StartedBackup
 from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.wal.names import segment_at
 
 _SILENT_SECONDS: Final = 15.0
 _LOOK_SECONDS: Final = 30.0
 _SHOWN_WARNINGS: Final = 20
+_TOLD_BYTES: Final = 4 << 20
+_PACED_BYTES: Final = 256 << 10
 _log = logging.getLogger(__name__)
 
 
@@ -57,7 +64,8 @@ _log = logging.getLogger(__name__)
 class LocalPlan:
     """The facts and choices before a base backup begins. ``pgdata`` is proven to be the server's own.
 
-    ``workers`` read at the same time, together ``max_rate_kib`` a second at most (None: as fast as they can). With
+    ``workers`` processes read at the same time (None: as many as there are cores, and none where the cluster is small),
+    together ``max_rate_kib`` a second at most (None: as fast as they can). With
     ``parent`` what has not changed since is not stored again. A base backup that was cut is gone on with where it lies
     on all ``places``; ``identities`` open its index where that is encrypted.
     """
@@ -70,7 +78,7 @@ class LocalPlan:
     label: str
     fast_checkpoint: bool
     volume_size_bytes: int
-    workers: int
+    workers: int | None
     max_rate_kib: int | None = None
     parent: ParentFiles | None = None
     places: Sequence[ClusterStore] = ()
@@ -130,7 +138,9 @@ class LocalSession:
                 self._meter.note,
             )
             self._parts = IndexParts(self.backup_id, started.start_lsn, plan.places, plan.encoder)
-            self._pack(VolumeCopier(objects, packer), unfinished, files, running, upload)
+            with self._workers(VolumeCopier(objects, packer), objects) as workers:
+                self._pack(workers, unfinished, files, running, upload)
+            self._parts.store_news(self._packed, is_last=True)
             last = LastVolume(plan.pgdata, [file for file in files if file.is_folder], self._packed)
             last.copy_control_file()
             stopped = running.stop()
@@ -173,28 +183,15 @@ class LocalSession:
 
     def _pack(
         self,
-        copier: VolumeCopier,
+        workers: FileWorkers,
         unfinished: Sequence[UnfinishedBackup],
         files: list[DataFile],
         running: RunningBackup,
         upload: BackupUpload,
     ) -> None:
         """Store all files: first what can be copied, so that what is newer lies in later volumes."""
-        packer, parent = copier.packer, self._plan.parent
+        parent = self._plan.parent
         candidates = parent.candidates(files) if parent is not None else {}
-
-        def pack(bundle: Bundle) -> None:
-            if parent is None or bundle[0].path not in candidates:
-                packer.pack(bundle)
-                return
-            changed = []
-            for file in bundle:
-                known = candidates[file.path]
-                if parent.is_unchanged(file, known, packer.started, self._meter.note):
-                    self._packed.add_unchanged(known)
-                else:
-                    changed.append(file)
-            packer.pack(tuple(changed))
 
         def tick() -> None:
             self._report(BackupPhase.COPYING, upload)
@@ -212,13 +209,37 @@ class LocalSession:
             _log.info("base backup '%s', which was cut, is gone on with", one.backup_id)
         taken: set[str] = set()
         for units in resume_units(unfinished, [file for file in files if file.path not in candidates]):
-            work_through(units, copier.take, workers=self._plan.workers, stop=stop, tick=tick)
+            workers.run(units, stop=stop, tick=tick)
             taken.update(file.path for unit in units for file in unit.files)
         files = [file for file in files if file.path not in taken]
         bundles = plan_bundles(files, self._plan.volume_size_bytes, candidates)
-        work_through(bundles, pack, workers=self._plan.workers, stop=stop, tick=tick)
-        if self._parts is not None:
-            self._parts.store_news(self._packed, is_last=True)
+        workers.run((self._task(bundle, candidates) for bundle in bundles), stop=stop, tick=tick)
+
+    def _task(self, bundle: Bundle, candidates: Mapping[str, IndexedFile]) -> Task:
+        parent = self._plan.parent
+        if parent is None or bundle[0].path not in candidates:
+            return PackTask(bundle)
+        return CompareTask(tuple((file, parent.known(candidates[file.path])) for file in bundle))
+
+    def _workers(self, copier: VolumeCopier, objects: StoredObjects) -> FileWorkers:
+        plan, packer = self._plan, copier.packer
+        cores = os.cpu_count() or 1
+        is_paced = plan.max_rate_kib is not None
+        setup = WorkerSetup(
+            packer.backup_id,
+            packer.started,
+            packer.encoder,
+            packer.volume_size_bytes,
+            _PACED_BYTES if is_paced else _TOLD_BYTES,
+            is_paced,
+        )
+        calls = worker_calls(self._packed, objects, self._meter.note)
+        return FileWorkers(
+            FileWorker(copier),
+            plan.workers or cores,
+            choose_processes(plan.workers, cores, self._total_bytes or 0),
+            lambda: WorkerProcess(setup, calls, objects.store_encoded),
+        )
 
     @property
     def can_be_resumed(self) -> bool:

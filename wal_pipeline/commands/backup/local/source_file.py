@@ -17,9 +17,9 @@ import google_crc32c
 from wal_pipeline.archive.format.base_backup.file_index import FilePart, IndexedFile
 from wal_pipeline.errors import BaseBackupError
 from wal_pipeline.postgres.data_files import DataFile
-from wal_pipeline.postgres.online_backup import StartedBackup
 from wal_pipeline.postgres.page_checksums import PageCheck, take_together
 from wal_pipeline.postgres.relation_file import parse_relation_file
+from wal_pipeline.postgres.started_backup import StartedBackup
 from wal_pipeline.wal.lsn import Lsn
 
 READ_BYTES: Final = 4 << 20  # so many pages at once that numpy does not wait for the interpreter

@@ -1,6 +1,6 @@
 """Stores the objects of one base backup of the method ``local``, from any thread."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from wal_pipeline.archive.format.base_backup.manifest import BackupObject
@@ -8,7 +8,7 @@ from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.codec.stream_encoder import StreamEncoder
 from wal_pipeline.commands.backup.local.volume_packer import joined
 from wal_pipeline.commands.backup.objects import object_metadata
-from wal_pipeline.commands.backup.upload import BackupUpload
+from wal_pipeline.commands.backup.upload import BackupUpload, Sink
 from wal_pipeline.commands.copies.stored_bytes import StoredBytes
 
 
@@ -23,10 +23,12 @@ class StoredObjects:
 
     def store(self, name: str, chunks: Iterable[bytes]) -> StoredBytes:
         """Encode the chunks of one object in this thread, and hand it over for upload. Raises: as both do."""
+        return self.store_encoded(name, lambda sink: self.encoder.encode_here(chunks, sink))
+
+    def store_encoded(self, name: str, write: Callable[[Sink], None]) -> StoredBytes:
+        """Hand over for upload one object, of the bytes that ``write`` gives to its sink. Raises: as both do."""
         key = self.layout.base_key(self.backup_id, name)
-        return self.upload.store_object(
-            key, object_metadata(self.backup_id), lambda sink: self.encoder.encode_here(chunks, sink)
-        )
+        return self.upload.store_object(key, object_metadata(self.backup_id), write)
 
     def store_described(self, name: str, chunks: Iterable[bytes]) -> BackupObject:
         """Store one object and return it as the manifest has it. Raises: as ``store``."""

@@ -11,12 +11,12 @@ from wal_pipeline.archive.format.base_backup.parts import part_name
 from wal_pipeline.archive.format.base_backup.unfinished import BegunFile
 from wal_pipeline.codec.stream_encoder import StreamEncoder
 from wal_pipeline.commands.backup.local.bundles import Bundle
-from wal_pipeline.commands.backup.local.packed import PackedVolumes
+from wal_pipeline.commands.backup.local.packed import PackedTaker
 from wal_pipeline.commands.backup.local.source_file import READ_BYTES, OnRead, SourceFile, open_source, read_together
 from wal_pipeline.commands.backup.local.volume_tar import TAR_END, member_header, padding
 from wal_pipeline.commands.copies.stored_bytes import StoredBytes
 from wal_pipeline.postgres.data_files import DataFile
-from wal_pipeline.postgres.online_backup import StartedBackup
+from wal_pipeline.postgres.started_backup import StartedBackup
 
 _JOINED_BYTES: Final = 128 << 10
 _SMALL_BYTES: Final = 64 << 10
@@ -46,7 +46,7 @@ class VolumePacker:
     started: StartedBackup
     encoder: StreamEncoder
     store: Store
-    packed: PackedVolumes
+    packed: PackedTaker
     volume_size_bytes: int
     on_read: OnRead = lambda _: None
 
@@ -180,7 +180,8 @@ class VolumePacker:
 
     def _note(self, source: SourceFile, parts: tuple[FilePart, ...]) -> None:
         file = IndexedFile(source.path, source.size_bytes, source.modified_ns, source.mode, source.crc32c, parts)
-        self.packed.add_file(file, source.check)
+        findings = source.check.findings if source.check is not None else None
+        self.packed.add_file(file, findings if findings is not None and findings.is_noteworthy else None)
 
 
 def joined(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -6,22 +6,31 @@ Each file is read and compared, so that what is unchanged is neither compressed 
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
-from wal_pipeline.archive.format.base_backup.file_index import FilePart
+from wal_pipeline.archive.format.base_backup.file_index import FilePart, IndexedFile
 from wal_pipeline.archive.format.base_backup.manifest import BackupObject
 from wal_pipeline.commands.backup.local.resume.units import BundleUnit, LargeUnit, StoredPart, Unit
 from wal_pipeline.commands.backup.local.source_file import SourceFile, unchanged_pages
-from wal_pipeline.commands.backup.local.stored_objects import StoredObjects
 from wal_pipeline.commands.backup.local.volume_packer import VolumePacker
-from wal_pipeline.postgres.data_files import DataFile
 from wal_pipeline.postgres.relation_file import parse_relation_file
+
+
+class ObjectCopies(Protocol):
+    """Copies objects of other base backups on each store, as ``StoredObjects`` does."""
+
+    def proves(self, source_id: str, item: BackupObject) -> bool:
+        """Whether every store proves to have this object of another base backup."""
+
+    def copy(self, source_id: str, item: BackupObject, name: str) -> BackupObject:
+        """Let every store copy an object of another base backup, and return the copy."""
 
 
 @dataclass(frozen=True, slots=True)
 class VolumeCopier:
     """Copies what is unchanged and packs the rest of each unit; serves several workers at once."""
 
-    objects: StoredObjects
+    objects: ObjectCopies
     packer: VolumePacker
 
     def take(self, unit: Unit) -> None:
@@ -39,23 +48,24 @@ class VolumeCopier:
         return number
 
     def _take_bundle(self, unit: BundleUnit) -> None:
-        known = unit.unfinished.files
         started, on_read = self.packer.started, self.packer.on_read
-        right = [file for file in unit.files if unchanged_pages(file, known[file.path], started, on_read) is not None]
+        right = [
+            known
+            for file, known in zip(unit.files, unit.known, strict=True)
+            if unchanged_pages(file, known, started, on_read) is not None
+        ]
         if not self._copied(unit, right):
             right = []
-        taken = {file.path for file in right}
+        taken = {known.path for known in right}
         self.packer.pack(tuple(file for file in unit.files if file.path not in taken))
 
-    def _copied(self, unit: BundleUnit, right: Sequence[DataFile]) -> bool:
+    def _copied(self, unit: BundleUnit, right: Sequence[IndexedFile]) -> bool:
         """Copy a bundle's volume where at least half of what it holds is still right, and each store has it."""
-        item = unit.unfinished.volumes[unit.volume]
-        is_worth = 2 * sum(file.size_bytes for file in right) >= item.content_size_bytes
-        if not is_worth or not self.objects.proves(unit.unfinished.backup_id, item):
+        is_worth = 2 * sum(known.size_bytes for known in right) >= unit.item.content_size_bytes
+        if not is_worth or not self.objects.proves(unit.backup_id, unit.item):
             return False
-        number = self.copy(unit.unfinished.backup_id, item)
-        for file in right:
-            known = unit.unfinished.files[file.path]
+        number = self.copy(unit.backup_id, unit.item)
+        for known in right:
             parts = tuple(replace(part, volume=number) for part in known.parts)
             self.packer.packed.add_file(replace(known, parts=parts))
         return True

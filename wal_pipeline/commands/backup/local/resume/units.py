@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from wal_pipeline.archive.format.base_backup.file_index import FilePart
+from wal_pipeline.archive.format.base_backup.file_index import FilePart, IndexedFile
 from wal_pipeline.archive.format.base_backup.manifest import BackupObject
 from wal_pipeline.commands.backup.local.resume.find import UnfinishedBackup
 from wal_pipeline.postgres.data_files import DataFile
@@ -13,11 +13,15 @@ from wal_pipeline.wal.lsn import Lsn
 
 @dataclass(frozen=True, slots=True)
 class BundleUnit:
-    """Files of one volume of a base backup that was cut, which may be unchanged by their sizes and times."""
+    """Files of one volume of a base backup that was cut, which may be unchanged by their sizes and times.
 
-    unfinished: UnfinishedBackup
-    volume: int
+    ``item`` is the volume of the base backup ``backup_id``, ``known`` are the files as it holds them, in their order.
+    """
+
+    backup_id: str
+    item: BackupObject
     files: tuple[DataFile, ...]
+    known: tuple[IndexedFile, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +81,18 @@ def resume_units(unfinished: Sequence[UnfinishedBackup], files: Iterable[DataFil
         elif (file.size_bytes, file.modified_ns) == (known.size_bytes, known.modified_ns):
             bundles[known_by][known.parts[0].volume].append(file)
     steps: list[list[Unit]] = [
-        [BundleUnit(one, volume, tuple(group)) for volume, group in found.items()]
+        [_bundle(one, volume, group) for volume, group in found.items()]
         for one, found in zip(unfinished, bundles, strict=True)
     ]
     steps.reverse()
     if large:
         steps[-1] = [*large, *steps[-1]]
     return [step for step in steps if step]
+
+
+def _bundle(one: UnfinishedBackup, volume: int, files: Sequence[DataFile]) -> BundleUnit:
+    known = tuple(one.files[file.path] for file in files)
+    return BundleUnit(one.backup_id, one.volumes[volume], tuple(files), known)
 
 
 def _parts(path: str, unfinished: Sequence[UnfinishedBackup]) -> tuple[StoredPart, ...]:

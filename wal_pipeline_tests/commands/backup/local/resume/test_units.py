@@ -32,6 +32,10 @@ def _unfinished(backup_id: str, files: list[IndexedFile], large: dict[str, dict[
     return UnfinishedBackup(backup_id, Lsn(len(backup_id)), VOLUMES, {file.path: file for file in files}, begun)
 
 
+def _bundle(one: UnfinishedBackup, volume: int, *files: DataFile) -> BundleUnit:
+    return BundleUnit(one.backup_id, VOLUMES[volume], files, tuple(one.files[file.path] for file in files))
+
+
 NEW = _unfinished("newer", [_small("a", 0), _small("b", 0), _small("c", 1)], {"l": {0: 2, 8192: 3}})
 OLD = _unfinished("old", [_small("b", 4), _small("d", 4), _small("l", 4)], {"l": {8192: 5, 24576: 6}, "m": {0: 7}})
 
@@ -40,9 +44,9 @@ def test_the_newest_that_knows_a_file_tells_of_it() -> None:
     """Bundles of the oldest come first; the parts of large files come from all."""
     files = [_file(path) for path in ("a", "b", "c", "d", "e", "l", "m")]
     old_step, new_step = resume_units([NEW, OLD], files)
-    assert old_step == [BundleUnit(OLD, 4, (files[3],))]
+    assert old_step == [_bundle(OLD, 4, files[3])]
     large, other, *bundles = new_step
-    assert bundles == [BundleUnit(NEW, 0, (files[0], files[1])), BundleUnit(NEW, 1, (files[2],))]
+    assert bundles == [_bundle(NEW, 0, files[0], files[1]), _bundle(NEW, 1, files[2])]
     assert isinstance(large, LargeUnit)
     assert isinstance(other, LargeUnit)
     assert [(one.backup_id, one.part.offset_bytes, one.item.name) for one in large.parts] == [

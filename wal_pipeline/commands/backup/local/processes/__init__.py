@@ -1,0 +1,1 @@
+"""Lets other processes read and compress the files of a base backup."""
