@@ -38,7 +38,7 @@ class SessionStart:
     ) -> BackupSession | LocalSession:
         """Ask the server once more, and return the session. Raises: BaseBackupError, PostgresError."""
         facts = self.server.facts()
-        require_ready(facts, self.layout, self.parent)
+        require_ready(facts, self.layout, self.parent, method)
         tablespaces = self.server.tablespaces()
         require_outside(tablespaces)
         options = self.options
