@@ -137,6 +137,13 @@ class MethodChoice(StrEnum):
     REMOTE = "remote"
 
 
+class FileComparison(StrEnum):
+    """What says that a file did not change since the parent of an incremental base backup, beside its size and time."""
+
+    CONTENT = "content"  # it is read: its checksum is the same, and no page in it is newer or damaged
+    TIME = "time"  # nothing: it is not read
+
+
 @dataclass(frozen=True, slots=True)
 class DamagedPages:
     """The pages of one file whose checksums were wrong when a base backup was taken.

@@ -80,4 +80,5 @@ def _options(pipeline: Pipeline) -> BackupOptions:
         pgdata=settings.pgdata,
         workers=settings.base_backup_workers or os.cpu_count() or 1,
         max_chain=settings.base_backup_max_chain,
+        compare=settings.incremental_compare,
     )

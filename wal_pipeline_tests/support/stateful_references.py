@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from wal_pipeline.archive.format.base_backup.manifest import BaseBackupManifest
-from wal_pipeline.archive.records import BackupMethod, Codec
+from wal_pipeline.archive.records import BackupMethod, Codec, FileComparison
 from wal_pipeline.archive.recovery.coverage import Coverage
 from wal_pipeline.archive.retention.rules import RetentionRule, restorable_ids
 from wal_pipeline.codec.stream_encoder import StreamEncoder
@@ -95,6 +95,7 @@ class ReferenceWorld:
         cut: bool = False,
         upkeep_days: int = 0,
         forgets: bool = False,
+        compare: FileComparison = FileComparison.CONTENT,
     ) -> BaseBackupManifest | None:
         """Take a base backup, incremental where it can be, and return its manifest.
 
@@ -128,6 +129,7 @@ class ReferenceWorld:
                     pgdata=self.server.pgdata,
                     volume_size_bytes=_VOLUME_BYTES,
                     limits=_LIMITS,
+                    compare=compare,
                     unfinished_after=timedelta(0) if forgets else _NEVER,
                 ),
                 parent=parent,

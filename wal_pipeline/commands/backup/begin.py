@@ -80,7 +80,7 @@ class SessionStart:
             return None
         if (parent.manifest.codec, parent.manifest.encrypted) != (encoder.codec, encoder.encrypted):
             return None
-        return ParentFiles(parent.manifest, parent.index)
+        return ParentFiles(parent.manifest, parent.index, self.options.compare)
 
     def _command(self) -> BaseBackupCommand:
         if self.pg_basebackup is None:

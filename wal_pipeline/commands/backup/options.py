@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from wal_pipeline.archive.records import MethodChoice
+from wal_pipeline.archive.records import FileComparison, MethodChoice
 from wal_pipeline.commands.backup.part_uploader import UploadLimits
 from wal_pipeline.commands.backup.upload import MAX_PARTS
 from wal_pipeline.errors import SettingsError
@@ -21,7 +21,7 @@ class BackupOptions:
     a checkpoint keeps it waiting, is waited for no longer. ``wait_seconds``: so long another base backup is waited for.
     ``system_identifier`` is the cluster's by the settings, None where they name none. ``note`` is a person's word, kept
     in the manifest in plain text. Of base backups that build on each other there are ``max_chain`` at most.
-    The method ``local`` reads ``pgdata`` with ``workers`` threads.
+    The method ``local`` reads ``pgdata`` with ``workers`` threads; ``compare`` says which files are as the parent's.
     """
 
     scratch_folder: Path
@@ -41,6 +41,7 @@ class BackupOptions:
     method: MethodChoice = MethodChoice.REMOTE
     pgdata: Path | None = None
     workers: int = 1
+    compare: FileComparison = FileComparison.CONTENT
 
     @property
     def staging(self) -> Path:

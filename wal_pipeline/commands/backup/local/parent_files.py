@@ -2,7 +2,7 @@
 
 A file is referred to where its size and time are those of the parent's index, its time is well before it was read
 then, no page in it is newer than the start of that reading, and its content still has the same checksum. It is read for
-that, and neither compressed nor sent.
+the latter two, and neither compressed nor sent. Where a person trusts sizes and times, it is not read.
 """
 
 from collections import Counter
@@ -13,7 +13,8 @@ from typing import Final
 
 from wal_pipeline.archive.format.base_backup.file_index import FileIndex, FilePart, IndexedFile
 from wal_pipeline.archive.format.base_backup.manifest import BaseBackupManifest
-from wal_pipeline.commands.backup.local.source_file import OnRead, unchanged_pages
+from wal_pipeline.archive.records import FileComparison
+from wal_pipeline.commands.backup.local.source_file import OnRead, open_source, unchanged_pages
 from wal_pipeline.postgres.data_files import DataFile
 from wal_pipeline.postgres.online_backup import StartedBackup
 from wal_pipeline.wal.lsn import Lsn
@@ -29,6 +30,7 @@ class ParentFiles:
 
     manifest: BaseBackupManifest
     index: FileIndex
+    compare: FileComparison = FileComparison.CONTENT
 
     def candidates(self, files: Iterable[DataFile]) -> dict[str, IndexedFile]:
         """Return the files that may be unchanged, by their paths, as the parent has them.
@@ -48,7 +50,16 @@ class ParentFiles:
         return {path: known for path, known in found.items() if all(part.volume in worth for part in known.parts)}
 
     def is_unchanged(self, file: DataFile, known: IndexedFile, started: StartedBackup, on_read: OnRead) -> bool:
-        """Read a file and say whether it is the parent's. Raises: BaseBackupError where it cannot be read."""
+        """Say whether a file is the parent's, by its content or its size and time of now.
+
+        Raises: BaseBackupError where it cannot be read.
+        """
+        if self.compare is FileComparison.TIME:
+            source = open_source(file, started)
+            if source is None:
+                return False
+            with source:
+                return (source.size_bytes, source.modified_ns) == (known.size_bytes, known.modified_ns)
         check = unchanged_pages(file, known, started, on_read)
         start_lsn = min(self.index.start_lsns[self._home(part)] for part in known.parts)
         return check is not None and check.newest_lsn <= start_lsn
