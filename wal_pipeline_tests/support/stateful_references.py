@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from wal_pipeline.archive.format.base_backup.manifest import BaseBackupManifest
 from wal_pipeline.archive.records import BackupMethod, Codec, FileComparison
@@ -48,10 +49,13 @@ _MADE_BY_US = ("backup_label", "backup_manifest")
 class ReferenceWorld:
     """The cluster, the stores with their upkeep, and what each base backup must bring back.
 
-    ``made``: the manifests and the files of all base backups that were ever complete, by id.
+    ``identities`` open what ``encoder`` encrypts. ``made``: the manifests and the files of all base backups that were
+    ever complete, by id.
     """
 
     folder: Path
+    encoder: StreamEncoder = field(default_factory=lambda: StreamEncoder(Codec.LZ4))
+    identities: tuple[Any, ...] = ()
     made: dict[str, tuple[BaseBackupManifest, dict[str, bytes]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -117,13 +121,13 @@ class ReferenceWorld:
             wish = ParentWish(or_full=True, max_chain=4)
             parent = None
             if incremental:
-                parent = choose_kind(places, wish, lambda _: None, identities=(), folder=folder).parent
+                parent = choose_kind(places, wish, lambda _: None, identities=self.identities, folder=folder).parent
             manifest = take_base_backup(
                 self.server,
                 None,
                 [place.store for place in places],
                 LAYOUT,
-                encoder=StreamEncoder(Codec.LZ4),
+                encoder=self.encoder,
                 options=BackupOptions(
                     self._scratch(),
                     pgdata=self.server.pgdata,
@@ -134,6 +138,7 @@ class ReferenceWorld:
                 ),
                 parent=parent,
                 method=_LOCAL,
+                identities=self.identities,
                 clock=self.scene.clock,
                 on_progress=on_progress,
             ).manifest
@@ -258,7 +263,8 @@ class ReferenceWorld:
             fetcher = ObjectFetcher(
                 LAYOUT, [place.store], staging=staging, health=StoreHealth(), on_fault=faults.append
             )
-            LocalFiles(manifest, read_file_index(manifest, [place], ()), FilePlaces(pgdata), 1).place(fetcher, ())
+            index = read_file_index(manifest, [place], self.identities)
+            LocalFiles(manifest, index, FilePlaces(pgdata), 1).place(fetcher, self.identities)
             assert not faults
             found = {
                 path.relative_to(pgdata).as_posix(): path.read_bytes() for path in pgdata.rglob("*") if path.is_file()
