@@ -138,7 +138,7 @@ class MethodChoice(StrEnum):
 
 
 class FileComparison(StrEnum):
-    """What says that a file did not change since the parent of an incremental base backup, beside its size and time."""
+    """The proof, beside size and time, that a file did not change since the parent of an incremental base backup."""
 
     CONTENT = "content"  # it is read: its checksum is the same, and no page in it is newer or damaged
     TIME = "time"  # nothing: it is not read

@@ -153,6 +153,17 @@ def test_the_source_is_judged(followed: Followed, postgres_version: PostgresInst
         Level.OK,
         f"are taken from the server at {standby.address}, a standby",
     )
+    followed.history.cluster.psql("CREATE ROLE reader LOGIN SUPERUSER NOREPLICATION")
+    followed.caught_up()
+    reader = BackupServer(followed.standby.conninfo.replace("user=postgres", "user=reader"))
+    primary, own = followed.history.cluster.pgdata, followed.standby.pgdata
+    (finding,) = judge_backup_source(reader, archived, own)
+    assert (finding.status, finding.message) == (
+        Level.OK,
+        f"are read from '{own}', of the server at {reader.address}, a standby",
+    )
+    (finding,) = judge_backup_source(standby, archived, primary)
+    assert (finding.status, finding.message.startswith("are taken from the server")) == (Level.OK, True)
     with PostgresCluster(postgres_version).initdb() as other:
         (finding,) = judge_backup_source(BackupServer(other.conninfo), archived)
     assert (finding.status, finding.name) == (Level.PROBLEM, "base backups")
