@@ -174,7 +174,7 @@ class BaseBackup:
     ``warnings`` are what PostgreSQL's programs and server said of it though it ended well. ``damaged_pages`` had wrong
     checksums: such a base backup is kept, and older ones stay until there is a good one.
     ``note`` is a person's word, kept with it. ``fetched_size_bytes`` is what a restore of this one alone downloads,
-    with the volumes of earlier ones that it names; None: a restore downloads all that its chain stores.
+    with the volumes of earlier ones that it names; None: a restore combines it with its parent.
     """
 
     backup_id: str
