@@ -147,7 +147,7 @@ def settings_for(examples: int) -> settings:
 
 
 TestReferences = References.TestCase
-TestReferences.settings = settings_for(20 if settings.default.derandomize else 300)  # the latter: make fuzz
+TestReferences.settings = settings_for(16 if settings.default.derandomize else 300)  # the latter: make fuzz
 
 if settings.default.derandomize:
 
