@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from wal_pipeline.archive.records import MethodChoice
+from wal_pipeline.archive.records import FileComparison, MethodChoice
 
 _OFF: Final = "off"
 _OLDER_NAME: Final = "WAL_PIPELINE_BASE_BACKUP_CRON"
@@ -20,6 +20,8 @@ class BackupSettings(BaseModel):
     ``base_backup_workers`` processes read the data directory with the method ``local``; None is one for each core, and
     threads where the cluster is small.
 
+    ``incremental_compare``: whether such a base backup reads the files that did not change by their sizes and times.
+
     ``base_backup_max_chain`` counts the full base backup too. ``rto_early_base_backup``: the next base backup is taken
     earlier where that brings the predicted time of a restore below the objective.
     """
@@ -33,6 +35,7 @@ class BackupSettings(BaseModel):
     base_backup_max_chain: int = Field(7, ge=1, le=64)
     backup_method: MethodChoice = MethodChoice.AUTO
     base_backup_workers: int | None = Field(None, ge=1, le=256)
+    incremental_compare: FileComparison = FileComparison.CONTENT
     rto_objective_seconds: float | None = Field(3600.0, gt=0, validation_alias="WAL_PIPELINE_RTO_OBJECTIVE")
     rto_early_base_backup: bool = False
 

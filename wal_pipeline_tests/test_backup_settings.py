@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from wal_pipeline.archive.records import FileComparison
 from wal_pipeline.errors import SettingsError
 from wal_pipeline.settings import Settings, load_settings
 
@@ -61,3 +62,11 @@ def test_a_chain_has_at_least_its_full_base_backup(tmp_path: Path, text: str) ->
     """And a bound that nobody restores from is a mistake."""
     with pytest.raises(SettingsError, match="WAL_PIPELINE_BASE_BACKUP_MAX_CHAIN"):
         settings(tmp_path, BASE_BACKUP_MAX_CHAIN=text)
+
+
+def test_files_are_compared_by_content_unless_a_person_trusts_their_times(tmp_path: Path) -> None:
+    """Any other word is refused."""
+    assert settings(tmp_path).incremental_compare is FileComparison.CONTENT
+    assert settings(tmp_path, INCREMENTAL_COMPARE="time").incremental_compare is FileComparison.TIME
+    with pytest.raises(SettingsError, match="WAL_PIPELINE_INCREMENTAL_COMPARE"):
+        settings(tmp_path, INCREMENTAL_COMPARE="size")

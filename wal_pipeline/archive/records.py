@@ -137,6 +137,13 @@ class MethodChoice(StrEnum):
     REMOTE = "remote"
 
 
+class FileComparison(StrEnum):
+    """The proof, beside size and time, that a file did not change since the parent of an incremental base backup."""
+
+    CONTENT = "content"  # it is read: its checksum is the same, and no page in it is newer or damaged
+    TIME = "time"  # nothing: it is not read
+
+
 @dataclass(frozen=True, slots=True)
 class DamagedPages:
     """The pages of one file whose checksums were wrong when a base backup was taken.
@@ -167,7 +174,7 @@ class BaseBackup:
     ``warnings`` are what PostgreSQL's programs and server said of it though it ended well. ``damaged_pages`` had wrong
     checksums: such a base backup is kept, and older ones stay until there is a good one.
     ``note`` is a person's word, kept with it. ``fetched_size_bytes`` is what a restore of this one alone downloads,
-    with the volumes of earlier ones that it names; None: a restore downloads all that its chain stores.
+    with the volumes of earlier ones that it names; None: a restore combines it with its parent.
     """
 
     backup_id: str

@@ -57,7 +57,8 @@ def also_for_base_backups(pipeline: Pipeline, *, with_stores: bool) -> Callable[
     missing = {str(name): missing_settings(settings, name) for name in settings.stores} if with_stores else {}
 
     def findings(facts: ServerFacts) -> Sequence[Finding]:
-        found = judge_backup_source(server, facts) if from_standby else look.findings(facts)
+        pgdata = settings.pgdata if reads_files else None
+        found = judge_backup_source(server, facts, pgdata) if from_standby else look.findings(facts)
         return (*found, *judge_stores(stores, missing))
 
     return findings
@@ -79,4 +80,5 @@ def _options(pipeline: Pipeline) -> BackupOptions:
         pgdata=settings.pgdata,
         workers=settings.base_backup_workers,
         max_chain=settings.base_backup_max_chain,
+        compare=settings.incremental_compare,
     )

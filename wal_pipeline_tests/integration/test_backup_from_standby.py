@@ -11,10 +11,12 @@ from testbed.postgres import PostgresCluster
 from testbed.postgres_install import PostgresInstall
 from testbed.s3_pair import S3Pair
 from wal_pipeline.archive.format.base_backup.manifest import WalRange
+from wal_pipeline.archive.records import BackupMethod
 from wal_pipeline.commands.backup.standby.last_segment import finish_last_segment
 from wal_pipeline.commands.setup.backup_source import judge_backup_source
 from wal_pipeline.commands.setup.findings import Level
 from wal_pipeline.postgres.backup_server import BackupServer
+from wal_pipeline.postgres.own_data_directory import judge_local_reading
 from wal_pipeline.postgres.server import PostgresServer
 from wal_pipeline.wal.names import segment_at
 from wal_pipeline.wiring.backup import base_backup_taker
@@ -74,6 +76,35 @@ def test_a_base_backup_from_a_standby_is_restorable_at_once(followed: Followed) 
 
 
 @pytest.mark.each_version
+def test_a_standbys_own_files_are_read_where_they_are_proven(followed: Followed) -> None:
+    """By the method local, also one that refers to unchanged files; the primary's directory is not taken for it."""
+    history, standby = followed.history, followed.standby
+    server = BackupServer(standby.conninfo)
+    assert judge_local_reading(server, standby.pgdata).is_possible
+    other = judge_local_reading(server, history.cluster.pgdata, seen_within_seconds=0.5)
+    assert "not the server's own data directory" in (other.obstacle or "")
+    history.archiver_settings = {"PGDATA": str(standby.pgdata), "WAL_PIPELINE_BASE_BACKUP_VOLUME_MIB": "1"}
+    try:
+        history.mark("before")
+        followed.caught_up()
+        full = base_backup_taker(history.pipeline, archive=history.archive).take()
+        history.mark("between")
+        followed.caught_up()
+        later = base_backup_taker(history.pipeline, archive=history.archive).take(incremental=True)
+    finally:
+        history.archiver_settings = {}
+    assert (full.complete, later.complete) == (True, True), (full, later)
+    assert [one.result.manifest.method for one in (full, later)] == [BackupMethod.LOCAL] * 2
+    history.mark("after")
+    end = history.end()
+    for outcome in (full, later):
+        backup_id = outcome.result.manifest.backup_id
+        with restored(history, "--base-backup", backup_id, "--no-archiving", "--verify-with=postgres") as found:
+            assert found.moment() == (end.marks, end.transactions)
+            assert found.balances_agree()
+
+
+@pytest.mark.each_version
 def test_a_standby_that_stands_still_promises_no_later_moment(followed: Followed) -> None:
     """The base backup of a standby whose replay was paused is as old as the last commit that it replayed."""
     history, standby = followed.history, followed.standby
@@ -122,6 +153,17 @@ def test_the_source_is_judged(followed: Followed, postgres_version: PostgresInst
         Level.OK,
         f"are taken from the server at {standby.address}, a standby",
     )
+    followed.history.cluster.psql("CREATE ROLE reader LOGIN SUPERUSER NOREPLICATION")
+    followed.caught_up()
+    reader = BackupServer(followed.standby.conninfo.replace("user=postgres", "user=reader"))
+    primary, own = followed.history.cluster.pgdata, followed.standby.pgdata
+    (finding,) = judge_backup_source(reader, archived, own)
+    assert (finding.status, finding.message) == (
+        Level.OK,
+        f"are read from '{own}', of the server at {reader.address}, a standby",
+    )
+    (finding,) = judge_backup_source(standby, archived, primary)
+    assert (finding.status, finding.message.startswith("are taken from the server")) == (Level.OK, True)
     with PostgresCluster(postgres_version).initdb() as other:
         (finding,) = judge_backup_source(BackupServer(other.conninfo), archived)
     assert (finding.status, finding.name) == (Level.PROBLEM, "base backups")

@@ -1,9 +1,6 @@
 """Tests on a real server that a schedule's base backup is incremental where it can be, and full where it cannot."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from random import Random
-from typing import Any
 
 import pytest
 
@@ -11,23 +8,14 @@ from testbed.postgres_install import PostgresInstall
 from testbed.s3_pair import S3Pair
 from wal_pipeline.archive.records import BackupKind
 from wal_pipeline.commands.backup.take import BackupOutcome
-from wal_pipeline.commands.drill.drill import Drill
-from wal_pipeline.commands.drill.result import DrillOptions
 from wal_pipeline.commands.inventory.manifests import read_base_backup
 from wal_pipeline.errors import SettingsError
 from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.wiring.backup import base_backup_taker
+from wal_pipeline_tests.support.newest_drill import drill_newest
 from wal_pipeline_tests.support.restore_history import History
 
 pytestmark = [pytest.mark.integration, pytest.mark.newest_version]
-
-
-class AlwaysLast(Random):
-    """Draws the last item: the newest base backup, and the end of the archive."""
-
-    def choice(self, seq: Any) -> Any:
-        """Return the last."""
-        return seq[-1]
 
 
 @pytest.fixture(scope="module")
@@ -97,16 +85,7 @@ def test_a_drill_restores_an_incremental_one(history: History) -> None:
     assert newest.kind is BackupKind.INCREMENTAL
     history.mark("after")
     history.end()
-    drill = Drill(
-        store=history.pipeline.stores["r2"],
-        layout=history.pipeline.layout(int(history.cluster.system_identifier)),
-        identities=(),
-        options=DrillOptions(history.folder / "drill", bindir=history.install.bin_folder, amcheck=False),
-        clock=lambda: datetime.now(UTC),
-        random=AlwaysLast(),
-        host="db1",
-    )
-    result = drill.run()
+    result = drill_newest(history)
     assert (result.error, result.base_backup) == (None, newest.backup_id)
     assert result.measured is not None
     assert "combine" in {phase.value for phase in result.measured.seconds}

@@ -26,7 +26,8 @@ def prepared(environment: Mapping[str, str], pgdata: Path, **options: object) ->
         archiving=False,
         bindir=pipeline.settings.pgbindir,
     )
-    return prepare_restore(replace(request, **options), stores, pipeline.layout(identifier))  # type: ignore[arg-type]
+    layout, identities = pipeline.layout(identifier), pipeline.identities
+    return prepare_restore(replace(request, **options), stores, layout, identities)  # type: ignore[arg-type]
 
 
 class _Killed(RestoreEvents):

@@ -38,7 +38,7 @@ class SessionStart:
     ) -> BackupSession | LocalSession:
         """Ask the server once more, and return the session. Raises: BaseBackupError, PostgresError."""
         facts = self.server.facts()
-        require_ready(facts, self.layout, self.parent)
+        require_ready(facts, self.layout, self.parent, method)
         tablespaces = self.server.tablespaces()
         require_outside(tablespaces)
         options = self.options
@@ -80,7 +80,7 @@ class SessionStart:
             return None
         if (parent.manifest.codec, parent.manifest.encrypted) != (encoder.codec, encoder.encrypted):
             return None
-        return ParentFiles(parent.manifest, parent.index)
+        return ParentFiles(parent.manifest, parent.index, self.options.compare)
 
     def _command(self) -> BaseBackupCommand:
         if self.pg_basebackup is None:

@@ -13,6 +13,9 @@ from wal_pipeline.text import counted
 # What the server says that no longer has the summaries since the parent, or has another timeline than the parent's
 # (basebackup_incremental.c, walsummary.c).
 _NOT_SINCE_PARENT: Final = ("WAL summar", "manifest requires WAL")
+# What keeps pg_basebackup from the server though its role may replicate: pg_hba.conf, no connection that is free, and
+# that there is no such program (binaries.py).
+_NO_STREAM: Final = ("pg_hba.conf", "max_wal_senders", "no 'pg_basebackup'", "no program 'pg_basebackup'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +81,8 @@ def why_not_since_parent(error: WalPipelineError) -> str | None:
     if not any(words in error.message for words in _NOT_SINCE_PARENT):
         return None
     return f"an incremental one cannot be had: {error.message}"
+
+
+def is_no_block(error: WalPipelineError) -> bool:
+    """Say whether the server sent no changed blocks for a reason for which files can be compared all the same."""
+    return any(words in error.message for words in (*_NOT_SINCE_PARENT, *_NO_STREAM))

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from wal_pipeline.archive.records import MethodChoice
+from wal_pipeline.archive.records import FileComparison, MethodChoice
 from wal_pipeline.commands.backup.part_uploader import UploadLimits
 from wal_pipeline.commands.backup.upload import MAX_PARTS
 from wal_pipeline.errors import SettingsError
@@ -22,7 +22,7 @@ class BackupOptions:
     ``system_identifier`` is the cluster's by the settings, None where they name none. ``note`` is a person's word, kept
     in the manifest in plain text. Of base backups that build on each other there are ``max_chain`` at most.
     The method ``local`` reads ``pgdata`` with ``workers`` processes; None: as many as there are cores, and threads of
-    this process where the cluster is small.
+    this process where the cluster is small. ``compare`` says which files are as the parent's.
     """
 
     scratch_folder: Path
@@ -42,6 +42,7 @@ class BackupOptions:
     method: MethodChoice = MethodChoice.REMOTE
     pgdata: Path | None = None
     workers: int | None = None
+    compare: FileComparison = FileComparison.CONTENT
 
     @property
     def staging(self) -> Path:

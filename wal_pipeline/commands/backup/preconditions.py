@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
+from wal_pipeline.archive.format.base_backup.manifest import BaseBackupManifest
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.records import BackupMethod
 from wal_pipeline.commands.backup.parent import ParentBackup
@@ -39,8 +40,12 @@ def require_cluster(facts: ServerFacts, fixed: int | None) -> None:
         )
 
 
-def require_ready(facts: ServerFacts, layout: Layout, parent: ParentBackup | None) -> None:
+def require_ready(
+    facts: ServerFacts, layout: Layout, parent: ParentBackup | None, method: BackupMethod | None = None
+) -> None:
     """Refuse a server of another cluster, one that does not archive, and one that cannot build on ``parent``.
+
+    ``method`` is that of the base backup, by default the parent's.
 
     Raises: BaseBackupError.
     """
@@ -54,8 +59,8 @@ def require_ready(facts: ServerFacts, layout: Layout, parent: ParentBackup | Non
             "the server does not archive its WAL: 'archive_mode' is 'off', expected 'on'",
             hint="A base backup without WAL cannot be restored. Set up archiving first: wal-pipeline setup.",
         )
-    if parent is not None and parent.manifest.method is BackupMethod.REMOTE:
-        _check_incremental(facts, parent)
+    if parent is not None and (method or parent.manifest.method) is BackupMethod.REMOTE:
+        require_block_incremental(facts, parent.manifest)
 
 
 def require_segment_size(facts: ServerFacts, archived_bytes: int | None) -> None:
@@ -102,7 +107,8 @@ def require_nothing_lost(lost: Sequence[str]) -> None:
         )
 
 
-def _check_incremental(facts: ServerFacts, parent: ParentBackup) -> None:
+def require_block_incremental(facts: ServerFacts, parent: BaseBackupManifest) -> None:
+    """Refuse a server that cannot send what changed since ``parent``. Raises: BaseBackupError."""
     if facts.summarize_wal is None:
         raise BaseBackupError(
             f"PostgreSQL {facts.major_version} has no incremental base backups, expected 17 or newer",
@@ -113,8 +119,8 @@ def _check_incremental(facts: ServerFacts, parent: ParentBackup) -> None:
             "the server keeps no WAL summaries: 'summarize_wal' is 'off', expected 'on'",
             hint="ALTER SYSTEM SET summarize_wal = on, reload, then take a full base backup and build on that.",
         )
-    if parent.manifest.server_version // 10000 != facts.major_version:
+    if parent.server_version // 10000 != facts.major_version:
         raise BaseBackupError(
-            f"the parent is of PostgreSQL {parent.manifest.server_version // 10000}, the server {facts.major_version}",
+            f"the parent is of PostgreSQL {parent.server_version // 10000}, the server {facts.major_version}",
             hint="Take a full base backup.",
         )

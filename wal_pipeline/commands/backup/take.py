@@ -15,11 +15,11 @@ from wal_pipeline.archive.format.base_backup.manifest_json import parse_manifest
 from wal_pipeline.archive.format.base_backup.report import REPORT_NAME
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.format.lease import LeasedWork
-from wal_pipeline.archive.records import BackupMethod, BaseBackup
+from wal_pipeline.archive.records import BackupKind, BackupMethod, BaseBackup, MethodChoice
 from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.codec.stream_encoder import StreamEncoder
 from wal_pipeline.commands.backup.begin import SessionStart
-from wal_pipeline.commands.backup.kind import ChosenKind, ParentWish, choose_kind, why_not_since_parent
+from wal_pipeline.commands.backup.kind import ChosenKind, ParentWish, choose_kind, is_no_block, why_not_since_parent
 from wal_pipeline.commands.backup.lease import held_lease
 from wal_pipeline.commands.backup.leftovers import clean_leftovers, try_remove
 from wal_pipeline.commands.backup.local.method import ChosenMethod, choose_backup_method
@@ -45,7 +45,7 @@ from wal_pipeline.commands.backup.watch.alarms import BackupAlarms
 from wal_pipeline.commands.backup.watch.waits import BackupWait
 from wal_pipeline.commands.continuity.archived import stored_segment_size
 from wal_pipeline.commands.relations.keep import KeepAttempt
-from wal_pipeline.errors import BaseBackupError
+from wal_pipeline.errors import BaseBackupError, PostgresError
 from wal_pipeline.postgres.backup_server import BackupServer
 from wal_pipeline.postgres.server_facts import ServerFacts
 from wal_pipeline.stores.base import Store
@@ -98,7 +98,7 @@ def take_base_backup(
     """
     check_options(options)
     facts = server.facts()
-    require_ready(facts, layout, parent)
+    require_ready(facts, layout, parent, method.method)
     places = [ClusterStore(store, layout) for store in stores]
     for place in places:
         require_segment_size(facts, stored_segment_size(place))
@@ -280,8 +280,7 @@ class BaseBackupTaker:
                 check = partial(self._check_parent, facts, layout)
                 kind = choose_kind(places, wish, check, identities=self._identities, folder=folder)
 
-            def take(parent: ParentBackup | None) -> BaseBackupResult:
-                method = self._method(parent)
+            def take(parent: ParentBackup | None, method: ChosenMethod) -> BaseBackupResult:
                 is_local = method.method is BackupMethod.LOCAL
                 return take_base_backup(
                     self._server,
@@ -297,24 +296,47 @@ class BaseBackupTaker:
                     on_progress=on_progress,
                 )
 
+            method = self._method(facts, kind.parent)
             try:
-                result = take(kind.parent)
+                result = self._by_block_or_file(take, kind.parent, method)
             except BaseBackupError as error:
                 why_full = why_not_since_parent(error) if wish is not None and wish.or_full and kind.parent else None
                 if why_full is None:
                     raise
                 kind = ChosenKind(None, why_full)
-                result = take(None)
+                result = take(None, self._method(facts, None))
+            if kind.parent is not None and result.manifest.kind is BackupKind.FULL:
+                kind = ChosenKind(None, f"no file is as it was in '{kind.parent.manifest.backup_id}'")
         # The first base backup may be the first thing on the stores: a list that is a little younger names the same.
         return result, (*kind.notes, *(listed if listed.is_kept else self._keep_relations()).notes)
 
-    def _method(self, parent: ParentBackup | None) -> ChosenMethod:
-        options = self._options
-        return choose_backup_method(options.method, self._server, options.pgdata, parent.manifest if parent else None)
+    def _by_block_or_file(
+        self,
+        take: Callable[[ParentBackup | None, ChosenMethod], BaseBackupResult],
+        parent: ParentBackup | None,
+        method: ChosenMethod,
+    ) -> BaseBackupResult:
+        """Take a base backup; where the server cannot send the changed blocks after all, refer to unchanged files.
+
+        Raises: as ``take_base_backup``.
+        """
+        try:
+            return take(parent, method)
+        except (BaseBackupError, PostgresError) as error:
+            is_chosen = self._options.method is MethodChoice.AUTO and method.method is BackupMethod.REMOTE
+            could_be_local = parent is not None and parent.manifest.method is BackupMethod.LOCAL
+            if not (is_chosen and could_be_local) or not is_no_block(error):
+                raise
+            _log.warning("unchanged files are referred to, because the server sends no blocks: %s", error.message)
+        return take(parent, self._method(None, parent))
+
+    def _method(self, facts: ServerFacts | None, parent: ParentBackup | None) -> ChosenMethod:
+        """Choose the method. Without the server's ``facts`` its own incremental base backups are out of question."""
+        options, manifest = self._options, parent.manifest if parent else None
+        return choose_backup_method(options.method, self._server, options.pgdata, manifest, facts)
 
     def _check_parent(self, facts: ServerFacts, layout: Layout, parent: ParentBackup) -> None:
-        require_ready(facts, layout, parent)
-        self._method(parent)
+        require_ready(facts, layout, parent, self._method(facts, parent).method)
 
 
 def _stored(store: str, result: BaseBackupResult) -> StoreOutcome:

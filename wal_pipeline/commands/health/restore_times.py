@@ -27,18 +27,25 @@ def restore_work(windows: CurrentWindows, backups: Mapping[str, BaseBackup], sto
     chain = _chain(backups, window.backup_ids[-1])
     if chain is None:
         return None
-    last = chain[-1]
-    wal_bytes = max(0, window.latest_lsn - last.start_lsn)
-    if last.fetched_size_bytes is not None:
-        return RestoreWork((store,), last.fetched_size_bytes, last.size_bytes, wal_bytes)
-    sizes = [one.size_bytes for one in chain]
+    last, needed = chain[-1], _needed(chain)
+    sizes = [one.size_bytes for one in needed]
     return RestoreWork(
         (store,),
-        sum(one.stored_size_bytes for one in chain),
+        sum(_fetched_bytes(one) for one in needed),
         max(sizes),
-        wal_bytes,
+        max(0, window.latest_lsn - last.start_lsn),
         combined_bytes=sum(sizes) if len(sizes) > 1 else 0,
     )
+
+
+def _needed(chain: list[BaseBackup]) -> list[BaseBackup]:
+    """Return those of a chain that are brought back: from the newest one on that is whole by itself."""
+    whole = [number for number, one in enumerate(chain) if one.fetched_size_bytes is not None]
+    return chain[whole[-1] :] if whole else chain
+
+
+def _fetched_bytes(backup: BaseBackup) -> int:
+    return backup.stored_size_bytes if backup.fetched_size_bytes is None else backup.fetched_size_bytes
 
 
 def _chain(backups: Mapping[str, BaseBackup], backup_id: str) -> list[BaseBackup] | None:

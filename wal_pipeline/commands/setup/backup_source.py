@@ -1,20 +1,22 @@
 """Looks at the server that base backups are taken from, where that is another one than the server that archives."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from wal_pipeline.commands.setup.findings import Finding, Level
 from wal_pipeline.errors import PostgresError
 from wal_pipeline.postgres.backup_server import BackupServer
+from wal_pipeline.postgres.own_data_directory import judge_local_reading
 from wal_pipeline.postgres.server_facts import ServerFacts
 
 _NAME = "base backups"
 _SETTING = "WAL_PIPELINE_BACKUP_CONNINFO"
 
 
-def judge_backup_source(source: BackupServer, archived: ServerFacts) -> Iterator[Finding]:
+def judge_backup_source(source: BackupServer, archived: ServerFacts, pgdata: Path | None = None) -> Iterator[Finding]:
     """Say whether base backups can be taken from ``source``. ``archived`` is the server whose WAL is archived.
 
-    Its data directory may be on another host, so the folders on this one are not looked at.
+    They are read from ``pgdata`` where that is the source's own data directory; it may be on another host.
     """
     try:
         facts = source.facts()
@@ -29,9 +31,19 @@ def judge_backup_source(source: BackupServer, archived: ServerFacts) -> Iterator
         )
         yield Finding(_NAME, Level.PROBLEM, message, lines=(f"let {_SETTING} lead to a standby of this cluster",))
         return
+    kind = "a standby" if facts.in_recovery else "no standby, but a server that takes writes"
+    if pgdata is not None and _is_read(source, pgdata):
+        yield Finding(_NAME, Level.OK, f"are read from '{pgdata}', of the server at {source.address}, {kind}")
+        return
     if not facts.role.replication:
         message = f"role '{facts.role.name}' of {_SETTING} may not replicate, so it can take no base backup"
         yield Finding(_NAME, Level.PROBLEM, message, lines=(f'ALTER ROLE "{facts.role.name}" REPLICATION',))
         return
-    kind = "a standby" if facts.in_recovery else "no standby, but a server that takes writes"
     yield Finding(_NAME, Level.OK, f"are taken from the server at {source.address}, {kind}")
+
+
+def _is_read(source: BackupServer, pgdata: Path) -> bool:
+    try:
+        return judge_local_reading(source, pgdata).is_possible
+    except PostgresError:
+        return False

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from wal_pipeline.archive.format.base_backup.manifest import BaseBackupManifest
-from wal_pipeline.commands.backup.kind import ChosenKind, ParentWish, choose_kind, why_not_since_parent
+from wal_pipeline.commands.backup.kind import ChosenKind, ParentWish, choose_kind, is_no_block, why_not_since_parent
 from wal_pipeline.commands.backup.parent import ParentBackup
 from wal_pipeline.errors import BaseBackupError, ParentError, PostgresError
 from wal_pipeline.stores.cluster_store import ClusterStore
@@ -109,3 +109,19 @@ def test_a_server_that_lacks_what_lies_between_is_told_from_other_failures(words
     """Only that is mended by a full base backup; a full disk is not."""
     assert why_not_since_parent(BaseBackupError(words)) == f"an incremental one cannot be had: {words}"
     assert why_not_since_parent(PostgresError("could not write to file: No space left on device")) is None
+
+
+@pytest.mark.parametrize(
+    ("message", "is_it"),
+    [
+        ("pg_basebackup ended with status 1: FATAL:  no pg_hba.conf entry for replication connection from host", True),
+        ('FATAL:  number of requested standby connections exceeds "max_wal_senders" (currently 0)', True),
+        ("ERROR:  WAL summaries are required on timeline 1 from 0/2000028 to 0/6000028, but they are incomplete", True),
+        ("no 'pg_basebackup' of PostgreSQL 18 found in /usr/bin", True),
+        ("no store took the base backup: r2: the connection was reset", False),
+        ("pg_basebackup ended with status 1: the server closed the connection unexpectedly", False),
+    ],
+)
+def test_what_keeps_the_server_from_sending_blocks(message: str, is_it: bool) -> None:
+    """Files are compared then; any other failure is none of it, and is told."""
+    assert is_no_block(BaseBackupError(message)) is is_it

@@ -55,6 +55,22 @@ def test_one_that_names_its_volumes_is_not_combined(scene: HealthScene) -> None:
     assert (found.fetched_bytes, found.written_bytes, found.combined_bytes) == (12345, FULL, 0)
 
 
+def test_blocks_on_files_are_combined_with_the_newest_of_files(scene: HealthScene) -> None:
+    """Which is fetched from the volumes that it names; those before it are not brought back."""
+    scene.archive(11, 12, 13, 14)
+    for number, age in ((11, 3), (12, 2), (13, 1)):
+        scene.back_up(number, age=timedelta(minutes=age))
+    windows = scene.facts().windows
+    backups = {one.backup_id: one for one in windows.backups}
+    full, by_file, by_block = sorted(backups)[-3:]
+    backups[full] = replace(backups[full], fetched_size_bytes=777)
+    backups[by_file] = replace(backups[by_file], parent_id=full, fetched_size_bytes=12345)
+    backups[by_block] = replace(backups[by_block], parent_id=by_file, size_bytes=10**7, stored_size_bytes=10**6)
+    found = restore_work(windows, backups, "r2")
+    assert found is not None
+    assert (found.fetched_bytes, found.written_bytes, found.combined_bytes) == (12345 + 10**6, FULL, FULL + 10**7)
+
+
 @pytest.mark.parametrize("parent", ["20200101T000000Z-000000010000000000000001", None])
 def test_an_unknown_parent_makes_it_unknown(scene: HealthScene, parent: str | None) -> None:
     """There is no number out of nothing; nor from a chain that goes in a circle."""

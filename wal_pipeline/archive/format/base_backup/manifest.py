@@ -61,7 +61,8 @@ Version 1: the method ``remote``
 
 **Order of a chain.** ``chain`` names the base backups that an incremental one of version 1 builds on, the full one
 first, its parent last; it is empty for a full one. Open each of ``[*chain, backup_id]`` into its own folder and give
-the folders to ``pg_combinebackup`` in that order.
+the folders to ``pg_combinebackup`` in that order. Where some of them are of version 2, begin with the newest of these,
+which is whole by itself.
 
 **WAL.** ``wal_ranges`` is the WAL that replay needs to become consistent, as the server reports it;
 ``required_segments`` names its segments. A copy without them is not restorable.

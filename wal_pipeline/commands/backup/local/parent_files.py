@@ -2,7 +2,7 @@
 
 A file is referred to where its size and time are those of the parent's index, its time is well before it was read
 then, no page in it is newer than the start of that reading, and its content still has the same checksum. It is read for
-that, and neither compressed nor sent.
+the latter two, and neither compressed nor sent. Where a person trusts sizes and times, it is not read.
 """
 
 from collections import Counter
@@ -13,7 +13,8 @@ from typing import Final
 
 from wal_pipeline.archive.format.base_backup.file_index import FileIndex, FilePart, IndexedFile
 from wal_pipeline.archive.format.base_backup.manifest import BaseBackupManifest
-from wal_pipeline.commands.backup.local.source_file import OnRead, unchanged_pages
+from wal_pipeline.archive.records import FileComparison
+from wal_pipeline.commands.backup.local.source_file import OnRead, open_source, unchanged_pages
 from wal_pipeline.postgres.data_files import DataFile
 from wal_pipeline.postgres.started_backup import StartedBackup
 from wal_pipeline.wal.lsn import Lsn
@@ -29,9 +30,19 @@ class KnownFile:
 
     file: IndexedFile
     start_lsn: Lsn
+    compare: FileComparison = FileComparison.CONTENT
 
     def is_unchanged(self, file: DataFile, started: StartedBackup, on_read: OnRead) -> bool:
-        """Read a file and say whether it is the parent's. Raises: BaseBackupError where it cannot be read."""
+        """Say whether a file is the parent's, by its content or its size and time of now.
+
+        Raises: BaseBackupError where it cannot be read.
+        """
+        if self.compare is FileComparison.TIME:
+            source = open_source(file, started)
+            if source is None:
+                return False
+            with source:
+                return (source.size_bytes, source.modified_ns) == (self.file.size_bytes, self.file.modified_ns)
         check = unchanged_pages(file, self.file, started, on_read)
         return check is not None and check.newest_lsn <= self.start_lsn
 
@@ -42,6 +53,7 @@ class ParentFiles:
 
     manifest: BaseBackupManifest
     index: FileIndex
+    compare: FileComparison = FileComparison.CONTENT
 
     def candidates(self, files: Iterable[DataFile]) -> dict[str, IndexedFile]:
         """Return the files that may be unchanged, by their paths, as the parent has them.
@@ -62,7 +74,8 @@ class ParentFiles:
 
     def known(self, candidate: IndexedFile) -> KnownFile:
         """Return a candidate with the least of the LSNs at which its parts were read."""
-        return KnownFile(candidate, min(self.index.start_lsns[self._home(part)] for part in candidate.parts))
+        start_lsn = min(self.index.start_lsns[self._home(part)] for part in candidate.parts)
+        return KnownFile(candidate, start_lsn, self.compare)
 
     def _candidate(self, file: DataFile) -> IndexedFile | None:
         known = self.index.files.get(file.path)

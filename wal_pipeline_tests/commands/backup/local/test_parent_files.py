@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from wal_pipeline.archive.format.base_backup.file_index import FileIndex, FilePart, IndexedFile
+from wal_pipeline.archive.records import BackupKind, FileComparison
 from wal_pipeline.commands.backup.local.parent_files import ParentFiles, ReferredVolumes
 from wal_pipeline.postgres.data_files import DataFile
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline_tests.support.manifests import PARENT_ID, STARTED_AT, make_local_manifest
 from wal_pipeline_tests.support.packed_folder import STARTED, PackedFolder
+from wal_pipeline_tests.support.stateful_references import ReferenceWorld
 
 SIZE = 64 << 10
 STARTED_NS = int(STARTED_AT.timestamp()) * 1_000_000_000
@@ -77,6 +79,39 @@ def test_the_content_decides(tmp_path: Path) -> None:
         assert not _parent(stored).is_unchanged(changed, stored, STARTED, lambda _: None)
     file.source.unlink()
     assert not parent.is_unchanged(file, known, STARTED, lambda _: None)
+
+
+def test_time_alone_decides_where_a_person_trusts_it(tmp_path: Path) -> None:
+    """Other content under the same size and time is not seen, and not a byte is read; another time is."""
+    scene = PackedFolder(tmp_path)
+    file = scene.file("base/5/16384", bytes(SIZE), relation=True)
+    known = IndexedFile(file.path, SIZE, file.modified_ns, 0o600, "00000001", (FilePart(0, 0, SIZE, "00000001"),))
+    parent = replace(_parent(known), compare=FileComparison.TIME)
+    read_bytes: list[int] = []
+    assert parent.is_unchanged(file, known, STARTED, read_bytes.append)
+    assert not parent.is_unchanged(file, replace(known, modified_ns=1), STARTED, read_bytes.append)
+    assert not parent.is_unchanged(file, replace(known, size_bytes=1), STARTED, read_bytes.append)
+    file.source.unlink()
+    assert not parent.is_unchanged(file, known, STARTED, read_bytes.append)
+    assert read_bytes == []
+
+
+def test_base_backups_by_time_alone_come_back(tmp_path: Path) -> None:
+    """Over several generations; what changed or was dropped is right."""
+    world = ReferenceWorld(tmp_path)
+    world.change(range(6))
+    world.pass_time(1)
+    kinds = []
+    for number in range(3):
+        made = world.back_up(incremental=True, compare=FileComparison.TIME)
+        assert made is not None
+        kinds.append((made.kind, len(made.chain)))
+        world.change([number], factor=2)
+        world.drop(5 - number)
+        world.pass_time(1)
+    assert kinds == [(BackupKind.FULL, 0), (BackupKind.INCREMENTAL, 1), (BackupKind.INCREMENTAL, 2)]
+    assert world.check_restores() == 6
+    world.scene.catalog.close()
 
 
 def test_older_volumes_come_first_and_the_own_ones_move_behind_them() -> None:
