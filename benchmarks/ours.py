@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ class BenchError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class CommandRun:
-    """The result of a command: wall time, peak memory, and the JSON object that it printed."""
+    """The result of a command: wall time, peak memory with that of its worker processes, and the JSON that it printed."""
 
     seconds: float
     peak_rss_mib: float
@@ -88,7 +89,7 @@ def command(
             output, errors = process.communicate(timeout=_LOOK_SECONDS)
             break
         except subprocess.TimeoutExpired:
-            peak = max(peak, peak_rss_mib(process.pid))
+            peak = max(peak, sum(map(peak_rss_mib, _with_children(process.pid))))
             if time.perf_counter() - begun > _TIMEOUT_SECONDS:
                 process.kill()
     seconds = time.perf_counter() - begun
@@ -103,6 +104,16 @@ def archive(environment: Mapping[str, str], expected: int) -> CommandRun:
     if run.answer["released"] != expected:
         raise BenchError(f"{run.answer['released']} files were archived, expected {expected}")
     return run
+
+
+def _with_children(pid: int) -> list[int]:
+    """Return the process and all below it."""
+    found = [pid]
+    for one in found:
+        for listed in Path(f"/proc/{one}/task").glob("*/children"):
+            with suppress(OSError):
+                found += map(int, listed.read_text().split())
+    return found
 
 
 def peak_rss_mib(pid: int) -> float:

@@ -45,7 +45,9 @@ class Backups:
         """Start a base backup by the schedule's next method, and return its process."""
         method, is_incremental = self._method()
         words = ("--incremental",) if is_incremental else ()
-        return self._started("wal_pipeline.cli", "backup", "--json", *words, WAL_PIPELINE_BACKUP_METHOD=method)
+        return self._started(
+            "wal_pipeline.cli", "backup", "--json", *words, **self._world.schedule.backup_settings(method)
+        )
 
     def _method(self) -> tuple[str, bool]:
         methods = self._world.schedule.methods

@@ -35,7 +35,7 @@ class RestoreFailedError(AssertionError):
 def back_up(world: World) -> str:
     """Take a base backup onto both stores, and return the segment in which it begins. Raises: RestoreFailedError."""
     method, _ = world.schedule.methods[0]
-    environment = {**world.environment, "WAL_PIPELINE_BACKUP_METHOD": method}
+    environment = {**world.environment, **world.schedule.backup_settings(method)}
     said = run(world, "wal_pipeline.cli", "backup", "--json", env=environment)
     return str(json.loads(said)["backup_id"])[-24:]
 

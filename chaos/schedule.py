@@ -151,7 +151,8 @@ class Schedule:
     ``cut_off_after_loss`` is another store, cut off in the middle of that recovery. ``damaged_whole`` is a store that
     has half stored the next whole segment, or with a flipped bit, when the host is lost.
 
-    ``methods``: how each base backup is taken, by turns: its method, and whether it is an incremental one.
+    ``methods``: how each base backup is taken, by turns: its method, and whether it is an incremental one. With
+    ``workers`` as many processes read the files of those that are ``local``, with 0 threads do.
     """
 
     seed: int
@@ -169,6 +170,12 @@ class Schedule:
     damaged_whole: str | None
     methods: tuple[tuple[str, bool], ...]
     again: Again
+    workers: int
+
+    def backup_settings(self, method: str) -> dict[str, str]:
+        """Return the settings of a base backup of this method."""
+        workers = {"WAL_PIPELINE_BASE_BACKUP_WORKERS": str(self.workers)} if self.workers else {}
+        return {"WAL_PIPELINE_BACKUP_METHOD": method, **workers}
 
     @property
     def needs_small_disks(self) -> bool:
@@ -221,6 +228,7 @@ def draw(
             *((backups.choice(_METHODS), backups.random() < 0.6) for _ in "12345"),
         ),
         again=backups.choice(list(Again)),
+        workers=backups.choice([0, 1, 3]),
     )
 
 

@@ -114,7 +114,7 @@ class StreamEncoder:
         yield from chunker.finish()  # type: ignore[no-untyped-call]
 
     def _zstd_frames(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        """Compress blocks of about 1 MiB, each by itself: a stream is copied once more, which costs a third of the time.
+        """Compress blocks of about 1 MiB, each by itself: a stream would be copied once more.
 
         Nor do the quick levels gain anything from a window of 2 MiB but time: measured with pages of tables and
         indexes, at level 3 one of 512 KiB is 15 to 35 % faster, and within half a percent of the size.

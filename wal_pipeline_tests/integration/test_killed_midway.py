@@ -106,6 +106,7 @@ def midway(request: pytest.FixtureRequest, postgres18: PostgresInstall, s3_pair:
             "WAL_PIPELINE_CONNINFO": history.cluster.conninfo,
             "WAL_PIPELINE_STATE_DIR": str(state),
             "WAL_PIPELINE_BACKUP_METHOD": "local",
+            "WAL_PIPELINE_BASE_BACKUP_WORKERS": "2",  # processes, which must not outlive what is killed
             "WAL_PIPELINE_BASE_BACKUP_VOLUME_MIB": "1",
             "WAL_PIPELINE_READ_BACK": "false",
         }

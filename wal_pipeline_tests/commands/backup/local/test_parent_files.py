@@ -68,17 +68,17 @@ def test_the_content_decides(tmp_path: Path) -> None:
     scene.pack([file])
     known = scene.packed.files[file.path]
     parent = _parent(known)
-    assert parent.is_unchanged(file, known, STARTED, lambda _: None)
-    assert not parent.is_unchanged(file, replace(known, crc32c="00000001"), STARTED, lambda _: None)
-    assert not parent.is_unchanged(file, replace(known, modified_ns=1), STARTED, lambda _: None)
+    assert parent.known(known).is_unchanged(file, STARTED, lambda _: None)
+    assert not parent.known(replace(known, crc32c="00000001")).is_unchanged(file, STARTED, lambda _: None)
+    assert not parent.known(replace(known, modified_ns=1)).is_unchanged(file, STARTED, lambda _: None)
     for page in (bytes(8) + b"\x01" * 8184, b"\x01" * 8192):  # damaged; newer, and so not verified
         other = PackedFolder(tmp_path)
         changed = other.file("base/5/16385", page + bytes(SIZE - 8192), relation=True)
         other.pack([changed])
         stored = other.packed.files[changed.path]
-        assert not _parent(stored).is_unchanged(changed, stored, STARTED, lambda _: None)
+        assert not _parent(stored).known(stored).is_unchanged(changed, STARTED, lambda _: None)
     file.source.unlink()
-    assert not parent.is_unchanged(file, known, STARTED, lambda _: None)
+    assert not parent.known(known).is_unchanged(file, STARTED, lambda _: None)
 
 
 def test_time_alone_decides_where_a_person_trusts_it(tmp_path: Path) -> None:
@@ -88,11 +88,11 @@ def test_time_alone_decides_where_a_person_trusts_it(tmp_path: Path) -> None:
     known = IndexedFile(file.path, SIZE, file.modified_ns, 0o600, "00000001", (FilePart(0, 0, SIZE, "00000001"),))
     parent = replace(_parent(known), compare=FileComparison.TIME)
     read_bytes: list[int] = []
-    assert parent.is_unchanged(file, known, STARTED, read_bytes.append)
-    assert not parent.is_unchanged(file, replace(known, modified_ns=1), STARTED, read_bytes.append)
-    assert not parent.is_unchanged(file, replace(known, size_bytes=1), STARTED, read_bytes.append)
+    assert parent.known(known).is_unchanged(file, STARTED, read_bytes.append)
+    assert not parent.known(replace(known, modified_ns=1)).is_unchanged(file, STARTED, read_bytes.append)
+    assert not parent.known(replace(known, size_bytes=1)).is_unchanged(file, STARTED, read_bytes.append)
     file.source.unlink()
-    assert not parent.is_unchanged(file, known, STARTED, read_bytes.append)
+    assert not parent.known(known).is_unchanged(file, STARTED, read_bytes.append)
     assert read_bytes == []
 
 
