@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class CloneEnder:
-    """Ends the clones below ``root``. ``alert`` is told of one that reached its end while somebody was connected."""
+    """Ends the clones below ``root``. ``alert`` takes the cause of one that reached its end with somebody connected."""
 
     root: Path
     cluster: str
