@@ -41,6 +41,7 @@ class AlertKind(StrEnum):
     SLOT_HOLDS_WAL = "slot_holds_wal"  # the server keeps much WAL for a receiver
     RESTORE_SLOW = "restore_slow"  # a restore is predicted to take longer than the objective
     CATALOG_DOWN = "catalog_down"  # the catalog cannot be read or written: no run can archive
+    CLONE_ENDED = "clone_ended"  # a clone reached its end while somebody was connected to it
     WRONG_CLUSTER = "wrong_cluster"  # the live server is of another cluster than the settings say
 
 
@@ -67,6 +68,7 @@ _SEVERITIES: Final[Mapping[AlertKind, Severity]] = {
     AlertKind.DAMAGE: Severity.CRITICAL,
     AlertKind.DISK_LOW: Severity.CRITICAL,
     AlertKind.PAUSED: Severity.INFO,
+    AlertKind.CLONE_ENDED: Severity.INFO,
     AlertKind.CATALOG_DOWN: Severity.CRITICAL,
     AlertKind.OLDER_TIMELINE: Severity.CRITICAL,
     AlertKind.SENSOR_SILENT: Severity.CRITICAL,

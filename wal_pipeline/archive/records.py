@@ -202,6 +202,11 @@ class BaseBackup:
         return f"{self.backup_id} ({self.note})" if self.note else self.backup_id
 
     @property
+    def method(self) -> BackupMethod:
+        """How it was read: one of the method ``local`` alone knows what a restore of it downloads."""
+        return BackupMethod.REMOTE if self.fetched_size_bytes is None else BackupMethod.LOCAL
+
+    @property
     def is_damaged(self) -> bool:
         """Whether pages of the cluster were damaged when it was taken."""
         return bool(self.damaged_pages)

@@ -1,14 +1,20 @@
 """``wal-pipeline find`` finds what transactions did between two moments, in the archived WAL."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from wal_pipeline.cli.group import Context, pass_context
 
+if TYPE_CHECKING:
+    from wal_pipeline.commands.find.found import FoundTransaction
+
 _SHOWN = 30
+_LINES_AT_ONCE: Final = 500  # to write and flush line by line takes a fifth of the time of a search
 
 
 @click.command("find")
@@ -36,7 +42,7 @@ def find_command(context: Context, /, *, as_json: bool, **options: Any) -> int:
     time could not be read.
     """
     from wal_pipeline.cli.find_screen import FindScreen
-    from wal_pipeline.cli.found_text import summary_values, transaction_values
+    from wal_pipeline.cli.found_text import summary_values
     from wal_pipeline.cli.time_readings import refuse_ambiguous
     from wal_pipeline.commands.find.options import FindOptions
     from wal_pipeline.wiring.find import find_of
@@ -54,12 +60,19 @@ def find_command(context: Context, /, *, as_json: bool, **options: Any) -> int:
             screen.show(result, find.request.timeline)
         elif asked.limit is not None or asked.biggest_first:
             result = find.run(screen)
-            for one in result.transactions:
-                click.echo(json.dumps(transaction_values(one)))
+            _print_lines(result.transactions)
         else:
-            for one in find.transactions(screen):
-                click.echo(json.dumps(transaction_values(one)))
+            _print_lines(find.transactions(screen))
             result = find.result()
     if as_json:
         click.echo(json.dumps(summary_values(result, find.request.timeline)))
     return 1 if result.holes else 0
+
+
+def _print_lines(found: "Iterable[FoundTransaction]") -> None:
+    """Print transactions as JSON, one a line, while they are found."""
+    from wal_pipeline.cli.found_text import transaction_values
+
+    left = iter(found)
+    while lines := [json.dumps(transaction_values(one)) for one in islice(left, _LINES_AT_ONCE)]:
+        click.echo("\n".join(lines))

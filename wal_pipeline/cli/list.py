@@ -1,7 +1,7 @@
 """``wal-pipeline list`` lists the files of the WAL archive, or the base backups, and their copies."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -9,7 +9,7 @@ import click
 from wal_pipeline.archive.records import CopyStatus
 from wal_pipeline.cli.group import Context, pass_context
 from wal_pipeline.cli.printing import make_console, typed
-from wal_pipeline.text import moment_text
+from wal_pipeline.text import moment_text, size
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -63,7 +63,7 @@ def list_command(
         if status or store or since:
             raise SettingsError("--base-backups lists all of them, without --status, --store and --since")
         context.require_records()
-        return _list_backups(pipeline.catalog, list(pipeline.settings.stores), as_json=as_json)
+        return _list_backups(pipeline.catalog, as_json=as_json)
     names = list(pipeline.settings.stores)
     if store is not None and store not in names:
         raise SettingsError(f"'{store}' is not a store, expected one of {', '.join(names)}")
@@ -82,10 +82,7 @@ def list_command(
     return 0
 
 
-def _list_backups(catalog: "Catalog", names: Sequence[str], *, as_json: bool) -> int:
-    from rich.markup import escape
-    from rich.table import Table
-
+def _list_backups(catalog: "Catalog", *, as_json: bool) -> int:
     from wal_pipeline.commands.list_files import list_backups, listed_backup_as_json
 
     found = list_backups(catalog)
@@ -93,22 +90,43 @@ def _list_backups(catalog: "Catalog", names: Sequence[str], *, as_json: bool) ->
         click.echo(json.dumps([listed_backup_as_json(item) for item in found], indent=1))
         return 0
     console = make_console()
-    table = Table(box=None, pad_edge=False, caption=f"base backups: {len(found)}", caption_justify="left")
-    for title in ("base backup", "kind", "finished (UTC)", *names):
-        table.add_column(title, no_wrap=title == "base backup", overflow="fold")
     for item in found:
-        states = (_backup_state(item, store) for store in names)
-        finished = moment_text(item.backup.finished_at)
-        table.add_row(item.backup.backup_id, item.backup.kind.value, finished, *states)
-    console.print(table)
-    for item in found:
-        if item.backup.note:
-            console.print(f"{item.backup.backup_id}: {escape(item.backup.note)}", soft_wrap=True)
-        for pages in item.backup.damaged_pages:
-            console.print(f"[red]{item.backup.backup_id}: damaged pages: {escape(str(pages))}[/red]", soft_wrap=True)
-        for warning in item.backup.warnings:
-            console.print(f"[yellow]{item.backup.backup_id}: {escape(warning)}[/yellow]", soft_wrap=True)
+        for line, style in _backup_lines(item):
+            console.print(line, style=style, markup=False, soft_wrap=True)
+    console.print(f"base backups: {len(found)}")
     return 0
+
+
+def _backup_lines(item: "ListedBackup") -> Iterator[tuple[str, str]]:
+    """Yield the lines of a base backup, each with its style: an id takes half a terminal, so no table has room."""
+    from wal_pipeline.commands.health.answer import names_text
+
+    backup = item.backup
+    yield f"{backup.backup_id}  {backup.kind.value}, {backup.method.value}", "bold"
+    sizes = f"{size(backup.size_bytes)}, stored as {size(backup.stored_size_bytes)}"
+    yield f"  finished {moment_text(backup.finished_at)} UTC, {sizes}", ""
+    for (words, colour), stores in _by_state(item).items():
+        yield f"  {names_text(stores)}: {words}", colour
+    if not item.copies:
+        yield "  on no store", "red"
+    if backup.parent_id is not None:
+        yield f"  built on {backup.parent_id}", ""
+    if backup.note:
+        yield f"  note: {backup.note}", ""
+    for pages in backup.damaged_pages:
+        yield f"  damaged pages: {pages}", "red"
+    for warning in backup.warnings:
+        yield f"  warning: {warning}", "yellow"
+
+
+def _by_state(item: "ListedBackup") -> dict[tuple[str, str], list[str]]:
+    """Return the stores by the words for their copy and its colour. A copy that is not good is not restorable."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for store, copy in item.copies.items():
+        is_restorable = copy.status is CopyStatus.VERIFIED and copy.restorable_at is not None
+        words = f"{copy.status.value}, {'restorable' if is_restorable else 'not restorable'}"
+        found.setdefault((words, _COLOURS[copy.status]), []).append(store)
+    return found
 
 
 def _list_tail(catalog: "Catalog", names: Sequence[str], *, as_json: bool) -> int:
@@ -140,14 +158,6 @@ def _list_tail(catalog: "Catalog", names: Sequence[str], *, as_json: bool) -> in
     return 0
 
 
-def _backup_state(item: "ListedBackup", store: str) -> str:
-    copy = item.copies.get(store)
-    if copy is None:
-        return "-"
-    restorable = "restorable" if copy.restorable_at is not None else "not restorable"
-    return f"[{_COLOURS[copy.status]}]{copy.status.value}, {restorable}[/]"
-
-
 def _table(found: "Sequence[ListedFile]", stores: Sequence[str]) -> "Table":
     from rich.table import Table
 
@@ -165,8 +175,10 @@ def _state(item: "ListedFile", store: str) -> str:
     copy = item.copies.get(store)
     if copy is None:
         return "-"
-    size = f" {copy.encoding.size_bytes / 1024:.0f} KiB" if copy.encoding and copy.status is CopyStatus.VERIFIED else ""
-    return f"[{_COLOURS[copy.status]}]{copy.status.value}[/]{size}"
+    stored = (
+        f" {copy.encoding.size_bytes / 1024:.0f} KiB" if copy.encoding and copy.status is CopyStatus.VERIFIED else ""
+    )
+    return f"[{_COLOURS[copy.status]}]{copy.status.value}[/]{stored}"
 
 
 def _print_errors(found: "Sequence[ListedFile]") -> None:

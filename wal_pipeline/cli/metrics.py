@@ -33,8 +33,13 @@ def _metrics(context: Context) -> str:
     from wal_pipeline.wiring.health import fact_sources, health_limits
 
     pipeline = context.pipeline
-    status = judge(look_at_everything(fact_sources(pipeline)), health_limits(pipeline))
-    return metrics_text(status, spool_limit_bytes=pipeline.settings.spool_limit_bytes)
+    limits = health_limits(pipeline)
+    status = judge(look_at_everything(fact_sources(pipeline)), limits)
+    return metrics_text(
+        status,
+        spool_limit_bytes=pipeline.settings.spool_limit_bytes,
+        rto_objective_seconds=limits.rto_objective_seconds,
+    )
 
 
 def _serve(context: Context, listen: str) -> None:

@@ -10,7 +10,14 @@ from rich.text import Text
 from wal_pipeline.archive.alerts import Severity
 from wal_pipeline.archive.restore_time.words import forecast_sentence
 from wal_pipeline.cli.printing import typed
-from wal_pipeline.commands.health.answer import end_text, gaps_text, recovery_answer, rpo_text, store_name
+from wal_pipeline.commands.health.answer import (
+    end_text,
+    gaps_text,
+    names_text,
+    recovery_answer,
+    rpo_text,
+    store_name,
+)
 from wal_pipeline.commands.health.facts import HealthFacts, StoreFacts
 from wal_pipeline.commands.health.shipping import shipping_sentence
 from wal_pipeline.commands.status.status import ArchiveStatus, Problem, Rating
@@ -191,12 +198,13 @@ def _backup(facts: HealthFacts) -> str:
     if not facts.windows.backups:
         return "none"
     newest = max(facts.windows.backups, key=lambda one: one.finished_at)
-    on = ", ".join(sorted(facts.windows.holders[newest.backup_id]))
+    on = names_text(sorted(facts.windows.holders[newest.backup_id]))
     age = length(facts.at - newest.finished_at)
-    damaged = f", DAMAGED PAGES in {len(newest.damaged_pages)} files" if newest.damaged_pages else ""
+    damaged = f", DAMAGED PAGES in {counted(len(newest.damaged_pages), 'file')}" if newest.damaged_pages else ""
     warned = f", {counted(len(newest.warnings), 'warning')}" if newest.warnings else ""
     note = f" ({newest.note})" if newest.note else ""
-    return f"{newest.kind.value}, {age} old, on {on}{note}{damaged}{warned}; {len(facts.windows.backups)} in all"
+    kind = f"{newest.kind.value}, {newest.method.value}"
+    return f"{kind}, {age} old, on {on}{note}{damaged}{warned}; {len(facts.windows.backups)} in all"
 
 
 def _drill(store: StoreFacts, now: datetime) -> str:

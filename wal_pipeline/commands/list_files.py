@@ -59,6 +59,7 @@ def listed_backup_as_json(listed: ListedBackup) -> dict[str, Any]:
     return {
         "backup_id": backup.backup_id,
         "kind": backup.kind.value,
+        "method": backup.method.value,
         "parent_id": backup.parent_id,
         "system_identifier": str(backup.system_identifier),
         "timeline": backup.timeline,

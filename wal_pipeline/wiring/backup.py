@@ -16,6 +16,7 @@ from wal_pipeline.postgres.binaries import find_binaries
 from wal_pipeline.postgres.server_facts import ServerFacts
 from wal_pipeline.wiring.pipeline import Pipeline, open_backup_server
 from wal_pipeline.wiring.relations import try_keep_relations
+from wal_pipeline.wiring.settings_check import OFF, cron_of
 from wal_pipeline.wiring.stores import missing_settings
 
 
@@ -52,7 +53,10 @@ def also_for_base_backups(pipeline: Pipeline, *, with_stores: bool) -> Callable[
     server = open_backup_server(BackupServer, settings)
     from_standby = bool(settings.backup_conninfo.get_secret_value())
     reads_files = settings.backup_method is not MethodChoice.REMOTE
-    look = BackupLook(server, settings.pgdata, _options(pipeline).staging, reads_files=reads_files)
+    incremental = cron_of(settings, "base_backup_incremental_cron").lower() != OFF
+    look = BackupLook(
+        server, settings.pgdata, _options(pipeline).staging, reads_files=reads_files, incremental=incremental
+    )
     stores = pipeline.open_stores(pipeline.usable_store_names) if with_stores else {}
     missing = {str(name): missing_settings(settings, name) for name in settings.stores} if with_stores else {}
 

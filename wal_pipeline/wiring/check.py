@@ -4,6 +4,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from wal_pipeline.commands.check.opened import NamedThings
+from wal_pipeline.commands.clone.folder import clone_of
 from wal_pipeline.commands.setup.findings import Level
 from wal_pipeline.commands.setup.plan import WantedArchiving
 from wal_pipeline.commands.setup.setup import MoreFindings
@@ -64,6 +65,8 @@ def wanted_archiving(pipeline: Pipeline, *, replace_foreign: bool = False) -> Wa
         unreadable_wal=settings.unreadable_wal == "archive",
         quarantine=settings.quarantine(),
         archived_segment_bytes=archived_segment_bytes(pipeline),
+        pgdata=settings.pgdata,
+        clone_of=clone_of,
     )
 
 

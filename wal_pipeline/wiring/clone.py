@@ -1,11 +1,13 @@
 """Makes, moves, lists and ends clones as the settings describe them."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from wal_pipeline.archive.alerts import AlertKind, Observation
 from wal_pipeline.commands.clone.end import CloneEnder
 from wal_pipeline.commands.clone.folder import CloneFolder
 from wal_pipeline.commands.clone.keeper import keep_clone, start_keeper
@@ -16,10 +18,13 @@ from wal_pipeline.commands.clone.states import clone_states
 from wal_pipeline.commands.restore.options import RestoreOptions
 from wal_pipeline.commands.restore.perform import RestoreEvents
 from wal_pipeline.commands.restore.run import Restore
+from wal_pipeline.errors import CatalogError
 from wal_pipeline.host.file_owner import name_of_user
 from wal_pipeline.settings import Settings, settings_file
 from wal_pipeline.wiring.pipeline import Pipeline
 from wal_pipeline.wiring.restore import restore_of
+
+_log = logging.getLogger(__name__)
 
 
 def make_clone(
@@ -81,7 +86,16 @@ def _root(pipeline: Pipeline) -> Path:
 
 
 def _ender(pipeline: Pipeline, by: str | None = None) -> CloneEnder:
-    return CloneEnder(_root(pipeline), pipeline.settings.cluster, pipeline.clock, pipeline.audit.signed(by))
+    audit, cluster = pipeline.audit.signed(by), pipeline.settings.cluster
+    return CloneEnder(_root(pipeline), cluster, pipeline.clock, audit, lambda seen: _alert(pipeline, seen))
+
+
+def _alert(pipeline: Pipeline, seen: Observation) -> None:
+    """Open the alert about a clone that ended. The clone is gone, and a catalog that is down brings nobody back."""
+    try:
+        pipeline.catalog.alerts.observe(AlertKind.CLONE_ENDED, seen, pipeline.clock())
+    except CatalogError as error:
+        _log.warning("nobody is alerted that clone '%s' ended: %s", seen.subject, error.message)
 
 
 def _maker(pipeline: Pipeline, env_file: Path | None, by: str | None) -> CloneMaker:
@@ -96,6 +110,7 @@ def _maker(pipeline: Pipeline, env_file: Path | None, by: str | None) -> CloneMa
         audit=pipeline.audit.signed(by),
         open_restore=lambda options, pgdata: _restore(pipeline, options, pgdata),
         start_keeper=_starter(env_file),
+        ender=_ender(pipeline, by),
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from wal_pipeline.archive.format.keys import Layout
+from wal_pipeline.cli import find
 from wal_pipeline.cli.group import run
 from wal_pipeline.stores.local.store import LocalFolderStore
 from wal_pipeline_tests.support.find_archive import archive, folder_store
@@ -66,10 +67,12 @@ def test_the_screen(
     assert any("5/" in line and "truncated" in line for line in lines)
 
 
+@pytest.mark.parametrize("at_once", [2, 500])
 def test_json_streams_transactions_and_then_a_summary(
-    scene: FindScene, typed: Path, capsys: pytest.CaptureFixture[str]
+    scene: FindScene, typed: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
-    """One object a line; the summary is the last one and has the lines to type."""
+    """One object a line, however many are written at once; the summary is the last one and has the lines to type."""
+    monkeypatch.setattr(find, "_LINES_AT_ONCE", at_once)
     assert run(["find", "--json"]) == 0
     *transactions, summary = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {one["type"] for one in transactions} == {"transaction"}

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -9,13 +10,15 @@ import pytest
 from sqlalchemy import update
 
 from wal_pipeline.archive.alerts import AlertKind, Observation
-from wal_pipeline.archive.records import Codec, CopyStatus, Encoding
+from wal_pipeline.archive.records import Codec, CopyStatus, DamagedPages, Encoding
 from wal_pipeline.catalog import schema
+from wal_pipeline.catalog.backups import BaseBackupCopy
 from wal_pipeline.catalog.catalog import Catalog, open_catalog
 from wal_pipeline.cli.group import run
 from wal_pipeline.commands.ship.records import RecordedPiece, ShippedTail, put_tail
 from wal_pipeline.stores.local.store import LocalFolderStore
-from wal_pipeline_tests.support.catalog_records import NOON, SYSTEM_IDENTIFIER, copy_of, segment
+from wal_pipeline.text import moment_text, size
+from wal_pipeline_tests.support.catalog_records import NOON, SYSTEM_IDENTIFIER, base_backup, copy_of, segment
 from wal_pipeline_tests.support.pieces import cut
 from wal_pipeline_tests.support.rebuilt_archive import archive, put
 from wal_pipeline_tests.support.receiver import SECRET, Receiver
@@ -39,6 +42,28 @@ def record(catalog: Catalog) -> None:
     for number in (1, 2):
         catalog.files.record_verified(segment(number), [copy_of(segment(number), "local")])
     catalog.files.record_failed(segment(3), copy_of(segment(3), "local", CopyStatus.FAILED))
+
+
+def test_a_base_backup_is_listed_with_all_that_is_said_of_it(
+    catalog: Catalog, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its kind, method, sizes, copies by their state, note and damaged pages stand below its id, in 80 columns."""
+    damaged = (DamagedPages("base/5/16384", (3,), 1),)
+    backup = replace(base_backup(), note="before [the] upgrade", fetched_size_bytes=5000, damaged_pages=damaged)
+    b2 = BaseBackupCopy(backup.backup_id, SYSTEM_IDENTIFIER, "b2", CopyStatus.VERIFIED, 7, 1000, restorable_at=NOON)
+    copies = [b2, replace(b2, store="r2"), replace(b2, store="gone", status=CopyStatus.MISSING)]
+    catalog.base_backups.record(backup, copies)
+    assert run(["list", "--base-backups"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"{backup.backup_id}  full, local",
+        f"  finished {moment_text(backup.finished_at)} UTC, {size(backup.size_bytes)}, "
+        f"stored as {size(backup.stored_size_bytes)}",
+        "  b2 and r2: verified, restorable",
+        "  gone: missing, not restorable",
+        "  note: before [the] upgrade",
+        "  damaged pages: 'base/5/16384' block 3",
+        "base backups: 1",
+    ]
 
 
 def test_list_as_json(catalog: Catalog, capsys: pytest.CaptureFixture[str]) -> None:

@@ -78,12 +78,13 @@ def test_a_note_stands_with_the_base_backup(scene: HealthScene, capsys: pytest.C
     noted = replace(backup, note="before the upgrade")
     scene.catalog.base_backups.record(noted, scene.catalog.base_backups.copies())
     assert run(["status"]) == 0
-    assert "on b2, r2 (before the upgrade); 1 in all" in " ".join(capsys.readouterr().out.split())
+    assert "full, remote, " in (screen := " ".join(capsys.readouterr().out.split()))
+    assert "on b2 and r2 (before the upgrade); 1 in all" in screen
     assert run(["status", "--json"]) == 0
     newest = json.loads(capsys.readouterr().out)["newest_base_backup"]
-    assert (newest["id"], newest["note"]) == (backup.backup_id, "before the upgrade")
+    assert (newest["id"], newest["note"], newest["method"]) == (backup.backup_id, "before the upgrade", "remote")
     assert run(["list", "--base-backups"]) == 0
-    assert f"{backup.backup_id}: before the upgrade" in capsys.readouterr().out
+    assert "\n  note: before the upgrade\n" in capsys.readouterr().out
     assert run(["list", "--base-backups", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["note"] == "before the upgrade"
 

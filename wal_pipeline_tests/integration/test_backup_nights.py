@@ -167,7 +167,7 @@ def test_a_page_with_a_wrong_checksum_does_not_end_all_base_backups(scene: Night
     assert "local: restorable, with damaged pages" in done.stdout
     assert f"is kept and restorable, but holds 1 damaged page: wrong checksum in '{file}' block 3" in done.stderr
     assert f"'{file}' block 3" in alerts(scene)["pages_damaged"]
-    assert "DAMAGED PAGES in 1 files" in scene.run("status").stdout
+    assert "DAMAGED PAGES in 1 file;" in scene.run("status").stdout
     assert f"'{file}' block 3" in scene.run("list", "--base-backups").stdout
     listed = json.loads(scene.run("list", "--base-backups", "--json").stdout)
     assert listed[0]["damaged_pages"] == [{"file": file, "blocks": [3], "total": 1}]

@@ -81,6 +81,11 @@ class Desk:
         text = (self.scene.folder / "state" / "audit.jsonl").read_text()
         return [line for line in map(json.loads, text.splitlines()) if line["action"] == "clone"]
 
+    def alerts(self, kind: str) -> list[dict[str, Any]]:
+        """Return the open alerts of a kind."""
+        run(["alerts", "list", "--json"])
+        return [one for one in json.loads(self.capsys.readouterr().out) if one["kind"] == kind]
+
     def untouched(self) -> dict[str, str]:
         """Return what no clone may change: the original's configuration, its timeline, the spool and the store."""
         pgdata, folder = self.scene.cluster.pgdata, self.scene.folder
@@ -213,8 +218,12 @@ def test_a_clone_ends_by_itself_while_somebody_is_connected(desk: Desk) -> None:
         wait_until(lambda: not folder.path.exists())
         with pytest.raises(psycopg.OperationalError):
             session.execute(b"SELECT 1")
+    wait_until(lambda: bool(desk.alerts("clone_ended")))  # its keeper tells when the clone is gone
     ended = desk.audited()[-1]
     assert (ended["result"], ended["name"], ended["connected"]) == ("ended", "brief", ["postgres in postgres"])
+    [alert] = desk.alerts("clone_ended")
+    assert alert["subject"] == "brief"
+    assert alert["message"].endswith("and was removed with 1 session connected: postgres in postgres")
 
 
 def test_what_a_kill_left_is_cleared(desk: Desk) -> None:

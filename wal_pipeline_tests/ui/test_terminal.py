@@ -6,7 +6,7 @@ import pytest
 from rich.text import Text
 
 from wal_pipeline_tests.support.ui.browser import Screen
-from wal_pipeline_tests.support.ui.history import Fleet, Orders, wait
+from wal_pipeline_tests.support.ui.history import LATER_NOTE, NOTE, Fleet, Orders, wait
 
 pytestmark = pytest.mark.ui
 COLUMNS = 80
@@ -36,6 +36,20 @@ def test_an_idle_cluster_is_not_said_to_lose_more_each_minute(ui: Screen, orders
     """A cluster without commits has an RPO of zero, whatever the age of its last one."""
     text = shown(ui, "status-idle", orders.cluster.terminal("status"))
     assert re.search(r"RPO +0 s", text)
+
+
+def test_the_list_of_base_backups_does_not_break_words(ui: Screen, orders: Orders) -> None:
+    """Each has its method, its stores and its note below its id, in a terminal of 80 columns."""
+    text = shown(ui, "base-backups", orders.cluster.terminal("list", "--base-backups"))
+    assert text.count("full, local\n") == text.count("r2: verified, restorable\n") == 2
+    assert f"\n  note: {NOTE}\n" in text
+
+
+def test_how_long_a_restore_takes_is_not_left_out(orders: Orders) -> None:
+    """After a drill the screen predicts it for each store, and names method and note of the newest base backup."""
+    text = " ".join(Text.from_ansi(orders.cluster.terminal("status")).plain.split())
+    assert re.search(r"RTO from r2 about \S+ s: .*RTO from b2 about \S+ s: ", text)
+    assert re.search(rf"base backup full, local, .* old, on b2 and r2 \({LATER_NOTE}\); 2 in all", text)
 
 
 def test_a_store_that_is_down_is_named(fleet_ui: Screen, fleet: Fleet) -> None:

@@ -21,6 +21,8 @@ def test_the_first_row_is_not_a_number_but_the_answer(ui: Screen) -> None:
         assert column in second
     assert re.search(r"any store.*\br2\b.*\bb2\b", second, re.DOTALL)
     ui.page.locator(f"tr:has(:text-is('{list(rows)[2]}')) img").last.wait_for()
+    for store in ("r2", "b2"):
+        assert re.match(r"about .* s: plan .*; by .* on this host", rows[f"{store}: a restore takes"])
     ui.picture("recovery-window")
 
 

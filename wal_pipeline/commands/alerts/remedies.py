@@ -35,6 +35,7 @@ _REMEDIES: Final[Mapping[AlertKind, str]] = {
     AlertKind.SLOT_HOLDS_WAL: "wal-pipeline slot check; wal-pipeline ship",
     AlertKind.RESTORE_SLOW: "wal-pipeline backup, where it says that this helps; wal-pipeline drill measures again",
     AlertKind.CATALOG_DOWN: "wal-pipeline status",
+    AlertKind.CLONE_ENDED: "wal-pipeline clone makes it anew, with --for for longer",
     AlertKind.WRONG_CLUSTER: "wal-pipeline setup",
 }
 

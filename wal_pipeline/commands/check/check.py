@@ -10,7 +10,7 @@ from wal_pipeline.commands.check.item import CheckItem, CheckReport, try_item
 from wal_pipeline.commands.check.opened import NamedThings, check_named
 from wal_pipeline.commands.check.own_files import check_catalog, check_lock, check_other_names
 from wal_pipeline.commands.check.store import StoreCheck
-from wal_pipeline.commands.setup.data_directory import with_data_directory
+from wal_pipeline.commands.setup.data_directory import judge_clone, with_data_directory
 from wal_pipeline.commands.setup.findings import Finding, Level
 from wal_pipeline.commands.setup.plan import WantedArchiving, plan_setup
 from wal_pipeline.commands.setup.setup import MoreFindings
@@ -92,7 +92,8 @@ def _findings(
     access = look_at_spool_access(spool.folder, server, facts)
     wal = look_at_wal(server, facts, bindir=wanted.bindir)
     plan = plan_setup(facts, access, wanted, has_basic_archive=_library(server), wal=wal)
-    return with_data_directory(plan, server, facts).findings
+    clone = judge_clone(facts, wanted)
+    return (*([] if clone is None else [clone]), *with_data_directory(plan, server, facts).findings)
 
 
 def _library(server: PostgresServer) -> bool | None:

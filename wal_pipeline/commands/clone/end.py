@@ -5,7 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
+from wal_pipeline.archive.alerts import Observation
+from wal_pipeline.commands.alerts.clones import end_observation
 from wal_pipeline.commands.audit import AuditLog
 from wal_pipeline.commands.beside.scratch_server import SOCKET_FOLDER
 from wal_pipeline.commands.clone.folder import CloneBusyError, CloneFolder, clone_folders
@@ -16,17 +19,19 @@ from wal_pipeline.errors import PostgresError, RestoreError
 from wal_pipeline.postgres.postmaster import find_server
 from wal_pipeline.text import counted
 
+_ENDED: Final = "ended"
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class CloneEnder:
-    """Ends the clones below ``root``. ``start_keeper`` gives one whose keeper was killed a new one."""
+    """Ends the clones below ``root``. ``alert`` takes the cause of one that reached its end with somebody connected."""
 
     root: Path
     cluster: str
     clock: Callable[[], datetime]
     audit: AuditLog
+    alert: Callable[[Observation], object] = lambda _: None
 
     def stop(self, name: str) -> CloneState:
         """End a clone now, whatever it is doing for others. Raises: RestoreError."""
@@ -41,7 +46,7 @@ class CloneEnder:
             record = folder.read()
             if record is None or self.clock() < record.ends_at:
                 return False
-            self._end(folder, "ended")
+            self._end(folder, _ENDED)
         return True
 
     def clear(self, start_keeper: Callable[[CloneFolder], None] | None = None) -> tuple[str, ...]:
@@ -69,7 +74,7 @@ class CloneEnder:
                 self._end(folder, "removed", message="it was never finished")
                 return [f"clone '{folder.name}' was never finished and is removed"]
             if self.clock() >= record.ends_at:
-                self._end(folder, "ended")
+                self._end(folder, _ENDED)
                 return [
                     f"clone '{folder.name}' was over since {record.ends_at.isoformat(' ', 'seconds')}: it is removed"
                 ]
@@ -84,7 +89,7 @@ class CloneEnder:
 
     def _end(self, folder: CloneFolder, result: str, **details: object) -> CloneState:
         """Stop and remove a clone, of which we hold the lock. The audit log names who is connected to it."""
-        record = _read(folder)
+        record, connected = _read(folder), list[str]()
         state = CloneState(folder.name, folder.path, CloneCondition.UNREADABLE)
         if record is not None:
             state = CloneState.of(record, folder.path, folder.socket, CloneCondition.DOWN, None)
@@ -98,6 +103,8 @@ class CloneEnder:
             line.update(details)
             folder.remove()
             line["result"] = result
+        if connected and result == _ENDED:
+            self.alert(end_observation(folder.name, connected, self.clock()))
         return state
 
 

@@ -38,7 +38,8 @@ class CloneMaker:
     """Makes and moves the clones below ``root``.
 
     ``open_restore`` returns the restore of options into a data directory. ``role`` and ``database`` are those with
-    which a clone is asked. ``pgdata`` is the original's. ``start_keeper`` starts a clone's keeper.
+    which a clone is asked. ``pgdata`` is the original's. ``start_keeper`` starts a clone's keeper. ``ender`` ends what
+    is over before one is made.
     """
 
     root: Path
@@ -50,6 +51,7 @@ class CloneMaker:
     audit: AuditLog
     open_restore: Callable[[CloneOptions, Path], Restore]
     start_keeper: Callable[[CloneFolder], None]
+    ender: CloneEnder
 
     def make(self, options: CloneOptions, events: RestoreEvents) -> CloneState:
         """Make a clone. Where that fails, nothing of it stays.
@@ -61,7 +63,7 @@ class CloneMaker:
         options.require_port()
         self._require_original()
         make_clone_root(self.root)
-        self._ender.clear(self.start_keeper)
+        self.ender.clear(self.start_keeper)
         taken = [folder.name for folder in clone_folders(self.root)]
         folder = CloneFolder(self.root, asked or free_clone_name(taken))
         wish = self._wish(options, folder)
@@ -132,10 +134,6 @@ class CloneMaker:
                     folder.remove_generation(before.generation)
                 line |= {"result": "moved", "target": record.target, "anew": ahead is None}
         return state_of(folder, record)
-
-    @property
-    def _ender(self) -> CloneEnder:
-        return CloneEnder(self.root, self.cluster, self.clock, self.audit)
 
     @staticmethod
     def _keep_for(options: CloneOptions) -> timedelta:

@@ -92,7 +92,10 @@ def _usage(catalog: Catalog, store: str, now: datetime, piece_bytes: int) -> Usa
 
 
 def _restore_bytes(catalog: Catalog, store: str) -> int:
-    """Return the bytes of a restore to the newest moment: the newest base backup's chain, and the WAL since."""
+    """Return the bytes of a restore to the newest moment: the newest base backup's chain, and the WAL since.
+
+    One of the method ``local`` says itself what is fetched: of its chain only the volumes that it refers to.
+    """
     backups = {one.backup_id: one for one in catalog.base_backups.all()}
     held = {
         copy.backup_id: copy.stored_size_bytes
@@ -102,11 +105,14 @@ def _restore_bytes(catalog: Catalog, store: str) -> int:
     newest = newest_id(held, catalog.now())
     if newest is None:
         return 0
-    chain, next_id = 0, newest
-    while next_id in held and next_id in backups:
-        chain += held.pop(next_id)
-        next_id = backups[next_id].parent_id or ""
-    return chain + catalog.measures.stored_since(store, backups[newest].started_at)
+    backup = backups[newest]
+    fetched = backup.fetched_size_bytes
+    if fetched is None:
+        fetched, next_id = 0, newest
+        while next_id in held and next_id in backups:
+            fetched += held.pop(next_id)
+            next_id = backups[next_id].parent_id or ""
+    return fetched + catalog.measures.stored_since(store, backup.started_at)
 
 
 def cost_as_json(cost: Cost, usage: Mapping[str, Usage] | None = None) -> dict[str, Any]:

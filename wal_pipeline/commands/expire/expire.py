@@ -126,7 +126,10 @@ class Expirer:
         doubt = None if trust_clock else clock_doubt(survey, self._rule, now)
         deal = deal if doubt is None else partial(_refused, doubt)
         with many_objects():
-            clusters = [_Judged(cluster, self._find_damage(cluster, now)) for cluster in survey.clusters]
+            clusters = [
+                _Judged(cluster, self._find_damage(cluster, now), _every_store_told(survey, cluster))
+                for cluster in survey.clusters
+            ]
         stores = tuple(deal(cluster, name, now) for cluster in clusters for name in cluster.survey.listings)
         notes = [note for cluster in survey.clusters for note in cluster.notes]
         verified_at = min((one.unsettled.verified_at or _NEVER for one in clusters), default=now)
@@ -145,7 +148,7 @@ class Expirer:
         replan = partial(self._replanned, cluster, store, now)
         runner = StepRunner(self._stores[store], self._catalog, self._audit, self._concurrency)
         plan, removed = runner.run(planned.plan, replan)
-        return StoreExpiry(plan, removed, self._remove_unfinished(cluster.survey, store, now))
+        return StoreExpiry(plan, removed, self._remove_unfinished(cluster, store, now))
 
     def _replanned(self, cluster: "_Judged", store: str, now: datetime, locked: frozenset[str]) -> StorePlan:
         damage, leased = cluster.unsettled.damage, self._leased(cluster.survey, store)
@@ -158,21 +161,31 @@ class Expirer:
         except StoreError:  # nothing is removed from a store that does not answer
             return frozenset(cluster.listings[store].base)
 
-    def _remove_unfinished(self, cluster: ClusterSurvey, store: str, now: datetime) -> RemovedUnfinished | None:
-        known = _known_backups(cluster)
-        target = ClusterStore(self._stores[store], cluster.layout)
+    def _remove_unfinished(self, cluster: "_Judged", store: str, now: datetime) -> RemovedUnfinished | None:
+        known = _known_backups(cluster.survey)
+        target = ClusterStore(self._stores[store], cluster.survey.layout)
         try:
-            return remove_unfinished(target, now=now, older_than=UNFINISHED_AFTER, keep=known)
+            return remove_unfinished(
+                target, now=now, older_than=UNFINISHED_AFTER, keep=known, keeps_all_known=cluster.every_store_told
+            )
         except StoreError:
             return None  # the next run removes it; a store that is down has an alert of its own
 
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """A survey of one system identifier, and the damage that holds its stores back."""
+    """A survey of one system identifier, and the damage that holds its stores back.
+
+    ``every_store_told``: no store was silent, nor about the versions that it hides.
+    """
 
     survey: ClusterSurvey
     unsettled: Unsettled
+    every_store_told: bool
+
+
+def _every_store_told(survey: Survey, cluster: ClusterSurvey) -> bool:
+    return not survey.silent and all(one.hidden.error is None for one in cluster.listings.values())
 
 
 def _known_backups(cluster: ClusterSurvey) -> frozenset[str]:

@@ -68,6 +68,7 @@ class ChangeNaming:
     _known: dict[RelationKey, NamedRelation | None] = field(default_factory=dict)
     _counting: dict[RelationKey, bool] = field(default_factory=dict)
     _labels: dict[RelationKey, tuple[int, str]] = field(default_factory=dict)
+    _systems: dict[RelationKey, bool] = field(default_factory=dict)
 
     def of(self, key: RelationKey) -> NamedRelation | None:
         """Return the relation with these files; None where no list knows it."""
@@ -199,9 +200,10 @@ class ChangeNaming:
         return table
 
     def _new(self, key: RelationKey, label: str, *, is_index: bool = False) -> _TableChange:
-        named = self.of(key)
-        is_system = key[1] < FIRST_USER_NODE if named is None else _is_system(named)
-        return _TableChange(key, label, self.names.database(key[0]), is_index, is_system)
+        if key not in self._systems:
+            named = self.of(key)
+            self._systems[key] = key[1] < FIRST_USER_NODE if named is None else _is_system(named)
+        return _TableChange(key, label, self.names.database(key[0]), is_index, self._systems[key])
 
 
 def _is_system(named: NamedRelation) -> bool:

@@ -235,10 +235,12 @@ class Find:
         return found
 
     def _timeline(self, lsn: int) -> int:
-        path = self._window.path if self._window is not None else None
-        if path is None:
+        if self._window is None:
             return 1
-        return next((one.timeline for one in path.stretches if lsn < one.end_lsn), path.timeline)
+        for one in self._window.path.stretches:
+            if lsn < one.end_lsn:
+                return one.timeline
+        return self._window.path.timeline
 
     def _edges(self, window: FindWindow) -> Iterator[str]:
         """Say where the window reaches past what is archived."""

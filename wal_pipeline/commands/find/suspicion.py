@@ -14,9 +14,12 @@ Harm = tuple[int, int, int]
 
 def harm_of(one: FoundTransaction) -> Harm:
     """Return what sorts transactions by the harm that they did."""
-    gone = [change for change in one.fates if not change.is_index and _is_gone(change)]
+    gone = rows = 0
+    for change in one.changes:  # one loop: it is asked of each of millions
+        rows += change.deleted + change.updated
+        gone += change.fate is not None and not change.is_index and _is_gone(change)
     kind = 3 if one.dropped_databases else 2 if gone else 1
-    return kind, len(one.dropped_databases) or len(gone), one.deleted + one.updated
+    return kind, len(one.dropped_databases) or gone, rows
 
 
 def reason_of(one: FoundTransaction) -> str:

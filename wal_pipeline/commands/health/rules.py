@@ -10,6 +10,7 @@ from wal_pipeline.archive.alerts import AlertKind, Observation, Severity
 from wal_pipeline.archive.recovery.gaps import Gap
 from wal_pipeline.catalog.measures import FailedCopy
 from wal_pipeline.catalog.store_states import StoreState
+from wal_pipeline.commands.alerts.clones import lasting_ends
 from wal_pipeline.commands.archive_push.alerts import copy_subject
 from wal_pipeline.commands.cluster_identity import FIXED_VARIABLE
 from wal_pipeline.commands.health.backup_rules import (
@@ -373,6 +374,7 @@ _RULES: Final[Mapping[AlertKind, Rule]] = {
     AlertKind.TAIL_CONFLICT: lambda facts, _limits: tail_conflict(facts),
     AlertKind.SLOT_HOLDS_WAL: lambda facts, _limits: slot_holds_wal(facts),
     AlertKind.RESTORE_SLOW: lambda facts, limits: restore_slow(facts, limits.rto_objective_seconds),
+    AlertKind.CLONE_ENDED: lambda facts, _limits: lasting_ends(facts.alerts, facts.at),
     AlertKind.CATALOG_DOWN: _catalog_down,
     AlertKind.WRONG_CLUSTER: _wrong_cluster,
 }

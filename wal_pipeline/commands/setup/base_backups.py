@@ -31,22 +31,29 @@ _MOST_NAMED: Final = 5
 class BackupLook:
     """Looks at what a base backup of one server needs. ``pgdata`` and ``staging_folder`` are on this host.
 
-    ``reads_files``: base backups read the data directory themselves, where they can.
+    ``reads_files``: base backups read the data directory themselves, where they can. ``incremental``: incremental base
+    backups are scheduled.
     """
 
     server: BackupServer
     pgdata: Path | None
     staging_folder: Path
     reads_files: bool = False
+    incremental: bool = False
 
     def findings(self, facts: ServerFacts) -> tuple[Finding, ...]:
         """Return what is found; what cannot be looked at from here is left out."""
         folder = self.pgdata or (Path(facts.data_directory) if facts.data_directory else None)
         found = [] if folder is None else list(judge_data_directory(folder, facts))
         if folder is None or not self.reads_files:
-            return (*found, *self._tablespaces())
+            return (*found, *self._tablespaces(), *self._summaries(facts))
         reading = self._reading(folder)
-        return (*found, judge_method(reading, facts), *([] if reading.is_possible else self._tablespaces()))
+        found.append(judge_method(reading, facts))
+        return tuple(found) if reading.is_possible else (*found, *self._tablespaces(), *self._summaries(facts))
+
+    def _summaries(self, facts: ServerFacts) -> tuple[Finding, ...]:
+        """Return the advice about WAL summaries, which only pg_basebackup's incremental base backups need."""
+        return judge_summaries(facts) if self.incremental else ()
 
     def _reading(self, folder: Path) -> LocalReading:
         try:
@@ -91,6 +98,15 @@ def judge_method(reading: LocalReading, facts: ServerFacts) -> Finding:
     role = facts.role.name.replace('"', '""')
     replication = f'or let it use pg_basebackup: ALTER ROLE "{role}" REPLICATION;'
     return Finding(_METHOD, Level.PROBLEM, f"{message}pg_basebackup needs", lines=(*lines, replication))
+
+
+def judge_summaries(facts: ServerFacts) -> tuple[Finding, ...]:
+    """Find a server that could take incremental base backups through pg_basebackup, and keeps no WAL summaries."""
+    if facts.summarize_wal is not False:
+        return ()
+    message = "incremental ones are scheduled, and each will be a full one: the server's 'summarize_wal' is 'off'"
+    lines = ("ALTER SYSTEM SET summarize_wal = on;", "SELECT pg_reload_conf();")
+    return (Finding(_METHOD, Level.WARNING, message, lines=lines),)
 
 
 def judge_data_directory(pgdata: Path, facts: ServerFacts) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from wal_pipeline.commands.setup.findings import Finding, Level
-from wal_pipeline.commands.setup.plan import SetupPlan
+from wal_pipeline.commands.setup.plan import SetupPlan, WantedArchiving
 from wal_pipeline.errors import PostgresError
 from wal_pipeline.host.mounts import LOST_AND_FOUND
 from wal_pipeline.postgres.server import PostgresServer
@@ -25,6 +25,31 @@ def with_data_directory(plan: SetupPlan, server: PostgresServer, facts: ServerFa
     except PostgresError:
         return plan
     return replace(plan, findings=(*plan.findings, _closed(facts))) if closed else plan
+
+
+def judge_clone(facts: ServerFacts, wanted: WantedArchiving) -> Finding | None:
+    """Return the finding about a data directory that is a clone's, by the settings or the server; else None.
+
+    A clone has the system identifier of its original, and would archive into its archive. A folder that cannot be
+    looked at from here is not judged.
+    """
+    folders = (wanted.pgdata, None if facts.data_directory is None else Path(facts.data_directory))
+    for folder in folders:
+        try:
+            name = None if folder is None else wanted.clone_of(folder)
+        except OSError:
+            continue
+        if name is not None:
+            message = (
+                f"'{folder}' is the clone '{name}', which lasts for a while and has no archive of its own: it would "
+                "archive into that of its original"
+            )
+            lines = (
+                "use the settings of the original: PGDATA and WAL_PIPELINE_CONNINFO lead to a clone",
+                "for a server that stays, restore into a folder of its own: wal-pipeline restore --pgdata FOLDER",
+            )
+            return Finding(_NAME, Level.PROBLEM, message, lines=lines)
+    return None
 
 
 def _closed(facts: ServerFacts) -> Finding:

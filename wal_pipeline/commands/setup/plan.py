@@ -1,7 +1,7 @@
 """Decides which faults a server's archiving has and which changes mend them. Pure: it looks at nothing itself."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -28,6 +28,7 @@ class WantedArchiving:
     compressed with, ``bindir`` where PostgreSQL's programs are looked for first, and ``unreadable_wal`` says that WAL
     is archived which cannot be read. ``quarantine`` is the folder for files that cannot be archived; None: it is not
     judged. ``archived_segment_bytes`` is the segment size of the server's archive so far; None where it has none.
+    ``pgdata`` is the data directory by the settings. ``clone_of`` names the clone whose data directory a folder is.
     """
 
     spool: Path
@@ -39,6 +40,8 @@ class WantedArchiving:
     unreadable_wal: bool = False
     quarantine: Path | None = None
     archived_segment_bytes: int | None = None
+    pgdata: Path | None = None
+    clone_of: Callable[[Path], str | None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from wal_pipeline.commands.setup.data_directory import with_data_directory
+from wal_pipeline.commands.setup.data_directory import judge_clone, with_data_directory
 from wal_pipeline.commands.setup.findings import Finding
 from wal_pipeline.commands.setup.plan import SetupPlan, WantedArchiving, plan_setup
 from wal_pipeline.commands.setup.proof import Proof
@@ -47,11 +47,15 @@ class SetupReport:
 def look_at_archiving(server: PostgresServer, wanted: WantedArchiving, also: MoreFindings = _nothing) -> SetupPlan:
     """Look at the server and the spool, and plan. Changes nothing; the server writes a small file, which we remove.
 
-    ``also`` looks at what is no part of archiving, such as what a base backup needs.
+    ``also`` looks at what is no part of archiving, such as what a base backup needs. Of a clone nothing else is said:
+    it gets no archiving.
 
     Raises: PostgresError where the server cannot be reached.
     """
     facts = server.facts()
+    clone = judge_clone(facts, wanted)
+    if clone is not None:
+        return SetupPlan((clone,))
     access = look_at_spool_access(wanted.spool, server, facts)
     wal = look_at_wal(server, facts, bindir=wanted.bindir)
     has_library = server.has_library(BASIC_ARCHIVE)
@@ -116,7 +120,9 @@ def not_in_force(facts: ServerFacts, changes: tuple[SettingChange, ...]) -> tupl
 
 
 def _make_missing_spool(server: PostgresServer, wanted: WantedArchiving) -> bool:
-    access = look_at_spool_access(wanted.spool, None, server.facts())
-    if not access.exists:
-        make_spool(wanted.spool, access.server_uid)
-    return not access.exists
+    facts = server.facts()
+    access = look_at_spool_access(wanted.spool, None, facts)
+    if access.exists or judge_clone(facts, wanted) is not None:
+        return False
+    make_spool(wanted.spool, access.server_uid)
+    return True

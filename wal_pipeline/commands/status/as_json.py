@@ -80,8 +80,10 @@ def _newest(status: ArchiveStatus) -> dict[str, Any] | None:
     return {
         "id": newest.backup_id,
         "kind": newest.kind.value,
+        "method": newest.method.value,
         "finished_at": moment_json(newest.finished_at),
         "note": newest.note,
+        "damaged_files": len(newest.damaged_pages),
     }
 
 

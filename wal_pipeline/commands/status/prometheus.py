@@ -13,10 +13,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from wal_pipeline.archive.alerts import Severity
+from wal_pipeline.archive.records import BackupMethod
 from wal_pipeline.commands.health.facts import StoreFacts
 from wal_pipeline.commands.health.no_records import has_records
 from wal_pipeline.commands.health.shipping import ShippingHealth, ShippingState, TailHealth
-from wal_pipeline.commands.health.windows import newest_finished_at
+from wal_pipeline.commands.health.windows import newest_finished_at, newest_id
 from wal_pipeline.commands.status.status import ArchiveStatus, lag_seconds
 from wal_pipeline.errors import SettingsError, cause_hint
 from wal_pipeline.host.durable_file import write_whole
@@ -51,6 +52,7 @@ CLUSTER_METRICS: Final = {
     "shipping_promise_seconds": "A commit is on each store so long after its acknowledgement, in 99 of 100 cases.",
     "shipping_last_seen_timestamp_seconds": "When the shipper last said that it runs.",
     "shipping_slot_held_bytes": "WAL that the server keeps for the receiver's slot.",
+    "restore_objective_seconds": "How long a restore may take (RTO objective). Left out where it is off.",
     "server_up": "1 where PostgreSQL answered.",
     "archiver_failed_total": "Failures in pg_stat_archiver.",
     "archiver_archived_total": "Files archived by pg_stat_archiver.",
@@ -76,6 +78,8 @@ STORE_METRICS: Final = {
     "store_tail_bytes": "Bytes of these pieces, as they are stored.",
     "store_tail_ok": "1 where the open segment is shipped to the store, 0 where it should be and is not.",
     "store_last_base_backup_timestamp_seconds": "When the newest base backup was finished; 0: all are of the future.",
+    "store_last_base_backup_damaged_files": "Files with wrong page checksums in the newest base backup.",
+    "store_last_base_backup_by_files": "1 where the newest base backup was read by files, 0 through pg_basebackup.",
     "store_last_drill_timestamp_seconds": "When the last drill ended.",
     "store_last_drill_ok": "1 where the last drill passed.",
     "store_restore_seconds": "What the last good drill's restore took (RTO).",
@@ -97,9 +101,12 @@ _OF_RECORDS: Final = (
 class StatusCollector(Collector):
     """One status as metrics. A number that is not known is left out."""
 
-    def __init__(self, status: ArchiveStatus, *, spool_limit_bytes: int) -> None:
+    def __init__(
+        self, status: ArchiveStatus, *, spool_limit_bytes: int, rto_objective_seconds: float | None = None
+    ) -> None:
         self._status = status
         self._spool_limit_bytes = spool_limit_bytes
+        self._rto_objective_seconds = rto_objective_seconds
 
     def collect(self) -> Iterable[Metric]:
         """Yield every metric that is known."""
@@ -160,6 +167,7 @@ class StatusCollector(Collector):
             "recovery_point_is_bound": None if reach is None else reach.rpo_is_bound,
             "unarchived_bytes": status.point.unarchived_bytes,
             **_shipping_values(facts.shipping),
+            "restore_objective_seconds": self._rto_objective_seconds,
             "server_up": None if server is None and facts.server.error is None else server is not None,
             "archiver_failed_total": None if server is None else server.archiver.failed_count,
             "archiver_archived_total": None if server is None else server.archiver.archived_count,
@@ -173,6 +181,8 @@ class StatusCollector(Collector):
         reach = self._status.facts.reaches.get(store.store)
         held = [one for one in windows.backups if store.store in windows.holders[one.backup_id]]
         newest_at = newest_finished_at(held, self._status.facts.at)
+        newest_key = newest_id({one.backup_id for one in held}, self._status.facts.at)
+        newest = next((one for one in held if one.backup_id == newest_key), None)
         return {
             "store_stored_bytes": store.stored_bytes,
             "store_files": store.verified_files,
@@ -186,6 +196,8 @@ class StatusCollector(Collector):
             "store_recovery_point_is_bound": None if reach is None else reach.rpo_is_bound,
             **_tail_values(self._status.facts.shipping.tail(store.store)),
             "store_last_base_backup_timestamp_seconds": _seconds(newest_at, missing=0.0 if held else None),
+            "store_last_base_backup_damaged_files": None if newest is None else len(newest.damaged_pages),
+            "store_last_base_backup_by_files": None if newest is None else newest.method is BackupMethod.LOCAL,
             "store_last_drill_timestamp_seconds": drill.finished_at.timestamp()
             if drill and drill.finished_at
             else None,
@@ -225,10 +237,12 @@ def _tail_values(health: TailHealth | None) -> dict[str, float | None]:
     }
 
 
-def metrics_text(status: ArchiveStatus, *, spool_limit_bytes: int) -> str:
-    """Return the metrics in Prometheus' text format."""
+def metrics_text(status: ArchiveStatus, *, spool_limit_bytes: int, rto_objective_seconds: float | None = None) -> str:
+    """Return the metrics in Prometheus' text format. ``rto_objective_seconds``: None where it is off."""
     registry = CollectorRegistry()
-    registry.register(StatusCollector(status, spool_limit_bytes=spool_limit_bytes))
+    registry.register(
+        StatusCollector(status, spool_limit_bytes=spool_limit_bytes, rto_objective_seconds=rto_objective_seconds)
+    )
     return generate_latest(registry).decode()
 
 

@@ -1,12 +1,12 @@
 """Defines one asset of base backups for each store, and their backfill from the UI."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import dagster as dg
 
 from wal_pipeline.errors import WalPipelineError
-from wal_pipeline.orchestration.assets.base_backup_metadata import backup_materialization
+from wal_pipeline.orchestration.assets.base_backup_metadata import backup_materialization, newest_again
 from wal_pipeline.orchestration.assets.per_store import chosen_partitions, store_specs
 from wal_pipeline.orchestration.keys import AssetGroup, Keys
 from wal_pipeline.orchestration.resource import WalPipelineResource
@@ -45,7 +45,7 @@ def build_backup_assets(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefinitio
         pipeline = wal_pipeline.open()
         refill, audit, by = base_backup_refill(pipeline), pipeline.audit, f"run {context.run.run_id}"
         failed: list[str] = []
-        stored: Counter[str] = Counter()
+        stored: dict[str, list[str]] = defaultdict(list)
         for backup_id in sorted(chosen_partitions(context)):  # an incremental base backup comes after its parent
             for store in targets:
                 try:
@@ -56,9 +56,11 @@ def build_backup_assets(keys: Keys, stores: Sequence[str]) -> dg.AssetsDefinitio
                     context.log.error(error.message)
                     failed.append(error.message)
                 else:
-                    stored[store] += 1
+                    stored[store].append(backup_id)
                     yield backup_materialization(keys, outcome.result.manifest.record(), outcome.store)
-        yield from closing_events(keys, pipeline, context.instance, Stored(base_backups=stored), context.log)
+        yield from newest_again(context.instance, keys, pipeline.catalog, stored)
+        counts = Counter({store: len(ids) for store, ids in stored.items()})
+        yield from closing_events(keys, pipeline, context.instance, Stored(base_backups=counts), context.log)
         if failed:
             raise dg.Failure(f"{len(failed)} base backups could not be copied, first: {failed[0]}", allow_retries=False)
 

@@ -51,7 +51,8 @@ def window_materialization(keys: Keys, facts: "HealthFacts") -> dg.AssetMaterial
 
 
 def window_metadata(facts: "HealthFacts") -> Metadata:
-    """Return the metadata in the order of the UI's rows: the answer, a table, a picture, then what is plotted.
+    """Return the metadata in the order of the UI's rows: the answer, a table, a picture, how long a restore takes,
+    then what is plotted.
 
     Only what changes is a number, because the UI plots each number over time.
     """
@@ -65,11 +66,11 @@ def window_metadata(facts: "HealthFacts") -> Metadata:
     }
     if facts.windows.notes:
         found["notes"] = dg.MetadataValue.md("\n".join(f"- {note}" for note in facts.windows.notes))
+    for name, forecast in facts.restore_times.items():
+        text = forecast_sentence(forecast, facts.at)
+        found[f"{name}: a restore takes"] = dg.MetadataValue.text(text)
     for store in (None, *facts.windows.stores):
         found |= _details(facts, store)
-    for store, forecast in facts.restore_times.items():
-        text = forecast_sentence(forecast, facts.at)
-        found[f"{store}: a restore takes"] = dg.MetadataValue.text(text)
     return found | _plotted(facts)
 
 

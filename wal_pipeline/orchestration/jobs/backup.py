@@ -42,8 +42,8 @@ def build_backup_job(keys: Keys) -> dg.JobDefinition:
     @dg.op(
         name=OP_NAME,
         out=dg.Out(dg.Nothing),
-        description="Read the cluster once through pg_basebackup, compress it, store the same bytes on every store, "
-        "read them back, and wait until each store has the WAL that the base backup needs.",
+        description="Read the cluster once, by its files or through pg_basebackup, compress it, store the same "
+        "bytes on every store, read them back, and wait until each store has the WAL that the base backup needs.",
     )
     @with_plain_errors
     def stream_base_backup(context: dg.OpExecutionContext, config: BackupConfig, wal_pipeline: WalPipelineResource):  # type: ignore[no-untyped-def]

@@ -6,7 +6,11 @@ import dagster as dg
 
 from wal_pipeline.archive.records import CopyStatus
 from wal_pipeline.catalog.catalog import Catalog
-from wal_pipeline.orchestration.assets.base_backup_metadata import backup_materialization
+from wal_pipeline.orchestration.assets.base_backup_metadata import (
+    backup_materialization,
+    newest_again,
+    recorded_outcome,
+)
 from wal_pipeline.orchestration.assets.wal.segment_metadata import segment_materialization
 from wal_pipeline.orchestration.jobs.unrecorded import Names, Unrecorded, find_unrecorded
 from wal_pipeline.orchestration.keys import RECORD_JOB, Keys
@@ -75,6 +79,7 @@ def record(
     if ids:
         instance.add_dynamic_partitions(keys.base_backup_partitions_name, ids)
         yield from _base_backups(keys, catalog, found.base_backups)
+        yield from newest_again(instance, keys, catalog, found.base_backups)
 
 
 def _files(keys: Keys, catalog: Catalog, wanted: Names, batch: Sequence[str]) -> Iterator[dg.AssetMaterialization]:
@@ -92,11 +97,7 @@ def _files(keys: Keys, catalog: Catalog, wanted: Names, batch: Sequence[str]) ->
 
 
 def _base_backups(keys: Keys, catalog: Catalog, wanted: Names) -> Iterator[dg.AssetMaterialization]:
-    from wal_pipeline.commands.backup.restorable import StoreOutcome
-
     backups = {one.backup_id: one for one in catalog.base_backups.all()}
     for copy in catalog.base_backups.copies():
         if copy.backup_id in wanted.get(copy.store, ()) and copy.backup_id in backups:
-            restorable = copy.restorable_at is not None
-            outcome = StoreOutcome(copy.store, stored=True, restorable=restorable, error=copy.last_error)
-            yield backup_materialization(keys, backups[copy.backup_id], outcome)
+            yield backup_materialization(keys, backups[copy.backup_id], recorded_outcome(copy))

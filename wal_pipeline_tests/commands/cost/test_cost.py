@@ -1,18 +1,20 @@
 """The cost from what is stored and done, and the counting of requests."""
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from wal_pipeline.archive.cost import DEFAULT_PRICES, GB
+from wal_pipeline.archive.records import BackupKind
 from wal_pipeline.catalog.store_states import RequestCounts
 from wal_pipeline.commands.cost.cost import cost_as_json, current_cost, parse_size
 from wal_pipeline.commands.cost.request_counts import RequestLedger
 from wal_pipeline.errors import SettingsError
 from wal_pipeline.stores.local.store import LocalFolderStore
 from wal_pipeline.stores.request_meter import RequestMeter
-from wal_pipeline_tests.support.health_scene import NOW, HealthScene
+from wal_pipeline_tests.support.health_scene import NOW, HealthScene, name
 
 
 def test_from_what_is_stored_and_done(tmp_path: Path) -> None:
@@ -38,6 +40,31 @@ def test_from_what_is_stored_and_done(tmp_path: Path) -> None:
         "restore_bytes": restore,
     }
     assert found["stores"]["b2"]["restore_usd"] == round(restore / GB * 0.01, 6)
+
+
+def test_volumes_that_an_incremental_base_backup_refers_to_are_counted_once(tmp_path: Path) -> None:
+    """Each is stored where it was first; a restore fetches them, and not all of the earlier base backup."""
+    scene = HealthScene(tmp_path)
+    scene.archive(*range(1, 11))
+    scene.back_up(2)
+    [full] = scene.catalog.base_backups.all()
+    copies = scene.catalog.base_backups.copies()
+    child = replace(
+        full,
+        backup_id=full.backup_id.replace(name(2), name(5)),
+        kind=BackupKind.INCREMENTAL,
+        parent_id=full.backup_id,
+        stored_size_bytes=10**7,
+        fetched_size_bytes=10**7 + 2 * 10**8,
+    )
+    own = [replace(one, backup_id=child.backup_id, stored_size_bytes=10**7) for one in copies]
+    scene.catalog.base_backups.record(child, own)
+    usage = current_cost(scene.catalog, DEFAULT_PRICES, NOW).usage["r2"]
+    wal = scene.catalog.measures.stored_since("r2", child.started_at)
+    assert usage.stored_bytes == 10 * 200_000 + 3 * 10**8 + 10**7
+    assert usage.restore_bytes == 10**7 + 2 * 10**8 + wal
+    scene.catalog.base_backups.record(replace(child, fetched_size_bytes=None, note="of pg_basebackup"), own)
+    assert current_cost(scene.catalog, DEFAULT_PRICES, NOW).usage["r2"].restore_bytes == 10**7 + 3 * 10**8 + wal
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from wal_pipeline.errors import ObjectLockedError, StoreUnavailableError
 from wal_pipeline.stores.base import Body
 from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline_tests.support.segments import SYSTEM_IDENTIFIER, history_bytes, name_of
-from wal_pipeline_tests.support.upkeep_scene import DAY, LAYOUT, UpkeepScene
+from wal_pipeline_tests.support.upkeep_scene import DAY, LAYOUT, UpkeepScene, base_backup
 
 
 class KilledError(BaseException):
@@ -306,3 +306,79 @@ def test_a_quiet_server_with_base_backups_is_no_wrong_clock(scene: UpkeepScene) 
     assert scene.expirer().expire().doubt is not None
     scene.back_up(24, scene.now - DAY)
     assert scene.expirer().expire().doubt is None
+
+
+def cut_base_backup(scene: UpkeepScene, number: int, *, with_part: bool = True) -> str:
+    """Store on both stores all objects of a base backup but its manifest, as one leaves them that is killed then."""
+    manifest, parts = base_backup(number, scene.now)
+    names = {"base.000000.tar": parts["base.000000.tar"], "backup_manifest": parts["backup_manifest"]}
+    if with_part:
+        names["file_index.part.000000"] = b"{}"
+    for store in scene.stores.values():
+        for name, data in names.items():
+            store.inner.put_if_absent(LAYOUT.base_key(manifest.backup_id, name), Body.of(data), {})
+    return manifest.backup_id
+
+
+def left(scene: UpkeepScene, store: str, backup_id: str) -> int:
+    """The number of objects that a store has of a base backup."""
+    return sum(backup_id in key for key in scene.keys(store))
+
+
+def test_a_base_backup_that_was_cut_before_its_manifest_goes_by_its_age(scene: UpkeepScene) -> None:
+    """A part of its index proves that its manifest was never stored. A lease of its process keeps it."""
+    scene.run_for(5)
+    cut = cut_base_backup(scene, 5)
+    lease = Lease("0f" * 8, LeasedWork.BASE_BACKUP, cut, (), "db2", 1, "", "1.0", scene.now, scene.now)
+    scene.stores["r2"].put_if_absent(LAYOUT.lease_key(lease.token, 1), Body.of(lease.to_json()), {})
+    assert scene.expirer().expire().is_complete
+    assert (left(scene, "r2", cut), left(scene, "b2", cut)) == (3, 0)
+    scene.stores["r2"].delete(LAYOUT.lease_key(lease.token, 1))
+    assert scene.expirer().expire().is_complete
+    assert left(scene, "r2", cut) == 0
+
+
+@pytest.mark.parametrize("known", ["a silent store", "another store", "the catalog"])
+def test_what_anybody_may_know_is_not_taken_for_cut(scene: UpkeepScene, known: str) -> None:
+    """Its manifest may be on the store that does not answer; another store, or the catalog, says that it was whole."""
+    [backup] = scene.run_for(4)
+    for store in scene.stores.values() if known != "another store" else [scene.stores["r2"]]:
+        store.inner.delete(LAYOUT.manifest_key(backup.backup_id))
+        part = LAYOUT.base_key(backup.backup_id, "file_index.part.000000")
+        store.inner.put_if_absent(part, Body.of(b"{}"), {})
+    if known != "the catalog":
+        for store in scene.stores:
+            scene.catalog.base_backups.remove_copy(SYSTEM_IDENTIFIER, backup.backup_id, store)
+    if known == "a silent store":
+        scene.stores["b2"].before = silent
+    scene.run_for(4, begin=5)
+    scene.expirer().expire()
+    assert left(scene, "r2", backup.backup_id) == 3
+
+
+def silent(call: str, _key: str) -> None:
+    """Answer nothing, but take what is put."""
+    if call in ("list", "system_identifiers"):
+        raise StoreUnavailableError("b2", "it does not answer")
+
+
+def test_what_lost_its_manifest_goes_only_when_a_newer_one_stands_for_it(scene: UpkeepScene) -> None:
+    """Nothing proves that it was cut: it stays for as long as a moment of the window could need it."""
+    scene.run_for(5)
+    lost = cut_base_backup(scene, 5, with_part=False)
+    scene.run_for(8, begin=6)
+    scene.expirer().expire()
+    assert left(scene, "r2", lost) == 2
+    scene.run_for(16, begin=14)
+    scene.expirer().expire()
+    assert left(scene, "r2", lost) == 0
+
+
+def test_parts_of_an_index_beside_a_manifest_go(scene: UpkeepScene) -> None:
+    """They could not be removed when it was stored, and would say that it was cut if its manifest were lost."""
+    [backup] = scene.run_for(4)
+    part = LAYOUT.base_key(backup.backup_id, "file_index.part.000000")
+    scene.stores["r2"].inner.put_if_absent(part, Body.of(b"{}"), {})
+    before = scene.keys("r2") - {part}
+    assert scene.expirer().expire().is_complete
+    assert scene.keys("r2") == before

@@ -124,6 +124,26 @@ def test_a_running_server_is_asked(shared_cluster18: PostgresCluster, tmp_path: 
     assert without == ["data directory"]
 
 
+@pytest.mark.integration
+def test_incremental_base_backups_that_become_full_ones_are_told(
+    shared_cluster18: PostgresCluster, tmp_path: Path
+) -> None:
+    """Only where they are scheduled and come through pg_basebackup: by files they need no WAL summaries."""
+    server, pgdata = BackupServer(shared_cluster18.conninfo), shared_cluster18.pgdata
+    facts = server.facts()
+    *_, advice = BackupLook(server, pgdata, tmp_path, incremental=True).findings(facts)
+    assert (advice.name, advice.status) == ("base backups", Level.WARNING)
+    assert advice.message == (
+        "incremental ones are scheduled, and each will be a full one: the server's 'summarize_wal' is 'off'"
+    )
+    assert advice.lines == ("ALTER SYSTEM SET summarize_wal = on;", "SELECT pg_reload_conf();")
+    *_, by_files = BackupLook(server, pgdata, tmp_path, reads_files=True, incremental=True).findings(facts)
+    assert by_files.status is Level.OK
+    for other in (True, None):  # on, or a server before PostgreSQL 17
+        found = BackupLook(server, pgdata, tmp_path, incremental=True).findings(replace(facts, summarize_wal=other))
+        assert [one.name for one in found] == ["data directory"]
+
+
 def test_a_server_that_does_not_answer_is_no_ground_for_a_claim(pgdata: Path, tmp_path: Path) -> None:
     """What could not be asked is a warning."""
     nowhere = BackupServer("host=127.0.0.1 port=1 user=nobody")

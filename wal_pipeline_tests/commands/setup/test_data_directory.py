@@ -9,11 +9,14 @@ import pytest
 
 from testbed.postgres import PostgresCluster
 from testbed.postgres_install import PostgresInstall, postgres_user
+from wal_pipeline.commands.clone.folder import CloneFolder, clone_of
+from wal_pipeline.commands.setup.data_directory import judge_clone
 from wal_pipeline.commands.setup.plan import WantedArchiving
-from wal_pipeline.commands.setup.setup import look_at_archiving
+from wal_pipeline.commands.setup.setup import apply_setup, look_at_archiving
 from wal_pipeline.errors import BaseBackupError
 from wal_pipeline.postgres.pg_basebackup import BaseBackupCommand, BaseBackupRun
 from wal_pipeline.postgres.server import PostgresServer
+from wal_pipeline_tests.support.server_facts import GOOD
 
 pytestmark = pytest.mark.integration
 
@@ -65,3 +68,34 @@ def test_a_role_that_may_not_look_is_told_nothing(
     assert PostgresServer(cluster.conninfo).has_closed_folder("lost+found") is False
     cluster.psql("CREATE ROLE monitor LOGIN")
     assert PostgresServer(f"{cluster.conninfo} user=monitor").has_closed_folder("lost+found") is None
+
+
+def test_a_clone_gets_no_archiving(shared_cluster18: PostgresCluster, tmp_path: Path) -> None:
+    """It is named with the way out; nothing is changed, not even a spool is made, and nothing else is said."""
+    with CloneFolder(tmp_path, "monday").made():
+        pgdata = tmp_path / "monday" / "1" / "pgdata"
+        wanted = WantedArchiving(tmp_path / "spool", pgdata=pgdata, clone_of=clone_of)
+        report = apply_setup(PostgresServer(shared_cluster18.conninfo), wanted)
+    assert (report.ok, report.applied, report.made_spool) == (False, (), False)
+    assert not (tmp_path / "spool").exists()
+    (finding,) = report.after.all_findings
+    assert finding.message == (
+        f"'{pgdata}' is the clone 'monday', which lasts for a while and has no archive of its own: it would archive "
+        "into that of its original"
+    )
+    assert finding.lines[0] == "use the settings of the original: PGDATA and WAL_PIPELINE_CONNINFO lead to a clone"
+
+
+def test_a_clone_is_known_by_the_servers_folder_too(tmp_path: Path) -> None:
+    """The settings may name none. A folder that nobody may look at is no ground for a claim."""
+    (tmp_path / "monday" / "1" / "pgdata").mkdir(parents=True)
+    facts = replace(GOOD, data_directory=str(tmp_path / "monday" / "1" / "pgdata"))
+    wanted = WantedArchiving(tmp_path, clone_of=clone_of)
+    assert judge_clone(facts, wanted) is None
+    (tmp_path / "monday" / ".wal-pipeline-clone").touch()
+    assert judge_clone(facts, wanted) is not None
+
+    def refused(_folder: Path) -> str | None:
+        raise PermissionError
+
+    assert judge_clone(facts, replace(wanted, clone_of=refused)) is None

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from wal_pipeline.archive.records import DamagedPages
 from wal_pipeline.catalog.drills import DrillRecord
 from wal_pipeline.commands.health.facts import note_sensor
 from wal_pipeline.commands.health.rules import HealthLimits
@@ -31,6 +33,16 @@ from wal_pipeline_tests.support.tail_records import record_shipping, ship_well
 DEPLOY = Path(__file__).parents[3] / "deploy"
 KNOWN = {PREFIX + name for name in (*CLUSTER_METRICS, *STORE_METRICS, ACTIVE_ALERTS)}
 _NAME = re.compile(r"wal_pipeline_[a-z0-9_]+")
+_NOT_DRAWN = {
+    "latest_commit_timestamp_seconds": "last_commit_age_seconds is drawn",
+    "recovery_point_is_bound": "says how to read the number beside it",
+    "store_recovery_point_is_bound": "says how to read the number beside it",
+    "store_tail_behind_is_bound": "says how to read the number beside it",
+    "store_tail_last_commit_timestamp_seconds": "store_tail_behind_seconds is drawn",
+    "store_tail_ok": "a rule looks at shipping_up, and another at store_tail_behind_seconds",
+    "shipping_last_seen_timestamp_seconds": "a rule looks at shipping_up",
+    "store_files": "store_stored_bytes is drawn",
+}
 
 
 @pytest.fixture
@@ -47,7 +59,13 @@ def samples(tmp_path: Path) -> dict[tuple[str, str], float]:
     note_sensor(scene.catalog, NOW)
     ship_well(scene)
     scene.slot = lambda: HeldWal("wal_pipeline_main", 4096)
-    text = metrics_text(judge(scene.facts(), HealthLimits()), spool_limit_bytes=10**9)
+    [backup] = scene.catalog.base_backups.all()
+    damaged = (DamagedPages("base/5/16384", (3,), 1), DamagedPages("base/5/16385", (1, 2), 2))
+    scene.catalog.base_backups.record(
+        replace(backup, damaged_pages=damaged, fetched_size_bytes=backup.stored_size_bytes), []
+    )
+    status = judge(scene.facts(), HealthLimits())
+    text = metrics_text(status, spool_limit_bytes=10**9, rto_objective_seconds=3600)
     return {
         (sample.name, sample.labels.get("store") or sample.labels.get("severity") or ""): sample.value
         for family in text_string_to_metric_families(text)
@@ -72,7 +90,10 @@ def test_values(samples: dict[tuple[str, str], float]) -> None:
         ("wal_pipeline_store_window_end_timestamp_seconds", "b2"): NOW.timestamp(),
         ("wal_pipeline_store_files", "b2"): 10,
         ("wal_pipeline_store_restore_seconds", "r2"): 12.5,
-        ("wal_pipeline_active_alerts", "critical"): 0,
+        ("wal_pipeline_active_alerts", "critical"): 2,  # each file with damaged pages
+        ("wal_pipeline_store_last_base_backup_damaged_files", "b2"): 2,
+        ("wal_pipeline_store_last_base_backup_by_files", "r2"): 1,
+        ("wal_pipeline_restore_objective_seconds", ""): 3600,
         ("wal_pipeline_shipping_up", ""): 1,
         ("wal_pipeline_shipping_promise_seconds", ""): 6,
         ("wal_pipeline_shipping_slot_held_bytes", ""): 4096,
@@ -127,6 +148,26 @@ def test_rules_and_dashboard_use_known_names() -> None:
     assert len(expressions()) > 25
     used = {name for expression in expressions() for name in _NAME.findall(expression)}
     assert used - KNOWN == set()
+
+
+def test_no_metric_is_given_that_nobody_looks_at() -> None:
+    """Each is in the dashboard or a rule, or has a reason why not."""
+    used = {name for expression in expressions() for name in _NAME.findall(expression)}
+    assert KNOWN - used == {PREFIX + name for name in _NOT_DRAWN}
+
+
+def test_no_two_panels_lie_over_each_other() -> None:
+    """Each has an id and a place of its own."""
+    panels = json.loads((DEPLOY / "grafana" / "dashboard.json").read_text())["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    taken = [
+        (x, y)
+        for panel in panels
+        for x in range(panel["gridPos"]["x"], panel["gridPos"]["x"] + panel["gridPos"]["w"])
+        for y in range(panel["gridPos"]["y"], panel["gridPos"]["y"] + panel["gridPos"]["h"])
+    ]
+    assert len(set(taken)) == len(taken)
+    assert max(x for x, _ in taken) < 24
 
 
 def test_expressions_are_balanced() -> None:

@@ -1,10 +1,13 @@
 """Tests that the job record_archive shows each copy that was archived without Dagster, once."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
+from wal_pipeline.archive.records import BackupKind, DamagedPages
+from wal_pipeline.orchestration.assets.base_backup_metadata import backup_materialization, recorded_outcome
 from wal_pipeline.orchestration.assets.wal.segment_metadata import segment_materialization
 from wal_pipeline.orchestration.jobs import record as record_job
 from wal_pipeline.orchestration.jobs.archive import build_archive_job
@@ -64,6 +67,47 @@ def test_a_person_reads_a_sentence_first(scene: UpkeepScene, instance: dg.Dagste
     assert of_backup.metadata["server"].value == "PostgreSQL 18.6"
     of_file = next(one for one in events if one.asset_key == KEYS.wal_segment("r2"))
     assert str(of_file.metadata["answer"].value).startswith("on r2 and verified, ")
+
+
+def test_the_page_of_base_backups_does_not_go_back_to_an_older_one(
+    scene: UpkeepScene, instance: dg.DagsterInstance
+) -> None:
+    """The newest was recorded by its own run: it stays the last that was recorded, on each store."""
+    newest = max(scene.catalog.base_backups.all(), key=lambda one: one.finished_at)
+    instance.add_dynamic_partitions(KEYS.base_backup_partitions_name, [newest.backup_id])
+    for copy in scene.catalog.base_backups.copies():
+        if copy.backup_id == newest.backup_id:
+            instance.report_runless_asset_event(backup_materialization(KEYS, newest, recorded_outcome(copy)))
+    done = record(scene, instance)
+    for store in STORES:
+        events = [one for one in done.get_asset_materialization_events() if one.asset_key == KEYS.base_backup(store)]
+        assert len(events) == 2
+        assert events[-1].partition == newest.backup_id
+
+
+def test_method_note_and_damaged_pages_are_shown(scene: UpkeepScene) -> None:
+    """The first sentence tells of the damage; the rows say how it was read, and what a restore of it downloads."""
+    backup, copy = scene.catalog.base_backups.all()[0], scene.catalog.base_backups.copies()[0]
+    full = _shown(backup_materialization(KEYS, replace(backup, note="before the upgrade"), recorded_outcome(copy)))
+    assert full["note"] == "before the upgrade"
+    assert full["method"] == "remote: pg_basebackup sent it in one stream"
+    assert "damage" not in full["answer"]
+    worse = replace(
+        backup,
+        kind=BackupKind.INCREMENTAL,
+        parent_id=backup.backup_id,
+        stored_size_bytes=1 << 20,
+        fetched_size_bytes=5 << 20,
+        damaged_pages=(DamagedPages("base/5/16384", (3, 7), 2),),
+    )
+    shown = _shown(backup_materialization(KEYS, worse, recorded_outcome(copy)))
+    assert shown["answer"].endswith("; 2 damaged pages: wrong checksum in 'base/5/16384' blocks 3, 7")
+    assert shown["method"].startswith("local: ")
+    assert shown["a restore downloads"] == "5.0 MiB, of which 4.0 MiB of earlier ones"
+
+
+def _shown(materialization: dg.AssetMaterialization) -> dict[str, str]:
+    return {name: str(value.value) for name, value in materialization.metadata.items()}
 
 
 def test_what_is_shown_is_not_shown_again(scene: UpkeepScene, instance: dg.DagsterInstance) -> None:

@@ -17,6 +17,8 @@ from testbed.tls import TlsFiles
 from wal_pipeline_tests.support.ui.cluster import STORES, WatchedCluster, start_cluster
 
 ORDERS: Final = "orders"
+NOTE: Final = "before the upgrade of the shop"
+LATER_NOTE: Final = "after the upgrade"
 FLEET: Final = ("billing", "orders", "users")
 _PAUSE_SECONDS = 1.0  # so that a gap is so long that the bar of the windows shows it
 _SHIPPED: Final = {"WAL_PIPELINE_SHIP_INTERVAL_SECONDS": "1", "WAL_PIPELINE_HEALTH_INTERVAL_SECONDS": "10"}
@@ -79,7 +81,7 @@ def start_orders(folder: Path, install: PostgresInstall, pair: S3Pair) -> Iterat
         cluster = stack.enter_context(start_cluster(ORDERS, install, pair))
         dagster = stack.enter_context(DagsterInstance(folder / "dagster", _settings(cluster), schedules=True))
         screens = {}
-        cluster.command("backup")
+        cluster.command("backup", "--note", NOTE)
         screens["new"] = cluster.terminal("status")
         names = cluster.write(5)
         target = cluster.commit()
@@ -88,7 +90,9 @@ def start_orders(folder: Path, install: PostgresInstall, pair: S3Pair) -> Iterat
         orders = Orders(cluster, dagster, names, target, screens)
         wait(dagster, lambda: not any(orders.missing(store) for store in STORES))
         screens["healthy"] = cluster.terminal("status")
-        for job in ("recovery_drill", "take_base_backup", "report_cost", "check_archive"):
+        orders.run("recovery_drill")
+        orders.run("take_base_backup", {"ops": {"stream_base_backup": {"config": {"note": LATER_NOTE}}}})
+        for job in ("report_cost", "check_archive"):
             orders.run(job)
         yield orders
 
@@ -160,9 +164,9 @@ def run_status(dagster: DagsterInstance, run_id: str) -> str:
     return str(dagster.graphql(_RUN, id=run_id)["runOrError"]["status"])
 
 
-def materialized(dagster: DagsterInstance, cluster: str, store: str) -> set[str]:
-    """The WAL files of a cluster of which Dagster has ever recorded a copy on a store."""
-    found = dagster.graphql(_MATERIALIZED, key={"path": [cluster, "wal_segment", store]})["assetOrError"]
+def materialized(dagster: DagsterInstance, cluster: str, store: str, kind: str = "wal_segment") -> set[str]:
+    """The WAL files, or base backups, of a cluster of which Dagster has ever recorded a copy on a store."""
+    found = dagster.graphql(_MATERIALIZED, key={"path": [cluster, kind, store]})["assetOrError"]
     return {item["partition"] for item in found.get("assetMaterializations", ())}
 
 
