@@ -26,7 +26,7 @@ class BenchError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class CommandRun:
-    """The result of a command: wall time, peak memory with its worker processes, and the JSON object that it printed."""
+    """The result of a command: wall time, peak memory with its workers, and the JSON object that it printed."""
 
     seconds: float
     peak_rss_mib: float
