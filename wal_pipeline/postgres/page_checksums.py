@@ -46,7 +46,7 @@ _Words = NDArray[np.uint32]
 
 @dataclass(frozen=True, slots=True)
 class PageFindings:
-    """What a ``PageCheck`` found: ``damaged`` blocks, and the LSNs of wrong pages that were written meanwhile."""
+    """The findings of a ``PageCheck``: ``damaged`` blocks, and the LSNs of wrong pages that were written meanwhile."""
 
     damaged: frozenset[int]
     newer: Mapping[int, Lsn]
@@ -112,7 +112,7 @@ class PageCheck:
 
     @property
     def findings(self) -> PageFindings:
-        """What was found in the pages that were taken until now."""
+        """The findings in the pages that were taken until now."""
         return PageFindings(frozenset(self._damaged), dict(self._newer), self.unchecked_bytes)
 
     def damaged_blocks(self, stop_lsn: Lsn) -> tuple[int, ...]:

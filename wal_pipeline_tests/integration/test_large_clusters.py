@@ -87,7 +87,12 @@ def test_a_large_cluster_comes_back_whole(large: Large, method: str, encrypted: 
         backup_id = history.back_up()
         history.cluster.pgbench(transactions=50)
         history.end()
-        words = ("--store=r2", f"--base-backup={backup_id}", f"--tablespace-map-all={history.folder / 'spaces'}")
+        words = (
+            "--no-archiving",
+            "--store=r2",
+            f"--base-backup={backup_id}",
+            f"--tablespace-map-all={history.folder / 'spaces'}",
+        )
         try:
             with restored(history, *words) as found:
                 assert found.cluster.psql(_DIGESTS.format(last=TABLES)) == large.digests
@@ -113,7 +118,8 @@ def test_the_methods_hold_the_same_files(large: Large) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(large.history.environment, "WAL_PIPELINE_BACKUP_METHOD", method)
             backup_id = large.history.back_up()
-        with restored(large.history, f"--base-backup={backup_id}", f"--tablespace-map-all={folder}") as found:
+        words = ("--no-archiving", f"--base-backup={backup_id}", f"--tablespace-map-all={folder}")
+        with restored(large.history, *words) as found:
             manifest = json.loads((found.cluster.pgdata / "backup_manifest").read_bytes())
         shutil.rmtree(folder, ignore_errors=True)
         listed[method] = {

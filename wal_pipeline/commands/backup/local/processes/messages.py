@@ -14,7 +14,7 @@ from wal_pipeline.postgres.started_backup import StartedBackup
 
 @dataclass(frozen=True, slots=True)
 class WorkerSetup:
-    """What a worker must know before its first task.
+    """Tells a worker, before its first task, all that it must know.
 
     It tells of what it reads after so many bytes (``told_bytes``), and with ``is_paced`` waits each time until it may
     go on.
@@ -29,7 +29,7 @@ class WorkerSetup:
 
 
 class Subject(StrEnum):
-    """What a call is about; ``calls.py`` says what is done."""
+    """Names what a call is about; ``worker_calls`` says what is done."""
 
     BEGIN = auto()
     ADD_VOLUME = auto()
@@ -42,7 +42,7 @@ class Subject(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class BackupCall:
     """Something that the base backup must do. With ``is_question`` the worker waits for what it returns."""
 
     subject: Subject
@@ -79,4 +79,4 @@ class Failed:
     error: BaseException
 
 
-Message = Call | StoreBegun | ChunkFollows | StoreEnded | Done | Failed
+Message = BackupCall | StoreBegun | ChunkFollows | StoreEnded | Done | Failed

@@ -15,7 +15,7 @@ from wal_pipeline.archive.format.base_backup.manifest import BackupObject
 from wal_pipeline.archive.format.base_backup.unfinished import BegunFile
 from wal_pipeline.commands.backup.local.file_worker import FileWorker, Task
 from wal_pipeline.commands.backup.local.processes.messages import (
-    Call,
+    BackupCall,
     ChunkFollows,
     Done,
     Failed,
@@ -96,10 +96,10 @@ class BackupProxy:
             self._connection.send_bytes(chunk)
 
     def _tell(self, subject: Subject, *arguments: object) -> None:
-        self._connection.send(Call(subject, arguments, is_question=False))
+        self._connection.send(BackupCall(subject, arguments, is_question=False))
 
     def _ask(self, subject: Subject, *arguments: object) -> Any:
-        self._connection.send(Call(subject, arguments, is_question=True))
+        self._connection.send(BackupCall(subject, arguments, is_question=True))
         return self._connection.recv()
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol
 from wal_pipeline.commands.backup.local.file_worker import Task
 from wal_pipeline.commands.backup.local.packed import PackedTaker
 from wal_pipeline.commands.backup.local.processes.messages import (
-    Call,
+    BackupCall,
     ChunkFollows,
     Done,
     Failed,
@@ -100,7 +100,7 @@ class WorkerProcess:
 
     def _serve(self, message: Message) -> None:
         match message:
-            case Call(subject, arguments, is_question):
+            case BackupCall(subject, arguments, is_question):
                 answer = self._calls[subject](*arguments)
                 if is_question:
                     self._send(answer)
