@@ -1,6 +1,5 @@
 """Compresses and encrypts streams of any length, into formats that standard tools open."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +14,7 @@ from wal_pipeline.codec.age import load_recipients
 from wal_pipeline.codec.encoder import QUICK_WINDOW_LOG, QUICK_ZSTD_LEVEL, gzip_member
 from wal_pipeline.codec.levels import BASE_BACKUP_LEVELS, choose_level
 from wal_pipeline.errors import CodecError
+from wal_pipeline.host.limits import usable_cores
 
 MAX_THREADS: Final = 16
 _READ_BYTES: Final = 1 << 20
@@ -48,7 +48,7 @@ class StreamEncoder:
         self.codec = codec
         variable = "WAL_PIPELINE_BASE_BACKUP_CODEC_LEVEL"
         self.level = choose_level(codec, level, BASE_BACKUP_LEVELS, variable=variable)
-        self._threads = min(threads or os.cpu_count() or 1, MAX_THREADS)
+        self._threads = min(threads or usable_cores(), MAX_THREADS)
         self._recipient_words = tuple(recipients)
         self._recipients = load_recipients(recipients)
 

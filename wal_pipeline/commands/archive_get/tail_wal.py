@@ -19,7 +19,7 @@ from wal_pipeline.errors import (
     StoreUnavailableError,
     WalPipelineError,
 )
-from wal_pipeline.host.memory import look_at_memory
+from wal_pipeline.host.limits import look_at_memory
 from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.text import counted
 from wal_pipeline.wal.names import FileKind, WalFileName, parse_file_name

@@ -30,7 +30,7 @@ from wal_pipeline.errors import (
     StoreUnavailableError,
     WalPipelineError,
 )
-from wal_pipeline.host.memory import look_at_memory
+from wal_pipeline.host.limits import look_at_memory
 from wal_pipeline.stores.base import Store, StoredObject
 from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline.wal.names import MAX_WAL_SEGMENT_SIZE, FileKind, WalFileName

@@ -10,7 +10,7 @@ from typing import Final
 from wal_pipeline.archive.records import CommitTimes, WalFile
 from wal_pipeline.codec.encoder import Encoded, Encoder
 from wal_pipeline.errors import InvalidWalFileError, MemoryShortError
-from wal_pipeline.host.memory import Memory, look_at_memory
+from wal_pipeline.host.limits import Memory, look_at_memory
 from wal_pipeline.postgres.waldump import CommitReader, CommitSpan
 from wal_pipeline.spool import Spool, SpoolFile
 from wal_pipeline.wal.backup_history import BackupHistory

@@ -1,6 +1,5 @@
 """Fetches and decodes segments at the same time, ahead of the one that is looked at, and gives them in order."""
 
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,7 +11,7 @@ from wal_pipeline.commands.archive_get.tail_wal import PiecesGoneError, fetch_ta
 from wal_pipeline.commands.archive_get.wal_source import FetchedWal, WalSource, fetch_patiently
 from wal_pipeline.commands.find.window import WalPart
 from wal_pipeline.errors import CodecError, InvalidWalFileError, RestoreError
-from wal_pipeline.host.memory import look_at_memory
+from wal_pipeline.host.limits import look_at_memory, usable_cores
 from wal_pipeline.text import size
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline.wal.page_header import LONG_HEADER_BYTES, parse_long_page_header
@@ -67,7 +66,7 @@ class PartReader:
         Raises: UndecodableWalError; UnreadWalError where a store does not answer.
         """
         self._require_memory()
-        at_once = 1 if self.wal_segment_size >= _LARGE_SEGMENT else max(_AT_ONCE, (os.cpu_count() or 1) + 2)
+        at_once = 1 if self.wal_segment_size >= _LARGE_SEGMENT else max(_AT_ONCE, usable_cores() + 2)
         waiting: deque[Future[DecodedPart]] = deque()
         with ThreadPoolExecutor(at_once, thread_name_prefix="find-wal") as pool:
             try:

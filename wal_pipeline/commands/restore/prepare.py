@@ -31,7 +31,6 @@ from wal_pipeline.commands.restore.chosen.volumes import fetched_bytes
 from wal_pipeline.commands.restore.contents import RestoreInventory, gather
 from wal_pipeline.commands.restore.files.small_objects import read_file_index
 from wal_pipeline.commands.restore.files.verify import VerifyWith
-from wal_pipeline.commands.restore.files.workers import usable_cores
 from wal_pipeline.commands.restore.folders import check_data_directory, check_folders
 from wal_pipeline.commands.restore.places.configuration import ConfigurationPlan, plan_configuration
 from wal_pipeline.commands.restore.places.stored_configuration import has_own_configuration, read_kept
@@ -39,6 +38,7 @@ from wal_pipeline.commands.restore.places.wal_folder import PG_WAL, WalFolder, o
 from wal_pipeline.commands.restore.places.workspace import left_by_restore
 from wal_pipeline.commands.restore.standby.request import StandbyRequest
 from wal_pipeline.errors import RestoreError, WalPipelineError
+from wal_pipeline.host.limits import usable_cores
 from wal_pipeline.postgres.binaries import Binaries, find_binaries
 from wal_pipeline.postgres.recovery import TargetAction
 from wal_pipeline.postgres.recovery_server import ServerUser

@@ -8,7 +8,7 @@ from wal_pipeline.codec.encoder import Encoder
 from wal_pipeline.commands.archive_push.prepare import LARGE_BYTES, require_memory
 from wal_pipeline.commands.setup.findings import Finding, Level
 from wal_pipeline.errors import InvalidWalFileError, MemoryShortError, PostgresError
-from wal_pipeline.host.memory import Memory, look_at_memory
+from wal_pipeline.host.limits import Memory, look_at_memory
 from wal_pipeline.postgres.binaries import find_binaries
 from wal_pipeline.postgres.server import PostgresServer
 from wal_pipeline.postgres.server_facts import ServerFacts

@@ -15,7 +15,7 @@ from wal_pipeline.commands.archive_get.wal_source import StoreHealth, WalSource,
 from wal_pipeline.commands.copies.put import store_copy
 from wal_pipeline.commands.copies.stored_bytes import StoredBytes
 from wal_pipeline.errors import SettingsError, StoreUnavailableError
-from wal_pipeline.host.memory import Memory
+from wal_pipeline.host.limits import Memory
 from wal_pipeline.stores.cluster_store import ClusterStore
 from wal_pipeline_tests.support.restore_archive import LAYOUT, WatchedStore, describe_file, name_of, segment_bytes
 

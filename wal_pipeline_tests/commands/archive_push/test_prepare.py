@@ -15,7 +15,7 @@ from wal_pipeline.archive.records import Codec, CommitTimes, WalFile
 from wal_pipeline.codec.encoder import Encoder
 from wal_pipeline.commands.archive_push.prepare import Preparer, UnreadableWalError
 from wal_pipeline.errors import InvalidWalFileError, MemoryShortError
-from wal_pipeline.host.memory import Memory
+from wal_pipeline.host.limits import Memory
 from wal_pipeline.postgres.commits import Commit, CommitReader, CommitSpan
 from wal_pipeline.spool import Spool, SpoolFile
 from wal_pipeline.wal.lsn import Lsn

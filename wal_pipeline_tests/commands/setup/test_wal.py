@@ -9,7 +9,7 @@ from wal_pipeline.archive.records import Codec
 from wal_pipeline.codec.encoder import Encoder
 from wal_pipeline.commands.setup.findings import Finding, Level
 from wal_pipeline.commands.setup.wal import WalLook, judge_wal, look_at_wal
-from wal_pipeline.host.memory import Memory
+from wal_pipeline.host.limits import Memory
 from wal_pipeline.postgres.server_facts import ServerFacts
 from wal_pipeline_tests.support.segments import segment_bytes
 from wal_pipeline_tests.support.server_facts import GOOD

@@ -1,7 +1,6 @@
 """One base backup of the method ``local``, from start to manifest: workers read the server's own data directory."""
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,6 +43,7 @@ from wal_pipeline.commands.backup.preconditions import require_folders, require_
 from wal_pipeline.commands.backup.session import BackupPhase, BackupProgress, ProgressCallback
 from wal_pipeline.commands.backup.upload import BackupUpload
 from wal_pipeline.commands.backup.watch.waits import BackupWait
+from wal_pipeline.host.limits import look_at_memory, usable_cores
 from wal_pipeline.postgres.backup_server import BackupServer, ServerTablespace
 from wal_pipeline.postgres.data_files import DataFile, SkippedEntries, walk_data_files
 from wal_pipeline.postgres.online_backup import OnlineBackup, RunningBackup, StoppedBackup
@@ -223,7 +223,7 @@ class LocalSession:
 
     def _workers(self, copier: VolumeCopier, objects: StoredObjects) -> FileWorkers:
         plan, packer = self._plan, copier.packer
-        cores = os.cpu_count() or 1
+        cores = usable_cores()
         is_paced = plan.max_rate_kib is not None
         setup = WorkerSetup(
             packer.backup_id,
@@ -237,7 +237,7 @@ class LocalSession:
         return FileWorkers(
             FileWorker(copier),
             plan.workers or cores,
-            choose_processes(plan.workers, cores, self._total_bytes or 0),
+            choose_processes(plan.workers, cores, self._total_bytes or 0, look_at_memory()),
             lambda: WorkerProcess(setup, calls, objects.store_encoded),
         )
 

@@ -1,17 +1,11 @@
 """Runs one kind of work on many things at the same time, and ends all of it where one fails."""
 
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
 from typing import Generic, TypeVar
 
 _Item = TypeVar("_Item")
-
-
-def usable_cores() -> int:
-    """Return the number of cores on which this process may run."""
-    return len(os.sched_getaffinity(0))
 
 
 class Workers(Generic[_Item]):

@@ -5,7 +5,7 @@ from concurrent.futures import CancelledError
 
 import pytest
 
-from wal_pipeline.commands.restore.files.workers import Workers, usable_cores
+from wal_pipeline.commands.restore.files.workers import Workers
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 7])
@@ -61,8 +61,3 @@ def test_work_that_is_given_up_by_itself_is_a_failure() -> None:
 
     with pytest.raises(CancelledError):
         Workers[int](2, "test").run(work, range(5))
-
-
-def test_there_is_a_core() -> None:
-    """At least one."""
-    assert usable_cores() >= 1

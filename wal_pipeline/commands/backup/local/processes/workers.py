@@ -9,17 +9,23 @@ from typing import Final, Self
 from wal_pipeline.commands.backup.local.file_worker import FileWorker, Task
 from wal_pipeline.commands.backup.local.processes.worker_process import WorkerProcess
 from wal_pipeline.commands.backup.local.workers import work_through
+from wal_pipeline.host.limits import Memory
 
 _log = logging.getLogger(__name__)
+_MEMORY_A_PROCESS: Final = 128 << 20
 _BYTES_A_PROCESS: Final = 256 << 20  # read in about the time that a process takes to start
 
 
-def choose_processes(workers: int | None, cores: int, total_bytes: int) -> int:
+def choose_processes(workers: int | None, cores: int, total_bytes: int, memory: Memory | None) -> int:
     """Return how many processes are to read so many bytes; 0: threads of this process do.
 
-    ``workers`` is a person's choice; None: one for each core, and none for a small cluster.
+    ``workers`` is a person's choice; None: one for each core, none for a small cluster, and together no more than half
+    of the ``memory`` that is free.
     """
-    return workers if workers is not None else min(cores, total_bytes // _BYTES_A_PROCESS)
+    if workers is not None:
+        return workers
+    room = cores if memory is None else memory.available_bytes // (2 * _MEMORY_A_PROCESS)
+    return min(cores, room, total_bytes // _BYTES_A_PROCESS)
 
 
 class FileWorkers:

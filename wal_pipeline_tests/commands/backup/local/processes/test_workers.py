@@ -13,6 +13,7 @@ from wal_pipeline.commands.backup.local.file_worker import FileWorker, PackTask
 from wal_pipeline.commands.backup.local.processes.worker_process import WorkerProcess
 from wal_pipeline.commands.backup.local.processes.workers import FileWorkers, choose_processes
 from wal_pipeline.commands.backup.local.resume.units import BundleUnit, LargeUnit, StoredPart
+from wal_pipeline.host.limits import Memory
 from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline_tests.support.cut_backups import PAGE
 from wal_pipeline_tests.support.worker_backup import STARTED, WorkerBackup
@@ -108,9 +109,21 @@ def test_threads_do_what_processes_cannot(tmp_path: Path, caplog: pytest.LogCapt
 
 
 @pytest.mark.parametrize(
-    ("workers", "total_bytes", "expected"),
-    [(None, 255 * MIB, 0), (None, 300 * MIB, 1), (None, 1 << 40, 8), (3, 0, 3), (1, 1 << 40, 1)],
+    ("workers", "total_mib", "free_mib", "expected"),
+    [
+        (None, 255, 16384, 0),
+        (None, 300, 16384, 1),
+        (None, 1 << 20, 16384, 8),
+        (None, 1 << 20, 1000, 3),
+        (None, 1 << 20, 200, 0),
+        (None, 1 << 20, None, 8),
+        (3, 0, 200, 3),
+        (1, 1 << 20, None, 1),
+    ],
 )
-def test_a_small_cluster_needs_no_process(workers: int | None, total_bytes: int, expected: int) -> None:
-    """A person's number counts; without one a process pays from 256 MiB on."""
-    assert choose_processes(workers, 8, total_bytes) == expected
+def test_processes_are_chosen_by_size_and_memory(
+    workers: int | None, total_mib: int, free_mib: int | None, expected: int
+) -> None:
+    """A person's number counts; without one a process pays from 256 MiB on, and half of the memory is left alone."""
+    memory = None if free_mib is None else Memory(free_mib * MIB, free_mib * MIB)
+    assert choose_processes(workers, 8, total_mib * MIB, memory) == expected

@@ -1,12 +1,15 @@
-"""How much memory there is follows the tightest limit around this process."""
+"""How many cores and how much memory there are follows the tightest limit around this process."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from wal_pipeline.host.memory import Memory, look_at_memory
+from wal_pipeline.host.limits import Memory, look_at_memory, usable_cores
 
 MIB = 2**20
+V2 = "sys/fs/cgroup/kubepods/pod/cpu.max"
+V1 = "sys/fs/cgroup/cpu/docker/abc"
 MEMINFO = "MemTotal:       16384000 kB\nMemFree:  1000 kB\nMemAvailable:    8192000 kB\nHugePages_Total:   0\n"
 HOST = Memory(16384000 * 1024, 8192000 * 1024)
 
@@ -77,3 +80,46 @@ def test_this_machine_has_memory() -> None:
     found = look_at_memory()
     assert found is not None
     assert 0 < found.available_bytes <= found.limit_bytes
+
+
+@pytest.fixture
+def many_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host with 16 cores."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, 16),
+        ({V2: "max 100000"}, 16),
+        ({V2: "200000 100000"}, 2),
+        ({V2: "50000 100000"}, 1),
+        ({V2: "250000 100000"}, 3),
+        ({V2: "max 100000", "sys/fs/cgroup/kubepods/cpu.max": "400000 100000"}, 4),
+        ({V2: "6400000 100000"}, 16),
+        ({V2: ""}, 16),
+    ],
+)
+@pytest.mark.usefixtures("many_cores")
+def test_a_quota_of_version_2(tmp_path: Path, files: dict[str, str], expected: int) -> None:
+    """The tightest of a container's own group and those around it, rounded up."""
+    assert usable_cores(made(tmp_path, {"proc/self/cgroup": "0::/kubepods/pod\n", **files})) == expected
+
+
+@pytest.mark.parametrize(("quota", "expected"), [("-1", 16), ("300000", 3), ("", 16)])
+@pytest.mark.usefixtures("many_cores")
+def test_a_quota_of_version_1(tmp_path: Path, quota: str, expected: int) -> None:
+    """A quota of -1 is none."""
+    files = {
+        "proc/self/cgroup": "4:memory:/docker/abc\n1:cpu,cpuacct:/docker/abc\n",
+        f"{V1}/cpu.cfs_quota_us": quota,
+        f"{V1}/cpu.cfs_period_us": "100000",
+    }
+    assert usable_cores(made(tmp_path, files)) == expected
+
+
+def test_the_affinity_counts_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that may run on one core of a large host has one."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {7})
+    assert usable_cores(tmp_path) == 1
