@@ -71,9 +71,16 @@ class WorkerBackup:
 
     @contextmanager
     def workers(
-        self, processes: int, *, act: Callable[[StoredObjects], StoredObjects] = lambda one: one
+        self,
+        processes: int,
+        *,
+        act: Callable[[StoredObjects], StoredObjects] = lambda one: one,
+        start: Callable[[], WorkerProcess] = WorkerProcess,
     ) -> Iterator[FileWorkers]:
-        """Workers, of which ``processes`` are processes; with 0 the tasks are done here. All is uploaded at the end."""
+        """Yield so many worker processes, or with 0 threads of this one. All is uploaded at the end.
+
+        ``act`` stands before the objects, ``start`` starts a process.
+        """
         limits = UploadLimits(part_size_bytes=_MIB, tries=1)
         with BackupUpload([self.store], limits) as upload:
             objects = act(StoredObjects(self.take, LAYOUT, self.encoder, upload))
@@ -88,9 +95,8 @@ class WorkerBackup:
             )
             setup = WorkerSetup(self.take, self.started, self.encoder, self.volume_size_bytes, 1 << 20, self.is_paced)
             calls = worker_calls(self.packed, objects, self.read.append)
-            here = FileWorker(VolumeCopier(objects, packer))
-            start = lambda: WorkerProcess(setup, calls, objects.store_encoded)  # noqa: E731 - given on
-            with FileWorkers(here, 2, processes, start) as workers:
+            with FileWorkers(processes, 2, start) as workers:
+                workers.begin(FileWorker(VolumeCopier(objects, packer)), setup, calls, objects.store_encoded)
                 yield workers
             upload.wait()
 

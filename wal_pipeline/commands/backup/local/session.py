@@ -30,7 +30,7 @@ from wal_pipeline.commands.backup.local.last_volume import LastVolume
 from wal_pipeline.commands.backup.local.packed import PackedVolumes
 from wal_pipeline.commands.backup.local.parent_files import ParentFiles, ReferredVolumes
 from wal_pipeline.commands.backup.local.processes.messages import WorkerSetup
-from wal_pipeline.commands.backup.local.processes.worker_process import WorkerProcess, worker_calls
+from wal_pipeline.commands.backup.local.processes.worker_process import worker_calls
 from wal_pipeline.commands.backup.local.processes.workers import FileWorkers, choose_processes
 from wal_pipeline.commands.backup.local.read_meter import ReadMeter
 from wal_pipeline.commands.backup.local.resume.copier import VolumeCopier
@@ -43,7 +43,7 @@ from wal_pipeline.commands.backup.preconditions import require_folders, require_
 from wal_pipeline.commands.backup.session import BackupPhase, BackupProgress, ProgressCallback
 from wal_pipeline.commands.backup.upload import BackupUpload
 from wal_pipeline.commands.backup.watch.waits import BackupWait
-from wal_pipeline.host.limits import look_at_memory, usable_cores
+from wal_pipeline.host.limits import usable_cores
 from wal_pipeline.postgres.backup_server import BackupServer, ServerTablespace
 from wal_pipeline.postgres.data_files import DataFile, SkippedEntries, walk_data_files
 from wal_pipeline.postgres.online_backup import OnlineBackup, RunningBackup, StoppedBackup
@@ -120,7 +120,8 @@ class LocalSession:
         """
         plan, databases = self._plan, self._server.databases()
         unfinished = find_unfinished(plan.places, plan.encoder, plan.identities)
-        with self._started(upload) as running:
+        processes = choose_processes(plan.workers, plan.pgdata)  # they start while the server makes its checkpoint
+        with FileWorkers(processes, plan.workers or usable_cores()) as workers, self._started(upload) as running:
             started = running.started
             self.backup_id = make_backup_id(
                 started.started_at, segment_at(started.timeline, started.start_lsn, plan.facts.wal_segment_size)
@@ -138,8 +139,8 @@ class LocalSession:
                 self._meter.note,
             )
             self._parts = IndexParts(self.backup_id, started.start_lsn, plan.places, plan.encoder)
-            with self._workers(VolumeCopier(objects, packer), objects) as workers:
-                self._pack(workers, unfinished, files, running, upload)
+            self._begin(workers, FileWorker(VolumeCopier(objects, packer)), objects)
+            self._pack(workers, unfinished, files, running, upload)
             self._parts.store_news(self._packed, is_last=True)
             last = LastVolume(plan.pgdata, [file for file in files if file.is_folder], self._packed)
             last.copy_control_file()
@@ -221,10 +222,8 @@ class LocalSession:
             return PackTask(bundle)
         return CompareTask(tuple((file, parent.known(candidates[file.path])) for file in bundle))
 
-    def _workers(self, copier: VolumeCopier, objects: StoredObjects) -> FileWorkers:
-        plan, packer = self._plan, copier.packer
-        cores = usable_cores()
-        is_paced = plan.max_rate_kib is not None
+    def _begin(self, workers: FileWorkers, here: FileWorker, objects: StoredObjects) -> None:
+        packer, is_paced = here.copier.packer, self._plan.max_rate_kib is not None
         setup = WorkerSetup(
             packer.backup_id,
             packer.started,
@@ -233,13 +232,7 @@ class LocalSession:
             _PACED_BYTES if is_paced else _TOLD_BYTES,
             is_paced,
         )
-        calls = worker_calls(self._packed, objects, self._meter.note)
-        return FileWorkers(
-            FileWorker(copier),
-            plan.workers or cores,
-            choose_processes(plan.workers, cores, self._total_bytes or 0, look_at_memory()),
-            lambda: WorkerProcess(setup, calls, objects.store_encoded),
-        )
+        workers.begin(here, setup, worker_calls(self._packed, objects, self._meter.note), objects.store_encoded)
 
     @property
     def can_be_resumed(self) -> bool:

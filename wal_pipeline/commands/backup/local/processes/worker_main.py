@@ -5,6 +5,7 @@ The process talks to nobody else: the base backup uploads, and keeps the lists. 
 
 import pickle
 import signal
+import sys
 import traceback
 from collections.abc import Iterable
 from multiprocessing.connection import Connection
@@ -143,3 +144,7 @@ def _sendable(error: BaseException) -> BaseException:
     except Exception:  # noqa: BLE001 - whatever an exception class does
         return BaseBackupError(f"a worker of the base backup failed: {error!r}")
     return error
+
+
+if __name__ == "__main__":
+    run_worker(Connection(int(sys.argv[1])))

@@ -1,7 +1,10 @@
 """Starts a worker process of a base backup, gives it tasks, and does what it asks for."""
 
-import multiprocessing
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
+from multiprocessing import Pipe
 from typing import Any, Final, Protocol
 
 from wal_pipeline.commands.backup.local.file_worker import Task
@@ -17,13 +20,13 @@ from wal_pipeline.commands.backup.local.processes.messages import (
     Subject,
     WorkerSetup,
 )
-from wal_pipeline.commands.backup.local.processes.worker_main import run_worker
 from wal_pipeline.commands.backup.local.resume.copier import ObjectCopies
 from wal_pipeline.commands.backup.local.source_file import OnRead
 from wal_pipeline.commands.backup.upload import Sink
 from wal_pipeline.commands.copies.stored_bytes import StoredBytes
 from wal_pipeline.errors import BaseBackupError
 
+_MODULE: Final = "wal_pipeline.commands.backup.local.processes.worker_main"
 _END_SECONDS: Final = 5.0
 _LOST: Final = (EOFError, BrokenPipeError, ConnectionResetError)
 Calls = Mapping[Subject, Callable[..., object]]
@@ -52,24 +55,34 @@ def worker_calls(packed: PackedTaker, copies: ObjectCopies, on_read: OnRead) -> 
 class WorkerProcess:
     """One process, which does one task at a time. After an error it is dead."""
 
-    def __init__(self, setup: WorkerSetup, calls: Calls, store: StoreEncoded) -> None:
+    def __init__(self) -> None:
         """Start it. A fork of this process would inherit locks that other threads hold, so it is a fresh one.
+
+        Nor is it one of ``multiprocessing``, which would load the main module once more: in a run that is Dagster's.
 
         Raises: OSError where the system does not let a process start.
         """
-        self._calls = calls
-        self._store = store
+        self._calls: Calls = {}
+        self._store: StoreEncoded | None = None
         self._is_stopped = False
-        context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
+        self._connection, theirs = Pipe()
         try:
-            self._process = context.Process(target=run_worker, args=(theirs,), name="base-backup", daemon=True)
-            self._process.start()
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", _MODULE, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                pass_fds=(theirs.fileno(),),
+            )
         except OSError:
             self._connection.close()
             raise
         finally:
             theirs.close()
+
+    def begin(self, setup: WorkerSetup, calls: Calls, store: StoreEncoded) -> None:
+        """Give it what it must know before its first task. Raises: BaseBackupError where the process is gone."""
+        self._calls, self._store = calls, store
         self._send(setup)
 
     def do(self, task: Task) -> None:
@@ -93,10 +106,11 @@ class WorkerProcess:
     def close(self) -> None:
         """Let the process end, and wait for it."""
         self._connection.close()
-        self._process.join(_END_SECONDS)
-        if self._process.is_alive():
+        try:
+            self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.join()
+            self._process.wait()
 
     def _serve(self, message: Message) -> None:
         match message:
@@ -104,7 +118,7 @@ class WorkerProcess:
                 answer = self._calls[subject](*arguments)
                 if is_question:
                     self._send(answer)
-            case StoreBegun(name):
+            case StoreBegun(name) if self._store is not None:
                 self._send(self._store(name, self._pass_on))
             case Failed(error):
                 raise error
@@ -141,9 +155,9 @@ class WorkerProcess:
     def _lost(self) -> BaseBackupError:
         if self._is_stopped:
             return BaseBackupError("the base backup was stopped")
-        self._process.join(_END_SECONDS)
+        self._process.kill()  # where it lives and only its connection is lost; a code that it has stays
         return BaseBackupError(
-            f"a worker process of the base backup ended with exit code {self._process.exitcode}",
+            f"a worker process of the base backup ended with exit code {self._process.wait()}",
             hint="Code -9 is mostly the kernel's, for want of memory (see dmesg): each worker takes about 100 MiB, and "
             "WAL_PIPELINE_BASE_BACKUP_WORKERS sets how many there are.",
         )

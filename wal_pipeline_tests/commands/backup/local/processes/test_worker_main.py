@@ -23,7 +23,7 @@ if __name__ == "__main__":
 
 def test_workers_do_not_outlive_a_killed_base_backup(tmp_path: Path) -> None:
     """SIGKILL of the base backup ends its workers: nobody reads the data directory on."""
-    script = tmp_path / "parent.py"  # a file: the workers' start reads the main module again
+    script = tmp_path / "parent.py"
     script.write_text(_PARENT)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[5])}
     words = [sys.executable, str(script), str(tmp_path)]

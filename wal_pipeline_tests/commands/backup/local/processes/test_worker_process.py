@@ -57,7 +57,7 @@ def test_an_error_of_the_base_backup_is_raised_and_ends_the_worker(tmp_path: Pat
     with pytest.raises(BaseBackupError, match="cannot be stored"), backup.workers(1, act=_Refusing) as workers:  # type: ignore[arg-type]
         found.append(workers._processes[0]._process)
         workers.run([PackTask((backup.file("base/5/1", 400),))], stop=lambda: None, tick=lambda: None)
-    assert not found[0].is_alive()
+    assert found[0].poll() is not None
 
 
 def test_a_worker_that_is_killed_is_named_with_its_code(tmp_path: Path) -> None:
