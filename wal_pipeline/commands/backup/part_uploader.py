@@ -5,8 +5,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
-from typing import TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Final, TypeVar
 
 from wal_pipeline.commands.backup.confirm import ProvenObjects
 from wal_pipeline.commands.copies.prove import prove
@@ -16,6 +16,7 @@ from wal_pipeline.stores.base import Body, MultipartUpload, PutOutcome, Store, U
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
+_MOST_UPLOADS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,14 @@ class UploadLimits:
     tries: int = 4
     retry_seconds: float = 2.0
     stall_seconds: float = 900.0
+
+    def for_workers(self, workers: int) -> "UploadLimits":
+        """Return limits under which so many workers do not wait for each other: an upload and two parts for each."""
+        return replace(
+            self,
+            parts_in_memory=max(self.parts_in_memory, 2 * workers),
+            uploads_per_store=max(self.uploads_per_store, min(workers, _MOST_UPLOADS)),
+        )
 
 
 class SharedPart:

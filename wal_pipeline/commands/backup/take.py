@@ -46,6 +46,7 @@ from wal_pipeline.commands.backup.watch.waits import BackupWait
 from wal_pipeline.commands.continuity.archived import stored_segment_size
 from wal_pipeline.commands.relations.keep import KeepAttempt
 from wal_pipeline.errors import BaseBackupError, PostgresError
+from wal_pipeline.host.limits import usable_cores
 from wal_pipeline.postgres.backup_server import BackupServer
 from wal_pipeline.postgres.server_facts import ServerFacts
 from wal_pipeline.stores.base import Store
@@ -131,9 +132,12 @@ def _stored_by(
     """Run the session and store its manifest. Where that fails, only what a later one can go on with stays."""
     begun = time.monotonic()
     options.scratch_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    limits = options.limits
+    if isinstance(session, LocalSession):
+        limits = limits.for_workers(options.workers or usable_cores())
     try:
         with (
-            BackupUpload([place.store for place in places], options.limits, read_back=options.read_back) as upload,
+            BackupUpload([place.store for place in places], limits, read_back=options.read_back) as upload,
             tempfile.TemporaryFile(dir=options.scratch_folder) as file_list,
         ):
             manifest = replace(session.run(upload, file_list, options.staging), note=options.note)

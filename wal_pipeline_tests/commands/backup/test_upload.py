@@ -195,3 +195,11 @@ def test_bytes_that_are_not_the_expected_ones_make_no_object(good: LocalFolderSt
         assert raised.value.message == message
     assert list(good.list("")) == []
     assert list(good.uploads("")) == []
+
+
+def test_many_workers_have_parts_and_uploads_for_each() -> None:
+    """Sixteen workers do not wait for each other's parts; a few have what others have."""
+    assert UploadLimits().for_workers(2) == UploadLimits()
+    many = UploadLimits().for_workers(16)
+    assert (many.parts_in_memory, many.uploads_per_store) == (32, 16)
+    assert UploadLimits().for_workers(64).uploads_per_store == 16

@@ -159,5 +159,5 @@ class WorkerProcess:
         return BaseBackupError(
             f"a worker process of the base backup ended with exit code {self._process.wait()}",
             hint="Code -9 is mostly the kernel's, for want of memory (see dmesg): each worker takes about 100 MiB, and "
-            "WAL_PIPELINE_BASE_BACKUP_WORKERS sets how many there are.",
+            "WAL_PIPELINE_BASE_BACKUP_WORKERS sets how many there are. With another code it has said why above.",
         )
