@@ -49,7 +49,13 @@ def large(postgres_version: PostgresInstall, s3_pair: S3Pair) -> Iterator[Large]
         if shutil.disk_usage(folder).free < _ROOM_BYTES:
             pytest.skip(f"'{folder}' has no {_ROOM_BYTES >> 30} GiB free")
         patch.setenv("TESTBED_FOLDER", folder)
-        settings = {"max_wal_size": "2GB", "fsync": "off", "max_locks_per_transaction": "2000"}
+        # Without autovacuum, which makes forks of its own accord between two base backups.
+        settings = {
+            "max_wal_size": "2GB",
+            "fsync": "off",
+            "max_locks_per_transaction": "2000",
+            "autovacuum": "off",
+        }
         with History.begin(postgres_version, s3_pair, wal_segment_size_mb=16, settings=settings) as history:
             cluster = history.cluster
             cluster.psql("ALTER SYSTEM SET archive_command = 'true'")
@@ -60,6 +66,7 @@ def large(postgres_version: PostgresInstall, s3_pair: S3Pair) -> Iterator[Large]
             cluster.psql("CREATE INDEX ON huge (i)")
             space = cluster.make_tablespace("apart")
             cluster.psql("CREATE TABLE apart TABLESPACE apart AS SELECT generate_series(1, 500000) AS n")
+            cluster.psql("VACUUM huge, apart")
             cluster.psql("ALTER SYSTEM RESET archive_command")
             cluster.psql("SELECT pg_reload_conf(); CHECKPOINT; SELECT pg_switch_wal()")
             history.environment["PGDATA"] = str(cluster.pgdata)
