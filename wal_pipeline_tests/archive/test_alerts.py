@@ -56,7 +56,8 @@ def test_message_is_bounded(count: int) -> None:
 
 
 def test_every_kind_has_a_severity() -> None:
-    """What loses data is critical, a pause is for information, the rest are warnings."""
-    assert {kind for kind in AlertKind if default_severity(kind) is Severity.INFO} == {AlertKind.PAUSED}
+    """What loses data is critical, a pause and a clone's end are for information, the rest are warnings."""
+    informing = {kind for kind in AlertKind if default_severity(kind) is Severity.INFO}
+    assert informing == {AlertKind.PAUSED, AlertKind.CLONE_ENDED}
     assert default_severity(AlertKind.GAP) is Severity.CRITICAL
     assert default_severity(AlertKind.STORE_DOWN) is Severity.WARNING
