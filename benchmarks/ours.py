@@ -110,8 +110,8 @@ def _with_children(pid: int) -> list[int]:
     """Return the process and all below it."""
     found = [pid]
     for one in found:
-        for listed in Path(f"/proc/{one}/task").glob("*/children"):
-            with suppress(OSError):
+        with suppress(OSError):  # it has ended
+            for listed in Path(f"/proc/{one}/task").glob("*/children"):
                 found += map(int, listed.read_text().split())
     return found
 

@@ -4,6 +4,8 @@ import sys
 from importlib import import_module
 from typing import Final, NoReturn
 
+from wal_pipeline.host.gc_pause import collect_seldom
+
 _NOT_CLICK: Final = {"archive-get": "wal_pipeline.cli.archive_get"}
 
 
@@ -13,6 +15,7 @@ def main() -> NoReturn:
     0: done. 1: an error of ours, with its hint. 2: the command line was not understood. 130: interrupted.
     ``archive-get`` has exit codes of its own, which PostgreSQL reads.
     """
+    collect_seldom()
     if len(sys.argv) > 1 and sys.argv[1] in _NOT_CLICK:
         import_module(_NOT_CLICK[sys.argv[1]]).main(sys.argv[2:])
     from wal_pipeline.cli.group import run

@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Iterable
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Final
 
 from wal_pipeline.archive.format.base_backup.file_index import IndexedFile
 from wal_pipeline.archive.format.base_backup.manifest import BackupObject
@@ -29,7 +29,10 @@ from wal_pipeline.commands.backup.local.resume.copier import VolumeCopier
 from wal_pipeline.commands.backup.local.volume_packer import VolumePacker
 from wal_pipeline.commands.copies.stored_bytes import StoredBytes
 from wal_pipeline.errors import BaseBackupError, WalPipelineError
+from wal_pipeline.host.gc_pause import collect_seldom
 from wal_pipeline.postgres.page_checksums import PageFindings
+
+_SENT_BYTES: Final = 512 << 10
 
 
 class BackupProxy:
@@ -39,6 +42,7 @@ class BackupProxy:
         self._connection = connection
         self._setup = setup
         self._untold_bytes = 0
+        self._waiting = bytearray()
 
     def begin(self) -> int:
         """Return the number of the next volume."""
@@ -72,7 +76,9 @@ class BackupProxy:
     def store(self, name: str, chunks: Iterable[bytes]) -> StoredBytes:
         """Encode the chunks of one object here, and hand the bytes over. Raises: as ``chunks`` does."""
         self._connection.send(StoreBegun(name))
-        self._setup.encoder.encode_here(chunks, self._send_chunk)
+        self._waiting.clear()
+        self._setup.encoder.encode_here(chunks, self._take_encoded)
+        self._send_waiting()
         self._connection.send(StoreEnded())
         stored: StoredBytes = self._connection.recv()
         return stored
@@ -91,10 +97,17 @@ class BackupProxy:
         else:
             self._tell(Subject.READ, size_bytes)
 
-    def _send_chunk(self, chunk: bytes) -> None:
-        if chunk:
+    def _take_encoded(self, chunk: bytes) -> None:
+        """Keep encoded bytes until they are worth a message: pages of tables compress to a fortieth."""
+        self._waiting += chunk
+        if len(self._waiting) >= _SENT_BYTES:
+            self._send_waiting()
+
+    def _send_waiting(self) -> None:
+        if self._waiting:
             self._connection.send(ChunkFollows())
-            self._connection.send_bytes(chunk)
+            self._connection.send_bytes(self._waiting)
+            self._waiting.clear()
 
     def _tell(self, subject: Subject, *arguments: object) -> None:
         self._connection.send(BackupCall(subject, arguments, is_question=False))
@@ -147,4 +160,5 @@ def _sendable(error: BaseException) -> BaseException:
 
 
 if __name__ == "__main__":
+    collect_seldom()
     run_worker(Connection(int(sys.argv[1])))
