@@ -120,7 +120,6 @@ _TESTED_IN: Final = {
     "commands/verify/test_verify.py": (
         "commands/inventory/survey commands/verify/{compare,read_copy,records,repair,results}"
     ),
-    "catalog/test_area.py": "host/gc_pause",
     "orchestration/assets/test_segments.py": "orchestration/assets/{base_backups,per_store} wiring/refill",
     "orchestration/jobs/test_archive.py": ("orchestration/assets/closing_events orchestration/jobs/archive_recorder"),
     "orchestration/jobs/test_record.py": (
