@@ -39,10 +39,10 @@ class Body:
     sha256: str
 
     @classmethod
-    def of(cls, data: bytes | memoryview) -> "Body":
-        """Make the body of ``data`` and compute its digests, for small objects whose digests are not known yet."""
+    def of(cls, data: bytes | memoryview, sha256: str | None = None) -> "Body":
+        """Make the body of ``data`` and compute the digests that are not known yet."""
         md5 = hashlib.md5(data, usedforsecurity=False).digest()
-        return cls(data, md5, hashlib.sha256(data).hexdigest())
+        return cls(data, md5, hashlib.sha256(data).hexdigest() if sha256 is None else sha256)
 
     @property
     def size_bytes(self) -> int:

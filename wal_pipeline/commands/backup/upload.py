@@ -31,6 +31,11 @@ class BackupUpload:
         self._is_given_up = False
 
     @property
+    def part_size_bytes(self) -> int:
+        """The size of each part of an object but its last."""
+        return self._limits.part_size_bytes
+
+    @property
     def failures(self) -> dict[str, Exception]:
         """The error of each store that was dropped, by the store's name."""
         return {uploader.store.name: uploader.error for uploader in self._uploaders if uploader.error is not None}
@@ -112,20 +117,20 @@ class BackupUpload:
             uploader.close()
 
     def take_buffer(self) -> bytearray:
-        """Wait for room in memory and return one part's buffer."""
+        """Wait for room in memory, and return the empty buffer of a part."""
         while not self._slots.acquire(timeout=min(1.0, self._limits.stall_seconds)):
             for uploader in self._uploaders:
                 uploader.check_stall()
             self.require_live()
         self.require_live()
-        return bytearray(self._limits.part_size_bytes)
+        return bytearray()  # most objects are much smaller than a part
 
-    def share(self, number: int, data: memoryview) -> SharedPart:
-        """Make a part that every live store keeps until it has sent it."""
+    def share(self, number: int, data: memoryview, sha256: str | None = None) -> SharedPart:
+        """Make a part that every live store keeps until it has sent it. ``sha256``: its digest, where it is known."""
         live = {uploader.store.name for uploader in self.live_uploaders}
         with self._lock:
             self.stored_bytes += len(data)
-        return SharedPart(number, Body.of(data), live, self._slots.release)
+        return SharedPart(number, Body.of(data, sha256), live, self._slots.release)
 
     @property
     def live_uploaders(self) -> list[PartUploader]:
@@ -141,7 +146,6 @@ class _PartCutter:
         self._key = key
         self._uploaders = [(uploader, uploader.begin(key, metadata)) for uploader in upload.live_uploaders]
         self._buffer = upload.take_buffer()
-        self._filled = 0
         self._number = 1
         self._sha256 = hashlib.sha256()
         self._size_bytes = 0
@@ -152,11 +156,10 @@ class _PartCutter:
         self._size_bytes += len(data)
         view = memoryview(data)
         while view:
-            if self._filled == len(self._buffer):
+            if len(self._buffer) == self._upload.part_size_bytes:
                 self._send_full_part()
-            room = min(len(view), len(self._buffer) - self._filled)
-            self._buffer[self._filled : self._filled + room] = view[:room]
-            self._filled += room
+            room = self._upload.part_size_bytes - len(self._buffer)
+            self._buffer += view[:room]
             view = view[room:]
 
     def finish(self, expected: StoredBytes | None) -> StoredBytes:
@@ -166,7 +169,7 @@ class _PartCutter:
         if fault is not None:
             raise BaseBackupError(fault)
         if self._number == 1:
-            part = self._part()
+            part = self._part(stored.sha256)
             self._each(lambda uploader, upload: uploader.put(upload, part, stored), part)
         else:
             self._send()
@@ -178,16 +181,16 @@ class _PartCutter:
         self._number += 1
         if self._number > MAX_PARTS:
             raise BaseBackupError(
-                f"object '{self._key}' would have more than {MAX_PARTS} parts of {len(self._buffer)} bytes"
+                f"object '{self._key}' would have more than {MAX_PARTS} parts of {self._upload.part_size_bytes} bytes"
             )
-        self._buffer, self._filled = self._upload.take_buffer(), 0
+        self._buffer = self._upload.take_buffer()
 
     def _send(self) -> None:
         part = self._part()
         self._each(lambda uploader, upload: uploader.send(upload, part), part)
 
-    def _part(self) -> SharedPart:
-        return self._upload.share(self._number, memoryview(self._buffer)[: self._filled])
+    def _part(self, sha256: str | None = None) -> SharedPart:
+        return self._upload.share(self._number, memoryview(self._buffer), sha256)
 
     def _each(self, act: Callable[[PartUploader, ObjectUpload], None], part: SharedPart | None = None) -> None:
         for uploader, upload in self._uploaders:
