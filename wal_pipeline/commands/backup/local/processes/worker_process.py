@@ -3,7 +3,8 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from multiprocessing import Pipe
 from typing import Any, Final, Protocol
 
@@ -30,7 +31,6 @@ _MODULE: Final = "wal_pipeline.commands.backup.local.processes.worker_main"
 # glibc's: the memory of a chunk serves for the next one, and is not mapped and cleared for each.
 _MEMORY_KEPT: Final = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
 _END_SECONDS: Final = 5.0
-_LOST: Final = (EOFError, BrokenPipeError, ConnectionResetError)
 Calls = Mapping[Subject, Callable[..., object]]
 
 
@@ -108,11 +108,15 @@ class WorkerProcess:
     def close(self) -> None:
         """Let the process end, and wait for it."""
         self._connection.close()
+        self._ended()
+
+    def _ended(self) -> int:
+        """Wait for the end of the process, kill it where that does not come, and return its exit code."""
         try:
-            self._process.wait(_END_SECONDS)
+            return self._process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
+            return self._process.wait()
 
     def _serve(self, message: Message) -> None:
         match message:
@@ -131,35 +135,33 @@ class WorkerProcess:
         """Give the bytes of one object to ``sink``."""
         while not isinstance(message := self._received(), StoreEnded):
             if isinstance(message, ChunkFollows):
-                sink(self._received_chunk())
+                with self._talking():
+                    chunk = self._connection.recv_bytes()
+                sink(chunk)
             else:
                 self._serve(message)
 
-    def _received_chunk(self) -> bytes:
-        try:
-            return self._connection.recv_bytes()
-        except _LOST as error:
-            raise self._lost() from error
-
     def _received(self) -> Message:
-        try:
+        with self._talking():
             message: Message = self._connection.recv()
-        except _LOST as error:
-            raise self._lost() from error
         return message
 
     def _send(self, what: Any) -> None:
-        try:
+        with self._talking():
             self._connection.send(what)
-        except _LOST as error:
+
+    @contextmanager
+    def _talking(self) -> Iterator[None]:
+        try:
+            yield
+        except (EOFError, BrokenPipeError, ConnectionResetError) as error:
             raise self._lost() from error
 
     def _lost(self) -> BaseBackupError:
         if self._is_stopped:
             return BaseBackupError("the base backup was stopped")
-        self._process.kill()  # where it lives and only its connection is lost; a code that it has stays
         return BaseBackupError(
-            f"a worker process of the base backup ended with exit code {self._process.wait()}",
+            f"a worker process of the base backup ended with exit code {self._ended()}",
             hint="Code -9 is mostly the kernel's, for want of memory (see dmesg): each worker takes about 100 MiB, and "
             "WAL_PIPELINE_BASE_BACKUP_WORKERS sets how many there are. With another code it has said why above.",
         )
