@@ -91,7 +91,7 @@ def _zstd_compressor(level: int, size_bytes: int) -> zstandard.ZstdCompressor:
     return zstandard.ZstdCompressor(compression_params=chosen)
 
 
-def gzip_member(data: bytes, level: int) -> bytes:
+def gzip_member(data: bytes | memoryview, level: int) -> bytes:
     """Return one gzip member (RFC 1952) that holds ``data``; levels 1 to 9 are about as small as zlib's."""
     return bytes(deflate.gzip_compress(data, _LIBDEFLATE_LEVELS[level]))
 

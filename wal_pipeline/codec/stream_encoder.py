@@ -29,6 +29,7 @@ class Source(Protocol):
 
 
 Sink = Callable[[bytes], object]
+Block = bytes | memoryview
 
 
 class StreamEncoder:
@@ -98,9 +99,9 @@ class StreamEncoder:
             case Codec.ZSTD:
                 return self._zstd_here(chunks)
             case Codec.GZIP:
-                return (gzip_member(block, self.level) for block in _blocks(chunks))
+                return (gzip_member(block, self.level) for block in _blocks(chunks, _BLOCK_BYTES))
             case Codec.LZ4:
-                return (self._lz4_frame(block) for block in _blocks(chunks))
+                return (self._lz4_frame(block) for block in _blocks(chunks, _BLOCK_BYTES))
             case Codec.NONE:
                 return iter(chunks)
 
@@ -125,7 +126,7 @@ class StreamEncoder:
         )
         compressor = zstandard.ZstdCompressor(compression_params=parameters)
         empty = True
-        for block in _near(chunks, _FRAME_BYTES):
+        for block in _blocks(chunks, _FRAME_BYTES):
             yield compressor.compress(block)
             empty = False
         if empty:
@@ -138,7 +139,7 @@ class StreamEncoder:
             yield from chunker.compress(data)
         yield from chunker.finish()  # type: ignore[no-untyped-call]
 
-    def _lz4_frame(self, block: bytes) -> bytes:
+    def _lz4_frame(self, block: Block) -> bytes:
         return bytes(lz4.frame.compress(block, compression_level=self.level, content_checksum=True))
 
     def _in_blocks(self, source: Source, compress: Callable[[bytes], bytes]) -> Iterator[bytes]:
@@ -153,9 +154,9 @@ class StreamEncoder:
                 yield waiting.popleft().result()
 
 
-def _near(chunks: Iterable[bytes], size_bytes: int) -> Iterator[bytes | memoryview]:
+def _blocks(chunks: Iterable[bytes], size_bytes: int) -> Iterator[Block]:
     """Join small chunks and cut large ones to blocks of this size; those between them are shorter."""
-    parts: list[bytes | memoryview] = []
+    parts: list[Block] = []
     waiting_bytes = 0
     for chunk in chunks:
         if parts and waiting_bytes + len(chunk) > size_bytes:
@@ -174,20 +175,6 @@ def _near(chunks: Iterable[bytes], size_bytes: int) -> Iterator[bytes | memoryvi
 
 def _remade(codec: Codec, level: int, threads: int, recipients: Sequence[str]) -> StreamEncoder:
     return StreamEncoder(codec, level, threads=threads, recipients=recipients)
-
-
-def _blocks(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Join chunks to blocks of at least 4 MiB; the last may be shorter."""
-    parts: list[bytes] = []
-    size = 0
-    for data in chunks:
-        parts.append(data)
-        size += len(data)
-        if size >= _BLOCK_BYTES:
-            yield b"".join(parts)
-            parts, size = [], 0
-    if parts:
-        yield b"".join(parts)
 
 
 def read_fully(source: Source, size: int) -> bytes:
