@@ -94,7 +94,8 @@ def _usage(catalog: Catalog, store: str, now: datetime, piece_bytes: int) -> Usa
 def _restore_bytes(catalog: Catalog, store: str) -> int:
     """Return the bytes of a restore to the newest moment: the newest base backup's chain, and the WAL since.
 
-    One of the method ``local`` says itself what is fetched: of its chain only the volumes that it refers to.
+    One of the method ``local`` says itself what is fetched, of all before it only the volumes that it refers to; a
+    chain goes back to the newest of these.
     """
     backups = {one.backup_id: one for one in catalog.base_backups.all()}
     held = {
@@ -105,14 +106,15 @@ def _restore_bytes(catalog: Catalog, store: str) -> int:
     newest = newest_id(held, catalog.now())
     if newest is None:
         return 0
-    backup = backups[newest]
-    fetched = backup.fetched_size_bytes
-    if fetched is None:
-        fetched, next_id = 0, newest
-        while next_id in held and next_id in backups:
-            fetched += held.pop(next_id)
-            next_id = backups[next_id].parent_id or ""
-    return fetched + catalog.measures.stored_since(store, backup.started_at)
+    fetched, next_id = 0, newest
+    while next_id in held and next_id in backups:
+        one, stored_bytes = backups[next_id], held.pop(next_id)
+        if one.fetched_size_bytes is not None:
+            fetched += one.fetched_size_bytes
+            break
+        fetched += stored_bytes
+        next_id = one.parent_id or ""
+    return fetched + catalog.measures.stored_since(store, backups[newest].started_at)
 
 
 def cost_as_json(cost: Cost, usage: Mapping[str, Usage] | None = None) -> dict[str, Any]:

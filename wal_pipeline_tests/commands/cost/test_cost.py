@@ -63,7 +63,37 @@ def test_volumes_that_an_incremental_base_backup_refers_to_are_counted_once(tmp_
     wal = scene.catalog.measures.stored_since("r2", child.started_at)
     assert usage.stored_bytes == 10 * 200_000 + 3 * 10**8 + 10**7
     assert usage.restore_bytes == 10**7 + 2 * 10**8 + wal
-    scene.catalog.base_backups.record(replace(child, fetched_size_bytes=None, note="of pg_basebackup"), own)
+    by_block = replace(
+        child,
+        backup_id=full.backup_id.replace(name(2), name(7)),
+        parent_id=child.backup_id,
+        stored_size_bytes=10**6,
+        fetched_size_bytes=None,
+        finished_at=child.finished_at + timedelta(hours=1),
+    )
+    blocks = [replace(one, backup_id=by_block.backup_id, stored_size_bytes=10**6) for one in copies]
+    scene.catalog.base_backups.record(by_block, blocks)
+    mixed = current_cost(scene.catalog, DEFAULT_PRICES, NOW).usage["r2"].restore_bytes
+    assert mixed == 10**6 + 10**7 + 2 * 10**8 + scene.catalog.measures.stored_since("r2", by_block.started_at)
+
+
+def test_all_of_a_chain_of_blocks_is_fetched(tmp_path: Path) -> None:
+    """It is combined, so a restore needs each base backup of it."""
+    scene = HealthScene(tmp_path)
+    scene.archive(*range(1, 11))
+    scene.back_up(2)
+    [full] = scene.catalog.base_backups.all()
+    child = replace(
+        full,
+        backup_id=full.backup_id.replace(name(2), name(5)),
+        kind=BackupKind.INCREMENTAL,
+        parent_id=full.backup_id,
+        stored_size_bytes=10**7,
+    )
+    copies = scene.catalog.base_backups.copies()
+    own = [replace(one, backup_id=child.backup_id, stored_size_bytes=10**7) for one in copies]
+    scene.catalog.base_backups.record(child, own)
+    wal = scene.catalog.measures.stored_since("r2", child.started_at)
     assert current_cost(scene.catalog, DEFAULT_PRICES, NOW).usage["r2"].restore_bytes == 10**7 + 3 * 10**8 + wal
 
 
