@@ -4,12 +4,13 @@ import shutil
 from datetime import timedelta
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from wal_pipeline_tests.support.segments import name_of
 from wal_pipeline_tests.support.stateful_backups import ACCIDENTS
+from wal_pipeline_tests.support.stateful_settings import settings_for
 from wal_pipeline_tests.support.stateful_store import CALLS, STORES, TROUBLES, Trouble
 from wal_pipeline_tests.support.stateful_world import World, fast_folder
 
@@ -213,18 +214,8 @@ class Archive(RuleBasedStateMachine):
         self.world.lose_catalog(and_rebuild=and_rebuild)
 
 
-def settings_for(examples: int) -> settings:
-    """Return the settings for so many examples."""
-    return settings(
-        max_examples=examples,
-        stateful_step_count=14,
-        deadline=None,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
-    )
-
-
 TestArchive = Archive.TestCase
-TestArchive.settings = settings_for(16 if settings.default.derandomize else 400)  # the latter: make fuzz
+TestArchive.settings = settings_for(14, 16 if settings.default.derandomize else 400)  # the latter: make fuzz
 
 if settings.default.derandomize:
 
@@ -232,4 +223,4 @@ if settings.default.derandomize:
     class TestArchiveAtLength(Archive.TestCase):  # type: ignore[misc, valid-type]
         """The same with more examples."""
 
-        settings = settings_for(40)
+        settings = settings_for(14, 40)

@@ -4,11 +4,12 @@ import logging
 import shutil
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from wal_pipeline_tests.support.stateful_references import ReferenceWorld
+from wal_pipeline_tests.support.stateful_settings import settings_for
 from wal_pipeline_tests.support.stateful_store import STORES
 from wal_pipeline_tests.support.stateful_world import fast_folder
 
@@ -136,18 +137,8 @@ class References(RuleBasedStateMachine):
         self.world.check_restores()
 
 
-def settings_for(examples: int) -> settings:
-    """Return the settings for so many examples."""
-    return settings(
-        max_examples=examples,
-        stateful_step_count=12,
-        deadline=None,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
-    )
-
-
 TestReferences = References.TestCase
-TestReferences.settings = settings_for(16 if settings.default.derandomize else 300)  # the latter: make fuzz
+TestReferences.settings = settings_for(12, 16 if settings.default.derandomize else 300)  # the latter: make fuzz
 
 if settings.default.derandomize:
 
@@ -155,4 +146,4 @@ if settings.default.derandomize:
     class TestReferencesAtLength(References.TestCase):  # type: ignore[misc, valid-type]
         """The same with more examples."""
 
-        settings = settings_for(60)
+        settings = settings_for(12, 60)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from wal_pipeline.catalog.catalog import Catalog, open_catalog
 from wal_pipeline_tests.support.archive_scene import ArchiveScene
 
 _MEMORY = Path("/dev/shm")  # noqa: S108 - where it is there, waiting for a disk would be most of these tests' time
@@ -28,3 +29,11 @@ def scene(quick_folder: Path) -> Iterator[ArchiveScene]:
     made = ArchiveScene(quick_folder)
     yield made
     made.catalog.close()
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Iterator[Catalog]:
+    """A catalog in a SQLite file."""
+    made = open_catalog(f"sqlite:///{tmp_path / 'catalog.sqlite'}", "main")
+    yield made
+    made.close()

@@ -60,17 +60,7 @@ class PackedFolder:
 
     def content(self) -> dict[str, bytes]:
         """What the volumes hold, with parts joined in order."""
-        parts: dict[tuple[str, int], bytes] = {}
-        for volume in self.packed.volumes():
-            with tarfile.open(fileobj=io.BytesIO(self.volumes[volume.item.name])) as tar:
-                for member in tar:
-                    stream = tar.extractfile(member)
-                    assert stream is not None
-                    parts[split_part_name(member.name) or (member.name, 0)] = stream.read()
-        found: dict[str, bytes] = {}
-        for (path, _), data in sorted(parts.items()):
-            found[path] = found.get(path, b"") + data
-        return found
+        return joined_files(self.volumes[volume.item.name] for volume in self.packed.volumes())
 
     def _store(self, name: str, chunks: Iterable[bytes]) -> StoredBytes:
         self.volumes[name] = b"".join(chunks)
@@ -79,3 +69,18 @@ class PackedFolder:
     def _note(self, size_bytes: int) -> None:
         self.read_bytes += size_bytes
         self.on_read(self.read_bytes)
+
+
+def joined_files(volumes: Iterable[bytes]) -> dict[str, bytes]:
+    """Return the files of volumes, each a tar, by their paths, with their parts joined in order."""
+    parts: dict[tuple[str, int], bytes] = {}
+    for volume in volumes:
+        with tarfile.open(fileobj=io.BytesIO(volume)) as tar:
+            for member in tar:
+                stream = tar.extractfile(member)
+                assert stream is not None
+                parts[split_part_name(member.name) or (member.name, 0)] = stream.read()
+    found: dict[str, bytes] = {}
+    for (path, _), data in sorted(parts.items()):
+        found[path] = found.get(path, b"") + data
+    return found

@@ -2,7 +2,6 @@
 
 import io
 import os
-import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -10,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from wal_pipeline.archive.format.base_backup.parts import split_part_name
+from wal_pipeline.archive.format.base_backup.manifest import BackupVolume
 from wal_pipeline.archive.records import Codec
 from wal_pipeline.codec.stream_decoder import StoredStream, StreamOpener, open_stream
 from wal_pipeline.codec.stream_encoder import StreamEncoder
@@ -31,6 +30,7 @@ from wal_pipeline.wal.lsn import Lsn
 from wal_pipeline_tests.support.archive_scene import folder_store
 from wal_pipeline_tests.support.cut_backups import PAGE, page
 from wal_pipeline_tests.support.manifests import LAYOUT
+from wal_pipeline_tests.support.packed_folder import joined_files
 
 _MIB = 1 << 20
 _MODIFIED_NS = 1_700_000_000_000_000_000
@@ -107,23 +107,14 @@ class WorkerBackup:
 
     def contents(self) -> dict[str, bytes]:
         """What the volumes of the store hold, with parts joined."""
-        parts: dict[tuple[str, int], bytes] = {}
-        for volume in self.packed.volumes():
-            key = LAYOUT.base_key(volume.backup_id, volume.item.name)
-            opened = io.BytesIO()
-            with self.store.open_described(key) as (_, stream):
-                opener = StreamOpener(self.encoder.codec, volume.item, opened.write)
-                open_stream(StoredStream(stream), opener, self.encoder.encrypted, self.identities)
-            opened.seek(0)
-            with tarfile.open(fileobj=opened) as tar:
-                for member in tar:
-                    content = tar.extractfile(member)
-                    assert content is not None
-                    parts[split_part_name(member.name) or (member.name, 0)] = content.read()
-        found: dict[str, bytes] = {}
-        for (path, _), data in sorted(parts.items()):
-            found[path] = found.get(path, b"") + data
-        return found
+        return joined_files(map(self._opened, self.packed.volumes()))
+
+    def _opened(self, volume: BackupVolume) -> bytes:
+        opened = io.BytesIO()
+        with self.store.open_described(LAYOUT.base_key(volume.backup_id, volume.item.name)) as (_, stream):
+            opener = StreamOpener(self.encoder.codec, volume.item, opened.write)
+            open_stream(StoredStream(stream), opener, self.encoder.encrypted, self.identities)
+        return opened.getvalue()
 
     def later(self, take: str) -> "WorkerBackup":
         """Another base backup of the same files onto the same store."""

@@ -1,15 +1,11 @@
 """Causes of alerts about base backups say what happened, and end when it is over."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-
-import pytest
 
 from wal_pipeline.archive.alerts import AlertKind
 from wal_pipeline.archive.format.base_backup.report import BackupReport
 from wal_pipeline.archive.records import DamagedPages
-from wal_pipeline.catalog.catalog import Catalog, open_catalog
+from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.alerts.base_backups import (
     failure_observations,
     forget_failure,
@@ -24,14 +20,6 @@ from wal_pipeline.errors import BaseBackupError
 from wal_pipeline_tests.support.manifests import make_manifest
 
 AT = datetime(2026, 11, 22, 17, 45, tzinfo=UTC)
-
-
-@pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    """A catalog in a SQLite file."""
-    made = open_catalog(f"sqlite:///{tmp_path / 'catalog.sqlite'}", "main")
-    yield made
-    made.close()
 
 
 def test_a_failure_is_kept_until_it_is_moot(catalog: Catalog) -> None:

@@ -1,24 +1,12 @@
 """The alert about a clone that ended with somebody in it says who was, and ends by itself."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-
-import pytest
 
 from wal_pipeline.archive.alerts import AlertKind, Severity
-from wal_pipeline.catalog.catalog import Catalog, open_catalog
+from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.alerts.clones import end_observation, lasting_ends
 
 AT = datetime(2026, 11, 22, 17, 45, tzinfo=UTC)
-
-
-@pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    """A catalog in a SQLite file."""
-    made = open_catalog(f"sqlite:///{tmp_path / 'catalog.sqlite'}", "main")
-    yield made
-    made.close()
 
 
 def test_it_lasts_for_a_day(catalog: Catalog) -> None:

@@ -1,6 +1,5 @@
 """What becomes of a base backup on each store, as the catalog learns it, and how a store is refilled."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from wal_pipeline.archive.format.base_backup.manifest import BackupObject, Backu
 from wal_pipeline.archive.format.base_backup.manifest_json import to_json
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.records import BackupKind, Codec, Copy, CopyStatus, WalFile
-from wal_pipeline.catalog.catalog import Catalog, open_catalog
+from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.backup import restorable as base_backup_records
 from wal_pipeline.commands.backup.restorable import BaseBackupRecorder, StoreOutcome
 from wal_pipeline.commands.refill.base_backups import refill_store
@@ -31,14 +30,6 @@ LAYOUT = Layout("", "main", make_manifest().system_identifier)
 def stores(tmp_path: Path) -> dict[str, Store]:
     """Three folders."""
     return {name: folder_store(name, tmp_path) for name in ("r2", "b2", "local")}
-
-
-@pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    """A catalog in a SQLite file."""
-    made = open_catalog(f"sqlite:///{tmp_path / 'catalog.sqlite'}", "main")
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -1,15 +1,13 @@
 """People are told of a base backup that failed, that waits, or that was taken with faults."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
 from wal_pipeline.archive.alerts import AlertKind, Severity
 from wal_pipeline.archive.format.base_backup.report import BackupReport
 from wal_pipeline.archive.records import BaseBackup, DamagedPages
-from wal_pipeline.catalog.catalog import Catalog, open_catalog
+from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.alerts.base_backups import last_failure, lasting_waits
 from wal_pipeline.commands.backup.session import BackupPhase, BackupProgress
 from wal_pipeline.commands.backup.watch.alarms import BackupAlarms
@@ -20,14 +18,6 @@ from wal_pipeline_tests.support.manifests import make_manifest
 AT = datetime(2026, 11, 22, 17, 45, tzinfo=UTC)
 COPYING = BackupProgress(BackupPhase.COPYING, 1, 2, 1)
 WAITING = BackupProgress(BackupPhase.WAITING, 1, 2, 1, BackupWait("PostgreSQL waits for its archiver", AT, True))
-
-
-@pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    """A catalog in a SQLite file."""
-    made = open_catalog(f"sqlite:///{tmp_path / 'catalog.sqlite'}", "main")
-    yield made
-    made.close()
 
 
 @pytest.fixture
