@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from wal_pipeline.archive.format.base_backup.manifest import BaseBackupManifest
 from wal_pipeline.commands.copies.prove import head_proved
-from wal_pipeline.commands.copies.stored_bytes import StoredBytes, require_size
+from wal_pipeline.commands.copies.stored_bytes import require_size
 from wal_pipeline.commands.inventory.wholeness import find_fault
 from wal_pipeline.errors import BaseBackupError, DamagedCopyError, ObjectMissingError
 from wal_pipeline.stores.base import Store, StoredObject
@@ -20,11 +20,9 @@ class ProvenObjects:
     _etags: dict[str, str] = field(default_factory=dict)
     _sizes: dict[str, int] = field(default_factory=dict)
 
-    def note(self, key: str, stored: StoredBytes) -> None:
-        """Keep how the store describes an object that was just proved. Raises: StoreError."""
-        found = head_proved(self.store, key)
-        require_size(self.store, key, found.size_bytes, stored.size_bytes)
-        self._etags[key], self._sizes[key] = found.etag, found.size_bytes
+    def note(self, proved: StoredObject) -> None:
+        """Keep how the store described an object when it was proved."""
+        self._etags[proved.key], self._sizes[proved.key] = proved.etag, proved.size_bytes
 
     def require_all(self) -> None:
         """Look again at every object. Raises: ObjectMissingError, DamagedCopyError where one changed; StoreError."""

@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final, TypeVar
 
 from wal_pipeline.commands.backup.confirm import ProvenObjects
-from wal_pipeline.commands.copies.prove import prove
+from wal_pipeline.commands.copies.prove import prove, prove_described
 from wal_pipeline.commands.copies.stored_bytes import StoredBytes
 from wal_pipeline.errors import DamagedCopyError, StoreError, StoreUnavailableError
 from wal_pipeline.stores.base import Body, MultipartUpload, PutOutcome, Store, UploadedPart
@@ -221,8 +222,8 @@ class PartUploader:
         """Verify an object; one that was there already is always read back: an answer was lost, or it is another's."""
         self._note_progress()
         read_back = self._read_back or outcome is PutOutcome.EXISTS
-        self._retried(lambda: prove(self.store, key, stored, read_back=read_back, on_bytes=self._on_bytes))
-        self._retried(lambda: self._proven.note(key, stored))
+        look = partial(prove_described, self.store, key, stored, read_back=read_back, on_bytes=self._on_bytes)
+        self._proven.note(self._retried(look))
         self._note_progress()
 
     def _guarded(self, step: Callable[[], None]) -> None:

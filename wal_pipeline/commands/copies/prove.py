@@ -6,7 +6,7 @@ that changed on the way must not cost a good copy.
 
 import logging
 from collections.abc import Callable
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from wal_pipeline.commands.copies.stored_bytes import (
     ExpectedBytes,
@@ -39,12 +39,33 @@ def prove(
     """
 
     def look() -> None:
-        if read_back:
-            require_bytes(store, key, _read_stored(store, key, on_bytes), expected)
-        else:
-            require_size(store, key, _head(store, key).size_bytes, expected.size_bytes)
+        if not read_back:
+            _of_right_size(store, key, expected)
+            return
+        with store.open(key) as stream:
+            require_bytes(store, key, _read_to_end(stream, on_bytes), expected)
 
     look_twice(look)
+
+
+def prove_described(
+    store: Store,
+    key: str,
+    expected: ExpectedBytes,
+    *,
+    read_back: bool = True,
+    on_bytes: Callable[[int], object] = lambda _: None,
+) -> StoredObject:
+    """Prove an object as ``prove`` does, and return how the store describes the same bytes. Raises: as ``prove``."""
+
+    def look() -> StoredObject:
+        if not read_back:
+            return _of_right_size(store, key, expected)
+        with store.open_described(key) as (described, stream):
+            require_bytes(store, key, _read_to_end(stream, on_bytes), expected)
+        return described
+
+    return look_twice(look)
 
 
 def read_proved(store: Store, key: str, expected: ExpectedBytes) -> bytes:
@@ -84,12 +105,17 @@ def look_twice(look: Callable[[], _Found]) -> _Found:
     return look()  # outside, so that what the first look read is not held in memory
 
 
-def _read_stored(store: Store, key: str, on_bytes: Callable[[int], object]) -> StoredBytes:
-    with store.open(key) as stream:
-        hashed = HashedStream(stream)
-        while data := hashed.read():
-            on_bytes(len(data))
-        return hashed.stored()
+def _read_to_end(stream: BinaryIO, on_bytes: Callable[[int], object]) -> StoredBytes:
+    hashed = HashedStream(stream)
+    while data := hashed.read():
+        on_bytes(len(data))
+    return hashed.stored()
+
+
+def _of_right_size(store: Store, key: str, expected: ExpectedBytes) -> StoredObject:
+    described = _head(store, key)
+    require_size(store, key, described.size_bytes, expected.size_bytes)
+    return described
 
 
 def _head(store: Store, key: str) -> StoredObject:

@@ -6,6 +6,7 @@ import pytest
 
 from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.commands.backup.confirm import ProvenObjects, require_whole
+from wal_pipeline.commands.copies.prove import prove_described
 from wal_pipeline.commands.copies.stored_bytes import StoredBytes
 from wal_pipeline.errors import BaseBackupError, DamagedCopyError, ObjectMissingError
 from wal_pipeline.stores.base import Body
@@ -27,17 +28,20 @@ def place(tmp_path: Path) -> ClusterStore:
     return made
 
 
-def proven(place: ClusterStore) -> ProvenObjects:
+def proven(place: ClusterStore, *, read_back: bool = True) -> ProvenObjects:
     """Note every object as it was stored."""
     noted = ProvenObjects(place.store)
     for item in MANIFEST.objects:
-        noted.note(LAYOUT.base_key(MANIFEST.backup_id, item.name), StoredBytes(item.size_bytes, "ab" * 32))
+        expected = StoredBytes.of(b"x" * item.size_bytes)
+        key = LAYOUT.base_key(MANIFEST.backup_id, item.name)
+        noted.note(prove_described(place.store, key, expected, read_back=read_back))
     return noted
 
 
-def test_what_is_there_as_it_was_stored_is_accepted(place: ClusterStore) -> None:
+@pytest.mark.parametrize("read_back", [True, False])
+def test_what_is_there_as_it_was_stored_is_accepted(place: ClusterStore, *, read_back: bool) -> None:
     """Nothing was touched."""
-    proven(place).require_all()
+    proven(place, read_back=read_back).require_all()
     require_whole(place, MANIFEST)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from wal_pipeline.archive.records import Codec
 from wal_pipeline.codec.encoder import Encoder
-from wal_pipeline.commands.copies.prove import head_proved, prove, read_proved
+from wal_pipeline.commands.copies.prove import head_proved, prove, prove_described, read_proved
 from wal_pipeline.commands.copies.read import read_source
 from wal_pipeline.commands.copies.stored_bytes import (
     StoredBytes,
@@ -146,6 +146,19 @@ def test_a_store_that_does_not_answer_is_asked_once(store: Unsteady, proof: Proo
     store.before = refuse
     kind, message, calls = refused(store, proof)
     assert (kind, message, len(calls)) == (StoreUnavailableError, "r2: no answer", 1)
+
+
+@pytest.mark.parametrize("read_back", [True, False])
+def test_what_is_described_is_what_was_proved(store: Unsteady, *, read_back: bool) -> None:
+    """A base backup keeps the ETag of the very bytes that it read."""
+    put(store)
+    described = prove_described(store, KEY, EXPECTED, read_back=read_back)
+    assert described == store.inner.head(KEY)
+    store.inner.delete(KEY)
+    put(store, FLIPPED if read_back else DATA[:-1])
+    with pytest.raises(DamagedCopyError) as raised:
+        prove_described(store, KEY, EXPECTED, read_back=read_back)
+    assert raised.value.message == (OTHER if read_back else SHORT)
 
 
 def test_progress_is_told_read_by_read(store: Unsteady) -> None:

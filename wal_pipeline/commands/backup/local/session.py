@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -55,7 +55,7 @@ from wal_pipeline.wal.names import segment_at
 _SILENT_SECONDS: Final = 15.0
 _LOOK_SECONDS: Final = 30.0
 _SHOWN_WARNINGS: Final = 20
-_TOLD_BYTES: Final = 4 << 20
+_TOLD_BYTES: Final = 16 << 20
 _PACED_BYTES: Final = 256 << 10
 _log = logging.getLogger(__name__)
 
@@ -118,10 +118,13 @@ class LocalSession:
         ``file_list`` is an empty file for ``backup_manifest``; nothing is staged. Raises: BaseBackupError,
         PostgresError.
         """
-        plan, databases = self._plan, self._server.databases()
-        unfinished = find_unfinished(plan.places, plan.encoder, plan.identities)
-        processes = choose_processes(plan.workers, plan.pgdata)  # they start while the server makes its checkpoint
-        with FileWorkers(processes, plan.workers or usable_cores()) as workers, self._started(upload) as running:
+        plan = self._plan
+        processes = choose_processes(plan.workers, plan.pgdata)
+        with ExitStack() as stack:
+            workers = stack.enter_context(FileWorkers(processes, plan.workers or usable_cores()))  # first: it takes time
+            databases = self._server.databases()
+            unfinished = find_unfinished(plan.places, plan.encoder, plan.identities)
+            running = stack.enter_context(self._started(upload))
             started = running.started
             self.backup_id = make_backup_id(
                 started.started_at, segment_at(started.timeline, started.start_lsn, plan.facts.wal_segment_size)
