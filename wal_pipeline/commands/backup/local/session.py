@@ -121,7 +121,8 @@ class LocalSession:
         plan = self._plan
         processes = choose_processes(plan.workers, plan.pgdata)
         with ExitStack() as stack:
-            workers = stack.enter_context(FileWorkers(processes, plan.workers or usable_cores()))  # first: it takes time
+            # First, because they take a while to load.
+            workers = stack.enter_context(FileWorkers(processes, plan.workers or usable_cores()))
             databases = self._server.databases()
             unfinished = find_unfinished(plan.places, plan.encoder, plan.identities)
             running = stack.enter_context(self._started(upload))
