@@ -49,16 +49,21 @@ def test_a_kill_at_any_step_leaves_no_hole(moment: Moment, cluster: PostgresClus
     scene.write()
     for store in scene.stores.values():
         store.calls.clear()
+
+    def reached() -> Lsn | None:
+        """The server writes by itself too, so its end is asked for each time."""
+        now = scene.flushed
+        return now if all(scene.tail_end(name) == now for name in scene.stores) else None
+
     with scene.shipping() as running:
-        flushed = scene.flushed
-        running.wait_until(lambda: all(scene.tail_end(name) == flushed for name in scene.stores))
+        flushed = running.wait_until(reached)
 
     segment = max(scene.pieces("r2"))
     data = (cluster.pgdata / "pg_wal" / segment).read_bytes()
     for store in scene.stores.values():
         chain = scene.chain(store.name, require_file_name(segment))
         assert (chain[0].from_offset, chain[0].before_sha256) == (0, EMPTY_SHA256)
-        assert chain[-1].end_lsn == flushed
-        assert sum(piece.size_bytes for piece in chain) == flushed % len(data)
+        assert chain[-1].end_lsn >= flushed
+        assert sum(piece.size_bytes for piece in chain) == chain[-1].end_lsn % len(data)
         stored_twice = [key for call, key in store.calls if call == "put"]
         assert len(set(stored_twice)) == len(stored_twice)
