@@ -17,30 +17,27 @@ class ProvenObjects:
     """The objects that one store has proved to hold, with the ETag that it gave each of them then."""
 
     store: Store
-    _etags: dict[str, str] = field(default_factory=dict)
-    _sizes: dict[str, int] = field(default_factory=dict)
+    _proved: dict[str, StoredObject] = field(default_factory=dict)
 
     def note(self, proved: StoredObject) -> None:
         """Keep how the store described an object when it was proved."""
-        self._etags[proved.key], self._sizes[proved.key] = proved.etag, proved.size_bytes
+        self._proved[proved.key] = proved
 
     def require_all(self) -> None:
         """Look again at every object. Raises: ObjectMissingError, DamagedCopyError where one changed; StoreError."""
         listed: dict[str, StoredObject] = {}
-        for prefix in sorted({f"{key.rpartition('/')[0]}/" for key in self._sizes}):
+        for prefix in sorted({f"{key.rpartition('/')[0]}/" for key in self._proved}):
             listed |= {item.key: item for item in self.store.list(prefix)}
-        for key, size_bytes in self._sizes.items():
+        for key, proved in self._proved.items():
             found = listed.get(key) or self.store.head(key)
             if found is None:
                 raise ObjectMissingError(self.store.name, f"object '{key}' was stored and is not there any more")
-            require_size(self.store, key, found.size_bytes, size_bytes)
-            self._require_etag(key, found.etag or head_proved(self.store, key).etag)
-
-    def _require_etag(self, key: str, etag: str) -> None:
-        if etag != self._etags[key]:
-            raise DamagedCopyError(
-                self.store.name, f"object '{key}' has ETag '{etag}', expected '{self._etags[key]}': it was replaced"
-            )
+            require_size(self.store, key, found.size_bytes, proved.size_bytes)
+            etag = found.etag or head_proved(self.store, key).etag
+            if etag != proved.etag:
+                raise DamagedCopyError(
+                    self.store.name, f"object '{key}' has ETag '{etag}', expected '{proved.etag}': it was replaced"
+                )
 
 
 def listed_objects(place: ClusterStore, backup_id: str) -> Mapping[str, StoredObject]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from wal_pipeline.archive.cost import DEFAULT_PRICES, GB
-from wal_pipeline.archive.records import BackupKind
+from wal_pipeline.archive.records import BackupKind, BaseBackup
 from wal_pipeline.catalog.store_states import RequestCounts
 from wal_pipeline.commands.cost.cost import cost_as_json, current_cost, parse_size
 from wal_pipeline.commands.cost.request_counts import RequestLedger
@@ -42,57 +42,54 @@ def test_from_what_is_stored_and_done(tmp_path: Path) -> None:
     assert found["stores"]["b2"]["restore_usd"] == round(restore / GB * 0.01, 6)
 
 
-def test_volumes_that_an_incremental_base_backup_refers_to_are_counted_once(tmp_path: Path) -> None:
-    """Each is stored where it was first; a restore fetches them, and not all of the earlier base backup."""
+def record_copies(scene: HealthScene, backup: BaseBackup) -> None:
+    """Record a base backup on the stores that have the one before it."""
+    copies = [one for one in scene.catalog.base_backups.copies() if one.backup_id == backup.parent_id]
+    own = [replace(one, backup_id=backup.backup_id, stored_size_bytes=backup.stored_size_bytes) for one in copies]
+    scene.catalog.base_backups.record(backup, own)
+
+
+def with_incremental(tmp_path: Path, *, fetched_size_bytes: int | None) -> tuple[HealthScene, BaseBackup]:
+    """Archive ten segments, and record a full base backup and an incremental one of 10 MB."""
     scene = HealthScene(tmp_path)
     scene.archive(*range(1, 11))
     scene.back_up(2)
     [full] = scene.catalog.base_backups.all()
-    copies = scene.catalog.base_backups.copies()
     child = replace(
         full,
         backup_id=full.backup_id.replace(name(2), name(5)),
         kind=BackupKind.INCREMENTAL,
         parent_id=full.backup_id,
         stored_size_bytes=10**7,
-        fetched_size_bytes=10**7 + 2 * 10**8,
+        fetched_size_bytes=fetched_size_bytes,
     )
-    own = [replace(one, backup_id=child.backup_id, stored_size_bytes=10**7) for one in copies]
-    scene.catalog.base_backups.record(child, own)
+    record_copies(scene, child)
+    return scene, child
+
+
+def test_volumes_that_an_incremental_base_backup_refers_to_are_counted_once(tmp_path: Path) -> None:
+    """Each is stored where it was first; a restore fetches them, and not all of the earlier base backup."""
+    scene, child = with_incremental(tmp_path, fetched_size_bytes=10**7 + 2 * 10**8)
     usage = current_cost(scene.catalog, DEFAULT_PRICES, NOW).usage["r2"]
     wal = scene.catalog.measures.stored_since("r2", child.started_at)
     assert usage.stored_bytes == 10 * 200_000 + 3 * 10**8 + 10**7
     assert usage.restore_bytes == 10**7 + 2 * 10**8 + wal
     by_block = replace(
         child,
-        backup_id=full.backup_id.replace(name(2), name(7)),
+        backup_id=child.backup_id.replace(name(5), name(7)),
         parent_id=child.backup_id,
         stored_size_bytes=10**6,
         fetched_size_bytes=None,
         finished_at=child.finished_at + timedelta(hours=1),
     )
-    blocks = [replace(one, backup_id=by_block.backup_id, stored_size_bytes=10**6) for one in copies]
-    scene.catalog.base_backups.record(by_block, blocks)
+    record_copies(scene, by_block)
     mixed = current_cost(scene.catalog, DEFAULT_PRICES, NOW).usage["r2"].restore_bytes
     assert mixed == 10**6 + 10**7 + 2 * 10**8 + scene.catalog.measures.stored_since("r2", by_block.started_at)
 
 
 def test_all_of_a_chain_of_blocks_is_fetched(tmp_path: Path) -> None:
     """It is combined, so a restore needs each base backup of it."""
-    scene = HealthScene(tmp_path)
-    scene.archive(*range(1, 11))
-    scene.back_up(2)
-    [full] = scene.catalog.base_backups.all()
-    child = replace(
-        full,
-        backup_id=full.backup_id.replace(name(2), name(5)),
-        kind=BackupKind.INCREMENTAL,
-        parent_id=full.backup_id,
-        stored_size_bytes=10**7,
-    )
-    copies = scene.catalog.base_backups.copies()
-    own = [replace(one, backup_id=child.backup_id, stored_size_bytes=10**7) for one in copies]
-    scene.catalog.base_backups.record(child, own)
+    scene, child = with_incremental(tmp_path, fetched_size_bytes=None)
     wal = scene.catalog.measures.stored_since("r2", child.started_at)
     assert current_cost(scene.catalog, DEFAULT_PRICES, NOW).usage["r2"].restore_bytes == 10**7 + 3 * 10**8 + wal
 
