@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from wal_pipeline.archive.restore_time.forecast import RestoreForecast, predict_restore
 from wal_pipeline.archive.restore_time.measure import (
@@ -15,8 +15,10 @@ from wal_pipeline.archive.restore_time.measure import (
     measure_from_values,
     measure_values,
 )
-from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.errors import CatalogError
+
+if TYPE_CHECKING:  # a restore needs no catalog, and imports it only to predict its time
+    from wal_pipeline.catalog.catalog import Catalog
 
 _KEY: Final = "restore_time/"
 _MOST_KEPT: Final = 200
@@ -39,7 +41,7 @@ class KnownTimes:
         return predict_restore(work, self.measured, host)
 
 
-def read_times(catalog: Catalog) -> KnownTimes:
+def read_times(catalog: "Catalog") -> KnownTimes:
     """Return what the catalog has. What a later version wrote otherwise is passed over. Raises: CatalogError."""
     found = []
     for key, value in catalog.values.beginning(_KEY).items():
@@ -50,7 +52,7 @@ def read_times(catalog: Catalog) -> KnownTimes:
     return KnownTimes(tuple(sorted(found, key=lambda one: one.finished_at)))
 
 
-def keep_time(catalog: Catalog, measured: MeasuredRestore) -> None:
+def keep_time(catalog: "Catalog", measured: MeasuredRestore) -> None:
     """Keep how long a restore or drill took, and forget the oldest of very many. Raises: CatalogError."""
     key = f"{_KEY}{measured.finished_at:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
     catalog.values.put(key, measure_values(measured))
@@ -66,7 +68,7 @@ class RestoreTimes:
 
     def __init__(
         self,
-        open_catalog: Callable[[], Catalog],
+        open_catalog: Callable[[], "Catalog"],
         host: str,
         clock: Callable[[], datetime],
         answer_seconds: float = _ANSWER_SECONDS,
@@ -87,7 +89,7 @@ class RestoreTimes:
         """Keep how long a restore took; return why that failed."""
         return self._ask(lambda catalog: keep_time(catalog, measured))[1]
 
-    def _ask(self, question: Callable[[Catalog], Found]) -> tuple[Found | None, str | None]:
+    def _ask(self, question: Callable[["Catalog"], Found]) -> tuple[Found | None, str | None]:
         """Return the answer, or the reason why there is none."""
         answers: list[Found] = []
         reasons: list[str] = []

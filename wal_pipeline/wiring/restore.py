@@ -2,8 +2,8 @@
 
 import socket
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from wal_pipeline.catalog.catalog import Catalog
 from wal_pipeline.commands.archive_get.restore_command import prefetch_folder, prefetch_root_inside, program
 from wal_pipeline.commands.restore.contents import find_system_identifier
 from wal_pipeline.commands.restore.options import RestoreOptions
@@ -13,8 +13,10 @@ from wal_pipeline.commands.restore.run import Restore
 from wal_pipeline.commands.restore.standby.wal_only import identifier_of
 from wal_pipeline.commands.restore_times import RestoreTimes
 from wal_pipeline.settings import STORE_NAMES, settings_file
-from wal_pipeline.wiring.catalog import open_configured_catalog, require_catalog
 from wal_pipeline.wiring.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from wal_pipeline.catalog.catalog import Catalog
 
 
 def restore_of(
@@ -67,7 +69,9 @@ def restore_of(
 def restore_times(pipeline: Pipeline) -> RestoreTimes:
     """Return what predicts how long a restore takes. A host that has no catalog gets none by it."""
 
-    def open_existing() -> Catalog:
+    def open_existing() -> "Catalog":
+        from wal_pipeline.wiring.catalog import open_configured_catalog, require_catalog
+
         require_catalog(pipeline.settings)
         return open_configured_catalog(pipeline.settings, pipeline.clock)
 

@@ -1,6 +1,9 @@
 """Tests the restore as a Dagster job, which plans first and restores like the command."""
 
+import ctypes
+import errno
 import json
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -82,6 +85,31 @@ def test_a_restore_that_failed_on_its_way_does_not_say_that_nothing_changed(
     done = restore(postgres_folder / "pgdata", plan_only=False)
     assert failure_line(done) == "ERROR: the disk is full"
     assert not says_nothing_changed(done)
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_restore_whose_writes_the_disk_lost_is_no_restore(
+    postgres_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk may take everything and fail afterwards: nothing can be started then, and all is written anew."""
+    pgdata = postgres_folder / "pgdata"
+
+    def fails(_descriptor: int) -> int:
+        ctypes.set_errno(errno.EIO)
+        return -1
+
+    monkeypatch.setattr("wal_pipeline.commands.restore.run.check_runnable", lambda *_args: None)
+    with monkeypatch.context() as broken:
+        broken.setattr("wal_pipeline.commands.restore.places.disk_flush._syncfs", fails)
+        done = restore(pgdata, plan_only=False)
+    lost = f"ERROR: what was written below '{pgdata}' did not reach the disk: Input/output error"
+    assert failure_line(done).startswith(lost)
+    assert not (pgdata / "global" / "pg_control").exists()
+    pg_class = pgdata / "base" / "1" / "1259"
+    os.utime(pg_class, (1, 1))
+    assert restore(pgdata, plan_only=False).success
+    assert pg_class.stat().st_mtime != 1
+    assert (pgdata / "global" / "pg_control").exists()
 
 
 def audit_lines(folder: Path) -> list[dict[str, str]]:

@@ -18,6 +18,7 @@ from wal_pipeline.archive.recovery.target import RecoveryTarget, TargetKind
 from wal_pipeline.commands.archive_get.wal_source import WalSource
 from wal_pipeline.commands.backup.objects import open_object
 from wal_pipeline.commands.copies.find import find_copies
+from wal_pipeline.commands.restore.files.workers import volumes_at_once
 from wal_pipeline.errors import CodecError, RestoreError, StoreError, WalPipelineError
 from wal_pipeline.host.file_owner import name_of_user, way_hint
 from wal_pipeline.host.mounts import is_writable, nearest
@@ -204,7 +205,7 @@ def disk_needs(
 
     Downloads are kept in ``work_place``, by default in the data directory; a chain of incremental base backups is
     opened there and combined into the data directory. Fetched and replayed segments lie in ``wal_place``. ``index``:
-    of a base backup of the method ``local``, of which ``workers`` volumes are kept at the same time.
+    of a base backup of the method ``local``, whose volumes so many ``workers`` open at the same time.
     """
     sizes = _tablespace_sizes(chain[-1], moves, index)
     whole = max(one.size_bytes for one in chain)  # the result is about as large as its full base backup
@@ -215,7 +216,7 @@ def disk_needs(
     )
     wanted = [
         (pgdata, whole - sum(sizes.values())),
-        (work_place, staged + sum(objects[: max(_LARGEST_STAGED_OBJECTS, workers)])),
+        (work_place, staged + sum(objects[: max(_LARGEST_STAGED_OBJECTS, volumes_at_once(workers))])),
         (wal_place, _WAL_ROOM_BYTES),
         *((move.new, sizes[move.oid] if len(chain) == 1 else chain[0].size_bytes) for move in moves),
     ]

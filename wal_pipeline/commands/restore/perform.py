@@ -1,9 +1,9 @@
 """Brings a planned restore's files back and hands the cluster to PostgreSQL's recovery."""
 
-import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -27,6 +27,7 @@ from wal_pipeline.commands.restore.place import (
     write_tablespace_map,
 )
 from wal_pipeline.commands.restore.places.configuration import write_configuration
+from wal_pipeline.commands.restore.places.disk_flush import DiskFlush
 from wal_pipeline.commands.restore.places.wal_folder import PG_WAL
 from wal_pipeline.commands.restore.places.workspace import Workspace, empty, remove_tree, workspace
 from wal_pipeline.commands.restore.prepare import PreparedRestore, require_answers
@@ -175,12 +176,12 @@ class _Placement:
     def _place(self, work: Workspace) -> RestoreResult:
         """Fill the folders. What is there when that fails keeps its mark, so that the next restore may remove it."""
         chain = self._prepared.chain
-        self._make_folders(work)
         try:
-            events = PlacingEvents(self._phase, self._events.will_fetch, self._came, self._fault)
-            placing = FilePlacing(self._prepared, work.staging, self._keeps, events)
-            placing.run()
-            self._finish(work, placing)
+            with self._make_folders(work) as flush:
+                events = PlacingEvents(self._phase, self._events.will_fetch, self._came, self._fault)
+                placing = FilePlacing(self._prepared, work.staging, self._keeps, events)
+                placing.run()
+                self._finish(work, placing, flush)
         finally:
             remove_tree(work.staging)
         return RestoreResult(
@@ -195,11 +196,12 @@ class _Placement:
             kept_bytes=placing.kept_bytes,
         )
 
-    def _make_folders(self, work: Workspace) -> None:
+    def _make_folders(self, work: Workspace) -> DiskFlush:
         """Mark the folders, and empty those that may be emptied; make the link to the WAL where it has its own disk.
 
         Their content may have changed since the plan, so they are checked again. Where what is right in them stays,
         they are emptied of the rest later, and only the WAL and all links go now; nothing can be started from here on.
+        Return what waits for the disk: opened before anything is written.
 
         Raises: RestoreError where a folder may not be emptied, or holds something that the plan did not see.
         """
@@ -211,7 +213,8 @@ class _Placement:
             raise RestoreError(f"'{unplanned[0]}' was empty when the restore was planned and is not any more")
         try:
             work.begin(self._prepared.filled_elsewhere)
-            self._keeps = self._prepared.is_single and bool(emptied) and (request.delta or work.was_left)
+            may_keep = (request.delta or work.was_left) and not work.lost_writes
+            self._keeps = self._prepared.is_single and bool(emptied) and may_keep
             if self._keeps:
                 begin_keeping(self._pgdata)
             for folder in (
@@ -221,15 +224,19 @@ class _Placement:
                 empty(folder)
             if wal is not None:
                 (self._pgdata / PG_WAL).symlink_to(wal.folder)
+            return DiskFlush([self._pgdata, *self._prepared.filled_elsewhere])
         except OSError as error:
-            raise RestoreError(f"'{error.filename}' cannot be made or emptied: {error.strerror}") from error
+            raise RestoreError(f"'{error.filename}' cannot be made, emptied or opened: {error.strerror}") from error
 
-    def _finish(self, work: Workspace, placing: FilePlacing) -> None:
-        """Prove the files, and give the cluster what its recovery needs. Only then a server can start there."""
+    def _finish(self, work: Workspace, placing: FilePlacing, flush: DiskFlush) -> None:
+        """Prove the files, and give the cluster what its recovery needs. Only then a server can start there.
+
+        All of it is on the disk before: the server itself flushes only what it writes from then on.
+        """
         request, prepared = self._prepared.request, self._prepared
         remove_tree(work.staging)
         if request.verify:
-            with self._phase("verify"), _flushing():
+            with self._phase("verify"), _meanwhile(lambda: _flush_all(flush, work)):
                 placing.warnings += verify_files(
                     request,
                     prepared.binaries,
@@ -244,13 +251,14 @@ class _Placement:
             write_recovery_settings(self._pgdata, recovery_settings(prepared, self._restore_command))
             own([self._pgdata, *self._prepared.filled_elsewhere], prepared.user)
             self._mended = keep_own_folder(self._pgdata, prepared.binaries, prepared.user)
+            _flush_all(flush, work)
             release_pg_control(self._pgdata)  # it says what a standby's settings must be
             try:
                 self._mended += fit_for_standby(prepared)
+                _flush_all(flush, work)
             except BaseException:
                 hold_back_pg_control(self._pgdata)
                 raise
-            os.sync()  # the server itself syncs only what it writes from now on
             work.end(self._prepared.filled_elsewhere)
 
     def _came(self, count: int) -> None:
@@ -270,15 +278,25 @@ class _Placement:
         self._seconds[name] = time.monotonic() - begun
 
 
-@contextmanager
-def _flushing() -> Iterator[None]:
-    """Let the disk write while the block reads from memory; the sync at the end of the restore finds little left."""
-    thread = threading.Thread(target=os.sync, name="flush", daemon=True)
-    thread.start()
+def _flush_all(flush: DiskFlush, work: Workspace) -> None:
+    """Wait until everything is on the disk. Raises: RestoreError where a write failed: then no file is right."""
     try:
+        flush.run()
+    except OSError as error:
+        work.say_lost_writes()
+        raise RestoreError(
+            f"what was written below '{error.filename}' did not reach the disk: {error.strerror}",
+            hint="Look at the disk and the kernel's log. Restore again, which writes everything anew, or elsewhere.",
+        ) from error
+
+
+@contextmanager
+def _meanwhile(work: Callable[[], None]) -> Iterator[None]:
+    """Let the disk write while the block reads from memory. Raises: what the work raises."""
+    with ThreadPoolExecutor(1, thread_name_prefix="flush") as pool:
+        done = pool.submit(work)
         yield
-    finally:
-        thread.join()
+        done.result()
 
 
 def recovery_settings(prepared: PreparedRestore, restore_command: str) -> RecoverySettings:

@@ -35,7 +35,7 @@ from wal_pipeline.commands.restore.folders import check_data_directory, check_fo
 from wal_pipeline.commands.restore.places.configuration import ConfigurationPlan, plan_configuration
 from wal_pipeline.commands.restore.places.stored_configuration import has_own_configuration, read_kept
 from wal_pipeline.commands.restore.places.wal_folder import PG_WAL, WalFolder, other_links, plan_wal_folder, wal_place
-from wal_pipeline.commands.restore.places.workspace import left_by_restore
+from wal_pipeline.commands.restore.places.workspace import left_by_restore, lost_writes
 from wal_pipeline.commands.restore.standby.request import StandbyRequest
 from wal_pipeline.errors import RestoreError, WalPipelineError
 from wal_pipeline.host.limits import usable_cores
@@ -231,7 +231,7 @@ def prepare_restore(
         configuration,
         chosen=chosen,
         index=index,
-        keeps=len(chain) == 1 and bool(emptied) and (request.delta or left_by_restore(pgdata)),
+        keeps=bool(emptied) and _may_keep(request, chain),
     )
 
 
@@ -335,6 +335,12 @@ def _plan_configuration(
     )
 
 
+def _may_keep(request: RestoreRequest, chain: Sequence[BaseBackupManifest]) -> bool:
+    """Say whether files that lie in the data directory may stay where they are right."""
+    pgdata = request.pgdata.absolute()
+    return len(chain) == 1 and (request.delta or left_by_restore(pgdata)) and not lost_writes(pgdata)
+
+
 def _folder_notes(
     request: RestoreRequest, chain: Sequence[BaseBackupManifest], emptied: Sequence[Path], wal: WalFolder | None
 ) -> list[str]:
@@ -342,8 +348,9 @@ def _folder_notes(
     notes = []
     pgdata = request.pgdata.absolute()
     if left_by_restore(pgdata):
-        stays = "what is right in it stays" if len(chain) == 1 else "what it brought is removed"
-        notes.append(f"'{pgdata}' was left by a restore that did not end: {stays}")
+        stays = "what is right in it stays" if _may_keep(request, chain) else "what it brought is removed"
+        why = ", as the disk had lost what it wrote" if lost_writes(pgdata) else ""
+        notes.append(f"'{pgdata}' was left by a restore that did not end{why}: {stays}")
     if request.delta and len(chain) > 1:
         notes.append("--delta saves nothing here: all base backups of the chain are fetched, to be combined")
     if wal is not None:

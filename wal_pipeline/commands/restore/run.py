@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from wal_pipeline.archive.recovery.restore_plan import require_chosen_timeline
 from wal_pipeline.archive.restore_time.forecast import RestoreForecast
 from wal_pipeline.archive.restore_time.measure import MeasuredBy
 from wal_pipeline.commands.audit import AuditLog
-from wal_pipeline.commands.restore.checks import check_runnable
+from wal_pipeline.commands.restore.checks import check_runnable, server_user
 from wal_pipeline.commands.restore.chosen.finish import FinishedDatabases, drop_left_out
 from wal_pipeline.commands.restore.options import RestoreOptions
 from wal_pipeline.commands.restore.original import OriginalServer, decide_role, require_role
@@ -29,7 +30,7 @@ from wal_pipeline.errors import PostgresError, RestoreError, WalPipelineError
 from wal_pipeline.host.file_owner import way_hint
 from wal_pipeline.host.mounts import has_room_beside
 from wal_pipeline.postgres.recovery import drop_setting
-from wal_pipeline.postgres.recovery_server import require_own_log
+from wal_pipeline.postgres.recovery_server import ServerUser, require_own_log
 from wal_pipeline.postgres.replay_progress import RecoveryState
 from wal_pipeline.stores.base import Store
 
@@ -114,23 +115,32 @@ class Restore:
 
     def _prepared(self) -> PreparedRestore:
         request = self.request
+        with ThreadPoolExecutor(1, thread_name_prefix="check-runnable") as pool:
+            runnable = pool.submit(lambda: check_runnable(self.command.program, self._user()))
+            return self._prepared_meanwhile(request, runnable)
+
+    def _prepared_meanwhile(self, request: RestoreRequest, runnable: Future[None]) -> PreparedRestore:
         if request.standby is None:  # a standby's original lives: no sign of it decides anything
             signs = self.original.signs_of_life(request.pgdata, self.layout.system_identifier)
             request = decide_role(request, signs)
         prepare = prepare_wal_only if request.wal_only else prepare_restore
         prepared = prepare(request, self.stores, self.layout, self.identities)
         primary = look_at_primary(prepared)
+        forecast = self._forecast(prepared)
         prepared = replace(prepared, notes=(*prepared.notes, *primary.notes))
-        refusals = (*self._refusals(prepared), *primary.refusals)
-        return replace(prepared, refusals=refusals, forecast=self._forecast(prepared))
+        refusals = (*self._refusals(prepared, runnable), *primary.refusals)
+        return replace(prepared, refusals=refusals, forecast=forecast)
 
-    def _refusals(self, prepared: PreparedRestore) -> Iterator[WalPipelineError]:
+    def _user(self) -> ServerUser:
+        return server_user(self.request.pgdata.absolute(), self.request.owner)
+
+    def _refusals(self, prepared: PreparedRestore, runnable: Future[None]) -> Iterator[WalPipelineError]:
         """Yield all that keeps a planned restore from being done as it was asked for. Nothing is written."""
         checks: list[Callable[[], None]] = [
             lambda: require_role(prepared.request),
             lambda: require_chosen_timeline(prepared.plan),
             lambda: require_answers(prepared),
-            lambda: check_runnable(self.command.program, prepared.user),
+            runnable.result,
             *(partial(require_unmarked, folder, prepared.request.pgdata) for folder in prepared.filled_elsewhere),
         ]
         if self.options.start:

@@ -10,6 +10,7 @@ from typing import Final
 
 from wal_pipeline.archive.format.base_backup.tar_cuts import TarCut
 from wal_pipeline.commands.restore.byte_pipe import Producer, relayed
+from wal_pipeline.commands.restore.places.disk_flush import EarlyWriting
 from wal_pipeline.errors import RestoreError
 from wal_pipeline.host.mounts import LOST_AND_FOUND
 
@@ -178,9 +179,11 @@ class _Extraction:
         descriptor = os.open(path, self._flags, 0o600)
         try:
             os.lseek(descriptor, offset, os.SEEK_SET)
+            early = EarlyWriting(descriptor, offset)
             for piece in self._blocks.content(cut.size_bytes - offset):
                 _write_all(descriptor, piece, path)
                 offset += len(piece)
+                early.reached(offset)
             if mode is not None:
                 os.fchmod(descriptor, (mode & _MODE_LIMIT & ~0o111) | 0o600)
         finally:

@@ -20,7 +20,7 @@ from wal_pipeline.commands.restore.files.on_disk import FilePlaces
 from wal_pipeline.commands.restore.files.prune import parents_of, prune
 from wal_pipeline.commands.restore.files.trusted import is_relation_file
 from wal_pipeline.commands.restore.files.volume_tar import VolumeTar, WantedPart, file_mode
-from wal_pipeline.commands.restore.files.workers import Workers
+from wal_pipeline.commands.restore.files.workers import Workers, volumes_at_once
 from wal_pipeline.commands.restore.untar import PG_CONTROL
 from wal_pipeline.errors import RestoreError
 
@@ -91,11 +91,12 @@ class LocalFiles:
         for wanted in self.compared.wanted.values():
             for one in wanted:
                 self._parts_left[one.file.path] = self._parts_left.get(one.file.path, 0) + 1
-        team = Workers[int](self.workers, "restore")
+        team = Workers[int](volumes_at_once(self.workers), "restore")
+        turns = threading.Semaphore(self.workers)
 
         def restore(number: int) -> None:
             volume = self.manifest.volumes[number]
-            with fetcher.fetched(volume.backup_id, volume.item, team.go_on) as path:
+            with fetcher.fetched(volume.backup_id, volume.item, team.go_on) as path, team.turn(turns):
                 self._open(number, volume, path, identities, team.go_on)
 
         team.run(restore, self._needed())

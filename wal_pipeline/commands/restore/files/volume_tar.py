@@ -9,6 +9,7 @@ from typing import Final
 from wal_pipeline.archive.format.base_backup.file_index import FilePart, IndexedFile
 from wal_pipeline.archive.format.base_backup.parts import part_name
 from wal_pipeline.commands.restore.files.checksums import crc32c_hex, extend_crc32c
+from wal_pipeline.commands.restore.places.disk_flush import EarlyWriting
 from wal_pipeline.errors import RestoreError
 
 _BLOCK: Final = tarfile.BLOCKSIZE
@@ -140,6 +141,7 @@ class _OpenPart:
         self._path = path
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         os.fchmod(self._descriptor, file_mode(wanted.file))
+        self._early = EarlyWriting(self._descriptor, self._offset)
 
     def write(self, data: bytes) -> None:
         self.crc = extend_crc32c(self.crc, data)
@@ -151,6 +153,7 @@ class _OpenPart:
             error.filename = self._path  # a full disk is said of the file
             raise
         self._offset += len(data)
+        self._early.reached(self._offset)
 
     def close(self) -> None:
         if self._descriptor >= 0:

@@ -3,9 +3,16 @@
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
-from typing import Generic, TypeVar
+from contextlib import contextmanager
+from typing import Final, Generic, TypeVar
 
 _Item = TypeVar("_Item")
+_POLL_SECONDS: Final = 0.2
+
+
+def volumes_at_once(workers: int) -> int:
+    """Return how many volumes are on the disk at the same time: one is fetched while the one before it is opened."""
+    return 2 * workers
 
 
 class Workers(Generic[_Item]):
@@ -43,6 +50,16 @@ class Workers(Generic[_Item]):
         """End a thread whose work nobody waits for any more. Raises: CancelledError."""
         if self._given_up.is_set():
             raise CancelledError
+
+    @contextmanager
+    def turn(self, turns: threading.Semaphore) -> Iterator[None]:
+        """Wait for one of the turns, and hold it while the block runs. Raises: CancelledError, as ``go_on``."""
+        while not turns.acquire(timeout=_POLL_SECONDS):
+            self.go_on()
+        try:
+            yield
+        finally:
+            turns.release()
 
     def _work(self, work: Callable[[_Item], object], left: Iterator[_Item]) -> None:
         try:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from wal_pipeline.errors import RestoreError
 from wal_pipeline.host.durable_file import sync_folder
@@ -20,6 +20,7 @@ from wal_pipeline.host.mounts import LOST_AND_FOUND
 WORK_NAME: Final = ".wal-pipeline-restore"
 NOT_CONTENT: Final = (LOST_AND_FOUND, WORK_NAME)
 _MARK: Final = "mark"
+_LOST_WRITES: Final = "lost_writes"
 _COMBINED: Final = "combined"
 _STAGING: Final = "staging"
 _STARTED_SINCE: Final = ("postmaster.opts", "postmaster.pid")  # in no base backup: a server has been started here
@@ -32,12 +33,14 @@ class Workspace:
 
     It lies on the data directory's own disk, and can be written where the data directory can: beside a mount point
     neither is so. ``staging`` takes the objects that were downloaded, elsewhere where the request says so.
-    ``was_left``: an earlier restore did not end here, and no server was started since.
+    ``was_left``: an earlier restore did not end here, and no server was started since. ``lost_writes``: the disk lost
+    some of what that one wrote.
     """
 
     pgdata: Path
     staging: Path
     was_left: bool
+    lost_writes: bool
     _mark: int
 
     def begin(self, folders: Sequence[Path]) -> None:
@@ -55,9 +58,7 @@ class Workspace:
                 "begun_at": datetime.now(UTC).isoformat(),
             }
         ).encode()
-        os.pwrite(self._mark, text + b"\n", 0)  # its first line counts, so that a kill in between leaves a mark
-        os.ftruncate(self._mark, len(text) + 1)
-        os.fsync(self._mark)
+        self._write_mark(text)
         sync_folder(self.pgdata / WORK_NAME)
         sync_folder(self.pgdata)
         for name in _STARTED_SINCE:  # of the cluster that is replaced: from now on the mark counts
@@ -67,6 +68,20 @@ class Workspace:
         for path in (self.staging, combined(self.pgdata), *map(combined, folders)):
             remove_tree(path)
         self.staging.mkdir(mode=0o700, parents=True)
+
+    def say_lost_writes(self) -> None:
+        """Say in the mark that the disk lost some of what was written.
+
+        The kernel goes on to show those bytes from memory, so that the next restore would find them right.
+        """
+        value = {**(_mark_in(self.pgdata) or {}), _LOST_WRITES: True}
+        with suppress(OSError):  # that disk may take nothing any more, and what it did not take is read no more either
+            self._write_mark(json.dumps(value).encode())
+
+    def _write_mark(self, text: bytes) -> None:
+        os.pwrite(self._mark, text + b"\n", 0)  # its first line counts, so that a kill in between leaves a mark
+        os.ftruncate(self._mark, len(text) + 1)
+        os.fsync(self._mark)
 
     def end(self, folders: Sequence[Path]) -> None:
         """Remove the marks, the data directory's last: from now on it is a cluster as any other."""
@@ -94,7 +109,7 @@ def workspace(pgdata: Path, work_dir: Path | None = None) -> Iterator[Workspace]
     mark = _locked_mark(pgdata)
     try:
         staging = pgdata / WORK_NAME / _STAGING if work_dir is None else work_dir / _name_elsewhere(pgdata)
-        yield Workspace(pgdata, staging, left_by_restore(pgdata), mark)
+        yield Workspace(pgdata, staging, left_by_restore(pgdata), lost_writes(pgdata), mark)
     finally:
         if not os.pread(mark, 1, 0):
             _remove_work_folder(pgdata)
@@ -109,6 +124,11 @@ def left_by_restore(pgdata: Path) -> bool:
     if any(os.path.lexists(pgdata / name) for name in _STARTED_SINCE):
         return False
     return is_left_for(pgdata, pgdata)
+
+
+def lost_writes(pgdata: Path) -> bool:
+    """Return whether a restore into the folder ended because the disk had lost what was written: nothing is right."""
+    return left_by_restore(pgdata) and bool((_mark_in(pgdata) or {}).get(_LOST_WRITES))
 
 
 def refuse_other_restore(pgdata: Path) -> None:
@@ -212,6 +232,12 @@ def _mark_other(folder: Path, pgdata: Path, text: bytes) -> None:
 
 def _marked_for(folder: Path) -> str | None:
     """Return the data directory that the mark in a folder names; None where there is no mark of a restore."""
+    pgdata = (_mark_in(folder) or {}).get("pgdata")
+    return pgdata if isinstance(pgdata, str) else None
+
+
+def _mark_in(folder: Path) -> dict[str, Any] | None:
+    """Return what the mark in a folder says; None where there is none that can be read."""
     try:
         descriptor = os.open(folder / WORK_NAME / _MARK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -222,8 +248,7 @@ def _marked_for(folder: Path) -> str | None:
         return None
     finally:
         os.close(descriptor)
-    pgdata = value.get("pgdata") if isinstance(value, dict) else None
-    return pgdata if isinstance(pgdata, str) else None
+    return value if isinstance(value, dict) else None
 
 
 def _locked_mark(pgdata: Path) -> int:

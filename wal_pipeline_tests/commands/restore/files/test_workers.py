@@ -5,7 +5,7 @@ from concurrent.futures import CancelledError
 
 import pytest
 
-from wal_pipeline.commands.restore.files.workers import Workers
+from wal_pipeline.commands.restore.files.workers import Workers, volumes_at_once
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 7])
@@ -61,3 +61,45 @@ def test_work_that_is_given_up_by_itself_is_a_failure() -> None:
 
     with pytest.raises(CancelledError):
         Workers[int](2, "test").run(work, range(5))
+
+
+def test_only_so_many_hold_a_turn_while_the_others_work_ahead() -> None:
+    """Volumes are fetched while others are opened, and no more than the workers open any."""
+    team = Workers[int](volumes_at_once(2), "test")
+    turns = threading.Semaphore(2)
+    everybody = threading.Barrier(4, timeout=60)
+    lock = threading.Lock()
+    opening: list[int] = []
+    most: list[int] = []
+
+    def work(number: int) -> None:
+        if number < everybody.parties:
+            everybody.wait()  # as many fetch at once as there are volumes
+        with team.turn(turns):
+            with lock:
+                opening.append(number)
+                most.append(len(opening))
+            with lock:
+                opening.remove(number)
+
+    team.run(work, range(50))
+    assert len(most) == 50
+    assert max(most) <= 2
+
+
+def test_whoever_waits_for_a_turn_is_given_up_with_the_others() -> None:
+    """A turn that never comes keeps no failed restore from ending."""
+    team = Workers[int](2, "test")
+    turns = threading.Semaphore(0)
+    waiting = threading.Event()
+
+    def work(number: int) -> None:
+        if number:
+            assert waiting.wait(60)
+            raise ValueError("no")
+        waiting.set()
+        with team.turn(turns):
+            pass
+
+    with pytest.raises(ValueError, match="no"):
+        team.run(work, range(2))

@@ -11,6 +11,7 @@ from wal_pipeline.commands.restore.places.workspace import (
     empty,
     is_left_for,
     left_by_restore,
+    lost_writes,
     move_up,
     workspace,
 )
@@ -81,6 +82,21 @@ def test_a_server_that_was_started_on_it_is_no_leftover(tmp_path: Path) -> None:
     with pytest.raises(RestoreError, match="is not empty"):
         check_folders(pgdata, (), force=False)
     assert check_folders(pgdata, (), force=True) == (pgdata,)
+
+
+def test_what_the_disk_lost_is_told_to_the_next_restore_alone(tmp_path: Path) -> None:
+    """The kernel shows lost bytes from memory: a comparison would find them right. Once written anew, they are."""
+    pgdata, space = tmp_path / "new", tmp_path / "space"
+    with workspace(pgdata) as work:
+        work.begin([space])
+        work.say_lost_writes()
+    assert is_left_for(space, pgdata)
+    assert lost_writes(pgdata)
+    with workspace(pgdata) as work:
+        assert (work.was_left, work.lost_writes) == (True, True)
+        work.begin([space])
+    assert not lost_writes(pgdata)
+    assert left_by_restore(pgdata)
 
 
 def test_an_old_cluster_that_a_killed_restore_began_to_empty_is_a_leftover(tmp_path: Path) -> None:
