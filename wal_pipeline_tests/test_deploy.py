@@ -215,6 +215,7 @@ def test_what_the_image_copies_is_there() -> None:
     assert ".env" not in kept
 
 
+@pytest.mark.left_out
 @pytest.mark.integration
 def test_the_wheel_works_without_the_checkout(tmp_path: Path) -> None:
     """The image's steps: build a wheel, install it into a fresh environment, and load the definitions from there.

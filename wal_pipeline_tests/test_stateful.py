@@ -215,7 +215,7 @@ class Archive(RuleBasedStateMachine):
 
 
 TestArchive = Archive.TestCase
-TestArchive.settings = settings_for(14, 16 if settings.default.derandomize else 400)  # the latter: make fuzz
+TestArchive.settings = settings_for(14, 12 if settings.default.derandomize else 400)  # the latter: make fuzz
 
 if settings.default.derandomize:
 

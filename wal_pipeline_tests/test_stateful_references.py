@@ -138,7 +138,7 @@ class References(RuleBasedStateMachine):
 
 
 TestReferences = References.TestCase
-TestReferences.settings = settings_for(12, 16 if settings.default.derandomize else 300)  # the latter: make fuzz
+TestReferences.settings = settings_for(12, 10 if settings.default.derandomize else 300)  # the latter: make fuzz
 
 if settings.default.derandomize:
 

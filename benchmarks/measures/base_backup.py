@@ -10,6 +10,7 @@ from typing import Final
 from benchmarks import ours, pgbackrest
 from benchmarks.bench import Bench
 from benchmarks.figures import Figure, alternately, missing, ratio, timed
+from benchmarks.floor import write_as_much
 from benchmarks.pgbackrest import PgBackRest
 from benchmarks.source_cluster import Source, source_cluster
 from testbed.postgres_install import owned_folder
@@ -95,6 +96,8 @@ def _measured(bench: Bench, our: _Ours, peer: PgBackRest, megabytes: int) -> lis
                ratio(restores, "pgbackrest", "ours"), "x", ">= 1.3", note, restores),
         Figure("restore_unverified_vs_pgbackrest", "restore from one store, ours with --no-verify: pgBackRest",
                ratio(restores, "pgbackrest", "ours --no-verify"), "x", "", note, restores),
+        Figure("restore_by_floor", "seconds of a restore by those of writing and flushing as many bytes in two threads",
+               ratio(restores, "ours", "floor"), "x", "", note, restores),
         Figure("delta_restore_vs_pgbackrest", "restore --delta with 1 % of the pages changed: pgBackRest's --delta",
                ratio(deltas, "pgbackrest", "ours"), "x", ">= 1", f"{note}, 1 % of the pages of each table", deltas),
         Figure("incremental_vs_full_bytes", "incremental base backup by file: stored bytes by those of a full one",
@@ -132,6 +135,7 @@ def _restores(our: _Ours, peer: PgBackRest) -> dict[str, Callable[[], float]]:
         "ours": ours_with(),
         "ours --no-verify": ours_with("--no-verify"),
         "pgbackrest": lambda: _into_new_folder(lambda pgdata: _theirs(our.source, peer, pgdata)),
+        "floor": lambda: _into_new_folder(lambda folder: write_as_much(our.source.cluster.pgdata, folder)),
     }
 
 

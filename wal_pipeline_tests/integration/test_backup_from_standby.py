@@ -51,7 +51,6 @@ def followed(postgres_version: PostgresInstall, s3_pair: S3Pair) -> Iterator[Fol
             standby.remove()
 
 
-@pytest.mark.each_version
 def test_a_base_backup_from_a_standby_is_restorable_at_once(followed: Followed) -> None:
     """The primary finishes the one segment that is waited for; it sends no base backup, and all commits come back."""
     history = followed.history
@@ -75,7 +74,6 @@ def test_a_base_backup_from_a_standby_is_restorable_at_once(followed: Followed) 
         assert found.balances_agree()
 
 
-@pytest.mark.each_version
 def test_a_standbys_own_files_are_read_where_they_are_proven(followed: Followed) -> None:
     """By the method local, also one that refers to unchanged files; the primary's directory is not taken for it."""
     history, standby = followed.history, followed.standby
@@ -104,7 +102,6 @@ def test_a_standbys_own_files_are_read_where_they_are_proven(followed: Followed)
             assert found.balances_agree()
 
 
-@pytest.mark.each_version
 def test_a_standby_that_stands_still_promises_no_later_moment(followed: Followed) -> None:
     """The base backup of a standby whose replay was paused is as old as the last commit that it replayed."""
     history, standby = followed.history, followed.standby

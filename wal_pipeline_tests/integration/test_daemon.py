@@ -78,6 +78,7 @@ def test_a_killed_run_is_followed_by_one_that_finishes(scene: DaemonScene) -> No
     scene.wait_recorded(names)
 
 
+@pytest.mark.left_out
 def test_a_machine_crash_leaves_no_run_that_holds_up_the_others(scene: DaemonScene) -> None:
     """Code server, runs and daemon are killed together; the sensor still marks the run as failed."""
     names = scene.write_segments(15)
@@ -147,6 +148,7 @@ def test_a_catalog_that_is_lost_in_mid_work_is_begun_again(scene: DaemonScene) -
         assert scene.recorded(store) == scene.stored(store).keys.keys()
 
 
+@pytest.mark.left_out
 def test_a_dagster_home_that_is_lost_in_mid_work_is_filled_again(scene: DaemonScene) -> None:
     """Where DAGSTER_HOME is removed during a run, a restart archives every file and shows every copy again."""
     names = scene.write_segments(10)

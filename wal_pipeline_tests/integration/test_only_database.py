@@ -212,6 +212,7 @@ def _before_end(shops: Shops) -> tuple[str, ...]:
     return (f"--to-xid={int(xid)}",)
 
 
+@pytest.mark.left_out
 def test_a_database_copied_from_one_left_out_is_said_to_be_empty(shops: Shops) -> None:
     """Its files were copied while the server recovered, and there was nothing in them."""
     with shops.scene.restored("copied", "--only-database=file_copied", "--start") as copy:

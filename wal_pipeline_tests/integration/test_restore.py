@@ -39,7 +39,6 @@ def lost(postgres_version: PostgresInstall, s3_pair: S3Pair) -> Iterator[Lost]:
         yield Lost(history, moments)
 
 
-@pytest.mark.each_version
 @pytest.mark.parametrize("store", ["r2", "b2"])
 @pytest.mark.parametrize("name", ["first", "second", "third", "end"])
 def test_restore_to_a_moment_from_one_store(lost: Lost, store: str, name: str) -> None:

@@ -110,7 +110,6 @@ def contents(pgdata: Path) -> Contents:
     return found
 
 
-@pytest.mark.each_version
 @pytest.mark.parametrize(
     ("method", "name", "words"),
     [

@@ -198,7 +198,7 @@ def test_a_disk_that_is_mounted_at_pg_wal_is_filled(lost: Lost, room: Path) -> N
         assert f"ERROR: the disk of '{wal}' has " in run_restore(lost.history, *options).stderr
 
 
-@pytest.mark.parametrize("force", [True, False])
+@pytest.mark.parametrize("force", [pytest.param(True, marks=pytest.mark.left_out), False])
 def test_a_restore_goes_on_over_what_a_killed_one_left(lost: Lost, room: Path, force: bool) -> None:
     """Wherever it was killed, and with a tablespace whose link was not made: nothing starts there before."""
     pgdata, space = room / "new", room / "s"

@@ -19,7 +19,7 @@ from wal_pipeline_tests.support.restore_history import History, run_restore, wai
 from wal_pipeline_tests.support.secret_search import ProcessWatch, SecretSearch
 from wal_pipeline_tests.support.shipped_end import ship
 
-pytestmark = [pytest.mark.integration, pytest.mark.each_version]
+pytestmark = pytest.mark.integration
 PASSWORD = "pass-wo%rd of: the follower"
 HBA = "host replication follower 127.0.0.1/32 scram-sha-256\n"
 # Higher than the restored configuration has them, and what no standby beside its primary may have.

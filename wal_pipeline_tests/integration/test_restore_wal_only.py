@@ -26,7 +26,7 @@ from wal_pipeline.wiring.pipeline import Pipeline
 from wal_pipeline_tests.support.open_wal_scene import make_standby, wait_replayed, write_wal
 from wal_pipeline_tests.support.restore_history import History, Moment, run_restore, wait_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.each_version]
+pytestmark = pytest.mark.integration
 
 
 @dataclass(frozen=True, slots=True)

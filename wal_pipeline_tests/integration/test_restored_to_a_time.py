@@ -5,7 +5,7 @@ import pytest
 from testbed.postgres_install import PostgresInstall
 from wal_pipeline_tests.support.beside_scene import beside
 
-pytestmark = [pytest.mark.integration, pytest.mark.each_version]
+pytestmark = pytest.mark.integration
 
 
 def test_the_history_of_a_server_restored_to_a_time_is_not_refused(postgres_version: PostgresInstall) -> None:

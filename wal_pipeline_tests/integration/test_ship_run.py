@@ -102,6 +102,7 @@ def test_a_killed_shipper_is_followed_by_another(scene: DaemonScene) -> None:
     assert {run.run_id: run.status for run in runs(scene)}[killed.run_id] == "FAILURE"
 
 
+@pytest.mark.left_out
 def test_the_next_run_is_ready_before_one_ends(scene: DaemonScene) -> None:
     """It waits for the lock: at no time do two ship, and no commit waits for a process to start."""
     scene.wait(lambda: len([run for run in runs(scene) if run.status == "SUCCESS"]) >= 1, timeout_seconds=240)

@@ -58,6 +58,7 @@ def scene(
             yield WarmScene(daemon, worker)
 
 
+@pytest.mark.left_out
 def test_a_run_in_the_worker_is_not_taken_for_lost(scene: WarmScene) -> None:
     """The run works in the worker's process, lasts longer than the limit for lost runs, and succeeds."""
     names = scene.daemon.write_segments(2)

@@ -13,7 +13,7 @@ from wal_pipeline.errors import RestoreError
 from wal_pipeline_tests.support.base_backup_scene import archiving_cluster, verify_backup
 
 KINDS = ("SHA224", "SHA256", "SHA384", "SHA512", "NONE")
-pytestmark = [pytest.mark.integration, pytest.mark.each_version]
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
