@@ -102,7 +102,7 @@ def test_a_restore_whose_writes_the_disk_lost_is_no_restore(
     with monkeypatch.context() as broken:
         broken.setattr("wal_pipeline.commands.restore.places.disk_flush._syncfs", fails)
         done = restore(pgdata, plan_only=False)
-    lost = f"ERROR: what was written below '{pgdata}' did not reach the disk: Input/output error"
+    lost = f"ERROR: the disk of '{pgdata}' lost something that was written since the restore began: Input/output error"
     assert failure_line(done).startswith(lost)
     assert not (pgdata / "global" / "pg_control").exists()
     pg_class = pgdata / "base" / "1" / "1259"

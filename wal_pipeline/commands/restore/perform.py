@@ -279,13 +279,16 @@ class _Placement:
 
 
 def _flush_all(flush: DiskFlush, work: Workspace) -> None:
-    """Wait until everything is on the disk. Raises: RestoreError where a write failed: then no file is right."""
+    """Wait until everything is on the disk.
+
+    Raises: RestoreError where a write to it failed, ours or another program's: from then on no file counts as right.
+    """
     try:
         flush.run()
     except OSError as error:
         work.say_lost_writes()
         raise RestoreError(
-            f"what was written below '{error.filename}' did not reach the disk: {error.strerror}",
+            f"the disk of '{error.filename}' lost something that was written since the restore began: {error.strerror}",
             hint="Look at the disk and the kernel's log. Restore again, which writes everything anew, or elsewhere.",
         ) from error
 
