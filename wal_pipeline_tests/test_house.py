@@ -107,7 +107,7 @@ _TESTED_IN: Final = {
     "commands/restore/test_contents.py": "commands/inventory/system_identifiers",
     "commands/restore/test_reached.py": "commands/restore/start",
     "commands/restore/test_download.py": "commands/restore/files/fetch",
-    "commands/restore/files/test_verify.py": "commands/restore/files/{checksums,listed_files}",
+    "commands/restore/files/test_verify.py": "commands/restore/files/listed_files",
     "commands/restore/files/test_local.py": "commands/restore/files/{compare,small_objects}",
     "integration/test_restore_local.py": "commands/restore/files/{placing,tars}",
     "commands/test_rebuild_catalog.py": "commands/inventory/scan",

@@ -2,6 +2,7 @@
 
 import os
 import tarfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -181,9 +182,11 @@ class _Extraction:
             os.lseek(descriptor, offset, os.SEEK_SET)
             early = EarlyWriting(descriptor, offset)
             for piece in self._blocks.content(cut.size_bytes - offset):
+                begun = time.thread_time()
                 _write_all(descriptor, piece, path)
                 offset += len(piece)
-                early.reached(offset)
+                early.wrote(len(piece), time.thread_time() - begun)
+            early.end()
             if mode is not None:
                 os.fchmod(descriptor, (mode & _MODE_LIMIT & ~0o111) | 0o600)
         finally:

@@ -12,6 +12,8 @@ import google_crc32c
 READ_BYTES: Final = 1 << 20
 _SHA: Final = {"SHA224": "sha224", "SHA256": "sha256", "SHA384": "sha384", "SHA512": "sha512"}
 CRC32C: Final = "CRC32C"
+_POLYNOMIAL: Final = 0x82F63B78
+_X: Final = 1 << 30
 
 
 def extend_crc32c(crc: int, data: bytes) -> int:
@@ -23,6 +25,28 @@ def extend_crc32c(crc: int, data: bytes) -> int:
 def crc32c_hex(crc: int) -> str:
     """Return a CRC-32C as the file index has it: eight hex digits, the highest first."""
     return f"{crc:08x}"
+
+
+def join_crc32c(first: int, second: int, second_bytes: int) -> int:
+    """Return the CRC-32C of two pieces one after the other, from that of each (zlib's crc32_combine, for CRC-32C)."""
+    shift, bits, power = 1 << 31, 8 * second_bytes, _X
+    while bits:
+        if bits & 1:
+            shift = _times(power, shift)
+        power = _times(power, power)
+        bits >>= 1
+    return _times(shift, first) ^ second
+
+
+def _times(left: int, right: int) -> int:
+    """Multiply two polynomials modulo that of CRC-32C; the highest bit is that of x to the power of 0."""
+    product, bit = 0, 1 << 31
+    while bit:
+        if left & bit:
+            product ^= right
+        right = (right >> 1) ^ (_POLYNOMIAL if right & 1 else 0)
+        bit >>= 1
+    return product
 
 
 def crc32c_of_part(

@@ -13,13 +13,13 @@ from wal_pipeline.archive.format.database_folders import database_of
 from wal_pipeline.archive.format.keys import ENCRYPTED_SUFFIX
 from wal_pipeline.archive.records import Codec
 from wal_pipeline.codec.stream_decoder import StoredStream, StreamOpener, open_stream
-from wal_pipeline.commands.restore.files.checksums import CRC32C, checksum_of_file, in_manifest_order
+from wal_pipeline.commands.restore.files.checksums import crc32c_hex, in_manifest_order, join_crc32c
 from wal_pipeline.commands.restore.files.compare import Compared, all_wanted, compare_files
 from wal_pipeline.commands.restore.files.fetch import ObjectFetcher
 from wal_pipeline.commands.restore.files.on_disk import FilePlaces
 from wal_pipeline.commands.restore.files.prune import parents_of, prune
 from wal_pipeline.commands.restore.files.trusted import is_relation_file
-from wal_pipeline.commands.restore.files.volume_tar import VolumeTar, WantedPart, file_mode
+from wal_pipeline.commands.restore.files.volume_tar import VolumeTar, file_mode
 from wal_pipeline.commands.restore.files.workers import Workers, volumes_at_once
 from wal_pipeline.commands.restore.untar import PG_CONTROL
 from wal_pipeline.errors import RestoreError
@@ -149,7 +149,7 @@ class LocalFiles:
         go_on: Callable[[], None],
     ) -> None:
         wanted = {one.member: one for one in self.compared.wanted[number] if one.part.size_bytes}
-        tar = VolumeTar(volume.item.name, wanted, self.places.path)
+        tar = VolumeTar(volume.item.name, wanted, self.places.path, reads_back=self.proves)
         codec, encrypted = encoding_of(volume.item.name)
 
         def take(data: bytes) -> None:
@@ -164,21 +164,15 @@ class LocalFiles:
         finally:
             tar.close()
         for one in wanted.values():
-            self._end(one, go_on)
+            self._end(one.file)
 
-    def _end(self, one: WantedPart, go_on: Callable[[], None]) -> None:
-        """Read a file back whose last part was written."""
+    def _end(self, file: IndexedFile) -> None:
+        """Note a file as proven whose last part was read back: each of them has its own CRC-32C."""
         with self._lock:
-            self._parts_left[one.file.path] -= 1
-            if self._parts_left[one.file.path] or not self.proves:
+            self._parts_left[file.path] -= 1
+            if self._parts_left[file.path] or not self.proves:
                 return
-        found = checksum_of_file(self.places.path(one.file.path), CRC32C, go_on)
-        if found != in_manifest_order(one.file.crc32c):
-            raise RestoreError(
-                f"'{one.file.path}' was written and reads back with another CRC-32C, expected {one.file.crc32c}",
-                hint="Look at the disk and the memory of this machine.",
-            )
-        self._proven[one.file.path] = found
+            self._proven[file.path] = in_manifest_order(whole_crc32c(file))
 
 
 def encoding_of(name: str) -> tuple[Codec, bool]:
@@ -186,3 +180,13 @@ def encoding_of(name: str) -> tuple[Codec, bool]:
     encrypted = name.endswith(ENCRYPTED_SUFFIX)
     suffix = name.removesuffix(ENCRYPTED_SUFFIX).rpartition(_TAR)[2]
     return next(codec for codec in Codec if codec.suffix == suffix), encrypted
+
+
+def whole_crc32c(file: IndexedFile) -> str:
+    """Return the CRC-32C of a file, from those of its parts. Raises: RestoreError where the index has another one."""
+    joined = 0
+    for part in file.parts:
+        joined = join_crc32c(joined, int(part.crc32c, 16), part.size_bytes)
+    if crc32c_hex(joined) != file.crc32c:
+        raise RestoreError(f"the file index contradicts itself: '{file.path}' and its parts have other checksums")
+    return file.crc32c

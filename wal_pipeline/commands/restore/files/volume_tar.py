@@ -2,6 +2,7 @@
 
 import os
 import tarfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -35,10 +36,14 @@ class VolumeTar:
     """The tar of one volume on its way to the disk: bytes are fed in, whatever their lengths.
 
     Members that are not ``wanted`` are passed over: a volume of an earlier base backup may hold files that have changed
-    since. ``path`` says where a file lies. ``volume`` is its name for errors.
+    since. ``path`` says where a file lies. ``volume`` is its name for errors. ``reads_back``: what was written of each
+    file is read again, while it is still in memory.
     """
 
-    def __init__(self, volume: str, wanted: Mapping[str, WantedPart], path: Callable[[str], str]) -> None:
+    def __init__(
+        self, volume: str, wanted: Mapping[str, WantedPart], path: Callable[[str], str], *, reads_back: bool = True
+    ) -> None:
+        self._reads_back = reads_back
         self._volume = volume
         self._left = dict(wanted)
         self._path = path
@@ -104,7 +109,7 @@ class VolumeTar:
                 f"'{member.name}' has the type {member.type!r} and {member.size} bytes, expected a file of "
                 f"{wanted.part.size_bytes} bytes"
             )
-        self._file = _OpenPart(wanted, self._path(wanted.file.path))
+        self._file = _OpenPart(wanted, self._path(wanted.file.path), reads_back=self._reads_back)
         self._content_bytes = member.size
         if not member.size:
             self._end_file()
@@ -122,6 +127,12 @@ class VolumeTar:
         found, expected = crc32c_hex(self._file.crc), self._file.wanted.part.crc32c
         if found != expected:
             raise self._damage(f"'{self._file.wanted.member}' has the CRC-32C {found}, expected {expected}")
+        if self._reads_back and self._file.crc_read_back != self._file.crc:
+            raise RestoreError(
+                f"'{self._file.wanted.member}' was written and reads back with the CRC-32C "
+                f"{crc32c_hex(self._file.crc_read_back)}, expected {expected}",
+                hint="Look at the disk and the memory of this machine.",
+            )
         self._file = None
 
     def _damage(self, reason: str) -> RestoreError:
@@ -134,29 +145,43 @@ class VolumeTar:
 class _OpenPart:
     """A part of a file while it is written."""
 
-    def __init__(self, wanted: WantedPart, path: str) -> None:
+    def __init__(self, wanted: WantedPart, path: str, *, reads_back: bool) -> None:
         self.wanted = wanted
         self.crc = 0
+        self.crc_read_back = 0
+        self._reads_back = reads_back
         self._offset = wanted.part.offset_bytes
         self._path = path
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         os.fchmod(self._descriptor, file_mode(wanted.file))
         self._early = EarlyWriting(self._descriptor, self._offset)
 
     def write(self, data: bytes) -> None:
         self.crc = extend_crc32c(self.crc, data)
         try:
+            begun = time.thread_time()
             written = os.pwrite(self._descriptor, data, self._offset)
             while written < len(data):
                 written += os.pwrite(self._descriptor, data[written:], self._offset + written)
+            cpu_seconds = time.thread_time() - begun
+            if self._reads_back:
+                self._read_back(len(data))
         except OSError as error:
             error.filename = self._path  # a full disk is said of the file
             raise
         self._offset += len(data)
-        self._early.reached(self._offset)
+        self._early.wrote(len(data), cpu_seconds)
+
+    def _read_back(self, size_bytes: int) -> None:
+        offset = self._offset
+        while size_bytes and (data := os.pread(self._descriptor, size_bytes, offset)):
+            self.crc_read_back = extend_crc32c(self.crc_read_back, data)
+            offset += len(data)
+            size_bytes -= len(data)
 
     def close(self) -> None:
         if self._descriptor >= 0:
+            self._early.end()
             os.close(self._descriptor)
             self._descriptor = -1
 

@@ -7,11 +7,14 @@ import ctypes
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Self
 
-WINDOW_BYTES: Final = 8 << 20
-_SYNC_FILE_RANGE_WRITE: Final = 2  # linux/fs.h: begin, and wait for nothing
+WINDOW_BYTES: Final = 4 << 20
+DEAR_CPU_SECONDS_A_BYTE: Final = 1e-9  # the copy itself takes a third of that or less
+_BEGIN: Final = 2  # linux/fs.h: SYNC_FILE_RANGE_WRITE
+_BEGIN_AND_WAIT: Final = 1 | 2 | 4  # and SYNC_FILE_RANGE_WAIT_BEFORE, SYNC_FILE_RANGE_WAIT_AFTER
 _LIBRARY: Final = ctypes.CDLL(None, use_errno=True)
 
 
@@ -32,19 +35,48 @@ class EarlyWriting:
 
     By itself the kernel begins only after seconds, or when a tenth of the memory waits. Only advice: what fails here
     fails again in ``DiskFlush``, which says so.
+
+    What was written stays in memory, where the server finds it, unless memory is dear: a virtual machine whose host has
+    taken back its free memory gets each new page anew from there. Then windows give their pages back once they are on
+    the disk, and the next ones are written into the same.
     """
 
     def __init__(self, descriptor: int, offset_bytes: int) -> None:
         self._descriptor = descriptor
-        self._begun_bytes = offset_bytes
+        self._kept_from = self._begun_bytes = self._reached_bytes = offset_bytes
+        self._cpu_seconds = 0.0
+        self._is_dear = False
 
-    def reached(self, offset_bytes: int) -> None:
-        """Say that the file is written up to there."""
-        waiting_bytes = offset_bytes - self._begun_bytes
-        if waiting_bytes >= WINDOW_BYTES:
-            if _sync_file_range is not None:
-                _sync_file_range(self._descriptor, self._begun_bytes, waiting_bytes, _SYNC_FILE_RANGE_WRITE)
-            self._begun_bytes = offset_bytes
+    def wrote(self, size_bytes: int, cpu_seconds: float) -> None:
+        """Say that the next bytes were written, and what that took of this thread's CPU."""
+        self._reached_bytes += size_bytes
+        self._cpu_seconds += cpu_seconds
+        window_bytes = self._reached_bytes - self._begun_bytes
+        if window_bytes < WINDOW_BYTES:
+            return
+        self._call(self._begun_bytes, window_bytes, _BEGIN)
+        self._is_dear = self._is_dear or self._cpu_seconds > DEAR_CPU_SECONDS_A_BYTE * window_bytes
+        if self._is_dear:
+            self._give_back(self._begun_bytes)
+        self._begun_bytes, self._cpu_seconds = self._reached_bytes, 0.0
+
+    def end(self) -> None:
+        """Say that no more bytes come."""
+        if self._is_dear:
+            self._give_back(self._reached_bytes)
+
+    def _give_back(self, end_bytes: int) -> None:
+        """Wait until the disk has all before ``end_bytes``, and give its memory back."""
+        size_bytes = end_bytes - self._kept_from
+        if size_bytes:
+            self._call(self._kept_from, size_bytes, _BEGIN_AND_WAIT)
+            with suppress(OSError):
+                os.posix_fadvise(self._descriptor, self._kept_from, size_bytes, os.POSIX_FADV_DONTNEED)
+        self._kept_from = end_bytes
+
+    def _call(self, offset_bytes: int, size_bytes: int, how: int) -> None:
+        if _sync_file_range is not None:
+            _sync_file_range(self._descriptor, offset_bytes, size_bytes, how)
 
 
 class DiskFlush:

@@ -1,5 +1,6 @@
 """One volume's tar is written into its places, whatever pieces its bytes come in; nothing else is."""
 
+import os
 from pathlib import Path
 
 import google_crc32c
@@ -90,6 +91,17 @@ def test_a_volume_that_is_not_what_the_index_says(tmp_path: Path, tar: bytes, re
     with pytest.raises(RestoreError) as caught:
         extract(tmp_path, tar, whole("a", b"abc"))
     assert caught.value.message == f"volume 'files.000007.tar' is not what its base backup says: {reason}"
+
+
+def test_what_reads_back_wrong_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The volume was right: it is this machine that is not."""
+    right = os.pread
+    monkeypatch.setattr(os, "pread", lambda *words: right(*words).replace(b"b", b"B"))
+    with pytest.raises(RestoreError) as caught:
+        extract(tmp_path, tar_of(("a", b"abc")), whole("a", b"abc"))
+    assert caught.value.message == (
+        f"'a' was written and reads back with the CRC-32C {crc(b'aBc')}, expected {crc(b'abc')}"
+    )
 
 
 def test_a_link_in_a_files_place_is_not_followed(tmp_path: Path) -> None:

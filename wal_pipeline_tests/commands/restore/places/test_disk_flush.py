@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 
 from wal_pipeline.commands.restore.places import disk_flush
-from wal_pipeline.commands.restore.places.disk_flush import WINDOW_BYTES, DiskFlush, EarlyWriting
+from wal_pipeline.commands.restore.places.disk_flush import (
+    DEAR_CPU_SECONDS_A_BYTE,
+    WINDOW_BYTES,
+    DiskFlush,
+    EarlyWriting,
+)
 from wal_pipeline_tests.support.mounts import mounted
 
 
@@ -23,37 +28,67 @@ def fails_with(number: int) -> Callable[[int], int]:
     return fail
 
 
-def test_what_is_written_reaches_the_disk(tmp_path: Path) -> None:
-    """The C library's own calls, with the file system that is here."""
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
+    """What is asked of the kernel: where a range begins, its size, and how far it goes."""
+    found: list[tuple[object, ...]] = []
+    monkeypatch.setattr(disk_flush, "_sync_file_range", lambda *words: found.append(words[1:]) or 0)
+    monkeypatch.setattr(os, "posix_fadvise", lambda *words: found.append((*words[1:3], "gone")))
+    return found
+
+
+@pytest.mark.parametrize("cpu_seconds", [0.0, 1.0])
+def test_what_is_written_reaches_the_disk(tmp_path: Path, cpu_seconds: float) -> None:
+    """The C library's own calls, with the file system that is here, and whether memory is dear or not."""
     with DiskFlush([tmp_path]) as flush:
         with (tmp_path / "file").open("wb") as file:
             early = EarlyWriting(file.fileno(), 0)
-            for written_bytes in range(WINDOW_BYTES // 2, 3 * WINDOW_BYTES, WINDOW_BYTES // 2):
+            for _ in range(5):
                 file.write(b"x" * (WINDOW_BYTES // 2))
                 file.flush()
-                early.reached(written_bytes)
+                early.wrote(WINDOW_BYTES // 2, cpu_seconds)
+            early.end()
         flush.run()
     assert (tmp_path / "file").read_bytes() == b"x" * (WINDOW_BYTES * 5 // 2)
 
 
-def test_the_disk_begins_with_each_window_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_disk_begins_with_each_window_once(asked: list[tuple[object, ...]]) -> None:
     """From where the part begins, and only once a whole window waits."""
-    asked: list[tuple[int, ...]] = []
-    monkeypatch.setattr(disk_flush, "_sync_file_range", lambda *words: asked.append(words) or 0)
     early = EarlyWriting(7, 100)
-    for offset_bytes in (100 + WINDOW_BYTES - 1, 100 + WINDOW_BYTES, 101 + WINDOW_BYTES, 100 + 3 * WINDOW_BYTES):
-        early.reached(offset_bytes)
-    assert [(descriptor, begin, size) for descriptor, begin, size, _ in asked] == [
-        (7, 100, WINDOW_BYTES),
-        (7, 100 + WINDOW_BYTES, 2 * WINDOW_BYTES),
+    for size_bytes in (WINDOW_BYTES - 1, 1, 1, 2 * WINDOW_BYTES, 5):
+        early.wrote(size_bytes, DEAR_CPU_SECONDS_A_BYTE * size_bytes * 0.9)
+    early.end()
+    assert asked == [(100, WINDOW_BYTES, 2), (100 + WINDOW_BYTES, 2 * WINDOW_BYTES + 1, 2)]
+
+
+def test_dear_memory_is_given_back_once_the_disk_has_what_it_held(asked: list[tuple[object, ...]]) -> None:
+    """Each window is waited for only when the next one has begun, or at the end."""
+    early = EarlyWriting(7, 100)
+    for factor in (0.5, 1.5, 0.5):
+        early.wrote(WINDOW_BYTES, DEAR_CPU_SECONDS_A_BYTE * WINDOW_BYTES * factor)
+    early.wrote(5, 0.0)
+    early.end()
+    at = [100 + number * WINDOW_BYTES for number in range(4)]
+    assert asked == [
+        (at[0], WINDOW_BYTES, 2),
+        (at[1], WINDOW_BYTES, 2),
+        (at[0], WINDOW_BYTES, 7),
+        (at[0], WINDOW_BYTES, "gone"),
+        (at[2], WINDOW_BYTES, 2),
+        (at[1], WINDOW_BYTES, 7),
+        (at[1], WINDOW_BYTES, "gone"),
+        (at[2], WINDOW_BYTES + 5, 7),
+        (at[2], WINDOW_BYTES + 5, "gone"),
     ]
 
 
-def test_a_file_whose_disk_cannot_begin_early_is_no_fault(tmp_path: Path) -> None:
-    """A pipe has no range to begin with: the call fails, and the bytes are there all the same."""
+def test_a_file_whose_disk_cannot_begin_early_is_no_fault() -> None:
+    """A pipe has no range to begin with: the calls fail, and the bytes are there all the same."""
     reading, writing = os.pipe()
     try:
-        EarlyWriting(writing, 0).reached(WINDOW_BYTES)
+        early = EarlyWriting(writing, 0)
+        early.wrote(WINDOW_BYTES, 1.0)
+        early.end()
         os.write(writing, b"x")
         assert os.read(reading, 2) == b"x"
     finally:
