@@ -41,7 +41,6 @@ def kind_and_reason(outcome: BackupOutcome) -> tuple[BackupKind, str]:
     return manifest.kind, reasons[0] if reasons else ""
 
 
-@pytest.mark.left_out
 def test_the_way_of_a_cluster_from_its_first_base_backup(history: History) -> None:
     """No parent; no summaries; summaries that begin too late; then incremental ones, until the chain is long enough.
 

@@ -43,6 +43,7 @@ class LocalFiles:
     left_out: Collection[int] = frozenset()
     proves: bool = True
     compared: Compared = field(init=False)
+    _keeps: bool = field(init=False, default=False)
     _proven: dict[str, bytes] = field(init=False, default_factory=dict)
     _parts_left: dict[str, int] = field(init=False, default_factory=dict)
     _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
@@ -74,6 +75,7 @@ class LocalFiles:
             (file.path for file in self._files() if is_relation_file(file.path)),
             (file.path for file in self._entries() if file.is_folder),
         )
+        self._keeps = True
         self.compared = compare_files(self._files(), self.places, workers=self.workers)
         if self.proves:
             self._proven |= {path: in_manifest_order(crc32c) for path, crc32c in self.compared.right.items()}
@@ -149,7 +151,7 @@ class LocalFiles:
         go_on: Callable[[], None],
     ) -> None:
         wanted = {one.member: one for one in self.compared.wanted[number] if one.part.size_bytes}
-        tar = VolumeTar(volume.item.name, wanted, self.places.path, reads_back=self.proves)
+        tar = VolumeTar(volume.item.name, wanted, self.places.path, reads_back=self.proves, overwrites=self._keeps)
         codec, encrypted = encoding_of(volume.item.name)
 
         def take(data: bytes) -> None:

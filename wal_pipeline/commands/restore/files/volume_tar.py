@@ -3,7 +3,7 @@
 import os
 import tarfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +14,7 @@ from wal_pipeline.commands.restore.places.disk_flush import EarlyWriting
 from wal_pipeline.errors import RestoreError
 
 _BLOCK: Final = tarfile.BLOCKSIZE
+_PAGE_BYTES: Final = 8192
 _FILE_TYPES: Final = (tarfile.REGTYPE, tarfile.AREGTYPE)
 _MODE_LIMIT: Final = 0o640  # a data directory has no programs, and PostgreSQL starts only where others may not write
 
@@ -37,13 +38,21 @@ class VolumeTar:
 
     Members that are not ``wanted`` are passed over: a volume of an earlier base backup may hold files that have changed
     since. ``path`` says where a file lies. ``volume`` is its name for errors. ``reads_back``: what was written of each
-    file is read again, while it is still in memory.
+    file is read again, while it is still in memory. ``overwrites``: the files are there, and most of their pages are
+    right: only the others are written.
     """
 
     def __init__(
-        self, volume: str, wanted: Mapping[str, WantedPart], path: Callable[[str], str], *, reads_back: bool = True
+        self,
+        volume: str,
+        wanted: Mapping[str, WantedPart],
+        path: Callable[[str], str],
+        *,
+        reads_back: bool = True,
+        overwrites: bool = False,
     ) -> None:
         self._reads_back = reads_back
+        self._overwrites = overwrites
         self._volume = volume
         self._left = dict(wanted)
         self._path = path
@@ -109,7 +118,9 @@ class VolumeTar:
                 f"'{member.name}' has the type {member.type!r} and {member.size} bytes, expected a file of "
                 f"{wanted.part.size_bytes} bytes"
             )
-        self._file = _OpenPart(wanted, self._path(wanted.file.path), reads_back=self._reads_back)
+        self._file = _OpenPart(
+            wanted, self._path(wanted.file.path), reads_back=self._reads_back, overwrites=self._overwrites
+        )
         self._content_bytes = member.size
         if not member.size:
             self._end_file()
@@ -145,11 +156,12 @@ class VolumeTar:
 class _OpenPart:
     """A part of a file while it is written."""
 
-    def __init__(self, wanted: WantedPart, path: str, *, reads_back: bool) -> None:
+    def __init__(self, wanted: WantedPart, path: str, *, reads_back: bool, overwrites: bool) -> None:
         self.wanted = wanted
         self.crc = 0
         self.crc_read_back = 0
         self._reads_back = reads_back
+        self._overwrites = overwrites
         self._offset = wanted.part.offset_bytes
         self._path = path
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -159,18 +171,30 @@ class _OpenPart:
     def write(self, data: bytes) -> None:
         self.crc = extend_crc32c(self.crc, data)
         try:
-            begun = time.thread_time()
-            written = os.pwrite(self._descriptor, data, self._offset)
-            while written < len(data):
-                written += os.pwrite(self._descriptor, data[written:], self._offset + written)
-            cpu_seconds = time.thread_time() - begun
-            if self._reads_back:
-                self._read_back(len(data))
+            self._put(data)
         except OSError as error:
             error.filename = self._path  # a full disk is said of the file
             raise
         self._offset += len(data)
+
+    def _put(self, data: bytes) -> None:
+        cpu_seconds = 0.0
+        wrong = [(0, len(data))]
+        if self._overwrites:
+            old = os.pread(self._descriptor, len(data), self._offset)
+            wrong = list(differing(old, data))
+        for start, end in wrong:
+            begun = time.thread_time()
+            self._write_all(data[start:end], self._offset + start)
+            cpu_seconds += time.thread_time() - begun
+        if self._reads_back:
+            self._read_back(len(data))
         self._early.wrote(len(data), cpu_seconds)
+
+    def _write_all(self, data: bytes, offset: int) -> None:
+        while data:
+            written = os.pwrite(self._descriptor, data, offset)
+            offset, data = offset + written, data[written:]
 
     def _read_back(self, size_bytes: int) -> None:
         offset = self._offset
@@ -189,3 +213,20 @@ class _OpenPart:
 def file_mode(file: IndexedFile) -> int:
     """Return the permissions that a restored file gets: those it had, as far as PostgreSQL starts with them."""
     return (file.mode & _MODE_LIMIT) | 0o600
+
+
+def differing(old: bytes, new: bytes) -> Iterator[tuple[int, int]]:
+    """Yield where each run of pages begins and ends whose bytes are not the same. ``old`` may be shorter."""
+    if old == new:
+        return
+    begin: int | None = None
+    for start in range(0, len(new), _PAGE_BYTES):
+        end = start + _PAGE_BYTES
+        if old[start:end] == new[start:end]:
+            if begin is not None:
+                yield begin, start
+            begin = None
+        elif begin is None:
+            begin = start
+    if begin is not None:
+        yield begin, len(new)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from wal_pipeline.archive.format.base_backup.file_index import FilePart, IndexedFile
 from wal_pipeline.commands.backup.local.volume_tar import TAR_END, member_header, padding
-from wal_pipeline.commands.restore.files.volume_tar import VolumeTar, WantedPart
+from wal_pipeline.commands.restore.files.volume_tar import VolumeTar, WantedPart, differing
 from wal_pipeline.errors import RestoreError
 
 MODE = 0o640
@@ -111,3 +111,41 @@ def test_a_link_in_a_files_place_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="Too many levels of symbolic links"):
         extract(tmp_path, tar_of(("a", b"abc")), whole("a", b"abc"))
     assert (tmp_path / "other").read_bytes() == b"kept"
+
+
+@given(st.data())
+def test_only_pages_that_differ_are_written(data: st.DataObject) -> None:
+    """Whatever is there already, also less than a page, or less than the new bytes."""
+    page = 8192
+    old_pages = data.draw(st.lists(st.sampled_from([b"a", b"b"]), max_size=6))
+    new_pages = data.draw(st.lists(st.sampled_from([b"a", b"b"]), min_size=1, max_size=6))
+    old = b"".join(one * page for one in old_pages)[: data.draw(st.integers(0, len(old_pages) * page))]
+    new = b"".join(one * page for one in new_pages)[: data.draw(st.integers(1, len(new_pages) * page))]
+    written = bytearray(old.ljust(len(new), b"?"))
+    runs = list(differing(old, new))
+    for start, end in runs:
+        written[start:end] = new[start:end]
+    assert written[: len(new)] == new
+    same = [at for at in range(0, len(new), page) if old[at : at + page] == new[at : at + page]]
+    assert not [at for at in same for start, end in runs if start <= at < end]
+
+
+def test_right_pages_of_a_file_are_not_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are read, as proof, and their disk has nothing to do."""
+    pages = [bytes([number]) * 8192 for number in range(40)]
+    right = b"".join(pages)
+    (tmp_path / "a").write_bytes(b"".join([*pages[:7], b"x" * 8192, *pages[8:39]]))
+    written: list[tuple[int, int]] = []
+    write = os.pwrite
+
+    def note(descriptor: int, data: bytes, offset: int) -> int:
+        written.append((offset, len(data)))
+        return write(descriptor, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", note)
+    wanted = whole("a", right)
+    tar = VolumeTar("files.000007.tar", {"a": wanted}, lambda name: f"{tmp_path}/{name}", overwrites=True)
+    tar.feed(tar_of(("a", right)))
+    tar.finish()
+    assert (tmp_path / "a").read_bytes() == right
+    assert written == [(7 * 8192, 8192), (39 * 8192, 8192)]
