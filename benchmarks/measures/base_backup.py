@@ -75,6 +75,7 @@ def _measured(bench: Bench, our: _Ours, peer: PgBackRest, megabytes: int) -> lis
     rounds = bench.repeats
     backups = alternately(_backups(our, peer), rounds, bench.say)
     rss = max(our.peak_rss_mib)
+    our.back_up("restored", **_LOCAL)  # the newest one is restored: that of the default method, and not of 'remote'
     restores = alternately(_restores(our, peer), rounds, bench.say)
     deltas = alternately(_deltas(our, peer), rounds, bench.say)
     for _ in range(rounds):
