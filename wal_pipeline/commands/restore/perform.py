@@ -29,7 +29,7 @@ from wal_pipeline.commands.restore.place import (
 from wal_pipeline.commands.restore.places.configuration import write_configuration
 from wal_pipeline.commands.restore.places.disk_flush import DiskFlush
 from wal_pipeline.commands.restore.places.wal_folder import PG_WAL
-from wal_pipeline.commands.restore.places.workspace import Workspace, empty, remove_tree, workspace
+from wal_pipeline.commands.restore.places.workspace import Workspace, empty, may_keep, remove_tree, workspace
 from wal_pipeline.commands.restore.prepare import PreparedRestore, require_answers
 from wal_pipeline.commands.restore.standby.settings import fit_for_standby, following_settings
 from wal_pipeline.commands.restore.standby.wal_only import point_to_stores
@@ -211,10 +211,9 @@ class _Placement:
         unplanned = [folder for folder in emptied if folder not in self._prepared.emptied]
         if unplanned:
             raise RestoreError(f"'{unplanned[0]}' was empty when the restore was planned and is not any more")
+        self._keeps = self._prepared.is_single and bool(emptied) and may_keep(self._pgdata, delta=request.delta)
         try:
             work.begin(self._prepared.filled_elsewhere)
-            may_keep = (request.delta or work.was_left) and not work.lost_writes
-            self._keeps = self._prepared.is_single and bool(emptied) and may_keep
             if self._keeps:
                 begin_keeping(self._pgdata)
             for folder in (

@@ -35,7 +35,7 @@ from wal_pipeline.commands.restore.folders import check_data_directory, check_fo
 from wal_pipeline.commands.restore.places.configuration import ConfigurationPlan, plan_configuration
 from wal_pipeline.commands.restore.places.stored_configuration import has_own_configuration, read_kept
 from wal_pipeline.commands.restore.places.wal_folder import PG_WAL, WalFolder, other_links, plan_wal_folder, wal_place
-from wal_pipeline.commands.restore.places.workspace import left_by_restore, lost_writes
+from wal_pipeline.commands.restore.places.workspace import left_by_restore, lost_writes, may_keep
 from wal_pipeline.commands.restore.standby.request import StandbyRequest
 from wal_pipeline.errors import RestoreError, WalPipelineError
 from wal_pipeline.host.limits import usable_cores
@@ -337,8 +337,7 @@ def _plan_configuration(
 
 def _may_keep(request: RestoreRequest, chain: Sequence[BaseBackupManifest]) -> bool:
     """Say whether files that lie in the data directory may stay where they are right."""
-    pgdata = request.pgdata.absolute()
-    return len(chain) == 1 and (request.delta or left_by_restore(pgdata)) and not lost_writes(pgdata)
+    return len(chain) == 1 and may_keep(request.pgdata.absolute(), delta=request.delta)
 
 
 def _folder_notes(

@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from wal_pipeline.archive.format.base_backup.file_index import FilePart, IndexedFile
-from wal_pipeline.commands.restore.files.checksums import READ_BYTES, checksum_of_file, crc32c_hex, extend_crc32c
+from wal_pipeline.commands.restore.files.checksums import (
+    READ_BYTES,
+    checksum_of_file,
+    crc32c_hex,
+    extend_crc32c,
+    join_crc32c,
+)
 from wal_pipeline.commands.restore.files.listed_files import ManifestFile
 from wal_pipeline.commands.restore.files.on_disk import FilePlaces
 from wal_pipeline.commands.restore.files.volume_tar import WantedPart, file_mode
@@ -138,34 +144,43 @@ def _wrong_parts(file: IndexedFile, path: str, go_on: Callable[[], None]) -> tup
         if found_bytes > file.size_bytes:
             os.ftruncate(descriptor, file.size_bytes)
         wrong: list[FilePart] = []
-        whole = 0
         for part in file.parts:
             if part.offset_bytes + part.size_bytes > found_bytes:
                 wrong.append(part)
                 continue
             try:
-                crc, whole = _read_part(descriptor, part, whole, go_on)
+                crc = _read_part(descriptor, part, go_on)
             except OSError as error:
                 _log.warning("a part of '%s' cannot be read, and is written anew: %s", path, error.strerror)
                 wrong.append(part)
                 continue
             if crc32c_hex(crc) != part.crc32c:
                 wrong.append(part)
-        if not wrong and crc32c_hex(whole) != file.crc32c:
-            raise RestoreError(f"the file index contradicts itself: '{file.path}' and its parts have other checksums")
-        if not wrong:
-            os.fchmod(descriptor, file_mode(file))
-        return wrong, file.crc32c
+        if wrong:
+            return wrong, ""
+        whole = whole_crc32c(file)
+        os.fchmod(descriptor, file_mode(file))
+        return [], whole
     finally:
         os.close(descriptor)
 
 
-def _read_part(descriptor: int, part: FilePart, whole: int, go_on: Callable[[], None]) -> tuple[int, int]:
-    """Return the CRC-32C of a part, and that of the file up to its end."""
+def whole_crc32c(file: IndexedFile) -> str:
+    """Return the CRC-32C of a file, from those of its parts. Raises: RestoreError where the index has another one."""
+    joined = 0
+    for part in file.parts:
+        joined = join_crc32c(joined, int(part.crc32c, 16), part.size_bytes)
+    if crc32c_hex(joined) != file.crc32c:
+        raise RestoreError(f"the file index contradicts itself: '{file.path}' and its parts have other checksums")
+    return file.crc32c
+
+
+def _read_part(descriptor: int, part: FilePart, go_on: Callable[[], None]) -> int:
+    """Return the CRC-32C of a part."""
     crc, offset, left = 0, part.offset_bytes, part.size_bytes
     while left and (data := os.pread(descriptor, min(READ_BYTES, left), offset)):
         go_on()
-        crc, whole = extend_crc32c(crc, data), extend_crc32c(whole, data)
+        crc = extend_crc32c(crc, data)
         offset += len(data)
         left -= len(data)
-    return crc, whole
+    return crc

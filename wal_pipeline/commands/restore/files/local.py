@@ -13,8 +13,8 @@ from wal_pipeline.archive.format.database_folders import database_of
 from wal_pipeline.archive.format.keys import ENCRYPTED_SUFFIX
 from wal_pipeline.archive.records import Codec
 from wal_pipeline.codec.stream_decoder import StoredStream, StreamOpener, open_stream
-from wal_pipeline.commands.restore.files.checksums import crc32c_hex, in_manifest_order, join_crc32c
-from wal_pipeline.commands.restore.files.compare import Compared, all_wanted, compare_files
+from wal_pipeline.commands.restore.files.checksums import in_manifest_order
+from wal_pipeline.commands.restore.files.compare import Compared, all_wanted, compare_files, whole_crc32c
 from wal_pipeline.commands.restore.files.fetch import ObjectFetcher
 from wal_pipeline.commands.restore.files.on_disk import FilePlaces
 from wal_pipeline.commands.restore.files.prune import parents_of, prune
@@ -182,13 +182,3 @@ def encoding_of(name: str) -> tuple[Codec, bool]:
     encrypted = name.endswith(ENCRYPTED_SUFFIX)
     suffix = name.removesuffix(ENCRYPTED_SUFFIX).rpartition(_TAR)[2]
     return next(codec for codec in Codec if codec.suffix == suffix), encrypted
-
-
-def whole_crc32c(file: IndexedFile) -> str:
-    """Return the CRC-32C of a file, from those of its parts. Raises: RestoreError where the index has another one."""
-    joined = 0
-    for part in file.parts:
-        joined = join_crc32c(joined, int(part.crc32c, 16), part.size_bytes)
-    if crc32c_hex(joined) != file.crc32c:
-        raise RestoreError(f"the file index contradicts itself: '{file.path}' and its parts have other checksums")
-    return file.crc32c

@@ -178,16 +178,14 @@ class _OpenPart:
         self._offset += len(data)
 
     def _put(self, data: bytes) -> None:
-        cpu_seconds = 0.0
-        wrong = [(0, len(data))]
-        if self._overwrites:
-            old = os.pread(self._descriptor, len(data), self._offset)
-            wrong = list(differing(old, data))
-        for start, end in wrong:
-            begun = time.thread_time()
+        old = os.pread(self._descriptor, len(data), self._offset) if self._overwrites else b""
+        begun = time.thread_time()
+        for start, end in differing(old, data):
             self._write_all(data[start:end], self._offset + start)
-            cpu_seconds += time.thread_time() - begun
-        if self._reads_back:
+        cpu_seconds = time.thread_time() - begun
+        if self._reads_back and old == data:
+            self.crc_read_back = extend_crc32c(self.crc_read_back, old)
+        elif self._reads_back:
             self._read_back(len(data))
         self._early.wrote(len(data), cpu_seconds)
 
@@ -218,6 +216,9 @@ def file_mode(file: IndexedFile) -> int:
 def differing(old: bytes, new: bytes) -> Iterator[tuple[int, int]]:
     """Yield where each run of pages begins and ends whose bytes are not the same. ``old`` may be shorter."""
     if old == new:
+        return
+    if not old:
+        yield 0, len(new)
         return
     begin: int | None = None
     for start in range(0, len(new), _PAGE_BYTES):

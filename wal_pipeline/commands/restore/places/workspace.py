@@ -131,6 +131,11 @@ def lost_writes(pgdata: Path) -> bool:
     return left_by_restore(pgdata) and bool((_mark_in(pgdata) or {}).get(_LOST_WRITES))
 
 
+def may_keep(pgdata: Path, *, delta: bool) -> bool:
+    """Return whether files that lie in the folder may stay where they are right. True only until ``begin``."""
+    return (delta or left_by_restore(pgdata)) and not lost_writes(pgdata)
+
+
 def refuse_other_restore(pgdata: Path) -> None:
     """Refuse a data directory in which a restore is at work. Raises: RestoreError."""
     path = pgdata / WORK_NAME / _MARK
