@@ -30,7 +30,7 @@ from wal_pipeline.errors import PostgresError, RestoreError, WalPipelineError
 from wal_pipeline.host.file_owner import way_hint
 from wal_pipeline.host.mounts import has_room_beside
 from wal_pipeline.postgres.recovery import drop_setting
-from wal_pipeline.postgres.recovery_server import ServerUser, require_own_log
+from wal_pipeline.postgres.recovery_server import require_own_log
 from wal_pipeline.postgres.replay_progress import RecoveryState
 from wal_pipeline.stores.base import Store
 
@@ -116,23 +116,21 @@ class Restore:
     def _prepared(self) -> PreparedRestore:
         request = self.request
         with ThreadPoolExecutor(1, thread_name_prefix="check-runnable") as pool:
-            runnable = pool.submit(lambda: check_runnable(self.command.program, self._user()))
-            return self._prepared_meanwhile(request, runnable)
-
-    def _prepared_meanwhile(self, request: RestoreRequest, runnable: Future[None]) -> PreparedRestore:
-        if request.standby is None:  # a standby's original lives: no sign of it decides anything
-            signs = self.original.signs_of_life(request.pgdata, self.layout.system_identifier)
-            request = decide_role(request, signs)
-        prepare = prepare_wal_only if request.wal_only else prepare_restore
-        prepared = prepare(request, self.stores, self.layout, self.identities)
-        primary = look_at_primary(prepared)
-        forecast = self._forecast(prepared)
-        prepared = replace(prepared, notes=(*prepared.notes, *primary.notes))
-        refusals = (*self._refusals(prepared, runnable), *primary.refusals)
+            runnable = pool.submit(self._check_runnable)
+            if request.standby is None:  # a standby's original lives: no sign of it decides anything
+                signs = self.original.signs_of_life(request.pgdata, self.layout.system_identifier)
+                request = decide_role(request, signs)
+            prepare = prepare_wal_only if request.wal_only else prepare_restore
+            prepared = prepare(request, self.stores, self.layout, self.identities)
+            primary = look_at_primary(prepared)
+            forecast = self._forecast(prepared)
+            prepared = replace(prepared, notes=(*prepared.notes, *primary.notes))
+            refusals = (*self._refusals(prepared, runnable), *primary.refusals)
         return replace(prepared, refusals=refusals, forecast=forecast)
 
-    def _user(self) -> ServerUser:
-        return server_user(self.request.pgdata.absolute(), self.request.owner)
+    def _check_runnable(self) -> None:
+        """Try the restore command, which takes as long as the plan and needs nothing of it."""
+        check_runnable(self.command.program, server_user(self.request.pgdata.absolute(), self.request.owner))
 
     def _refusals(self, prepared: PreparedRestore, runnable: Future[None]) -> Iterator[WalPipelineError]:
         """Yield all that keeps a planned restore from being done as it was asked for. Nothing is written."""

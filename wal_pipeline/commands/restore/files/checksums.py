@@ -4,7 +4,6 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 import google_crc32c
@@ -47,29 +46,6 @@ def _times(left: int, right: int) -> int:
         right = (right >> 1) ^ (_POLYNOMIAL if right & 1 else 0)
         bit >>= 1
     return product
-
-
-def crc32c_of_part(
-    path: Path, offset_bytes: int, size_bytes: int, go_on: Callable[[], None] = lambda: None
-) -> str | None:
-    """Return the CRC-32C of a part of a file as the file index has it; None where the file ends earlier.
-
-    Raises: OSError.
-    """
-    crc = 0
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        while size_bytes:
-            go_on()
-            data = os.pread(descriptor, min(READ_BYTES, size_bytes), offset_bytes)
-            if not data:
-                return None
-            crc = google_crc32c.extend(crc, data)
-            offset_bytes += len(data)
-            size_bytes -= len(data)
-    finally:
-        os.close(descriptor)
-    return crc32c_hex(crc)
 
 
 def checksum_of_file(path: str, algorithm: str, go_on: Callable[[], None] = lambda: None) -> bytes:

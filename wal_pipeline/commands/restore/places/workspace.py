@@ -33,14 +33,12 @@ class Workspace:
 
     It lies on the data directory's own disk, and can be written where the data directory can: beside a mount point
     neither is so. ``staging`` takes the objects that were downloaded, elsewhere where the request says so.
-    ``was_left``: an earlier restore did not end here, and no server was started since. ``lost_writes``: the disk lost
-    some of what that one wrote.
+    ``was_left``: an earlier restore did not end here, and no server was started since.
     """
 
     pgdata: Path
     staging: Path
     was_left: bool
-    lost_writes: bool
     _mark: int
 
     def begin(self, folders: Sequence[Path]) -> None:
@@ -109,7 +107,7 @@ def workspace(pgdata: Path, work_dir: Path | None = None) -> Iterator[Workspace]
     mark = _locked_mark(pgdata)
     try:
         staging = pgdata / WORK_NAME / _STAGING if work_dir is None else work_dir / _name_elsewhere(pgdata)
-        yield Workspace(pgdata, staging, left_by_restore(pgdata), lost_writes(pgdata), mark)
+        yield Workspace(pgdata, staging, left_by_restore(pgdata), mark)
     finally:
         if not os.pread(mark, 1, 0):
             _remove_work_folder(pgdata)

@@ -93,7 +93,7 @@ def test_what_the_disk_lost_is_told_to_the_next_restore_alone(tmp_path: Path) ->
     assert is_left_for(space, pgdata)
     assert lost_writes(pgdata)
     with workspace(pgdata) as work:
-        assert (work.was_left, work.lost_writes) == (True, True)
+        assert (work.was_left, lost_writes(pgdata)) == (True, True)
         work.begin([space])
     assert not lost_writes(pgdata)
     assert left_by_restore(pgdata)
