@@ -148,12 +148,12 @@ def worked(scene: SecretsScene) -> SecretsScene:
     """Runs and commands archived, backed up, verified and restored; PostgreSQL asked for the passwords."""
     daemon = scene.pipeline
     names = daemon.write_segments(3)
-    daemon.wait(lambda: not daemon.spooled() & set(names))
+    daemon.wait(lambda: daemon.has_left(names))
     backup = daemon.dagster.launch_job("take_base_backup")
     daemon.wait(lambda: _status(daemon, backup) in {"SUCCESS", "FAILURE"}, timeout_seconds=180)
     assert _status(daemon, backup) == "SUCCESS", daemon.dagster.code_server.log_tail(80)
-    daemon.write_segments(1)
-    daemon.wait(lambda: not daemon.spooled())
+    last = daemon.write_segments(1)
+    daemon.wait(lambda: daemon.has_left(last))
     for words in (("verify", "--deep"), ("status", "--json"), ("metrics",), ("list", "--json"), ("alerts", "test")):
         scene.command(*words)
     scene.command("report", "--output", str(scene.home / "report.html"))
@@ -211,7 +211,7 @@ def failed(worked: SecretsScene, receiver: Receiver) -> SecretsScene:
     )
     scene.command("archive-get", names[0], str(scene.home / "no"), expect=200, wrong={"R2_SECRET_ACCESS_KEY": R2_WRONG})
     scene.command("status", expect=1, wrong={"WAL_PIPELINE_CODEC": R2_WRONG})
-    daemon.wait(lambda: not daemon.spooled() & set(names))
+    daemon.wait(lambda: daemon.has_left(names))
     told = json.loads(scene.command("alerts", "list", "--all", "--json"))
     assert "store_down" in {alert["kind"] for alert in told}
     daemon.dagster.stop()  # so that no file comes or goes while they are searched

@@ -68,8 +68,8 @@ def test_a_killed_run_is_followed_by_one_that_finishes(scene: DaemonScene) -> No
     names += scene.write_segments(3)
     newest = scene.sensor_runs()[0].run_id
     assert lives(scene, newest)
+    scene.wait(lambda: scene.spooled() >= set(names[-3:]))
     os.kill(pid, signal.SIGKILL)
-    assert scene.spooled() >= set(names[-3:])
     scene.wait(lambda: not lives(scene, newest))
     scene.wait_archived(names)
     assert {run.run_id: run.status for run in scene.sensor_runs()}[newest] == "FAILURE"

@@ -89,7 +89,7 @@ def test_a_killed_run_is_followed_by_one_in_a_fresh_process(scene: WarmScene) ->
     names = scene.daemon.write_segments(30)
     pid = scene.daemon.wait_archiving()
     newest = scene.daemon.sensor_runs()[0]
-    scene.daemon.wait(lambda: not set(names) <= scene.daemon.spooled())
+    scene.daemon.wait(lambda: scene.daemon.has_left(names[:1]))
     assert scene.daemon.spooled() & set(names), "the run was over before it was killed"
     os.kill(pid, signal.SIGKILL)
     scene.daemon.wait_archived(names)

@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,8 +74,13 @@ class DaemonScene:
     spool: Path
 
     def write_segments(self, count: int) -> list[str]:
-        """Finish ``count`` segments and return their names, in order."""
+        """Finish ``count`` segments and return their names, in order. PostgreSQL puts them into the spool afterwards."""
         return [self.cluster.switch_wal() for _ in range(count)]
+
+    def has_left(self, names: Collection[str]) -> bool:
+        """Whether PostgreSQL has put each of these files into the spool, and none is there any more."""
+        status = self.cluster.pgdata / "pg_wal" / "archive_status"
+        return all((status / f"{name}.done").exists() for name in names) and not self.spooled() & set(names)
 
     def spooled(self) -> set[str]:
         """PostgreSQL's files in the spool."""
@@ -122,8 +127,8 @@ class DaemonScene:
             stored.server.client().delete_object(Bucket=stored.bucket, Key=stored.keys[name])
 
     def wait_archived(self, names: list[str], *, timeout_seconds: float = 90) -> None:
-        """Wait until the spool has none of these files, then prove each copy on both stores."""
-        self.wait(lambda: not self.spooled() & set(names), timeout_seconds=timeout_seconds)
+        """Wait until these files have come to the spool and left it, then prove each copy on both stores."""
+        self.wait(lambda: self.has_left(names), timeout_seconds=timeout_seconds)
         for store in STORES:
             assert self.stored(store).verify(self.cluster.pgdata / "pg_wal", names) == len(names)
 
