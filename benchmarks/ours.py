@@ -107,13 +107,24 @@ def archive(environment: Mapping[str, str], expected: int) -> CommandRun:
 
 
 def _with_children(pid: int) -> list[int]:
-    """Return the process and all below it."""
+    """Return the process and all below it.
+
+    Without those that were just forked: until such a one runs a program of its own, its memory is its parent's.
+    """
     found = [pid]
     for one in found:
         with suppress(OSError):  # it has ended
             for listed in Path(f"/proc/{one}/task").glob("*/children"):
-                found += map(int, listed.read_text().split())
+                children = map(int, listed.read_text().split())
+                found += [child for child in children if _words(child) != _words(one)]
     return found
+
+
+def _words(pid: int) -> bytes:
+    """Return the command line of a process; nothing where it is gone."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
 
 
 def peak_rss_mib(pid: int) -> float:

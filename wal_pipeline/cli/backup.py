@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress
 
+    from wal_pipeline.commands.backup.local.processes.spawned import SpawnedAhead
     from wal_pipeline.commands.backup.session import BackupProgress
     from wal_pipeline.commands.backup.take import BackupOutcome
     from wal_pipeline.errors import BaseBackupError
@@ -50,31 +51,17 @@ def backup_command(
     Exit code 0 where it can be restored from every store, 1 where a store lacks it or its WAL, or where pages of the
     cluster had wrong checksums: it is kept then, and restorable.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
-
-    from wal_pipeline.cli.progress_columns import BinarySpeedColumn
-    from wal_pipeline.commands.backup.take import audit_entry
-    from wal_pipeline.wiring.backup import base_backup_taker
-
-    taker = base_backup_taker(context.pipeline, archive=_archiving(context.pipeline))
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        BinarySpeedColumn(),
-        TimeElapsedColumn(),
-    )
-    audited = context.pipeline.audit.work("base backup", context.pipeline.settings.cluster)
-    with audited as told, Progress(*columns, console=Console(stderr=True), transient=as_json) as progress:
-        outcome = taker.take(
+    may_be_remote = incremental or parent_id is not None
+    with _started_ahead(context.pipeline, may_be_remote=may_be_remote, waits=wait_seconds > 0) as ahead:
+        outcome = _take(
+            context.pipeline,
+            ahead,
+            transient=as_json,
             incremental=incremental,
             parent_id=parent_id,
             note=note,
             wait_seconds=wait_seconds,
-            on_progress=_shown(progress),
         )
-        told.update(audit_entry(outcome))
     summary = _summary(outcome)
     click.echo(json.dumps(summary)) if as_json else print_line(_text(outcome))
     for warning in (*outcome.result.manifest.report.warnings, *outcome.notes):
@@ -82,6 +69,45 @@ def backup_command(
     for error in _errors(outcome):
         print_line(f"ERROR: {error}", err=True)
     return 0 if outcome.sound else 1
+
+
+def _started_ahead(pipeline: "Pipeline", *, may_be_remote: bool, waits: bool) -> "SpawnedAhead":
+    """Start the worker processes that a base backup will most likely need: they load while this one does."""
+    from wal_pipeline.archive.records import MethodChoice
+    from wal_pipeline.commands.backup.local.processes.count import choose_processes
+    from wal_pipeline.commands.backup.local.processes.spawned import SpawnedAhead
+
+    settings = pipeline.settings
+    is_likely = settings.backup_method is MethodChoice.LOCAL or (
+        settings.backup_method is MethodChoice.AUTO and not may_be_remote
+    )
+    if settings.pgdata is None or not is_likely or waits:
+        return SpawnedAhead()
+    return SpawnedAhead(choose_processes(settings.base_backup_workers, settings.pgdata))
+
+
+def _take(pipeline: "Pipeline", ahead: "SpawnedAhead", *, transient: bool, **wishes: Any) -> "BackupOutcome":
+    """Take a base backup, and show how far it is. ``wishes`` are those of ``BaseBackupTaker.take``."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from wal_pipeline.cli.progress_columns import BinarySpeedColumn
+    from wal_pipeline.commands.backup.take import audit_entry
+    from wal_pipeline.wiring.backup import base_backup_taker
+
+    taker = base_backup_taker(pipeline, archive=_archiving(pipeline), ahead=ahead)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        BinarySpeedColumn(),
+        TimeElapsedColumn(),
+    )
+    audited = pipeline.audit.work("base backup", pipeline.settings.cluster)
+    with audited as told, Progress(*columns, console=Console(stderr=True), transient=transient) as progress:
+        outcome = taker.take(on_progress=_shown(progress), **wishes)
+        told.update(audit_entry(outcome))
+    return outcome
 
 
 def _archiving(pipeline: "Pipeline") -> "Callable[[], None] | None":

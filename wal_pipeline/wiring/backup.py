@@ -5,6 +5,7 @@ from functools import partial
 
 from wal_pipeline.archive.records import MethodChoice
 from wal_pipeline.codec.stream_encoder import StreamEncoder
+from wal_pipeline.commands.backup.local.processes.spawned import SpawnedAhead
 from wal_pipeline.commands.backup.options import BackupOptions
 from wal_pipeline.commands.backup.standby.last_segment import finish_last_segment
 from wal_pipeline.commands.backup.take import BaseBackupTaker
@@ -20,8 +21,13 @@ from wal_pipeline.wiring.settings_check import OFF, cron_of
 from wal_pipeline.wiring.stores import missing_settings
 
 
-def base_backup_taker(pipeline: Pipeline, *, archive: Callable[[], object] | None = None) -> BaseBackupTaker:
-    """Return what takes base backups. ``archive`` brings waiting WAL to the stores where nothing else does so."""
+def base_backup_taker(
+    pipeline: Pipeline, *, archive: Callable[[], object] | None = None, ahead: SpawnedAhead | None = None
+) -> BaseBackupTaker:
+    """Return what takes base backups. ``archive`` brings waiting WAL to the stores where nothing else does so.
+
+    ``ahead`` are worker processes that were started already.
+    """
     settings = pipeline.settings
     program = "pg_basebackup"
     from_standby = bool(settings.backup_conninfo.get_secret_value())
@@ -44,6 +50,7 @@ def base_backup_taker(pipeline: Pipeline, *, archive: Callable[[], object] | Non
         archive=archive,
         keep_relations=lambda: try_keep_relations(pipeline),
         finish_wal=partial(finish_last_segment, pipeline.server) if from_standby else lambda _: None,
+        ahead=ahead,
     )
 
 

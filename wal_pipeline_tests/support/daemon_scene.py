@@ -74,7 +74,7 @@ class DaemonScene:
     spool: Path
 
     def write_segments(self, count: int) -> list[str]:
-        """Finish ``count`` segments and return their names, in order. PostgreSQL puts them into the spool afterwards."""
+        """Finish ``count`` segments, which PostgreSQL then puts into the spool, and return their names in order."""
         return [self.cluster.switch_wal() for _ in range(count)]
 
     def has_left(self, names: Collection[str]) -> bool:

@@ -1,7 +1,7 @@
 """Begins the session of a base backup, by its method."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from wal_pipeline.archive.format.keys import Layout
 from wal_pipeline.archive.records import BackupMethod
 from wal_pipeline.codec.stream_encoder import StreamEncoder
 from wal_pipeline.commands.backup.local.parent_files import ParentFiles
+from wal_pipeline.commands.backup.local.processes.spawned import SpawnedAhead
 from wal_pipeline.commands.backup.local.session import LocalPlan, LocalSession
 from wal_pipeline.commands.backup.options import BackupOptions
 from wal_pipeline.commands.backup.parent import ParentBackup
@@ -22,7 +23,10 @@ from wal_pipeline.stores.cluster_store import ClusterStore
 
 @dataclass(frozen=True, slots=True)
 class SessionStart:
-    """The input of a session. ``pg_basebackup`` is the program's path, which the method ``local`` does not need."""
+    """The input of a session. ``pg_basebackup`` is the program's path, which the method ``local`` does not need.
+
+    That method takes worker processes from ``ahead``; the other one ends those that wait there.
+    """
 
     server: BackupServer
     layout: Layout
@@ -32,6 +36,7 @@ class SessionStart:
     pg_basebackup: Path | None
     places: Sequence[ClusterStore] = ()
     identities: Sequence[Any] = ()
+    ahead: SpawnedAhead = field(default_factory=SpawnedAhead)
 
     def session(
         self, method: BackupMethod, on_progress: ProgressCallback, on_named: Callable[[str], object]
@@ -59,8 +64,10 @@ class SessionStart:
                 self._parent_files(),
                 self.places,
                 self.identities,
+                self.ahead.take,
             )
             return LocalSession(self.server, local, on_progress, on_named)
+        self.ahead.end()
         remote = BackupPlan(
             facts,
             tablespaces,

@@ -23,6 +23,7 @@ from wal_pipeline.commands.backup.kind import ChosenKind, ParentWish, choose_kin
 from wal_pipeline.commands.backup.lease import held_lease
 from wal_pipeline.commands.backup.leftovers import clean_leftovers, try_remove
 from wal_pipeline.commands.backup.local.method import ChosenMethod, choose_backup_method
+from wal_pipeline.commands.backup.local.processes.spawned import SpawnedAhead
 from wal_pipeline.commands.backup.local.session import LocalSession
 from wal_pipeline.commands.backup.objects import object_metadata
 from wal_pipeline.commands.backup.options import BackupOptions, check_options
@@ -85,12 +86,14 @@ def take_base_backup(
     parent: ParentBackup | None = None,
     method: ChosenMethod = ChosenMethod(),  # noqa: B008 - it is frozen
     identities: Sequence[Any] = (),
+    ahead: SpawnedAhead | None = None,
     clock: Callable[[], datetime],
     on_progress: ProgressCallback = lambda _: None,
 ) -> BaseBackupResult:
     """Take a base backup, incremental where there is a ``parent``, and store it on every store that takes it.
 
-    ``pg_basebackup`` is the program's path, which the method ``local`` does not need.
+    ``pg_basebackup`` is the program's path, which the method ``local`` does not need; ``ahead`` are worker processes
+    of that method which were started already.
 
     It exists on a store once its manifest is there, and is restorable from there once ``await_wal`` finds the WAL that
     it needs there too.
@@ -119,7 +122,17 @@ def take_base_backup(
     with lease as held:
         for place in held.places:
             clean_leftovers(place, clock(), options.unfinished_after)
-        start = SessionStart(server, layout, encoder, options, parent, pg_basebackup, held.places, identities)
+        start = SessionStart(
+            server,
+            layout,
+            encoder,
+            options,
+            parent,
+            pg_basebackup,
+            held.places,
+            identities,
+            ahead or SpawnedAhead(),
+        )
         session = start.session(method.method, on_progress, held.protect)
         result = _stored_by(session, held.places, layout, options)
     reasons = {name: str(getattr(error, "message", error)) for name, error in held.failures.items()}
@@ -219,11 +232,13 @@ class BaseBackupTaker:
         archive: Callable[[], object] | None = None,
         keep_relations: Callable[[], KeepAttempt] = lambda: KeepAttempt(is_kept=True),
         finish_wal: Callable[[BaseBackupManifest], object] = lambda _: None,
+        ahead: SpawnedAhead | None = None,
     ) -> None:
         """``find_program`` returns pg_basebackup for a major version; ``archive`` brings waiting WAL to the stores.
 
         ``keep_relations`` keeps a list of the cluster's relations, and raises nothing. ``finish_wal`` has the segments
-        finished that a base backup waits for, where its server cannot do so, and raises nothing.
+        finished that a base backup waits for, where its server cannot do so, and raises nothing. ``ahead`` are worker
+        processes that were started already.
         """
         self._server = server
         self._find_program = find_program
@@ -238,6 +253,7 @@ class BaseBackupTaker:
         self._identities = identities
         self._keep_relations = keep_relations
         self._finish_wal = finish_wal
+        self._ahead = ahead
         self._alarms = BackupAlarms(catalog, clock)
 
     def take(
@@ -296,6 +312,7 @@ class BaseBackupTaker:
                     parent=parent,
                     method=method,
                     identities=self._identities,
+                    ahead=self._ahead,
                     clock=self._clock,
                     on_progress=on_progress,
                 )

@@ -3,14 +3,16 @@
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from wal_pipeline.archive.format.base_backup.file_index import IndexedFile
 from wal_pipeline.archive.format.base_backup.manifest import BackupObject, BackupVolume
 from wal_pipeline.archive.format.base_backup.unfinished import BegunFile
 from wal_pipeline.archive.records import DamagedPages
-from wal_pipeline.postgres.page_checksums import PageFindings
 from wal_pipeline.wal.lsn import Lsn
+
+if TYPE_CHECKING:  # it needs numpy, which a process that reads no pages need not load
+    from wal_pipeline.postgres.page_checksums import PageFindings
 
 _SHOWN_BLOCKS: Final = 5  # as many as PostgreSQL names
 
@@ -36,7 +38,7 @@ class PackedTaker(Protocol):
     def add_volume(self, number: int, backup_id: str, item: BackupObject) -> None:
         """Take a volume that was handed over for upload."""
 
-    def add_file(self, file: IndexedFile, findings: PageFindings | None = None) -> None:
+    def add_file(self, file: IndexedFile, findings: "PageFindings | None" = None) -> None:
         """Take a file whose parts are all in volumes."""
 
     def add_parts(self, begun: BegunFile) -> None:
@@ -58,7 +60,7 @@ class PackedVolumes:
     unchecked: list[str] = field(default_factory=list)
     unchanged: dict[str, IndexedFile] = field(default_factory=dict)
     _volumes: dict[int, BackupVolume] = field(default_factory=dict)
-    _suspects: dict[str, PageFindings] = field(default_factory=dict)
+    _suspects: dict[str, "PageFindings"] = field(default_factory=dict)
     _new_volumes: dict[int, BackupObject] = field(default_factory=dict)
     _new_files: dict[str, IndexedFile] = field(default_factory=dict)
     _new_parts: dict[str, BegunFile] = field(default_factory=dict)
@@ -77,7 +79,7 @@ class PackedVolumes:
             self._volumes[number] = BackupVolume(backup_id, item)
             self._new_volumes[number] = item
 
-    def add_file(self, file: IndexedFile, findings: PageFindings | None = None) -> None:
+    def add_file(self, file: IndexedFile, findings: "PageFindings | None" = None) -> None:
         """Take a file whose parts are all in volumes, with what its pages' checksums say; None where they are right."""
         with self._lock:
             self.files[file.path] = self._new_files[file.path] = file

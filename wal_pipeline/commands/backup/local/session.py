@@ -29,9 +29,11 @@ from wal_pipeline.commands.backup.local.file_worker import CompareTask, FileWork
 from wal_pipeline.commands.backup.local.last_volume import LastVolume
 from wal_pipeline.commands.backup.local.packed import PackedVolumes
 from wal_pipeline.commands.backup.local.parent_files import ParentFiles, ReferredVolumes
+from wal_pipeline.commands.backup.local.processes.count import choose_processes
 from wal_pipeline.commands.backup.local.processes.messages import WorkerSetup
-from wal_pipeline.commands.backup.local.processes.worker_process import worker_calls
-from wal_pipeline.commands.backup.local.processes.workers import FileWorkers, choose_processes
+from wal_pipeline.commands.backup.local.processes.spawned import SpawnedWorker, spawn_worker
+from wal_pipeline.commands.backup.local.processes.worker_process import WorkerProcess, worker_calls
+from wal_pipeline.commands.backup.local.processes.workers import FileWorkers
 from wal_pipeline.commands.backup.local.read_meter import ReadMeter
 from wal_pipeline.commands.backup.local.resume.copier import VolumeCopier
 from wal_pipeline.commands.backup.local.resume.find import UnfinishedBackup, find_unfinished
@@ -67,7 +69,7 @@ class LocalPlan:
     ``workers`` processes read at the same time (None: as many as there are cores, and none where the cluster is small),
     together ``max_rate_kib`` a second at most (None: as fast as they can). With
     ``parent`` what has not changed since is not stored again. A base backup that was cut is gone on with where it lies
-    on all ``places``; ``identities`` open its index where that is encrypted.
+    on all ``places``; ``identities`` open its index where that is encrypted. ``spawn`` starts a worker process.
     """
 
     facts: ServerFacts
@@ -83,6 +85,7 @@ class LocalPlan:
     parent: ParentFiles | None = None
     places: Sequence[ClusterStore] = ()
     identities: Sequence[Any] = ()
+    spawn: Callable[[], SpawnedWorker] = spawn_worker
 
 
 class LocalSession:
@@ -122,7 +125,8 @@ class LocalSession:
         processes = choose_processes(plan.workers, plan.pgdata)
         with ExitStack() as stack:
             # First, because they take a while to load.
-            workers = stack.enter_context(FileWorkers(processes, plan.workers or usable_cores()))
+            threads, start = plan.workers or usable_cores(), lambda: WorkerProcess(plan.spawn())
+            workers = stack.enter_context(FileWorkers(processes, threads, start))
             databases = self._server.databases()
             unfinished = find_unfinished(plan.places, plan.encoder, plan.identities)
             running = stack.enter_context(self._started(upload))

@@ -10,17 +10,19 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import google_crc32c
 
 from wal_pipeline.archive.format.base_backup.file_index import FilePart, IndexedFile
 from wal_pipeline.errors import BaseBackupError
 from wal_pipeline.postgres.data_files import DataFile
-from wal_pipeline.postgres.page_checksums import PageCheck, take_together
 from wal_pipeline.postgres.relation_file import parse_relation_file
 from wal_pipeline.postgres.started_backup import StartedBackup
 from wal_pipeline.wal.lsn import Lsn
+
+if TYPE_CHECKING:  # imported for the first relation: where processes read them, this one needs no numpy
+    from wal_pipeline.postgres.page_checksums import PageCheck
 
 READ_BYTES: Final = 4 << 20  # so many pages at once that numpy does not wait for the interpreter
 _GONE: Final = (errno.ENOENT, errno.ENOTDIR)
@@ -156,10 +158,12 @@ class SourceFile:
         except OSError as error:
             raise _unreadable(str(self._file.source), error) from error
 
-    def _page_check(self, file: DataFile, started: StartedBackup) -> PageCheck | None:
+    def _page_check(self, file: DataFile, started: StartedBackup) -> "PageCheck | None":
         relation = parse_relation_file(file.path.rpartition("/")[2]) if file.relation else None
         if relation is None:
             return None
+        from wal_pipeline.postgres.page_checksums import PageCheck  # noqa: PLC0415 - the first relation needs it
+
         return PageCheck(
             started.start_lsn,
             lambda offset: self._pread(self._started.block_size, offset),
@@ -196,9 +200,12 @@ def read_together(sources: Sequence[SourceFile]) -> list[bytes]:
     """
     read = [source.read_unchecked() for source in sources]
     checks = [(number, source.check) for number, source in enumerate(sources) if source.check is not None]
-    checked = take_together([(check, read[number], 0) for number, check in checks])
-    for (number, _), chunk in zip(checks, checked, strict=True):
-        read[number] = bytes(chunk)
+    if checks:
+        from wal_pipeline.postgres.page_checksums import take_together  # noqa: PLC0415
+
+        checked = take_together([(check, read[number], 0) for number, check in checks])
+        for (number, _), chunk in zip(checks, checked, strict=True):
+            read[number] = bytes(chunk)
     for source, chunk in zip(sources, read, strict=True):
         source.accept(chunk)
     return read
@@ -206,7 +213,7 @@ def read_together(sources: Sequence[SourceFile]) -> list[bytes]:
 
 def unchanged_pages(
     file: DataFile, known: IndexedFile, started: StartedBackup, on_read: OnRead = lambda _: None
-) -> PageCheck | None:
+) -> "PageCheck | None":
     """Read a relation's file, and return the check of its pages where it still is what an earlier base backup stored.
 
     None where it is gone, where its size, its time or its checksum is another one, and where a page is damaged.

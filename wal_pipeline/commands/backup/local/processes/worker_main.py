@@ -4,7 +4,6 @@ The process talks to nobody else: the base backup uploads, and keeps the lists. 
 """
 
 import pickle
-import signal
 import sys
 import traceback
 from collections.abc import Iterable
@@ -119,7 +118,6 @@ class BackupProxy:
 
 def run_worker(connection: Connection) -> None:
     """Do the tasks that come through the connection, until it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the base backup gets it too, and ends this process
     try:
         setup: WorkerSetup = connection.recv()
         proxy = BackupProxy(connection, setup)

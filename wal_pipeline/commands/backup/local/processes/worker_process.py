@@ -1,12 +1,8 @@
-"""Starts a worker process of a base backup, gives it tasks, and does what it asks for."""
+"""Gives a worker process of a base backup its tasks, and does what it asks for."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from multiprocessing import Pipe
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from wal_pipeline.commands.backup.local.file_worker import Task
 from wal_pipeline.commands.backup.local.packed import PackedTaker
@@ -21,16 +17,13 @@ from wal_pipeline.commands.backup.local.processes.messages import (
     Subject,
     WorkerSetup,
 )
+from wal_pipeline.commands.backup.local.processes.spawned import SpawnedWorker, spawn_worker
 from wal_pipeline.commands.backup.local.resume.copier import ObjectCopies
 from wal_pipeline.commands.backup.local.source_file import OnRead
 from wal_pipeline.commands.backup.upload import Sink
 from wal_pipeline.commands.copies.stored_bytes import StoredBytes
 from wal_pipeline.errors import BaseBackupError
 
-_MODULE: Final = "wal_pipeline.commands.backup.local.processes.worker_main"
-# glibc's: the memory of a chunk serves for the next one, and is not mapped and cleared for each.
-_MEMORY_KEPT: Final = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
-_END_SECONDS: Final = 5.0
 Calls = Mapping[Subject, Callable[..., object]]
 
 
@@ -57,30 +50,13 @@ def worker_calls(packed: PackedTaker, copies: ObjectCopies, on_read: OnRead) -> 
 class WorkerProcess:
     """One process, which does one task at a time. After an error it is dead."""
 
-    def __init__(self) -> None:
-        """Start it. A fork of this process would inherit locks that other threads hold, so it is a fresh one.
-
-        Nor is it one of ``multiprocessing``, which would load the main module once more: in a run that is Dagster's.
-
-        Raises: OSError where the system does not let a process start.
-        """
+    def __init__(self, spawned: SpawnedWorker | None = None) -> None:
+        """Take a process that was started ahead, or start one. Raises: OSError where the system lets none start."""
         self._calls: Calls = {}
         self._store: StoreEncoded | None = None
         self._is_stopped = False
-        self._connection, theirs = Pipe()
-        try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", _MODULE, str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                env={**os.environ, **_MEMORY_KEPT, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-                pass_fds=(theirs.fileno(),),
-            )
-        except OSError:
-            self._connection.close()
-            raise
-        finally:
-            theirs.close()
+        self._spawned = spawn_worker() if spawned is None else spawned
+        self._connection = self._spawned.connection
 
     def begin(self, setup: WorkerSetup, calls: Calls, store: StoreEncoded) -> None:
         """Give it what it must know before its first task. Raises: BaseBackupError where the process is gone."""
@@ -103,20 +79,11 @@ class WorkerProcess:
     def stop(self) -> None:
         """Kill the process; a thread that waits for it goes on and raises. A second call does no harm."""
         self._is_stopped = True
-        self._process.kill()
+        self._spawned.process.kill()
 
     def close(self) -> None:
         """Let the process end, and wait for it."""
-        self._connection.close()
-        self._ended()
-
-    def _ended(self) -> int:
-        """Wait for the end of the process, kill it where that does not come, and return its exit code."""
-        try:
-            return self._process.wait(_END_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            return self._process.wait()
+        self._spawned.end()
 
     def _serve(self, message: Message) -> None:
         match message:
@@ -161,7 +128,7 @@ class WorkerProcess:
         if self._is_stopped:
             return BaseBackupError("the base backup was stopped")
         return BaseBackupError(
-            f"a worker process of the base backup ended with exit code {self._ended()}",
+            f"a worker process of the base backup ended with exit code {self._spawned.wait()}",
             hint="Code -9 is mostly the kernel's, for want of memory (see dmesg): each worker takes about 100 MiB, and "
             "WAL_PIPELINE_BASE_BACKUP_WORKERS sets how many there are. With another code it has said why above.",
         )

@@ -16,7 +16,7 @@ from wal_pipeline_tests.support.worker_backup import WorkerBackup
 
 if __name__ == "__main__":
     with WorkerBackup(Path(sys.argv[1])).workers(2) as workers:
-        print(*[one._process.pid for one in workers._processes], flush=True)
+        print(*[one._spawned.process.pid for one in workers._processes], flush=True)
         time.sleep(600)
 """
 

@@ -55,7 +55,7 @@ def test_an_error_of_the_base_backup_is_raised_and_ends_the_worker(tmp_path: Pat
     backup = WorkerBackup(tmp_path)
     found = []
     with pytest.raises(BaseBackupError, match="cannot be stored"), backup.workers(1, act=_Refusing) as workers:  # type: ignore[arg-type]
-        found.append(workers._processes[0]._process)
+        found.append(workers._processes[0]._spawned.process)
         workers.run([PackTask((backup.file("base/5/1", 400),))], stop=lambda: None, tick=lambda: None)
     assert found[0].poll() is not None
 
@@ -66,7 +66,7 @@ def test_a_worker_that_is_killed_is_named_with_its_code(tmp_path: Path) -> None:
     files = [backup.file(f"base/5/{number}", 400) for number in range(1, 4)]
     with pytest.raises(BaseBackupError, match="ended with exit code -9") as caught, backup.workers(1) as workers:
         workers.run([PackTask((files[0],))], stop=lambda: None, tick=lambda: None)
-        workers._processes[0]._process.kill()
+        workers._processes[0]._spawned.process.kill()
         workers.run([PackTask((file,)) for file in files[1:]], stop=lambda: None, tick=lambda: None)
     assert "WAL_PIPELINE_BASE_BACKUP_WORKERS" in (caught.value.hint or "")
 
