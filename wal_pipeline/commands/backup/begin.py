@@ -64,7 +64,7 @@ class SessionStart:
                 self._parent_files(),
                 self.places,
                 self.identities,
-                self.ahead.take,
+                self.ahead,
             )
             return LocalSession(self.server, local, on_progress, on_named)
         self.ahead.end()

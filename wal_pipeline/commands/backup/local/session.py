@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -31,7 +31,7 @@ from wal_pipeline.commands.backup.local.packed import PackedVolumes
 from wal_pipeline.commands.backup.local.parent_files import ParentFiles, ReferredVolumes
 from wal_pipeline.commands.backup.local.processes.count import choose_processes
 from wal_pipeline.commands.backup.local.processes.messages import WorkerSetup
-from wal_pipeline.commands.backup.local.processes.spawned import SpawnedWorker, spawn_worker
+from wal_pipeline.commands.backup.local.processes.spawned import SpawnedAhead
 from wal_pipeline.commands.backup.local.processes.worker_process import WorkerProcess, worker_calls
 from wal_pipeline.commands.backup.local.processes.workers import FileWorkers
 from wal_pipeline.commands.backup.local.read_meter import ReadMeter
@@ -67,9 +67,9 @@ class LocalPlan:
     """The facts and choices before a base backup begins. ``pgdata`` is proven to be the server's own.
 
     ``workers`` processes read at the same time (None: as many as there are cores, and none where the cluster is small),
-    together ``max_rate_kib`` a second at most (None: as fast as they can). With
-    ``parent`` what has not changed since is not stored again. A base backup that was cut is gone on with where it lies
-    on all ``places``; ``identities`` open its index where that is encrypted. ``spawn`` starts a worker process.
+    together ``max_rate_kib`` a second at most (None: as fast as they can). ``ahead`` starts them, or did so before.
+    With ``parent`` what has not changed since is not stored again. A base backup that was cut is gone on with where it
+    lies on all ``places``; ``identities`` open its index where that is encrypted.
     """
 
     facts: ServerFacts
@@ -85,7 +85,7 @@ class LocalPlan:
     parent: ParentFiles | None = None
     places: Sequence[ClusterStore] = ()
     identities: Sequence[Any] = ()
-    spawn: Callable[[], SpawnedWorker] = spawn_worker
+    ahead: SpawnedAhead = field(default_factory=SpawnedAhead)
 
 
 class LocalSession:
@@ -125,8 +125,9 @@ class LocalSession:
         processes = choose_processes(plan.workers, plan.pgdata)
         with ExitStack() as stack:
             # First, because they take a while to load.
-            threads, start = plan.workers or usable_cores(), lambda: WorkerProcess(plan.spawn())
+            threads, start = plan.workers or usable_cores(), lambda: WorkerProcess(plan.ahead.take())
             workers = stack.enter_context(FileWorkers(processes, threads, start))
+            plan.ahead.end()
             databases = self._server.databases()
             unfinished = find_unfinished(plan.places, plan.encoder, plan.identities)
             running = stack.enter_context(self._started(upload))
