@@ -1,5 +1,6 @@
 """Defines the figures of a measurement, each with its samples."""
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,15 +44,28 @@ def missing(key: str, title: str, reason: str, *, unit: str = "x", goal: str = "
 def alternately(contenders: Mapping[str, Callable[[], float]], repeats: int, say: Callable[[str], None]) -> Samples:
     """Run each contender once a round, and return the results of each (such as seconds) by round.
 
-    The order changes from round to round, so that a machine that gets slower or warmer favours nobody.
+    Each round has an order of its own: a machine that gets slower or warmer favours nobody, and nobody always follows
+    the same one, such as one whose stores still delete what it expired. What the one before left for the disk is
+    written first.
     """
     found: Samples = {name: [] for name in contenders}
     names = list(contenders)
     for number in range(repeats):
-        for name in names if number % 2 == 0 else reversed(names):
-            found[name].append(contenders[name]())
+        for index in order(len(names), number):
+            os.sync()
+            found[names[index]].append(contenders[names[index]]())
         say(f"round {number + 1} of {repeats}: " + ", ".join(f"{name} {found[name][-1]:.2f}" for name in names))
     return found
+
+
+def order(count: int, number: int) -> list[int]:
+    """Return the order of ``count`` contenders in round ``number``, in which each follows another one than before.
+
+    The steps are 1, 2, 3 and so on, around a circle of a prime number of places, of which some may be empty.
+    """
+    places = next(size for size in range(max(count, 2), 2 * count + 2) if all(size % one for one in range(2, size)))
+    step = 1 + number % max(1, places - 1)
+    return [place for place in ((number + index * step) % places for index in range(places)) if place < count]
 
 
 def ratio(samples: Samples, theirs: str, ours: str) -> float:
