@@ -13,6 +13,7 @@ from benchmarks.figures import Figure, alternately, missing, ratio, timed
 from benchmarks.floor import write_as_much
 from benchmarks.pgbackrest import PgBackRest
 from benchmarks.source_cluster import Source, source_cluster
+from benchmarks.volume_compression import volume_compression
 from testbed.postgres_install import owned_folder
 
 KEYS: Final = (
@@ -104,6 +105,7 @@ def _measured(bench: Bench, our: _Ours, peer: PgBackRest, megabytes: int) -> lis
         Figure("incremental_vs_full_bytes", "incremental base backup by file: stored bytes by those of a full one",
                share, "x", "", f"{note}; one of {_PARTITIONS} partitions was written to"),
         Figure("peak_rss_mib_backup", "peak memory of a base backup", rss, "MiB", "<= 512", note),
+        volume_compression(our.source.cluster.pgdata),
     ]  # fmt: skip
 
 
