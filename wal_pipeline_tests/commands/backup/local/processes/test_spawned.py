@@ -49,6 +49,13 @@ def test_where_no_process_starts_that_is_said_when_one_is_needed(monkeypatch: py
         ahead.take()
 
 
+def test_what_a_person_set_for_glibc_counts_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last of two values of a name counts, for glibc too."""
+    assert module._environment()["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=0")
+    assert module._environment()["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1:glibc.malloc.hugetlb=0"
+
+
 def test_control_c_does_not_reach_a_process_that_loads() -> None:
     """The base backup gets it too, and ends the process; until then it prints no traceback."""
     with SpawnedAhead(1) as ahead:
