@@ -51,6 +51,7 @@ def test_where_no_process_starts_that_is_said_when_one_is_needed(monkeypatch: py
 
 def test_what_a_person_set_for_glibc_counts_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last of two values of a name counts, for glibc too."""
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
     assert module._environment()["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
     monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=0")
     assert module._environment()["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1:glibc.malloc.hugetlb=0"
