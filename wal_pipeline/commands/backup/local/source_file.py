@@ -24,7 +24,7 @@ from wal_pipeline.wal.lsn import Lsn
 if TYPE_CHECKING:  # imported for the first relation: where processes read them, this one needs no numpy
     from wal_pipeline.postgres.page_checksums import PageCheck
 
-READ_BYTES: Final = 4 << 20  # so many pages at once that numpy does not wait for the interpreter
+READ_BYTES: Final = 2 << 20  # so many pages that a step of numpy pays, and so few that they stay near the processor
 _GONE: Final = (errno.ENOENT, errno.ENOTDIR)
 OnRead = Callable[[int], object]
 
