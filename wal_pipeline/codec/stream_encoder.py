@@ -120,7 +120,7 @@ class StreamEncoder:
 
         With zstd's own window of 2 MiB and its own tables of what it has seen, which together are larger than a core's
         cache, pages of tables and indexes take longer and become no smaller: 'make bench ARGS="--only base_backup"'
-        measures both. Content that is all text or program code becomes about a percent larger with ours.
+        measures both. Content that is all text becomes a little larger with ours.
         """
         usual = zstandard.ZstdCompressionParameters.from_level(self.level)
         smaller = {"window_log": min(usual.window_log, QUICK_WINDOW_LOG)}
