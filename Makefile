@@ -31,8 +31,8 @@ $(BIN)/.installed: pyproject.toml
 demo: $(BIN)/.installed
 	@$(BIN)/python -m demo $(ARGS)
 
-# Three processes on two cores: while one waits for a server or for Dagster's daemon, the others work.
-IN_PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 1
+# Four processes on two cores: while some wait for a server or for Dagster's daemon, the others work.
+IN_PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder --max-worker-restart 1
 
 test: $(BIN)/.installed
 	$(BIN)/python -m pytest $(IN_PARALLEL) --versions=turns $(ARGS)

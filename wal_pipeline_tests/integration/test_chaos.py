@@ -89,6 +89,7 @@ def test_the_checks_see_what_is_wrong(stage: Stage) -> None:
         ]
 
 
+@pytest.mark.left_out
 def test_a_base_backup_that_lost_an_object_is_not_called_restorable_unseen(stage: Stage) -> None:
     """The checks name the object, and two base backups that were stored at the same time."""
     quiet = replace(schedule_of(12), seconds=1, events=(), linger_seconds=3)

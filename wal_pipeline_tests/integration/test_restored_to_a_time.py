@@ -8,6 +8,7 @@ from wal_pipeline_tests.support.beside_scene import beside
 pytestmark = pytest.mark.integration
 
 
+@pytest.mark.left_out
 def test_the_history_of_a_server_restored_to_a_time_is_not_refused(postgres_version: PostgresInstall) -> None:
     """PostgreSQL ends its line with a blank one: the file is whole, is archived, and leads the next two restores."""
     with beside(postgres_version) as scene:

@@ -182,13 +182,16 @@ def test_where_every_store_fails_nothing_is_left(local: Scene, monkeypatch: pyte
 
 
 def test_a_failing_pg_basebackup_leaves_nothing_and_is_quoted(local: Scene) -> None:
-    """The server ends the connection midway: its words are in the error."""
+    """The server ends the connection midway: its words are in the error, or those that say how the connection broke."""
     sender = "SELECT pg_terminate_backend(pid) FROM pg_stat_replication"
 
     def end(progress: object) -> None:
         local.cluster.psql(sender)
 
-    with pytest.raises(BaseBackupError, match=r"^pg_basebackup ended with status 1: COPY stream ended before"):
+    with pytest.raises(
+        BaseBackupError,
+        match=r"^pg_basebackup ended with status 1: (COPY stream ended before|could not read COPY data: )",
+    ):
         local.take(StreamEncoder(Codec.NONE), on_progress=end, max_rate_kib=4096)
     for store in local.stores:
         assert local.keys(store) == []
