@@ -64,7 +64,7 @@ def order(count: int, number: int) -> list[int]:
     The steps are 1, 2, 3 and so on, around a circle of a prime number of places, of which some may be empty.
     """
     places = next(size for size in range(max(count, 2), 2 * count + 2) if all(size % one for one in range(2, size)))
-    step = 1 + number % max(1, places - 1)
+    step = 1 + number % (places - 1)
     return [place for place in ((number + index * step) % places for index in range(places)) if place < count]
 
 

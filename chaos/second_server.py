@@ -131,9 +131,7 @@ class SecondServer:
 
 
 def _done(cluster: PostgresCluster) -> set[str]:
-    folder = cluster.pgdata / "pg_wal" / "archive_status"
-    names = {path.name.removesuffix(".done") for path in folder.glob("*.done")}
-    return {name for name in names if parse_file_name(name) is not None}
+    return {name for name in cluster.archived() if parse_file_name(name) is not None}
 
 
 def _quarantine(spool: Path) -> Path:

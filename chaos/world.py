@@ -71,7 +71,7 @@ class World:
 
     def archived(self) -> set[str]:
         """The files that PostgreSQL marks as archived."""
-        return {path.name.removesuffix(".done") for path in (self.pg_wal / "archive_status").glob("*.done")}
+        return self.cluster.archived()
 
     def unarchived(self) -> set[str]:
         """The files that PostgreSQL must still archive."""

@@ -109,8 +109,7 @@ def segments_only(found: dict[str, list[Materialization]]) -> dict[str, list[Mat
 
 def archived_names(scene: Scene) -> set[str]:
     """Return the segments that PostgreSQL marks as archived."""
-    status = scene.cluster.pgdata / "pg_wal" / "archive_status"
-    return {path.stem for path in status.glob("*.done") if _is_segment(path.stem)}
+    return {name for name in scene.cluster.archived() if _is_segment(name)}
 
 
 def spool_files(scene: Scene) -> list[str]:

@@ -260,6 +260,10 @@ class PostgresCluster:
             "SELECT pg_walfile_name(pg_current_wal_lsn());\nSELECT pg_switch_wal() \\gset\n"
         )
 
+    def archived(self) -> set[str]:
+        """Return the files that PostgreSQL marks as archived."""
+        return {path.stem for path in (self.pgdata / "pg_wal" / "archive_status").glob("*.done")}
+
     def promote(self) -> None:
         """End recovery on a new timeline and wait until the server takes writes."""
         self.psql("SELECT pg_promote(true, 60)")

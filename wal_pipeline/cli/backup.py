@@ -1,6 +1,7 @@
 """``wal-pipeline backup`` takes a base backup now, onto every store."""
 
 import json
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -52,7 +53,7 @@ def backup_command(
     cluster had wrong checksums: it is kept then, and restorable.
     """
     may_be_remote = incremental or parent_id is not None
-    with _started_ahead(context.pipeline, may_be_remote=may_be_remote, waits=wait_seconds > 0) as ahead:
+    with closing(_started_ahead(context.pipeline, may_be_remote=may_be_remote, waits=wait_seconds > 0)) as ahead:
         outcome = _take(
             context.pipeline,
             ahead,

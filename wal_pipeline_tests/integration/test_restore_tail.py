@@ -141,7 +141,7 @@ def test_more_that_is_shipped_after_the_plan_is_not_replayed_past_the_last_commi
 
 
 @pytest.mark.left_out
-@pytest.mark.parametrize("size_mb", [16, pytest.param(64, marks=pytest.mark.left_out)])
+@pytest.mark.parametrize("size_mb", [16, 64])
 def test_larger_segments_and_encrypted_pieces(postgres_version: PostgresInstall, s3_pair: S3Pair, size_mb: int) -> None:
     """All commits are back; without the identity nothing is restored, and nothing is lost without a word."""
     identity = pyrage.x25519.Identity.generate()

@@ -79,8 +79,7 @@ class DaemonScene:
 
     def has_left(self, names: Collection[str]) -> bool:
         """Whether PostgreSQL has put each of these files into the spool, and none is there any more."""
-        status = self.cluster.pgdata / "pg_wal" / "archive_status"
-        return all((status / f"{name}.done").exists() for name in names) and not self.spooled() & set(names)
+        return set(names) <= self.cluster.archived() and not self.spooled() & set(names)
 
     def spooled(self) -> set[str]:
         """PostgreSQL's files in the spool."""

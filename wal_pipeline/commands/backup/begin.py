@@ -67,7 +67,7 @@ class SessionStart:
                 self.ahead,
             )
             return LocalSession(self.server, local, on_progress, on_named)
-        self.ahead.end()
+        self.ahead.close()
         remote = BackupPlan(
             facts,
             tablespaces,

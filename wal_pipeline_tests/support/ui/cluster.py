@@ -67,7 +67,7 @@ class WatchedCluster:
             self.commit()
             found.append(self.server.switch_wal())
             time.sleep(pause_seconds)
-        self.server.process.wait_until(lambda: self._has_left_pg_wal(found[-1]))
+        self.server.process.wait_until(lambda: found[-1] in self.server.archived())
         return found
 
     def archived(self, names: list[str], *stores: str) -> bool:
@@ -118,9 +118,6 @@ class WatchedCluster:
     def _command(self, words: tuple[str, ...]) -> list[str]:
         settings = [] if "--env-file" in words else ["--env-file", str(self.env_file)]
         return [sys.executable, "-m", "wal_pipeline.cli", *settings, *words]
-
-    def _has_left_pg_wal(self, name: str) -> bool:
-        return (self.server.pgdata / "pg_wal" / "archive_status" / f"{name}.done").exists()
 
 
 @contextmanager

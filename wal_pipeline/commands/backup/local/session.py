@@ -127,7 +127,7 @@ class LocalSession:
             # First, because they take a while to load.
             threads, start = plan.workers or usable_cores(), lambda: WorkerProcess(plan.ahead.take())
             workers = stack.enter_context(FileWorkers(processes, threads, start))
-            plan.ahead.end()
+            plan.ahead.close()
             databases = self._server.databases()
             unfinished = find_unfinished(plan.places, plan.encoder, plan.identities)
             running = stack.enter_context(self._started(upload))

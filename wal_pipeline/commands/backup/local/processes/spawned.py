@@ -10,8 +10,7 @@ import sys
 from collections import deque
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple
 
 _MODULE: Final = "wal_pipeline.commands.backup.local.processes.worker_main"
 # glibc's: the memory of a chunk serves for the next one, and is not mapped and cleared for each.
@@ -78,7 +77,7 @@ def _environment() -> dict[str, str]:
 
 
 class SpawnedAhead:
-    """Worker processes that were started ahead; a context manager that ends those that nobody took."""
+    """Worker processes that were started ahead; ``close`` ends those that nobody took."""
 
     def __init__(self, count: int = 0) -> None:
         """Start so many. Where the system lets fewer start, those that are missing are started when they are needed."""
@@ -93,16 +92,7 @@ class SpawnedAhead:
         """Return one of them, or start one. Raises: OSError where the system does not let a process start."""
         return self._waiting.popleft() if self._waiting else spawn_worker()
 
-    def end(self) -> None:
+    def close(self) -> None:
         """End those that nobody took. A second call does no harm."""
         while self._waiting:
             self._waiting.popleft().end()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """End those that nobody took."""
-        self.end()

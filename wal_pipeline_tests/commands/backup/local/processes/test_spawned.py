@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+from contextlib import closing
 
 import pytest
 
@@ -17,7 +18,7 @@ def is_there(pid: int) -> bool:
 
 def test_processes_that_were_started_ahead_are_taken_first() -> None:
     """The one that waits is handed out, then one is started; what nobody took ends with the block."""
-    with SpawnedAhead(2) as ahead:
+    with closing(SpawnedAhead(2)) as ahead:
         waiting = [one.process.pid for one in ahead._waiting]
         first = ahead.take()
         assert first.process.pid == waiting[0]
@@ -31,11 +32,11 @@ def test_processes_that_were_started_ahead_are_taken_first() -> None:
 
 def test_those_that_wait_end_at_once_where_they_are_not_needed() -> None:
     """So it is where pg_basebackup takes the base backup; a second call does no harm."""
-    with SpawnedAhead(1) as ahead:
+    with closing(SpawnedAhead(1)) as ahead:
         [waiting] = ahead._waiting
-        ahead.end()
+        ahead.close()
         assert waiting.process.returncode == 0
-        ahead.end()
+        ahead.close()
 
 
 def test_where_no_process_starts_that_is_said_when_one_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,7 +46,7 @@ def test_where_no_process_starts_that_is_said_when_one_is_needed(monkeypatch: py
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     monkeypatch.setattr(module, "spawn_worker", refuse)
-    with SpawnedAhead(2) as ahead, pytest.raises(BlockingIOError):
+    with closing(SpawnedAhead(2)) as ahead, pytest.raises(BlockingIOError):
         ahead.take()
 
 
@@ -59,7 +60,7 @@ def test_what_a_person_set_for_glibc_counts_more(monkeypatch: pytest.MonkeyPatch
 
 def test_control_c_does_not_reach_a_process_that_loads() -> None:
     """The base backup gets it too, and ends the process; until then it prints no traceback."""
-    with SpawnedAhead(1) as ahead:
+    with closing(SpawnedAhead(1)) as ahead:
         [waiting] = ahead._waiting
         waiting.process.send_signal(signal.SIGINT)
         with pytest.raises(subprocess.TimeoutExpired):
